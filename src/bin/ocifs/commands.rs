@@ -1,0 +1,53 @@
+//! The verbs, one file each.
+
+mod cat;
+mod export;
+mod ls;
+mod mount;
+mod status;
+mod umount;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use ocifs::mount::Image;
+use ocifs::reference::ImageName;
+
+use crate::args::{Args, Command, ImageArgs};
+use crate::environment;
+use crate::progress::Bar;
+use crate::report::AnyError;
+
+/// Runs the command; its exit code.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
+    match &args.command {
+        Command::Mount(mount) => mount::run(args, mount),
+        Command::Umount(umount) => umount::run(umount),
+        Command::Status(status) => status::run(status),
+        Command::Ls(ls) => ls::run(ls),
+        Command::Cat(cat) => cat::run(cat),
+        Command::Export(export) => export::run(export),
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(*shell, &mut command, "ocifs", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Opens an image as the flags and the environment say, showing progress.
+fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
+    let options = environment::image_options(name, args)?;
+    let cache = environment::cache(args);
+    let image = Image::open(name, &cache, &options, &Bar::default());
+    Ok(image.map_err(|error| Failed { name: name.to_string(), error })?)
+}
+
+/// An error with the image it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {error}")]
+struct Failed {
+    name: String,
+    #[source]
+    error: ocifs::mount::Error,
+}

@@ -1,0 +1,60 @@
+//! `ocifs cat`: contents without a mount.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use ocifs::fs::Filesystem;
+use ocifs::tree::{Ino, Symlinks};
+
+use crate::args;
+use crate::commands::open_image;
+use crate::report::AnyError;
+
+/// Bytes read at a time.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
+    let image = open_image(&args.image, &args.image_args)?;
+    let filesystem = image.filesystem();
+    let mut out = io::stdout().lock();
+    // All names are looked up before anything is printed.
+    let inos: Vec<(Ino, &OsStr)> = args
+        .paths
+        .iter()
+        .map(|path| {
+            let ino = filesystem.tree().resolve(path.as_bytes(), Symlinks::Follow);
+            ino.map(|ino| (ino, path.as_os_str()))
+                .map_err(|e| format!("{}: {}: {e}", args.image, path.display()))
+        })
+        .collect::<Result<_, _>>()?;
+    for (ino, path) in inos {
+        copy(filesystem, ino, &mut out).map_err(|e| match e {
+            Copy::Read(e) => AnyError::from(format!("{}: {}: {e}", args.image, path.display())),
+            Copy::Write(e) => e.into(),
+        })?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which side of a copy failed.
+enum Copy {
+    Read(ocifs::fs::Error),
+    Write(io::Error),
+}
+
+fn copy(filesystem: &Filesystem, ino: Ino, out: &mut impl Write) -> Result<(), Copy> {
+    let mut buf = vec![0; CHUNK_BYTES];
+    let mut offset = 0;
+    loop {
+        let n = filesystem.readable(ino, offset, CHUNK_BYTES).map_err(Copy::Read)?;
+        if n == 0 {
+            return Ok(());
+        }
+        filesystem.read(ino, offset, &mut buf[..n]).map_err(Copy::Read)?;
+        out.write_all(&buf[..n]).map_err(Copy::Write)?;
+        offset += n as u64;
+    }
+}

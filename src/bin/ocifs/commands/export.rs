@@ -1,0 +1,203 @@
+//! `ocifs export`: the merged tree as one tar on stdout.
+//!
+//! Written with PAX headers, so that every name, time and extended attribute survives; a file with
+//! several names is written once and linked afterwards. Entries come in inode order within a
+//! directory, which is the order of the layers, so that the image is read from front to back.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::process::ExitCode;
+
+use ocifs::fs::Filesystem;
+use ocifs::tree::{Attributes, FileKind, Ino};
+use tar::{Builder, EntryType, Header};
+
+use crate::args;
+use crate::commands::cat::CHUNK_BYTES;
+use crate::commands::open_image;
+use crate::report::AnyError;
+
+/// The largest number that a seven-digit octal field holds.
+const MAX_OCTAL_7: u64 = 0o7_777_777;
+
+/// The largest time that an eleven-digit octal field holds.
+const MAX_OCTAL_11: i64 = 0o77_777_777_777;
+
+pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
+    if io::stdout().is_terminal() {
+        return Err("a tar archive is not for a terminal: redirect it to a file or a pipe".into());
+    }
+    let image = open_image(&args.image, &args.image_args)?;
+    let out = BufWriter::with_capacity(CHUNK_BYTES, io::stdout().lock());
+    let mut export = Export {
+        filesystem: image.filesystem(),
+        builder: Builder::new(out),
+        first_names: HashMap::new(),
+    };
+    export.entry(b".", Ino::ROOT)?;
+    export.directory(&mut Vec::new(), Ino::ROOT)?;
+    export.builder.into_inner()?.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Export<'a, W: Write> {
+    filesystem: &'a Filesystem,
+    builder: Builder<W>,
+    /// The path under which a file with several names was written.
+    first_names: HashMap<Ino, Vec<u8>>,
+}
+
+impl<W: Write> Export<'_, W> {
+    fn directory(&mut self, path: &mut Vec<u8>, dir: Ino) -> io::Result<()> {
+        let tree = self.filesystem.tree();
+        for child in tree.children(dir, 0) {
+            let length = path.len();
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(child.name);
+            self.entry(path, child.ino)?;
+            if tree.kind(child.ino) == FileKind::Directory {
+                self.directory(path, child.ino)?;
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &[u8], ino: Ino) -> io::Result<()> {
+        let tree = self.filesystem.tree();
+        let a = tree.attributes(ino);
+        let mut header = Header::new_ustar();
+        header.set_mode(a.mode.into());
+        let mut records = Records::default();
+        let mut name = path.to_vec();
+        if a.kind == FileKind::Directory {
+            name.push(b'/');
+        }
+        records.name(&mut header, "path", &name);
+        records.owner(&mut header, &a);
+        records.time(&mut header, &a);
+        let first_name = self.first_names.get(&ino);
+        if let Some(first) = first_name {
+            header.set_entry_type(EntryType::Link);
+            records.name(&mut header, "linkpath", first);
+            return self.append(header, &records, &mut io::empty());
+        }
+        if a.kind != FileKind::Directory && a.nlink > 1 {
+            self.first_names.insert(ino, path.to_vec());
+        }
+        header.set_entry_type(match a.kind {
+            FileKind::Regular => EntryType::Regular,
+            FileKind::Directory => EntryType::Directory,
+            FileKind::Symlink => EntryType::Symlink,
+            FileKind::CharDevice => EntryType::Char,
+            FileKind::BlockDevice => EntryType::Block,
+            FileKind::Fifo => EntryType::Fifo,
+        });
+        if let Some(target) = tree.symlink(ino) {
+            records.name(&mut header, "linkpath", target);
+        }
+        if matches!(a.kind, FileKind::CharDevice | FileKind::BlockDevice) {
+            header.set_device_major(a.device.0)?;
+            header.set_device_minor(a.device.1)?;
+        }
+        for (name, value) in tree.xattrs(ino) {
+            let key = [b"SCHILY.xattr.", name].concat();
+            records.add(&key, value);
+        }
+        if a.kind == FileKind::Regular {
+            header.set_size(a.size);
+            let mut content = Content { filesystem: self.filesystem, ino, offset: 0 };
+            return self.append(header, &records, &mut content);
+        }
+        self.append(header, &records, &mut io::empty())
+    }
+
+    fn append(&mut self, header: Header, records: &Records, content: &mut impl Read) -> io::Result<()> {
+        if !records.0.is_empty() {
+            let mut extended = Header::new_ustar();
+            extended.set_entry_type(EntryType::XHeader);
+            extended.set_size(records.0.len() as u64);
+            extended.set_mode(0o644);
+            extended.as_mut_bytes()[..11].copy_from_slice(b"@PaxHeaders");
+            extended.set_cksum();
+            self.builder.append(&extended, &records.0[..])?;
+        }
+        let mut header = header;
+        header.set_cksum();
+        self.builder.append(&header, content)
+    }
+}
+
+/// The records of a PAX header. (`tar`'s own builder takes only keys that are UTF-8, and names of
+/// attributes need not be.)
+#[derive(Default)]
+struct Records(Vec<u8>);
+
+impl Records {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        let rest = 1 + key.len() + 1 + value.len() + 1;
+        // The length counts its own digits.
+        let mut digits = 1;
+        while (rest + digits).to_string().len() > digits {
+            digits += 1;
+        }
+        self.0.extend_from_slice((rest + digits).to_string().as_bytes());
+        for part in [b" ", key, b"=", value, b"\n"] {
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    /// A name goes into its header field if it fits there, and into a record if not.
+    fn name(&mut self, header: &mut Header, key: &str, name: &[u8]) {
+        let bytes = header.as_mut_bytes();
+        let field = if key == "path" { &mut bytes[..100] } else { &mut bytes[157..257] };
+        let fits = name.len() <= field.len();
+        let length = name.len().min(field.len());
+        field[..length].copy_from_slice(&name[..length]);
+        if !fits || !name.is_ascii() {
+            self.add(key.as_bytes(), name);
+        }
+    }
+
+    fn owner(&mut self, header: &mut Header, a: &Attributes) {
+        header.set_uid(u64::from(a.uid).min(MAX_OCTAL_7));
+        header.set_gid(u64::from(a.gid).min(MAX_OCTAL_7));
+        for (key, id) in [(b"uid", a.uid), (b"gid", a.gid)] {
+            if u64::from(id) > MAX_OCTAL_7 {
+                self.add(key, id.to_string().as_bytes());
+            }
+        }
+    }
+
+    fn time(&mut self, header: &mut Header, a: &Attributes) {
+        header.set_mtime(a.mtime_seconds.clamp(0, MAX_OCTAL_11) as u64);
+        let (seconds, nanoseconds) = (a.mtime_seconds, a.mtime_nanoseconds);
+        if (0..=MAX_OCTAL_11).contains(&seconds) && nanoseconds == 0 {
+            return;
+        }
+        // Rounded down in memory, signed magnitude on paper.
+        let text = match seconds < 0 && nanoseconds > 0 {
+            true => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+            false => format!("{seconds}.{nanoseconds:09}"),
+        };
+        self.add(b"mtime", text.as_bytes());
+    }
+}
+
+/// Reads a file of the image.
+struct Content<'a> {
+    filesystem: &'a Filesystem,
+    ino: Ino,
+    offset: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.filesystem.readable(self.ino, self.offset, buf.len()).map_err(io::Error::other)?;
+        self.filesystem.read(self.ino, self.offset, &mut buf[..n]).map_err(io::Error::other)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}

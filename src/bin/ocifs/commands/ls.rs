@@ -1,0 +1,171 @@
+//! `ocifs ls`: names and attributes without a mount.
+
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use ocifs::tree::{Attributes, FileKind, Ino, Symlinks, Tree};
+
+use crate::args;
+use crate::commands::open_image;
+use crate::report::AnyError;
+
+pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
+    let image = open_image(&args.image, &args.image_args)?;
+    let tree = image.filesystem().tree();
+    let path = args.path.as_bytes();
+    // As ls(1): a symlink on the command line is followed, unless its own attributes are wanted.
+    let follow = if args.long { Symlinks::Keep } else { Symlinks::Follow };
+    let ino = tree
+        .resolve(path, follow)
+        .map_err(|e| format!("{}: {}: {e}", args.image, args.path.display()))?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let listing = Listing { tree, long: args.long, json: args.json };
+    if tree.kind(ino) != FileKind::Directory {
+        listing.row(&mut out, path, ino)?;
+    } else if args.recursive {
+        listing.recursive(&mut out, &mut Vec::new(), ino)?;
+    } else {
+        for child in tree.children_by_name(ino) {
+            listing.row(&mut out, child.name, child.ino)?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Listing<'a> {
+    tree: &'a Tree,
+    long: bool,
+    json: bool,
+}
+
+impl Listing<'_> {
+    /// All below a directory, with paths relative to it, like `find` would print them.
+    fn recursive(&self, out: &mut impl Write, path: &mut Vec<u8>, dir: Ino) -> io::Result<()> {
+        for child in self.tree.children_by_name(dir) {
+            let length = path.len();
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(child.name);
+            self.row(out, path, child.ino)?;
+            if self.tree.kind(child.ino) == FileKind::Directory {
+                self.recursive(out, path, child.ino)?;
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn row(&self, out: &mut impl Write, name: &[u8], ino: Ino) -> io::Result<()> {
+        let a = self.tree.attributes(ino);
+        let target = self.tree.symlink(ino);
+        if self.json {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let row = serde_json::json!({
+                "path": text(name),
+                "type": kind_word(a.kind),
+                "mode": format!("{:04o}", a.mode),
+                "uid": a.uid,
+                "gid": a.gid,
+                "size": a.size,
+                "nlink": a.nlink,
+                "mtime": a.mtime_seconds,
+                "mtime_ns": a.mtime_nanoseconds,
+                "target": target.map(text),
+            });
+            return writeln!(out, "{row}");
+        }
+        if self.long {
+            write!(out, "{}", long(&a))?;
+        }
+        out.write_all(name)?;
+        if let Some(target) = target.filter(|_| self.long) {
+            out.write_all(b" -> ")?;
+            out.write_all(target)?;
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// The columns of `ls -ln`, with the time in UTC.
+fn long(a: &Attributes) -> String {
+    let size = match a.kind {
+        FileKind::CharDevice | FileKind::BlockDevice => format!("{}, {}", a.device.0, a.device.1),
+        _ => a.size.to_string(),
+    };
+    let (year, month, day, hour, minute) = civil(a.mtime_seconds);
+    format!(
+        "{} {:>3} {:>5} {:>5} {size:>10} {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} ",
+        mode_text(a),
+        a.nlink,
+        a.uid,
+        a.gid,
+    )
+}
+
+fn kind_word(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::CharDevice => "char",
+        FileKind::BlockDevice => "block",
+        FileKind::Fifo => "fifo",
+    }
+}
+
+fn mode_text(a: &Attributes) -> String {
+    let mut text = String::with_capacity(10);
+    text.push(match a.kind {
+        FileKind::Regular => '-',
+        FileKind::Directory => 'd',
+        FileKind::Symlink => 'l',
+        FileKind::CharDevice => 'c',
+        FileKind::BlockDevice => 'b',
+        FileKind::Fifo => 'p',
+    });
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = a.mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (a.mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// Year, month, day, hour and minute (UTC) of seconds since the epoch, in the proleptic Gregorian
+/// calendar, counting days from March so that leap days come last.
+fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
+    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day, second / 3600, second % 3600 / 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(civil(0), (1970, 1, 1, 0, 0));
+        assert_eq!(civil(1_700_000_000), (2023, 11, 14, 22, 13));
+        assert_eq!(civil(951_782_400), (2000, 2, 29, 0, 0));
+        assert_eq!(civil(-1), (1969, 12, 31, 23, 59));
+    }
+}

@@ -1,0 +1,136 @@
+//! `ocifs mount`: in the background by default.
+//!
+//! The process starts itself again, waits on a pipe until that one's mount answers, and returns.
+//! Until then the child is an ordinary child: it prints its errors and its progress on the same
+//! terminal and dies of the same Ctrl-C. Starting a new program instead of forking keeps threads
+//! and `unsafe` out of it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use ocifs::fuse::Ownership;
+use ocifs::mount::{Mount, MountOptions, StatusSocket};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args;
+use crate::commands::open_image;
+use crate::environment;
+use crate::report::AnyError;
+
+/// What the child writes when its mount answers.
+const READY: &[u8] = b"ready\n";
+
+pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
+    if args.foreground || args.background_child {
+        serve(all, args)
+    } else {
+        start_child()
+    }
+}
+
+/// Starts the serving process and waits until it is ready or has failed.
+fn start_child() -> Result<ExitCode, AnyError> {
+    let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--background-child")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("starting the serving process: {e}"))?;
+    let mut word = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(READY.len() as u64).read_to_end(&mut word)?;
+    }
+    if word == READY {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // It has said why itself.
+    let status = child.wait()?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    match code {
+        Some(code) if code != 0 => Ok(ExitCode::from(code)),
+        _ => Err(format!("the serving process ended before the mount was ready ({status})").into()),
+    }
+}
+
+fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
+    // From here on a signal means: unmount and end. Before the mount exists it ends the program.
+    let image = open_image(&args.image, &args.image_args)?;
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let ownership = match args.owner_me {
+        true => Ownership::Squash {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+        },
+        false => Ownership::Image,
+    };
+    let options = MountOptions {
+        allow_other: args.allow_other,
+        strict_modes: args.strict_modes,
+        ownership,
+    };
+    let mount = Mount::new(image, &args.mount_point, &options)?;
+    let unmounter = mount.unmounter();
+    let socket = mount.connection().map(|connection| {
+        let folder = environment::runtime_folder();
+        StatusSocket::listen(&folder, connection, mount.status_source())
+            .inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()))
+    });
+
+    let (sender, ended) = mpsc::channel();
+    let by_signal = sender.clone();
+    let mut signals = signals;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            // The receiver is gone only when the program is ending anyway.
+            let _ = by_signal.send(End::Signal);
+        }
+    })?;
+    if args.background_child
+        && let Err(e) = detach(all.log_file.is_some())
+    {
+        unmounter.unmount_lazily()?;
+        return Err(format!("leaving for the background: {e}").into());
+    }
+    thread::Builder::new().name("wait".into()).spawn(move || {
+        let _ = sender.send(End::Unmounted(mount.wait()));
+    })?;
+    let end = ended.recv()?;
+    let result = match end {
+        End::Signal => unmounter.unmount_lazily().map_err(AnyError::from),
+        End::Unmounted(result) => result.map_err(AnyError::from),
+    };
+    drop(socket);
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// How serving ends.
+enum End {
+    /// Somebody unmounted.
+    Unmounted(io::Result<()>),
+    /// We are told to stop.
+    Signal,
+}
+
+/// Says that the mount is ready, and lets go of the terminal, the session and the directory.
+fn detach(has_log_file: bool) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(READY)?;
+    stdout.flush()?;
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(null.as_fd())?;
+    rustix::stdio::dup2_stdout(null.as_fd())?;
+    rustix::stdio::dup2_stderr(null.as_fd())?;
+    if !has_log_file {
+        log::set_max_level(log::LevelFilter::Off);
+    }
+    Ok(())
+}

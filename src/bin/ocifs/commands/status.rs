@@ -1,0 +1,84 @@
+//! `ocifs status`: all mounts, or one.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ocifs::fuse::kernel::{self, Mounted};
+use ocifs::mount::{Status, query_status};
+
+use crate::args;
+use crate::environment;
+use crate::report::AnyError;
+
+pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
+    let mut mounts = kernel::mounts()?;
+    if let Some(place) = &args.mount_point {
+        let absolute = kernel::absolute(place)?;
+        mounts.retain(|mount| mount.mount_point == absolute);
+        if mounts.is_empty() {
+            return Err(kernel::Error::NotOurs(place.clone()).into());
+        }
+    }
+    let folder = environment::runtime_folder();
+    let mut out = io::stdout().lock();
+    if args.json {
+        let rows: Vec<serde_json::Value> = mounts
+            .iter()
+            .map(|mount| match query_status(&folder, mount.connection) {
+                Ok(status) => serde_json::to_value(status).unwrap_or_default(),
+                Err(e) => serde_json::json!({
+                    "mount_point": mount.mount_point,
+                    "image": mount.source,
+                    "error": e.to_string(),
+                }),
+            })
+            .collect();
+        writeln!(out, "{}", serde_json::Value::from(rows))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for mount in mounts {
+        match query_status(&folder, mount.connection) {
+            Ok(status) => print(&mut out, &status)?,
+            Err(e) => print_unknown(&mut out, &mount, &e)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let proofs: Vec<&str> = status.layers.iter().map(|layer| layer.proof.as_str()).collect();
+    let weakest = ["hint", "toc", "full"].into_iter().find(|proof| proofs.contains(proof));
+    let size: u64 = status.layers.iter().map(|layer| layer.size).sum();
+    let requests: u64 = status.requests.values().filter_map(serde_json::Value::as_u64).sum();
+    writeln!(out, "{}", status.mount_point.display())?;
+    writeln!(out, "  image     {}", status.image)?;
+    writeln!(out, "  digest    {}", status.digest)?;
+    writeln!(out, "  platform  {}", status.platform)?;
+    writeln!(
+        out,
+        "  layers    {}, {} compressed, proof {}",
+        status.layers.len(),
+        indicatif::HumanBytes(size),
+        weakest.unwrap_or("full"),
+    )?;
+    writeln!(out, "  inodes    {}", status.inodes)?;
+    writeln!(
+        out,
+        "  network   {} in {} requests",
+        indicatif::HumanBytes(status.network.bytes),
+        status.network.requests,
+    )?;
+    writeln!(out, "  spans     {} at hand, {} fetched", status.spans.hits, status.spans.misses)?;
+    writeln!(out, "  kernel    {requests} requests")?;
+    writeln!(out, "  process   {}", status.pid)?;
+    for error in &status.recent_errors {
+        writeln!(out, "  error     {error}")?;
+    }
+    Ok(())
+}
+
+fn print_unknown(out: &mut impl Write, mount: &Mounted, error: &io::Error) -> io::Result<()> {
+    writeln!(out, "{}", mount.mount_point.display())?;
+    writeln!(out, "  image     {}", mount.source)?;
+    writeln!(out, "  no answer from its process: {error}")
+}

@@ -1,0 +1,55 @@
+//! `ocifs umount`: also of mounts whose process is dead.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ocifs::fuse::kernel::{self, Mounted, Unmount};
+use ocifs::mount::query_status;
+
+use crate::args;
+use crate::environment;
+use crate::report::AnyError;
+
+/// How long to wait for the serving process to end after its mount is gone.
+const GRACE: Duration = Duration::from_secs(3);
+
+pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
+    let how = if args.lazy { Unmount::Lazy } else { Unmount::Now };
+    let mounts = kernel::mounts()?;
+    let places: Vec<PathBuf> = match args.all {
+        // The last mounted first: one may lie inside another.
+        true => mounts.iter().rev().map(|mount| mount.mount_point.clone()).collect(),
+        false => args.mount_points.clone(),
+    };
+    let mut first_error = None;
+    for place in places {
+        if let Err(e) = unmount(&place, &mounts, how) {
+            log::debug!("{e}");
+            first_error.get_or_insert(e);
+        }
+    }
+    match first_error {
+        Some(e) => Err(e.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn unmount(place: &Path, mounts: &[Mounted], how: Unmount) -> Result<(), kernel::Error> {
+    let absolute = kernel::absolute(place)?;
+    let mounted = mounts.iter().rev().find(|mount| mount.mount_point == absolute);
+    let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
+    let pid = query_status(&environment::runtime_folder(), mounted.connection).ok().map(|s| s.pid);
+    kernel::unmount(&absolute, how)?;
+    // The process ends by itself; whoever removes its cache next should not meet it any more.
+    let until = Instant::now() + GRACE;
+    while how == Unmount::Now && pid.is_some_and(is_running) && Instant::now() < until {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn is_running(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}

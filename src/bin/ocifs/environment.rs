@@ -1,0 +1,130 @@
+//! What lies around the user: folders and credentials. The only reader of the environment.
+//!
+//! | variable | for |
+//! |---|---|
+//! | `OCIFS_CACHE_DIR` | the cache (flag `--cache-dir`) |
+//! | `XDG_CACHE_HOME`, `HOME` | the cache's default place |
+//! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
+//! | `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
+//! | `TMPDIR` | temporary files where the cache can't be used |
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ocifs::cache::Cache;
+use ocifs::mount::ImageOptions;
+use ocifs::reference::ImageName;
+use ocifs::source::registry::{self, Credentials};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::args::ImageArgs;
+use crate::report::AnyError;
+
+/// Most span files kept open, where the system lets us.
+const MAX_OPEN_SPANS: u64 = 4096;
+
+/// A variable that is set and not empty.
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn home() -> Option<PathBuf> {
+    variable("HOME").or_else(env::home_dir)
+}
+
+/// The cache that the user's flags and environment mean.
+pub(crate) fn cache(args: &ImageArgs) -> Arc<Cache> {
+    let folder = args.cache_dir.clone().or_else(|| {
+        let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let base = base.or_else(|| Some(home()?.join(".cache")));
+        base.map(|base| base.join("ocifs"))
+    });
+    // A mount in the background leaves the current directory.
+    let folder = folder.and_then(|folder| std::path::absolute(folder).ok());
+    Arc::new(match folder {
+        Some(folder) => Cache::open(&folder),
+        None => {
+            log::warn!("no place for a cache: set --cache-dir");
+            Cache::none()
+        }
+    })
+}
+
+/// Where status sockets are.
+pub(crate) fn runtime_folder() -> PathBuf {
+    match variable("XDG_RUNTIME_DIR") {
+        Some(folder) => folder.join("ocifs"),
+        None => env::temp_dir().join(format!("ocifs-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+/// Everything that opening an image needs.
+///
+/// # Errors
+/// A credentials file that can't be read.
+pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
+    let credentials = match name {
+        ImageName::Registry(_) if !args.offline => credentials()?,
+        _ => Credentials::default(),
+    };
+    Ok(ImageOptions {
+        platform: args.platform.clone(),
+        offline: args.offline,
+        registry: registry::Options {
+            plain_http: args.plain_http,
+            credentials,
+            deadline: args.timeout,
+            ..registry::Options::default()
+        },
+        read_deadline: args.timeout,
+        max_layer_bytes: args.max_layer_size,
+        open_files: open_files(),
+        temporary_folder: env::temp_dir(),
+        ..ImageOptions::default()
+    })
+}
+
+/// Credentials of all files that engines keep, in the order in which podman reads them.
+fn credentials() -> Result<Credentials, AnyError> {
+    let config_home = variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
+    let files = [
+        variable("REGISTRY_AUTH_FILE"),
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        config_home.map(|folder| folder.join("containers/auth.json")),
+        docker.map(|folder| folder.join("config.json")),
+    ];
+    let mut credentials = Credentials::default();
+    for path in files.into_iter().flatten() {
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(e) => return Err(format!("credentials file {}: {e}", path.display()).into()),
+        };
+        credentials
+            .add_auth_file(&bytes)
+            .map_err(|e| format!("credentials file {}: {e}", path.display()))?;
+        log::info!("read credentials from {}", path.display());
+    }
+    Ok(credentials)
+}
+
+/// How many span files may be open: most of what the system allows, after raising our own limit.
+fn open_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = MAX_OPEN_SPANS * 2;
+    let hard = limit.maximum.unwrap_or(wanted);
+    let soft = limit.current.unwrap_or(wanted);
+    let raised = hard.min(wanted);
+    let now = match soft < raised {
+        true => {
+            let new = Rlimit { current: Some(raised), maximum: limit.maximum };
+            if setrlimit(Resource::Nofile, new).is_ok() { raised } else { soft }
+        }
+        false => soft,
+    };
+    (now / 2).min(MAX_OPEN_SPANS) as usize
+}

@@ -1,0 +1,76 @@
+//! Errors and logs for people: on stderr, with their causes and what to do.
+
+use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Exit code of a command that was understood and failed.
+pub(crate) const FAILED: u8 = 1;
+
+/// An error of any part.
+pub(crate) type AnyError = Box<dyn Error + Send + Sync>;
+
+/// Prints an error with its causes; the exit code for it.
+pub(crate) fn failure(error: &AnyError) -> ExitCode {
+    // Whoever reads our output and has enough is no failure of ours to talk about.
+    if let Some(e) = error.downcast_ref::<io::Error>()
+        && e.kind() == io::ErrorKind::BrokenPipe
+    {
+        return ExitCode::SUCCESS;
+    }
+    let mut text = format!("error: {error}\n");
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Many errors tell their cause in their own sentence.
+        if !said.contains(&words) {
+            text.push_str(&format!("  caused by: {words}\n"));
+        }
+        said = words;
+        cause = error.source();
+    }
+    write_stderr(&text);
+    ExitCode::from(FAILED)
+}
+
+/// Prints to stderr; if even that fails there is nobody to tell.
+pub(crate) fn write_stderr(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Sends the library's log to stderr or a file: warnings, with `-v` more.
+pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(log::LevelFilter::Off).filter_module("ocifs", level);
+    if verbose > 2 {
+        builder.filter_level(level);
+    }
+    let to_file = file.is_some();
+    builder.format(move |out, record| {
+        let level = record.level().as_str().to_lowercase();
+        if to_file {
+            let now = std::time::SystemTime::now();
+            let seconds = now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
+            return writeln!(out, "{seconds:.3} {level}: {}", record.args());
+        }
+        writeln!(out, "{level}: {}", record.args())
+    });
+    if let Some(path) = file {
+        match OpenOptions::new().create(true).append(true).open(path) {
+            Ok(file) => {
+                builder.target(env_logger::Target::Pipe(Box::new(file)));
+            }
+            Err(e) => write_stderr(&format!("warning: log file {}: {e}\n", path.display())),
+        }
+    }
+    builder.init();
+}

@@ -1,0 +1,415 @@
+//! Digests: the names of verified content.
+//!
+//! Every byte a user sees is bound to an image manifest by a chain of digests. The chain has
+//! three kinds of link, and mixing them up is the classic mistake of image tools, so each is a
+//! type of its own:
+//!
+//! - [`Digest`] names a *blob* as it travels: a manifest, a config, a (compressed) layer. Written
+//!   `sha256:…` or `sha512:…` (OCI image spec, descriptor.md, "Digests").
+//! - [`DiffId`] names the *uncompressed* tar of a layer (config.md, `rootfs.diff_ids`).
+//! - [`SpanDigest`] is ours alone: BLAKE3 over the uncompressed bytes of one span. No user ever
+//!   sees one, so it can be the fastest cryptographic hash there is.
+//!
+//! `sha2` is used rather than a TLS library's hash because it is pure Rust and picks the CPU's
+//! SHA instructions at run time.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use sha2::Digest as _;
+
+/// A hash algorithm that the OCI image spec registers and that we verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// SHA-256: what practically every image uses.
+    Sha256,
+    /// SHA-512: registered, rare.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name in front of the colon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// Length of the hash in bytes.
+    pub fn hash_bytes(self) -> usize {
+        match self {
+            Algorithm::Sha256 => 32,
+            Algorithm::Sha512 => 64,
+        }
+    }
+}
+
+/// Why a text is not a digest.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseError {
+    /// No `algorithm:hex` form.
+    #[error("`{0}` is not a digest: expected `sha256:` and 64 hexadecimal digits")]
+    Form(String),
+    /// A well-formed digest of an algorithm that cannot be checked here.
+    #[error("digest algorithm `{0}` is not supported (only sha256 and sha512 are)")]
+    Algorithm(String),
+    /// The hex part has the wrong length or uppercase or foreign characters.
+    #[error("`{text}` is not a digest: {algorithm} needs {expected} lowercase hexadecimal digits")]
+    Hex {
+        /// The text as given.
+        text: String,
+        /// The algorithm named.
+        algorithm: &'static str,
+        /// Digits that algorithm needs.
+        expected: usize,
+    },
+}
+
+/// The digest of a blob as it is stored and sent: of the *compressed* bytes of a layer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    /// Hash bytes, zero-padded to the longest algorithm.
+    hash: [u8; 64],
+}
+
+impl Digest {
+    /// Wraps the raw hash bytes; `None` if the length does not fit the algorithm.
+    pub fn from_hash(algorithm: Algorithm, bytes: &[u8]) -> Option<Digest> {
+        if bytes.len() != algorithm.hash_bytes() {
+            return None;
+        }
+        let mut hash = [0; 64];
+        hash[..bytes.len()].copy_from_slice(bytes);
+        Some(Digest { algorithm, hash })
+    }
+
+    /// The SHA-256 digest of `bytes`.
+    pub fn sha256(bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The raw hash, as long as the algorithm's output.
+    pub fn hash(&self) -> &[u8] {
+        &self.hash[..self.algorithm.hash_bytes()]
+    }
+
+    /// The hash in lowercase hexadecimal, without the algorithm.
+    pub fn hex(&self) -> String {
+        hex(self.hash())
+    }
+
+    /// Whether `bytes` have this digest.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        let mut hasher = Hasher::new(self.algorithm);
+        hasher.update(bytes);
+        hasher.finish() == *self
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Digest, ParseError> {
+        let form = || ParseError::Form(text.to_owned());
+        let (name, digits) = text.split_once(':').ok_or_else(form)?;
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => {
+                // descriptor.md: algorithm ::= component (separator component)*
+                let known_form = !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+._-".contains(&b));
+                return Err(if known_form && !digits.is_empty() {
+                    ParseError::Algorithm(name.to_owned())
+                } else {
+                    form()
+                });
+            }
+        };
+        let hash = unhex(digits).filter(|h| h.len() == algorithm.hash_bytes());
+        let hash = hash.ok_or_else(|| ParseError::Hex {
+            text: text.to_owned(),
+            algorithm: algorithm.name(),
+            expected: algorithm.hash_bytes() * 2,
+        })?;
+        Digest::from_hash(algorithm, &hash).ok_or_else(form)
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The digest of a layer's *uncompressed* tar.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
+#[serde(transparent)]
+pub struct DiffId(pub Digest);
+
+impl fmt::Display for DiffId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for DiffId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// SHA-256 of the content of one regular file: what scanners and package databases speak.
+pub type ContentHash = [u8; 32];
+
+/// BLAKE3 of the uncompressed bytes of one span.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanDigest(pub [u8; 32]);
+
+impl SpanDigest {
+    /// Hashes the bytes of a span.
+    pub fn of(bytes: &[u8]) -> SpanDigest {
+        SpanDigest(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Lowercase hexadecimal: the name of the span's cache file.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl fmt::Debug for SpanDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+/// A running hash of one [`Algorithm`].
+#[derive(Clone, Debug)]
+pub struct Hasher(Inner);
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Sha256(sha2::Sha256),
+    Sha512(Box<sha2::Sha512>),
+}
+
+impl Hasher {
+    /// Starts an empty hash.
+    pub fn new(algorithm: Algorithm) -> Hasher {
+        Hasher(match algorithm {
+            Algorithm::Sha256 => Inner::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => Inner::Sha512(Box::new(sha2::Sha512::new())),
+        })
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Inner::Sha256(h) => h.update(bytes),
+            Inner::Sha512(h) => h.update(bytes),
+        }
+    }
+
+    /// The digest of all bytes added.
+    pub fn finish(self) -> Digest {
+        let (algorithm, hash) = match self.0 {
+            Inner::Sha256(h) => (Algorithm::Sha256, h.finalize().to_vec()),
+            Inner::Sha512(h) => (Algorithm::Sha512, h.finalize().to_vec()),
+        };
+        let mut padded = [0; 64];
+        padded[..hash.len()].copy_from_slice(&hash);
+        Digest { algorithm, hash: padded }
+    }
+}
+
+/// What went wrong while a blob of known digest and size was read.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The stream ended early.
+    #[error("{digest} is truncated: got {got} bytes, its descriptor says {expected}")]
+    Short {
+        /// The digest asked for.
+        digest: Digest,
+        /// Bytes received.
+        got: u64,
+        /// Bytes promised by the descriptor.
+        expected: u64,
+    },
+    /// The stream went on past the descriptor's size.
+    #[error("{digest} is longer than the {expected} bytes its descriptor says")]
+    Long {
+        /// The digest asked for.
+        digest: Digest,
+        /// Bytes promised by the descriptor.
+        expected: u64,
+    },
+    /// All bytes came, and they are other bytes.
+    #[error("content does not match its digest: expected {expected}, got {got}")]
+    Mismatch {
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        got: Digest,
+    },
+}
+
+/// Reads a blob and checks its size and digest before it lets end-of-file out.
+///
+/// A caller that sees `Ok(0)` has read exactly the bytes that the descriptor names; every
+/// deviation is an error of kind [`io::ErrorKind::InvalidData`] that wraps a [`VerifyError`].
+#[derive(Debug)]
+pub struct VerifyingReader<R> {
+    inner: R,
+    expected: Digest,
+    size: u64,
+    seen: u64,
+    /// `None` once the digest has been checked.
+    hasher: Option<Hasher>,
+}
+
+impl<R: Read> VerifyingReader<R> {
+    /// Wraps `inner`, which should deliver `size` bytes with digest `expected`.
+    pub fn new(inner: R, expected: Digest, size: u64) -> VerifyingReader<R> {
+        let hasher = Some(Hasher::new(expected.algorithm()));
+        VerifyingReader { inner, expected, size, seen: 0, hasher }
+    }
+
+    fn at_end(&mut self) -> Result<(), VerifyError> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        if self.seen < self.size {
+            let (digest, got, expected) = (self.expected, self.seen, self.size);
+            return Err(VerifyError::Short { digest, got, expected });
+        }
+        let got = hasher.finish();
+        if got != self.expected {
+            return Err(VerifyError::Mismatch { expected: self.expected, got });
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let n = self.inner.read(buf)?;
+        if n == 0 {
+            self.at_end().map_err(invalid_data)?;
+            return Ok(0);
+        }
+        self.seen += n as u64;
+        if self.seen > self.size {
+            let (digest, expected) = (self.expected, self.size);
+            return Err(invalid_data(VerifyError::Long { digest, expected }));
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buf[..n]);
+        }
+        Ok(n)
+    }
+}
+
+fn invalid_data(error: VerifyError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Lowercase hexadecimal of `bytes`.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for b in bytes {
+        text.push(DIGITS[usize::from(b >> 4)] as char);
+        text.push(DIGITS[usize::from(b & 15)] as char);
+    }
+    text
+}
+
+/// The bytes behind lowercase hexadecimal; `None` for anything else.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    text.as_bytes().chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn parses_and_prints() {
+        let digest: Digest = EMPTY.parse().unwrap();
+        assert_eq!(digest, Digest::sha256(b""));
+        assert_eq!(digest.to_string(), EMPTY);
+        assert!(digest.matches(b"") && !digest.matches(b"x"));
+        let long = format!("sha512:{}", "0".repeat(128));
+        assert_eq!(long.parse::<Digest>().unwrap().to_string(), long);
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_digest() {
+        let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
+        for text in ["", "sha256", "sha256:", "sha256:12", ":abc", upper.as_str(), "sha256:../../etc"] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+        let blake = "blake3:00".parse::<Digest>().unwrap_err();
+        assert_eq!(blake, ParseError::Algorithm("blake3".into()));
+    }
+
+    #[test]
+    fn verifying_reader_holds_back_eof() {
+        let read = |bytes: &[u8], digest: Digest, size: u64| {
+            let mut out = Vec::new();
+            VerifyingReader::new(bytes, digest, size).read_to_end(&mut out).map(|_| out)
+        };
+        let digest = Digest::sha256(b"hello");
+        assert_eq!(read(b"hello", digest, 5).unwrap(), b"hello");
+        for (bytes, size, word) in
+            [(&b"hell"[..], 5, "truncated"), (b"hello!", 5, "longer"), (b"hellO", 5, "match")]
+        {
+            let error = read(bytes, digest, size).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The operations of a read-only file system, over plain values.
+//!
+//! This is what FUSE needs and what `ocifs ls`, `cat` and `export` use without any kernel. Nothing
+//! here blocks but [`Filesystem::read`]; everything else is answered from the tree in memory.
+//! There are no handles: the image cannot change, so opening is nothing to remember.
+
+use crate::blob;
+use crate::content::{Contents, Place};
+use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
+
+/// Why an operation fails.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("no such file or directory")]
+    NotFound,
+    #[error("not a directory")]
+    NotADirectory,
+    #[error("is a directory")]
+    IsADirectory,
+    #[error("not the kind of file that this works on")]
+    WrongKind,
+    #[error("no such attribute")]
+    NoAttribute,
+    #[error("the file system is read-only")]
+    ReadOnly,
+    #[error("reading inode {ino}: {source}")]
+    Content { ino: Ino, source: blob::Error },
+}
+
+impl Error {
+    /// The errno that the kernel is told: each error has exactly one.
+    pub fn errno(&self) -> rustix::io::Errno {
+        use rustix::io::Errno;
+        match self {
+            Error::NotFound => Errno::NOENT,
+            Error::NotADirectory => Errno::NOTDIR,
+            Error::IsADirectory => Errno::ISDIR,
+            Error::WrongKind => Errno::INVAL,
+            Error::NoAttribute => Errno::NODATA,
+            Error::ReadOnly => Errno::ROFS,
+            Error::Content { .. } => Errno::IO,
+        }
+    }
+}
+
+/// How much there is of everything, for `statvfs(3)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// Number of inodes.
+    pub inodes: u64,
+    /// Bytes of all regular files.
+    pub bytes: u64,
+}
+
+/// An image as a file system.
+#[derive(Debug)]
+pub struct Filesystem {
+    tree: Tree,
+    contents: Contents,
+}
+
+impl Filesystem {
+    /// Puts names and bytes together.
+    pub fn new(tree: Tree, contents: Contents) -> Filesystem {
+        Filesystem { tree, contents }
+    }
+
+    /// The names and attributes.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The inode of a number that came from outside.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn ino(&self, number: u64) -> Result<Ino, Error> {
+        self.tree.ino(number).ok_or(Error::NotFound)
+    }
+
+    /// The attributes of a name in a directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotADirectory`].
+    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attributes, Error> {
+        if self.tree.kind(dir) != FileKind::Directory {
+            return Err(Error::NotADirectory);
+        }
+        let child = match name {
+            b"." => Some(dir),
+            b".." => self.tree.parent(dir),
+            name => self.tree.lookup(dir, name),
+        };
+        child.map(|ino| self.tree.attributes(ino)).ok_or(Error::NotFound)
+    }
+
+    /// The rows of a directory from position `from` on: `.` and `..` are 0 and 1.
+    ///
+    /// # Errors
+    /// [`Error::NotADirectory`].
+    pub fn read_dir(&self, dir: Ino, from: u64) -> Result<impl Iterator<Item = DirEntry<'_>>, Error> {
+        let parent = self.tree.parent(dir).ok_or(Error::NotADirectory)?;
+        let dots = [DirEntry { name: b".", ino: dir }, DirEntry { name: b"..", ino: parent }];
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let children = self.tree.children(dir, from.saturating_sub(dots.len()));
+        Ok(dots.into_iter().skip(from).chain(children))
+    }
+
+    /// The target of a symlink.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`].
+    pub fn read_link(&self, ino: Ino) -> Result<&[u8], Error> {
+        self.tree.symlink(ino).ok_or(Error::WrongKind)
+    }
+
+    /// How many bytes a read of `length` at `offset` gives: fewer at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::IsADirectory`], [`Error::WrongKind`].
+    pub fn readable(&self, ino: Ino, offset: u64, length: usize) -> Result<usize, Error> {
+        let content = self.content(ino)?;
+        let left = content.size.saturating_sub(offset);
+        Ok(length.min(usize::try_from(left).unwrap_or(usize::MAX)))
+    }
+
+    /// Fills `buf` from `offset` if the bytes are at hand; false if they have to be fetched.
+    /// `buf` is as long as [`Filesystem::readable`] says.
+    ///
+    /// # Errors
+    /// [`Error::IsADirectory`], [`Error::WrongKind`].
+    pub fn read_local(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<bool, Error> {
+        let content = self.content(ino)?;
+        Ok(self.contents.read_local(content.layer, place(&content), offset, buf))
+    }
+
+    /// Fills `buf` from `offset`, fetching what is missing; may wait up to the deadline.
+    /// `buf` is as long as [`Filesystem::readable`] says.
+    ///
+    /// # Errors
+    /// [`Error::Content`], and as [`Filesystem::read_local`].
+    pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        let content = self.content(ino)?;
+        self.contents
+            .read(content.layer, place(&content), offset, buf)
+            .map_err(|source| Error::Content { ino, source })
+    }
+
+    /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// [`Error::NoAttribute`].
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&[u8], Error> {
+        let found = self.tree.xattrs(ino).find(|(other, _)| *other == name);
+        found.map(|(_, value)| value).ok_or(Error::NoAttribute)
+    }
+
+    /// The names of all extended attributes, each with a NUL behind it.
+    pub fn xattr_names(&self, ino: Ino) -> Vec<u8> {
+        let mut names = Vec::new();
+        for (name, _) in self.tree.xattrs(ino) {
+            names.extend_from_slice(name);
+            names.push(0);
+        }
+        names
+    }
+
+    /// Totals for `statvfs`.
+    pub fn totals(&self) -> Totals {
+        Totals { inodes: self.tree.len() as u64, bytes: self.tree.total_size() }
+    }
+
+    fn content(&self, ino: Ino) -> Result<Content<'_>, Error> {
+        self.tree.content(ino).ok_or_else(|| match self.tree.kind(ino) {
+            FileKind::Directory => Error::IsADirectory,
+            _ => Error::WrongKind,
+        })
+    }
+}
+
+fn place<'a>(content: &Content<'a>) -> Place<'a> {
+    match content.pieces {
+        Pieces::Whole(start) => Place::Whole(start),
+        Pieces::Sparse(runs) => Place::Sparse(runs),
+    }
+}

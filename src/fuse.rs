@@ -1,0 +1,496 @@
+//! The kernel's side: FUSE requests in, answers of [`fs`](crate::fs) out. The only importer of
+//! `fuser`.
+//!
+//! # Settings, and what each saves
+//!
+//! An image is immutable, so the kernel may remember everything. The first pass over a directory is
+//! one or two READDIRPLUS and no LOOKUP or GETATTR at all; a second pass sends nothing.
+//!
+//! - `DO_READDIRPLUS` always (never `AUTO`, which stops after the first chunk): names come with
+//!   attributes.
+//! - Entries, attributes and absent names are valid for [`FOREVER`].
+//! - OPEN and OPENDIR are answered ENOSYS once: the kernel then stops sending them, and keeps pages
+//!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH, LSEEK and
+//!   ACCESS likewise, and the xattr calls where the image has none.
+//! - `CACHE_SYMLINKS`, `PARALLEL_DIROPS`; 1 MiB reads.
+//! - Two loop threads over one descriptor: one may be held up by a page fault. A clone of the
+//!   descriptor for each brought nothing (measured).
+//!
+//! # Threads
+//!
+//! Loop threads answer what is in memory or in a local file. A read that has to be fetched is handed,
+//! reply and all, to a pool, because a loop that waits is a mount that hangs.
+//!
+//! # Mounting
+//!
+//! Is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what somebody else
+//! has mounted there in the meantime.
+
+pub mod kernel;
+mod pool;
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request, Session,
+    SessionACL,
+};
+
+use crate::fs::{self, Filesystem};
+use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
+
+/// How long the kernel may keep what it was told: longer than any machine runs.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
+/// Threads that read requests from the kernel.
+const LOOP_THREADS: usize = 2;
+
+/// Requests that the kernel may have under way in the background (readahead).
+const MAX_BACKGROUND: u16 = 64;
+
+/// Reasons for EIO that are remembered.
+const RECENT_ERRORS: usize = 8;
+
+/// Owner and group that files are shown with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// As the image has it.
+    #[default]
+    Image,
+    /// Everything belongs to this user and group.
+    Squash {
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// Requests that the kernel has sent, by kind.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "named after the FUSE requests they count")]
+pub struct Requests {
+    pub lookup: AtomicU64,
+    pub getattr: AtomicU64,
+    pub readlink: AtomicU64,
+    pub open: AtomicU64,
+    pub opendir: AtomicU64,
+    pub read: AtomicU64,
+    pub readdir: AtomicU64,
+    pub readdirplus: AtomicU64,
+    pub xattr: AtomicU64,
+    pub statfs: AtomicU64,
+    pub other: AtomicU64,
+    /// Requests that were answered with EIO.
+    pub errors: AtomicU64,
+    recent_errors: Mutex<VecDeque<String>>,
+}
+
+impl Requests {
+    /// The last few reasons for EIO, oldest first.
+    pub fn recent_errors(&self) -> Vec<String> {
+        let errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.iter().cloned().collect()
+    }
+
+    /// Logs and remembers why a read failed.
+    fn failed(&self, error: &fs::Error) {
+        count(&self.errors);
+        log::error!("{error}");
+        let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() == RECENT_ERRORS {
+            errors.pop_front();
+        }
+        errors.push_back(error.to_string());
+    }
+
+    /// Names and counts, in a fixed order.
+    pub fn counts(&self) -> [(&'static str, u64); 12] {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("lookup", get(&self.lookup)),
+            ("getattr", get(&self.getattr)),
+            ("readlink", get(&self.readlink)),
+            ("open", get(&self.open)),
+            ("opendir", get(&self.opendir)),
+            ("read", get(&self.read)),
+            ("readdir", get(&self.readdir)),
+            ("readdirplus", get(&self.readdirplus)),
+            ("xattr", get(&self.xattr)),
+            ("statfs", get(&self.statfs)),
+            ("other", get(&self.other)),
+            ("errors", get(&self.errors)),
+        ]
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Serves a file system on a mounted `/dev/fuse` descriptor until it is unmounted.
+///
+/// Returns once the kernel has accepted the connection; the requests are answered by threads of
+/// their own, which [`Server::wait`] joins.
+///
+/// # Errors
+/// The kernel's first request does not come, or its version is too old.
+pub fn serve(
+    device: OwnedFd,
+    filesystem: Arc<Filesystem>,
+    ownership: Ownership,
+    requests: Arc<Requests>,
+) -> io::Result<Server> {
+    let adapter = Adapter {
+        has_xattrs: filesystem.tree().has_xattrs(),
+        filesystem,
+        ownership,
+        requests,
+        pool: pool::Pool::default(),
+    };
+    let mut config = Config::default();
+    config.n_threads = Some(LOOP_THREADS);
+    // The kernel decides who may come in (`allow_other`); fuser need not check again.
+    let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+    let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
+    Ok(Server { thread })
+}
+
+/// A served mount.
+#[derive(Debug)]
+pub struct Server {
+    thread: std::thread::JoinHandle<io::Result<()>>,
+}
+
+impl Server {
+    /// Waits until the file system has been unmounted, by whomever.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn wait(self) -> io::Result<()> {
+        match self.thread.join() {
+            // An aborted connection (`/sys/fs/fuse/connections/N/abort`) is an end like another.
+            Ok(Err(e)) if e.raw_os_error() == Some(rustix::io::Errno::CONNABORTED.raw_os_error()) => Ok(()),
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("a FUSE thread died")),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Adapter {
+    filesystem: Arc<Filesystem>,
+    ownership: Ownership,
+    requests: Arc<Requests>,
+    has_xattrs: bool,
+    pool: pool::Pool,
+}
+
+impl Adapter {
+    fn attr(&self, a: &Attributes) -> FileAttr {
+        let mtime = system_time(a.mtime_seconds, a.mtime_nanoseconds);
+        let (uid, gid) = match self.ownership {
+            Ownership::Image => (a.uid, a.gid),
+            Ownership::Squash { uid, gid } => (uid, gid),
+        };
+        FileAttr {
+            ino: INodeNo(a.ino.number()),
+            size: a.size,
+            blocks: a.blocks,
+            atime: mtime,
+            mtime,
+            ctime: mtime,
+            crtime: mtime,
+            kind: match a.kind {
+                FileKind::Regular => FileType::RegularFile,
+                FileKind::Directory => FileType::Directory,
+                FileKind::Symlink => FileType::Symlink,
+                FileKind::CharDevice => FileType::CharDevice,
+                FileKind::BlockDevice => FileType::BlockDevice,
+                FileKind::Fifo => FileType::NamedPipe,
+            },
+            perm: a.mode,
+            nlink: a.nlink,
+            uid,
+            gid,
+            rdev: device_number(a.device),
+            blksize: BLOCK_BYTES as u32,
+            flags: 0,
+        }
+    }
+
+    fn ino(&self, ino: INodeNo) -> Result<Ino, fs::Error> {
+        self.filesystem.ino(ino.0)
+    }
+
+}
+
+/// The errno of an error that is the caller's doing.
+fn refused(operation: &str, error: &fs::Error) -> Errno {
+    log::debug!("{operation}: {error}");
+    Errno::from_i32(error.errno().raw_os_error())
+}
+
+/// Linux's encoding of a device number for the wire (`new_encode_dev`, include/linux/kdev_t.h).
+fn device_number((major, minor): (u32, u32)) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}
+
+fn system_time(seconds: i64, nanoseconds: u32) -> SystemTime {
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let base = match seconds >= 0 {
+        true => UNIX_EPOCH.checked_add(whole),
+        false => UNIX_EPOCH.checked_sub(whole),
+    };
+    base.and_then(|t| t.checked_add(Duration::from_nanos(nanoseconds.into()))).unwrap_or(UNIX_EPOCH)
+}
+
+impl fuser::Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+        ];
+        for flag in wanted {
+            // An old kernel without one of them is slower, not wrong.
+            if config.add_capabilities(flag).is_err() {
+                log::info!("the kernel does not know {flag:?}");
+            }
+        }
+        if config.set_max_background(MAX_BACKGROUND).is_err() {
+            log::info!("the kernel keeps its own limit of background requests");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        count(&self.requests.lookup);
+        let found = self.ino(parent).and_then(|dir| self.filesystem.lookup(dir, name.as_bytes()));
+        match found {
+            Ok(attributes) => reply.entry(&FOREVER, &self.attr(&attributes), Generation(0)),
+            // An entry with inode 0 tells the kernel to remember that there is none.
+            Err(fs::Error::NotFound) => {
+                let mut absent = self.attr(&self.filesystem.tree().attributes(Ino::ROOT));
+                absent.ino = INodeNo(0);
+                reply.entry(&FOREVER, &absent, Generation(0));
+            }
+            Err(e) => reply.error(refused("lookup", &e)),
+        }
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        count(&self.requests.getattr);
+        match self.ino(ino) {
+            Ok(ino) => {
+                let attributes = self.filesystem.tree().attributes(ino);
+                reply.attr(&FOREVER, &self.attr(&attributes));
+            }
+            Err(e) => reply.error(refused("getattr", &e)),
+        }
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        count(&self.requests.readlink);
+        match self.ino(ino).and_then(|ino| self.filesystem.read_link(ino)) {
+            Ok(target) => reply.data(target),
+            Err(e) => reply.error(refused("readlink", &e)),
+        }
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        count(&self.requests.open);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        count(&self.requests.opendir);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        count(&self.requests.read);
+        let found = self.ino(ino).and_then(|ino| {
+            let length = self.filesystem.readable(ino, offset, size as usize)?;
+            let mut buf = vec![0; length];
+            let ready = self.filesystem.read_local(ino, offset, &mut buf)?;
+            Ok((ino, buf, ready))
+        });
+        match found {
+            Ok((_, buf, true)) => reply.data(&buf),
+            Ok((ino, mut buf, false)) => {
+                let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
+                self.pool.run(move || match filesystem.read(ino, offset, &mut buf) {
+                    Ok(()) => reply.data(&buf),
+                    Err(e) => {
+                        requests.failed(&e);
+                        reply.error(Errno::from_i32(e.errno().raw_os_error()));
+                    }
+                });
+            }
+            Err(e) => reply.error(refused("read", &e)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        count(&self.requests.readdir);
+        let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        match rows {
+            Ok(rows) => {
+                for (row, next) in rows.zip(offset + 1..) {
+                    let attributes = self.filesystem.tree().attributes(row.ino);
+                    let kind = self.attr(&attributes).kind;
+                    let name = OsStr::from_bytes(row.name);
+                    if reply.add(INodeNo(row.ino.number()), next, kind, name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(e) => reply.error(refused("readdir", &e)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        count(&self.requests.readdirplus);
+        let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        match rows {
+            Ok(rows) => {
+                for (row, next) in rows.zip(offset + 1..) {
+                    let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
+                    let name = OsStr::from_bytes(row.name);
+                    if reply.add(attr.ino, next, name, &FOREVER, &attr, Generation(0)) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(e) => reply.error(refused("readdirplus", &e)),
+        }
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        count(&self.requests.statfs);
+        let totals = self.filesystem.totals();
+        let block = BLOCK_BYTES as u32;
+        let blocks = totals.bytes.div_ceil(BLOCK_BYTES);
+        reply.statfs(blocks, 0, 0, totals.inodes, 0, block, 255, block);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        count(&self.requests.xattr);
+        if !self.has_xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));
+        match value {
+            Ok(value) => xattr_answer(reply, size, value),
+            Err(e) => reply.error(refused("getxattr", &e)),
+        }
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        count(&self.requests.xattr);
+        if !self.has_xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        match self.ino(ino) {
+            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino)),
+            Err(e) => reply.error(refused("listxattr", &e)),
+        }
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        count(&self.requests.other);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        count(&self.requests.other);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        count(&self.requests.other);
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+/// The protocol of xattr calls: a size of 0 asks how much there is.
+fn xattr_answer(reply: ReplyXattr, size: u32, value: &[u8]) {
+    if size == 0 {
+        reply.size(value.len() as u32);
+    } else if value.len() > size as usize {
+        reply.error(Errno::ERANGE);
+    } else {
+        reply.data(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_are_the_kernels() {
+        assert_eq!(device_number((1, 3)), 0x0103);
+        assert_eq!(device_number((259, 70_000)), (70_000 & 0xff) | (259 << 8) | (70_000 & !0xff) << 12);
+    }
+
+    #[test]
+    fn times_before_the_epoch() {
+        let half = system_time(-2, 500_000_000);
+        assert_eq!(UNIX_EPOCH.duration_since(half).ok(), Some(Duration::from_millis(1500)));
+        assert_eq!(system_time(i64::MIN, 0), UNIX_EPOCH, "what does not fit is the epoch");
+    }
+}

@@ -1,0 +1,338 @@
+//! Mounting and unmounting: `mount(2)` as root, `fusermount3` for everybody else.
+//!
+//! Our own code, because unmounting has to be exact: only a mount that is ours, at the place where
+//! it is, and lazily when it must not fail. Mount points are looked up in
+//! `/proc/self/mountinfo` (proc(5)), never by touching them: a stale mount answers every touch with
+//! ENOTCONN, and one's own mount would deadlock.
+
+use std::ffi::{CString, OsString};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
+/// The file system type that `/proc/mounts` and `findmnt` show.
+pub const FS_TYPE: &str = "fuse.ocifs";
+
+/// The largest read that the kernel may send, in bytes.
+const MAX_READ_BYTES: u32 = 1 << 20;
+
+const FUSE_DEVICE: &str = "/dev/fuse";
+const FUSERMOUNT: &str = "fusermount3";
+
+/// Why a mount or unmount does not work.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("{FUSE_DEVICE}: {0}; the kernel needs FUSE (`modprobe fuse`), and a container `--device {FUSE_DEVICE}`")]
+    Device(io::Error),
+    #[error("mounting on {path}: {source}")]
+    Mount { path: PathBuf, source: io::Error },
+    #[error("mount point {path}: {source}")]
+    MountPoint { path: PathBuf, source: io::Error },
+    #[error("mount point {0} is not a directory")]
+    NotADirectory(PathBuf),
+    #[error("{FUSERMOUNT} is not installed; it lets ordinary users mount (Debian: `apt install fuse3`)")]
+    NoFusermount,
+    #[error("{FUSERMOUNT} refused: {0}")]
+    Fusermount(String),
+    #[error("--allow-other needs the line `user_allow_other` in /etc/fuse.conf when you are not root")]
+    AllowOther,
+    #[error("{FUSERMOUNT}: {0}")]
+    Exchange(io::Error),
+    #[error("{0} is not a mount of ocifs")]
+    NotOurs(PathBuf),
+    #[error("{0} is busy: a process has a file or its working directory there (find it with `fuser -m`, or use --lazy)")]
+    Busy(PathBuf),
+    #[error("unmounting {path}: {source}")]
+    Unmount { path: PathBuf, source: io::Error },
+    #[error("/proc/self/mountinfo: {0}")]
+    MountInfo(io::Error),
+}
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What `/proc/mounts` shows as the source: the image's reference.
+    pub source: String,
+    /// Let other users in.
+    pub allow_other: bool,
+    /// Let the kernel check the image's permission bits.
+    pub default_permissions: bool,
+}
+
+/// Whether this process mounts with `mount(2)` itself.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Mounts and returns the connection. The mount answers only once it is served.
+///
+/// # Errors
+/// See [`Error`].
+pub fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
+    if is_root() {
+        match mount_directly(mount_point, options) {
+            // Root without CAP_SYS_ADMIN: in a container, the helper may still be able to.
+            Err(Error::Mount { source, .. })
+                if source.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => {}
+            result => return result,
+        }
+    }
+    mount_by_helper(mount_point, options)
+}
+
+fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
+    let device = rustix::fs::open(FUSE_DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::Device(e.into()))?;
+    let failed = |source| Error::Mount { path: mount_point.to_owned(), source };
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},max_read={MAX_READ_BYTES}",
+        device.as_raw_fd(),
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    for (wanted, option) in common_options(options) {
+        if wanted {
+            data.push(',');
+            data.push_str(option);
+        }
+    }
+    let data = CString::new(data).map_err(|e| failed(e.into()))?;
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount(options.source.as_str(), mount_point, FS_TYPE, flags, data.as_c_str())
+        .map_err(|e| failed(e.into()))?;
+    Ok(device)
+}
+
+fn common_options(options: &Options) -> [(bool, &'static str); 2] {
+    [(options.allow_other, "allow_other"), (options.default_permissions, "default_permissions")]
+}
+
+/// `fusermount3` is set-uid root: it mounts and sends the connection over a socket whose number
+/// it finds in its environment (fusermount3(1), libfuse `lib/mount_util.c`).
+fn mount_by_helper(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
+    let (ours, theirs) = UnixStream::pair().map_err(Error::Exchange)?;
+    // The helper inherits its end; ours stays close-on-exec.
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
+        .map_err(|e| Error::Exchange(e.into()))?;
+    // Commas and backslashes separate and escape options.
+    let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
+    let mut list = format!("ro,nosuid,nodev,subtype=ocifs,fsname={source},max_read={MAX_READ_BYTES}");
+    for (wanted, option) in common_options(options) {
+        if wanted {
+            list.push(',');
+            list.push_str(option);
+        }
+    }
+    let output = Command::new(FUSERMOUNT)
+        .arg("-o")
+        .arg(list)
+        .arg("--")
+        .arg(mount_point)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .output();
+    drop(theirs);
+    let output = match output {
+        Ok(output) => output,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::NoFusermount),
+        Err(e) => return Err(Error::Exchange(e)),
+    };
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if text.contains("user_allow_other") {
+            return Err(Error::AllowOther);
+        }
+        return Err(Error::Fusermount(text));
+    }
+    receive_descriptor(&ours)
+}
+
+fn receive_descriptor(socket: &UnixStream) -> Result<OwnedFd, Error> {
+    let mut byte = [0];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    rustix::net::recvmsg(
+        socket.as_fd(),
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .map_err(|e| Error::Exchange(e.into()))?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    descriptor.ok_or_else(|| Error::Exchange(io::Error::other("it sent no descriptor")))
+}
+
+/// How to unmount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmount {
+    /// Refuse while the mount is in use.
+    Now,
+    /// Detach at once; it ends when the last user is gone.
+    Lazy,
+}
+
+/// Unmounts whatever is mounted last at `mount_point`, which the caller has found to be ours.
+///
+/// # Errors
+/// See [`Error`].
+pub fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
+    let flags = match how {
+        Unmount::Now => UnmountFlags::NOFOLLOW,
+        Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+    };
+    let path = || mount_point.to_owned();
+    match rustix::mount::unmount(mount_point, flags) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::PERM) => unmount_by_helper(mount_point, how),
+        Err(rustix::io::Errno::BUSY) => Err(Error::Busy(path())),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Err(Error::NotOurs(path())),
+        Err(e) => Err(Error::Unmount { path: path(), source: e.into() }),
+    }
+}
+
+fn unmount_by_helper(mount_point: &Path, how: Unmount) -> Result<(), Error> {
+    let mut command = Command::new(FUSERMOUNT);
+    command.arg("-u").stdin(Stdio::null());
+    if how == Unmount::Lazy {
+        command.arg("-z");
+    }
+    let output = command.arg("--").arg(mount_point).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            match text.contains("busy") {
+                true => Err(Error::Busy(mount_point.to_owned())),
+                false => Err(Error::Fusermount(text)),
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NoFusermount),
+        Err(e) => Err(Error::Exchange(e)),
+    }
+}
+
+/// One mount of ocifs, as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where.
+    pub mount_point: PathBuf,
+    /// The image's reference.
+    pub source: String,
+    /// The kernel's number of the connection: the minor device number.
+    pub connection: u32,
+}
+
+/// All mounts of ocifs, oldest first.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn mounts() -> Result<Vec<Mounted>, Error> {
+    let text = std::fs::read("/proc/self/mountinfo").map_err(Error::MountInfo)?;
+    Ok(text.split(|b| *b == b'\n').filter_map(parse_mount).collect())
+}
+
+/// `36 35 98:0 /root /mount/point opts... - type source superopts` (proc(5)).
+fn parse_mount(line: &[u8]) -> Option<Mounted> {
+    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let dash = fields.iter().position(|field| *field == b"-")?;
+    let [kind, source, ..] = fields[dash + 1..] else { return None };
+    if kind != FS_TYPE.as_bytes() {
+        return None;
+    }
+    let device = std::str::from_utf8(fields.get(2)?).ok()?;
+    Some(Mounted {
+        mount_point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
+        source: String::from_utf8_lossy(&unescape(source)).into_owned(),
+        connection: device.split_once(':')?.1.parse().ok()?,
+    })
+}
+
+/// Octal escapes of space, tab, newline and backslash.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\');
+        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// The absolute path of a mount point, resolved without touching what is mounted there: only its
+/// parent is looked at. (A stale mount cannot even be stat'ed.)
+///
+/// # Errors
+/// The parent does not exist.
+pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::MountPoint { path: path.to_owned(), source };
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let has_name = absolute.file_name().is_some() && !path.as_os_str().as_bytes().ends_with(b"/..");
+    match absolute.parent().zip(absolute.file_name()).filter(|_| has_name) {
+        Some((parent, name)) => Ok(parent.canonicalize().map_err(failed)?.join(name)),
+        None => absolute.canonicalize().map_err(failed),
+    }
+}
+
+/// Makes sure that `path` is a directory where something can be mounted; a stale mount of ours
+/// there is cleaned up first. Returns the real path.
+///
+/// # Errors
+/// See [`Error`].
+pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
+    let place = absolute(path)?;
+    let mut metadata = std::fs::metadata(&place);
+    let stale = |result: &io::Result<std::fs::Metadata>| {
+        let code = result.as_ref().err().and_then(io::Error::raw_os_error);
+        code == Some(rustix::io::Errno::NOTCONN.raw_os_error())
+    };
+    if stale(&metadata) && mounts()?.iter().any(|mount| mount.mount_point == place) {
+        log::info!("removing the mount that a dead process left at {}", place.display());
+        unmount(&place, Unmount::Lazy)?;
+        metadata = std::fs::metadata(&place);
+    }
+    let metadata =
+        metadata.map_err(|source| Error::MountPoint { path: path.to_owned(), source })?;
+    if !metadata.is_dir() {
+        return Err(Error::NotADirectory(path.to_owned()));
+    }
+    place.canonicalize().map_err(|source| Error::MountPoint { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_lines() {
+        let line = br"93 29 0:52 / /mnt/a\040b ro,nosuid,nodev shared:5 - fuse.ocifs docker.io/library/debian:12 ro,user_id=0";
+        let expected = Mounted {
+            mount_point: "/mnt/a b".into(),
+            source: "docker.io/library/debian:12".into(),
+            connection: 52,
+        };
+        assert_eq!(parse_mount(line), Some(expected));
+        assert_eq!(parse_mount(b"25 1 0:20 / /proc rw - proc proc rw"), None);
+        assert_eq!(parse_mount(b""), None);
+    }
+}

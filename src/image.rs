@@ -1,0 +1,368 @@
+//! Manifests, image indexes and configs: OCI and Docker schema 2.
+//!
+//! Registries serve what their writers' JSON libraries make of the specification: `null` where an
+//! empty list is meant (Go's nil slices), fields that do not belong, media types missing inside
+//! and generic outside. So these types are lenient about everything that does not matter and
+//! strict about what does: digests, sizes, and the number of layers. The `oci-spec` crate is not
+//! used because it refuses `null` lists and unknown sub-types.
+//!
+//! Formats: OCI image spec 1.1 (manifest.md, image-index.md, config.md, descriptor.md) and Docker
+//! image manifest V2 schema 2.
+
+mod platform;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::digest::{DiffId, Digest};
+
+pub use platform::Platform;
+
+/// The largest manifest or image index accepted, in bytes: the distribution project's own limit.
+pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// The largest image config accepted, in bytes. Real ones reach some 100 KiB.
+pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
+
+/// Media types that decide what a document or a blob is.
+#[allow(missing_docs, reason = "the values are the documentation")]
+pub mod media_type {
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+    pub const DOCKER_SCHEMA1_SIGNED: &str =
+        "application/vnd.docker.distribution.manifest.v1+prettyjws";
+
+    /// What a client must say it accepts; without the OCI types some registries answer 404.
+    /// Schema 1 is among them so that it can be refused by name.
+    pub const ACCEPT: [&str; 6] = [
+        OCI_INDEX,
+        OCI_MANIFEST,
+        DOCKER_LIST,
+        DOCKER_MANIFEST,
+        DOCKER_SCHEMA1_SIGNED,
+        DOCKER_SCHEMA1,
+    ];
+}
+
+/// Why a document is not an image we can show.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("the manifest is not valid JSON of its kind: {0}")]
+    Json(#[source] serde_json::Error),
+    #[error("the image config is not valid: {0}")]
+    Config(#[source] serde_json::Error),
+    #[error(
+        "it is a Docker schema 1 image, a format that Docker and containerd dropped: \
+         pull it with an old engine and push it again"
+    )]
+    Schema1,
+    #[error("the document is neither an image manifest nor an image index (media type `{0}`)")]
+    UnknownDocument(String),
+    #[error("media type `{header}` was announced, but the document says `{body}`")]
+    Contradiction { header: String, body: String },
+    #[error("it is not a container image but an artifact of type `{0}`")]
+    Artifact(String),
+    #[error("layer {digest} has media type `{media_type}`, which is not a file system layer")]
+    Layer { digest: Digest, media_type: String },
+    #[error("layer {digest} is encrypted, and decryption is not supported")]
+    Encrypted { digest: Digest },
+    #[error("the config lists {diff_ids} diff IDs for {layers} layers")]
+    DiffIds { diff_ids: usize, layers: usize },
+}
+
+/// A reference from one document to another, with its size and digest.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// Media type; may be empty in old image indexes.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub media_type: String,
+    /// Digest of the blob as it is stored.
+    pub digest: Digest,
+    /// Size of the blob as it is stored, in bytes.
+    pub size: u64,
+    /// The platform, in an image index.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+    /// The artifact type, in an image index or referrers list.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+    /// Free-form annotations.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An image manifest, OCI or Docker schema 2.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The config.
+    pub config: Descriptor,
+    /// The layers, base first.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub layers: Vec<Descriptor>,
+    /// What it is if not an image.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+    /// Free-form annotations.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An image index, or Docker's manifest list.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ImageIndex {
+    /// The manifests (or further indexes) it points to.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub manifests: Vec<Descriptor>,
+}
+
+/// The part of an image config that a file system needs.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ImageConfig {
+    /// The platform it was built for.
+    #[serde(flatten)]
+    pub platform: Platform,
+    /// The layers' uncompressed digests.
+    pub rootfs: RootFs,
+}
+
+/// `rootfs` of an image config.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RootFs {
+    /// Digests of the uncompressed layers, base first.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub diff_ids: Vec<DiffId>,
+}
+
+/// A parsed manifest document.
+#[derive(Clone, Debug)]
+pub enum Document {
+    /// One image.
+    Manifest(Manifest),
+    /// A list of images.
+    Index(ImageIndex),
+}
+
+/// What every document says about itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Probe {
+    #[serde(default)]
+    schema_version: Option<u64>,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    manifests: bool,
+    #[serde(default, deserialize_with = "present")]
+    config: bool,
+    #[serde(default, deserialize_with = "present")]
+    fs_layers: bool,
+}
+
+impl Document {
+    /// Parses a manifest or index. `announced` is the media type that came with it: the
+    /// Content-Type header or the descriptor that led here.
+    ///
+    /// The document's own `mediaType` decides; where it has none (it is optional for OCI), the
+    /// announced type, and where that is generic too, the fields.
+    ///
+    /// # Errors
+    /// Not JSON, schema 1, or neither kind of document.
+    pub fn parse(bytes: &[u8], announced: Option<&str>) -> Result<Document, Error> {
+        let probe: Probe = serde_json::from_slice(bytes).map_err(Error::Json)?;
+        let announced = announced.map(|t| t.split(';').next().unwrap_or_default().trim());
+        let announced = announced.filter(|t| is_document_type(t));
+        let body = probe.media_type.as_deref().filter(|t| !t.is_empty());
+        if let (Some(header), Some(body)) = (announced, body)
+            && is_document_type(body)
+            && is_index_type(header) != is_index_type(body)
+        {
+            let (header, body) = (header.to_owned(), body.to_owned());
+            return Err(Error::Contradiction { header, body });
+        }
+        let is_schema1 = |t: &str| t.starts_with("application/vnd.docker.distribution.manifest.v1+");
+        if probe.schema_version == Some(1)
+            || probe.fs_layers
+            || body.or(announced).is_some_and(is_schema1)
+        {
+            return Err(Error::Schema1);
+        }
+        let is_index = match body.or(announced) {
+            Some(t) if is_document_type(t) => is_index_type(t),
+            Some(other) => return Err(Error::UnknownDocument(other.to_owned())),
+            None if probe.manifests => true,
+            None if probe.config => false,
+            None => return Err(Error::UnknownDocument("none".to_owned())),
+        };
+        if is_index {
+            serde_json::from_slice(bytes).map(Document::Index).map_err(Error::Json)
+        } else {
+            serde_json::from_slice(bytes).map(Document::Manifest).map_err(Error::Json)
+        }
+    }
+}
+
+fn is_document_type(media_type: &str) -> bool {
+    media_type::ACCEPT.contains(&media_type)
+}
+
+fn is_index_type(media_type: &str) -> bool {
+    matches!(media_type, media_type::OCI_INDEX | media_type::DOCKER_LIST)
+}
+
+impl Manifest {
+    /// Checks that this is a container image whose layers are file systems.
+    ///
+    /// A config type or a title annotation alone misleads: some artifacts carry an image's config
+    /// type. An image has an image config *and* only known layer types.
+    ///
+    /// # Errors
+    /// The sentence that says what it is instead.
+    pub fn check_image(&self) -> Result<(), Error> {
+        let config = self.config.media_type.as_str();
+        let is_config =
+            matches!(config, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
+        if !is_config {
+            let kind = self.artifact_type.clone().unwrap_or_else(|| config.to_owned());
+            return Err(Error::Artifact(kind));
+        }
+        for layer in &self.layers {
+            let (digest, media_type) = (layer.digest, layer.media_type.as_str());
+            if media_type.ends_with("+encrypted") {
+                return Err(Error::Encrypted { digest });
+            }
+            if !is_layer_type(media_type) {
+                return Err(Error::Layer { digest, media_type: media_type.to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a layer of this type is a tar of files, compressed in any way.
+fn is_layer_type(media_type: &str) -> bool {
+    const STEMS: [&str; 4] = [
+        media_type::OCI_LAYER,
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        media_type::DOCKER_LAYER,
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    // Old OCI layouts leave it empty.
+    media_type.is_empty()
+        || STEMS.iter().any(|stem| {
+            let rest = media_type.strip_prefix(stem);
+            matches!(rest, Some("" | "+gzip" | "+zstd" | ".gzip" | ".zstd" | "+zstd:chunked"))
+        })
+}
+
+impl ImageConfig {
+    /// Parses a config blob for an image of `layers` layers.
+    ///
+    /// # Errors
+    /// Not an image config, or with another number of diff IDs than there are layers.
+    pub fn parse(bytes: &[u8], layers: usize) -> Result<ImageConfig, Error> {
+        let config: ImageConfig = serde_json::from_slice(bytes).map_err(Error::Config)?;
+        let diff_ids = config.rootfs.diff_ids.len();
+        if diff_ids != layers {
+            return Err(Error::DiffIds { diff_ids, layers });
+        }
+        Ok(config)
+    }
+}
+
+/// Whether a field is there at all, whatever it holds.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// Accepts `null` for a missing value.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn manifest(config_type: &str, layer_type: &str) -> Manifest {
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"{config_type}","digest":"{D}","size":1}},
+                "layers":[{{"mediaType":"{layer_type}","digest":"{D}","size":2,"annotations":null}}]}}"#
+        );
+        match Document::parse(text.as_bytes(), None).unwrap() {
+            Document::Manifest(m) => m,
+            Document::Index(_) => panic!("parsed as an index"),
+        }
+    }
+
+    #[test]
+    fn kinds_of_documents() {
+        let index = br#"{"schemaVersion":2,"manifests":null}"#;
+        assert!(matches!(Document::parse(index, None).unwrap(), Document::Index(_)));
+        let announced = Some("application/vnd.oci.image.index.v1+json; charset=utf-8");
+        assert!(matches!(Document::parse(b"{}", announced).unwrap(), Document::Index(_)));
+        for (text, announced, word) in [
+            (r#"{"schemaVersion":1}"#, None, "schema 1"),
+            (r#"{"fsLayers":[]}"#, None, "schema 1"),
+            ("{}", Some(media_type::DOCKER_SCHEMA1_SIGNED), "schema 1"),
+            ("{}", None, "neither"),
+            (r#"{"mediaType":"text/plain"}"#, None, "text/plain"),
+            ("[", None, "JSON"),
+            ("<html>", Some("text/html"), "JSON"),
+        ] {
+            let error = Document::parse(text.as_bytes(), announced).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        let text = format!(r#"{{"mediaType":"{}"}}"#, media_type::OCI_MANIFEST);
+        let error = Document::parse(text.as_bytes(), Some(media_type::OCI_INDEX)).unwrap_err();
+        assert!(matches!(error, Error::Contradiction { .. }));
+    }
+
+    #[test]
+    fn images_and_artifacts() {
+        for (config, layer) in [
+            (media_type::OCI_CONFIG, "application/vnd.oci.image.layer.v1.tar+gzip"),
+            (media_type::OCI_CONFIG, "application/vnd.oci.image.layer.v1.tar+zstd"),
+            (media_type::DOCKER_CONFIG, "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+            (media_type::DOCKER_CONFIG, "application/vnd.docker.image.rootfs.diff.tar"),
+        ] {
+            manifest(config, layer).check_image().unwrap();
+        }
+        for (config, layer, word) in [
+            ("application/vnd.cncf.helm.config.v1+json", "x", "helm"),
+            (media_type::DOCKER_CONFIG, "application/vnd.ollama.image.model", "ollama"),
+            (media_type::OCI_CONFIG, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "encr"),
+        ] {
+            let error = manifest(config, layer).check_image().unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn configs() {
+        let text = format!(r#"{{"os":"linux","architecture":"arm64","rootfs":{{"diff_ids":["{D}"]}}}}"#);
+        let config = ImageConfig::parse(text.as_bytes(), 1).unwrap();
+        assert_eq!(config.platform.to_string(), "linux/arm64");
+        let error = ImageConfig::parse(text.as_bytes(), 2).unwrap_err().to_string();
+        assert_eq!(error, "the config lists 1 diff IDs for 2 layers");
+        assert!(ImageConfig::parse(b"{}", 0).is_err());
+        assert!(ImageConfig::parse(br#"{"rootfs":{"diff_ids":null}}"#, 0).is_ok());
+    }
+}

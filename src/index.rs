@@ -1,0 +1,411 @@
+//! The layer index: everything about one layer except its bytes.
+//!
+//! # Problem
+//!
+//! A layer is a tar in a compressed stream: to find one file one has to read all of it. The layer
+//! index is made in one pass and then answers for good: which entries are there, where their bytes
+//! lie in the uncompressed tar, and which [`Span`]s of it can be had on their own.
+//!
+//! # Design
+//!
+//! Flat tables of fixed-size little-endian records ([`format`]) that are copied out of the file
+//! with one `memcpy` each and never parsed. Entries stay in the order of the tar, because that
+//! order has meaning: later entries replace earlier ones and hard links are resolved where they
+//! stand. (Rejected: a table sorted for lookup. What a path of a layer means depends on the layers
+//! below it, through symlinked parents, so lookup belongs to the merged tree; sorting here would
+//! only lose the order.) Paths are a table of directories, each with its parent before it, so that
+//! a name is stored once and the merge resolves each directory once.
+//!
+//! Whiteouts and opaque marks are kept apart from entries: they act on lower layers only, wherever
+//! they stand in the tar.
+//!
+//! # Invariants
+//!
+//! A [`LayerIndex`] that exists is sound: every reference between its tables is in range, every
+//! directory's parent precedes it, runs and spans are ordered, disjoint and inside the layer.
+//! [`LayerIndex::decode`] checks all of it, so the accessors cannot fail.
+
+mod builder;
+mod decode;
+pub mod format;
+
+use crate::codec::Compression;
+use crate::digest::{ContentHash, DiffId, Digest, SpanDigest};
+use crate::extent::{CompressedOffset, Run, UncompressedOffset};
+use crate::tar;
+
+pub use builder::{Builder, Identity};
+pub use decode::DecodeError;
+use format::{DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord};
+
+/// Entries accepted in one layer. Each costs about 100 bytes of memory.
+pub const MAX_ENTRIES: usize = 16 << 20;
+
+/// The longest path accepted, in bytes: Linux's `PATH_MAX`, past which nothing could unpack it.
+pub const MAX_PATH_BYTES: usize = 4096;
+
+/// The longest name of a file, in bytes: Linux's `NAME_MAX`.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// The longest symlink target in bytes: what `readlink(2)` over FUSE can return.
+pub const MAX_SYMLINK_BYTES: usize = 4095;
+
+/// Why a layer can't be indexed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error(transparent)]
+    Tar(#[from] tar::Error),
+    #[error("entry with an empty name")]
+    EmptyName,
+    #[error("entry `{0}` climbs above the root with `..`")]
+    ClimbsOut(String),
+    #[error("entry `{0}`: the path is longer than 4096 bytes")]
+    PathTooLong(String),
+    #[error("entry `{0}`: a name in it is longer than 255 bytes")]
+    NameTooLong(String),
+    #[error("entry `{0}` would replace the root directory by something else")]
+    RootNotDirectory(String),
+    #[error("entry `{0}`: whiteouts of nothing, `.` or `..` are invalid")]
+    InvalidWhiteout(String),
+    #[error("symlink `{0}`: the target is empty or longer than 4095 bytes")]
+    SymlinkTarget(String),
+    #[error("hard link `{0}` climbs above the root with `..`")]
+    LinkClimbsOut(String),
+    #[error("the layer has more than {MAX_ENTRIES} entries or 4 GiB of names")]
+    TooLarge,
+}
+
+/// What of a layer was checked against digests that the manifest commits to.
+///
+/// Ordered: a later variant proves more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// Nothing: found through referrers, which anybody with push rights can change.
+    Hint,
+    /// The table of contents has a digest in the manifest; content is verified against it.
+    Toc,
+    /// The whole layer was streamed: blob digest or diff ID, and every span digest is our own.
+    Full,
+}
+
+impl Proof {
+    /// The word shown to users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proof::Hint => "hint",
+            Proof::Toc => "toc",
+            Proof::Full => "full",
+        }
+    }
+}
+
+/// How decompression can begin at a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// It can't: the layer has to be streamed from its start.
+    FromStart,
+    /// Without any state: a frame, a member or a plain tar.
+    Here,
+    /// With this many bits of the byte before and a window (gzip between members).
+    Checkpoint {
+        /// Bits of the preceding byte that belong to this span (0 to 7).
+        bits: u8,
+        /// Place of the window in the windows section: offset and length in bytes.
+        window: (u64, u32),
+    },
+}
+
+/// A run of uncompressed bytes that is fetched, verified and cached as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins in the tar.
+    pub start: UncompressedOffset,
+    /// Length in uncompressed bytes.
+    pub length: u32,
+    /// Where its compressed bytes begin.
+    pub compressed_start: CompressedOffset,
+    /// How to begin there.
+    pub restart: Restart,
+    /// Digest of the uncompressed bytes.
+    pub digest: SpanDigest,
+}
+
+impl Span {
+    /// Offset just past the span.
+    pub fn end(&self) -> u64 {
+        self.start.0 + u64::from(self.length)
+    }
+}
+
+/// Index of a directory path in the layer's table; `ROOT_DIR` is `/`.
+pub type DirId = u32;
+
+/// The root directory's place in every layer's table of directories.
+pub const ROOT_DIR: DirId = 0;
+
+/// A directory path of the layer, existing or only named.
+#[derive(Clone, Copy, Debug)]
+pub struct Dir<'a> {
+    /// The directory above; the root is its own parent.
+    pub parent: DirId,
+    /// The last component.
+    pub name: &'a [u8],
+    /// Whether the layer has an entry of any kind at exactly this path.
+    pub has_entry: bool,
+}
+
+/// A whiteout or opaque mark.
+#[derive(Clone, Copy, Debug)]
+pub struct Whiteout<'a> {
+    /// The directory it stands in.
+    pub dir: DirId,
+    /// The lower name it hides; `None` for an opaque mark, which hides all of them.
+    pub name: Option<&'a [u8]>,
+}
+
+/// What an entry is, with what only that kind has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind<'a> {
+    /// A regular file.
+    File {
+        /// Size in bytes, holes included.
+        size: u64,
+        /// Position of its runs in [`LayerIndex::runs`].
+        runs: Runs,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link and its target.
+    Symlink(&'a [u8]),
+    /// Another name of what `dir`/`name` is at this place of the tar.
+    HardLink {
+        /// Directory of the target.
+        dir: DirId,
+        /// Name of the target.
+        name: &'a [u8],
+    },
+    /// A character device (major, minor).
+    CharDevice(u32, u32),
+    /// A block device (major, minor).
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+}
+
+/// Where the content of a file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// In one piece, from here.
+    Whole(UncompressedOffset),
+    /// Sparse: these rows of the table of runs.
+    Sparse {
+        /// First row.
+        first: u32,
+        /// Number of rows.
+        count: u32,
+    },
+}
+
+/// One entry, borrowed from the index.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Directory part of the path.
+    pub dir: DirId,
+    /// Last component; empty for the root.
+    pub name: &'a [u8],
+    /// Kind and its data.
+    pub kind: EntryKind<'a>,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time: seconds since the epoch, rounded down.
+    pub mtime_seconds: i64,
+    /// Nanoseconds to add.
+    pub mtime_nanoseconds: u32,
+    /// Never shown; only a hard link of the same layer may refer to it.
+    pub hidden: bool,
+    record: &'a EntryRecord,
+}
+
+/// An immutable, checked layer index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerIndex {
+    blob: Digest,
+    blob_size: u64,
+    diff_id: DiffId,
+    uncompressed_size: u64,
+    compression: Compression,
+    proof: Proof,
+    dirs: Vec<DirRecord>,
+    entries: Vec<EntryRecord>,
+    whiteouts: Vec<WhiteoutRecord>,
+    runs: Vec<RunRecord>,
+    xattrs: Vec<XattrRecord>,
+    hashes: Vec<ContentHash>,
+    spans: Vec<SpanRecord>,
+    /// Names, link targets and xattr values.
+    bytes: Vec<u8>,
+    /// Windows of checkpoints.
+    windows: Vec<u8>,
+}
+
+impl LayerIndex {
+    /// Digest of the blob that the index was made from.
+    pub fn blob(&self) -> Digest {
+        self.blob
+    }
+
+    /// Size of that blob in bytes.
+    pub fn blob_size(&self) -> u64 {
+        self.blob_size
+    }
+
+    /// Digest of the uncompressed tar.
+    pub fn diff_id(&self) -> DiffId {
+        self.diff_id
+    }
+
+    /// Size of the uncompressed tar in bytes.
+    pub fn uncompressed_size(&self) -> u64 {
+        self.uncompressed_size
+    }
+
+    /// Compression of the blob.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// What has been checked.
+    pub fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// Number of directory paths.
+    pub fn dir_count(&self) -> usize {
+        self.dirs.len()
+    }
+
+    /// A directory path. Panics on an id from another index.
+    pub fn dir(&self, id: DirId) -> Dir<'_> {
+        let record = &self.dirs[id as usize];
+        Dir {
+            parent: record.parent.get(),
+            name: self.text(record.name_offset.get(), u32::from(record.name_length.get())),
+            has_entry: record.flags.get() & format::DIR_HAS_ENTRY != 0,
+        }
+    }
+
+    /// All entries in the order of the tar.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.entries.iter().map(|record| self.entry(record))
+    }
+
+    /// All whiteouts and opaque marks.
+    pub fn whiteouts(&self) -> impl ExactSizeIterator<Item = Whiteout<'_>> {
+        self.whiteouts.iter().map(|record| Whiteout {
+            dir: record.dir.get(),
+            name: (record.name_length.get() > 0)
+                .then(|| self.text(record.name_offset.get(), record.name_length.get())),
+        })
+    }
+
+    /// Extended attributes of an entry in the order of the tar.
+    pub fn xattrs(&self, entry: &Entry<'_>) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        let first = entry.record.first_xattr.get() as usize;
+        let count = usize::from(entry.record.xattr_count.get());
+        self.xattrs[first..first + count].iter().map(|x| {
+            let name = self.text(x.name_offset.get(), x.name_length.get());
+            (name, self.text(x.value_offset.get(), x.value_length.get()))
+        })
+    }
+
+    /// SHA-256 of a regular file's content; `None` for empty and sparse files and other kinds.
+    pub fn content_hash(&self, entry: &Entry<'_>) -> Option<&ContentHash> {
+        self.hashes.get(entry.record.hash.get() as usize)
+    }
+
+    /// The runs of a sparse file.
+    pub fn sparse_runs(&self, first: u32, count: u32) -> impl ExactSizeIterator<Item = Run> {
+        self.runs[first as usize..(first + count) as usize].iter().map(|run| Run {
+            file_offset: run.file_offset.get(),
+            start: UncompressedOffset(run.start.get()),
+            length: run.length.get(),
+        })
+    }
+
+    /// Number of spans.
+    pub fn span_count(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// A span. Panics past [`LayerIndex::span_count`].
+    pub fn span(&self, at: usize) -> Span {
+        self.spans[at].to_span()
+    }
+
+    /// The span that holds the byte at `offset`; `None` past the end of the layer.
+    pub fn span_at(&self, offset: UncompressedOffset) -> Option<usize> {
+        let after = self.spans.partition_point(|span| span.start.get() <= offset.0);
+        let at = after.checked_sub(1)?;
+        (offset.0 < self.span(at).end()).then_some(at)
+    }
+
+    fn entry<'a>(&'a self, record: &'a EntryRecord) -> Entry<'a> {
+        let data = record.data.get();
+        let (high, low) = ((data >> 32) as u32, data as u32);
+        let kind = match record.kind {
+            format::KIND_FILE if record.flags & format::ENTRY_SPARSE != 0 => EntryKind::File {
+                size: record.size.get(),
+                runs: Runs::Sparse { first: low, count: record.extra.get() },
+            },
+            format::KIND_FILE => EntryKind::File {
+                size: record.size.get(),
+                runs: Runs::Whole(UncompressedOffset(data)),
+            },
+            format::KIND_SYMLINK => EntryKind::Symlink(self.text(low, record.extra.get())),
+            format::KIND_HARD_LINK => {
+                EntryKind::HardLink { dir: high, name: self.text(low, record.extra.get()) }
+            }
+            format::KIND_CHAR_DEVICE => EntryKind::CharDevice(high, low),
+            format::KIND_BLOCK_DEVICE => EntryKind::BlockDevice(high, low),
+            format::KIND_FIFO => EntryKind::Fifo,
+            _ => EntryKind::Directory,
+        };
+        Entry {
+            dir: record.dir.get(),
+            name: self.text(record.name_offset.get(), u32::from(record.name_length.get())),
+            kind,
+            mode: record.mode.get(),
+            uid: record.uid.get(),
+            gid: record.gid.get(),
+            mtime_seconds: record.mtime_seconds.get(),
+            mtime_nanoseconds: record.mtime_nanoseconds.get(),
+            hidden: record.flags & format::ENTRY_HIDDEN != 0,
+            record,
+        }
+    }
+
+    fn text(&self, offset: u32, length: u32) -> &[u8] {
+        &self.bytes[offset as usize..offset as usize + length as usize]
+    }
+
+    /// The path of a directory, for messages: `a/b`, and `` for the root.
+    pub fn dir_path(&self, id: DirId) -> String {
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != ROOT_DIR {
+            let dir = self.dir(at);
+            names.push(String::from_utf8_lossy(dir.name).into_owned());
+            at = dir.parent;
+        }
+        names.reverse();
+        names.join("/")
+    }
+}
+
+#[cfg(test)]
+mod tests;

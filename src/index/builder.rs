@@ -1,0 +1,350 @@
+//! Builds a layer index from the entries of a tar, in their order.
+//!
+//! The builder is a [`tar::Sink`]: it normalises paths, sorts out whiteouts, and hashes the content
+//! of files as it streams by. Paths are cleaned lexically as Go's `path.Clean` does, which is what
+//! every engine applies first: leading slashes, empty components and `.` vanish, `..` takes back
+//! the component before it. One that climbs above the root is refused (podman and Docker do; umoci
+//! and containerd would clamp it).
+
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+
+use super::format::{
+    DIR_HAS_ENTRY, DirRecord, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord, KIND_BLOCK_DEVICE,
+    KIND_CHAR_DEVICE, KIND_DIRECTORY, KIND_FIFO, KIND_FILE, KIND_HARD_LINK, KIND_SYMLINK, NO_HASH,
+    RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
+};
+use super::{
+    DirId, Error, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES, Proof,
+    ROOT_DIR, Span,
+};
+use crate::codec::Compression;
+use crate::digest::{ContentHash, DiffId, Digest};
+use crate::tar::{self, Kind};
+
+/// Prefix of a whiteout (OCI image spec, layer.md, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+/// Prefix of AUFS' own files; all of them but the opaque mark are hidden.
+const META: &[u8] = b".wh..wh.";
+/// Name of the opaque mark.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Collects the tables of a layer index.
+#[derive(Debug)]
+pub struct Builder {
+    dirs: Vec<DirRecord>,
+    dir_ids: HashMap<(DirId, Box<[u8]>), DirId>,
+    entries: Vec<EntryRecord>,
+    whiteouts: Vec<WhiteoutRecord>,
+    runs: Vec<RunRecord>,
+    xattrs: Vec<XattrRecord>,
+    hashes: Vec<ContentHash>,
+    spans: Vec<SpanRecord>,
+    bytes: Vec<u8>,
+    /// Hash of the file whose content streams by.
+    hasher: Option<Sha256>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}
+
+/// What the whole layer turned out to be, once it has been streamed.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Digest of the blob.
+    pub blob: Digest,
+    /// Size of the blob in bytes.
+    pub blob_size: u64,
+    /// Digest of the tar.
+    pub diff_id: DiffId,
+    /// Size of the tar in bytes.
+    pub uncompressed_size: u64,
+    /// Compression of the blob.
+    pub compression: Compression,
+    /// What of this was checked.
+    pub proof: Proof,
+}
+
+impl Builder {
+    /// An index with nothing but the root's path.
+    pub fn new() -> Builder {
+        let root = DirRecord {
+            parent: ROOT_DIR.into(),
+            name_offset: 0.into(),
+            name_length: 0.into(),
+            flags: 0.into(),
+        };
+        Builder {
+            dirs: vec![root],
+            dir_ids: HashMap::new(),
+            entries: Vec::new(),
+            whiteouts: Vec::new(),
+            runs: Vec::new(),
+            xattrs: Vec::new(),
+            hashes: Vec::new(),
+            spans: Vec::new(),
+            bytes: Vec::new(),
+            hasher: None,
+        }
+    }
+
+    /// Appends the next span.
+    pub fn span(&mut self, span: &Span) {
+        self.spans.push(SpanRecord::new(span));
+    }
+
+    /// Closes the tables.
+    ///
+    /// # Errors
+    /// [`super::DecodeError`] if the tables contradict each other, such as content past the end
+    /// of the layer.
+    pub fn finish(mut self, identity: Identity) -> Result<LayerIndex, super::DecodeError> {
+        for entry in &self.entries {
+            let offset = entry.name_offset.get() as usize;
+            let name = &self.bytes[offset..offset + usize::from(entry.name_length.get())];
+            if let Some(id) = self.dir_ids.get(&(entry.dir.get(), name.into()) as &(DirId, Box<[u8]>))
+                && entry.flags & ENTRY_HIDDEN == 0
+            {
+                self.dirs[*id as usize].flags = DIR_HAS_ENTRY.into();
+            }
+        }
+        let index = LayerIndex {
+            blob: identity.blob,
+            blob_size: identity.blob_size,
+            diff_id: identity.diff_id,
+            uncompressed_size: identity.uncompressed_size,
+            compression: identity.compression,
+            proof: identity.proof,
+            dirs: self.dirs,
+            entries: self.entries,
+            whiteouts: self.whiteouts,
+            runs: self.runs,
+            xattrs: self.xattrs,
+            hashes: self.hashes,
+            spans: self.spans,
+            bytes: self.bytes,
+            windows: Vec::new(),
+        };
+        index.check()?;
+        Ok(index)
+    }
+
+    /// Adds text to the arena: offset and length.
+    fn text(&mut self, text: &[u8]) -> Result<u32, Error> {
+        let offset = u32::try_from(self.bytes.len()).map_err(|_| Error::TooLarge)?;
+        if self.bytes.len() + text.len() > u32::MAX as usize {
+            return Err(Error::TooLarge);
+        }
+        self.bytes.extend_from_slice(text);
+        Ok(offset)
+    }
+
+    /// The id of the directory path `components`, known or new.
+    fn dir(&mut self, components: &[&[u8]]) -> Result<DirId, Error> {
+        let mut at = ROOT_DIR;
+        for name in components {
+            // One allocation a component; paths of one directory come together, so this is not
+            // where the time goes (inflating is).
+            let key = (at, Box::from(*name));
+            at = match self.dir_ids.get(&key) {
+                Some(id) => *id,
+                None => {
+                    let id = u32::try_from(self.dirs.len()).map_err(|_| Error::TooLarge)?;
+                    if self.dirs.len() >= MAX_ENTRIES {
+                        return Err(Error::TooLarge);
+                    }
+                    let name_offset = self.text(name)?.into();
+                    self.dirs.push(DirRecord {
+                        parent: at.into(),
+                        name_offset,
+                        name_length: (name.len() as u16).into(),
+                        flags: 0.into(),
+                    });
+                    self.dir_ids.insert(key, id);
+                    id
+                }
+            };
+        }
+        Ok(at)
+    }
+
+    fn add_whiteout(&mut self, parents: &[&[u8]], marker: &[u8], path: &[u8]) -> Result<(), Error> {
+        let hidden = if marker == OPAQUE { b"" } else { &marker[WHITEOUT.len()..] };
+        if marker != OPAQUE && matches!(hidden, b"" | b"." | b"..") {
+            return Err(Error::InvalidWhiteout(lossy(path)));
+        }
+        let record = WhiteoutRecord {
+            dir: self.dir(parents)?.into(),
+            name_offset: self.text(hidden)?.into(),
+            name_length: (hidden.len() as u32).into(),
+        };
+        self.whiteouts.push(record);
+        Ok(())
+    }
+
+    fn add_entry(&mut self, parents: &[&[u8]], name: &[u8], hidden: bool, entry: &tar::Entry) -> Result<(), Error> {
+        if self.entries.len() >= MAX_ENTRIES {
+            return Err(Error::TooLarge);
+        }
+        let mut flags = if hidden { ENTRY_HIDDEN } else { 0 };
+        let mut hash = NO_HASH;
+        let (kind, data, extra) = match entry.kind {
+            Kind::File if entry.sparse => {
+                flags |= ENTRY_SPARSE;
+                let first = u32::try_from(self.runs.len()).map_err(|_| Error::TooLarge)?;
+                self.runs.extend(entry.runs.iter().map(|run| RunRecord {
+                    file_offset: run.file_offset.into(),
+                    start: run.start.0.into(),
+                    length: run.length.into(),
+                }));
+                (KIND_FILE, u64::from(first), entry.runs.len() as u32)
+            }
+            Kind::File => {
+                let start = entry.runs.first().map_or(0, |run| run.start.0);
+                if entry.size > 0 {
+                    hash = u32::try_from(self.hashes.len()).map_err(|_| Error::TooLarge)?;
+                    self.hasher = Some(Sha256::new());
+                    self.hashes.push([0; 32]);
+                }
+                (KIND_FILE, start, 0)
+            }
+            Kind::Directory => (KIND_DIRECTORY, 0, 0),
+            Kind::Symlink => {
+                let target = &entry.link_target;
+                if target.is_empty() || target.len() > MAX_SYMLINK_BYTES {
+                    return Err(Error::SymlinkTarget(lossy(&entry.path)));
+                }
+                (KIND_SYMLINK, u64::from(self.text(target)?), target.len() as u32)
+            }
+            Kind::HardLink => {
+                let target = components(&entry.link_target)
+                    .ok_or_else(|| Error::LinkClimbsOut(lossy(&entry.path)))?;
+                check_length(&entry.link_target, &target)?;
+                // The root as a target is left to the merge, which says that it is a directory.
+                let (name, dirs) = target.split_last().map_or((&b""[..], &[][..]), |(n, d)| (*n, d));
+                let dir = self.dir(dirs)?;
+                let offset = self.text(name)?;
+                (KIND_HARD_LINK, u64::from(dir) << 32 | u64::from(offset), name.len() as u32)
+            }
+            Kind::CharDevice | Kind::BlockDevice => {
+                let kind =
+                    if entry.kind == Kind::CharDevice { KIND_CHAR_DEVICE } else { KIND_BLOCK_DEVICE };
+                let (major, minor) = entry.device;
+                (kind, u64::from(major) << 32 | u64::from(minor), 0)
+            }
+            Kind::Fifo => (KIND_FIFO, 0, 0),
+        };
+        let first_xattr = u32::try_from(self.xattrs.len()).map_err(|_| Error::TooLarge)?;
+        for (name, value) in &entry.xattrs {
+            let record = XattrRecord {
+                name_offset: self.text(name)?.into(),
+                name_length: (name.len() as u32).into(),
+                value_offset: self.text(value)?.into(),
+                value_length: (value.len() as u32).into(),
+            };
+            self.xattrs.push(record);
+        }
+        let record = EntryRecord {
+            dir: self.dir(parents)?.into(),
+            name_offset: self.text(name)?.into(),
+            name_length: (name.len() as u16).into(),
+            kind,
+            flags,
+            mode: (entry.mode as u16).into(),
+            xattr_count: u16::try_from(entry.xattrs.len()).map_err(|_| Error::TooLarge)?.into(),
+            uid: entry.uid.into(),
+            gid: entry.gid.into(),
+            mtime_seconds: entry.mtime_seconds.into(),
+            mtime_nanoseconds: entry.mtime_nanoseconds.into(),
+            size: entry.size.into(),
+            data: data.into(),
+            extra: extra.into(),
+            first_xattr: first_xattr.into(),
+            hash: hash.into(),
+        };
+        self.entries.push(record);
+        Ok(())
+    }
+}
+
+impl tar::Sink for Builder {
+    type Error = Error;
+
+    fn entry(&mut self, entry: tar::Entry) -> Result<(), Error> {
+        self.hasher = None;
+        if entry.path.is_empty() {
+            return Err(Error::EmptyName);
+        }
+        let parts = components(&entry.path).ok_or_else(|| Error::ClimbsOut(lossy(&entry.path)))?;
+        check_length(&entry.path, &parts)?;
+        let Some((name, parents)) = parts.split_last() else {
+            if entry.kind != Kind::Directory {
+                return Err(Error::RootNotDirectory(lossy(&entry.path)));
+            }
+            return self.add_entry(&[], b"", false, &entry);
+        };
+        let is_meta = |part: &&[u8]| part.starts_with(META);
+        let hidden = parents.iter().any(|part| part.starts_with(WHITEOUT))
+            || (is_meta(name) && *name != OPAQUE);
+        if hidden {
+            // AUFS keeps the content of its hard links in such files; nothing else is of use.
+            return match entry.kind {
+                Kind::File => self.add_entry(parents, name, true, &entry),
+                _ => Ok(()),
+            };
+        }
+        if name.starts_with(WHITEOUT) {
+            return self.add_whiteout(parents, name, &entry.path);
+        }
+        self.add_entry(parents, name, false, &entry)
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some((hasher, hash)) = self.hasher.take().zip(self.hashes.last_mut()) {
+            *hash = hasher.finalize().into();
+        }
+    }
+}
+
+/// The cleaned components of a path; `None` if it climbs above its start.
+fn components(path: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts)
+}
+
+fn check_length(path: &[u8], parts: &[&[u8]]) -> Result<(), Error> {
+    if parts.iter().map(|part| part.len() + 1).sum::<usize>() > MAX_PATH_BYTES {
+        return Err(Error::PathTooLong(shortened(path)));
+    }
+    if parts.iter().any(|part| part.len() > MAX_NAME_BYTES) {
+        return Err(Error::NameTooLong(shortened(path)));
+    }
+    Ok(())
+}
+
+fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+fn shortened(path: &[u8]) -> String {
+    format!("{}…", lossy(&path[..path.len().min(80)]))
+}

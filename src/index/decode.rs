@@ -1,0 +1,283 @@
+//! Writing and reading the file format, with every check that makes a [`LayerIndex`] sound.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::format::{self, FileHeader, MAGIC, SECTIONS, TRAILER_BYTES, VERSION};
+use super::{LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES, Proof, ROOT_DIR};
+use crate::codec::Compression;
+use crate::digest::DiffId;
+
+/// Why bytes are not a layer index. The remedy is always the same: build it again.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum DecodeError {
+    #[error("not a layer index")]
+    Magic,
+    #[error("layer index of format version {0}")]
+    Version(u32),
+    #[error("the layer index is truncated or has the wrong length")]
+    Length,
+    #[error("the layer index is damaged: its checksum does not match")]
+    Checksum,
+    #[error("the layer index is inconsistent: {0}")]
+    Inconsistent(&'static str),
+}
+
+use DecodeError::Inconsistent;
+
+impl LayerIndex {
+    /// The index as a file.
+    pub fn encode(&self) -> Vec<u8> {
+        let compression = match self.compression {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Zstd => 2,
+        };
+        let proof = match self.proof {
+            Proof::Hint => 0,
+            Proof::Toc => 1,
+            Proof::Full => 2,
+        };
+        let sections: [(usize, &[u8]); SECTIONS] = [
+            (self.dirs.len(), self.dirs.as_bytes()),
+            (self.entries.len(), self.entries.as_bytes()),
+            (self.whiteouts.len(), self.whiteouts.as_bytes()),
+            (self.runs.len(), self.runs.as_bytes()),
+            (self.xattrs.len(), self.xattrs.as_bytes()),
+            (self.hashes.len(), self.hashes.as_bytes()),
+            (self.spans.len(), self.spans.as_bytes()),
+            (self.bytes.len(), &self.bytes),
+            (self.windows.len(), &self.windows),
+        ];
+        let header = FileHeader {
+            magic: MAGIC,
+            version: VERSION.into(),
+            compression,
+            proof,
+            reserved: 0.into(),
+            blob: format::DigestField::new(self.blob),
+            diff_id: format::DigestField::new(self.diff_id.0),
+            blob_size: self.blob_size.into(),
+            uncompressed_size: self.uncompressed_size.into(),
+            counts: sections.map(|(count, _)| (count as u64).into()),
+        };
+        let mut out = header.as_bytes().to_vec();
+        for (_, bytes) in sections {
+            out.extend_from_slice(bytes);
+        }
+        let checksum = blake3::hash(&out);
+        out.extend_from_slice(checksum.as_bytes());
+        out
+    }
+
+    /// Reads an index and checks that it is sound.
+    ///
+    /// Time and memory are linear in `file`, whatever it claims.
+    ///
+    /// # Errors
+    /// Another version, damage, or a reference out of range.
+    pub fn decode(file: &[u8]) -> Result<LayerIndex, DecodeError> {
+        let (header, _) = FileHeader::read_from_prefix(file).map_err(|_| DecodeError::Length)?;
+        if header.magic != MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        if header.version.get() != VERSION {
+            return Err(DecodeError::Version(header.version.get()));
+        }
+        let body_end = file.len().checked_sub(TRAILER_BYTES).ok_or(DecodeError::Length)?;
+        let (body, trailer) = file.split_at(body_end);
+        if blake3::hash(body).as_bytes() != trailer {
+            return Err(DecodeError::Checksum);
+        }
+        let mut rest = body.get(size_of::<FileHeader>()..).ok_or(DecodeError::Length)?;
+        let [dirs, entries, whiteouts, runs, xattrs, hashes, spans, bytes, windows] =
+            header.counts.map(|count| count.get());
+        let index = LayerIndex {
+            blob: header.blob.get().ok_or(Inconsistent("unknown digest algorithm"))?,
+            blob_size: header.blob_size.get(),
+            diff_id: DiffId(header.diff_id.get().ok_or(Inconsistent("unknown digest algorithm"))?),
+            uncompressed_size: header.uncompressed_size.get(),
+            compression: match header.compression {
+                0 => Compression::None,
+                1 => Compression::Gzip,
+                2 => Compression::Zstd,
+                _ => return Err(Inconsistent("unknown compression")),
+            },
+            proof: match header.proof {
+                0 => Proof::Hint,
+                1 => Proof::Toc,
+                2 => Proof::Full,
+                _ => return Err(Inconsistent("unknown proof")),
+            },
+            dirs: section(&mut rest, dirs)?,
+            entries: section(&mut rest, entries)?,
+            whiteouts: section(&mut rest, whiteouts)?,
+            runs: section(&mut rest, runs)?,
+            xattrs: section(&mut rest, xattrs)?,
+            hashes: section(&mut rest, hashes)?,
+            spans: section(&mut rest, spans)?,
+            bytes: section(&mut rest, bytes)?,
+            windows: section(&mut rest, windows)?,
+        };
+        if !rest.is_empty() {
+            return Err(DecodeError::Length);
+        }
+        index.check()?;
+        Ok(index)
+    }
+
+    /// Proves the invariants that the accessors rely on.
+    pub(super) fn check(&self) -> Result<(), DecodeError> {
+        self.check_spans()?;
+        if self.dirs.is_empty() || self.entries.len() > MAX_ENTRIES {
+            return Err(Inconsistent("no root or too many entries"));
+        }
+        for (at, dir) in self.dirs.iter().enumerate() {
+            let parent = dir.parent.get() as usize;
+            if at != ROOT_DIR as usize && parent >= at {
+                return Err(Inconsistent("a directory before its parent"));
+            }
+            if at == ROOT_DIR as usize && parent != at {
+                return Err(Inconsistent("the root has a parent"));
+            }
+            let is_root = at == ROOT_DIR as usize;
+            self.check_name(dir.name_offset.get(), dir.name_length.get().into(), is_root)?;
+        }
+        for whiteout in &self.whiteouts {
+            self.check_dir(whiteout.dir.get())?;
+            self.check_name(whiteout.name_offset.get(), whiteout.name_length.get(), true)?;
+        }
+        for xattr in &self.xattrs {
+            self.check_text(xattr.name_offset.get(), xattr.name_length.get())?;
+            self.check_text(xattr.value_offset.get(), xattr.value_length.get())?;
+        }
+        self.entries.iter().try_for_each(|entry| self.check_entry(entry))
+    }
+
+    fn check_entry(&self, entry: &format::EntryRecord) -> Result<(), DecodeError> {
+        let is_root_name = entry.name_length.get() == 0;
+        if is_root_name && (entry.dir.get() != ROOT_DIR || entry.kind != format::KIND_DIRECTORY) {
+            return Err(Inconsistent("an entry without a name"));
+        }
+        self.check_dir(entry.dir.get())?;
+        self.check_name(entry.name_offset.get(), entry.name_length.get().into(), true)?;
+        if entry.mtime_nanoseconds.get() >= 1_000_000_000 || entry.mode.get() > 0o7777 {
+            return Err(Inconsistent("mode or time out of range"));
+        }
+        let xattrs_end = u64::from(entry.first_xattr.get()) + u64::from(entry.xattr_count.get());
+        if xattrs_end > self.xattrs.len() as u64 {
+            return Err(Inconsistent("xattrs out of range"));
+        }
+        let hash = entry.hash.get();
+        if hash != format::NO_HASH && hash as usize >= self.hashes.len() {
+            return Err(Inconsistent("content hash out of range"));
+        }
+        let data = entry.data.get();
+        let (high, low, extra) = ((data >> 32) as u32, data as u32, entry.extra.get());
+        let size = entry.size.get();
+        match entry.kind {
+            format::KIND_FILE if size > i64::MAX as u64 => Err(Inconsistent("absurd file size")),
+            format::KIND_FILE if entry.flags & format::ENTRY_SPARSE != 0 => {
+                self.check_runs(low, extra, size)
+            }
+            format::KIND_FILE => match data.checked_add(size) {
+                Some(end) if end <= self.uncompressed_size => Ok(()),
+                _ => Err(Inconsistent("content past the end of the layer")),
+            },
+            format::KIND_SYMLINK if extra as usize > MAX_SYMLINK_BYTES || extra == 0 => {
+                Err(Inconsistent("symlink target too long or empty"))
+            }
+            format::KIND_SYMLINK => self.check_text(low, extra),
+            format::KIND_HARD_LINK => {
+                self.check_dir(high)?;
+                self.check_name(low, extra, true)
+            }
+            format::KIND_DIRECTORY
+            | format::KIND_CHAR_DEVICE
+            | format::KIND_BLOCK_DEVICE
+            | format::KIND_FIFO => Ok(()),
+            _ => Err(Inconsistent("unknown kind of entry")),
+        }
+    }
+
+    fn check_runs(&self, first: u32, count: u32, size: u64) -> Result<(), DecodeError> {
+        let end = u64::from(first) + u64::from(count);
+        let runs = self.runs.get(first as usize..end as usize);
+        let mut file_end = 0;
+        for run in runs.ok_or(Inconsistent("runs out of range"))? {
+            let (offset, start, length) =
+                (run.file_offset.get(), run.start.get(), run.length.get());
+            let within = |from: u64, limit: u64| {
+                from.checked_add(length).is_some_and(|end| end <= limit)
+            };
+            if offset < file_end || !within(offset, size) || !within(start, self.uncompressed_size)
+            {
+                return Err(Inconsistent("a run out of order or out of range"));
+            }
+            file_end = offset + length;
+        }
+        Ok(())
+    }
+
+    fn check_spans(&self) -> Result<(), DecodeError> {
+        let mut end = 0;
+        for record in &self.spans {
+            let window_end = record.window_offset.get().checked_add(record.window_length.get().into());
+            if record.restart > 2
+                || record.bits > 7
+                || window_end.is_none_or(|end| end > self.windows.len() as u64)
+                || record.compressed_start.get() > self.blob_size
+            {
+                return Err(Inconsistent("a malformed span"));
+            }
+            if record.start.get() != end || record.length.get() == 0 {
+                return Err(Inconsistent("spans with gaps"));
+            }
+            end = record.start.get().checked_add(record.length.get().into())
+                .ok_or(Inconsistent("absurd span"))?;
+        }
+        if end != self.uncompressed_size {
+            return Err(Inconsistent("spans do not cover the layer"));
+        }
+        Ok(())
+    }
+
+    fn check_dir(&self, dir: u32) -> Result<(), DecodeError> {
+        if (dir as usize) < self.dirs.len() { Ok(()) } else { Err(Inconsistent("no such directory")) }
+    }
+
+    fn check_name(&self, offset: u32, length: u32, may_be_empty: bool) -> Result<(), DecodeError> {
+        self.check_text(offset, length)?;
+        let name = self.text(offset, length);
+        if name.len() > MAX_NAME_BYTES
+            || (name.is_empty() && !may_be_empty)
+            || matches!(name, b"." | b"..")
+            || name.iter().any(|b| *b == 0 || *b == b'/')
+        {
+            return Err(Inconsistent("an impossible name"));
+        }
+        Ok(())
+    }
+
+    fn check_text(&self, offset: u32, length: u32) -> Result<(), DecodeError> {
+        if u64::from(offset) + u64::from(length) > self.bytes.len() as u64 {
+            return Err(Inconsistent("text out of range"));
+        }
+        Ok(())
+    }
+}
+
+/// Splits `count` records off the front of `rest`.
+fn section<T>(rest: &mut &[u8], count: u64) -> Result<Vec<T>, DecodeError>
+where
+    T: FromBytes + Immutable + KnownLayout + Unaligned + Copy,
+{
+    let length = usize::try_from(count)
+        .ok()
+        .and_then(|count| count.checked_mul(size_of::<T>()))
+        .filter(|length| *length <= rest.len())
+        .ok_or(DecodeError::Length)?;
+    let (section, after) = rest.split_at(length);
+    *rest = after;
+    <[T]>::ref_from_bytes(section).map(<[T]>::to_vec).map_err(|_| DecodeError::Length)
+}

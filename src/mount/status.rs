@@ -1,0 +1,187 @@
+//! What a mount says about itself, over a Unix socket.
+//!
+//! Each mount listens on a socket named after the kernel's number of its connection, so that
+//! whoever sees a mount in `/proc/self/mountinfo` finds its process. Whoever connects gets one JSON
+//! document. The socket is a convenience: a mount works without it.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::Spans;
+use crate::fuse::Requests;
+use crate::resolve::ResolvedImage;
+use crate::source::registry::Traffic;
+
+/// Longest wait for a status, either way.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest status document read, in bytes.
+const MAX_STATUS_BYTES: u64 = 16 << 20;
+
+/// The state of a mount.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// The image's name.
+    pub image: String,
+    /// Digest of the manifest.
+    pub digest: String,
+    /// Digest of the config.
+    pub image_id: String,
+    /// The image's platform.
+    pub platform: String,
+    /// The process that serves it.
+    pub pid: u32,
+    /// Number of files, directories and so on.
+    pub inodes: u64,
+    /// The layers, base first.
+    pub layers: Vec<LayerStatus>,
+    /// What went over the network.
+    pub network: NetworkStatus,
+    /// How often a span was at hand.
+    pub spans: SpanStatus,
+    /// Requests of the kernel by kind.
+    pub requests: serde_json::Map<String, serde_json::Value>,
+    /// The last reasons for failed reads, oldest first.
+    pub recent_errors: Vec<String>,
+}
+
+/// A layer of a mounted image.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LayerStatus {
+    /// Digest of the blob.
+    pub digest: String,
+    /// Size of the blob in bytes.
+    pub size: u64,
+    /// What has been checked of it.
+    pub proof: String,
+}
+
+/// Traffic with the registry.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct NetworkStatus {
+    /// HTTP requests.
+    pub requests: u64,
+    /// Bytes of bodies received.
+    pub bytes: u64,
+}
+
+/// Use of spans.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SpanStatus {
+    /// Reads of spans at hand.
+    pub hits: u64,
+    /// Reads that had to fetch.
+    pub misses: u64,
+}
+
+/// Where the numbers come from.
+#[derive(Debug)]
+pub struct StatusSource {
+    pub(super) image: ResolvedImage,
+    pub(super) mount_point: PathBuf,
+    pub(super) proofs: Vec<&'static str>,
+    pub(super) inodes: u64,
+    pub(super) spans: Arc<Spans>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) requests: Arc<Requests>,
+}
+
+impl StatusSource {
+    /// The state now.
+    pub fn status(&self) -> Status {
+        let (hits, misses) = self.spans.hits_and_misses();
+        let layers = self.image.layers.iter().zip(&self.proofs);
+        let counts = self.requests.counts().into_iter();
+        Status {
+            mount_point: self.mount_point.clone(),
+            image: self.image.name.clone(),
+            digest: self.image.digest.to_string(),
+            image_id: self.image.image_id.to_string(),
+            platform: self.image.platform.to_string(),
+            pid: std::process::id(),
+            inodes: self.inodes,
+            layers: layers
+                .map(|(layer, proof)| LayerStatus {
+                    digest: layer.descriptor.digest.to_string(),
+                    size: layer.descriptor.size,
+                    proof: (*proof).to_owned(),
+                })
+                .collect(),
+            network: NetworkStatus {
+                requests: self.traffic.requests(),
+                bytes: self.traffic.body_bytes(),
+            },
+            spans: SpanStatus { hits, misses },
+            requests: counts.map(|(name, count)| (name.to_owned(), count.into())).collect(),
+            recent_errors: self.requests.recent_errors(),
+        }
+    }
+}
+
+/// A listening socket; the file goes away with it.
+#[derive(Debug)]
+pub struct StatusSocket {
+    path: PathBuf,
+}
+
+impl StatusSocket {
+    /// Listens in `folder` under the connection's number and answers on a thread of its own.
+    ///
+    /// # Errors
+    /// The socket can't be made.
+    pub fn listen(folder: &Path, connection: u32, source: StatusSource) -> io::Result<StatusSocket> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let path = socket_path(folder, connection);
+        // A connection number is used again once its mount is gone: what lies here is dead.
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::thread::Builder::new().name("status".into()).spawn(move || {
+            for stream in listener.incoming() {
+                if let Err(e) = stream.and_then(|stream| answer(stream, &source)) {
+                    log::debug!("status: {e}");
+                }
+            }
+        })?;
+        Ok(StatusSocket { path })
+    }
+}
+
+impl Drop for StatusSocket {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_file(&self.path) {
+            log::debug!("{}: {e}", self.path.display());
+        }
+    }
+}
+
+fn answer(mut stream: UnixStream, source: &StatusSource) -> io::Result<()> {
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.write_all(&serde_json::to_vec(&source.status())?)
+}
+
+/// Asks the process behind a connection for its state.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub fn query_status(folder: &Path, connection: u32) -> io::Result<Status> {
+    let stream = UnixStream::connect(socket_path(folder, connection))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut bytes = Vec::new();
+    stream.take(MAX_STATUS_BYTES).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+fn socket_path(folder: &Path, connection: u32) -> PathBuf {
+    folder.join(format!("{connection}.sock"))
+}

@@ -1,0 +1,346 @@
+//! Folders and tar archives as one: named files that can be read at any place.
+//!
+//! An image layout may lie in a folder or in a tar of that folder. A plain tar is read in place:
+//! its headers are scanned once, seeking over the contents. A compressed one is unpacked into an
+//! unlinked temporary file first, since nothing in it could be found otherwise.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Error;
+use crate::codec::{Compression, Decoder};
+use crate::tar::{self, Kind, Parser};
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Members accepted in one archive: thousands of layers, and a bound on memory.
+const MAX_MEMBERS: usize = 1 << 20;
+
+/// A part of a file that can be read at any offset.
+#[derive(Clone, Debug)]
+pub struct Section {
+    file: Arc<File>,
+    start: u64,
+    length: u64,
+}
+
+impl Section {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// A reader from `offset` to the end.
+    pub fn reader(&self, offset: u64) -> SectionReader {
+        SectionReader { section: self.clone(), at: offset.min(self.length) }
+    }
+
+    /// The whole section, if it is no longer than `limit` bytes.
+    ///
+    /// # Errors
+    /// I/O, or longer than the limit.
+    pub fn read_all(&self, limit: u64) -> io::Result<Vec<u8>> {
+        if self.length > limit {
+            let message = format!("it has {} bytes, more than the {limit} allowed", self.length);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let mut bytes = Vec::with_capacity(self.length as usize);
+        self.reader(0).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Reads a [`Section`] in order. Positions are its own: sections of one file do not interfere.
+#[derive(Debug)]
+pub struct SectionReader {
+    section: Section,
+    at: u64,
+}
+
+impl Read for SectionReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.section.length - self.at;
+        let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = self.section.file.read_at(&mut buf[..want], self.section.start + self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+/// A folder, or a tar of one.
+#[derive(Debug)]
+pub enum Files {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// An opened archive.
+    Archive(Archive),
+}
+
+/// The members of a tar archive.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    file: Arc<File>,
+    members: HashMap<String, Member>,
+}
+
+#[derive(Debug)]
+enum Member {
+    File { start: u64, length: u64 },
+    /// A link, already relative to the archive's root.
+    Link(String),
+}
+
+impl Files {
+    /// The folder or archive, for messages.
+    pub fn path(&self) -> &Path {
+        match self {
+            Files::Folder(path) | Files::Archive(Archive { path, .. }) => path,
+        }
+    }
+
+    /// Opens a file by its name relative to the root; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is there and can't be opened.
+    pub fn open(&self, name: &str) -> Result<Option<Section>, Error> {
+        match self {
+            Files::Folder(folder) => {
+                let path = folder.join(name);
+                let file = match File::open(&path) {
+                    Ok(file) => file,
+                    Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                        return Ok(None);
+                    }
+                    Err(e) => return Err(Error::file(path, e)),
+                };
+                let metadata = file.metadata().map_err(|e| Error::file(&path, e))?;
+                if !metadata.is_file() {
+                    return Err(Error::invalid(path, "not a regular file"));
+                }
+                Ok(Some(Section { file: Arc::new(file), start: 0, length: metadata.len() }))
+            }
+            Files::Archive(archive) => Ok(archive.open(name)),
+        }
+    }
+
+    /// Reads a small file that has to be there.
+    ///
+    /// # Errors
+    /// It is missing, larger than `limit` bytes, or can't be read.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        let Some(section) = self.open(name)? else {
+            let what = format!("`{name}`");
+            return Err(Error::Missing { path: self.path().to_owned(), what });
+        };
+        section.read_all(limit).map_err(|e| Error::file(self.path().join(name), e))
+    }
+}
+
+impl Archive {
+    /// Opens an archive; a compressed one is unpacked into `spool`, a folder for temporary files.
+    ///
+    /// # Errors
+    /// Not a tar, or I/O.
+    pub fn open_file(path: &Path, spool: &Path) -> Result<Archive, Error> {
+        let io = |e| Error::file(path, e);
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut start = [0; tar::BLOCK_BYTES];
+        let n = file.read_at(&mut start, 0).map_err(io)?;
+        let compression = Compression::sniff(&start[..n])
+            .map_err(|source| Error::Codec { path: path.to_owned(), source })?;
+        let length = match compression {
+            Compression::None => length,
+            compression => {
+                let (unpacked, length) = unpack(&file, compression, path, spool)?;
+                file = unpacked;
+                length
+            }
+        };
+        let members = scan(&file, length, path)?;
+        Ok(Archive { path: path.to_owned(), file: Arc::new(file), members })
+    }
+
+    fn open(&self, name: &str) -> Option<Section> {
+        let member = match self.members.get(name)? {
+            // One level, as engines write them.
+            Member::Link(target) => self.members.get(target)?,
+            member => member,
+        };
+        match member {
+            Member::File { start, length } => {
+                Some(Section { file: self.file.clone(), start: *start, length: *length })
+            }
+            Member::Link(_) => None,
+        }
+    }
+
+    /// Whether a member of that name exists.
+    pub fn has(&self, name: &str) -> bool {
+        self.open(name).is_some()
+    }
+}
+
+/// Decompresses an archive into an unlinked file: the file and its length.
+fn unpack(
+    file: &File,
+    compression: Compression,
+    path: &Path,
+    spool: &Path,
+) -> Result<(File, u64), Error> {
+    let codec = |source| Error::Codec { path: path.to_owned(), source };
+    let mut out = tempfile::tempfile_in(spool).map_err(|e| Error::file(spool, e))?;
+    let mut decoder = Decoder::new(compression).map_err(codec)?;
+    let mut input = vec![0; CHUNK_BYTES];
+    let mut output = vec![0; CHUNK_BYTES];
+    let (mut offset, mut length) = (0, 0);
+    loop {
+        let n = file.read_at(&mut input, offset).map_err(|e| Error::file(path, e))?;
+        if n == 0 {
+            decoder.finish().map_err(codec)?;
+            return Ok((out, length));
+        }
+        offset += n as u64;
+        let mut rest = &input[..n];
+        loop {
+            let progress = decoder.decode(rest, &mut output).map_err(codec)?;
+            if progress.consumed == 0 && progress.produced == 0 {
+                break;
+            }
+            rest = &rest[progress.consumed..];
+            out.write_all(&output[..progress.produced]).map_err(|e| Error::file(spool, e))?;
+            length += progress.produced as u64;
+        }
+    }
+}
+
+/// Collects members while the tar is scanned.
+#[derive(Default)]
+struct Members(HashMap<String, Member>);
+
+impl tar::Sink for Members {
+    type Error = tar::Error;
+
+    fn entry(&mut self, entry: tar::Entry) -> Result<(), tar::Error> {
+        // A name that is not UTF-8 is not one that we look for.
+        let Some(name) = std::str::from_utf8(&entry.path).ok().and_then(|p| clean(p, "")) else {
+            return Ok(());
+        };
+        let member = match entry.kind {
+            Kind::File if !entry.sparse => {
+                let start = entry.runs.first().map_or(0, |run| run.start.0);
+                Member::File { start, length: entry.size }
+            }
+            Kind::Symlink | Kind::HardLink => {
+                let folder = match entry.kind {
+                    Kind::Symlink => name.rsplit_once('/').map_or("", |(folder, _)| folder),
+                    _ => "",
+                };
+                let target = std::str::from_utf8(&entry.link_target).ok();
+                let Some(target) = target.and_then(|t| clean(t, folder)) else { return Ok(()) };
+                Member::Link(target)
+            }
+            _ => return Ok(()),
+        };
+        if self.0.len() < MAX_MEMBERS {
+            self.0.insert(name, member);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, _bytes: &[u8]) {}
+
+    fn end(&mut self) {}
+}
+
+fn scan(file: &File, length: u64, path: &Path) -> Result<HashMap<String, Member>, Error> {
+    let tar = |source| Error::Tar { path: path.to_owned(), source };
+    let mut members = Members::default();
+    let mut parser = Parser::new();
+    let mut block = [0; tar::BLOCK_BYTES];
+    let mut at = 0;
+    while at < length {
+        let skipped = parser.skip(length - at, &mut members);
+        at += skipped;
+        if skipped > 0 {
+            continue;
+        }
+        let n = file.read_at(&mut block, at).map_err(|e| Error::file(path, e))?;
+        if n == 0 {
+            break;
+        }
+        parser.feed(&block[..n], &mut members).map_err(tar)?;
+        at += n as u64;
+    }
+    parser.finish().map_err(tar)?;
+    Ok(members.0)
+}
+
+/// A path relative to `folder`, cleaned; `None` if it leaves the archive.
+fn clean(path: &str, folder: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_read_in_place_and_through_links() {
+        let spool = tempfile::tempdir().unwrap();
+        let plain = spool.path().join("x.tar");
+        let mut tar = ::tar::Builder::new(Vec::new());
+        let mut file = |name: &str, data: &[u8]| {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_size(data.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, data).unwrap();
+        };
+        file("./a.tar", &[7; 5000]);
+        file("b/c", b"hello");
+        let mut link = ::tar::Header::new_gnu();
+        link.set_entry_type(::tar::EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, "id/layer.tar", "../a.tar").unwrap();
+        tar.append_link(&mut link, "id/out", "../../a.tar").unwrap();
+        let bytes = tar.into_inner().unwrap();
+        std::fs::write(&plain, &bytes).unwrap();
+        let packed = spool.path().join("x.tar.zst");
+        std::fs::write(&packed, zstd::bulk::compress(&bytes, 1).unwrap()).unwrap();
+        for path in [plain, packed] {
+            let files = Files::Archive(Archive::open_file(&path, spool.path()).unwrap());
+            assert_eq!(files.read("b/c", 10).unwrap(), b"hello");
+            assert_eq!(files.read("id/layer.tar", 9999).unwrap(), [7; 5000]);
+            assert!(files.read("b/c", 4).is_err(), "the limit holds");
+            assert!(files.open("id/out").unwrap().is_none());
+            let mut end = Vec::new();
+            files.open("b/c").unwrap().unwrap().reader(3).read_to_end(&mut end).unwrap();
+            assert_eq!(end, b"lo");
+        }
+        let junk = spool.path().join("junk");
+        std::fs::write(&junk, [1; 2000]).unwrap();
+        assert!(matches!(Archive::open_file(&junk, spool.path()), Err(Error::Tar { .. })));
+    }
+}

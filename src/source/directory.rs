@@ -1,0 +1,63 @@
+//! skopeo's `dir:` transport: a folder with `manifest.json` and every blob by its bare hex digest.
+//!
+//! Version 1.1 keeps the instances of an image index as `HEX.manifest.json`.
+
+use std::path::PathBuf;
+
+use super::archive::Files;
+use super::{Body, Error, RawDocument, Source};
+use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
+
+/// The image of a `dir:` folder.
+#[derive(Debug)]
+pub struct Directory {
+    files: Files,
+}
+
+impl Directory {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// It has no `manifest.json`.
+    pub fn open(path: PathBuf) -> Result<Directory, Error> {
+        let files = Files::Folder(path);
+        if files.open("manifest.json")?.is_none() {
+            let what = "not a `dir:` image: it has no `manifest.json`";
+            return Err(Error::invalid(files.path(), what));
+        }
+        Ok(Directory { files })
+    }
+}
+
+impl Source for Directory {
+    fn root(&self) -> Result<RawDocument, Error> {
+        let bytes = self.files.read("manifest.json", MAX_MANIFEST_BYTES)?;
+        Ok(RawDocument { bytes, media_type: None, digest: None })
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
+        let name = format!("{}.manifest.json", descriptor.digest.hex());
+        Ok(RawDocument {
+            bytes: self.files.read(&name, MAX_MANIFEST_BYTES)?,
+            media_type: Some(descriptor.media_type.clone()).filter(|t| !t.is_empty()),
+            digest: Some(descriptor.digest),
+        })
+    }
+
+    fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
+        match self.files.open(&descriptor.digest.hex())? {
+            Some(section) => Ok(Box::new(section.reader(start))),
+            None => Err(Error::Missing {
+                path: self.files.path().to_owned(),
+                what: format!("blob {}", descriptor.digest),
+            }),
+        }
+    }
+
+    fn has(&self, descriptor: &Descriptor) -> bool {
+        let hex = descriptor.digest.hex();
+        [format!("{hex}.manifest.json"), hex]
+            .iter()
+            .any(|name| matches!(self.files.open(name), Ok(Some(_))))
+    }
+}

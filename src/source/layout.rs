@@ -1,0 +1,207 @@
+//! OCI image layouts (image-layout.md), in a folder (`oci:`) or a tar (`oci-archive:`).
+//!
+//! Tools disagree on what the annotation `org.opencontainers.image.ref.name` holds: a tag
+//! (containerd, the spec's habit), a full name (podman), or whatever the user typed (skopeo). So
+//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::archive::Files;
+use super::{Body, Error, RawDocument, Source};
+use crate::digest::Digest;
+use crate::image::{Descriptor, ImageIndex, MAX_MANIFEST_BYTES, media_type};
+use crate::reference::Reference;
+
+/// What a user's reference is called in an index.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The full name that containerd and Docker >= 25 add.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// containerd's mark of a referrer, which is no image of its own.
+const MANIFEST_SUBJECT: &str = "io.containerd.manifest.subject";
+
+/// One image of an OCI layout.
+#[derive(Debug)]
+pub struct Layout {
+    files: Files,
+    selector: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LayoutFile {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+impl Layout {
+    /// Opens a layout; `selector` as in `oci:PATH:SELECTOR`.
+    ///
+    /// # Errors
+    /// It is no layout.
+    pub fn open(files: Files, selector: Option<String>) -> Result<Layout, Error> {
+        let path = files.path().to_owned();
+        let Some(marker) = files.open("oci-layout")? else {
+            return Err(Error::invalid(path, "not an OCI image layout: it has no file `oci-layout`"));
+        };
+        let marker = marker.read_all(MAX_MANIFEST_BYTES).map_err(|e| Error::file(&path, e))?;
+        let marker: LayoutFile =
+            serde_json::from_slice(&marker).map_err(|e| Error::invalid(&path, format!("`oci-layout`: {e}")))?;
+        if !marker.version.starts_with("1.") {
+            let what = format!("OCI image layout of unknown version {}", marker.version);
+            return Err(Error::invalid(path, what));
+        }
+        Ok(Layout { files, selector })
+    }
+
+    fn index(&self) -> Result<ImageIndex, Error> {
+        let bytes = self.files.read("index.json", MAX_MANIFEST_BYTES)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::invalid(self.files.path(), format!("`index.json`: {e}")))
+    }
+
+    /// The descriptor that the selector means; several unnamed ones with platforms are one
+    /// multi-platform image.
+    fn select(&self) -> Result<Selection, Error> {
+        let path = || self.files.path().to_owned();
+        let index = self.index()?;
+        if let Some(selector) = &self.selector {
+            let available = names(&index.manifests);
+            let found = find(index.manifests, selector);
+            return match found.len() {
+                0 => {
+                    Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available })
+                }
+                1 => Ok(Selection::One(Box::new(found.into_iter().next().unwrap_or_else(|| unreachable!())))),
+                _ => Ok(Selection::Platforms(found)),
+            };
+        }
+        let images: Vec<Descriptor> = index
+            .manifests
+            .into_iter()
+            .filter(|d| !d.annotations.contains_key(MANIFEST_SUBJECT) && self.has(d))
+            .collect();
+        let distinct: BTreeMap<String, &Descriptor> =
+            images.iter().map(|d| (d.digest.to_string(), d)).collect();
+        match distinct.len() {
+            0 => Err(Error::Empty { path: path() }),
+            1 => Ok(Selection::One(Box::new(images[0].clone()))),
+            _ if images.iter().all(|d| d.platform.is_some() && name_of(d).is_none()) => {
+                Ok(Selection::Platforms(images))
+            }
+            _ => Err(Error::Ambiguous { path: path(), available: names(&images) }),
+        }
+    }
+}
+
+enum Selection {
+    One(Box<Descriptor>),
+    Platforms(Vec<Descriptor>),
+}
+
+fn name_of(descriptor: &Descriptor) -> Option<&str> {
+    let annotation = |key| descriptor.annotations.get(key).map(String::as_str);
+    annotation(IMAGE_NAME).or_else(|| annotation(REF_NAME))
+}
+
+fn names(descriptors: &[Descriptor]) -> Vec<String> {
+    let mut names: Vec<String> =
+        descriptors.iter().filter_map(name_of).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The descriptors that a selector names: all with one digest, or several platforms of one name.
+fn find(descriptors: Vec<Descriptor>, selector: &str) -> Vec<Descriptor> {
+    let annotation = |d: &Descriptor, key| d.annotations.get(key).cloned();
+    let full = |name: &str| name.parse::<Reference>().ok().map(|r| r.to_string());
+    let wanted = full(selector);
+    let same_name = |name: Option<String>| name.and_then(|n| full(&n)).is_some_and(|n| Some(n) == wanted);
+    let tag = |d: &Descriptor| {
+        let name = annotation(d, REF_NAME)?;
+        match name.contains(['/', ':']) {
+            true => name.parse::<Reference>().ok()?.tag().map(str::to_owned),
+            false => Some(name),
+        }
+    };
+    let digest = selector.parse::<Digest>().ok();
+    let rules: [&dyn Fn(&Descriptor) -> bool; 4] = [
+        &|d| digest.is_some_and(|wanted| wanted == d.digest),
+        &|d| annotation(d, REF_NAME).as_deref() == Some(selector),
+        &|d| same_name(annotation(d, IMAGE_NAME)) || same_name(annotation(d, REF_NAME)),
+        &|d| tag(d).as_deref() == Some(selector),
+    ];
+    for rule in rules {
+        let mut found: Vec<Descriptor> = descriptors.iter().filter(|d| rule(d)).cloned().collect();
+        found.sort_by_key(|d| d.digest);
+        found.dedup_by_key(|d| d.digest);
+        let unique = found.len() == 1 || found.iter().all(|d| d.platform.is_some());
+        if !found.is_empty() && unique {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+impl Source for Layout {
+    fn root(&self) -> Result<RawDocument, Error> {
+        match self.select()? {
+            Selection::One(descriptor) => self.document(&descriptor),
+            Selection::Platforms(descriptors) => {
+                // A document of our own over descriptors that stand in the layout: their digests
+                // are checked when one of them is chosen.
+                let manifests: Vec<serde_json::Value> = descriptors
+                    .iter()
+                    .map(|d| {
+                        let platform = d.platform.clone().unwrap_or_default();
+                        serde_json::json!({
+                            "mediaType": d.media_type,
+                            "digest": d.digest,
+                            "size": d.size,
+                            "annotations": d.annotations,
+                            "platform": {
+                                "os": platform.os,
+                                "architecture": platform.architecture,
+                                "variant": platform.variant,
+                                "os.version": platform.os_version,
+                            },
+                        })
+                    })
+                    .collect();
+                let document = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+                Ok(RawDocument {
+                    bytes: document.to_string().into_bytes(),
+                    media_type: Some(media_type::OCI_INDEX.to_owned()),
+                    digest: None,
+                })
+            }
+        }
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
+        Ok(RawDocument {
+            bytes: self.files.read(&blob_path(&descriptor.digest), MAX_MANIFEST_BYTES)?,
+            media_type: Some(descriptor.media_type.clone()).filter(|t| !t.is_empty()),
+            digest: Some(descriptor.digest),
+        })
+    }
+
+    fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
+        match self.files.open(&blob_path(&descriptor.digest))? {
+            Some(section) => Ok(Box::new(section.reader(start))),
+            None => Err(Error::Missing {
+                path: self.files.path().to_owned(),
+                what: format!("blob {}", descriptor.digest),
+            }),
+        }
+    }
+
+    fn has(&self, descriptor: &Descriptor) -> bool {
+        matches!(self.files.open(&blob_path(&descriptor.digest)), Ok(Some(_)))
+    }
+}

@@ -1,0 +1,225 @@
+//! What a registry refused, in the user's words.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use ureq::http::Uri;
+
+/// Longest `Retry-After` that is waited for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// A request that failed: what was asked of whom, what came back, and what helps.
+#[derive(Debug)]
+pub struct Error {
+    what: String,
+    url: String,
+    repository: Option<String>,
+    tags: Option<(Vec<String>, usize)>,
+    failure: Failure,
+}
+
+/// How a request failed.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "told by their messages below")]
+pub enum Failure {
+    Url,
+    Redirect,
+    TooManyRedirects,
+    DocumentTooLarge,
+    Transport(ureq::Error),
+    Status {
+        status: u16,
+        code: Option<String>,
+        message: Option<String>,
+        retry_after: Option<String>,
+        had_credentials: bool,
+    },
+    /// The server wants authentication of a kind that we do not speak.
+    Challenge(String),
+    /// The token server's answer is of no use.
+    Token(String),
+    /// A blob answer that contradicts the request or the descriptor.
+    Answer(String),
+}
+
+impl Error {
+    pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
+        let url = url.to_string();
+        let url = url.split('?').next().unwrap_or_default().to_owned();
+        Error { what: what.to_owned(), url, repository: None, tags: None, failure }
+    }
+
+    pub(super) fn in_repository(mut self, registry: &str, repository: &str) -> Error {
+        self.repository = Some(format!("{registry}/{repository}"));
+        self
+    }
+
+    pub(super) fn available_tags(&mut self, tags: Vec<String>, more: usize) {
+        self.tags = (!tags.is_empty()).then_some((tags, more));
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match &self.failure {
+            Failure::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the registry says that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(super) fn is_temporary(&self) -> bool {
+        match &self.failure {
+            Failure::Status { status, .. } => {
+                matches!(status, 408 | 425 | 429 | 499 | 500 | 502..=504 | 520..=527)
+            }
+            Failure::Transport(error) => match error {
+                // Nobody listens, or the name does not exist: asking again changes nothing.
+                ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::ConnectionRefused,
+                ureq::Error::Protocol(_) | ureq::Error::BodyStalled => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// What the server asks to wait, bounded.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let Failure::Status { retry_after: Some(text), .. } = &self.failure else { return None };
+        let wait = match text.trim().parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let at = httpdate::parse_http_date(text).ok()?;
+                at.duration_since(SystemTime::now()).unwrap_or_default()
+            }
+        };
+        Some(wait.min(MAX_RETRY_AFTER))
+    }
+}
+
+/// The URL without its query, which may hold a signature.
+pub(super) fn without_query(url: &Uri) -> String {
+    let text = url.to_string();
+    text.split('?').next().unwrap_or_default().to_owned()
+}
+
+/// The code and message of an error body: the OCI envelope or what others send instead.
+pub(super) fn server_words(body: &[u8]) -> (Option<String>, Option<String>) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return (None, None) };
+    let first = value.get("errors").and_then(|errors| errors.get(0)).unwrap_or(&value);
+    let text = |keys: &[&str]| {
+        let found = keys.iter().find_map(|key| first.get(key)?.as_str());
+        // Server text on a terminal: one line, no control characters, bounded.
+        found.map(|s| s.chars().filter(|c| !c.is_control()).take(300).collect::<String>())
+    };
+    (text(&["code"]), text(&["message", "details", "detail", "error"]))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}: ", self.what, self.url)?;
+        match &self.failure {
+            Failure::Url => f.write_str("this is not a valid URL"),
+            Failure::Redirect => {
+                f.write_str("the server redirects to nowhere, or from https to plain http")
+            }
+            Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
+            Failure::DocumentTooLarge => f.write_str("the document is larger than 4 MiB"),
+            Failure::Transport(error) => transport_words(f, error),
+            Failure::Challenge(kind) => {
+                write!(f, "the registry wants authentication of an unknown kind ({kind})")
+            }
+            Failure::Token(why) => write!(f, "no access token: {why}"),
+            Failure::Answer(what) => f.write_str(what),
+            Failure::Status { status, code, message, had_credentials, .. } => {
+                self.status_words(f, *status, *had_credentials)?;
+                match (code, message) {
+                    (Some(code), Some(message)) => write!(f, " (the registry says {code}: {message})"),
+                    (Some(word), None) | (None, Some(word)) => {
+                        write!(f, " (the registry says: {word})")
+                    }
+                    (None, None) => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Error {
+    fn status_words(&self, f: &mut fmt::Formatter<'_>, status: u16, had: bool) -> fmt::Result {
+        let repository = self.repository.as_deref().unwrap_or("the repository");
+        match status {
+            401 | 403 if had => write!(
+                f,
+                "access denied ({status}): the credentials found for it are not accepted, or \
+                 {repository} does not exist; renew them with `docker login` or `podman login`"
+            ),
+            401 | 403 => write!(
+                f,
+                "access denied ({status}): {repository} does not exist or needs credentials; \
+                 give some with `docker login` or `podman login`"
+            ),
+            404 => match &self.tags {
+                Some((tags, 0)) => write!(f, "not found; {repository} has {}", tags.join(", ")),
+                Some((tags, more)) => {
+                    write!(f, "not found; {repository} has {} and {more} more", tags.join(", "))
+                }
+                None => write!(
+                    f,
+                    "not found: {repository} does not exist there, or the name or tag is misspelt"
+                ),
+            },
+            429 => f.write_str("too many requests (429): the registry limits this client; log in or wait"),
+            500..=599 => write!(f, "the registry failed ({status})"),
+            _ => write!(f, "unexpected answer ({status})"),
+        }
+    }
+}
+
+fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Result {
+    match error {
+        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            f.write_str("connection refused: nothing listens there")
+        }
+        ureq::Error::HostNotFound => f.write_str("there is no host of that name"),
+        ureq::Error::Timeout(phase) => write!(f, "no answer in time ({phase})"),
+        // rustls' words for a plain HTTP answer to a TLS hello.
+        error if error.to_string().contains("InvalidContentType")
+            || error.to_string().contains("corrupt message") =>
+        {
+            f.write_str("the server does not speak TLS; if it is meant to be plain HTTP, use --plain-http")
+        }
+        error => write!(f, "{error}"),
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The transport's error is part of the sentence above.
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_servers() {
+        let oci = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"}]}"#;
+        assert_eq!(server_words(oci), (Some("DENIED".into()), Some("no[31m way".into())));
+        let other = br#"{"details":"token expired"}"#;
+        assert_eq!(server_words(other), (None, Some("token expired".into())));
+        assert_eq!(server_words(b"<html>"), (None, None));
+    }
+
+    #[test]
+    fn queries_are_not_printed() {
+        let error = Error::new("blob", &"https://cdn/x?X-Amz-Signature=secret", Failure::Redirect);
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,132 @@
+//! From abstract entries to a merged tree, without any I/O.
+
+use std::collections::BTreeMap;
+
+use ocifs::codec::Compression;
+use ocifs::digest::{DiffId, Digest, SpanDigest};
+use ocifs::extent::{CompressedOffset, UncompressedOffset};
+use ocifs::index::{Builder, Identity, LayerIndex, Proof, Restart, Span};
+use ocifs::tar::Parser;
+use ocifs::tree::{self, FileKind, Ino, Pieces, Tree};
+
+use crate::model::reference::{self, Node, NodeKind};
+use crate::support::tarball::{Entry, tar};
+
+/// Indexes a plain tar held in memory, fed in pieces of an odd size.
+pub fn index(tar: &[u8]) -> Result<LayerIndex, String> {
+    let mut builder = Builder::new();
+    let mut parser = Parser::new();
+    for piece in tar.chunks(997) {
+        parser.feed(piece, &mut builder).map_err(|e: ocifs::index::Error| e.to_string())?;
+    }
+    parser.finish().map_err(|e| e.to_string())?;
+    if !tar.is_empty() {
+        builder.span(&Span {
+            start: UncompressedOffset(0),
+            length: tar.len() as u32,
+            compressed_start: CompressedOffset(0),
+            restart: Restart::Here,
+            digest: SpanDigest::of(tar),
+        });
+    }
+    let digest = Digest::sha256(tar);
+    let identity = Identity {
+        blob: digest,
+        blob_size: tar.len() as u64,
+        diff_id: DiffId(digest),
+        uncompressed_size: tar.len() as u64,
+        compression: Compression::None,
+        proof: Proof::Full,
+    };
+    let index = builder.finish(identity).map_err(|e| e.to_string())?;
+    // Every index that is made here also goes through the file format.
+    let decoded = LayerIndex::decode(&index.encode()).expect("what was written can be read");
+    assert!(decoded == index, "decoding changed the index");
+    Ok(decoded)
+}
+
+/// Merges layers given as tars; each tar is returned to read contents from.
+pub fn merge(tars: &[Vec<u8>]) -> Result<Tree, String> {
+    let indexes: Vec<LayerIndex> = tars.iter().map(|tar| index(tar)).collect::<Result<_, _>>()?;
+    let layers: Vec<&LayerIndex> = indexes.iter().collect();
+    tree::merge(&layers).map_err(|e| e.to_string())
+}
+
+/// The tree of the real implementation in the model's terms.
+pub fn snapshot(tree: &Tree, tars: &[Vec<u8>]) -> reference::Tree {
+    let mut out = reference::Tree::new();
+    walk(tree, tars, Ino::ROOT, Vec::new(), &mut out);
+    // Number inodes by their first path, as the model does.
+    let mut numbers = BTreeMap::new();
+    for node in out.values_mut() {
+        let next = numbers.len();
+        node.inode = *numbers.entry(node.inode).or_insert(next);
+    }
+    out
+}
+
+fn walk(tree: &Tree, tars: &[Vec<u8>], ino: Ino, path: Vec<u8>, out: &mut reference::Tree) {
+    let attributes = tree.attributes(ino);
+    let node = Node {
+        kind: match attributes.kind {
+            FileKind::Regular => NodeKind::File,
+            FileKind::Directory => NodeKind::Dir,
+            FileKind::Symlink => NodeKind::Symlink,
+            FileKind::CharDevice => NodeKind::Char,
+            FileKind::BlockDevice => NodeKind::Block,
+            FileKind::Fifo => NodeKind::Fifo,
+        },
+        mode: u32::from(attributes.mode),
+        uid: attributes.uid,
+        gid: attributes.gid,
+        mtime: (attributes.mtime_seconds, attributes.mtime_nanoseconds),
+        xattrs: tree.xattrs(ino).map(|(n, v)| (n.to_vec(), v.to_vec())).collect(),
+        content: content(tree, tars, ino),
+        target: tree.symlink(ino).unwrap_or_default().to_vec(),
+        rdev: attributes.device,
+        inode: ino.number() as usize,
+        nlink: attributes.nlink,
+    };
+    assert!(out.insert(path.clone(), node).is_none(), "two nodes at one path");
+    let by_name: Vec<_> = tree.children_by_name(ino).collect();
+    assert!(by_name.is_sorted_by(|a, b| a.name < b.name), "names are sorted and unique");
+    assert_eq!(by_name.len(), tree.child_count(ino));
+    for child in tree.children(ino, 0) {
+        assert_eq!(tree.lookup(ino, child.name), Some(child.ino));
+        if tree.kind(child.ino) == FileKind::Directory {
+            assert_eq!(tree.parent(child.ino), Some(ino));
+        }
+        let mut below = path.clone();
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        below.extend_from_slice(child.name);
+        walk(tree, tars, child.ino, below, out);
+    }
+}
+
+fn content(tree: &Tree, tars: &[Vec<u8>], ino: Ino) -> Vec<u8> {
+    let Some(content) = tree.content(ino) else { return Vec::new() };
+    let tar = &tars[content.layer];
+    match content.pieces {
+        Pieces::Whole(start) => {
+            let start = start.0 as usize;
+            tar[start..start + content.size as usize].to_vec()
+        }
+        Pieces::Sparse(runs) => {
+            let mut out = vec![0; content.size as usize];
+            for run in runs {
+                let (to, from, length) =
+                    (run.file_offset as usize, run.start.0 as usize, run.length as usize);
+                out[to..to + length].copy_from_slice(&tar[from..from + length]);
+            }
+            out
+        }
+    }
+}
+
+/// What the real implementation makes of a stack of layers.
+pub fn real(stack: &[Vec<Entry>]) -> Result<reference::Tree, String> {
+    let tars: Vec<Vec<u8>> = stack.iter().map(|layer| tar(layer)).collect();
+    merge(&tars).map(|tree| snapshot(&tree, &tars))
+}

@@ -1,0 +1,14 @@
+//! Tests of the library and the program against models, oracles and real servers.
+//!
+//! One binary, so that it is linked once. Modules by what they hold the code to:
+//! `model` a second implementation of image semantics, `layering` the corpus of real-world bugs.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../model/mod.rs"]
+mod model;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod layers;
+mod random_stacks;

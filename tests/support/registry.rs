@@ -1,0 +1,501 @@
+//! A registry inside the test process, which can be told to misbehave.
+//!
+//! It serves the reading half of the OCI distribution API from memory on a loopback port, logs
+//! each request, can ask for credentials in both ways that registries do, and spoils chosen
+//! responses in the ways that networks, proxies and broken registries do ([`Fault`]).
+//!
+//! Each connection has a thread, and requests on it are handled one after the other.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::support::image::{Built, sha256};
+pub use crate::support::wire::Fault;
+use crate::support::wire::{Request, Response, Wire, blob, decode, spoil};
+
+/// The service that challenges name.
+const SERVICE: &str = "test-registry";
+
+/// Which of the requests that match a fault it is for. Requests refused for lack of credentials
+/// do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    Always,
+    /// Only the request of this number, counted from 1 when the fault was set.
+    Nth(usize),
+    /// As many requests, counted from when the fault was set.
+    First(usize),
+}
+
+/// A request that was answered, or at least received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    pub method: String,
+    /// The request target, with its query.
+    pub path: String,
+    pub range: Option<String>,
+    pub authorization: Option<String>,
+    /// 0 if there was no response.
+    pub status: u16,
+    /// How much of the body has been handed to the kernel.
+    pub body_bytes_sent: u64,
+}
+
+/// A running registry, which stops when it is dropped.
+#[derive(Debug)]
+pub struct Registry {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Signalled when `State::stopping` is set.
+    stopped: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Media type and bytes by repository and tag or digest.
+    manifests: HashMap<(String, String), (String, Vec<u8>)>,
+    /// Bytes by repository and digest.
+    blobs: HashMap<(String, String), Vec<u8>>,
+    log: Vec<(Logged, Arc<AtomicU64>)>,
+    rules: Vec<Rule>,
+    auth: Auth,
+    /// The scope that each token is for, and when it expires.
+    tokens: HashMap<String, (String, Instant)>,
+    tokens_issued: usize,
+    token_lifetime: Duration,
+    stopping: bool,
+    /// Second handles of the open connections, to shut them down by.
+    connections: HashMap<usize, TcpStream>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            manifests: HashMap::new(),
+            blobs: HashMap::new(),
+            log: Vec::new(),
+            rules: Vec::new(),
+            auth: Auth::None,
+            tokens: HashMap::new(),
+            tokens_issued: 0,
+            token_lifetime: Duration::from_secs(300),
+            stopping: false,
+            connections: HashMap::new(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Rule {
+    method: String,
+    path: String,
+    times: Times,
+    fault: Fault,
+    seen: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Auth {
+    None,
+    /// The value of the `Authorization` header that is asked for.
+    Basic(String),
+    /// The value that the token endpoint asks for, if it asks for any.
+    Bearer(Option<String>),
+}
+
+impl Registry {
+    /// Starts an empty registry on a free port.
+    pub fn start() -> Registry {
+        Registry::start_on(0)
+    }
+
+    /// Starts an empty registry on this port, which may be that of one stopped before.
+    pub fn start_on(port: u16) -> Registry {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("listen on loopback");
+        let address = listener.local_addr().expect("have an address");
+        let shared = Arc::new(Shared::default());
+        let acceptor = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        });
+        Registry {
+            address,
+            shared,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Adds the manifest by tag and by digest, and all blobs.
+    pub fn add_image(&self, repo: &str, tag: &str, image: &Built) {
+        self.add_manifest(repo, tag, &image.manifest_media_type, &image.manifest);
+        for (digest, blob) in &image.blobs {
+            self.add_blob(repo, digest, blob);
+        }
+    }
+
+    /// Adds a manifest or index by `reference`, and by the digest that it has.
+    pub fn add_manifest(&self, repo: &str, reference: &str, media_type: &str, bytes: &[u8]) {
+        let mut state = self.shared.lock();
+        for reference in [reference.to_string(), sha256(bytes)] {
+            let value = (media_type.to_string(), bytes.to_vec());
+            state.manifests.insert((repo.to_string(), reference), value);
+        }
+    }
+
+    /// Adds a blob by `digest`, which need not be that of `bytes`.
+    pub fn add_blob(&self, repo: &str, digest: &str, bytes: &[u8]) {
+        let key = (repo.to_string(), digest.to_string());
+        self.shared.lock().blobs.insert(key, bytes.to_vec());
+    }
+
+    /// The requests so far, in the order in which they were received.
+    pub fn requests(&self) -> Vec<Logged> {
+        let state = self.shared.lock();
+        let entries = state.log.iter().map(|(logged, sent)| Logged {
+            body_bytes_sent: sent.load(Ordering::SeqCst),
+            ..logged.clone()
+        });
+        entries.collect()
+    }
+
+    pub fn clear_log(&self) {
+        self.shared.lock().log.clear();
+    }
+
+    /// Spoils the responses to requests by `method`, or by any if that is empty, whose target
+    /// contains `path`. Of several faults that apply, the one set first is used.
+    pub fn fault(&self, (method, path, times): (&str, &str, Times), fault: Fault) {
+        let (method, path) = (method.to_string(), path.to_string());
+        self.shared.lock().rules.push(Rule {
+            method,
+            path,
+            times,
+            fault,
+            seen: 0,
+        });
+    }
+
+    pub fn clear_faults(&self) {
+        self.shared.lock().rules.clear();
+    }
+
+    /// Asks for these credentials in each request.
+    pub fn require_basic(&self, user: &str, password: &str) {
+        self.shared.lock().auth = Auth::Basic(basic(user, password));
+    }
+
+    /// Asks for a token in each request, and for these credentials before it gives out one.
+    pub fn require_bearer(&self, user_password: Option<(&str, &str)>) {
+        let credentials = user_password.map(|(user, password)| basic(user, password));
+        self.shared.lock().auth = Auth::Bearer(credentials);
+    }
+
+    /// How long the tokens are valid that are given out from now on.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        self.shared.lock().token_lifetime = lifetime;
+    }
+
+    /// Makes all tokens invalid that were given out so far.
+    pub fn revoke_tokens(&self) {
+        self.shared.lock().tokens.clear();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.stopping = true;
+            for stream in state.connections.values() {
+                // It may have been closed by its client, which is as good.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            self.shared.stopped.notify_all();
+        }
+        // The acceptor looks at the flag once it has a connection.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, but not beyond the end of the registry, and says whether it goes on.
+    fn pause(&self, duration: Duration) -> bool {
+        let state = self.lock();
+        let waited = self
+            .stopped
+            .wait_timeout_while(state, duration, |state| !state.stopping);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.stopping
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    for (id, stream) in listener.incoming().enumerate() {
+        let mut state = shared.lock();
+        if state.stopping {
+            break;
+        }
+        let Ok(stream) = stream else { continue };
+        let Ok(handle) = stream.try_clone() else {
+            continue;
+        };
+        state.connections.insert(id, handle);
+        drop(state);
+        let shared = Arc::clone(shared);
+        threads.push(thread::spawn(move || {
+            // The client may go away at any moment, which ends the connection and no more.
+            let _ = converse(&stream, &shared);
+            // The socket is closed only when its second handle is gone as well.
+            shared.lock().connections.remove(&id);
+        }));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+/// Answers requests until either side closes the connection.
+fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let address = stream.local_addr()?;
+    while let Some(request) = Request::read(stream)? {
+        let sent = Arc::new(AtomicU64::new(0));
+        let (response, fault) = shared.lock().decide(&request, address, &sent);
+        if !matches!(fault, Some(Fault::Reset(_))) {
+            request.finish(stream)?;
+        }
+        let wire = Wire {
+            stream,
+            sent: &sent,
+            pause: &|duration| shared.pause(duration),
+        };
+        let usable = wire.send(response, request.method == "HEAD", fault.as_ref())?;
+        if !usable || request.wants_close() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl State {
+    /// Decides on the response to a request, and logs it.
+    fn decide(
+        &mut self,
+        request: &Request,
+        address: SocketAddr,
+        sent: &Arc<AtomicU64>,
+    ) -> (Response, Option<Fault>) {
+        let (response, fault) = match self.refusal(request, address) {
+            Some(refusal) => (refusal, None),
+            None => {
+                let fault = self.fault_for(request);
+                let ranged = !matches!(fault, Some(Fault::IgnoreRange));
+                (spoil(self.route(request, ranged), fault.as_ref()), fault)
+            }
+        };
+        let silent = matches!(fault, Some(Fault::CloseBeforeResponse));
+        let logged = Logged {
+            method: request.method.clone(),
+            path: request.target.clone(),
+            range: request.header("range").map(str::to_string),
+            authorization: request.header("authorization").map(str::to_string),
+            status: if silent { 0 } else { response.status },
+            body_bytes_sent: 0,
+        };
+        self.log.push((logged, Arc::clone(sent)));
+        (response, fault)
+    }
+
+    /// The first fault that applies. All faults that match count the request.
+    fn fault_for(&mut self, request: &Request) -> Option<Fault> {
+        let mut chosen = None;
+        for rule in &mut self.rules {
+            let method = rule.method.is_empty() || rule.method == request.method;
+            if !method || !request.target.contains(&rule.path) {
+                continue;
+            }
+            rule.seen += 1;
+            let applies = match rule.times {
+                Times::Always => true,
+                Times::Nth(number) => rule.seen == number,
+                Times::First(count) => rule.seen <= count,
+            };
+            if applies && chosen.is_none() {
+                chosen = Some(rule.fault.clone());
+            }
+        }
+        chosen
+    }
+
+    /// The challenge to a request that lacks credentials.
+    fn refusal(&self, request: &Request, address: SocketAddr) -> Option<Response> {
+        let path = request.target.split('?').next().unwrap_or_default();
+        if path == "/token" {
+            return None;
+        }
+        let given = request.header("authorization");
+        let challenge = match &self.auth {
+            Auth::None => return None,
+            Auth::Basic(expected) if given == Some(expected) => return None,
+            Auth::Basic(_) => format!("Basic realm=\"{SERVICE}\""),
+            Auth::Bearer(_) => {
+                let scope =
+                    Place::parse(path).map(|place| format!("repository:{}:pull", place.repo));
+                let token = given.and_then(|value| value.strip_prefix("Bearer "));
+                let granted = token.and_then(|token| self.tokens.get(token));
+                let error = match (granted, &scope) {
+                    (None, _) if token.is_none() => "",
+                    (None, _) => ",error=\"invalid_token\"",
+                    (Some((_, expiry)), _) if *expiry <= Instant::now() => {
+                        ",error=\"invalid_token\""
+                    }
+                    (Some((granted, _)), Some(scope)) if !covers(granted, scope) => {
+                        ",error=\"insufficient_scope\""
+                    }
+                    (Some(_), _) => return None,
+                };
+                let scope = scope
+                    .map(|scope| format!(",scope=\"{scope}\""))
+                    .unwrap_or_default();
+                format!(
+                    "Bearer realm=\"http://{address}/token\",service=\"{SERVICE}\"{scope}{error}"
+                )
+            }
+        };
+        Some(Response::error(401, "UNAUTHORIZED").with("WWW-Authenticate", challenge))
+    }
+
+    fn route(&mut self, request: &Request, ranged: bool) -> Response {
+        let (path, query) = request
+            .target
+            .split_once('?')
+            .unwrap_or((&request.target, ""));
+        if request.method != "GET" && request.method != "HEAD" {
+            return Response::error(405, "UNSUPPORTED");
+        }
+        if path == "/token" {
+            return self.token(request, query);
+        }
+        if path == "/v2/" {
+            return Response::new(200, "application/json", "{}")
+                .with("Docker-Distribution-Api-Version", "registry/2.0");
+        }
+        let Some(place) = Place::parse(path) else {
+            return Response::error(404, "NOT_FOUND");
+        };
+        let key = (place.repo, place.reference);
+        match place.kind {
+            "manifests" => match self.manifests.get(&key) {
+                Some((media_type, bytes)) => Response::new(200, media_type, bytes.clone())
+                    .with("Docker-Content-Digest", sha256(bytes)),
+                None => Response::error(404, "MANIFEST_UNKNOWN"),
+            },
+            "blobs" => match self.blobs.get(&key) {
+                Some(bytes) => {
+                    let range = request.header("range").filter(|_| ranged);
+                    blob(bytes, range).with("Docker-Content-Digest", key.1)
+                }
+                None => Response::error(404, "BLOB_UNKNOWN"),
+            },
+            "tags" => {
+                let references = self.manifests.keys().filter(|(repo, _)| *repo == key.0);
+                let mut tags: Vec<&str> = references.map(|(_, tag)| &tag[..]).collect();
+                if tags.is_empty() {
+                    return Response::error(404, "NAME_UNKNOWN");
+                }
+                tags.retain(|tag| !tag.contains(':'));
+                tags.sort_unstable();
+                let body = json!({ "name": key.0, "tags": tags });
+                Response::new(200, "application/json", body.to_string())
+            }
+            _ => Response::error(404, "NOT_FOUND"),
+        }
+    }
+
+    /// Gives out a token for the scope that is asked for, whatever it is.
+    fn token(&mut self, request: &Request, query: &str) -> Response {
+        if let Auth::Bearer(Some(expected)) = &self.auth
+            && request.header("authorization") != Some(expected)
+        {
+            return Response::error(401, "UNAUTHORIZED")
+                .with("WWW-Authenticate", format!("Basic realm=\"{SERVICE}\""));
+        }
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let scopes = pairs
+            .filter(|(key, _)| *key == "scope")
+            .map(|(_, value)| decode(value));
+        let scope = scopes.collect::<Vec<_>>().join(" ");
+        self.tokens_issued += 1;
+        let token = sha256(format!("token {}", self.tokens_issued).as_bytes()).split_off(7);
+        let lifetime = self.token_lifetime;
+        self.tokens
+            .insert(token.clone(), (scope, Instant::now() + lifetime));
+        let body = json!({ "token": token, "expires_in": lifetime.as_secs() });
+        Response::new(200, "application/json", body.to_string())
+    }
+}
+
+/// What a path of the distribution API names.
+struct Place {
+    repo: String,
+    kind: &'static str,
+    reference: String,
+}
+
+impl Place {
+    fn parse(path: &str) -> Option<Place> {
+        let path = decode(path);
+        let path = path.strip_prefix("/v2/")?;
+        ["manifests", "blobs", "tags", "referrers"]
+            .into_iter()
+            .find_map(|kind| {
+                let (repo, reference) = path.rsplit_once(&format!("/{kind}/"))?;
+                Some(Place {
+                    repo: repo.to_string(),
+                    kind,
+                    reference: reference.to_string(),
+                })
+            })
+    }
+}
+
+/// Whether granted scopes, separated by blanks, include one repository's.
+fn covers(granted: &str, scope: &str) -> bool {
+    let wanted = scope.strip_suffix("pull").unwrap_or(scope);
+    granted.split(' ').any(|granted| {
+        granted
+            .strip_prefix(wanted)
+            .is_some_and(|actions| actions.split(',').any(|action| action == "pull"))
+    })
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
