@@ -234,7 +234,13 @@ impl BlobReader {
     }
 
     /// Gets a span that is not at hand, alone or behind whoever streams already.
-    fn fetch(&self, at: usize, offset: u32, part: &mut [u8], give_up: Instant) -> Result<(), Error> {
+    fn fetch(
+        &self,
+        at: usize,
+        offset: u32,
+        part: &mut [u8],
+        give_up: Instant,
+    ) -> Result<(), Error> {
         if self.offline {
             return Err(Error::Offline(self.what()));
         }

@@ -165,7 +165,9 @@ impl Cache {
 
     /// Removes a layer index that turned out to be of no use.
     pub fn discard_layer_index(&self, blob: &Digest, diff_id: &DiffId, why: &str) {
-        for path in [self.path("layers", blob), self.path("diffs", &diff_id.0)].into_iter().flatten() {
+        for path in
+            [self.path("layers", blob), self.path("diffs", &diff_id.0)].into_iter().flatten()
+        {
             self.discard(&path, why);
         }
     }
@@ -341,13 +343,9 @@ mod tests {
 
         let path = cache.span_path(&digest).unwrap();
         let whole = fs::read(&path).unwrap();
-        let damage: [&dyn Fn(&mut Vec<u8>); 4] = [
-            &|f| f[50_000] ^= 1,
-            &|f| f.truncate(500),
-            &|f| f.push(0),
-            &|f| f.clear(),
-        ];
-        for damage in damage {
+        let damages: [fn(&mut Vec<u8>); 4] =
+            [|f| f[50_000] ^= 1, |f| f.truncate(500), |f| f.push(0), |f| f.clear()];
+        for damage in damages {
             let mut file = whole.clone();
             damage(&mut file);
             fs::remove_file(&path).ok();

@@ -82,7 +82,8 @@ fn plan<'a>(place: Place<'a>, offset: u64, buf: &'a mut [u8]) -> impl Iterator<I
         let left = rest.len() as u64;
         let (length, data) = match place {
             Place::Whole(start) => (left, Some(UncompressedOffset(start.0 + at))),
-            Place::Sparse(runs) => match runs.get(runs.partition_point(|run| run.file_end() <= at)) {
+            Place::Sparse(runs) => match runs.get(runs.partition_point(|run| run.file_end() <= at))
+            {
                 None => (left, None),
                 Some(run) if run.file_offset > at => (left.min(run.file_offset - at), None),
                 Some(run) => {

@@ -140,9 +140,9 @@ impl FromStr for Digest {
             _ => {
                 // descriptor.md: algorithm ::= component (separator component)*
                 let known_form = !name.is_empty()
-                    && name
-                        .bytes()
-                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+._-".contains(&b));
+                    && name.bytes().all(|b| {
+                        b.is_ascii_lowercase() || b.is_ascii_digit() || b"+._-".contains(&b)
+                    });
                 return Err(if known_form && !digits.is_empty() {
                     ParseError::Algorithm(name.to_owned())
                 } else {
@@ -174,7 +174,9 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 /// The digest of a layer's *uncompressed* tar.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize, serde::Serialize,
+)]
 #[serde(transparent)]
 pub struct DiffId(pub Digest);
 
@@ -390,7 +392,9 @@ mod tests {
     #[test]
     fn refuses_what_is_not_a_digest() {
         let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
-        for text in ["", "sha256", "sha256:", "sha256:12", ":abc", upper.as_str(), "sha256:../../etc"] {
+        for text in
+            ["", "sha256", "sha256:", "sha256:12", ":abc", upper.as_str(), "sha256:../../etc"]
+        {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
         let blake = "blake3:00".parse::<Digest>().unwrap_err();

@@ -99,7 +99,11 @@ impl Filesystem {
     ///
     /// # Errors
     /// [`Error::NotADirectory`].
-    pub fn read_dir(&self, dir: Ino, from: u64) -> Result<impl Iterator<Item = DirEntry<'_>>, Error> {
+    pub fn read_dir(
+        &self,
+        dir: Ino,
+        from: u64,
+    ) -> Result<impl Iterator<Item = DirEntry<'_>>, Error> {
         let parent = self.tree.parent(dir).ok_or(Error::NotADirectory)?;
         let dots = [DirEntry { name: b".", ino: dir }, DirEntry { name: b"..", ino: parent }];
         let from = usize::try_from(from).unwrap_or(usize::MAX);

@@ -190,7 +190,8 @@ impl Document {
             let (header, body) = (header.to_owned(), body.to_owned());
             return Err(Error::Contradiction { header, body });
         }
-        let is_schema1 = |t: &str| t.starts_with("application/vnd.docker.distribution.manifest.v1+");
+        let is_schema1 =
+            |t: &str| t.starts_with("application/vnd.docker.distribution.manifest.v1+");
         if probe.schema_version == Some(1)
             || probe.fs_layers
             || body.or(announced).is_some_and(is_schema1)
@@ -230,8 +231,7 @@ impl Manifest {
     /// The sentence that says what it is instead.
     pub fn check_image(&self) -> Result<(), Error> {
         let config = self.config.media_type.as_str();
-        let is_config =
-            matches!(config, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
+        let is_config = matches!(config, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
         if !is_config {
             let kind = self.artifact_type.clone().unwrap_or_else(|| config.to_owned());
             return Err(Error::Artifact(kind));
@@ -348,7 +348,11 @@ mod tests {
         for (config, layer, word) in [
             ("application/vnd.cncf.helm.config.v1+json", "x", "helm"),
             (media_type::DOCKER_CONFIG, "application/vnd.ollama.image.model", "ollama"),
-            (media_type::OCI_CONFIG, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "encr"),
+            (
+                media_type::OCI_CONFIG,
+                "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+                "encr",
+            ),
         ] {
             let error = manifest(config, layer).check_image().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
@@ -357,7 +361,8 @@ mod tests {
 
     #[test]
     fn configs() {
-        let text = format!(r#"{{"os":"linux","architecture":"arm64","rootfs":{{"diff_ids":["{D}"]}}}}"#);
+        let text =
+            format!(r#"{{"os":"linux","architecture":"arm64","rootfs":{{"diff_ids":["{D}"]}}}}"#);
         let config = ImageConfig::parse(text.as_bytes(), 1).unwrap();
         assert_eq!(config.platform.to_string(), "linux/arm64");
         let error = ImageConfig::parse(text.as_bytes(), 2).unwrap_err().to_string();

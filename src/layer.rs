@@ -165,7 +165,8 @@ pub fn open_all(
             let (sender, next, missing) = (sender.clone(), &next, &missing);
             scope.spawn(move || {
                 while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = first_pass(&layers[*at], source.as_ref(), cache, options, progress);
+                    let result =
+                        first_pass(&layers[*at], source.as_ref(), cache, options, progress);
                     if result.is_err() {
                         next.store(missing.len(), Ordering::Relaxed);
                     }
@@ -184,10 +185,8 @@ pub fn open_all(
             }
         }
     }
-    let worker = |layer: &ResolvedLayer| Error {
-        digest: layer.descriptor.digest,
-        kind: ErrorKind::Worker,
-    };
+    let worker =
+        |layer: &ResolvedLayer| Error { digest: layer.descriptor.digest, kind: ErrorKind::Worker };
     let pairs = indexes.into_iter().zip(layers);
     pairs.map(|(index, layer)| index.ok_or_else(|| worker(layer))).collect()
 }
@@ -222,9 +221,9 @@ fn first_pass(
         return Err(error(ErrorKind::Offline));
     }
     let body = source.blob(descriptor, 0).map_err(|e| error(e.into()))?;
-    let limit = options.max_uncompressed_bytes.unwrap_or_else(|| {
-        descriptor.size.saturating_mul(MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES)
-    });
+    let limit = options
+        .max_uncompressed_bytes
+        .unwrap_or_else(|| descriptor.size.saturating_mul(MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES));
     let mut written = Vec::new();
     let result = pipeline(layer, body, cache, limit, &mut written, progress);
     match result {
@@ -257,7 +256,8 @@ fn pipeline(
     thread::scope(|scope| {
         let reader = VerifyingReader::new(body, descriptor.digest, descriptor.size);
         let fetch = scope.spawn(move || fetch(reader, &chunk_sender, progress));
-        let inflate = scope.spawn(move || inflate(&chunks, &span_sender, &used, limit, descriptor.size));
+        let inflate =
+            scope.spawn(move || inflate(&chunks, &span_sender, &used, limit, descriptor.size));
         let indexed = index_spans(&spans, &used_sender, layer.diff_id, cache, written);
         // From here on nobody takes spans: the inflating thread ends at its next one.
         drop(spans);

@@ -1,4 +1,61 @@
-//! x
+//! `ocifs` shows a container image as a directory: nothing is pulled first, unpacked or run.
+//!
+//! This page is the architecture. The program in `src/bin/ocifs` is thin: it knows the terminal,
+//! the environment and the words; everything else is here, and nothing here reads an environment
+//! variable, prints, or knows that there is a terminal.
+//!
+//! # The promise, in order
+//!
+//! 1. **Never a wrong byte.** Every byte that reaches a user is bound to the manifest by a chain of
+//!    digests that was checked here.
+//! 2. **Never a hang.** Every wait on the outside has a deadline. Names and attributes never wait
+//!    for the network; a dead registry leaves cached files readable.
+//! 3. **As fast as the kernel.** A second pass over a mount costs this process no request at all.
+//! 4. **Pleasant.** One binary, no root, no configuration; errors say what to do.
+//!
+//! # Rungs
+//!
+//! A module imports modules of lower rungs only; a test (`tests/it/architecture.rs`) reads the
+//! `use` lines and fails on anything else.
+//!
+//! ```text
+//! 8  bin/ocifs                  arguments, words, exit codes, environment, progress bars
+//! 7  mount                      assembly and lifecycle: the only place that knows every rung
+//! 6  fuse                       the kernel's requests; mounting and unmounting
+//! 5  fs                         file operations and errno, over plain values
+//! 4  tree  content  layer       names of an image | bytes of a file | opening a layer
+//! 3  resolve  blob              which image | verified spans
+//! 2  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
+//! 1  reference  image  tar  codec    pure formats, no I/O
+//! 0  digest  extent             words that everything uses
+//! ```
+//!
+//! # Flows
+//!
+//! ```text
+//! mount   "debian:12" -> reference -> resolve (manifest, platform, config)
+//!         -> layer::open_all: index from the cache, or one streamed pass
+//!         -> tree::merge -> fs::Filesystem -> fuse
+//! read    fuse -> fs -> content (file offset -> place in a layer's tar)
+//!         -> blob: span at hand, or source -> decompress -> verify -> cache -> bytes
+//! ```
+//!
+//! [`source`] may return anything. Only [`resolve`] (documents), [`layer`] (whole layers) and
+//! [`blob`] (spans) take bytes from it, and hand on only what they have verified.
+//!
+//! # Glossary
+//!
+//! *Manifest*, *image index*, *config*, *layer*, *blob*, *descriptor*, *platform*: as in the OCI
+//! image specification. *Digest*: of a blob as it is stored, for a layer of the compressed bytes.
+//! *Diff ID*: digest of the uncompressed tar of a layer. *Image ID*: digest of the config.
+//!
+//! *Layer index*: our table of a layer's entries and of how to reach their bytes; never just
+//! "index", which is the OCI image index. *Span*: a run of a layer's uncompressed bytes that is
+//! fetched, verified and cached as a whole. *Checkpoint*: a place of a compressed stream from which
+//! decompression can begin, with the *window* it needs. *Whiteout*: a tar entry that hides a name
+//! of lower layers; *opaque mark*: one that hides all lower names of its directory. *Tree*: the
+//! merged view of one image. *Proof*: what of a layer has been checked against the manifest.
+
 pub mod blob;
 pub mod cache;
 pub mod codec;

@@ -121,8 +121,7 @@ impl Image {
             max_uncompressed_bytes: options.max_layer_bytes,
             parallel: options.parallel_layers,
         };
-        let layers =
-            layer::open_all(&resolved.layers, &source, cache, &layer_options, progress)?;
+        let layers = layer::open_all(&resolved.layers, &source, cache, &layer_options, progress)?;
         let tree = merge(&layers)?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let readers = layers.iter().zip(&resolved.layers).map(|(index, layer)| {

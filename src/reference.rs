@@ -45,7 +45,9 @@ pub enum ParseError {
     Empty,
     #[error("`{0}` is a URL: leave out the scheme and write only `host/name:tag`")]
     Url(String),
-    #[error("unknown transport `{0}:` (known: docker://, oci:, oci-archive:, docker-archive:, dir:)")]
+    #[error(
+        "unknown transport `{0}:` (known: docker://, oci:, oci-archive:, docker-archive:, dir:)"
+    )]
     UnknownTransport(String),
     #[error("`docker:{0}` lacks the slashes: write `docker://{0}`")]
     DockerWithoutSlashes(String),

@@ -108,9 +108,7 @@ pub fn resolve(
         digest,
         image_id: manifest.config.digest,
         platform,
-        layers: layers
-            .map(|(descriptor, diff_id)| ResolvedLayer { descriptor, diff_id })
-            .collect(),
+        layers: layers.map(|(descriptor, diff_id)| ResolvedLayer { descriptor, diff_id }).collect(),
     })
 }
 
@@ -155,7 +153,8 @@ impl Resolver<'_> {
         for _ in 0..=MAX_INDEX_DEPTH {
             let digest = verify(&document)?;
             let parsed = Document::parse(&document.bytes, document.media_type.as_deref());
-            let parsed = parsed.map_err(|source| Error::Document { what: digest.to_string(), source })?;
+            let parsed =
+                parsed.map_err(|source| Error::Document { what: digest.to_string(), source })?;
             let index = match parsed {
                 Document::Manifest(manifest) => return Ok((manifest, digest)),
                 Document::Index(index) => index,
@@ -173,7 +172,8 @@ impl Resolver<'_> {
             d.platform.as_ref().is_some_and(Platform::is_unknown)
                 && d.annotations.get(REFERENCE_TYPE).is_some_and(|t| t == "attestation-manifest")
         };
-        let mut candidates: Vec<&Descriptor> = images.iter().filter(|d| !is_attestation(d)).collect();
+        let mut candidates: Vec<&Descriptor> =
+            images.iter().filter(|d| !is_attestation(d)).collect();
         if candidates.is_empty() {
             candidates = images.iter().collect();
         }

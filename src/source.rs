@@ -32,9 +32,17 @@ pub enum Error {
     #[error("{path}: {what}")]
     Invalid { path: PathBuf, what: String },
     #[error("{path} is not a readable tar archive")]
-    Tar { path: PathBuf, #[source] source: tar::Error },
+    Tar {
+        path: PathBuf,
+        #[source]
+        source: tar::Error,
+    },
     #[error("{path} can't be decompressed")]
-    Codec { path: PathBuf, #[source] source: codec::Error },
+    Codec {
+        path: PathBuf,
+        #[source]
+        source: codec::Error,
+    },
     #[error("there is no image `{wanted}` in {path}; {}", listed(.available))]
     NoSuchImage { path: PathBuf, wanted: String, available: Vec<String> },
     #[error("{path} holds several images: say which one; {}", listed(.available))]
@@ -54,7 +62,11 @@ fn listed(names: &[String]) -> String {
     match names {
         [] => "its images have no names: use a digest (`@sha256:…`)".to_owned(),
         names if names.len() > LISTED_NAMES => {
-            format!("there are {} and {} more", names[..LISTED_NAMES].join(", "), names.len() - LISTED_NAMES)
+            format!(
+                "there are {} and {} more",
+                names[..LISTED_NAMES].join(", "),
+                names.len() - LISTED_NAMES
+            )
         }
         names => format!("there is {}", names.join(", ")),
     }

@@ -413,7 +413,12 @@ impl Parser {
     }
 
     /// A header that describes a file: apply the extensions and find the content.
-    fn file<S: Sink>(&mut self, header: &Header, block: &[u8], sink: &mut S) -> Result<(), S::Error> {
+    fn file<S: Sink>(
+        &mut self,
+        header: &Header,
+        block: &[u8],
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
         let at = self.entry_at;
         let extensions = std::mem::take(&mut self.extensions);
         let pax = extensions.pax.unwrap_or_default();
@@ -472,8 +477,9 @@ impl Parser {
         }
         entry.link_target.clear();
         let stored = match pax.size {
-            Some(size) => u64::try_from(size)
-                .map_err(|_| Error::Range { at, field: "size", value: size })?,
+            Some(size) => {
+                u64::try_from(size).map_err(|_| Error::Range { at, field: "size", value: size })?
+            }
             None => header.size_field(at)?,
         };
         checked_padded(stored, at)?;
@@ -481,11 +487,10 @@ impl Parser {
             Err(Error::Size { at, size: stored })?;
         }
         if header.typeflag == b'S' {
-            let (real_size, map, extended) = header::gnu_sparse(block)
-                .map_err(|what| Error::Sparse { at, what })?;
-            entry.size = real_size;
-            let pending = Pending { entry, stored, map };
-            if extended {
+            let sparse = header::gnu_sparse(block).map_err(|what| Error::Sparse { at, what })?;
+            entry.size = sparse.real_size;
+            let pending = Pending { entry, stored, map: sparse.map };
+            if sparse.extended {
                 self.state = State::GnuSparse { pending: Box::new(pending) };
                 return Ok(());
             }

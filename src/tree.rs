@@ -279,8 +279,7 @@ impl Tree {
     /// The target of a symlink; `None` for anything else.
     pub fn symlink(&self, ino: Ino) -> Option<&[u8]> {
         let inode = self.inode(ino);
-        (inode.kind == FileKind::Symlink)
-            .then(|| self.text(inode.data as u32, inode.size as u32))
+        (inode.kind == FileKind::Symlink).then(|| self.text(inode.data as u32, inode.size as u32))
     }
 
     /// Where a regular file's bytes lie; `None` for anything else.

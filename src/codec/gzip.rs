@@ -25,11 +25,15 @@ enum State {
     Header,
     /// The two length bytes of the extra field.
     ExtraLength,
-    Extra { left: u16 },
+    Extra {
+        left: u16,
+    },
     /// A NUL-terminated field.
     Name,
     Comment,
-    HeaderCrc { left: u8 },
+    HeaderCrc {
+        left: u8,
+    },
     Deflate,
     Trailer,
     /// After the last member: padding or garbage.

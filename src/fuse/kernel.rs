@@ -30,7 +30,9 @@ const FUSERMOUNT: &str = "fusermount3";
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
-    #[error("{FUSE_DEVICE}: {0}; the kernel needs FUSE (`modprobe fuse`), and a container `--device {FUSE_DEVICE}`")]
+    #[error(
+        "{FUSE_DEVICE}: {0}; the kernel needs FUSE (`modprobe fuse`), and a container `--device {FUSE_DEVICE}`"
+    )]
     Device(io::Error),
     #[error("mounting on {path}: {source}")]
     Mount { path: PathBuf, source: io::Error },
@@ -38,17 +40,23 @@ pub enum Error {
     MountPoint { path: PathBuf, source: io::Error },
     #[error("mount point {0} is not a directory")]
     NotADirectory(PathBuf),
-    #[error("{FUSERMOUNT} is not installed; it lets ordinary users mount (Debian: `apt install fuse3`)")]
+    #[error(
+        "{FUSERMOUNT} is not installed; it lets ordinary users mount (Debian: `apt install fuse3`)"
+    )]
     NoFusermount,
     #[error("{FUSERMOUNT} refused: {0}")]
     Fusermount(String),
-    #[error("--allow-other needs the line `user_allow_other` in /etc/fuse.conf when you are not root")]
+    #[error(
+        "--allow-other needs the line `user_allow_other` in /etc/fuse.conf when you are not root"
+    )]
     AllowOther,
     #[error("{FUSERMOUNT}: {0}")]
     Exchange(io::Error),
     #[error("{0} is not a mount of ocifs")]
     NotOurs(PathBuf),
-    #[error("{0} is busy: a process has a file or its working directory there (find it with `fuser -m`, or use --lazy)")]
+    #[error(
+        "{0} is busy: a process has a file or its working directory there (find it with `fuser -m`, or use --lazy)"
+    )]
     Busy(PathBuf),
     #[error("unmounting {path}: {source}")]
     Unmount { path: PathBuf, source: io::Error },
@@ -124,7 +132,8 @@ fn mount_by_helper(mount_point: &Path, options: &Options) -> Result<OwnedFd, Err
         .map_err(|e| Error::Exchange(e.into()))?;
     // Commas and backslashes separate and escape options.
     let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
-    let mut list = format!("ro,nosuid,nodev,subtype=ocifs,fsname={source},max_read={MAX_READ_BYTES}");
+    let mut list =
+        format!("ro,nosuid,nodev,subtype=ocifs,fsname={source},max_read={MAX_READ_BYTES}");
     for (wanted, option) in common_options(options) {
         if wanted {
             list.push(',');

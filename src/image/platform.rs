@@ -82,7 +82,8 @@ impl Platform {
     pub fn rank(&self, image: &Platform) -> Option<u32> {
         let mut image = image.clone();
         image.normalise();
-        if self.os != image.os || (!self.os_version.is_empty() && self.os_version != image.os_version)
+        if self.os != image.os
+            || (!self.os_version.is_empty() && self.os_version != image.os_version)
         {
             return None;
         }

@@ -16,8 +16,8 @@ use super::format::{
     RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
 use super::{
-    DirId, Error, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES, Proof,
-    ROOT_DIR, Span,
+    DirId, Error, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES,
+    Proof, ROOT_DIR, Span,
 };
 use crate::codec::Compression;
 use crate::digest::{ContentHash, DiffId, Digest};
@@ -106,7 +106,8 @@ impl Builder {
         for entry in &self.entries {
             let offset = entry.name_offset.get() as usize;
             let name = &self.bytes[offset..offset + usize::from(entry.name_length.get())];
-            if let Some(id) = self.dir_ids.get(&(entry.dir.get(), name.into()) as &(DirId, Box<[u8]>))
+            if let Some(id) =
+                self.dir_ids.get(&(entry.dir.get(), name.into()) as &(DirId, Box<[u8]>))
                 && entry.flags & ENTRY_HIDDEN == 0
             {
                 self.dirs[*id as usize].flags = DIR_HAS_ENTRY.into();
@@ -186,7 +187,13 @@ impl Builder {
         Ok(())
     }
 
-    fn add_entry(&mut self, parents: &[&[u8]], name: &[u8], hidden: bool, entry: &tar::Entry) -> Result<(), Error> {
+    fn add_entry(
+        &mut self,
+        parents: &[&[u8]],
+        name: &[u8],
+        hidden: bool,
+        entry: &tar::Entry,
+    ) -> Result<(), Error> {
         if self.entries.len() >= MAX_ENTRIES {
             return Err(Error::TooLarge);
         }
@@ -225,14 +232,18 @@ impl Builder {
                     .ok_or_else(|| Error::LinkClimbsOut(lossy(&entry.path)))?;
                 check_length(&entry.link_target, &target)?;
                 // The root as a target is left to the merge, which says that it is a directory.
-                let (name, dirs) = target.split_last().map_or((&b""[..], &[][..]), |(n, d)| (*n, d));
+                let (name, dirs) =
+                    target.split_last().map_or((&b""[..], &[][..]), |(n, d)| (*n, d));
                 let dir = self.dir(dirs)?;
                 let offset = self.text(name)?;
                 (KIND_HARD_LINK, u64::from(dir) << 32 | u64::from(offset), name.len() as u32)
             }
             Kind::CharDevice | Kind::BlockDevice => {
-                let kind =
-                    if entry.kind == Kind::CharDevice { KIND_CHAR_DEVICE } else { KIND_BLOCK_DEVICE };
+                let kind = if entry.kind == Kind::CharDevice {
+                    KIND_CHAR_DEVICE
+                } else {
+                    KIND_BLOCK_DEVICE
+                };
                 let (major, minor) = entry.device;
                 (kind, u64::from(major) << 32 | u64::from(minor), 0)
             }

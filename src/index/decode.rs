@@ -207,9 +207,8 @@ impl LayerIndex {
         for run in runs.ok_or(Inconsistent("runs out of range"))? {
             let (offset, start, length) =
                 (run.file_offset.get(), run.start.get(), run.length.get());
-            let within = |from: u64, limit: u64| {
-                from.checked_add(length).is_some_and(|end| end <= limit)
-            };
+            let within =
+                |from: u64, limit: u64| from.checked_add(length).is_some_and(|end| end <= limit);
             if offset < file_end || !within(offset, size) || !within(start, self.uncompressed_size)
             {
                 return Err(Inconsistent("a run out of order or out of range"));
@@ -222,7 +221,8 @@ impl LayerIndex {
     fn check_spans(&self) -> Result<(), DecodeError> {
         let mut end = 0;
         for record in &self.spans {
-            let window_end = record.window_offset.get().checked_add(record.window_length.get().into());
+            let window_end =
+                record.window_offset.get().checked_add(record.window_length.get().into());
             if record.restart > 2
                 || record.bits > 7
                 || window_end.is_none_or(|end| end > self.windows.len() as u64)
@@ -233,7 +233,10 @@ impl LayerIndex {
             if record.start.get() != end || record.length.get() == 0 {
                 return Err(Inconsistent("spans with gaps"));
             }
-            end = record.start.get().checked_add(record.length.get().into())
+            end = record
+                .start
+                .get()
+                .checked_add(record.length.get().into())
                 .ok_or(Inconsistent("absurd span"))?;
         }
         if end != self.uncompressed_size {
@@ -243,7 +246,11 @@ impl LayerIndex {
     }
 
     fn check_dir(&self, dir: u32) -> Result<(), DecodeError> {
-        if (dir as usize) < self.dirs.len() { Ok(()) } else { Err(Inconsistent("no such directory")) }
+        if (dir as usize) < self.dirs.len() {
+            Ok(())
+        } else {
+            Err(Inconsistent("no such directory"))
+        }
     }
 
     fn check_name(&self, offset: u32, length: u32, may_be_empty: bool) -> Result<(), DecodeError> {

@@ -64,7 +64,9 @@ pub const KIND_BLOCK_DEVICE: u8 = 5;
 pub const KIND_FIFO: u8 = 6;
 
 /// A digest with its algorithm: 1 for SHA-256, 2 for SHA-512.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 pub struct DigestField {
     algorithm: u8,
@@ -113,7 +115,9 @@ pub struct FileHeader {
 }
 
 /// A directory path.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 #[allow(missing_docs, reason = "see super::Dir")]
 pub struct DirRecord {
@@ -124,7 +128,9 @@ pub struct DirRecord {
 }
 
 /// An entry, 64 bytes.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 #[allow(missing_docs, reason = "see super::Entry")]
 pub struct EntryRecord {
@@ -149,7 +155,9 @@ pub struct EntryRecord {
 }
 
 /// A whiteout; an opaque mark has no name.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 #[allow(missing_docs, reason = "see super::Whiteout")]
 pub struct WhiteoutRecord {
@@ -159,7 +167,9 @@ pub struct WhiteoutRecord {
 }
 
 /// A run of a sparse file.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 #[allow(missing_docs, reason = "see crate::extent::Run")]
 pub struct RunRecord {
@@ -169,7 +179,9 @@ pub struct RunRecord {
 }
 
 /// An extended attribute.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 #[allow(missing_docs, reason = "offsets and lengths in the bytes section")]
 pub struct XattrRecord {
@@ -180,7 +192,9 @@ pub struct XattrRecord {
 }
 
 /// A span.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
 #[repr(C)]
 #[allow(missing_docs, reason = "see super::Span")]
 pub struct SpanRecord {

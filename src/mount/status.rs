@@ -137,7 +137,11 @@ impl StatusSocket {
     ///
     /// # Errors
     /// The socket can't be made.
-    pub fn listen(folder: &Path, connection: u32, source: StatusSource) -> io::Result<StatusSocket> {
+    pub fn listen(
+        folder: &Path,
+        connection: u32,
+        source: StatusSource,
+    ) -> io::Result<StatusSocket> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let path = socket_path(folder, connection);
         // A connection number is used again once its mount is gone: what lies here is dead.

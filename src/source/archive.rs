@@ -96,7 +96,10 @@ pub struct Archive {
 
 #[derive(Debug)]
 enum Member {
-    File { start: u64, length: u64 },
+    File {
+        start: u64,
+        length: u64,
+    },
     /// A link, already relative to the archive's root.
     Link(String),
 }
@@ -119,7 +122,12 @@ impl Files {
                 let path = folder.join(name);
                 let file = match File::open(&path) {
                     Ok(file) => file,
-                    Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    Err(e)
+                        if matches!(
+                            e.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                        ) =>
+                    {
                         return Ok(None);
                     }
                     Err(e) => return Err(Error::file(path, e)),

@@ -111,7 +111,9 @@ fn select(rows: Vec<Row>, selector: Option<String>, path: &Path) -> Result<Row, 
     let position = wanted.strip_prefix('@').and_then(|n| n.parse::<usize>().ok());
     let found = rows.into_iter().enumerate().find(|(at, row)| {
         position == Some(*at)
-            || tags(row).iter().any(|t| *t == wanted || (full(t).is_some() && full(t) == full(&wanted)))
+            || tags(row)
+                .iter()
+                .any(|t| *t == wanted || (full(t).is_some() && full(t) == full(&wanted)))
     });
     match found {
         Some((_, row)) => Ok(row),

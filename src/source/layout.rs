@@ -42,11 +42,14 @@ impl Layout {
     pub fn open(files: Files, selector: Option<String>) -> Result<Layout, Error> {
         let path = files.path().to_owned();
         let Some(marker) = files.open("oci-layout")? else {
-            return Err(Error::invalid(path, "not an OCI image layout: it has no file `oci-layout`"));
+            return Err(Error::invalid(
+                path,
+                "not an OCI image layout: it has no file `oci-layout`",
+            ));
         };
         let marker = marker.read_all(MAX_MANIFEST_BYTES).map_err(|e| Error::file(&path, e))?;
-        let marker: LayoutFile =
-            serde_json::from_slice(&marker).map_err(|e| Error::invalid(&path, format!("`oci-layout`: {e}")))?;
+        let marker: LayoutFile = serde_json::from_slice(&marker)
+            .map_err(|e| Error::invalid(&path, format!("`oci-layout`: {e}")))?;
         if !marker.version.starts_with("1.") {
             let what = format!("OCI image layout of unknown version {}", marker.version);
             return Err(Error::invalid(path, what));
@@ -69,10 +72,10 @@ impl Layout {
             let available = names(&index.manifests);
             let found = find(index.manifests, selector);
             return match found.len() {
-                0 => {
-                    Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available })
-                }
-                1 => Ok(Selection::One(Box::new(found.into_iter().next().unwrap_or_else(|| unreachable!())))),
+                0 => Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available }),
+                1 => Ok(Selection::One(Box::new(
+                    found.into_iter().next().unwrap_or_else(|| unreachable!()),
+                ))),
                 _ => Ok(Selection::Platforms(found)),
             };
         }
@@ -117,7 +120,8 @@ fn find(descriptors: Vec<Descriptor>, selector: &str) -> Vec<Descriptor> {
     let annotation = |d: &Descriptor, key| d.annotations.get(key).cloned();
     let full = |name: &str| name.parse::<Reference>().ok().map(|r| r.to_string());
     let wanted = full(selector);
-    let same_name = |name: Option<String>| name.and_then(|n| full(&n)).is_some_and(|n| Some(n) == wanted);
+    let same_name =
+        |name: Option<String>| name.and_then(|n| full(&n)).is_some_and(|n| Some(n) == wanted);
     let tag = |d: &Descriptor| {
         let name = annotation(d, REF_NAME)?;
         match name.contains(['/', ':']) {

@@ -358,8 +358,13 @@ impl Client {
         let text = body.with_config().limit(MAX_ERROR_BODY_BYTES).read_to_vec().unwrap_or_default();
         let (code, message) = error::server_words(&text);
         let had_credentials = self.auth.has_credential();
-        let failure =
-            Failure::Status { status: status.as_u16(), code, message, retry_after, had_credentials };
+        let failure = Failure::Status {
+            status: status.as_u16(),
+            code,
+            message,
+            retry_after,
+            had_credentials,
+        };
         Error::new(request.what, url, failure)
             .in_repository(self.reference.registry(), self.reference.repository())
     }
@@ -425,10 +430,18 @@ mod tests {
 
     #[test]
     fn loopback_hosts() {
-        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "a.localhost"] {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "127.9.9.9",
+            "[::1]:5000",
+            "a.localhost",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["docker.io", "10.0.0.1", "localhost.example", "[fc00::1]", "192.168.0.1:5000"] {
+        for host in ["docker.io", "10.0.0.1", "localhost.example", "[fc00::1]", "192.168.0.1:5000"]
+        {
             assert!(!is_loopback(host), "{host}");
         }
     }

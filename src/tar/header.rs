@@ -127,7 +127,8 @@ impl Header {
 /// Go before 1.8 wrote a ustar prefix into GNU headers, over the access and change times. Such a
 /// header is known by times that are no numbers.
 fn gnu_with_prefix(block: &[u8]) -> bool {
-    let time_is_odd = |range: Range<usize>| block[range.start] != 0 && number(&block[range]).is_none();
+    let time_is_odd =
+        |range: Range<usize>| block[range.start] != 0 && number(&block[range]).is_none();
     block[TYPEFLAG] != b'S'
         && (time_is_odd(GNU_ATIME) || time_is_odd(GNU_CTIME))
         && until_nul(&block[PREFIX]).is_ascii()
@@ -146,14 +147,23 @@ fn check_sum(block: &[u8]) -> Option<()> {
     (stored == unsigned || stored == signed).then_some(())
 }
 
-/// The real size, the inline part of the map, and whether extension blocks follow.
-pub(super) fn gnu_sparse(block: &[u8]) -> Result<(u64, Vec<(u64, u64)>, bool), &'static str> {
+/// What an old GNU sparse header says.
+#[derive(Debug)]
+pub(super) struct GnuSparse {
+    pub(super) real_size: u64,
+    /// The first pairs of the map: (offset, length).
+    pub(super) map: Vec<(u64, u64)>,
+    /// Whether extension blocks with more of it follow.
+    pub(super) extended: bool,
+}
+
+pub(super) fn gnu_sparse(block: &[u8]) -> Result<GnuSparse, &'static str> {
     let real_size = number(&block[GNU_REAL_SIZE])
         .and_then(|n| u64::try_from(n).ok())
         .ok_or("the real size is not a number")?;
     let mut map = Vec::new();
     sparse_pairs(&block[GNU_SPARSE], &mut map)?;
-    Ok((real_size, map, block[GNU_IS_EXTENDED] != 0))
+    Ok(GnuSparse { real_size, map, extended: block[GNU_IS_EXTENDED] != 0 })
 }
 
 /// Adds the pairs of an extension block to `map`; true if another block follows.
@@ -204,9 +214,9 @@ fn base_256(field: &[u8]) -> Option<i64> {
     let negative = field[0] & 0x40 != 0;
     // The six value bits of the first byte, sign-extended.
     let first = if negative { i64::from(field[0] as i8) } else { i64::from(field[0] & 0x3f) };
-    field[1..].iter().try_fold(first, |value, byte| {
-        value.checked_mul(256)?.checked_add(i64::from(*byte))
-    })
+    field[1..]
+        .iter()
+        .try_fold(first, |value, byte| value.checked_mul(256)?.checked_add(i64::from(*byte)))
 }
 
 #[cfg(test)]

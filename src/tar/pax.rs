@@ -44,7 +44,8 @@ impl PaxRecords {
     pub(super) fn parse(mut data: &[u8]) -> Result<PaxRecords, &'static str> {
         let mut records = PaxRecords::default();
         while !data.is_empty() {
-            let (key, value, rest) = record(data)?;
+            let (record, rest) = split_record(data)?;
+            let (key, value) = key_value(record)?;
             records.set(key, value)?;
             data = rest;
         }
@@ -129,8 +130,8 @@ impl PaxRecords {
     }
 }
 
-/// Splits the first record off `data`.
-fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+/// Splits the first record off `data`: what is between its length and its newline, and the rest.
+fn split_record(data: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let space = data.iter().position(|b| *b == b' ').ok_or("no length")?;
     let length = unsigned(&data[..space]).and_then(|n| usize::try_from(n).ok());
     let length = length.ok_or("the length is no number")?;
@@ -139,12 +140,16 @@ fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
     }
     let (record, rest) = data.split_at(length);
     let record = record[space + 1..].strip_suffix(b"\n").ok_or("no newline at the end")?;
+    Ok((record, rest))
+}
+
+fn key_value(record: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let equals = record.iter().position(|b| *b == b'=').ok_or("no `=`")?;
     let (key, value) = (&record[..equals], &record[equals + 1..]);
     if key.is_empty() || key.contains(&0) {
         return Err("an empty key or one with a NUL");
     }
-    Ok((key, value, rest))
+    Ok((key, value))
 }
 
 /// The map of format 0.1: `offset,length,offset,length,…`.
@@ -244,10 +249,16 @@ mod tests {
 
     #[test]
     fn records() {
-        assert_eq!(record(b"6 a=b\n"), Ok((&b"a"[..], &b"b"[..], &b""[..])));
-        assert_eq!(record(b"6 a=\0\nrest"), Ok((&b"a"[..], &b"\0"[..], &b"rest"[..])));
-        for bad in [&b"6 a=b"[..], b"5 a=b\n", b"7 a=b\n", b"a=b\n", b"3 \n", b" 6 a=b\n", b"6 =ab\n"] {
-            assert!(record(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        let parse = |text: &'static [u8]| {
+            let (record, rest) = split_record(text)?;
+            key_value(record).map(|(key, value)| [key, value, rest])
+        };
+        assert_eq!(parse(b"6 a=b\n"), Ok([&b"a"[..], b"b", b""]));
+        assert_eq!(parse(b"6 a=\0\nrest"), Ok([&b"a"[..], b"\0", b"rest"]));
+        for bad in
+            [&b"6 a=b"[..], b"5 a=b\n", b"7 a=b\n", b"a=b\n", b"3 \n", b" 6 a=b\n", b"6 =ab\n"]
+        {
+            assert!(parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }
     }
 }

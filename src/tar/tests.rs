@@ -1,0 +1,220 @@
+//! The parser against archives of the `tar` crate, and against byte-made corner cases.
+
+use super::{Entry, Error, Kind, Parser, Sink};
+
+/// Keeps entries and their stored content.
+#[derive(Default)]
+struct Collect {
+    entries: Vec<(Entry, Vec<u8>)>,
+    ended: usize,
+}
+
+impl Sink for Collect {
+    type Error = Error;
+
+    fn entry(&mut self, entry: Entry) -> Result<(), Error> {
+        assert_eq!(self.ended, self.entries.len(), "an entry begins before the last one ended");
+        self.entries.push((entry, Vec::new()));
+        Ok(())
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.entries.last_mut().expect("content follows an entry").1.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self) {
+        self.ended += 1;
+    }
+}
+
+fn parse_in(tar: &[u8], step: usize) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
+    let mut parser = Parser::new();
+    let mut collect = Collect::default();
+    for piece in tar.chunks(step) {
+        parser.feed(piece, &mut collect)?;
+    }
+    parser.finish()?;
+    assert_eq!(collect.ended, collect.entries.len());
+    Ok(collect.entries)
+}
+
+/// Parses in several chunkings, which must not matter.
+fn parse(tar: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
+    let whole = parse_in(tar, tar.len().max(1));
+    for step in [1, 511, 512, 700] {
+        assert_eq!(parse_in(tar, step), whole, "fed in pieces of {step}");
+    }
+    whole
+}
+
+/// A ustar header block with a right checksum, after `edit`.
+fn header(edit: impl FnOnce(&mut [u8; 512])) -> Vec<u8> {
+    let mut block = [0; 512];
+    block[..4].copy_from_slice(b"name");
+    block[100..107].copy_from_slice(b"0000644");
+    block[124..135].copy_from_slice(b"00000000000");
+    block[156] = b'0';
+    block[257..265].copy_from_slice(b"ustar\x0000");
+    edit(&mut block);
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block.to_vec()
+}
+
+fn pax(records: &[u8]) -> Vec<u8> {
+    let mut out = header(|h| {
+        h[156] = b'x';
+        h[124..135].copy_from_slice(format!("{:011o}", records.len()).as_bytes());
+    });
+    out.extend_from_slice(records);
+    out.resize(out.len().next_multiple_of(512), 0);
+    out
+}
+
+fn end(mut tar: Vec<u8>) -> Vec<u8> {
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+#[test]
+fn equals_the_tar_crate() {
+    let mut builder = ::tar::Builder::new(Vec::new());
+    let long = format!("{}/{}", "d".repeat(90), "f".repeat(200));
+    for (name, data) in [("a", &b"hello"[..]), ("dir/b", &[7; 513]), (&long, b""), ("z", &[1; 512])]
+    {
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o640);
+        header.set_uid(0o7777777 + 1);
+        header.set_mtime(1 << 40);
+        builder.append_data(&mut header, name, data).expect("in memory");
+    }
+    let tar = builder.into_inner().expect("in memory");
+    let ours = parse(&tar).expect("a good archive");
+    let mut theirs = ::tar::Archive::new(&tar[..]);
+    let theirs: Vec<_> =
+        theirs.entries().expect("a good archive").map(|e| e.expect("good")).collect();
+    assert_eq!(ours.len(), theirs.len());
+    for ((entry, content), other) in ours.iter().zip(&theirs) {
+        assert_eq!(entry.path, &*other.path_bytes());
+        assert_eq!(u64::from(entry.uid), other.header().uid().expect("good"));
+        assert_eq!(entry.mtime_seconds, 1 << 40);
+        assert_eq!(entry.size, other.size());
+        assert_eq!(content.len() as u64, other.size());
+        if let Some(run) = entry.runs.first() {
+            assert_eq!(run.start.0, other.raw_file_position());
+        }
+    }
+}
+
+#[test]
+fn numbers_and_names_as_go_reads_them() {
+    // A PAX path loses against a GNU long name; an empty value means nothing.
+    let long = header(|h| {
+        h[156] = b'L';
+        h[124..135].copy_from_slice(b"00000000005");
+    });
+    let mut tar = pax(b"12 path=pax\n9 mtime=\n");
+    tar.extend(long);
+    tar.extend(b"long\0");
+    tar.resize(tar.len().next_multiple_of(512), 0);
+    tar.extend(header(|_| {}));
+    assert_eq!(parse(&end(tar)).expect("good")[0].0.path, b"long");
+
+    // V7: no magic, a trailing slash means a directory, there is no prefix.
+    let v7 = header(|h| {
+        h[257..265].fill(0);
+        h[345..350].copy_from_slice(b"noise");
+        h[..5].copy_from_slice(b"name/");
+        h[156] = 0;
+    });
+    let entry = &parse(&end(v7)).expect("good")[0].0;
+    assert_eq!((entry.kind, &entry.path[..]), (Kind::Directory, &b"name/"[..]));
+
+    // The size of a link or directory is no content.
+    let mut tar = header(|h| {
+        h[156] = b'5';
+        h[124..135].copy_from_slice(b"00000001000");
+    });
+    tar.extend(header(|h| h[156] = b'2'));
+    assert_eq!(parse(&end(tar)).expect("good").len(), 2);
+
+    // PAX overrides the header's size, in both directions, even where that is nonsense.
+    let mut tar = pax(b"9 size=4\n");
+    tar.extend(header(|h| h[124..135].copy_from_slice(b"77777777777")));
+    tar.extend(b"data");
+    tar.resize(tar.len().next_multiple_of(512), 0);
+    assert_eq!(parse(&end(tar)).expect("good")[0].1, b"data");
+
+    // Times before the epoch.
+    let mut tar = pax(b"14 mtime=-1.5\n");
+    tar.extend(header(|_| {}));
+    let entry = &parse(&end(tar)).expect("good")[0].0;
+    assert_eq!((entry.mtime_seconds, entry.mtime_nanoseconds), (-2, 500_000_000));
+    let negative = header(|h| h[136..148].fill(0xff));
+    assert_eq!(parse(&end(negative)).expect("good")[0].0.mtime_seconds, -1);
+}
+
+#[test]
+fn the_end_of_an_archive() {
+    let file = header(|h| h[124..135].copy_from_slice(b"00000000001"));
+    let mut tar = file.clone();
+    tar.push(b'x');
+    assert_eq!(parse(&tar).expect("padding may be missing").len(), 1);
+    tar.resize(1024, 0);
+    assert_eq!(parse(&tar).expect("the end marker may be missing").len(), 1);
+    tar.resize(1024 + 512, 0);
+    assert_eq!(parse(&tar).expect("half of it too").len(), 1);
+    tar.resize(1024 + 1024, 0);
+    tar.extend(b"anything at all");
+    assert_eq!(parse(&tar).expect("what follows is not read").len(), 1);
+    assert_eq!(parse(b"").expect("an empty layer"), []);
+
+    for cut in [1, 511, 512] {
+        assert!(matches!(parse(&file[..cut]), Err(Error::Truncated { .. })), "cut at {cut}");
+    }
+    let mut lone = header(|_| {});
+    lone.resize(1024, 0);
+    lone.extend(header(|_| {}));
+    assert!(matches!(parse(&lone), Err(Error::LoneZeroBlock { .. })));
+    assert!(matches!(parse(&end(pax(b""))), Err(Error::Orphan { .. })));
+}
+
+#[test]
+fn what_is_refused() {
+    let with = |edit: fn(&mut [u8; 512])| parse(&end(header(edit))).expect_err("refused");
+    let mut broken = header(|_| {});
+    broken[0] ^= 1;
+    assert_eq!(parse(&end(broken)), Err(Error::Checksum { at: 0 }));
+    assert!(matches!(with(|h| h[156] = b'Q'), Error::UnknownType { kind: 'Q', .. }));
+    assert!(matches!(with(|h| h[108] = b'9'), Error::Number { field: "uid", .. }));
+    assert!(matches!(with(|h| h[124..136].fill(0xff)), Error::Range { field: "size", .. }));
+    assert!(matches!(with(|h| h[124] = 0xc0), Error::Range { .. } | Error::Number { .. }));
+    let huge = with(|h| {
+        h[124..136].fill(0xff);
+        h[124] = 0x80;
+        h[125..128].fill(0);
+        h[128] = 0x7f;
+    });
+    assert!(matches!(huge, Error::Size { .. }), "{huge}");
+    for records in [
+        &b"99 path=x\n"[..],
+        b"x",
+        b"11 path=a\n",
+        b"11 uid=four\n",
+        b"12 path=a\0\n",
+        b"27 size=999999999999999999\n",
+        b"12 size=-10\n",
+    ] {
+        let mut tar = pax(records);
+        tar.extend(header(|_| {}));
+        assert!(parse(&end(tar)).is_err(), "{}", String::from_utf8_lossy(records));
+    }
+    // A megabyte of extensions is enough for anybody; a chain of empty ones ends as well.
+    let mut chain = Vec::new();
+    for _ in 0..10_000 {
+        chain.extend(pax(b""));
+    }
+    assert!(matches!(parse_in(&chain, 4096), Err(Error::MetadataTooLarge { .. })));
+}

@@ -46,7 +46,9 @@ const DIRECTORY_BYTES: u64 = 4096;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
-    #[error("layer {layer}: `{path}` needs `{blocker}` to be a directory, but the layer made it something else")]
+    #[error(
+        "layer {layer}: `{path}` needs `{blocker}` to be a directory, but the layer made it something else"
+    )]
     NotADirectory { layer: usize, path: String, blocker: String },
     #[error("layer {layer}: hard link `{path}`: its target `{target}` does not exist")]
     LinkTarget { layer: usize, path: String, target: String },
@@ -290,7 +292,11 @@ impl<'a> Merge<'a> {
             let Some(node) = self.existing(layer.index, dir, name, before)? else { continue };
             let inode = self.node(node).inode;
             if matches!(self.inodes[inode as usize].kind(), EntryKind::Directory) {
-                return Err(Error::LinkToDirectory { layer: number, path: path(), target: target() });
+                return Err(Error::LinkToDirectory {
+                    layer: number,
+                    path: path(),
+                    target: target(),
+                });
             }
             return Ok((inode, node));
         }
@@ -635,7 +641,9 @@ impl<'a> Flat<'a> {
                         inode.sparse = true;
                         inode.data = self.tree.runs.len() as u64;
                         inode.count = count;
-                        self.tree.runs.extend::<Vec<Run>>(index.sparse_runs(first, count).collect());
+                        self.tree
+                            .runs
+                            .extend::<Vec<Run>>(index.sparse_runs(first, count).collect());
                     }
                 }
             }

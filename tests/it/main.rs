@@ -10,5 +10,6 @@ mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
 mod layers;
 mod random_stacks;

@@ -10,7 +10,8 @@ use crate::model::{generators, reference};
 
 #[test]
 fn trees_equal_the_reference_model() {
-    let cases = std::env::var("OCIFS_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4000);
+    let cases =
+        std::env::var("OCIFS_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4000);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&generators::stacks(), |stack| {
         let (expected, got) = (reference::apply(&stack), real(&stack));

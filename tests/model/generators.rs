@@ -40,23 +40,19 @@ pub fn render(stack: &[Vec<Entry>]) -> String {
 fn render_entry(entry: &Entry) -> String {
     let path = literal(&entry.path);
     let (mut out, default) = match &entry.kind {
-        Kind::File(data) => (
-            format!("Entry::file({path}, {})", literal(data)),
-            Entry::file("", ""),
-        ),
+        Kind::File(data) => {
+            (format!("Entry::file({path}, {})", literal(data)), Entry::file("", ""))
+        }
         Kind::Dir => (format!("Entry::dir({path})"), Entry::dir("")),
-        Kind::Symlink(target) => (
-            format!("Entry::symlink({path}, {})", literal(target)),
-            Entry::symlink("", ""),
-        ),
-        Kind::Hardlink(target) => (
-            format!("Entry::hardlink({path}, {})", literal(target)),
-            Entry::hardlink("", ""),
-        ),
-        Kind::Char { major, minor } => (
-            format!("Entry::char_device({path}, {major}, {minor})"),
-            Entry::char_device("", 0, 0),
-        ),
+        Kind::Symlink(target) => {
+            (format!("Entry::symlink({path}, {})", literal(target)), Entry::symlink("", ""))
+        }
+        Kind::Hardlink(target) => {
+            (format!("Entry::hardlink({path}, {})", literal(target)), Entry::hardlink("", ""))
+        }
+        Kind::Char { major, minor } => {
+            (format!("Entry::char_device({path}, {major}, {minor})"), Entry::char_device("", 0, 0))
+        }
         Kind::Block { major, minor } => (
             format!("Entry::block_device({path}, {major}, {minor})"),
             Entry::block_device("", 0, 0),
@@ -110,25 +106,12 @@ fn draft() -> impl Strategy<Value = Draft> {
             .prop_map(|(name, data)| Entry::file(format!(".wh..wh.plnk/{name}"), data)),
         1 => Just(Entry::dir("./")),
     ];
-    (
-        base,
-        attributes(),
-        prop::option::weighted(0.8, any::<Index>()),
-    )
-        .prop_map(|(entry, (mode, (uid, gid), mtime, xattrs), link_to)| {
+    (base, attributes(), prop::option::weighted(0.8, any::<Index>())).prop_map(
+        |(entry, (mode, (uid, gid), mtime, xattrs), link_to)| {
             let mode = mode.unwrap_or(entry.mode);
-            Draft {
-                entry: Entry {
-                    mode,
-                    uid,
-                    gid,
-                    mtime,
-                    xattrs,
-                    ..entry
-                },
-                link_to,
-            }
-        })
+            Draft { entry: Entry { mode, uid, gid, mtime, xattrs, ..entry }, link_to }
+        },
+    )
 }
 
 type Attributes = (Option<u32>, (u32, u32), (i64, u32), Vec<(Vec<u8>, Vec<u8>)>);
@@ -143,13 +126,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         3 => Just((0, 0)),
         1 => select(&[(1, 2), (1000, 1000), (65534, 65534), (3_000_000, u32::MAX - 1)][..]),
     ];
-    let times = vec![
-        (1, 0),
-        (1_700_000_000, 123_456_789),
-        (0, 1),
-        (-1, 500_000_000),
-        (-7, 0),
-    ];
+    let times = vec![(1, 0), (1_700_000_000, 123_456_789), (0, 1), (-1, 500_000_000), (-7, 0)];
     let mtime = prop_oneof![3 => Just((0, 0)), 1 => select(times)];
     let names = select(&["user.a", "user.b", "trusted.c", "security.capability"][..]);
     let values = select(vec![&b"1"[..], b"two", b"\x00\xff=\n"]);
@@ -169,10 +146,7 @@ fn path() -> impl Strategy<Value = String> {
 
 /// A path in one of the spellings that mean the same.
 fn spelled() -> impl Strategy<Value = String> {
-    (
-        path(),
-        prop_oneof![6 => Just(""), 1 => select(&["./", "/", "c/../", ".//"][..])],
-    )
+    (path(), prop_oneof![6 => Just(""), 1 => select(&["./", "/", "c/../", ".//"][..])])
         .prop_map(|(path, prefix)| format!("{prefix}{path}"))
 }
 

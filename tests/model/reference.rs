@@ -119,21 +119,15 @@ struct State {
 
 impl State {
     fn new() -> State {
-        let mut state = State {
-            inodes: Vec::new(),
-            names: Names::new(),
-            layer: 0,
-        };
+        let mut state = State { inodes: Vec::new(), names: Names::new(), layer: 0 };
         state.put(Vec::new(), implied_directory());
         state
     }
 
     fn apply_layer(&mut self, layer: &[Entry]) -> Result<(), Invalid> {
         self.layer += 1;
-        let meanings: Vec<Meaning> = layer
-            .iter()
-            .map(|entry| meaning(&entry.path))
-            .collect::<Result<_, _>>()?;
+        let meanings: Vec<Meaning> =
+            layer.iter().map(|entry| meaning(&entry.path)).collect::<Result<_, _>>()?;
         let lower = self.names.clone();
         self.apply_whiteouts(&meanings)?;
 
@@ -252,13 +246,7 @@ impl State {
         // A link to itself changes nothing, not even which layer the name is from.
         if place.as_ref() != Some(&at) {
             self.remove(&at);
-            self.names.insert(
-                at,
-                Name {
-                    inode,
-                    layer: self.layer,
-                },
-            );
+            self.names.insert(at, Name { inode, layer: self.layer });
         }
         Ok(())
     }
@@ -288,9 +276,7 @@ impl State {
     }
 
     fn kind_at(&self, path: &Components) -> Option<NodeKind> {
-        self.names
-            .get(path)
-            .map(|name| self.inodes[name.inode].kind)
+        self.names.get(path).map(|name| self.inodes[name.inode].kind)
     }
 
     /// Removes a name, and all that is below it.
@@ -301,13 +287,7 @@ impl State {
     /// Gives a name a new inode. What is below the name stays.
     fn put(&mut self, path: Components, node: Node) {
         self.inodes.push(node);
-        self.names.insert(
-            path,
-            Name {
-                inode: self.inodes.len() - 1,
-                layer: self.layer,
-            },
-        );
+        self.names.insert(path, Name { inode: self.inodes.len() - 1, layer: self.layer });
     }
 
     /// The result: paths joined, inodes numbered, and links counted.
@@ -322,10 +302,7 @@ impl State {
                 let is_directory = |child: &&Components| self.kind_at(child) == Some(NodeKind::Dir);
                 2 + children(&self.names, path).filter(is_directory).count()
             } else {
-                self.names
-                    .values()
-                    .filter(|other| other.inode == name.inode)
-                    .count()
+                self.names.values().filter(|other| other.inode == name.inode).count()
             };
             node.nlink = u32::try_from(links).expect("few links");
             tree.insert(path.join(&b'/'), node);
@@ -410,9 +387,7 @@ fn look_up(
 ) -> Result<Option<Components>, Invalid> {
     let (name, parent) = path.split_last().expect("the root is never looked up");
     let directory = look_up_directory(names, inodes, parent)?;
-    Ok(directory
-        .map(|parent| joined(&parent, name))
-        .filter(|place| names.contains_key(place)))
+    Ok(directory.map(|parent| joined(&parent, name)).filter(|place| names.contains_key(place)))
 }
 
 fn children<'a>(
@@ -453,10 +428,7 @@ fn meaning(path: &[u8]) -> Result<Meaning, Invalid> {
     let Some((last, parent)) = path.split_last() else {
         return Ok(Meaning::Root);
     };
-    if parent
-        .iter()
-        .any(|component| component.starts_with(b".wh."))
-    {
+    if parent.iter().any(|component| component.starts_with(b".wh.")) {
         return Ok(Meaning::Hidden(path));
     }
     if last == b".wh..wh..opq" {
@@ -467,10 +439,7 @@ fn meaning(path: &[u8]) -> Result<Meaning, Invalid> {
     }
     match last.strip_prefix(b".wh.") {
         Some(b"" | b"." | b"..") => Err(Invalid::BadWhiteout),
-        Some(name) => Ok(Meaning::Whiteout {
-            parent: parent.to_vec(),
-            name: name.to_vec(),
-        }),
+        Some(name) => Ok(Meaning::Whiteout { parent: parent.to_vec(), name: name.to_vec() }),
         None => Ok(Meaning::Plain(path)),
     }
 }

@@ -60,10 +60,7 @@ pub fn write_docker_archive_legacy(
         layers.push(format!("{id}/layer.tar"));
         entries.push(Entry::dir(&id));
         entries.push(Entry::file(format!("{id}/VERSION"), "1.0"));
-        entries.push(Entry::file(
-            format!("{id}/json"),
-            legacy_json(&id, parent.as_deref()),
-        ));
+        entries.push(Entry::file(format!("{id}/json"), legacy_json(&id, parent.as_deref())));
         entries.push(Entry::file(format!("{id}/layer.tar"), tar));
         parent = Some(id);
     }
@@ -94,14 +91,8 @@ pub fn write_docker_archive_skopeo(
         }
         let id = legacy_id(parent.as_deref(), &diff_id);
         links.push(Entry::file(format!("{id}/VERSION"), "1.0"));
-        links.push(Entry::symlink(
-            format!("{id}/layer.tar"),
-            format!("../{member}"),
-        ));
-        links.push(Entry::file(
-            format!("{id}/json"),
-            legacy_json(&id, parent.as_deref()),
-        ));
+        links.push(Entry::symlink(format!("{id}/layer.tar"), format!("../{member}")));
+        links.push(Entry::file(format!("{id}/json"), legacy_json(&id, parent.as_deref())));
         layers.push(member);
         parent = Some(id);
     }
@@ -120,49 +111,27 @@ pub fn write_docker_archive_modern(
     image: &Built,
     repo_tags: &[&str],
 ) -> io::Result<()> {
-    let tag = repo_tags
-        .first()
-        .and_then(|name| name.rsplit_once(':'))
-        .map(|(_, tag)| tag);
+    let tag = repo_tags.first().and_then(|name| name.rsplit_once(':')).map(|(_, tag)| tag);
     let mut entries = archive_entries(&oci_layout(&[(tag, image)]));
-    let layers: Vec<String> = image
-        .layer_digests()
-        .iter()
-        .map(|digest| blob_path(digest))
-        .collect();
-    entries.push(docker_manifest(
-        &blob_path(&sha256(&image.config)),
-        repo_tags,
-        &layers,
-    ));
+    let layers: Vec<String> =
+        image.layer_digests().iter().map(|digest| blob_path(digest)).collect();
+    entries.push(docker_manifest(&blob_path(&sha256(&image.config)), repo_tags, &layers));
     fs::write(path, tarball::tar(&entries))
 }
 
 /// Writes skopeo's `dir:` form: the manifest, and the blobs by their bare hexadecimal digests.
 pub fn write_dir(path: &Path, image: &Built) -> io::Result<()> {
-    let mut files: Files = image
-        .blobs
-        .iter()
-        .map(|(digest, blob)| (bare_hex(digest), blob.clone()))
-        .collect();
+    let mut files: Files =
+        image.blobs.iter().map(|(digest, blob)| (bare_hex(digest), blob.clone())).collect();
     files.insert("manifest.json".to_string(), image.manifest.clone());
-    files.insert(
-        "version".to_string(),
-        b"Directory Transport Version: 1.1\n".to_vec(),
-    );
+    files.insert("version".to_string(), b"Directory Transport Version: 1.1\n".to_vec());
     write_files(path, &files)
 }
 
 /// Uploads an image to the registry at `address` (`HOST:PORT`) over plain HTTP and tags it.
 pub fn push(image: &Built, address: &str, repo: &str, tag: &str) -> io::Result<()> {
     push_blobs(image, address, repo)?;
-    put_manifest(
-        address,
-        repo,
-        tag,
-        &image.manifest_media_type,
-        &image.manifest,
-    )
+    put_manifest(address, repo, tag, &image.manifest_media_type, &image.manifest)
 }
 
 /// Uploads images by digest and an index over them, and tags the index.
@@ -180,14 +149,7 @@ pub fn push_index(
 
 fn push_blobs(image: &Built, address: &str, repo: &str) -> io::Result<()> {
     for (digest, blob) in &image.blobs {
-        let started = http(
-            address,
-            "POST",
-            &format!("/v2/{repo}/blobs/uploads/"),
-            "",
-            b"",
-            202,
-        )?;
+        let started = http(address, "POST", &format!("/v2/{repo}/blobs/uploads/"), "", b"", 202)?;
         let location = started
             .lines()
             .filter_map(|line| line.split_once(':'))
@@ -195,19 +157,10 @@ fn push_blobs(image: &Built, address: &str, repo: &str) -> io::Result<()> {
             .map(|(_, value)| value.trim())
             .ok_or_else(|| io::Error::other(format!("no upload location in {started:?}")))?;
         // The location may be absolute, and distribution puts its upload state in the query.
-        let target = location
-            .strip_prefix(&format!("http://{address}"))
-            .unwrap_or(location);
+        let target = location.strip_prefix(&format!("http://{address}")).unwrap_or(location);
         let separator = if target.contains('?') { '&' } else { '?' };
         let target = format!("{target}{separator}digest={digest}");
-        http(
-            address,
-            "PUT",
-            &target,
-            "application/octet-stream",
-            blob,
-            201,
-        )?;
+        http(address, "PUT", &target, "application/octet-stream", blob, 201)?;
     }
     Ok(())
 }
@@ -248,18 +201,11 @@ fn http(
     if !response.starts_with(&format!("HTTP/1.1 {expected} ")) {
         return Err(io::Error::other(format!("{method} {target}: {response}")));
     }
-    Ok(response
-        .split("\r\n\r\n")
-        .next()
-        .unwrap_or_default()
-        .to_string())
+    Ok(response.split("\r\n\r\n").next().unwrap_or_default().to_string())
 }
 
 fn bare_hex(digest: &str) -> String {
-    digest
-        .split_once(':')
-        .map_or(digest, |(_, hex)| hex)
-        .to_string()
+    digest.split_once(':').map_or(digest, |(_, hex)| hex).to_string()
 }
 
 fn blob_path(digest: &str) -> String {
@@ -294,10 +240,7 @@ fn with_ref_name(mut descriptor: Value, ref_name: Option<&str>) -> Value {
 fn add_layout_files(files: &mut Files, manifests: Vec<Value>) {
     let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
     files.insert("index.json".to_string(), index.to_string().into_bytes());
-    files.insert(
-        "oci-layout".to_string(),
-        br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
-    );
+    files.insert("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
 }
 
 fn write_files(dir: &Path, files: &Files) -> io::Result<()> {
@@ -317,9 +260,7 @@ fn archive_entries(files: &Files) -> Vec<Entry> {
 
 /// The id that a layer has in the formats from before layers were named by their content.
 fn legacy_id(parent: Option<&str>, diff_id: &str) -> String {
-    bare_hex(&sha256(
-        format!("{} {diff_id}", parent.unwrap_or_default()).as_bytes(),
-    ))
+    bare_hex(&sha256(format!("{} {diff_id}", parent.unwrap_or_default()).as_bytes()))
 }
 
 fn legacy_json(id: &str, parent: Option<&str>) -> String {
@@ -338,10 +279,7 @@ fn docker_manifest(config: &str, repo_tags: &[&str], layers: &[String]) -> Entry
 fn docker_repositories(repo_tags: &[&str], top: Option<&str>) -> Entry {
     let mut repositories: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for (repo, tag) in repo_tags.iter().filter_map(|name| name.rsplit_once(':')) {
-        repositories
-            .entry(repo)
-            .or_default()
-            .insert(tag, top.unwrap_or_default());
+        repositories.entry(repo).or_default().insert(tag, top.unwrap_or_default());
     }
     Entry::file("repositories", json!(repositories).to_string())
 }

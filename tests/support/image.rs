@@ -93,12 +93,7 @@ fn zstd_frame(data: &[u8]) -> Vec<u8> {
 
 fn skippable_frame(nibble: u32, data: &[u8]) -> Vec<u8> {
     let magic = 0x184d_2a50 + nibble;
-    [
-        &magic.to_le_bytes()[..],
-        &(data.len() as u32).to_le_bytes(),
-        data,
-    ]
-    .concat()
+    [&magic.to_le_bytes()[..], &(data.len() as u32).to_le_bytes(), data].concat()
 }
 
 fn crc32(data: &[u8]) -> u32 {
@@ -109,10 +104,7 @@ fn crc32(data: &[u8]) -> u32 {
 
 /// The digest of `data` as `sha256:` and hexadecimal digits.
 pub fn sha256(data: &[u8]) -> String {
-    let hex: String = Sha256::digest(data)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
@@ -142,14 +134,7 @@ impl Layer {
     /// `gzip`, `zstd` or nothing.
     pub fn from_blob(blob: Vec<u8>, suffix: &'static str, tar: &[u8]) -> Layer {
         let (digest, size) = (sha256(&blob), blob.len() as u64);
-        Layer {
-            blob,
-            suffix,
-            diff_id: sha256(tar),
-            digest,
-            size,
-            media_type: None,
-        }
+        Layer { blob, suffix, diff_id: sha256(tar), digest, size, media_type: None }
     }
 
     pub fn media_type(mut self, media_type: &str) -> Layer {
@@ -190,14 +175,10 @@ impl Default for ImageBuilder {
 
 impl ImageBuilder {
     pub fn new() -> ImageBuilder {
-        ImageBuilder {
-            layers: Vec::new(),
-            config: Map::new(),
-            docker_schema2: false,
-        }
-        .config("architecture", "amd64")
-        .config("os", "linux")
-        .config("config", json!({}))
+        ImageBuilder { layers: Vec::new(), config: Map::new(), docker_schema2: false }
+            .config("architecture", "amd64")
+            .config("os", "linux")
+            .config("config", json!({}))
     }
 
     /// Adds a layer on top.
@@ -239,9 +220,7 @@ impl ImageBuilder {
         };
         let mut config = self.config.clone();
         let diff_ids: Vec<&str> = self.layers.iter().map(|layer| &layer.diff_id[..]).collect();
-        config
-            .entry("rootfs")
-            .or_insert_with(|| json!({ "type": "layers", "diff_ids": diff_ids }));
+        config.entry("rootfs").or_insert_with(|| json!({ "type": "layers", "diff_ids": diff_ids }));
         let config = Value::Object(config).to_string().into_bytes();
 
         let mut blobs = BTreeMap::from([(sha256(&config), config.clone())]);
@@ -294,9 +273,7 @@ impl Built {
     /// The digests of the layers, base first, as the manifest claims them.
     pub fn layer_digests(&self) -> Vec<String> {
         let manifest: Value = serde_json::from_slice(&self.manifest).expect("parse own manifest");
-        let layers = manifest["layers"]
-            .as_array()
-            .expect("own manifest has layers");
+        let layers = manifest["layers"].as_array().expect("own manifest has layers");
         layers.iter().map(|layer| text(&layer["digest"])).collect()
     }
 
@@ -312,9 +289,7 @@ impl Built {
     /// The digests of the uncompressed layers, base first, as the config claims them.
     pub fn diff_ids(&self) -> Vec<String> {
         let config: Value = serde_json::from_slice(&self.config).expect("parse own config");
-        let ids = config["rootfs"]["diff_ids"]
-            .as_array()
-            .expect("own config has diff ids");
+        let ids = config["rootfs"]["diff_ids"].as_array().expect("own config has diff ids");
         ids.iter().map(text).collect()
     }
 }

@@ -133,11 +133,7 @@ impl Registry {
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
         });
-        Registry {
-            address,
-            shared,
-            acceptor: Some(acceptor),
-        }
+        Registry { address, shared, acceptor: Some(acceptor) }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -185,13 +181,7 @@ impl Registry {
     /// contains `path`. Of several faults that apply, the one set first is used.
     pub fn fault(&self, (method, path, times): (&str, &str, Times), fault: Fault) {
         let (method, path) = (method.to_string(), path.to_string());
-        self.shared.lock().rules.push(Rule {
-            method,
-            path,
-            times,
-            fault,
-            seen: 0,
-        });
+        self.shared.lock().rules.push(Rule { method, path, times, fault, seen: 0 });
     }
 
     pub fn clear_faults(&self) {
@@ -247,9 +237,7 @@ impl Shared {
     /// Waits, but not beyond the end of the registry, and says whether it goes on.
     fn pause(&self, duration: Duration) -> bool {
         let state = self.lock();
-        let waited = self
-            .stopped
-            .wait_timeout_while(state, duration, |state| !state.stopping);
+        let waited = self.stopped.wait_timeout_while(state, duration, |state| !state.stopping);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !state.stopping
     }
@@ -291,11 +279,7 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         if !matches!(fault, Some(Fault::Reset(_))) {
             request.finish(stream)?;
         }
-        let wire = Wire {
-            stream,
-            sent: &sent,
-            pause: &|duration| shared.pause(duration),
-        };
+        let wire = Wire { stream, sent: &sent, pause: &|duration| shared.pause(duration) };
         let usable = wire.send(response, request.method == "HEAD", fault.as_ref())?;
         if !usable || request.wants_close() {
             break;
@@ -381,9 +365,7 @@ impl State {
                     }
                     (Some(_), _) => return None,
                 };
-                let scope = scope
-                    .map(|scope| format!(",scope=\"{scope}\""))
-                    .unwrap_or_default();
+                let scope = scope.map(|scope| format!(",scope=\"{scope}\"")).unwrap_or_default();
                 format!(
                     "Bearer realm=\"http://{address}/token\",service=\"{SERVICE}\"{scope}{error}"
                 )
@@ -393,10 +375,7 @@ impl State {
     }
 
     fn route(&mut self, request: &Request, ranged: bool) -> Response {
-        let (path, query) = request
-            .target
-            .split_once('?')
-            .unwrap_or((&request.target, ""));
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         if request.method != "GET" && request.method != "HEAD" {
             return Response::error(405, "UNSUPPORTED");
         }
@@ -448,15 +427,12 @@ impl State {
                 .with("WWW-Authenticate", format!("Basic realm=\"{SERVICE}\""));
         }
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let scopes = pairs
-            .filter(|(key, _)| *key == "scope")
-            .map(|(_, value)| decode(value));
+        let scopes = pairs.filter(|(key, _)| *key == "scope").map(|(_, value)| decode(value));
         let scope = scopes.collect::<Vec<_>>().join(" ");
         self.tokens_issued += 1;
         let token = sha256(format!("token {}", self.tokens_issued).as_bytes()).split_off(7);
         let lifetime = self.token_lifetime;
-        self.tokens
-            .insert(token.clone(), (scope, Instant::now() + lifetime));
+        self.tokens.insert(token.clone(), (scope, Instant::now() + lifetime));
         let body = json!({ "token": token, "expires_in": lifetime.as_secs() });
         Response::new(200, "application/json", body.to_string())
     }
@@ -473,16 +449,10 @@ impl Place {
     fn parse(path: &str) -> Option<Place> {
         let path = decode(path);
         let path = path.strip_prefix("/v2/")?;
-        ["manifests", "blobs", "tags", "referrers"]
-            .into_iter()
-            .find_map(|kind| {
-                let (repo, reference) = path.rsplit_once(&format!("/{kind}/"))?;
-                Some(Place {
-                    repo: repo.to_string(),
-                    kind,
-                    reference: reference.to_string(),
-                })
-            })
+        ["manifests", "blobs", "tags", "referrers"].into_iter().find_map(|kind| {
+            let (repo, reference) = path.rsplit_once(&format!("/{kind}/"))?;
+            Some(Place { repo: repo.to_string(), kind, reference: reference.to_string() })
+        })
     }
 }
 

@@ -73,10 +73,8 @@ impl TarWriter {
         real_size: u64,
         regions: &[(u64, &[u8])],
     ) -> &mut TarWriter {
-        let map: Vec<String> = regions
-            .iter()
-            .map(|(offset, bytes)| format!("{offset},{}", bytes.len()))
-            .collect();
+        let map: Vec<String> =
+            regions.iter().map(|(offset, bytes)| format!("{offset},{}", bytes.len())).collect();
         self.pax(&[
             ("GNU.sparse.size", real_size.to_string()),
             ("GNU.sparse.numblocks", regions.len().to_string()),
@@ -126,8 +124,5 @@ fn sparse_name(path: &str) -> String {
 }
 
 fn region_data(regions: &[(u64, &[u8])]) -> Vec<u8> {
-    regions
-        .iter()
-        .flat_map(|(_, bytes)| bytes.iter().copied())
-        .collect()
+    regions.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect()
 }

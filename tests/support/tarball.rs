@@ -55,15 +55,7 @@ impl Entry {
             _ => 0o644,
         };
         let path = path.as_ref().to_vec();
-        Entry {
-            path,
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            mtime: (0, 0),
-            xattrs: Vec::new(),
-        }
+        Entry { path, kind, mode, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() }
     }
 
     pub fn file(path: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Entry {
@@ -110,8 +102,7 @@ impl Entry {
     }
 
     pub fn xattr(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Entry {
-        self.xattrs
-            .push((name.as_ref().to_vec(), value.as_ref().to_vec()));
+        self.xattrs.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 }
@@ -196,14 +187,7 @@ impl Header {
 
     fn to_block(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(BLOCK);
-        for field in [
-            &self.name[..],
-            &self.mode,
-            &self.uid,
-            &self.gid,
-            &self.size,
-            &self.mtime,
-        ] {
+        for field in [&self.name[..], &self.mode, &self.uid, &self.gid, &self.size, &self.mtime] {
             block.extend_from_slice(field);
         }
         // The checksum counts its own field as blanks.
@@ -243,11 +227,7 @@ pub fn put(field: &mut [u8], bytes: impl AsRef<[u8]>) {
 pub fn octal(field: &mut [u8], value: u64) {
     let width = field.len() - 1;
     let digits = format!("{value:0width$o}");
-    assert_eq!(
-        digits.len(),
-        width,
-        "{value} does not fit {width} octal digits"
-    );
+    assert_eq!(digits.len(), width, "{value} does not fit {width} octal digits");
     put(field, digits);
 }
 
@@ -360,18 +340,13 @@ impl TarWriter {
             octal_or_base256(&mut header.devmajor, major);
             octal_or_base256(&mut header.devminor, minor);
         }
-        let data: &[u8] = if let Kind::File(data) = &entry.kind {
-            data
-        } else {
-            b""
-        };
+        let data: &[u8] = if let Kind::File(data) = &entry.kind { data } else { b"" };
         octal(&mut header.size, data.len() as u64);
         octal_or_base256(&mut header.mode, entry.mode);
 
-        for (key, field, id) in [
-            ("uid", &mut header.uid, entry.uid),
-            ("gid", &mut header.gid, entry.gid),
-        ] {
+        for (key, field, id) in
+            [("uid", &mut header.uid, entry.uid), ("gid", &mut header.gid, entry.gid)]
+        {
             if u64::from(id) <= MAX_OCTAL_8 {
                 octal(field, id.into());
             } else {
@@ -382,10 +357,7 @@ impl TarWriter {
         let whole = u64::try_from(seconds).unwrap_or(0).min(MAX_OCTAL_12);
         octal(&mut header.mtime, whole);
         if i64::try_from(whole) != Ok(seconds) || nanoseconds != 0 {
-            records.push((
-                b"mtime".to_vec(),
-                pax_time(seconds, nanoseconds).into_bytes(),
-            ));
+            records.push((b"mtime".to_vec(), pax_time(seconds, nanoseconds).into_bytes()));
         }
         for (name, value) in &entry.xattrs {
             records.push(([b"SCHILY.xattr.", &name[..]].concat(), value.clone()));
@@ -450,13 +422,7 @@ fn pax_records<K: AsRef<[u8]>, V: AsRef<[u8]>>(records: &[(K, V)]) -> Vec<u8> {
 fn pax_time(seconds: i64, nanoseconds: u32) -> String {
     let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
     let sign = if total < 0 { "-" } else { "" };
-    let (whole, fraction) = (
-        total.unsigned_abs() / 1_000_000_000,
-        total.unsigned_abs() % 1_000_000_000,
-    );
-    if fraction == 0 {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{fraction:09}")
-    }
+    let (whole, fraction) =
+        (total.unsigned_abs() / 1_000_000_000, total.unsigned_abs() % 1_000_000_000);
+    if fraction == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction:09}") }
 }

@@ -76,18 +76,12 @@ impl Request {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_string(), value.trim().to_string()))
             .collect();
-        Ok(Some(Request {
-            method,
-            target,
-            headers,
-        }))
+        Ok(Some(Request { method, target, headers }))
     }
 
     /// Reads what is left of the request: the end of the head, and a body that nobody looks at.
     pub fn finish(&self, stream: &TcpStream) -> io::Result<()> {
-        let length = self
-            .header("content-length")
-            .and_then(|value| value.parse().ok());
+        let length = self.header("content-length").and_then(|value| value.parse().ok());
         let rest = 1 + length.unwrap_or(0);
         io::copy(&mut stream.take(rest), &mut io::sink()).map(drop)
     }
@@ -99,8 +93,7 @@ impl Request {
     }
 
     pub fn wants_close(&self) -> bool {
-        self.header("connection")
-            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
@@ -113,11 +106,7 @@ pub struct Response {
 
 impl Response {
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
-        let response = Response {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-        };
+        let response = Response { status, headers: Vec::new(), body: body.into() };
         response.with("Content-Type", content_type)
     }
 
@@ -129,8 +118,7 @@ impl Response {
 
     /// Sets a header.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Response {
-        self.headers
-            .retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self.headers.push((name.to_string(), value.into()));
         self
     }
@@ -141,11 +129,7 @@ pub fn spoil(mut response: Response, fault: Option<&Fault>) -> Response {
     match fault {
         Some(Fault::Status(status, headers, body)) => {
             let (headers, body) = (headers.clone(), body.clone());
-            return Response {
-                status: *status,
-                headers,
-                body,
-            };
+            return Response { status: *status, headers, body };
         }
         Some(Fault::Redirect(status, location)) => {
             return Response::new(*status, "text/plain", "").with("Location", location);
@@ -159,10 +143,8 @@ pub fn spoil(mut response: Response, fault: Option<&Fault>) -> Response {
             response.body.resize(response.body.len() + count, b'x');
         }
         Some(Fault::WrongContentRange) => {
-            if let Some((_, value)) = response
-                .headers
-                .iter_mut()
-                .find(|(name, _)| name == "Content-Range")
+            if let Some((_, value)) =
+                response.headers.iter_mut().find(|(name, _)| name == "Content-Range")
                 && let Some((range, total)) = value.trim_start_matches("bytes ").split_once('/')
                 && let Some((start, end)) = parse_pair(range)
             {
@@ -297,26 +279,17 @@ pub fn blob(bytes: &[u8], range: Option<&str>) -> Response {
     let (start, end) = match (start.parse::<usize>(), end.parse::<usize>()) {
         (Ok(start), Ok(end)) if start <= end => (start, end.min(last)),
         (Ok(start), Err(_)) if end.is_empty() => (start, last),
-        (Err(_), Ok(count)) if start.is_empty() => (
-            if count == 0 {
-                size
-            } else {
-                size.saturating_sub(count)
-            },
-            last,
-        ),
+        (Err(_), Ok(count)) if start.is_empty() => {
+            (if count == 0 { size } else { size.saturating_sub(count) }, last)
+        }
         _ => return whole,
     };
     if start >= size {
         return Response::error(416, "RANGE_INVALID")
             .with("Content-Range", format!("bytes */{size}"));
     }
-    Response {
-        status: 206,
-        body: bytes[start..=end].to_vec(),
-        ..whole
-    }
-    .with("Content-Range", format!("bytes {start}-{end}/{size}"))
+    Response { status: 206, body: bytes[start..=end].to_vec(), ..whole }
+        .with("Content-Range", format!("bytes {start}-{end}/{size}"))
 }
 
 /// Resolves percent escapes, and `+` for a blank, which no path of this API contains.
@@ -324,13 +297,8 @@ pub fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let escape = tail
-            .get(..2)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        match (
-            first,
-            escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-        ) {
+        let escape = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match (first, escape.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);
                 rest = &tail[2..];

@@ -223,7 +223,8 @@ fn bytes(text: &str) -> Result<u64, String> {
         Some('T') => (&number[..number.len() - 1], 40),
         _ => (number, 0),
     };
-    let value: u64 = digits.trim().parse().map_err(|_| format!("`{text}` is not a number of bytes"))?;
+    let value: u64 =
+        digits.trim().parse().map_err(|_| format!("`{text}` is not a number of bytes"))?;
     value.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
 }
 

@@ -101,7 +101,11 @@ fn credentials() -> Result<Credentials, AnyError> {
     for path in files.into_iter().flatten() {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
+                continue;
+            }
             Err(e) => return Err(format!("credentials file {}: {e}", path.display()).into()),
         };
         credentials

@@ -59,7 +59,8 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
         let level = record.level().as_str().to_lowercase();
         if to_file {
             let now = std::time::SystemTime::now();
-            let seconds = now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
+            let seconds =
+                now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
             return writeln!(out, "{seconds:.3} {level}: {}", record.args());
         }
         writeln!(out, "{level}: {}", record.args())

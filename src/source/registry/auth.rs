@@ -280,7 +280,8 @@ impl Auth {
             }
             (None, _) => {
                 let kinds: Vec<&str> = challenges.iter().map(|c| c.scheme.as_str()).collect();
-                let kinds = if kinds.is_empty() { "none given".to_owned() } else { kinds.join(", ") };
+                let kinds =
+                    if kinds.is_empty() { "none given".to_owned() } else { kinds.join(", ") };
                 Err(Error::new("authentication", url, Failure::Challenge(kinds)))
             }
         }
@@ -312,7 +313,9 @@ impl Auth {
                 let answer = post_token(client, &realm, service, &scopes, token)?;
                 // Token servers without the POST form: fall back to the old one.
                 match answer.status().as_u16() {
-                    400 | 401 | 404 | 405 => get_token(client, &realm, service, &scopes, Some(("<token>", token)))?,
+                    400 | 401 | 404 | 405 => {
+                        get_token(client, &realm, service, &scopes, Some(("<token>", token)))?
+                    }
                     _ => answer,
                 }
             }
@@ -323,13 +326,17 @@ impl Auth {
         };
         if matches!(answer.status().as_u16(), 401 | 403) && self.has_credential() {
             // An expired password must not lock the user out of public images.
-            log::warn!("the credentials for {} are not accepted; trying without", realm.host().unwrap_or_default());
+            log::warn!(
+                "the credentials for {} are not accepted; trying without",
+                realm.host().unwrap_or_default()
+            );
             answer = get_token(client, &realm, service, &scopes, None)?;
         }
         let status = answer.status();
         let mut body = answer.into_body();
         if !status.is_success() {
-            let text = body.with_config().limit(MAX_ERROR_BODY_BYTES).read_to_vec().unwrap_or_default();
+            let text =
+                body.with_config().limit(MAX_ERROR_BODY_BYTES).read_to_vec().unwrap_or_default();
             let (code, message) = server_words(&text);
             let failure = Failure::Status {
                 status: status.as_u16(),
@@ -342,7 +349,8 @@ impl Auth {
         }
         let bytes = body.with_config().limit(MAX_TOKEN_BYTES).read_to_vec();
         let bytes = bytes.map_err(|e| refused(&e.to_string()))?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|_| refused("the answer is not JSON"))?;
+        let token: Token =
+            serde_json::from_slice(&bytes).map_err(|_| refused("the answer is not JSON"))?;
         token.authorization().ok_or_else(|| refused("the answer holds no token"))
     }
 }
@@ -373,10 +381,9 @@ impl Token {
 }
 
 fn grants_pull(scope: &str, repository: &str) -> bool {
-    scope
-        .strip_prefix("repository:")
-        .and_then(|rest| rest.rsplit_once(':'))
-        .is_some_and(|(name, actions)| name == repository && actions.split(',').any(|a| a == "pull"))
+    scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':')).is_some_and(
+        |(name, actions)| name == repository && actions.split(',').any(|a| a == "pull"),
+    )
 }
 
 /// A token server is reached over TLS unless the registry itself is not, and is no address of
@@ -421,7 +428,8 @@ fn get_token(
         request = request.query("scope", scope);
     }
     if let Some((user, password)) = login {
-        request = request.query("account", user).header(header::AUTHORIZATION, basic(user, password));
+        request =
+            request.query("account", user).header(header::AUTHORIZATION, basic(user, password));
     }
     request = request.query("client_id", CLIENT_ID);
     client.count_request();
@@ -459,7 +467,8 @@ mod tests {
             parse_challenges(text)
                 .into_iter()
                 .map(|c| {
-                    let p: Vec<String> = c.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                    let p: Vec<String> =
+                        c.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
                     format!("{} {}", c.scheme, p.join(";"))
                 })
                 .collect::<Vec<_>>()

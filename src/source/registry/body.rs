@@ -58,7 +58,8 @@ impl BlobReader {
         }
         log::info!("blob {} broke off at {} bytes ({error}); resuming", self.digest, self.at);
         thread::sleep(jittered(FIRST_PAUSE * self.failures));
-        self.body = Body(request(&self.client, self.digest, self.size, self.at).map_err(io::Error::other)?);
+        self.body =
+            Body(request(&self.client, self.digest, self.size, self.at).map_err(io::Error::other)?);
         Ok(())
     }
 }
@@ -122,7 +123,9 @@ fn check(response: &Response<HttpBody>, size: u64, start: u64) -> Result<u64, St
     let is_html = header_text(response, header::CONTENT_TYPE.as_str())
         .is_some_and(|t| t.starts_with("text/html"));
     if is_html {
-        return Err("a web page came instead of the blob: a login portal or a broken redirect".into());
+        return Err(
+            "a web page came instead of the blob: a login portal or a broken redirect".into()
+        );
     }
     match response.status() {
         StatusCode::PARTIAL_CONTENT => {

@@ -138,7 +138,9 @@ impl fmt::Display for Error {
             Failure::Status { status, code, message, had_credentials, .. } => {
                 self.status_words(f, *status, *had_credentials)?;
                 match (code, message) {
-                    (Some(code), Some(message)) => write!(f, " (the registry says {code}: {message})"),
+                    (Some(code), Some(message)) => {
+                        write!(f, " (the registry says {code}: {message})")
+                    }
                     (Some(word), None) | (None, Some(word)) => {
                         write!(f, " (the registry says: {word})")
                     }
@@ -173,7 +175,9 @@ impl Error {
                     "not found: {repository} does not exist there, or the name or tag is misspelt"
                 ),
             },
-            429 => f.write_str("too many requests (429): the registry limits this client; log in or wait"),
+            429 => f.write_str(
+                "too many requests (429): the registry limits this client; log in or wait",
+            ),
             500..=599 => write!(f, "the registry failed ({status})"),
             _ => write!(f, "unexpected answer ({status})"),
         }
@@ -188,10 +192,13 @@ fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Resu
         ureq::Error::HostNotFound => f.write_str("there is no host of that name"),
         ureq::Error::Timeout(phase) => write!(f, "no answer in time ({phase})"),
         // rustls' words for a plain HTTP answer to a TLS hello.
-        error if error.to_string().contains("InvalidContentType")
-            || error.to_string().contains("corrupt message") =>
+        error
+            if error.to_string().contains("InvalidContentType")
+                || error.to_string().contains("corrupt message") =>
         {
-            f.write_str("the server does not speak TLS; if it is meant to be plain HTTP, use --plain-http")
+            f.write_str(
+                "the server does not speak TLS; if it is meant to be plain HTTP, use --plain-http",
+            )
         }
         error => write!(f, "{error}"),
     }

@@ -114,7 +114,12 @@ impl<W: Write> Export<'_, W> {
         self.append(header, &records, &mut io::empty())
     }
 
-    fn append(&mut self, header: Header, records: &Records, content: &mut impl Read) -> io::Result<()> {
+    fn append(
+        &mut self,
+        header: Header,
+        records: &Records,
+        content: &mut impl Read,
+    ) -> io::Result<()> {
         if !records.0.is_empty() {
             let mut extended = Header::new_ustar();
             extended.set_entry_type(EntryType::XHeader);
@@ -195,7 +200,8 @@ struct Content<'a> {
 
 impl Read for Content<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.filesystem.readable(self.ino, self.offset, buf.len()).map_err(io::Error::other)?;
+        let n =
+            self.filesystem.readable(self.ino, self.offset, buf.len()).map_err(io::Error::other)?;
         self.filesystem.read(self.ino, self.offset, &mut buf[..n]).map_err(io::Error::other)?;
         self.offset += n as u64;
         Ok(n)

@@ -26,11 +26,7 @@ use crate::report::AnyError;
 const READY: &[u8] = b"ready\n";
 
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
-    if args.foreground || args.background_child {
-        serve(all, args)
-    } else {
-        start_child()
-    }
+    if args.foreground || args.background_child { serve(all, args) } else { start_child() }
 }
 
 /// Starts the serving process and waits until it is ready or has failed.
@@ -70,11 +66,8 @@ fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
         },
         false => Ownership::Image,
     };
-    let options = MountOptions {
-        allow_other: args.allow_other,
-        strict_modes: args.strict_modes,
-        ownership,
-    };
+    let options =
+        MountOptions { allow_other: args.allow_other, strict_modes: args.strict_modes, ownership };
     let mount = Mount::new(image, &args.mount_point, &options)?;
     let unmounter = mount.unmounter();
     let socket = mount.connection().map(|connection| {

@@ -1,0 +1,166 @@
+//! Layers that are small to send and huge to unpack, or that ask the decoder for huge buffers.
+//!
+//! The bombs are sequences of one compressed piece, so that the test itself never holds what they
+//! unpack to. All their spans are the same zeros, and what is bounded here is time and memory; the
+//! disk is covered by the limit on the number of bytes.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+use ocifs::mount::ImageOptions;
+
+use crate::fixture::{
+    Sandbox, Verdict, accepts, fails, image_with, open, options, read, refuses,
+};
+use crate::support::image::{Built, Layer, write_oci_layout};
+use crate::support::tarball::{Entry, TarWriter, base256, octal, put, tar};
+
+const MIB: usize = 1 << 20;
+
+/// The head of a file of this many MiB, named `zeros`.
+fn head(mib: usize) -> Vec<u8> {
+    let mut writer = TarWriter::new();
+    writer.raw_header(|header| {
+        put(&mut header.name, "zeros");
+        base256(&mut header.size, (mib * MIB) as i64);
+    });
+    writer.finish_without_end()
+}
+
+fn gzip(source: &mut dyn Read) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Level::best());
+    io::copy(source, &mut encoder).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(source: &mut dyn Read) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    io::copy(source, &mut encoder).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An image of one layer that holds `pieces` times `mib` MiB of zeros.
+fn bomb(compress: fn(&mut dyn Read) -> Vec<u8>, pieces: usize, mib: usize) -> Built {
+    let mut blob = compress(&mut &head(pieces * mib)[..]);
+    let piece = compress(&mut io::repeat(0).take((mib * MIB) as u64));
+    for _ in 0..pieces {
+        blob.extend_from_slice(&piece);
+    }
+    image_with(Layer::from_blob(blob, "gzip", b"unknown"))
+}
+
+#[test]
+fn bombs_are_refused_while_they_stream() {
+    let limited = ImageOptions { max_layer_bytes: Some(4 << 20), ..options() };
+    let mut verdict = Verdict::default();
+    for (what, bomb, options) in [
+        ("gzip 1000:1, default limit", bomb(gzip, 20, 64), options()),
+        ("zstd 10000:1 of 8 GiB, default limit", bomb(zstd, 32, 256), options()),
+        ("gzip, own limit", bomb(gzip, 1, 64), limited.clone()),
+        ("zstd, own limit", bomb(zstd, 1, 64), limited),
+    ] {
+        let started = Instant::now();
+        verdict.row(what, refuses(&bomb, &options, &["--max-layer-size", "unpacks to more"]));
+        println!("{what}: {:?}", started.elapsed());
+    }
+    verdict.end();
+}
+
+#[test]
+fn the_limit_does_not_hit_real_layers() {
+    let options = ImageOptions { max_layer_bytes: Some(2 << 20), ..options() };
+    let sandbox = Sandbox::new();
+    for (length, fits) in [(MIB, true), (2 * MIB - 2048, true), (2 * MIB, false)] {
+        let archive = tar(&[Entry::file("zeros", vec![0; length])]);
+        let image = crate::fixture::image_of(&archive, crate::support::image::Compression::Gzip);
+        let layout = sandbox.path().join(length.to_string());
+        write_oci_layout(&layout, &[(None, &image)]).unwrap();
+        let name = format!("oci:{}", layout.display());
+        assert_eq!(open(&name, &sandbox.cache(), &options).is_ok(), fits, "{length}");
+    }
+}
+
+/// A zstd frame that announces a window of `log` bits and holds one raw block.
+fn zstd_with_window(log: u8, content: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3];
+    let block = (content.len() as u32) << 3 | 1;
+    frame.extend_from_slice(&block.to_le_bytes()[..3]);
+    frame.write_all(content).unwrap();
+    frame
+}
+
+#[test]
+fn zstd_windows_are_bounded() {
+    let archive = tar(&[Entry::file("f", crate::fixture::GOOD)]);
+    let image = |log| {
+        image_with(Layer::from_blob(zstd_with_window(log, &archive), "zstd", &archive))
+    };
+    for log in [28, 31, 41] {
+        refuses(&image(log), &options(), &["zstd stream"]).unwrap();
+    }
+    let sandbox = Sandbox::new();
+    let layout = sandbox.path().join("layout");
+    write_oci_layout(&layout, &[(None, &image(27))]).unwrap();
+    crate::fixture::opens(&sandbox, &format!("oci:{}", layout.display()), &options()).unwrap();
+}
+
+/// An extension header of 100 MiB, and chains of a million of them: the parser holds a MiB or two
+/// of such data and no more.
+#[test]
+fn extension_headers_are_bounded() {
+    let huge = |typeflag| {
+        let mut writer = TarWriter::new();
+        writer.raw_header(|header| {
+            header.typeflag = typeflag;
+            octal(&mut header.size, 100 << 20);
+        });
+        [writer.finish_without_end(), vec![b'1'; 100 << 20]].concat()
+    };
+    let chain = |typeflag| {
+        let mut writer = TarWriter::new();
+        writer.raw_header(|header| header.typeflag = typeflag);
+        writer.finish_without_end().repeat(1_000_000)
+    };
+    let mut verdict = Verdict::default();
+    for typeflag in [b'x', b'L', b'K'] {
+        for (what, archive) in [("100 MiB", huge(typeflag)), ("a million", chain(typeflag))] {
+            let before = peak_memory();
+            let blob = gzip(&mut &archive[..]);
+            let image = image_with(Layer::from_blob(blob, "gzip", &archive));
+            let size = archive.len();
+            drop(archive);
+            let what = format!("{what} of type {}", char::from(typeflag));
+            verdict.row(&what, refuses(&image, &options(), &["larger than 1 MiB"]));
+            assert!(peak_memory() - before < size + (300 << 20), "{what} took too much memory");
+        }
+    }
+    verdict.end();
+    // Global headers are skipped without being held, however many there are.
+    let end = tar(&[Entry::file("f", crate::fixture::GOOD)]);
+    let image = accepts(&[chain(b'g'), end].concat()).unwrap();
+    assert_eq!(read(&image, "f").unwrap(), crate::fixture::GOOD);
+}
+
+/// The greatest resident size of this process so far, in bytes.
+fn peak_memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// The limit speaks before the missing end of the archive does.
+#[test]
+fn a_bomb_in_front_of_a_truncation_is_a_bomb() {
+    let options = ImageOptions { max_layer_bytes: Some(1 << 20), ..options() };
+    let mut blob = gzip(&mut &head(64)[..]);
+    blob.extend_from_slice(&gzip(&mut io::repeat(0).take(8 << 20)));
+    let image = image_with(Layer::from_blob(blob, "gzip", b"unknown"));
+    let sandbox = Sandbox::new();
+    let layout = sandbox.path().join("layout");
+    write_oci_layout(&layout, &[(None, &image)]).unwrap();
+    let name = format!("oci:{}", layout.display());
+    fails(&sandbox, &name, &options, &["--max-layer-size"]).unwrap();
+}

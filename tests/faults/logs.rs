@@ -1,0 +1,40 @@
+//! Collects everything that is logged by any thread, to look for secrets in it.
+//!
+//! The level is the finest there is and no module is left out, as `ocifs -vvv` shows what the
+//! HTTP library says too.
+
+use std::sync::{Mutex, Once, PoisonError};
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+static COLLECTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static INSTALL: Once = Once::new();
+
+struct Collector;
+
+impl Log for Collector {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let line = format!("{} {}: {}", record.level(), record.target(), record.args());
+        COLLECTED.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+/// Starts collecting, if that has not happened yet.
+pub fn install() {
+    INSTALL.call_once(|| {
+        log::set_boxed_logger(Box::new(Collector)).unwrap();
+        log::set_max_level(LevelFilter::Trace);
+    });
+}
+
+/// The lines so far that contain `text`.
+pub fn with(text: &str) -> Vec<String> {
+    let lines = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.iter().filter(|line| line.contains(text)).cloned().collect()
+}

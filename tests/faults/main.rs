@@ -1,0 +1,35 @@
+//! What happens when something is wrong: with the image, the registry, the cache, or around the
+//! program.
+//!
+//! A tool that shows other people's files is judged by the bad day. So each test here breaks one
+//! thing and asks for the same four answers: the error names the cause, it comes in bounded time,
+//! nothing wrong stays in the cache, and once the cause is gone everything works again.
+//!
+//! One binary, so that it is linked once. Modules by what is broken.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fixture;
+mod logs;
+mod shell;
+
+mod archives;
+mod blobs;
+mod bombs;
+mod cache_damage;
+mod cache_limits;
+mod documents;
+mod indexes;
+mod links;
+mod names;
+mod outages;
+mod program;
+mod registry_auth;
+mod registry_bodies;
+mod registry_errors;
+mod signals;
+mod sparse_maps;
+mod users;
