@@ -11,5 +11,7 @@ mod model;
 mod support;
 
 mod architecture;
+mod format;
 mod layers;
 mod random_stacks;
+mod regressions;

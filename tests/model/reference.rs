@@ -481,3 +481,25 @@ fn node_of(entry: &Entry) -> Node {
     }
     node
 }
+
+/// The tree without its root in one line: `dir/`, `file=content`, `link->target`, and `xN` after
+/// what has N names.
+pub fn show(tree: &Tree) -> String {
+    let mut words = Vec::new();
+    for (path, node) in tree.iter().filter(|(path, _)| !path.is_empty()) {
+        let path = path.escape_ascii();
+        let mut word = match node.kind {
+            NodeKind::Dir => format!("{path}/"),
+            NodeKind::File => format!("{path}={}", node.content.escape_ascii()),
+            NodeKind::Symlink => format!("{path}->{}", node.target.escape_ascii()),
+            NodeKind::Char => format!("{path}:c{}.{}", node.rdev.0, node.rdev.1),
+            NodeKind::Block => format!("{path}:b{}.{}", node.rdev.0, node.rdev.1),
+            NodeKind::Fifo => format!("{path}|"),
+        };
+        if node.kind != NodeKind::Dir && node.nlink > 1 {
+            word += &format!("x{}", node.nlink);
+        }
+        words.push(word);
+    }
+    words.join(" ")
+}

@@ -3,7 +3,7 @@
 //! A model that is wrong makes the filesystem wrong in the same way, so what is expected here is
 //! written by hand from the rules, as lines that [`show`] makes of a tree.
 
-use super::reference::{Invalid, NodeKind, Tree, apply};
+use super::reference::{Invalid, apply, show};
 use crate::support::tarball::Entry;
 
 type Layers = Vec<Vec<Entry>>;
@@ -23,28 +23,6 @@ fn s(path: &str, target: &str) -> Entry {
 
 fn h(path: &str, target: &str) -> Entry {
     Entry::hardlink(path, target)
-}
-
-/// The tree without its root in one line: `dir/`, `file=content`, `link->target`, and `xN` after
-/// what has N names.
-fn show(tree: &Tree) -> String {
-    let mut words = Vec::new();
-    for (path, node) in tree.iter().filter(|(path, _)| !path.is_empty()) {
-        let path = path.escape_ascii();
-        let mut word = match node.kind {
-            NodeKind::Dir => format!("{path}/"),
-            NodeKind::File => format!("{path}={}", node.content.escape_ascii()),
-            NodeKind::Symlink => format!("{path}->{}", node.target.escape_ascii()),
-            NodeKind::Char => format!("{path}:c{}.{}", node.rdev.0, node.rdev.1),
-            NodeKind::Block => format!("{path}:b{}.{}", node.rdev.0, node.rdev.1),
-            NodeKind::Fifo => format!("{path}|"),
-        };
-        if node.kind != NodeKind::Dir && node.nlink > 1 {
-            word += &format!("x{}", node.nlink);
-        }
-        words.push(word);
-    }
-    words.join(" ")
 }
 
 fn check(cases: Vec<(&str, Layers, &str)>) {
