@@ -35,7 +35,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -44,6 +44,9 @@ use crate::digest::{DiffId, Digest, SpanDigest};
 
 /// Length of a span file's trailer: the span's digest and XXH3-64 of bytes and digest.
 const SPAN_TRAILER_BYTES: usize = 32 + 8;
+
+/// Age from which a temporary file is nobody's: writing one takes seconds.
+const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Largest layer index that is read back, in bytes.
 const MAX_LAYER_INDEX_BYTES: u64 = 4 << 30;
@@ -104,6 +107,7 @@ impl Cache {
                 true
             }
         };
+        sweep(&root.join("tmp"));
         let root = root.is_dir().then_some(root);
         Cache { root, write_off: AtomicBool::new(write_off) }
     }
@@ -295,6 +299,20 @@ fn write_new(root: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     // The name is gone: there is nothing left to delete.
     let _ = file.keep();
     Ok(())
+}
+
+/// Removes what killed processes were writing, once nobody can still be writing it.
+fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|m| m.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > MAX_TEMPORARY_AGE)
+            && let Err(e) = fs::remove_file(entry.path())
+        {
+            log::debug!("{}: {e}", entry.path().display());
+        }
+    }
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

@@ -406,6 +406,3 @@ impl LayerIndex {
         names.join("/")
     }
 }
-
-#[cfg(test)]
-mod tests;

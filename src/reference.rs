@@ -98,11 +98,7 @@ impl Reference {
     ///
     /// `None` when the reference has a digest: with both, the digest decides.
     pub fn tag(&self) -> Option<&str> {
-        match (&self.digest, &self.tag) {
-            (Some(_), _) => None,
-            (None, Some(tag)) => Some(tag),
-            (None, None) => Some("latest"),
-        }
+        self.tag.as_deref()
     }
 
     /// The manifest digest, if the reference is pinned to one.
@@ -175,7 +171,7 @@ impl FromStr for Reference {
         Ok(Reference {
             registry: registry.to_owned(),
             repository,
-            tag: tag.map(str::to_owned),
+            tag: digest.is_none().then(|| tag.unwrap_or("latest").to_owned()),
             digest,
         })
     }

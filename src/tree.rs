@@ -24,6 +24,7 @@
 
 mod merge;
 mod path;
+mod walk;
 
 use std::fmt;
 
@@ -31,6 +32,7 @@ use crate::extent::{Run, UncompressedOffset};
 
 pub use merge::{Error, merge};
 pub use path::{PathError, Symlinks};
+pub use walk::{Order, Walk};
 
 /// Inode number: 1 for the root, then upwards without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -369,6 +371,3 @@ impl Tree {
         &self.bytes[offset as usize..offset as usize + length as usize]
     }
 }
-
-#[cfg(test)]
-mod tests;

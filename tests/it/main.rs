@@ -12,6 +12,7 @@ mod support;
 
 mod architecture;
 mod format;
+mod hostile;
 mod layers;
 mod random_stacks;
 mod regressions;

@@ -20,20 +20,25 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
     {
         return ExitCode::SUCCESS;
     }
-    let mut text = format!("error: {error}\n");
+    let mut text = format!("error: {}\n", printable(&error.to_string()));
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let words = error.to_string();
         // Many errors tell their cause in their own sentence.
         if !said.contains(&words) {
-            text.push_str(&format!("  caused by: {words}\n"));
+            text.push_str(&format!("  caused by: {}\n", printable(&words)));
         }
         said = words;
         cause = error.source();
     }
     write_stderr(&text);
     ExitCode::from(FAILED)
+}
+
+/// Errors quote names out of images and words of servers, which must not command the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints to stderr; if even that fails there is nobody to tell.

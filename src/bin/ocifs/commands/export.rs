@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use ocifs::fs::Filesystem;
-use ocifs::tree::{Attributes, FileKind, Ino};
+use ocifs::tree::{Attributes, FileKind, Ino, Order};
 use tar::{Builder, EntryType, Header};
 
 use crate::args;
@@ -35,7 +35,10 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
         first_names: HashMap::new(),
     };
     export.entry(b".", Ino::ROOT)?;
-    export.directory(&mut Vec::new(), Ino::ROOT)?;
+    let mut walk = image.filesystem().tree().walk(Ino::ROOT, Order::Data);
+    while let Some((path, ino)) = walk.next() {
+        export.entry(path, ino)?;
+    }
     export.builder.into_inner()?.flush()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -48,23 +51,6 @@ struct Export<'a, W: Write> {
 }
 
 impl<W: Write> Export<'_, W> {
-    fn directory(&mut self, path: &mut Vec<u8>, dir: Ino) -> io::Result<()> {
-        let tree = self.filesystem.tree();
-        for child in tree.children(dir, 0) {
-            let length = path.len();
-            if length > 0 {
-                path.push(b'/');
-            }
-            path.extend_from_slice(child.name);
-            self.entry(path, child.ino)?;
-            if tree.kind(child.ino) == FileKind::Directory {
-                self.directory(path, child.ino)?;
-            }
-            path.truncate(length);
-        }
-        Ok(())
-    }
-
     fn entry(&mut self, path: &[u8], ino: Ino) -> io::Result<()> {
         let tree = self.filesystem.tree();
         let a = tree.attributes(ino);

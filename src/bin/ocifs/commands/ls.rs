@@ -1,10 +1,11 @@
 //! `ocifs ls`: names and attributes without a mount.
 
-use std::io::{self, BufWriter, Write};
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use ocifs::tree::{Attributes, FileKind, Ino, Symlinks, Tree};
+use ocifs::tree::{Attributes, FileKind, Ino, Order, Symlinks, Tree};
 
 use crate::args;
 use crate::commands::open_image;
@@ -20,11 +21,16 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
         .resolve(path, follow)
         .map_err(|e| format!("{}: {}: {e}", args.image, args.path.display()))?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let listing = Listing { tree, long: args.long, json: args.json };
+    let terminal = io::stdout().is_terminal();
+    let listing = Listing { tree, long: args.long, json: args.json, terminal };
     if tree.kind(ino) != FileKind::Directory {
         listing.row(&mut out, path, ino)?;
     } else if args.recursive {
-        listing.recursive(&mut out, &mut Vec::new(), ino)?;
+        // Paths relative to the directory, as `find` prints them.
+        let mut walk = tree.walk(ino, Order::Name);
+        while let Some((path, ino)) = walk.next() {
+            listing.row(&mut out, path, ino)?;
+        }
     } else {
         for child in tree.children_by_name(ino) {
             listing.row(&mut out, child.name, child.ino)?;
@@ -38,26 +44,10 @@ struct Listing<'a> {
     tree: &'a Tree,
     long: bool,
     json: bool,
+    terminal: bool,
 }
 
 impl Listing<'_> {
-    /// All below a directory, with paths relative to it, like `find` would print them.
-    fn recursive(&self, out: &mut impl Write, path: &mut Vec<u8>, dir: Ino) -> io::Result<()> {
-        for child in self.tree.children_by_name(dir) {
-            let length = path.len();
-            if length > 0 {
-                path.push(b'/');
-            }
-            path.extend_from_slice(child.name);
-            self.row(out, path, child.ino)?;
-            if self.tree.kind(child.ino) == FileKind::Directory {
-                self.recursive(out, path, child.ino)?;
-            }
-            path.truncate(length);
-        }
-        Ok(())
-    }
-
     fn row(&self, out: &mut impl Write, name: &[u8], ino: Ino) -> io::Result<()> {
         let a = self.tree.attributes(ino);
         let target = self.tree.symlink(ino);
@@ -80,12 +70,20 @@ impl Listing<'_> {
         if self.long {
             write!(out, "{}", long(&a))?;
         }
-        out.write_all(name)?;
+        out.write_all(&self.shown(name))?;
         if let Some(target) = target.filter(|_| self.long) {
             out.write_all(b" -> ")?;
-            out.write_all(target)?;
+            out.write_all(&self.shown(target))?;
         }
         out.write_all(b"\n")
+    }
+
+    /// A name of the image must not command the terminal; as in ls(1), a pipe gets it as it is.
+    fn shown<'n>(&self, name: &'n [u8]) -> Cow<'n, [u8]> {
+        if !self.terminal || !name.iter().any(u8::is_ascii_control) {
+            return Cow::Borrowed(name);
+        }
+        Cow::Owned(name.iter().map(|b| if b.is_ascii_control() { b'?' } else { *b }).collect())
     }
 }
 
