@@ -10,10 +10,10 @@
 //!
 //! [`Spans`] is shared by all layers of a mount: the cache, the open span files, and a few spans in
 //! memory. [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
-//! streamed: the layer is decompressed from its start up to the span, and every span on the way is
-//! verified and kept. The stream stays where it stopped, so a walk in the order of the tar costs
-//! one download and not one per span. One thread streams at a time; the others wait for it, and one
-//! of them goes on when it gives up.
+//! streamed: a thread of its own decompresses the layer from its start, verifies every span on the
+//! way, keeps it, and hands it to whoever waits. When nobody waits for anything further on, the
+//! stream is left where it is, so a walk in the order of the tar costs one download and not one per
+//! span. Readers only ever wait on a condition with their own deadline, whatever the source does.
 //!
 //! Reading is by `pread` into the caller's buffer: a mapped file that is damaged or truncated
 //! behind our back would be a SIGBUS.
@@ -23,13 +23,15 @@
 //! - No byte leaves here that was not checked against the span's digest, or read from a file whose
 //!   checksum this process has seen to be right.
 //! - [`BlobReader::read_local`] never waits for the network.
-//! - [`BlobReader::read`] returns within its deadline; a lost leader does not hang its followers.
+//! - [`BlobReader::read`] returns by its deadline; a stream that dies wakes all that wait for it.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use lru::LruCache;
 
@@ -49,23 +51,25 @@ const MEMORY_SPANS: usize = 8;
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Why bytes can't be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Source(Arc<source::Error>),
     #[error("reading {what}: {source}")]
-    Read { what: String, source: io::Error },
+    Read { what: String, source: Arc<io::Error> },
     #[error("{what}: {source}")]
-    Codec { what: String, source: codec::Error },
+    Codec { what: String, source: Arc<codec::Error> },
     #[error("{what}: the bytes at {at} are not those that were indexed")]
     Mismatch { what: String, at: UncompressedOffset },
     #[error("{what}: ends before {at}")]
     Short { what: String, at: UncompressedOffset },
-    #[error("{what}: not fetched within {} s (--timeout)", .after.as_secs())]
-    Deadline { what: String, after: Duration },
+    #[error("{0}: not fetched in time (--timeout)")]
+    Deadline(String),
     #[error("{0} is not in the cache, and --offline forbids to fetch it")]
     Offline(String),
+    #[error("{0}: the thread that fetched it died")]
+    Died(String),
 }
 
 /// Open span files and the cache behind them, shared by the layers of a mount.
@@ -108,25 +112,21 @@ impl Spans {
                 }
             }
         }
-        let part = |bytes: &[u8], buf: &mut [u8]| {
-            let offset = offset as usize;
-            buf.copy_from_slice(&bytes[offset..offset + buf.len()]);
-        };
         let in_memory = lock(&self.memory).get(&span.digest).cloned();
         if let Some(bytes) = in_memory {
-            part(&bytes, buf);
+            copy_part(&bytes, offset, buf);
             return true;
         }
         let Some((file, bytes)) = self.cache.span(&span.digest, span.length) else { return false };
-        part(&bytes, buf);
+        copy_part(&bytes, offset, buf);
         lock(&self.open).put(span.digest, Arc::new(file));
         true
     }
 
     /// Keeps a verified span.
-    fn put(&self, span: &Span, bytes: &[u8]) {
+    fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
         self.cache.put_span(&span.digest, bytes);
-        lock(&self.memory).put(span.digest, Arc::new(bytes.to_vec()));
+        lock(&self.memory).put(span.digest, Arc::clone(bytes));
     }
 }
 
@@ -137,17 +137,25 @@ pub struct BlobReader {
     spans: Vec<Span>,
     source: Arc<dyn Source>,
     shared: Arc<Spans>,
-    deadline: Duration,
     offline: bool,
     flight: Mutex<Flight>,
     landed: Condvar,
 }
 
-/// Who streams, and from where it would go on.
+/// What is wanted from the stream, and what it has brought.
 #[derive(Debug, Default)]
 struct Flight {
+    /// A thread is streaming.
     busy: bool,
+    /// Where the last one stopped.
     stream: Option<Stream>,
+    /// How many wait for each span.
+    wanted: HashMap<usize, usize>,
+    /// Spans for those who wait; the last of them takes it away.
+    arrived: HashMap<usize, Arc<Vec<u8>>>,
+    /// How many flights have failed, and why the last one did.
+    failures: u64,
+    error: Option<Error>,
 }
 
 impl BlobReader {
@@ -158,7 +166,6 @@ impl BlobReader {
         index: &LayerIndex,
         source: Arc<dyn Source>,
         shared: Arc<Spans>,
-        deadline: Duration,
         offline: bool,
     ) -> BlobReader {
         BlobReader {
@@ -167,7 +174,6 @@ impl BlobReader {
             offline: offline && source.is_remote(),
             source,
             shared,
-            deadline,
             flight: Mutex::new(Flight::default()),
             landed: Condvar::new(),
         }
@@ -185,12 +191,16 @@ impl BlobReader {
         })
     }
 
-    /// Fills `buf` from `start`, fetching what is missing.
+    /// Fills `buf` from `start`, fetching what is missing, but not beyond `give_up`.
     ///
     /// # Errors
     /// See [`Error`]; `buf` is then of no use.
-    pub fn read(&self, start: UncompressedOffset, buf: &mut [u8]) -> Result<(), Error> {
-        let give_up = Instant::now() + self.deadline;
+    pub fn read(
+        self: &Arc<Self>,
+        start: UncompressedOffset,
+        buf: &mut [u8],
+        give_up: Instant,
+    ) -> Result<(), Error> {
         for (at, offset, part) in self.pieces(start, buf) {
             let at = at.ok_or_else(|| Error::Short { what: self.what(), at: start })?;
             if self.shared.read(&self.spans[at], offset, part) {
@@ -198,7 +208,8 @@ impl BlobReader {
                 continue;
             }
             self.shared.misses.fetch_add(1, Ordering::Relaxed);
-            self.fetch(at, offset, part, give_up)?;
+            let bytes = self.fetch(at, give_up)?;
+            copy_part(&bytes, offset, part);
         }
         Ok(())
     }
@@ -233,79 +244,117 @@ impl BlobReader {
         })
     }
 
-    /// Gets a span that is not at hand, alone or behind whoever streams already.
-    fn fetch(
-        &self,
-        at: usize,
-        offset: u32,
-        part: &mut [u8],
-        give_up: Instant,
-    ) -> Result<(), Error> {
+    /// Waits for a span that is not at hand, and sees to it that somebody fetches it.
+    fn fetch(self: &Arc<Self>, at: usize, give_up: Instant) -> Result<Arc<Vec<u8>>, Error> {
         if self.offline {
             return Err(Error::Offline(self.what()));
         }
-        let late = || Error::Deadline { what: self.what(), after: self.deadline };
         let mut flight = lock(&self.flight);
-        while flight.busy {
-            let left = give_up.checked_duration_since(Instant::now()).ok_or_else(late)?;
-            flight = wait(&self.landed, flight, left);
+        *flight.wanted.entry(at).or_default() += 1;
+        let failures = flight.failures;
+        let result = loop {
+            if let Some(bytes) = flight.arrived.get(&at) {
+                break Ok(Arc::clone(bytes));
+            }
+            // A flight that ended in vain while we waited; one before us is no concern of ours.
+            if flight.failures != failures {
+                break Err(flight.error.clone().unwrap_or_else(|| Error::Died(self.what())));
+            }
+            if !flight.busy {
+                flight.busy = true;
+                let stream = flight.stream.take();
+                let reader = Arc::clone(self);
+                let spawned = thread::Builder::new()
+                    .name("stream".into())
+                    .spawn(move || Pilot { reader: &reader, stream }.fly());
+                if let Err(e) = spawned {
+                    flight.busy = false;
+                    break Err(Error::Read { what: self.what(), source: Arc::new(e) });
+                }
+            }
+            let Some(left) = give_up.checked_duration_since(Instant::now()) else {
+                break Err(Error::Deadline(self.what()));
+            };
+            let waited = self.landed.wait_timeout(flight, left);
+            flight = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        if let Some(count) = flight.wanted.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                flight.wanted.remove(&at);
+                flight.arrived.remove(&at);
+            }
         }
-        // The one before may have brought it.
-        if self.shared.read(&self.spans[at], offset, part) {
-            return Ok(());
-        }
-        flight.busy = true;
-        let stream = flight.stream.take().filter(|stream| stream.next <= at);
-        drop(flight);
-        let mut leader = Leader { reader: self, stream };
-        let bytes = leader.stream_to(at, give_up)?;
-        let offset = offset as usize;
-        part.copy_from_slice(&bytes[offset..offset + part.len()]);
-        Ok(())
+        result
     }
 }
 
-/// The thread that streams. Dropping it lets the next one go on, whatever happened.
-struct Leader<'a> {
+/// The thread that streams. Dropping it, by panic too, lets everybody know.
+struct Pilot<'a> {
     reader: &'a BlobReader,
     stream: Option<Stream>,
 }
 
-impl Drop for Leader<'_> {
+impl Drop for Pilot<'_> {
     fn drop(&mut self) {
         let mut flight = lock(&self.reader.flight);
-        flight.busy = false;
-        flight.stream = self.stream.take();
+        if flight.busy {
+            flight.busy = false;
+            if thread::panicking() {
+                flight.failures += 1;
+                flight.error = Some(Error::Died(self.reader.what()));
+            }
+        }
+        drop(flight);
         self.reader.landed.notify_all();
     }
 }
 
-impl Leader<'_> {
-    /// Streams up to and including a span; returns its bytes.
-    fn stream_to(&mut self, at: usize, give_up: Instant) -> Result<Vec<u8>, Error> {
+impl Pilot<'_> {
+    fn fly(mut self) {
+        if let Err(error) = self.deliver() {
+            let mut flight = lock(&self.reader.flight);
+            flight.busy = false;
+            flight.failures += 1;
+            flight.error = Some(error);
+        }
+    }
+
+    /// Streams as long as somebody waits for a span further on.
+    fn deliver(&mut self) -> Result<(), Error> {
         let reader = self.reader;
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => Stream::open(reader)?,
-        };
         loop {
-            if Instant::now() >= give_up {
-                self.stream = Some(stream);
-                return Err(Error::Deadline { what: reader.what(), after: reader.deadline });
+            let mut flight = lock(&reader.flight);
+            let waiting = |from: usize| flight.wanted.keys().any(|at| *at >= from);
+            let next = self.stream.as_ref().map_or(0, |stream| stream.next);
+            if !waiting(next) {
+                // Somebody may wait for what was passed by already: then from the start again.
+                if flight.wanted.keys().all(|at| flight.arrived.contains_key(at)) {
+                    // A finished stream would hold a connection for nothing.
+                    flight.stream = self.stream.take().filter(|s| s.next < reader.spans.len());
+                    flight.busy = false;
+                    return Ok(());
+                }
+                self.stream = None;
             }
+            drop(flight);
+            let stream = match &mut self.stream {
+                Some(stream) => stream,
+                none => none.insert(Stream::open(reader)?),
+            };
             let number = stream.next;
             let span = &reader.spans[number];
-            stream.fill(reader, span)?;
-            if SpanDigest::of(&stream.buffer) != span.digest {
+            let bytes = stream.take_span(reader, span)?;
+            if SpanDigest::of(&bytes) != span.digest {
                 return Err(Error::Mismatch { what: reader.what(), at: span.start });
             }
-            reader.shared.put(span, &stream.buffer);
+            let bytes = Arc::new(bytes);
+            reader.shared.put(span, &bytes);
             stream.next += 1;
-            if number == at {
-                let bytes = stream.buffer.clone();
-                // A finished stream holds a connection for nothing.
-                self.stream = (stream.next < reader.spans.len()).then_some(stream);
-                return Ok(bytes);
+            let mut flight = lock(&reader.flight);
+            if flight.wanted.contains_key(&number) {
+                flight.arrived.insert(number, bytes);
+                reader.landed.notify_all();
             }
         }
     }
@@ -318,8 +367,6 @@ struct Stream {
     input: Vec<u8>,
     /// Unread part of `input`.
     unread: std::ops::Range<usize>,
-    /// The last span's bytes.
-    buffer: Vec<u8>,
     /// The span that comes next.
     next: usize,
 }
@@ -332,45 +379,51 @@ impl std::fmt::Debug for Stream {
 
 impl Stream {
     fn open(reader: &BlobReader) -> Result<Stream, Error> {
-        let mut body = reader.source.blob(&reader.descriptor, 0)?;
+        let body = reader.source.blob(&reader.descriptor, 0);
+        let mut body = body.map_err(|e| Error::Source(Arc::new(e)))?;
         let mut input = vec![0; CHUNK_BYTES];
         let mut seen = 0;
         while seen < SNIFF_BYTES {
             match read_some(&mut body, &mut input[seen..]) {
                 Ok(0) => break,
                 Ok(n) => seen += n,
-                Err(source) => return Err(Error::Read { what: reader.what(), source }),
+                Err(e) => return Err(Error::Read { what: reader.what(), source: Arc::new(e) }),
             }
         }
-        let codec = |source| Error::Codec { what: reader.what(), source };
+        let codec = |e| Error::Codec { what: reader.what(), source: Arc::new(e) };
         let compression = Compression::sniff(&input[..seen]).map_err(codec)?;
         let decoder = Decoder::new(compression).map_err(codec)?;
-        Ok(Stream { body, decoder, input, unread: 0..seen, buffer: Vec::new(), next: 0 })
+        Ok(Stream { body, decoder, input, unread: 0..seen, next: 0 })
     }
 
-    /// Decompresses the next span into the buffer.
-    fn fill(&mut self, reader: &BlobReader, span: &Span) -> Result<(), Error> {
-        self.buffer.resize(span.length as usize, 0);
+    /// Decompresses the next span.
+    fn take_span(&mut self, reader: &BlobReader, span: &Span) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; span.length as usize];
         let mut filled = 0;
-        while filled < self.buffer.len() {
+        while filled < bytes.len() {
             let input = &self.input[self.unread.clone()];
             let progress = self
                 .decoder
-                .decode(input, &mut self.buffer[filled..])
-                .map_err(|source| Error::Codec { what: reader.what(), source })?;
+                .decode(input, &mut bytes[filled..])
+                .map_err(|e| Error::Codec { what: reader.what(), source: Arc::new(e) })?;
             self.unread.start += progress.consumed;
             filled += progress.produced;
             if progress.consumed == 0 && progress.produced == 0 {
                 let n = read_some(&mut self.body, &mut self.input)
-                    .map_err(|source| Error::Read { what: reader.what(), source })?;
+                    .map_err(|e| Error::Read { what: reader.what(), source: Arc::new(e) })?;
                 if n == 0 {
                     return Err(Error::Short { what: reader.what(), at: span.start });
                 }
                 self.unread = 0..n;
             }
         }
-        Ok(())
+        Ok(bytes)
     }
+}
+
+fn copy_part(bytes: &[u8], offset: u32, buf: &mut [u8]) {
+    let offset = offset as usize;
+    buf.copy_from_slice(&bytes[offset..offset + buf.len()]);
 }
 
 fn read_some(body: &mut Body, buf: &mut [u8]) -> io::Result<usize> {
@@ -385,8 +438,4 @@ fn read_some(body: &mut Body, buf: &mut [u8]) -> io::Result<usize> {
 /// Locks; a thread that panicked left nothing half done in here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, left: Duration) -> MutexGuard<'a, T> {
-    condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
 }

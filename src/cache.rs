@@ -209,11 +209,6 @@ impl Cache {
         Some((SpanFile { file, length }, bytes))
     }
 
-    /// Whether a span is there, unchecked.
-    pub fn has_span(&self, digest: &SpanDigest) -> bool {
-        self.span_path(digest).is_some_and(|path| path.exists())
-    }
-
     /// Keeps a span that the caller has verified; true if it was not there before and is now.
     pub fn put_span(&self, digest: &SpanDigest, bytes: &[u8]) -> bool {
         match self.span_path(digest) {

@@ -4,6 +4,7 @@
 //! cuts a read into those runs, fills holes with zeros, and leaves the rest to [`blob`](crate::blob).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::blob::{self, BlobReader};
 use crate::extent::{Run, UncompressedOffset};
@@ -42,7 +43,8 @@ impl Contents {
         })
     }
 
-    /// Fills `buf` from `offset` in a file, which must be long enough, fetching what is missing.
+    /// Fills `buf` from `offset` in a file, which must be long enough, fetching what is missing,
+    /// but not beyond `give_up`.
     ///
     /// # Errors
     /// The bytes can't be had, or not in time.
@@ -52,6 +54,7 @@ impl Contents {
         place: Place<'_>,
         offset: u64,
         buf: &mut [u8],
+        give_up: Instant,
     ) -> Result<(), blob::Error> {
         let reader = &self.layers[layer];
         plan(place, offset, buf).try_for_each(|piece| match piece {
@@ -59,7 +62,7 @@ impl Contents {
                 part.fill(0);
                 Ok(())
             }
-            Piece::Data(start, part) => reader.read(start, part),
+            Piece::Data(start, part) => reader.read(start, part, give_up),
         })
     }
 }

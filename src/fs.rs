@@ -4,6 +4,8 @@
 //! here blocks but [`Filesystem::read`]; everything else is answered from the tree in memory.
 //! There are no handles: the image cannot change, so opening is nothing to remember.
 
+use std::time::{Duration, Instant};
+
 use crate::blob;
 use crate::content::{Contents, Place};
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
@@ -58,12 +60,13 @@ pub struct Totals {
 pub struct Filesystem {
     tree: Tree,
     contents: Contents,
+    read_timeout: Duration,
 }
 
 impl Filesystem {
-    /// Puts names and bytes together.
-    pub fn new(tree: Tree, contents: Contents) -> Filesystem {
-        Filesystem { tree, contents }
+    /// Puts names and bytes together. No read takes longer than `read_timeout`.
+    pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
+        Filesystem { tree, contents, read_timeout }
     }
 
     /// The names and attributes.
@@ -139,15 +142,26 @@ impl Filesystem {
         Ok(self.contents.read_local(content.layer, place(&content), offset, buf))
     }
 
-    /// Fills `buf` from `offset`, fetching what is missing; may wait up to the deadline.
+    /// When a read that begins now must have been answered.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.read_timeout
+    }
+
+    /// Fills `buf` from `offset`, fetching what is missing, but not beyond `give_up`.
     /// `buf` is as long as [`Filesystem::readable`] says.
     ///
     /// # Errors
     /// [`Error::Content`], and as [`Filesystem::read_local`].
-    pub fn read(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+    pub fn read(
+        &self,
+        ino: Ino,
+        offset: u64,
+        buf: &mut [u8],
+        give_up: Instant,
+    ) -> Result<(), Error> {
         let content = self.content(ino)?;
         self.contents
-            .read(content.layer, place(&content), offset, buf)
+            .read(content.layer, place(&content), offset, buf, give_up)
             .map_err(|source| Error::Content { ino, source })
     }
 

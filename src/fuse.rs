@@ -344,7 +344,9 @@ impl fuser::Filesystem for Adapter {
             Ok((_, buf, true)) => reply.data(&buf),
             Ok((ino, mut buf, false)) => {
                 let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
-                self.pool.run(move || match filesystem.read(ino, offset, &mut buf) {
+                // Waiting for a free thread counts too.
+                let give_up = filesystem.deadline();
+                self.pool.run(move || match filesystem.read(ino, offset, &mut buf, give_up) {
                     Ok(()) => reply.data(&buf),
                     Err(e) => {
                         requests.failed(&e);

@@ -22,6 +22,9 @@ pub use platform::Platform;
 /// The largest manifest or image index accepted, in bytes: the distribution project's own limit.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
+/// Layers accepted in one image. Docker stops at 127; nobody has a use for more than some hundred.
+pub const MAX_LAYERS: usize = 1024;
+
 /// The largest image config accepted, in bytes. Real ones reach some 100 KiB.
 pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
@@ -67,6 +70,12 @@ pub enum Error {
     Schema1,
     #[error("the document is neither an image manifest nor an image index (media type `{0}`)")]
     UnknownDocument(String),
+    #[error("the document is both an image manifest and an image index")]
+    Ambiguous,
+    #[error("the image has {0} layers; more than {MAX_LAYERS} are not accepted")]
+    TooManyLayers(usize),
+    #[error("{digest} is said to have {size} bytes, which is absurd")]
+    AbsurdSize { digest: Digest, size: u64 },
     #[error("media type `{header}` was announced, but the document says `{body}`")]
     Contradiction { header: String, body: String },
     #[error("it is not a container image but an artifact of type `{0}`")]
@@ -198,6 +207,10 @@ impl Document {
         {
             return Err(Error::Schema1);
         }
+        if probe.manifests && probe.config {
+            // One digest must not mean two things to two readers (CVE-2021-41190).
+            return Err(Error::Ambiguous);
+        }
         let is_index = match body.or(announced) {
             Some(t) if is_document_type(t) => is_index_type(t),
             Some(other) => return Err(Error::UnknownDocument(other.to_owned())),
@@ -236,7 +249,13 @@ impl Manifest {
             let kind = self.artifact_type.clone().unwrap_or_else(|| config.to_owned());
             return Err(Error::Artifact(kind));
         }
+        if self.layers.len() > MAX_LAYERS {
+            return Err(Error::TooManyLayers(self.layers.len()));
+        }
         for layer in &self.layers {
+            if layer.size > i64::MAX as u64 {
+                return Err(Error::AbsurdSize { digest: layer.digest, size: layer.size });
+            }
             let (digest, media_type) = (layer.digest, layer.media_type.as_str());
             if media_type.ends_with("+encrypted") {
                 return Err(Error::Encrypted { digest });

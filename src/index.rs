@@ -347,11 +347,9 @@ impl LayerIndex {
         self.spans[at].to_span()
     }
 
-    /// The span that holds the byte at `offset`; `None` past the end of the layer.
-    pub fn span_at(&self, offset: UncompressedOffset) -> Option<usize> {
-        let after = self.spans.partition_point(|span| span.start.get() <= offset.0);
-        let at = after.checked_sub(1)?;
-        (offset.0 < self.span(at).end()).then_some(at)
+    /// An entry by its place in the tar. Panics past the last.
+    pub fn entry_at(&self, at: usize) -> Entry<'_> {
+        self.entry(&self.entries[at])
     }
 
     fn entry<'a>(&'a self, record: &'a EntryRecord) -> Entry<'a> {

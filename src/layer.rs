@@ -22,6 +22,7 @@
 //!   says, rather than the decoder's complaint about it.
 //! - A layer that unpacks to absurdly much is refused while it streams.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -144,17 +145,20 @@ pub fn open_all(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Arc<LayerIndex>>, Error> {
-    let mut indexes: Vec<Option<Arc<LayerIndex>>> =
-        layers.iter().map(|layer| cached(layer, cache).map(Arc::new)).collect();
-    // One layer may stand in an image twice: it is fetched once.
+    // One layer may stand in an image many times: it is opened once.
+    let mut indexes: HashMap<LayerKey, Arc<LayerIndex>> = HashMap::new();
     let mut missing: Vec<usize> = Vec::new();
+    let mut seen = HashSet::new();
     for (at, layer) in layers.iter().enumerate() {
-        let same = |other: &usize| layers[*other].descriptor.digest == layer.descriptor.digest;
-        if indexes[at].is_none() && !missing.iter().any(same) {
-            missing.push(at);
+        if seen.insert(layer_key(layer)) {
+            match cached(layer, cache) {
+                Some(index) => drop(indexes.insert(layer_key(layer), Arc::new(index))),
+                None => missing.push(at),
+            }
         }
     }
-    let bytes = missing.iter().map(|at| layers[*at].descriptor.size).sum();
+    let sizes = missing.iter().map(|at| layers[*at].descriptor.size);
+    let bytes = sizes.fold(0, u64::saturating_add);
     progress.start(layers.len(), missing.len(), bytes);
     // Large layers first, so that none of them is left to run alone at the end.
     missing.sort_by_key(|at| std::cmp::Reverse(layers[*at].descriptor.size));
@@ -178,17 +182,23 @@ pub fn open_all(
     });
     drop(sender);
     for (at, result) in receiver {
-        let index = Arc::new(result?);
-        for (slot, layer) in indexes.iter_mut().zip(layers) {
-            if layer.descriptor.digest == layers[at].descriptor.digest {
-                *slot = Some(Arc::clone(&index));
-            }
-        }
+        indexes.insert(layer_key(&layers[at]), Arc::new(result?));
     }
-    let worker =
-        |layer: &ResolvedLayer| Error { digest: layer.descriptor.digest, kind: ErrorKind::Worker };
-    let pairs = indexes.into_iter().zip(layers);
-    pairs.map(|(index, layer)| index.ok_or_else(|| worker(layer))).collect()
+    layers
+        .iter()
+        .map(|layer| {
+            let digest = layer.descriptor.digest;
+            let index = indexes.get(&layer_key(layer)).cloned();
+            index.ok_or(Error { digest, kind: ErrorKind::Worker })
+        })
+        .collect()
+}
+
+/// What makes two layers the same: both digests, as each promises something of its own.
+type LayerKey = (Digest, DiffId);
+
+fn layer_key(layer: &ResolvedLayer) -> LayerKey {
+    (layer.descriptor.digest, layer.diff_id)
 }
 
 /// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well.
@@ -221,11 +231,9 @@ fn first_pass(
         return Err(error(ErrorKind::Offline));
     }
     let body = source.blob(descriptor, 0).map_err(|e| error(e.into()))?;
-    let limit = options
-        .max_uncompressed_bytes
-        .unwrap_or_else(|| descriptor.size.saturating_mul(MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES));
     let mut written = Vec::new();
-    let result = pipeline(layer, body, cache, limit, &mut written, progress);
+    let result =
+        pipeline(layer, body, cache, options.max_uncompressed_bytes, &mut written, progress);
     match result {
         Ok(index) => {
             cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());
@@ -245,7 +253,7 @@ fn pipeline(
     layer: &ResolvedLayer,
     body: Body,
     cache: &Cache,
-    limit: u64,
+    limit: Option<u64>,
     written: &mut Vec<SpanDigest>,
     progress: &dyn Progress,
 ) -> Result<LayerIndex, ErrorKind> {
@@ -256,8 +264,7 @@ fn pipeline(
     thread::scope(|scope| {
         let reader = VerifyingReader::new(body, descriptor.digest, descriptor.size);
         let fetch = scope.spawn(move || fetch(reader, &chunk_sender, progress));
-        let inflate =
-            scope.spawn(move || inflate(&chunks, &span_sender, &used, limit, descriptor.size));
+        let inflate = scope.spawn(move || inflate(&chunks, &span_sender, &used, limit));
         let indexed = index_spans(&spans, &used_sender, layer.diff_id, cache, written);
         // From here on nobody takes spans: the inflating thread ends at its next one.
         drop(spans);
@@ -338,15 +345,14 @@ fn inflate(
     chunks: &Receiver<Vec<u8>>,
     spans: &SyncSender<Vec<u8>>,
     used: &Receiver<Vec<u8>>,
-    limit: u64,
-    blob: u64,
+    limit: Option<u64>,
 ) -> Result<Compression, Stopped> {
     let mut chunk = chunks.recv().unwrap_or_default();
     // Chunks are full but for the last: a first one shorter than the magic is the whole blob.
     let compression = Compression::sniff(&chunk).map_err(ErrorKind::from)?;
     let mut decoder = Decoder::new(compression).map_err(ErrorKind::from)?;
     let mut span = vec![0; SPAN_BYTES];
-    let (mut filled, mut total) = (0, 0u64);
+    let (mut filled, mut total, mut blob) = (0, 0u64, 0u64);
     loop {
         let mut unread = &chunk[..];
         loop {
@@ -354,6 +360,9 @@ fn inflate(
             unread = &unread[progress.consumed..];
             filled += progress.produced;
             total += progress.produced as u64;
+            // By what has come, not by what the descriptor claims.
+            blob += progress.consumed as u64;
+            let limit = limit.unwrap_or((blob * MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES));
             if total > limit {
                 return Err(ErrorKind::TooLarge { limit, blob }.into());
             }

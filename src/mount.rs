@@ -130,12 +130,11 @@ impl Image {
                 index,
                 Arc::clone(&source),
                 Arc::clone(&spans),
-                options.read_deadline,
                 options.offline,
             ))
         });
         let contents = Contents::new(readers.collect());
-        let filesystem = Arc::new(Filesystem::new(tree, contents));
+        let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
         Ok(Image { resolved, layers, filesystem, spans, traffic })
     }
 
@@ -175,7 +174,10 @@ fn open_source(
         ImageName::Local(local) => local,
     };
     let spool = cache.temporary_folder().unwrap_or_else(|| options.temporary_folder.clone());
-    let (path, selector) = (local.path.clone(), local.selector.clone());
+    // A mount in the background leaves the current directory.
+    let path = std::path::absolute(&local.path)
+        .map_err(|source| source::Error::File { path: local.path.clone(), source })?;
+    let selector = local.selector.clone();
     Ok(match local.layout {
         Layout::OciLayout => Arc::new(layout::Layout::open(Files::Folder(path), selector)?),
         Layout::OciArchive => {
@@ -290,8 +292,7 @@ fn serve(
 
 /// The connection number of the mount that is uppermost at a place.
 fn connection_at(mount_point: &Path) -> Option<u32> {
-    let mounts = kernel::mounts().ok()?;
-    mounts.iter().rev().find(|m| m.mount_point == mount_point).map(|m| m.connection)
+    kernel::uppermost(mount_point).ok()?.map(|mount| mount.connection)
 }
 
 /// Unmounts one particular mount, and not what somebody else may have mounted there since.

@@ -97,11 +97,26 @@ pub fn resolve(
 ) -> Result<ResolvedImage, Error> {
     let resolver = Resolver { source, cache, options };
     let root = resolver.root(name)?;
+    let root_digest = verify(&root)?;
     let (manifest, digest) = resolver.manifest(root)?;
     manifest.check_image().map_err(|source| Error::Document { what: name.to_string(), source })?;
     let config = resolver.config(&manifest)?;
     let mut platform = config.platform;
     platform.normalise();
+    if let Some(wanted) = &options.platform
+        && !platform.is_unknown()
+        && wanted.rank(&platform).is_none()
+    {
+        let (wanted, available) = (wanted.clone(), platform.to_string());
+        return Err(Error::Platform { wanted, available });
+    }
+    // Only what has proven to be an image is worth remembering.
+    if let ImageName::Registry(reference) = name
+        && reference.tag().is_some()
+        && !options.offline
+    {
+        cache.put_tag(&reference.to_string(), root_digest);
+    }
     let layers = manifest.layers.into_iter().zip(config.rootfs.diff_ids);
     Ok(ResolvedImage {
         name: name.to_string(),
@@ -135,15 +150,11 @@ impl Resolver<'_> {
             && let Some(document) = cached(known.digest)
             && self.source.head()? == Some(known.digest)
         {
-            self.cache.put_tag(&full, known.digest);
             return Ok(document);
         }
         let document = self.source.root()?;
         let digest = verify(&document)?;
         self.keep(&digest, &document.bytes);
-        if reference.digest().is_none() {
-            self.cache.put_tag(&full, digest);
-        }
         Ok(RawDocument { digest: Some(digest), ..document })
     }
 

@@ -378,6 +378,8 @@ impl Parser {
         match header.typeflag {
             b'g' => {
                 let size = header.size_field(at)?;
+                // What was said of the next file is forgotten, as Go does.
+                self.extensions = Extensions::default();
                 self.state = skip(checked_padded(size, at)?);
                 Ok(())
             }
@@ -454,10 +456,10 @@ impl Parser {
             sparse: false,
         };
         // The order in which Go applies them: a GNU long name wins over a PAX path.
-        if let Some(name) = extensions.long_name {
+        if let Some(name) = extensions.long_name.filter(|name| !name.is_empty()) {
             entry.path = name;
         }
-        if let Some(link) = extensions.long_link {
+        if let Some(link) = extensions.long_link.filter(|link| !link.is_empty()) {
             entry.link_target = link;
         }
         // "A legacy archive uses a trailing slash for directories" (V7 had no type for them).
@@ -485,6 +487,9 @@ impl Parser {
         checked_padded(stored, at)?;
         if self.position.checked_add(padded(stored)).is_none_or(|end| end > i64::MAX as u64) {
             Err(Error::Size { at, size: stored })?;
+        }
+        if header.typeflag == b'S' && !header.is_gnu {
+            Err(Error::Sparse { at, what: "the header is not in GNU format" })?;
         }
         if header.typeflag == b'S' {
             let sparse = header::gnu_sparse(block).map_err(|what| Error::Sparse { at, what })?;

@@ -126,10 +126,11 @@ pub struct DirEntry<'a> {
     pub ino: Ino,
 }
 
-/// A row of the inode table, 72 bytes.
+/// A row of the inode table, 80 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Inode {
     size: u64,
+    blocks: u64,
     mtime_seconds: i64,
     /// Regular: offset in the tar, or first row of `runs`. Directory: first row of `dirents`.
     /// Symlink: offset of the target in `bytes`.
@@ -235,7 +236,7 @@ impl Tree {
             uid: inode.uid,
             gid: inode.gid,
             size: inode.size,
-            blocks: self.blocks(inode),
+            blocks: inode.blocks,
             mtime_seconds: inode.mtime_seconds,
             mtime_nanoseconds: inode.mtime_nanoseconds,
             device,
@@ -308,34 +309,8 @@ impl Tree {
         })
     }
 
-    /// The path of a directory from the root, for messages: `/a/b`.
-    pub fn dir_path(&self, dir: Ino) -> Vec<u8> {
-        let mut names = Vec::new();
-        let mut at = dir;
-        while at != Ino::ROOT {
-            let Some(parent) = self.parent(at) else { break };
-            let name = self.children(parent, 0).find(|child| child.ino == at);
-            names.push(name.map_or(&b"?"[..], |child| child.name));
-            at = parent;
-        }
-        names.reverse();
-        [&b"/"[..], &names.join(&b'/')].concat()
-    }
-
     fn inode(&self, ino: Ino) -> &Inode {
         &self.inodes[ino.position()]
-    }
-
-    fn blocks(&self, inode: &Inode) -> u64 {
-        let bytes = match inode.kind {
-            FileKind::Regular if inode.sparse => {
-                self.runs_of(inode).iter().map(|run| run.length).sum()
-            }
-            FileKind::Symlink if inode.size < FAST_SYMLINK_BYTES => 0,
-            FileKind::Regular | FileKind::Symlink | FileKind::Directory => inode.size,
-            FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo => 0,
-        };
-        bytes.div_ceil(BLOCK_BYTES) * (BLOCK_BYTES / 512)
     }
 
     fn runs_of(&self, inode: &Inode) -> &[Run] {

@@ -23,6 +23,9 @@ pub const FS_TYPE: &str = "fuse.ocifs";
 /// The largest read that the kernel may send, in bytes.
 const MAX_READ_BYTES: u32 = 1 << 20;
 
+/// Symlinks followed to find a mount point (Linux's `MAXSYMLINKS`).
+const MAX_SYMLINKS: usize = 40;
+
 const FUSE_DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
 
@@ -231,7 +234,7 @@ fn unmount_by_helper(mount_point: &Path, how: Unmount) -> Result<(), Error> {
     }
 }
 
-/// One mount of ocifs, as the kernel lists it.
+/// One mount, as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// Where.
@@ -240,6 +243,9 @@ pub struct Mounted {
     pub source: String,
     /// The kernel's number of the connection: the minor device number.
     pub connection: u32,
+    /// Who mounted it.
+    pub user: Option<u32>,
+    is_ours: bool,
 }
 
 /// All mounts of ocifs, oldest first.
@@ -247,6 +253,21 @@ pub struct Mounted {
 /// # Errors
 /// `/proc` is not there.
 pub fn mounts() -> Result<Vec<Mounted>, Error> {
+    let mut mounts = all_mounts()?;
+    mounts.retain(|mount| mount.is_ours);
+    Ok(mounts)
+}
+
+/// The mount at a place, if it is one of ocifs and nothing has been mounted over it.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn uppermost(mount_point: &Path) -> Result<Option<Mounted>, Error> {
+    let last = all_mounts()?.into_iter().rfind(|mount| mount.mount_point == mount_point);
+    Ok(last.filter(|mount| mount.is_ours))
+}
+
+fn all_mounts() -> Result<Vec<Mounted>, Error> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(Error::MountInfo)?;
     Ok(text.split(|b| *b == b'\n').filter_map(parse_mount).collect())
 }
@@ -255,15 +276,16 @@ pub fn mounts() -> Result<Vec<Mounted>, Error> {
 fn parse_mount(line: &[u8]) -> Option<Mounted> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     let dash = fields.iter().position(|field| *field == b"-")?;
-    let [kind, source, ..] = fields[dash + 1..] else { return None };
-    if kind != FS_TYPE.as_bytes() {
-        return None;
-    }
+    let [kind, source, ref rest @ ..] = fields[dash + 1..] else { return None };
+    let options = rest.first().map(|options| String::from_utf8_lossy(options));
+    let user = options.as_deref().into_iter().flat_map(|options| options.split(','));
     let device = std::str::from_utf8(fields.get(2)?).ok()?;
     Some(Mounted {
         mount_point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
         source: String::from_utf8_lossy(&unescape(source)).into_owned(),
         connection: device.split_once(':')?.1.parse().ok()?,
+        user: user.filter_map(|option| option.strip_prefix("user_id=")?.parse().ok()).next(),
+        is_ours: kind == FS_TYPE.as_bytes(),
     })
 }
 
@@ -289,18 +311,45 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 /// The absolute path of a mount point, resolved without touching what is mounted there: only its
-/// parent is looked at. (A stale mount cannot even be stat'ed.)
+/// parent, and a symlink in its place, are looked at. (A stale mount cannot even be stat'ed.)
 ///
 /// # Errors
 /// The parent does not exist.
 pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     let failed = |source| Error::MountPoint { path: path.to_owned(), source };
-    let absolute = std::path::absolute(path).map_err(failed)?;
-    let has_name = absolute.file_name().is_some() && !path.as_os_str().as_bytes().ends_with(b"/..");
-    match absolute.parent().zip(absolute.file_name()).filter(|_| has_name) {
-        Some((parent, name)) => Ok(parent.canonicalize().map_err(failed)?.join(name)),
-        None => absolute.canonicalize().map_err(failed),
+    let mut absolute = std::path::absolute(path).map_err(failed)?;
+    for _ in 0..MAX_SYMLINKS {
+        let is_plain = !absolute.as_os_str().as_bytes().ends_with(b"/..");
+        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()).filter(|_| is_plain)
+        else {
+            return absolute.canonicalize().map_err(failed);
+        };
+        let parent = parent.canonicalize().map_err(failed)?;
+        let place = parent.join(name);
+        match std::fs::read_link(&place) {
+            Ok(target) => absolute = parent.join(target),
+            Err(_) => return Ok(place),
+        }
     }
+    Err(failed(io::Error::from(rustix::io::Errno::LOOP)))
+}
+
+/// Checks what can be checked before the image is there: the device, and the helper of ordinary
+/// users.
+///
+/// # Errors
+/// [`Error::Device`], [`Error::NoFusermount`].
+pub fn check_requirements() -> Result<(), Error> {
+    if !Path::new(FUSE_DEVICE).exists() {
+        return Err(Error::Device(io::Error::from(rustix::io::Errno::NOENT)));
+    }
+    if !is_root() {
+        let version = Command::new(FUSERMOUNT).arg("--version").stdin(Stdio::null()).output();
+        if version.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Err(Error::NoFusermount);
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that `path` is a directory where something can be mounted; a stale mount of ours
@@ -315,7 +364,7 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
         let code = result.as_ref().err().and_then(io::Error::raw_os_error);
         code == Some(rustix::io::Errno::NOTCONN.raw_os_error())
     };
-    if stale(&metadata) && mounts()?.iter().any(|mount| mount.mount_point == place) {
+    if stale(&metadata) && uppermost(&place)?.is_some() {
         log::info!("removing the mount that a dead process left at {}", place.display());
         unmount(&place, Unmount::Lazy)?;
         metadata = std::fs::metadata(&place);
@@ -339,9 +388,12 @@ mod tests {
             mount_point: "/mnt/a b".into(),
             source: "docker.io/library/debian:12".into(),
             connection: 52,
+            user: Some(0),
+            is_ours: true,
         };
         assert_eq!(parse_mount(line), Some(expected));
-        assert_eq!(parse_mount(b"25 1 0:20 / /proc rw - proc proc rw"), None);
+        let other = parse_mount(b"25 1 0:20 / /proc rw - proc proc rw");
+        assert!(other.is_some_and(|mount| !mount.is_ours));
         assert_eq!(parse_mount(b""), None);
     }
 }

@@ -72,6 +72,7 @@ impl Shared {
     }
 
     fn work(&self) {
+        let _leaving = Leaving(self);
         let mut state = self.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
@@ -86,9 +87,18 @@ impl Shared {
             state = guard;
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() {
-                state.threads -= 1;
+                drop(state);
                 return;
             }
         }
+    }
+}
+
+/// Counts a thread out however it ends: a job that panics must not use up a place for ever.
+struct Leaving<'a>(&'a Shared);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.lock().threads -= 1;
     }
 }

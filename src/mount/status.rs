@@ -5,7 +5,7 @@
 //! document. The socket is a convenience: a mount works without it.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -130,6 +130,8 @@ impl StatusSource {
 #[derive(Debug)]
 pub struct StatusSocket {
     path: PathBuf,
+    /// Another mount may have taken the name since.
+    inode: u64,
 }
 
 impl StatusSocket {
@@ -143,6 +145,7 @@ impl StatusSocket {
         source: StatusSource,
     ) -> io::Result<StatusSocket> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        check_folder(folder)?;
         let path = socket_path(folder, connection);
         // A connection number is used again once its mount is gone: what lies here is dead.
         match std::fs::remove_file(&path) {
@@ -150,6 +153,7 @@ impl StatusSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
+        let inode = std::fs::symlink_metadata(&path)?.ino();
         std::thread::Builder::new().name("status".into()).spawn(move || {
             for stream in listener.incoming() {
                 if let Err(e) = stream.and_then(|stream| answer(stream, &source)) {
@@ -157,13 +161,14 @@ impl StatusSocket {
                 }
             }
         })?;
-        Ok(StatusSocket { path })
+        Ok(StatusSocket { path, inode })
     }
 }
 
 impl Drop for StatusSocket {
     fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_file(&self.path) {
+        let is_ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);
+        if is_ours && let Err(e) = std::fs::remove_file(&self.path) {
             log::debug!("{}: {e}", self.path.display());
         }
     }
@@ -179,11 +184,24 @@ fn answer(mut stream: UnixStream, source: &StatusSource) -> io::Result<()> {
 /// # Errors
 /// There is none, or it does not answer.
 pub fn query_status(folder: &Path, connection: u32) -> io::Result<Status> {
+    check_folder(folder)?;
     let stream = UnixStream::connect(socket_path(folder, connection))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let mut bytes = Vec::new();
     stream.take(MAX_STATUS_BYTES).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// A folder in a place where everybody may make one has to be ours.
+fn check_folder(folder: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(folder)?;
+    let ours = metadata.is_dir()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.mode() & 0o022 == 0;
+    match ours {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{} is not a folder of ours", folder.display()))),
+    }
 }
 
 fn socket_path(folder: &Path, connection: u32) -> PathBuf {

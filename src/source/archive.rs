@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,11 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// Members accepted in one archive: thousands of layers, and a bound on memory.
 const MAX_MEMBERS: usize = 1 << 20;
+
+/// A compressed archive may always unpack to this many bytes, and beyond that to this many times
+/// its own size: as for layers.
+const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
+const MAX_RATIO: u64 = 200;
 
 /// A part of a file that can be read at any offset.
 #[derive(Clone, Debug)]
@@ -120,7 +125,7 @@ impl Files {
         match self {
             Files::Folder(folder) => {
                 let path = folder.join(name);
-                let file = match File::open(&path) {
+                let file = match open_without_waiting(&path) {
                     Ok(file) => file,
                     Err(e)
                         if matches!(
@@ -162,8 +167,12 @@ impl Archive {
     /// Not a tar, or I/O.
     pub fn open_file(path: &Path, spool: &Path) -> Result<Archive, Error> {
         let io = |e| Error::file(path, e);
-        let mut file = File::open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
+        let mut file = open_without_waiting(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            return Err(Error::invalid(path, "not a regular file"));
+        }
+        let length = metadata.len();
         let mut start = [0; tar::BLOCK_BYTES];
         let n = file.read_at(&mut start, 0).map_err(io)?;
         let compression = Compression::sniff(&start[..n])
@@ -200,6 +209,12 @@ impl Archive {
     }
 }
 
+/// Opens a file; one that is a named pipe does not make us wait for a writer.
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
 /// Decompresses an archive into an unlinked file: the file and its length.
 fn unpack(
     file: &File,
@@ -229,6 +244,10 @@ fn unpack(
             rest = &rest[progress.consumed..];
             out.write_all(&output[..progress.produced]).map_err(|e| Error::file(spool, e))?;
             length += progress.produced as u64;
+            if length > (offset * MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES) {
+                let what = "it unpacks to far more than an archive of its size should";
+                return Err(Error::invalid(path, what));
+            }
         }
     }
 }

@@ -68,12 +68,17 @@ impl DockerArchive {
             .map_err(|e| Error::invalid(&path, format!("`{}`: {e}", row.config)))?;
         let config_digest = Digest::sha256(&config);
         let mut blobs = HashMap::from([(config_digest, row.config)]);
+        let mut digests: HashMap<String, Digest> = HashMap::new();
         let mut descriptors = Vec::new();
         for (name, diff_id) in layers.into_iter().zip(parsed.rootfs.diff_ids) {
             let Some(section) = files.open(&name)? else {
                 return Err(Error::Missing { path, what: format!("layer `{name}`") });
             };
-            let digest = layer_digest(&section, diff_id.0).map_err(|e| Error::file(&path, e))?;
+            let digest = match digests.get(&name) {
+                Some(digest) => *digest,
+                None => layer_digest(&section, diff_id.0).map_err(|e| Error::file(&path, e))?,
+            };
+            digests.insert(name.clone(), digest);
             descriptors.push(serde_json::json!({
                 "mediaType": media_type::DOCKER_LAYER,
                 "digest": digest,

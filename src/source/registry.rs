@@ -66,6 +66,8 @@ pub struct Options {
     pub read_timeout: Duration,
     /// Time for all tries of one request together, its body not included.
     pub deadline: Duration,
+    /// The proxy for hosts other than loopback.
+    pub proxy: Option<ureq::Proxy>,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(60),
+            proxy: None,
             user_agent: concat!("ocifs/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -140,7 +143,7 @@ impl Registry {
             .max_redirects_will_error(false)
             .user_agent(&options.user_agent)
             .accept_encoding("identity")
-            .proxy(ureq::Proxy::try_from_env().filter(|_| !is_loopback(reference.registry())))
+            .proxy(options.proxy.clone().filter(|_| !is_loopback(reference.registry())))
             .timeout_resolve(Some(options.connect_timeout))
             .timeout_connect(Some(options.connect_timeout))
             .timeout_recv_response(Some(options.read_timeout))
@@ -264,13 +267,15 @@ impl Client {
     fn send_once(&self, request: &Request<'_>) -> Result<Response<HttpBody>, Error> {
         let mut reauthorised = false;
         loop {
-            let (response, url) = self.exchange(request)?;
+            let (response, url, is_registry) = self.exchange(request)?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
             }
             let insufficient = status == StatusCode::FORBIDDEN && auth::wants_more(&response);
-            if (status == StatusCode::UNAUTHORIZED || insufficient) && !reauthorised {
+            // Only the registry itself may ask for credentials, not where it redirects to.
+            let challenged = is_registry && (status == StatusCode::UNAUTHORIZED || insufficient);
+            if challenged && !reauthorised {
                 reauthorised = true;
                 let challenges = auth::challenges(&response);
                 drop(response);
@@ -281,17 +286,19 @@ impl Client {
         }
     }
 
-    /// One round: the registry's own answer, and whatever it redirects to.
-    fn exchange(&self, request: &Request<'_>) -> Result<(Response<HttpBody>, Uri), Error> {
+    /// One round: the registry's own answer, or that of where it redirects to; the URL it came
+    /// from, and whether that is the registry.
+    fn exchange(&self, request: &Request<'_>) -> Result<(Response<HttpBody>, Uri, bool), Error> {
         let name = self.reference.repository();
         let url = format!("{}/v2/{name}/{}", self.base, request.path);
         let mut url: Uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
         let origin = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let authorization = same_origin(&origin, &url).then(|| self.auth.header()).flatten();
+            let is_registry = same_origin(&origin, &url);
+            let authorization = is_registry.then(|| self.auth.header()).flatten();
             let response = self.call(request, &url, authorization)?;
             if !response.status().is_redirection() {
-                return Ok((response, origin));
+                return Ok((response, url, is_registry));
             }
             let location = header_text(&response, header::LOCATION.as_str());
             url = location
@@ -320,6 +327,9 @@ impl Client {
         }
         let failed = |failure| Error::new(request.what, url, failure);
         let http = builder.body(()).map_err(|_| failed(Failure::Url))?;
+        // A document has to come in one go; a blob may take as long as it keeps coming.
+        let whole = (!request.path.starts_with("blobs/")).then_some(self.options.deadline);
+        let http = self.agent.configure_request(http).timeout_recv_body(whole).build();
         self.count_request();
         log::debug!("{} {}", request.method, error::without_query(url));
         let response = self.agent.run(http).map_err(|e| failed(Failure::Transport(e)))?;

@@ -41,6 +41,7 @@ pub(super) struct Header {
     /// Name with the ustar prefix in front.
     pub(super) path: Vec<u8>,
     pub(super) link_name: Vec<u8>,
+    pub(super) is_gnu: bool,
     block: Vec<u8>,
     has_devices: bool,
 }
@@ -67,6 +68,7 @@ impl Header {
             typeflag: block[TYPEFLAG],
             path,
             link_name: until_nul(&block[LINK_NAME]).to_vec(),
+            is_gnu: gnu,
             block: block.to_vec(),
             has_devices: gnu || ustar,
         })

@@ -1,13 +1,16 @@
 //! PAX extended headers: `LENGTH KEY=VALUE\n` records.
 //!
-//! An empty value leaves the header's own field alone (pax(1): "shall delete any header block
-//! value" — of an earlier extended header). Values may hold any byte but, for names, NUL.
+//! An empty value takes back an earlier record of that key and leaves the header's own field alone,
+//! as Go reads it. Values may hold any byte but, for names, NUL.
 
 /// Prefix of extended attributes, set by star, GNU tar, Go and libarchive alike.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
 /// The largest xattr value that Linux takes (`XATTR_SIZE_MAX`).
 const MAX_XATTR_VALUE_BYTES: usize = 65536;
+
+/// Extended attributes accepted for one entry; listing them all is limited to 64 KiB by Linux.
+const MAX_XATTRS: usize = 4096;
 
 /// The records that mean something to us.
 #[derive(Debug, Default)]
@@ -60,6 +63,9 @@ impl PaxRecords {
             if value.len() > MAX_XATTR_VALUE_BYTES {
                 return Err("an xattr is larger than 64 KiB");
             }
+            if self.xattrs.len() >= MAX_XATTRS {
+                return Err("more than 4096 xattrs");
+            }
             self.xattrs.retain(|(other, _)| other != name);
             self.xattrs.push((name.to_vec(), value.to_vec()));
             return Ok(());
@@ -81,26 +87,27 @@ impl PaxRecords {
             }
             _ => {}
         }
-        if value.is_empty() {
-            return Ok(());
-        }
-        let name = || {
-            if value.contains(&0) { Err("a name has a NUL") } else { Ok(Some(value.to_vec())) }
+        // An empty value takes back what came before it.
+        let text = || (!value.is_empty()).then(|| value.to_vec());
+        let name = || if value.contains(&0) { Err("a name has a NUL") } else { Ok(text()) };
+        let number = || match value {
+            b"" => Ok(None),
+            value => signed(value).map(Some).ok_or("a number is malformed"),
         };
-        let number = || signed(value).map(Some).ok_or("a number is malformed");
         match key {
             b"path" => self.path = name()?,
             b"linkpath" => self.link_path = name()?,
             b"size" => self.size = number()?,
             b"uid" => self.uid = number()?,
             b"gid" => self.gid = number()?,
+            b"mtime" if value.is_empty() => self.mtime = None,
             b"mtime" => self.mtime = Some(time(value).ok_or("a time is malformed")?),
-            b"GNU.sparse.major" => self.sparse_major = Some(value.to_vec()),
-            b"GNU.sparse.minor" => self.sparse_minor = Some(value.to_vec()),
+            b"GNU.sparse.major" => self.sparse_major = text(),
+            b"GNU.sparse.minor" => self.sparse_minor = text(),
             b"GNU.sparse.name" => self.sparse_name = name()?,
-            b"GNU.sparse.size" => self.sparse_size = Some(value.to_vec()),
-            b"GNU.sparse.realsize" => self.sparse_real_size = Some(value.to_vec()),
-            b"GNU.sparse.map" => self.sparse_map = Some(value.to_vec()),
+            b"GNU.sparse.size" => self.sparse_size = text(),
+            b"GNU.sparse.realsize" => self.sparse_real_size = text(),
+            b"GNU.sparse.map" => self.sparse_map = text(),
             _ => {}
         }
         Ok(())

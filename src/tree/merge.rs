@@ -27,17 +27,23 @@
 //! One hash lookup and one insertion an entry; directories are resolved once a layer. Symlinks
 //! followed are bounded per path and in total.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
-use super::{Dirent, FileKind, Inode, Tree, Xattr};
+use super::{BLOCK_BYTES, Dirent, FAST_SYMLINK_BYTES, FileKind, Inode, Tree, Xattr};
 use crate::extent::Run;
-use crate::index::{DirId, Entry, EntryKind, LayerIndex, MAX_NAME_BYTES, ROOT_DIR, Runs};
+use crate::index::{
+    DirId, Entry, EntryKind, LayerIndex, MAX_NAME_BYTES, MAX_PATH_BYTES, ROOT_DIR, Runs,
+};
 
 /// Symlinks followed for one path, as umoci limits them.
 const MAX_LINKS: u32 = 255;
 
 /// Steps through symlink targets in one merge: far above any real image, and a second's work.
 const MAX_LINK_STEPS: u64 = 50_000_000;
+
+/// Names made in one merge, those included that later layers remove: ten times the largest image
+/// heard of, and a bound on memory.
+const MAX_NODES: usize = 16 << 20;
 
 /// Size that directories are shown with, in bytes.
 const DIRECTORY_BYTES: u64 = 4096;
@@ -58,7 +64,11 @@ pub enum Error {
     SymlinkLoop { layer: usize, path: String },
     #[error("layer {layer}: `{path}` leads through a symlink with a name longer than 255 bytes")]
     NameTooLong { layer: usize, path: String },
-    #[error("the image has more than 4 billion files or 4 GiB of names")]
+    #[error(
+        "layer {layer}: the path of `{path}` is longer than 4096 bytes with its symlinks followed"
+    )]
+    PathTooLong { layer: usize, path: String },
+    #[error("the image has more than {MAX_NODES} names, or 4 GiB of text in them")]
     TooLarge,
 }
 
@@ -67,11 +77,11 @@ pub enum Error {
 /// # Errors
 /// What unpacking the layers would fail with.
 pub fn merge(layers: &[&LayerIndex]) -> Result<Tree, Error> {
-    let mut merge = Merge::new();
+    let mut merge = Merge::new(layers);
     for (number, layer) in layers.iter().enumerate() {
         merge.apply(number as u32, layer)?;
     }
-    merge.flatten(layers)
+    merge.flatten()
 }
 
 type NodeId = u32;
@@ -90,25 +100,23 @@ struct Node<'a> {
     first_child: NodeId,
     next: NodeId,
     previous: NodeId,
+    /// Length of the path to it from the root.
+    path_bytes: u32,
     alive: bool,
 }
 
-/// What an inode is made from: an entry of a layer, or nothing for an implied directory.
+/// What an inode is made from: the entry at this place of a layer, or `NONE` for an implied
+/// directory.
 #[derive(Clone, Copy, Debug)]
-struct Source<'a> {
+struct Source {
     layer: u32,
-    entry: Option<Entry<'a>>,
-}
-
-impl<'a> Source<'a> {
-    fn kind(&self) -> EntryKind<'a> {
-        self.entry.map_or(EntryKind::Directory, |entry| entry.kind)
-    }
+    entry: u32,
 }
 
 struct Merge<'a> {
+    layers: &'a [&'a LayerIndex],
     nodes: Vec<Node<'a>>,
-    inodes: Vec<Source<'a>>,
+    inodes: Vec<Source>,
     names: HashMap<(NodeId, &'a [u8]), NodeId>,
     /// Lower nodes that the layer at hand has removed, for its hard links.
     ghosts: HashMap<(NodeId, &'a [u8]), NodeId>,
@@ -143,10 +151,11 @@ struct Place<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new() -> Merge<'a> {
+    fn new(layers: &'a [&'a LayerIndex]) -> Merge<'a> {
         let mut merge = Merge {
+            layers,
             nodes: Vec::new(),
-            inodes: vec![Source { layer: 0, entry: None }],
+            inodes: vec![Source { layer: 0, entry: NONE }],
             names: HashMap::new(),
             ghosts: HashMap::new(),
             link_steps: 0,
@@ -160,9 +169,20 @@ impl<'a> Merge<'a> {
             first_child: NONE,
             next: NONE,
             previous: NONE,
+            path_bytes: 0,
             alive: true,
         });
         merge
+    }
+
+    /// The entry that an inode is made from.
+    fn origin(&self, inode: u32) -> Option<Entry<'a>> {
+        let Source { layer, entry } = self.inodes[inode as usize];
+        (entry != NONE).then(|| self.layers[layer as usize].entry_at(entry as usize))
+    }
+
+    fn kind(&self, inode: u32) -> EntryKind<'a> {
+        self.origin(inode).map_or(EntryKind::Directory, |entry| entry.kind)
     }
 
     fn apply(&mut self, number: u32, index: &'a LayerIndex) -> Result<(), Error> {
@@ -175,8 +195,9 @@ impl<'a> Merge<'a> {
             resolved: vec![NONE; index.dir_count()],
             hidden: HashMap::new(),
         };
-        for entry in index.entries() {
-            self.entry(&mut layer, entry)?;
+        for (at, entry) in index.entries().enumerate() {
+            let source = Source { layer: number, entry: at as u32 };
+            self.entry(&mut layer, entry, source)?;
         }
         Ok(())
     }
@@ -185,10 +206,13 @@ impl<'a> Merge<'a> {
     /// whiteouts does not matter either.
     fn whiteouts(&mut self, index: &'a LayerIndex) -> Result<(), Error> {
         let mut doomed = Vec::new();
+        let mut emptied = HashSet::new();
         for whiteout in index.whiteouts() {
             let Some(dir) = self.lower_dir(index, whiteout.dir)? else { continue };
             match whiteout.name {
                 Some(name) => doomed.extend(self.names.get(&(dir, name))),
+                // However often and by whatever path it is said, once is enough.
+                None if !emptied.insert(dir) => {}
                 None => {
                     let mut child = self.node(dir).first_child;
                     while child != NONE {
@@ -233,8 +257,12 @@ impl<'a> Merge<'a> {
     }
 
     /// Pass 2, one entry.
-    fn entry(&mut self, layer: &mut Layer<'a>, entry: Entry<'a>) -> Result<(), Error> {
-        let source = Source { layer: layer.number, entry: Some(entry) };
+    fn entry(
+        &mut self,
+        layer: &mut Layer<'a>,
+        entry: Entry<'a>,
+        source: Source,
+    ) -> Result<(), Error> {
         if entry.hidden {
             let inode = self.inode(source)?;
             layer.hidden.insert((entry.dir, entry.name), inode);
@@ -256,7 +284,7 @@ impl<'a> Merge<'a> {
                 return Ok(());
             }
             let inode = self.node(node).inode;
-            let is_dir = matches!(self.inodes[inode as usize].kind(), EntryKind::Directory);
+            let is_dir = self.kind(inode) == EntryKind::Directory;
             if is_dir && entry.kind == EntryKind::Directory {
                 self.inodes[inode as usize] = source;
                 return Ok(());
@@ -291,7 +319,7 @@ impl<'a> Merge<'a> {
         for before in [false, true] {
             let Some(node) = self.existing(layer.index, dir, name, before)? else { continue };
             let inode = self.node(node).inode;
-            if matches!(self.inodes[inode as usize].kind(), EntryKind::Directory) {
+            if self.kind(inode) == EntryKind::Directory {
                 return Err(Error::LinkToDirectory {
                     layer: number,
                     path: path(),
@@ -449,7 +477,7 @@ impl<'a> Merge<'a> {
 
     fn step_in(&self, dir: NodeId, name: &[u8], before: bool) -> Step<'a> {
         let Some(node) = self.child(dir, name, before) else { return Step::Missing };
-        match self.inodes[self.node(node).inode as usize].kind() {
+        match self.kind(self.node(node).inode) {
             EntryKind::Directory => Step::Directory(node),
             EntryKind::Symlink(target) => Step::Symlink(target),
             _ => Step::Other(node),
@@ -467,19 +495,27 @@ impl<'a> Merge<'a> {
     }
 
     fn implied(&mut self, parent: NodeId, name: &'a [u8]) -> Result<NodeId, Error> {
-        let inode = self.inode(Source { layer: self.layer, entry: None })?;
+        let inode = self.inode(Source { layer: self.layer, entry: NONE })?;
         self.insert(parent, name, inode)
     }
 
-    fn inode(&mut self, source: Source<'a>) -> Result<u32, Error> {
-        let inode = u32::try_from(self.inodes.len()).map_err(|_| Error::TooLarge)?;
+    fn inode(&mut self, source: Source) -> Result<u32, Error> {
+        if self.inodes.len() >= MAX_NODES {
+            return Err(Error::TooLarge);
+        }
         self.inodes.push(source);
-        Ok(inode)
+        Ok(self.inodes.len() as u32 - 1)
     }
 
     fn insert(&mut self, parent: NodeId, name: &'a [u8], inode: u32) -> Result<NodeId, Error> {
-        let id = u32::try_from(self.nodes.len()).ok().filter(|id| *id != NONE);
-        let id = id.ok_or(Error::TooLarge)?;
+        if self.nodes.len() >= MAX_NODES {
+            return Err(Error::TooLarge);
+        }
+        let id = self.nodes.len() as NodeId;
+        let path_bytes = self.node(parent).path_bytes + name.len() as u32 + 1;
+        if path_bytes as usize > MAX_PATH_BYTES {
+            return Err(Error::PathTooLong { layer: self.layer as usize, path: lossy(name) });
+        }
         let next = self.node(parent).first_child;
         self.nodes.push(Node {
             parent,
@@ -489,6 +525,7 @@ impl<'a> Merge<'a> {
             first_child: NONE,
             next,
             previous: NONE,
+            path_bytes,
             alive: true,
         });
         if next != NONE {
@@ -545,7 +582,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Turns the linked structure into the arrays of a [`Tree`].
-    fn flatten(self, layers: &[&LayerIndex]) -> Result<Tree, Error> {
+    fn flatten(self) -> Result<Tree, Error> {
         // Count names, in order to number the inodes that still have one.
         let mut names_of = vec![0u32; self.inodes.len()];
         names_of[0] = 1;
@@ -553,15 +590,16 @@ impl<'a> Merge<'a> {
             names_of[node.inode as usize] += 1;
         }
         let mut numbers = vec![0u32; self.inodes.len()];
-        let mut flat = Flat::new(layers);
+        let mut flat = Flat::new(self.layers);
         for (at, source) in self.inodes.iter().enumerate() {
             if names_of[at] > 0 {
-                numbers[at] = flat.inode(source, names_of[at])?;
+                let origin = self.origin(at as u32);
+                numbers[at] = flat.inode(source.layer, origin, names_of[at])?;
             }
         }
         let mut children = Vec::new();
         for node in self.nodes.iter().filter(|node| node.alive) {
-            if !matches!(self.inodes[node.inode as usize].kind(), EntryKind::Directory) {
+            if self.kind(node.inode) != EntryKind::Directory {
                 continue;
             }
             children.clear();
@@ -570,8 +608,7 @@ impl<'a> Merge<'a> {
             while child != NONE {
                 let Node { name, inode, next, .. } = *self.node(child);
                 children.push((numbers[inode as usize], name));
-                let kind = self.inodes[inode as usize].kind();
-                subdirs += u32::from(matches!(kind, EntryKind::Directory));
+                subdirs += u32::from(self.kind(inode) == EntryKind::Directory);
                 child = next;
             }
             let parent = numbers[self.node(node.parent).inode as usize];
@@ -611,9 +648,10 @@ impl<'a> Flat<'a> {
     }
 
     /// Adds an inode with `names` names; returns its number.
-    fn inode(&mut self, source: &Source<'_>, names: u32) -> Result<u32, Error> {
+    fn inode(&mut self, layer: u32, origin: Option<Entry<'_>>, names: u32) -> Result<u32, Error> {
         let mut inode = Inode {
             size: 0,
+            blocks: 0,
             mtime_seconds: 0,
             data: 0,
             mtime_nanoseconds: 0,
@@ -622,36 +660,46 @@ impl<'a> Flat<'a> {
             nlink: names,
             count: 0,
             parent: 0,
-            layer: source.layer,
+            layer,
             first_xattr: self.tree.xattrs.len() as u32,
             xattr_count: 0,
             mode: 0o755,
             kind: FileKind::Directory,
             sparse: false,
         };
-        let index = self.layers[source.layer as usize];
-        match source.kind() {
+        let index = self.layers[layer as usize];
+        let mut stored_bytes = 0;
+        match origin.map_or(EntryKind::Directory, |entry| entry.kind) {
             EntryKind::File { size, runs } => {
                 inode.kind = FileKind::Regular;
                 inode.size = size;
                 self.tree.total_size = self.tree.total_size.saturating_add(size);
                 match runs {
-                    Runs::Whole(start) => inode.data = start.0,
+                    Runs::Whole(start) => {
+                        inode.data = start.0;
+                        stored_bytes = size;
+                    }
                     Runs::Sparse { first, count } => {
                         inode.sparse = true;
                         inode.data = self.tree.runs.len() as u64;
                         inode.count = count;
-                        self.tree
-                            .runs
-                            .extend::<Vec<Run>>(index.sparse_runs(first, count).collect());
+                        let runs: Vec<Run> = index.sparse_runs(first, count).collect();
+                        stored_bytes = runs.iter().map(|run| run.length).sum();
+                        self.tree.runs.extend(runs);
                     }
                 }
             }
-            EntryKind::Directory => inode.size = DIRECTORY_BYTES,
+            EntryKind::Directory => {
+                inode.size = DIRECTORY_BYTES;
+                stored_bytes = DIRECTORY_BYTES;
+            }
             EntryKind::Symlink(target) => {
                 inode.kind = FileKind::Symlink;
                 inode.size = target.len() as u64;
                 inode.data = u64::from(self.text(target)?);
+                if inode.size >= FAST_SYMLINK_BYTES {
+                    stored_bytes = inode.size;
+                }
             }
             EntryKind::CharDevice(major, minor) => {
                 inode.kind = FileKind::CharDevice;
@@ -664,7 +712,8 @@ impl<'a> Flat<'a> {
             EntryKind::Fifo => inode.kind = FileKind::Fifo,
             EntryKind::HardLink { .. } => unreachable!("a hard link has the inode of its target"),
         }
-        if let Some(entry) = &source.entry {
+        inode.blocks = stored_bytes.div_ceil(BLOCK_BYTES) * (BLOCK_BYTES / 512);
+        if let Some(entry) = &origin {
             // Linux gives every symlink these bits, whatever was asked for.
             inode.mode = if inode.kind == FileKind::Symlink { 0o777 } else { entry.mode };
             inode.uid = entry.uid;

@@ -80,7 +80,6 @@ proptest! {
                 let _ = (index.xattrs(&entry).count(), index.content_hash(&entry), index.dir_path(entry.dir));
             }
             let _ = index.whiteouts().count();
-            let _ = index.span_at(ocifs::extent::UncompressedOffset(1));
             if let Ok(tree) = ocifs::tree::merge(&[&index, &index]) {
                 for ino in tree.inos() {
                     let _ = (tree.attributes(ino), tree.content(ino), tree.symlink(ino), tree.xattrs(ino).count());

@@ -118,10 +118,6 @@ pub(crate) struct Mount {
     /// Show all files as belonging to you
     #[arg(long, help_heading = "Mount")]
     pub(crate) owner_me: bool,
-
-    /// Set by ourselves in the process that serves a mount in the background.
-    #[arg(long, hide = true)]
-    pub(crate) background_child: bool,
 }
 
 /// `ocifs umount`
@@ -208,6 +204,7 @@ pub(crate) struct Export {
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(seconds) if seconds > 86400 => Err("it must be at most 86400".to_owned()),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(e) => Err(e.to_string()),
     }

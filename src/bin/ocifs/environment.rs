@@ -6,6 +6,8 @@
 //! | `XDG_CACHE_HOME`, `HOME` | the cache's default place |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
+//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries |
+//! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
 use std::env;
@@ -23,8 +25,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::args::ImageArgs;
 use crate::report::AnyError;
 
+/// Set by ourselves for the process that serves a mount in the background.
+pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
+
 /// Most span files kept open, where the system lets us.
 const MAX_OPEN_SPANS: u64 = 4096;
+
+/// Whether we are the process that serves a mount in the background.
+pub(crate) fn is_background_child() -> bool {
+    env::var_os(BACKGROUND_CHILD).is_some()
+}
 
 /// A variable that is set and not empty.
 fn variable(name: &str) -> Option<PathBuf> {
@@ -77,6 +87,7 @@ pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageO
             plain_http: args.plain_http,
             credentials,
             deadline: args.timeout,
+            proxy: ureq::Proxy::try_from_env(),
             ..registry::Options::default()
         },
         read_deadline: args.timeout,

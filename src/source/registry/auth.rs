@@ -29,6 +29,9 @@ const MAX_TOKEN_BYTES: u64 = 1 << 20;
 /// Lifetime of a token that does not say (token specification: 60 seconds).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
+/// Longest lifetime of a token that is believed.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
 /// A user's secret for one registry. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
@@ -96,8 +99,14 @@ impl Credentials {
     pub fn add_auth_file(&mut self, bytes: &[u8]) -> Result<(), AuthFileError> {
         let file: AuthFile = serde_json::from_slice(bytes)?;
         for (key, entry) in file.auths.unwrap_or_default() {
-            if let Some(credential) = entry.credential(&key)? {
-                self.0.entry(registry_key(&key)).or_insert(credential);
+            let Some(host) = registry_key(&key) else { continue };
+            match entry.credential(&key) {
+                Ok(Some(credential)) => {
+                    self.0.entry(host).or_insert(credential);
+                }
+                Ok(None) => {}
+                // One bad row is no reason to fail for every other registry.
+                Err(e) => log::warn!("{e}"),
             }
         }
         Ok(())
@@ -105,7 +114,7 @@ impl Credentials {
 
     /// The credential for a registry.
     pub fn get(&self, registry: &str) -> Option<Credential> {
-        self.0.get(&registry_key(registry)).cloned()
+        self.0.get(&registry_key(registry)?).cloned()
     }
 }
 
@@ -132,13 +141,17 @@ impl AuthEntry {
 }
 
 /// The host that a key of an auth file means: keys may be URLs, and Docker Hub has many names.
-fn registry_key(key: &str) -> String {
+/// `None` for a key of podman's that is for a part of a registry only.
+fn registry_key(key: &str) -> Option<String> {
     let host = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let host = host.split('/').next().unwrap_or_default();
-    match host {
+    let (host, path) = host.split_once('/').unwrap_or((host, ""));
+    if !matches!(path.trim_end_matches('/'), "" | "v1" | "v2") {
+        return None;
+    }
+    Some(match host {
         "index.docker.io" | "registry-1.docker.io" | "docker.io" => "docker.io".to_owned(),
         host => host.to_owned(),
-    }
+    })
 }
 
 /// One challenge of a `WWW-Authenticate` header.
@@ -371,7 +384,8 @@ impl Token {
         let lifetime = self
             .expires_in
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .unwrap_or(DEFAULT_LIFETIME);
+            .unwrap_or(DEFAULT_LIFETIME)
+            .min(MAX_LIFETIME);
         // Renewed before it ends, as clocks differ and requests take time; one that is said to
         // live less than the margin is used as long as the registry takes it.
         let margin = (lifetime / 10).max(Duration::from_secs(10));
@@ -397,7 +411,8 @@ fn check_realm(realm: &Uri, registry: &Uri) -> Result<(), &'static str> {
     let is_private = |host: &str| {
         let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
         is_loopback(host)
-            || match ip {
+            || match ip.map(|ip| ip.to_canonical()) {
+                Ok(ip) if ip.is_unspecified() || ip.is_loopback() => true,
                 Ok(std::net::IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
                 Ok(std::net::IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
                 Err(_) => false,
@@ -509,9 +524,12 @@ mod tests {
         assert!(matches!(credentials.get("raw.example"), Some(Credential::RegistryToken(_))));
         let shown = format!("{credentials:?}");
         assert!(shown.contains("reg.example") && !shown.contains("p:q"), "{shown}");
-        for bad in [&b"["[..], br#"{"auths":{"x":{"auth":"!!"}}}"#] {
-            assert!(Credentials::default().add_auth_file(bad).is_err());
-        }
+        assert!(Credentials::default().add_auth_file(b"[").is_err());
+        let mut partial = Credentials::default();
+        let rows = br#"{"auths":{"bad":{"auth":"!!"},"quay.io/team":{"auth":"dTpw"},"good":{"auth":"dTpw"}}}"#;
+        partial.add_auth_file(rows).unwrap();
+        assert_eq!(partial.get("good"), basic("u", "p"));
+        assert_eq!((partial.get("bad"), partial.get("quay.io")), (None, None));
     }
 
     #[test]

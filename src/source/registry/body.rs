@@ -18,6 +18,9 @@ use super::{Client, FIRST_PAUSE, MAX_TRIES, Request, header_text, jittered};
 use crate::digest::Digest;
 use crate::image::Descriptor;
 
+/// Bytes that count as progress between two broken connections.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
 /// Reads a blob from some offset to its end.
 #[derive(Debug)]
 pub(super) struct BlobReader {
@@ -27,8 +30,10 @@ pub(super) struct BlobReader {
     /// Offset in the blob of the next byte to come.
     at: u64,
     body: Body,
-    /// Times the connection broke without a byte between.
+    /// Times the connection broke since the last [`PROGRESS_BYTES`].
     failures: u32,
+    /// Where the first of these was.
+    failed_at: u64,
 }
 
 struct Body(BodyReader<'static>);
@@ -47,11 +52,16 @@ impl BlobReader {
     ) -> Result<BlobReader, Error> {
         let (digest, size) = (descriptor.digest, descriptor.size);
         let body = Body(request(&client, digest, size, start)?);
-        Ok(BlobReader { client, digest, size, at: start, body, failures: 0 })
+        Ok(BlobReader { client, digest, size, at: start, body, failures: 0, failed_at: start })
     }
 
     /// Asks again for what is missing.
     fn resume(&mut self, error: io::Error) -> io::Result<()> {
+        // A server that sends a byte and hangs up gets no second life for that byte.
+        if self.failures == 0 || self.at - self.failed_at >= PROGRESS_BYTES {
+            self.failures = 0;
+            self.failed_at = self.at;
+        }
         self.failures += 1;
         if self.failures >= MAX_TRIES {
             return Err(error);
@@ -78,7 +88,6 @@ impl Read for BlobReader {
                 }
                 Ok(n) => {
                     self.at += n as u64;
-                    self.failures = 0;
                     self.client.traffic.body_bytes.fetch_add(n as u64, Ordering::Relaxed);
                     return Ok(n);
                 }

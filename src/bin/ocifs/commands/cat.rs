@@ -53,7 +53,7 @@ fn copy(filesystem: &Filesystem, ino: Ino, out: &mut impl Write) -> Result<(), C
         if n == 0 {
             return Ok(());
         }
-        filesystem.read(ino, offset, &mut buf[..n]).map_err(Copy::Read)?;
+        filesystem.read(ino, offset, &mut buf[..n], filesystem.deadline()).map_err(Copy::Read)?;
         out.write_all(&buf[..n]).map_err(Copy::Write)?;
         offset += n as u64;
     }

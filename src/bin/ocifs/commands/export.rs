@@ -20,8 +20,8 @@ use crate::report::AnyError;
 /// The largest number that a seven-digit octal field holds.
 const MAX_OCTAL_7: u64 = 0o7_777_777;
 
-/// The largest time that an eleven-digit octal field holds.
-const MAX_OCTAL_11: i64 = 0o77_777_777_777;
+/// The largest size or time that an eleven-digit octal field holds.
+const MAX_OCTAL_11: u64 = 0o77_777_777_777;
 
 pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     if io::stdout().is_terminal() {
@@ -34,10 +34,11 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
         builder: Builder::new(out),
         first_names: HashMap::new(),
     };
-    export.entry(b".", Ino::ROOT)?;
-    let mut walk = image.filesystem().tree().walk(Ino::ROOT, Order::Data);
-    while let Some((path, ino)) = walk.next() {
-        export.entry(path, ino)?;
+    if let Err(e) = export.all() {
+        // Dropping the builder would write an end marker behind half an archive, and a reader
+        // would take it for whole. What is buffered is lost with it, as it should be.
+        std::mem::forget(export);
+        return Err(e.into());
     }
     export.builder.into_inner()?.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -51,6 +52,15 @@ struct Export<'a, W: Write> {
 }
 
 impl<W: Write> Export<'_, W> {
+    fn all(&mut self) -> io::Result<()> {
+        self.entry(b".", Ino::ROOT)?;
+        let mut walk = self.filesystem.tree().walk(Ino::ROOT, Order::Data);
+        while let Some((path, ino)) = walk.next() {
+            self.entry(path, ino)?;
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, path: &[u8], ino: Ino) -> io::Result<()> {
         let tree = self.filesystem.tree();
         let a = tree.attributes(ino);
@@ -94,6 +104,9 @@ impl<W: Write> Export<'_, W> {
         }
         if a.kind == FileKind::Regular {
             header.set_size(a.size);
+            if a.size > MAX_OCTAL_11 {
+                records.add(b"size", a.size.to_string().as_bytes());
+            }
             let mut content = Content { filesystem: self.filesystem, ino, offset: 0 };
             return self.append(header, &records, &mut content);
         }
@@ -163,9 +176,10 @@ impl Records {
     }
 
     fn time(&mut self, header: &mut Header, a: &Attributes) {
-        header.set_mtime(a.mtime_seconds.clamp(0, MAX_OCTAL_11) as u64);
+        let whole = u64::try_from(a.mtime_seconds).unwrap_or(0).min(MAX_OCTAL_11);
+        header.set_mtime(whole);
         let (seconds, nanoseconds) = (a.mtime_seconds, a.mtime_nanoseconds);
-        if (0..=MAX_OCTAL_11).contains(&seconds) && nanoseconds == 0 {
+        if i64::try_from(whole) == Ok(seconds) && nanoseconds == 0 {
             return;
         }
         // Rounded down in memory, signed magnitude on paper.
@@ -188,7 +202,10 @@ impl Read for Content<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n =
             self.filesystem.readable(self.ino, self.offset, buf.len()).map_err(io::Error::other)?;
-        self.filesystem.read(self.ino, self.offset, &mut buf[..n]).map_err(io::Error::other)?;
+        let give_up = self.filesystem.deadline();
+        self.filesystem
+            .read(self.ino, self.offset, &mut buf[..n], give_up)
+            .map_err(io::Error::other)?;
         self.offset += n as u64;
         Ok(n)
     }

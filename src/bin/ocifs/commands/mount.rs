@@ -12,9 +12,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use ocifs::fuse::Ownership;
+use ocifs::fuse::{Ownership, kernel};
 use ocifs::mount::{Mount, MountOptions, StatusSocket};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args;
@@ -26,7 +26,14 @@ use crate::report::AnyError;
 const READY: &[u8] = b"ready\n";
 
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
-    if args.foreground || args.background_child { serve(all, args) } else { start_child() }
+    // What can be known to fail is told before anything is fetched.
+    kernel::check_requirements()?;
+    kernel::prepare(&args.mount_point)?;
+    if args.foreground || environment::is_background_child() {
+        serve(all, args)
+    } else {
+        start_child()
+    }
 }
 
 /// Starts the serving process and waits until it is ready or has failed.
@@ -34,7 +41,7 @@ fn start_child() -> Result<ExitCode, AnyError> {
     let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
-        .arg("--background-child")
+        .env(environment::BACKGROUND_CHILD, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -58,7 +65,7 @@ fn start_child() -> Result<ExitCode, AnyError> {
 fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let image = open_image(&args.image, &args.image_args)?;
-    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let ownership = match args.owner_me {
         true => Ownership::Squash {
             uid: rustix::process::getuid().as_raw(),
@@ -85,7 +92,7 @@ fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
             let _ = by_signal.send(End::Signal);
         }
     })?;
-    if args.background_child
+    if environment::is_background_child()
         && let Err(e) = detach(all.log_file.is_some())
     {
         unmounter.unmount_lazily()?;
@@ -111,16 +118,17 @@ enum End {
     Signal,
 }
 
-/// Says that the mount is ready, and lets go of the terminal, the session and the directory.
+/// Lets go of the terminal, the session and the directory, and says that the mount is ready.
 fn detach(has_log_file: bool) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    stdout.write_all(READY)?;
-    stdout.flush()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
+    // The pipe to the waiting process, which takes its closing for our end.
+    let mut pipe = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);
     rustix::stdio::dup2_stdin(null.as_fd())?;
     rustix::stdio::dup2_stdout(null.as_fd())?;
+    pipe.write_all(READY)?;
+    drop(pipe);
     rustix::stdio::dup2_stderr(null.as_fd())?;
     if !has_log_file {
         log::set_max_level(log::LevelFilter::Off);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocifs::fuse::kernel::{self, Mounted, Unmount};
+use ocifs::fuse::kernel::{self, Unmount};
 use ocifs::mount::query_status;
 
 use crate::args;
@@ -18,14 +18,20 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     let how = if args.lazy { Unmount::Lazy } else { Unmount::Now };
     let mounts = kernel::mounts()?;
+    let me = rustix::process::geteuid().as_raw();
     let places: Vec<PathBuf> = match args.all {
         // The last mounted first: one may lie inside another.
-        true => mounts.iter().rev().map(|mount| mount.mount_point.clone()).collect(),
+        true => mounts
+            .iter()
+            .rev()
+            .filter(|mount| kernel::is_root() || mount.user == Some(me))
+            .map(|mount| mount.mount_point.clone())
+            .collect(),
         false => args.mount_points.clone(),
     };
     let mut first_error = None;
     for place in places {
-        if let Err(e) = unmount(&place, &mounts, how) {
+        if let Err(e) = unmount(&place, how) {
             log::debug!("{e}");
             first_error.get_or_insert(e);
         }
@@ -36,9 +42,9 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     }
 }
 
-fn unmount(place: &Path, mounts: &[Mounted], how: Unmount) -> Result<(), kernel::Error> {
+fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
     let absolute = kernel::absolute(place)?;
-    let mounted = mounts.iter().rev().find(|mount| mount.mount_point == absolute);
+    let mounted = kernel::uppermost(&absolute)?;
     let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
     let pid = query_status(&environment::runtime_folder(), mounted.connection).ok().map(|s| s.pid);
     kernel::unmount(&absolute, how)?;
@@ -50,6 +56,9 @@ fn unmount(place: &Path, mounts: &[Mounted], how: Unmount) -> Result<(), kernel:
     Ok(())
 }
 
+/// Whether a process runs; one that has ended and was not waited for (`Z`) does not.
 fn is_running(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    state.is_some_and(|state| state != 'Z')
 }
