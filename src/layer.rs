@@ -42,8 +42,8 @@ use crate::tar::Parser;
 pub const SPAN_BYTES: usize = 1 << 20;
 
 /// Bytes of the blob handed on at a time, and how many such chunks may wait.
-const CHUNK_BYTES: usize = 256 << 10;
-const QUEUED_CHUNKS: usize = 8;
+const CHUNK_BYTES: usize = 128 << 10;
+const QUEUED_CHUNKS: usize = 4;
 
 /// Spans that may wait between inflating and hashing.
 const QUEUED_SPANS: usize = 2;
@@ -260,7 +260,7 @@ fn pipeline(
     let descriptor = &layer.descriptor;
     let (chunk_sender, chunks) = sync_channel(QUEUED_CHUNKS);
     let (span_sender, spans) = sync_channel(QUEUED_SPANS);
-    let (used_sender, used) = sync_channel(QUEUED_SPANS + 2);
+    let (used_sender, used) = sync_channel(QUEUED_SPANS);
     thread::scope(|scope| {
         let reader = VerifyingReader::new(body, descriptor.digest, descriptor.size);
         let fetch = scope.spawn(move || fetch(reader, &chunk_sender, progress));

@@ -24,7 +24,7 @@ use crate::content::Contents;
 use crate::fs::Filesystem;
 use crate::fuse::{self, Ownership, Requests, Server, kernel};
 use crate::image::Platform;
-use crate::index::LayerIndex;
+use crate::index::{LayerIndex, Proof};
 use crate::layer::{self, Progress};
 use crate::reference::{ImageName, Layout};
 use crate::resolve::{self, ResolvedImage};
@@ -94,7 +94,8 @@ impl Default for ImageOptions {
 #[derive(Debug)]
 pub struct Image {
     resolved: ResolvedImage,
-    layers: Vec<Arc<LayerIndex>>,
+    /// What was checked of each layer.
+    proofs: Vec<Proof>,
     filesystem: Arc<Filesystem>,
     spans: Arc<Spans>,
     traffic: Arc<Traffic>,
@@ -135,7 +136,9 @@ impl Image {
         });
         let contents = Contents::new(readers.collect());
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
-        Ok(Image { resolved, layers, filesystem, spans, traffic })
+        // The indexes go: the tree has taken what it needs, and they are as large as it is.
+        let proofs = layers.iter().map(|layer| layer.proof()).collect();
+        Ok(Image { resolved, proofs, filesystem, spans, traffic })
     }
 
     /// What the name resolved to.
@@ -258,7 +261,7 @@ impl Mount {
         status::StatusSource {
             image: self.image.resolved.clone(),
             mount_point: self.mount_point.clone(),
-            proofs: self.image.layers.iter().map(|layer| layer.proof().name()).collect(),
+            proofs: self.image.proofs.clone(),
             inodes: self.image.filesystem.tree().len() as u64,
             spans: Arc::clone(&self.image.spans),
             traffic: Arc::clone(&self.image.traffic),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::Spans;
 use crate::fuse::Requests;
+use crate::index::Proof;
 use crate::resolve::ResolvedImage;
 use crate::source::registry::Traffic;
 
@@ -87,7 +88,7 @@ pub struct SpanStatus {
 pub struct StatusSource {
     pub(super) image: ResolvedImage,
     pub(super) mount_point: PathBuf,
-    pub(super) proofs: Vec<&'static str>,
+    pub(super) proofs: Vec<Proof>,
     pub(super) inodes: u64,
     pub(super) spans: Arc<Spans>,
     pub(super) traffic: Arc<Traffic>,
@@ -112,7 +113,7 @@ impl StatusSource {
                 .map(|(layer, proof)| LayerStatus {
                     digest: layer.descriptor.digest.to_string(),
                     size: layer.descriptor.size,
-                    proof: (*proof).to_owned(),
+                    proof: proof.name().to_owned(),
                 })
                 .collect(),
             network: NetworkStatus {

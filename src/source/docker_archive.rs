@@ -25,10 +25,16 @@ use crate::reference::Reference;
 /// It is neither.
 pub fn open(path: &Path, spool: &Path, selector: Option<String>) -> Result<Box<dyn Source>, Error> {
     let archive = Archive::open_file(path, spool)?;
+    let has_rows = archive.has("manifest.json");
     if archive.has("oci-layout") && archive.has("index.json") {
-        return Ok(Box::new(Layout::open(Files::Archive(archive), selector)?));
+        let layout = Layout::open(Files::Archive(archive), selector.clone())?;
+        // Some writers put the full name into `manifest.json` alone.
+        if !has_rows || layout.has_image() {
+            return Ok(Box::new(layout));
+        }
+        return Ok(Box::new(DockerArchive::open(layout.into_files(), selector)?));
     }
-    if !archive.has("manifest.json") {
+    if !has_rows {
         let what = "not the output of `docker save`: it has no `manifest.json`";
         return Err(Error::invalid(path, what));
     }

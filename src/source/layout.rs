@@ -57,6 +57,16 @@ impl Layout {
         Ok(Layout { files, selector })
     }
 
+    /// Whether the selector names an image of the layout.
+    pub fn has_image(&self) -> bool {
+        self.select().is_ok()
+    }
+
+    /// The files, for another reading of them.
+    pub fn into_files(self) -> Files {
+        self.files
+    }
+
     fn index(&self) -> Result<ImageIndex, Error> {
         let bytes = self.files.read("index.json", MAX_MANIFEST_BYTES)?;
         serde_json::from_slice(&bytes)

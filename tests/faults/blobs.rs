@@ -7,8 +7,8 @@ use serde_json::json;
 use sha2::{Digest, Sha512};
 
 use crate::fixture::{
-    GOOD, Sandbox, Verdict, fails, good, image_of, image_with, name_in, open, opens, options,
-    read, refuses,
+    GOOD, Sandbox, Verdict, fails, good, image_of, image_with, name_in, open, opens, options, read,
+    refuses,
 };
 use crate::support::image::{Built, Compression, ImageBuilder, Layer, OCI_MANIFEST, sha256};
 use crate::support::registry::Registry;
@@ -67,14 +67,15 @@ fn descriptors_and_streams_that_lie_are_refused() {
         Layer::from_blob(blob, "gzip", &archive)
     };
     let other = sha256(b"other");
+    let diff_id = ["diff ID", &other];
     let rows: Vec<(&str, Layer, &[&str])> = vec![
         ("size too small", gzip().size(length - 1), &["its descriptor says"]),
         ("size too large", gzip().size(length + 1), &["its descriptor says"]),
         ("size 0", gzip().size(0), &["its descriptor says"]),
-        ("size 2^63", gzip().size(1 << 63), &["its descriptor says"]),
-        ("size 2^64 - 1", gzip().size(u64::MAX), &["its descriptor says"]),
-        ("diff ID", gzip().diff_id(&other), &["diff ID", &other]),
-        ("diff ID of zstd", zstd.diff_id(&other), &["diff ID", &other]),
+        ("size 2^63", gzip().size(1 << 63), &["9223372036854775808 bytes"]),
+        ("size 2^64 - 1", gzip().size(u64::MAX), &["18446744073709551615 bytes"]),
+        ("diff ID", gzip().diff_id(&other), &diff_id),
+        ("diff ID of zstd", zstd.diff_id(&other), &diff_id),
         (
             "gzip cut",
             broken(Compression::Gzip, &|b| b.truncate(b.len() - 9)),
@@ -90,7 +91,7 @@ fn descriptors_and_streams_that_lie_are_refused() {
             broken(Compression::Zstd, &|b| b.truncate(b.len() - 9)),
             &["zstd stream ends too early"],
         ),
-        ("zstd damaged", broken(Compression::Zstd, &|b| flip(b, 2)), &["zstd stream"]),
+        ("zstd damaged", broken(Compression::Zstd, &|b| b[6] ^= 0xff), &[]),
         ("bzip2", Layer::from_blob(b"BZh91AY&SY...".to_vec(), "", &archive), &["bzip2"]),
         ("xz", Layer::from_blob(b"\xfd7zXZ\0\0\x04....".to_vec(), "", &archive), &["xz"]),
         ("not a tar", Layer::from_blob(b"hello".repeat(300), "", b"hello"), &["checksum"]),
@@ -116,12 +117,11 @@ fn flip_at_end(bytes: &mut [u8], from_end: usize) {
 /// bytes are gone.
 #[test]
 fn only_the_bad_layer_of_several_is_dropped() {
-    let layers: Vec<Vec<u8>> = (0..3u8)
-        .map(|n| tar(&[Entry::file(format!("f{n}"), vec![n; 100_000])]))
-        .collect();
-    let image = layers.iter().fold(ImageBuilder::new(), |builder, layer| {
-        builder.layer(layer, Compression::Gzip)
-    });
+    let layers: Vec<Vec<u8>> =
+        (0..3u8).map(|n| tar(&[Entry::file(format!("f{n}"), vec![n; 100_000])])).collect();
+    let image = layers
+        .iter()
+        .fold(ImageBuilder::new(), |builder, layer| builder.layer(layer, Compression::Gzip));
     let right = image.build();
     let mut wrong = right.clone();
     let bad = right.layer_digests()[1].clone();
@@ -171,7 +171,7 @@ fn manifest_and_config_are_checked() {
     for (what, change, words) in changes {
         let mut bad = good();
         change(bad.blobs.get_mut(&config).unwrap());
-        verdict.row(what, refuses(&bad, &options(), &["config", words]));
+        verdict.row(what, refuses(&bad, &options(), &[&config, words]));
     }
     verdict.end();
 }
@@ -188,7 +188,9 @@ fn digest_algorithms() {
     let name = name_in(&registry);
     let archive = tar(&[Entry::file("f", GOOD)]);
     let image = image_with(
-        Layer::new(&archive, Compression::None).digest(&sha512(&archive)).diff_id(&sha512(&archive)),
+        Layer::new(&archive, Compression::None)
+            .digest(&sha512(&archive))
+            .diff_id(&sha512(&archive)),
     );
     registry.add_image("r", "t", &image);
     registry.add_manifest("r", &sha512(&image.manifest), OCI_MANIFEST, &image.manifest);

@@ -4,9 +4,10 @@
 //! through an OCI layout, and then the good image of the same name to the same cache.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,8 @@ pub fn read(image: &Image, path: &str) -> Result<Vec<u8>, String> {
     let length = filesystem.readable(ino, 0, usize::MAX).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; length];
     let started = Instant::now();
-    let result = filesystem.read(ino, 0, &mut bytes).map_err(|e| e.to_string());
+    let result =
+        filesystem.read(ino, 0, &mut bytes, filesystem.deadline()).map_err(|e| e.to_string());
     assert!(started.elapsed() < HANG, "reading {path} took {:?}", started.elapsed());
     result.map(|()| bytes)
 }
@@ -230,10 +232,25 @@ pub fn refuses(bad: &Built, options: &ImageOptions, words: &[&str]) -> Result<()
     opens(&sandbox, &name, options).map_err(in_layout)
 }
 
+/// An open image and the folders that it reads from.
+pub struct Opened {
+    image: Image,
+    _sandbox: Sandbox,
+}
+
+impl Deref for Opened {
+    type Target = Image;
+
+    fn deref(&self) -> &Image {
+        &self.image
+    }
+}
+
 /// Opens an image of one layer from a layout, for archives that are accepted.
-pub fn accepts(tar: &[u8]) -> Result<Image, String> {
+pub fn accepts(tar: &[u8]) -> Result<Opened, String> {
     let sandbox = Sandbox::new();
     let layout = sandbox.path().join("layout");
     write_oci_layout(&layout, &[(None, &image_of(tar, Compression::Gzip))]).unwrap();
-    open(&format!("oci:{}", layout.display()), &sandbox.cache(), &options())
+    let image = open(&format!("oci:{}", layout.display()), &sandbox.cache(), &options())?;
+    Ok(Opened { image, _sandbox: sandbox })
 }

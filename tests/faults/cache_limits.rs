@@ -1,0 +1,207 @@
+//! Caches that can't be written, read or grown, and several users of one cache at once.
+//!
+//! The cache can only help: without it everything is slower and nothing else.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use ocifs::cache::Cache;
+
+use crate::fixture::{HANG, Sandbox, name_in, noise, open, options, read, within};
+use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::registry::Registry;
+use crate::support::tarball::{Entry, tar};
+
+const FILES: u64 = 6;
+
+/// An image of 6 MiB in two layers.
+fn image() -> Built {
+    let layer = |numbers: std::ops::Range<u64>| {
+        let files = numbers.map(|number| Entry::file(format!("f{number}"), content(number)));
+        tar(&files.collect::<Vec<_>>())
+    };
+    ImageBuilder::new()
+        .layer(&layer(0..FILES / 2), Compression::Gzip)
+        .layer(&layer(FILES / 2..FILES), Compression::None)
+        .build()
+}
+
+fn content(number: u64) -> Vec<u8> {
+    noise(1 << 20, number + 1)
+}
+
+/// Opens through a cache in this folder and reads everything twice.
+fn works_with(folder: &Path, registry: &Registry) {
+    let cache = Arc::new(Cache::open(folder));
+    let image = open(&name_in(registry), &cache, &options()).unwrap();
+    for number in (0..FILES).chain((0..FILES).rev()) {
+        assert!(read(&image, &format!("f{number}")).unwrap() == content(number), "f{number}");
+    }
+}
+
+fn serving() -> Registry {
+    let registry = Registry::start();
+    registry.add_image("r", "t", &image());
+    registry
+}
+
+/// A tmpfs, which is gone at the end of the test.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn new(path: PathBuf, mount_options: &str) -> Tmpfs {
+        fs::create_dir_all(&path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", mount_options, "ocifs-test"]).arg(&path);
+        assert!(mount.status().unwrap().success(), "these tests run as root");
+        Tmpfs(path)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // What can't be unmounted is left to the one who runs the tests.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn folders_that_are_none() {
+    let registry = serving();
+    let sandbox = Sandbox::new();
+    let path = |name: &str| sandbox.path().join(name);
+    fs::write(path("file"), b"").unwrap();
+    fs::create_dir(path("occupied")).unwrap();
+    fs::write(path("occupied/v1"), b"").unwrap();
+    symlink("nowhere/at/all", path("dangling")).unwrap();
+    symlink("circle", path("circle")).unwrap();
+    for name in ["file", "file/below", "occupied", "dangling", "circle", "not/there/yet"] {
+        works_with(&path(name), &registry);
+    }
+    works_with(Path::new("/proc/self/cache"), &registry);
+    works_with(Path::new("/dev/null"), &registry);
+    for kind in ["blobs", "spans", "layers", "diffs", "refs", "tmp"] {
+        let folder = path(&format!("cache-{kind}"));
+        fs::create_dir_all(folder.join("v1")).unwrap();
+        fs::write(folder.join("v1").join(kind), b"in the way").unwrap();
+        works_with(&folder, &registry);
+        works_with(&folder, &registry);
+    }
+}
+
+/// The parts of a cache that another program or a user turned into something else.
+#[test]
+fn files_that_are_folders() {
+    let registry = serving();
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("cache");
+    for kind in ["spans", "layers", "diffs", "blobs", "refs"] {
+        works_with(&folder, &registry);
+        for path in sandbox.cached(kind) {
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        }
+        works_with(&folder, &registry);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+#[test]
+fn the_disk_is_full() {
+    let registry = serving();
+    let sandbox = Sandbox::new();
+    for size in ["size=64k", "size=2m", "size=5m", "size=20m,nr_inodes=12"] {
+        let tmpfs = Tmpfs::new(sandbox.path().join("full"), size);
+        works_with(&tmpfs.0, &registry);
+        works_with(&tmpfs.0.join("below"), &registry);
+        let left = crate::fixture::files_below(&tmpfs.0.join("v1/tmp"));
+        assert!(left.is_empty(), "{size}: {left:?}");
+    }
+}
+
+#[test]
+fn the_disk_is_read_only() {
+    let registry = serving();
+    let sandbox = Sandbox::new();
+    for fill_first in [false, true] {
+        let tmpfs = Tmpfs::new(sandbox.path().join("frozen"), "size=50m");
+        if fill_first {
+            works_with(&tmpfs.0, &registry);
+        }
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,ro"]).arg(&tmpfs.0);
+        assert!(remount.status().unwrap().success());
+        registry.clear_log();
+        works_with(&tmpfs.0, &registry);
+        let fetched = registry.requests().iter().any(|r| r.path.contains("/blobs/"));
+        assert_eq!(fetched, !fill_first, "a cache that can be read is used");
+    }
+}
+
+/// The disk fills up while the image is open, and has room again later.
+#[test]
+fn the_disk_fills_up_in_between() {
+    let registry = serving();
+    let sandbox = Sandbox::new();
+    let tmpfs = Tmpfs::new(sandbox.path().join("filling"), "size=12m");
+    let cache = Arc::new(Cache::open(&tmpfs.0));
+    let image = open(&name_in(&registry), &cache, &options()).unwrap();
+    fs::remove_dir_all(tmpfs.0.join("v1/spans")).unwrap();
+    fs::create_dir(tmpfs.0.join("v1/spans")).unwrap();
+    // It ends with the last byte that there is room for.
+    let _ = fs::write(tmpfs.0.join("filler"), vec![0; 11 << 20]);
+    for number in 0..FILES {
+        assert!(read(&image, &format!("f{number}")).unwrap() == content(number));
+    }
+    fs::remove_file(tmpfs.0.join("filler")).unwrap();
+    works_with(&tmpfs.0, &registry);
+}
+
+#[test]
+fn many_fill_one_cache() {
+    let registry = Arc::new(serving());
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("cache");
+    let users: Vec<_> = (0..6)
+        .map(|_| {
+            let (folder, registry) = (folder.clone(), Arc::clone(&registry));
+            thread::spawn(move || works_with(&folder, &registry))
+        })
+        .collect();
+    within(3 * HANG, move || users.into_iter().for_each(|user| user.join().unwrap()));
+    assert!(sandbox.cached("tmp").is_empty());
+    registry.clear_log();
+    works_with(&folder, &registry);
+    assert!(registry.requests().iter().all(|r| r.method == "HEAD"), "{:?}", registry.requests());
+}
+
+/// One user opens an image whose layer is broken while another has the same spans from a good one.
+/// What the failed pass takes back, the good image gets again.
+#[test]
+fn a_failed_pass_beside_a_good_image() {
+    let registry = serving();
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("cache");
+    let good = image();
+    let mut bad = good.clone();
+    let digest = good.layer_digests().remove(1);
+    *bad.blobs.get_mut(&digest).unwrap().last_mut().unwrap() ^= 1;
+    let broken = Registry::start();
+    broken.add_image("r", "t", &bad);
+    let cache = Arc::new(Cache::open(&folder));
+    for round in 0..4 {
+        let (name, other) = (name_in(&broken), Arc::clone(&cache));
+        let failing = thread::spawn(move || open(&name, &other, &options()).is_err());
+        works_with(&folder, &registry);
+        failing.join().unwrap();
+        works_with(&folder, &registry);
+        if round % 2 == 0 {
+            fs::remove_dir_all(&folder).unwrap();
+            Cache::open(&folder);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Images that are open while their registry goes away, comes back, is slow, or is asked by many
+//! threads at once.
+
+use std::fs;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ocifs::cache::Cache;
+use ocifs::mount::{Image, ImageOptions};
+
+use crate::fixture::{HANG, Sandbox, name_in, noise, open, options, read, within};
+use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::registry::{Fault, Logged, Registry, Times};
+use crate::support::tarball::{Entry, tar};
+
+const FILES: u64 = 8;
+const LENGTH: usize = 700_000;
+
+/// Two layers of eight files, whose names say their seeds.
+fn image() -> Built {
+    let layer = |number: u64| {
+        let file = |n| Entry::file(format!("{}", number * FILES + n), content(number * FILES + n));
+        tar(&(0..FILES).map(file).collect::<Vec<_>>())
+    };
+    ImageBuilder::new()
+        .layer(&layer(0), Compression::Gzip)
+        .layer(&layer(1), Compression::Zstd)
+        .build()
+}
+
+fn content(number: u64) -> Vec<u8> {
+    noise(LENGTH, number + 100)
+}
+
+fn check(image: &Image, number: u64) -> Result<(), String> {
+    let bytes = read(image, &number.to_string())?;
+    assert!(bytes == content(number), "file {number} has wrong bytes");
+    Ok(())
+}
+
+fn forget_spans(sandbox: &Sandbox) {
+    fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+    fs::create_dir(sandbox.path().join("cache/v1/spans")).unwrap();
+}
+
+fn fetches(log: &[Logged], digest: &str) -> usize {
+    log.iter().filter(|request| request.method == "GET" && request.path.contains(digest)).count()
+}
+
+#[test]
+fn the_registry_goes_away_and_comes_back() {
+    let (sandbox, built) = (Sandbox::new(), image());
+    let registry = Registry::start();
+    registry.add_image("r", "t", &built);
+    let port = registry.addr().port();
+    let image = open(&name_in(&registry), &sandbox.cache(), &options()).unwrap();
+    drop(registry);
+    (0..2 * FILES).for_each(|number| check(&image, number).unwrap());
+
+    // The cache as another user of the machine may leave it.
+    let image = {
+        let registry = Registry::start_on(port);
+        registry.add_image("r", "t", &built);
+        open(&name_in(&registry), &sandbox.cache(), &options()).unwrap()
+    };
+    forget_spans(&sandbox);
+    let started = Instant::now();
+    let error = check(&image, 3).unwrap_err();
+    assert!(error.contains("refused"), "{error}");
+    assert!(started.elapsed() < options().read_deadline + Duration::from_secs(2));
+    let registry = Registry::start_on(port);
+    registry.add_image("r", "t", &built);
+    check(&image, 3).unwrap();
+    check(&image, 12).unwrap();
+}
+
+/// A registry that takes the connection and says nothing is worse than one that is gone.
+#[test]
+fn a_silent_registry_costs_the_deadline_and_no_more() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &image());
+    let limit = Duration::from_secs(2);
+    let mut options = options();
+    options.read_deadline = limit;
+    options.registry.deadline = limit;
+    let image = open(&name_in(&registry), &sandbox.cache(), &options).unwrap();
+    forget_spans(&sandbox);
+    registry.fault(("", "", Times::Always), Fault::Stall(0, Duration::from_secs(60)));
+    let started = Instant::now();
+    check(&image, 1).unwrap_err();
+    let took = started.elapsed();
+    assert!(took < limit + options.registry.read_timeout + Duration::from_secs(1), "{took:?}");
+    registry.clear_faults();
+    check(&image, 1).unwrap();
+}
+
+/// A body that comes, but too slowly for the deadline.
+#[test]
+fn a_dripping_registry_costs_the_deadline_and_no_more() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &image());
+    let limit = Duration::from_secs(2);
+    let options = ImageOptions { read_deadline: limit, ..options() };
+    let image = open(&name_in(&registry), &sandbox.cache(), &options).unwrap();
+    forget_spans(&sandbox);
+    // 100 KiB a second: the first span takes ten.
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(1000));
+    let started = Instant::now();
+    let error = check(&image, 1).unwrap_err();
+    let took = started.elapsed();
+    assert!(error.contains("--timeout"), "{error}");
+    assert!(took < limit + options.registry.read_timeout + Duration::from_secs(1), "{took:?}");
+}
+
+/// Threads behind a leader that gets nowhere give up at their own deadline.
+#[test]
+fn followers_do_not_hang() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &image());
+    let image = Arc::new(open(&name_in(&registry), &sandbox.cache(), &options()).unwrap());
+    forget_spans(&sandbox);
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::Stall(1000, Duration::from_secs(60)));
+    let started = Instant::now();
+    within(HANG, move || {
+        let readers: Vec<_> = (0..8)
+            .map(|number| {
+                let image = Arc::clone(&image);
+                thread::spawn(move || check(&image, number))
+            })
+            .collect();
+        for reader in readers {
+            reader.join().unwrap().unwrap_err();
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+/// Reads all files from many threads at once, in another order each.
+fn read_by_many(image: Image, threads: u64) {
+    let image = Arc::new(image);
+    within(Duration::from_secs(60), move || {
+        let start = Arc::new(Barrier::new(threads as usize));
+        let readers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (image, start) = (Arc::clone(&image), Arc::clone(&start));
+                thread::spawn(move || {
+                    start.wait();
+                    for step in 0..2 * FILES {
+                        let number = (step * (2 * thread + 1) + thread) % (2 * FILES);
+                        check(&image, number).unwrap();
+                    }
+                })
+            })
+            .collect();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
+
+fn patient() -> ImageOptions {
+    ImageOptions { read_deadline: Duration::from_secs(40), ..options() }
+}
+
+#[test]
+fn many_readers_share_one_stream() {
+    let (sandbox, registry, built) = (Sandbox::new(), Registry::start(), image());
+    registry.add_image("r", "t", &built);
+    let image = open(&name_in(&registry), &sandbox.cache(), &patient()).unwrap();
+    forget_spans(&sandbox);
+    registry.clear_log();
+    read_by_many(image, 16);
+    for digest in built.layer_digests() {
+        let count = fetches(&registry.requests(), &digest);
+        assert!((1..=2).contains(&count), "{digest} was fetched {count} times");
+    }
+}
+
+/// The same with a connection that breaks now and then.
+#[test]
+fn many_readers_survive_broken_streams() {
+    let (sandbox, registry, built) = (Sandbox::new(), Registry::start(), image());
+    registry.add_image("r", "t", &built);
+    let image = open(&name_in(&registry), &sandbox.cache(), &patient()).unwrap();
+    forget_spans(&sandbox);
+    registry.clear_log();
+    registry.fault(("GET", "/blobs/", Times::First(6)), Fault::Reset(1_500_000));
+    read_by_many(image, 16);
+    for digest in built.layer_digests() {
+        let count = fetches(&registry.requests(), &digest);
+        assert!(count <= 10, "{digest} was fetched {count} times");
+    }
+}
+
+/// Without a cache a few spans are all that is remembered. Bytes are right all the same, and one
+/// reader who goes through the files in their order costs one download after the first.
+#[test]
+fn reading_without_a_cache() {
+    let (registry, built) = (Registry::start(), image());
+    registry.add_image("r", "t", &built);
+    let none = Arc::new(Cache::none());
+    let image = open(&name_in(&registry), &none, &patient()).unwrap();
+    registry.clear_log();
+    (0..2 * FILES).for_each(|number| check(&image, number).unwrap());
+    for digest in built.layer_digests() {
+        assert_eq!(fetches(&registry.requests(), &digest), 1);
+    }
+}

@@ -1,0 +1,261 @@
+//! The program's answers to wrong use and broken surroundings: exit codes, messages on stderr, and
+//! nothing left mounted.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::thread;
+
+use crate::fixture::{GOOD, good, image_of, noise};
+use crate::shell::{Home, run, text};
+use crate::support::image::Compression;
+use crate::support::registry::{Fault, Registry, Times};
+use crate::support::tarball::{Entry, tar};
+
+#[test]
+fn wrong_usage_is_code_2() {
+    let home = Home::new();
+    for words in [
+        &[][..],
+        &["frobnicate"],
+        &["mount"],
+        &["mount", "debian"],
+        &["mount", "debian", "M", "more"],
+        &["mount", "--no-such-flag", "debian", "M"],
+        &["mount", "Debian", "M"],
+        &["mount", "https://example.org/x", "M"],
+        &["mount", "", "M"],
+        &["mount", "debian@sha256:xyz", "M"],
+        &["mount", "oci:", "M"],
+        &["mount", "--platform", "a/b/c/d", "debian", "M"],
+        &["mount", "--timeout", "0", "debian", "M"],
+        &["mount", "--timeout", "-1", "debian", "M"],
+        &["mount", "--max-layer-size", "much", "debian", "M"],
+        &["cat", "debian"],
+        &["umount"],
+        &["umount", "--all", "M"],
+    ] {
+        let outcome = home.run(words);
+        assert_eq!(outcome.code, 2, "{words:?}: {outcome:?}");
+        assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{words:?}: {outcome:?}");
+    }
+    home.is_quiet();
+}
+
+#[test]
+fn failures_are_code_1_on_stderr() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let missing = format!("oci:{}/none", home.path().display());
+    let file = home.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    symlink("nowhere", home.path().join("dangling")).unwrap();
+    let below = |name: &str| home.path().join(name).display().to_string();
+    for (words, expected) in [
+        (&["mount", &missing, "M"][..], "none"),
+        (&["mount", &image, &below("none")], "No such file or directory"),
+        (&["mount", &image, &below("none/none")], "No such file or directory"),
+        (&["mount", &image, text(&file)], "not a directory"),
+        (&["mount", &image, &below("file/x")], "Not a directory"),
+        (&["mount", &image, &below("dangling")], "No such file or directory"),
+        (&["mount", "--foreground", &image, &below("none")], "No such file or directory"),
+        (&["mount", "--offline", "127.0.0.1:1/r:t", "M"], "mount it once without --offline"),
+        (&["mount", "127.0.0.1:1/r:t", "M"], "connection refused"),
+        (&["ls", &missing], "none"),
+        (&["ls", &image, "/none"], "no such file or directory"),
+        (&["cat", &image, "none"], "no such file or directory"),
+        (&["cat", &image, "/"], "is a directory"),
+        (&["cat", &image, "f", "none"], "no such file or directory"),
+        (&["export", &missing], "none"),
+        (&["umount", "M"], "not a mount of ocifs"),
+        (&["umount", &below("none")], "not a mount of ocifs"),
+        (&["umount", "/"], "not a mount of ocifs"),
+        (&["umount", "/proc"], "not a mount of ocifs"),
+        (&["umount", "--lazy", "/proc"], "not a mount of ocifs"),
+    ] {
+        let outcome = home.run(words);
+        assert!(outcome.code == 1 && outcome.stderr.contains(expected), "{words:?}: {outcome:?}");
+        outcome.failed(1, &[]);
+    }
+    home.is_quiet();
+}
+
+/// What `umount` must not touch, though it lies where it was told to look.
+#[test]
+fn mounts_of_others_stay() {
+    // In a namespace of its own, as `--all` would hit the mounts of other tests.
+    let home = Home::new().through(&[], env!("CARGO_BIN_EXE_ocifs").into());
+    let place = home.mount_point();
+    let mounted = home.command("mount").args(["-t", "tmpfs", "other"]).arg(&place).status();
+    assert!(mounted.unwrap().success(), "these tests run as root");
+    home.run(&["umount", "M"]).failed(1, &["not a mount of ocifs"]);
+    home.run(&["umount", "--lazy", "M"]).failed(1, &["not a mount of ocifs"]);
+    home.run(&["umount", "--all"]);
+    assert_eq!(home.mounts(), [place.clone()]);
+    // And one of others on top of ours.
+    let image = home.layout(&good());
+    home.run(&["mount", &image, "M"]).succeeded();
+    let on_top = home.command("mount").args(["-t", "tmpfs", "other"]).arg(&place).status();
+    assert!(on_top.unwrap().success());
+    home.run(&["umount", "M"]).failed(1, &[]);
+    assert_eq!(home.mounts().len(), 3);
+}
+
+#[test]
+fn bad_images_leave_nothing_mounted() {
+    let home = Home::new();
+    let mut image = good();
+    let digest = image.layer_digests().remove(0);
+    image.blobs.get_mut(&digest).unwrap()[30] ^= 1;
+    let name = home.layout(&image);
+    for words in [&["mount", &name, "M"][..], &["mount", "--foreground", &name, "M"]] {
+        home.run(words).failed(1, &["does not match its digest", &digest]);
+        home.is_quiet();
+    }
+    let name = home.layout(&good());
+    home.run(&["mount", &name, "M"]).succeeded();
+    assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+#[test]
+fn the_same_place_twice() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    home.run(&["mount", &image, "M"]).succeeded();
+    let second = home.run(&["mount", &image, "M"]);
+    // Whether it is refused or goes on top, each unmount takes one away and the last leaves none.
+    let expected = if second.code == 0 { 2 } else { 1 };
+    assert_eq!(home.mounts().len(), expected, "{second:?}");
+    for _ in 0..expected {
+        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+        home.run(&["umount", "M"]).succeeded();
+    }
+    home.is_quiet();
+    home.run(&["umount", "M"]).failed(1, &["not a mount of ocifs"]);
+}
+
+#[test]
+fn a_busy_mount_is_not_unmounted() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    home.run(&["mount", &image, "M"]).succeeded();
+    let file = fs::File::open(home.mount_point().join("f")).unwrap();
+    home.run(&["umount", "M"]).failed(1, &["busy", "--lazy"]);
+    assert_eq!(home.mounts().len(), 1);
+    home.run(&["umount", "--lazy", "M"]).succeeded();
+    assert!(home.mounts().is_empty());
+    drop(file);
+    home.is_quiet();
+}
+
+/// Two processes with one cache that is empty at first.
+#[test]
+fn two_processes_fill_one_cache() {
+    let home = Home::new();
+    let content = noise(4 << 20, 3);
+    let registry = Registry::start();
+    let image = image_of(&tar(&[Entry::file("f", &content)]), Compression::Gzip);
+    registry.add_image("r", "t", &image);
+    let name = format!("{}/r:t", registry.addr());
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let output = home.ocifs(&["cat", &name, "f"]).output().unwrap();
+                assert!(output.status.success() && output.stdout == content, "{:?}", output.stderr);
+            });
+        }
+    });
+    let left = crate::fixture::files_below(&home.path().join("cache/v1/tmp"));
+    assert!(left.is_empty(), "{left:?}");
+    registry.clear_log();
+    home.run(&["ls", &name]).succeeded();
+    assert!(registry.requests().iter().all(|request| request.method == "HEAD"));
+    drop(registry);
+    assert_eq!(home.run(&["ls", "--offline", &name]).stdout, "f\n");
+}
+
+/// With the most talkative log a password or token shows up nowhere.
+#[test]
+fn secrets_are_not_logged() {
+    let home = Home::new();
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    registry.require_bearer(Some(("me", "very-s3cret")));
+    let digest = good().layer_digests().remove(0);
+    let signed = format!("/v2/r/blobs/{digest}?X-Signature=s1gned");
+    let docker = home.path().join("home/.docker");
+    fs::create_dir(&docker).unwrap();
+    let auth = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "me:very-s3cret");
+    let config = serde_json::json!({ "auths": { registry.addr().to_string(): { "auth": auth } } });
+    fs::write(docker.join("config.json"), config.to_string()).unwrap();
+    let name = format!("{}/r:t", registry.addr());
+    let mut logs = Vec::new();
+    for flags in ["-v", "-vv", "-vvv", "-vvvv"] {
+        registry.clear_faults();
+        registry.fault(("GET", &digest, Times::First(1)), Fault::Redirect(307, signed.clone()));
+        let outcome = home.run(&[flags, "cat", &name, "f"]);
+        assert!(outcome.code == 0 && outcome.stdout.as_bytes() == GOOD, "{outcome:?}");
+        logs.push((flags, outcome.stderr));
+        fs::remove_dir_all(home.path().join("cache")).unwrap();
+    }
+    let tokens: Vec<String> = registry
+        .requests()
+        .iter()
+        .filter_map(|request| request.authorization.as_deref()?.strip_prefix("Bearer "))
+        .map(str::to_owned)
+        .collect();
+    assert!(!tokens.is_empty());
+    let mut secrets = vec!["very-s3cret".to_owned(), auth, "s1gned".to_owned()];
+    secrets.extend(tokens);
+    let mut found = Vec::new();
+    for (flags, log) in &logs {
+        for secret in &secrets {
+            if log.lines().any(|line| line.contains(secret)) {
+                found.push(format!("{flags} shows {secret}"));
+            }
+            if dumped(log).contains(secret) {
+                found.push(format!("{flags} dumps {secret}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What the hexadecimal dumps of a log, in groups of four digits, amount to as text.
+fn dumped(log: &str) -> String {
+    let groups = log.split_whitespace().filter(|word| word.len() == 4);
+    let bytes = groups.filter_map(|word| u16::from_str_radix(word, 16).ok());
+    let bytes: Vec<u8> = bytes.flat_map(u16::to_be_bytes).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Broken files around the program.
+#[test]
+fn broken_surroundings() {
+    let home = Home::new();
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    let name = format!("{}/r:t", registry.addr());
+    let auth = home.path().join("auth.json");
+    fs::write(&auth, "{").unwrap();
+    let outcome = run(home.ocifs(&["ls", &name]).env("REGISTRY_AUTH_FILE", &auth));
+    outcome.failed(1, &["credentials file", text(&auth), "JSON"]);
+    // One bad entry does not spoil the others, but it is told.
+    fs::write(&auth, r#"{"auths":{"x":{"auth":"*"}}}"#).unwrap();
+    let outcome = run(home.ocifs(&["ls", &name]).env("REGISTRY_AUTH_FILE", &auth));
+    assert!(outcome.code == 0 && outcome.stderr.contains("base64"), "{outcome:?}");
+    // No home, no cache, no place for a status socket: slower, and with a warning at most.
+    let mut bare = home.ocifs(&["cat", &name, "f"]);
+    bare.env_remove("HOME").env("OCIFS_CACHE_DIR", "/dev/null/x").env("XDG_RUNTIME_DIR", "/none");
+    let outcome = run(&mut bare);
+    assert!(outcome.code == 0 && outcome.stdout.as_bytes() == GOOD, "{outcome:?}");
+    let mut bare = home.ocifs(&["mount", &name, "M"]);
+    let outcome = run(bare.env("XDG_RUNTIME_DIR", "/dev/null"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+    let log = run(&mut home.ocifs(&["--log-file", "/none/x", "cat", &name, "f"]));
+    assert!(log.code == 0 && log.stdout.as_bytes() == GOOD, "{log:?}");
+}

@@ -1,0 +1,224 @@
+//! Registries that want credentials: none, wrong and right ones, tokens that run out, and secrets
+//! that must not get anywhere else.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ocifs::mount::ImageOptions;
+use ocifs::source::registry::{Credentials, Options};
+use serde_json::json;
+
+use crate::fixture::{Sandbox, fails, good, image_of, name_in, noise, open, opens, options, read};
+use crate::logs;
+use crate::support::image::Compression;
+use crate::support::registry::{Fault, Registry, Times};
+use crate::support::tarball::{Entry, tar};
+
+const RIGHT: &str = "pa55word-that-is-right";
+const WRONG: &str = "pa55word-that-is-wrong";
+
+fn basic(password: &str) -> String {
+    STANDARD.encode(format!("me:{password}"))
+}
+
+/// The usual options, with credentials for this registry as a user's file has them.
+fn with_password(registry: &Registry, password: &str) -> ImageOptions {
+    let entry = json!({ "auth": basic(password) });
+    with_auths(json!({ registry.addr().to_string(): entry }))
+}
+
+fn with_auths(auths: serde_json::Value) -> ImageOptions {
+    let mut credentials = Credentials::default();
+    credentials.add_auth_file(json!({ "auths": auths }).to_string().as_bytes()).unwrap();
+    let usual = options();
+    ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
+}
+
+/// Checks that no secret was logged, in any form.
+fn nothing_leaked() {
+    for secret in [RIGHT, WRONG, &basic(RIGHT), &basic(WRONG)] {
+        let lines = logs::with(secret);
+        assert!(lines.is_empty(), "{lines:?}");
+    }
+}
+
+fn check_password(require: impl Fn(&Registry)) {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &good());
+    require(&registry);
+    let name = name_in(&registry);
+    let words = ["access denied (401)", "needs credentials", "docker login"];
+    fails(&sandbox, &name, &options(), &words).unwrap();
+    let wrong = with_password(&registry, WRONG);
+    let error = open(&name, &sandbox.cache(), &wrong).unwrap_err();
+    assert!(error.contains("not accepted") && error.contains("docker login"), "{error}");
+    for secret in [WRONG, &basic(WRONG)] {
+        assert!(!error.contains(secret), "{error}");
+    }
+    assert!(!format!("{wrong:?}").contains(WRONG), "credentials are printed by Debug");
+    // A wrong password is not tried again and again: accounts get locked.
+    let tries = registry.requests();
+    let tries = tries.iter().filter(|r| r.authorization == Some(format!("Basic {}", basic(WRONG))));
+    assert!(tries.count() <= 2, "{:?}", registry.requests());
+    opens(&sandbox, &name, &with_password(&registry, RIGHT)).unwrap();
+    nothing_leaked();
+}
+
+#[test]
+fn basic_credentials() {
+    check_password(|registry| registry.require_basic("me", RIGHT));
+}
+
+#[test]
+fn bearer_credentials() {
+    check_password(|registry| registry.require_bearer(Some(("me", RIGHT))));
+}
+
+/// Tokens that run out or are withdrawn while layers are fetched are replaced.
+#[test]
+fn tokens_run_out() {
+    let layers: Vec<Vec<u8>> =
+        (0..6u64).map(|n| tar(&[Entry::file(format!("f{n}"), noise(100_000, n + 1))])).collect();
+    let image = layers
+        .iter()
+        .fold(crate::support::image::ImageBuilder::new(), |b, l| b.layer(l, Compression::None))
+        .build();
+    for lifetime in [100, 1500, 300_000] {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &image);
+        registry.require_bearer(Some(("me", RIGHT)));
+        registry.set_token_lifetime(Duration::from_millis(lifetime));
+        registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(2000));
+        let options = ImageOptions { parallel_layers: 1, ..with_password(&registry, RIGHT) };
+        // The shortest lifetime is announced as 0 seconds, of which Docker makes a minute.
+        let opened = open(&name_in(&registry), &sandbox.cache(), &options);
+        let image = opened.unwrap_or_else(|e| panic!("lifetime {lifetime} ms: {e}"));
+        assert_eq!(read(&image, "f5").unwrap(), noise(100_000, 6));
+    }
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &image);
+    registry.require_bearer(None);
+    let image = open(&name_in(&registry), &sandbox.cache(), &options()).unwrap();
+    std::fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+    registry.revoke_tokens();
+    assert_eq!(read(&image, "f3").unwrap(), noise(100_000, 4));
+    nothing_leaked();
+}
+
+/// The token server is one more thing that may fail, and its words reach the user.
+#[test]
+fn token_servers_that_fail() {
+    let token = |status: u16, body: &str| Fault::Status(status, Vec::new(), body.into());
+    let rows: Vec<(Fault, &[&str])> = vec![
+        (token(200, "<html>"), &["no access token", "not JSON"]),
+        (token(200, "{}"), &["no access token"]),
+        (token(200, r#"{"token":""}"#), &["no access token"]),
+        (token(200, r#"{"token":5}"#), &["no access token"]),
+        (token(403, r#"{"details":"account locked"}"#), &["403", "account locked"]),
+        (token(404, "gone"), &["token"]),
+        (Fault::Redirect(302, "/elsewhere".into()), &["token"]),
+    ];
+    for (fault, words) in rows {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &good());
+        registry.require_bearer(None);
+        registry.fault(("", "/token", Times::Always), fault);
+        fails(&sandbox, &name_in(&registry), &options(), words).unwrap();
+        registry.clear_faults();
+        opens(&sandbox, &name_in(&registry), &options()).unwrap();
+    }
+}
+
+/// A token server that stumbles once is asked again, as the registry itself is.
+#[test]
+fn token_servers_that_stumble() {
+    for fault in [
+        Fault::Status(503, Vec::new(), Vec::new()),
+        Fault::Status(429, vec![("Retry-After".into(), "1".into())], Vec::new()),
+        Fault::CloseBeforeResponse,
+    ] {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &good());
+        registry.require_bearer(None);
+        registry.fault(("", "/token", Times::First(1)), fault.clone());
+        let opened = opens(&sandbox, &name_in(&registry), &options());
+        assert_eq!(opened, Ok(()), "{fault:?}");
+    }
+}
+
+/// The challenge names the token server: it may not lead a password to a place of its choice in
+/// plain text, and nonsense in it is no panic.
+#[test]
+fn odd_challenges() {
+    let challenge = |value: &str| {
+        Fault::Status(401, vec![("WWW-Authenticate".into(), value.into())], Vec::new())
+    };
+    for (value, words) in [
+        ("Negotiate", "negotiate"),
+        ("Bearer", "no realm"),
+        ("Bearer realm=\"\"", "realm"),
+        ("Bearer realm=\"::::\"", "realm"),
+        ("Bearer realm=\"unterminated", "token"),
+        (",,,=,\"", "unknown kind"),
+        ("Basic realm=\"x\"", "access denied"),
+    ] {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &good());
+        registry.fault(("", "/v2/r/", Times::Always), challenge(value));
+        let options = with_password(&registry, RIGHT);
+        fails(&sandbox, &name_in(&registry), &options, &[words]).map_err(|e| (value, e)).unwrap();
+    }
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.fault(("", "/v2/", Times::Always), Fault::Status(401, Vec::new(), Vec::new()));
+    fails(&sandbox, &name_in(&registry), &options(), &["authentication"]).unwrap();
+    nothing_leaked();
+}
+
+/// Another host that a registry redirects to gets no credentials, and the signature in its URL
+/// stays out of messages and logs.
+#[test]
+fn redirects_carry_no_credentials() {
+    let image = image_of(&tar(&[Entry::file("f", crate::fixture::GOOD)]), Compression::Gzip);
+    let digest = image.layer_digests().remove(0);
+    for require in [(|r: &Registry| r.require_basic("me", RIGHT)) as fn(&Registry), |r| {
+        r.require_bearer(Some(("me", RIGHT)))
+    }] {
+        let (sandbox, registry, other) = (Sandbox::new(), Registry::start(), Registry::start());
+        registry.add_image("r", "t", &image);
+        require(&registry);
+        other.add_image("elsewhere", "t", &image);
+        let secret = format!("s1gnature-{}", registry.addr().port());
+        let target = format!(
+            "http://localhost:{}/v2/elsewhere/blobs/{digest}?X-Amz-Signature={secret}",
+            other.addr().port()
+        );
+        registry.fault(("GET", &digest, Times::Always), Fault::Redirect(307, target));
+        let options = with_password(&registry, RIGHT);
+        opens(&sandbox, &name_in(&registry), &options).unwrap();
+        let seen = other.requests();
+        assert!(!seen.is_empty() && seen.iter().all(|r| r.authorization.is_none()), "{seen:?}");
+        assert!(seen.iter().any(|r| r.path.contains(&secret)), "the query is sent: {seen:?}");
+
+        // And when it fails there.
+        other.fault(("", "", Times::Always), Fault::Status(403, Vec::new(), Vec::new()));
+        let error = open(&name_in(&registry), &Sandbox::new().cache(), &options).unwrap_err();
+        assert!(error.contains("403") && !error.contains(&secret), "{error}");
+        drop(other);
+        let error = open(&name_in(&registry), &Sandbox::new().cache(), &options).unwrap_err();
+        assert!(error.contains("refused") && !error.contains(&secret), "{error}");
+        assert_eq!(logs::with(&secret), Vec::<String>::new());
+    }
+    nothing_leaked();
+}
+
+/// A password is for the registry that it was given for.
+#[test]
+fn credentials_of_other_registries_are_not_sent() {
+    let (sandbox, registry, other) = (Sandbox::new(), Registry::start(), Registry::start());
+    registry.add_image("r", "t", &good());
+    registry.require_basic("me", RIGHT);
+    let options = with_password(&other, RIGHT);
+    fails(&sandbox, &name_in(&registry), &options, &["access denied"]).unwrap();
+    assert!(registry.requests().iter().all(|request| request.authorization.is_none()));
+}

@@ -1,0 +1,263 @@
+//! The `ocifs` program with a home of its own, and what is mounted and running on its behalf.
+//!
+//! A [`Home`] leaves nothing behind: what a failed test has left mounted or running below its
+//! folder is ended when it is dropped, and only that.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::support::image::{Built, write_oci_layout};
+
+/// How long a command may take before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Environment variables that could lead the program out of its home.
+const FOREIGN: [&str; 6] = [
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "REGISTRY_AUTH_FILE",
+    "DOCKER_CONFIG",
+    "http_proxy",
+    "HTTP_PROXY",
+];
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The exit code, or the signal as a negative number.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Checks for success without a word.
+    #[track_caller]
+    pub fn succeeded(&self) {
+        assert!(self.code == 0 && self.stderr.is_empty(), "{self:?}");
+    }
+
+    /// Checks for a failure that is told on stderr alone, with these words.
+    #[track_caller]
+    pub fn failed(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.stdout.is_empty() && self.stderr.contains("error: "), "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is not in {self:?}");
+        }
+    }
+}
+
+pub struct Home {
+    folder: TempDir,
+    program: PathBuf,
+    /// The words in front of the program's, such as those that make it another user's.
+    prefix: Vec<String>,
+    /// A process that holds the mount namespace in which all this happens.
+    namespace: Option<Child>,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["home", "run", "m"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Home {
+            folder,
+            program: env!("CARGO_BIN_EXE_ocifs").into(),
+            prefix: Vec::new(),
+            namespace: None,
+        }
+    }
+
+    /// The same for a program elsewhere, started through other words, in a mount namespace where
+    /// every user may open `/dev/fuse`. Not all machines are set up like that.
+    pub fn through(mut self, prefix: &[&str], program: PathBuf) -> Home {
+        // The copies of other tests' mounts would keep those alive.
+        let script = "umount --all --lazy --types fuse.ocifs; \
+                      mknod -m 666 \"$1\" c 10 229 && mount --bind \"$1\" /dev/fuse && \
+                      touch \"$2\" && exec sleep 600";
+        let (device, ready) = (self.path().join("fuse"), self.path().join("ready"));
+        let mut holder = Command::new("unshare");
+        holder.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        let holder = holder.args([&device, &ready]).stdout(Stdio::null()).spawn().unwrap();
+        let id = holder.id().to_string();
+        self.namespace = Some(holder);
+        assert!(eventually(|| ready.exists()), "these tests run as root");
+        let words = ["nsenter", "--mount", "-t", &id, "--"];
+        self.prefix = words.iter().chain(prefix).map(|word| (*word).to_owned()).collect();
+        self.program = program;
+        self
+    }
+
+    pub fn path(&self) -> PathBuf {
+        // Mount points are listed by their real path.
+        self.folder.path().canonicalize().unwrap()
+    }
+
+    /// A folder to mount on.
+    pub fn mount_point(&self) -> PathBuf {
+        self.path().join("m")
+    }
+
+    /// Writes an image as a layout into the home; its name.
+    pub fn layout(&self, image: &Built) -> String {
+        let path = self.path().join("layout");
+        write_oci_layout(&path, &[(None, image)]).unwrap();
+        format!("oci:{}", path.display())
+    }
+
+    /// A command in this home's environment, behind the prefix.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut words: Vec<&OsStr> = self.prefix.iter().map(OsStr::new).collect();
+        words.push(program.as_ref());
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
+        command
+            .env("HOME", self.path().join("home"))
+            .env("OCIFS_CACHE_DIR", self.path().join("cache"))
+            .env("XDG_RUNTIME_DIR", self.path().join("run"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The program with these words, `M` standing for the mount point.
+    pub fn ocifs(&self, words: &[&str]) -> Command {
+        let mut command = self.command(&self.program);
+        for word in words {
+            match *word {
+                "M" => command.arg(self.mount_point()),
+                word => command.arg(word),
+            };
+        }
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        run(&mut self.ocifs(words))
+    }
+
+    /// What is mounted below the home, by any program.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        let (text, home) = (fs::read_to_string(self.mountinfo()).unwrap(), self.path());
+        let places = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        places.filter(|place| place.starts_with(&home)).collect()
+    }
+
+    fn mountinfo(&self) -> String {
+        let holder = self.namespace.as_ref().map(|holder| holder.id().to_string());
+        format!("/proc/{}/mountinfo", holder.unwrap_or("self".to_owned()))
+    }
+
+    /// The processes of this home that serve a mount.
+    pub fn serving(&self) -> Vec<Pid> {
+        let home = self.path();
+        let home = home.to_str().unwrap();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            // A process that ended meanwhile has no words, and neither has a zombie.
+            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).into_owned();
+            if words.contains(home) && words.contains("mount") && words.contains("ocifs") {
+                found.extend(Pid::from_raw(pid));
+            }
+        }
+        found
+    }
+
+    /// Waits until nothing is mounted and nobody serves.
+    #[track_caller]
+    pub fn is_quiet(&self) {
+        let quiet = || self.mounts().is_empty() && self.serving().is_empty();
+        assert!(eventually(quiet), "left: {:?} {:?}", self.mounts(), self.serving());
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // All of this fails where the test has cleaned up, which is the usual case.
+        for place in self.mounts().iter().rev() {
+            let mut umount = Command::new("umount");
+            if let Some(holder) = &self.namespace {
+                umount = Command::new("nsenter");
+                umount.args(["--mount", "-t", &holder.id().to_string(), "--", "umount"]);
+            }
+            let _ = umount.arg("-l").arg(place).stderr(Stdio::null()).status();
+        }
+        for pid in self.serving() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if let Some(holder) = &mut self.namespace {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
+    }
+}
+
+/// Runs a command to its end, and fails the test if there is none.
+#[track_caller]
+pub fn run(command: &mut Command) -> Outcome {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let code = wait(&mut child);
+    Outcome { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+    let mut pipe = pipe.unwrap();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Waits for the end of a child; its exit code, or its signal as a negative number.
+#[track_caller]
+pub fn wait(child: &mut Child) -> i32 {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or_else(|| -status.signal().unwrap_or_default());
+        }
+        if started.elapsed() > LIMIT {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the command did not end");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for something to become true, and says whether it did.
+pub fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(6) {
+        if holds() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    holds()
+}
+
+/// The words of a path.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

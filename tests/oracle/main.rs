@@ -1,0 +1,53 @@
+//! `ocifs` against other programs: what it mounts must be what they unpack, to the last attribute.
+//!
+//! The models in `tests/it` were written by the people who wrote the code and may share its
+//! misunderstandings. Here a real registry serves, skopeo copies, umoci and GNU tar unpack, and
+//! the kernel's own system calls look at the results. The tests need root, `/dev/fuse` and the
+//! Debian packages docker-registry, skopeo and umoci, and fail where these are missing.
+//!
+//! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
+//!   other; `storage`: compression and media types. All three compare with umoci.
+//! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
+//! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
+//! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
+//!
+//! # Where umoci 0.4.7 is not the judge
+//!
+//! Its view is *corrected* to what `ocifs` promises, for the named paths and fields only:
+//!
+//! - directories without an entry: mode, owner and time are the umask's and the clock's;
+//! - the time of a directory in which such a directory was made, or from which a whiteout that
+//!   stands further up removed something: umoci restores the direct parent only;
+//! - a hidden lower directory that gets new children before its whiteout: umoci keeps it;
+//! - times after 2262, which it passes on in 64 bits of nanoseconds;
+//! - the attributes `trusted.overlay.opaque` and `security.selinux`, which it leaves out;
+//! - blocks of sparse files, whose holes it fills.
+//!
+//! It gets a *twin* of the image, which has to look the same, where it or skopeo 1.9 refuses or
+//! misreads what is stored: global PAX headers, old GNU sparse files, contiguous files, AUFS' own
+//! files, a hard link to itself or to what the same layer hides, a lower file in the way of an
+//! implied directory, gzip with trailing zeros or a checksum of its header, zstd that begins with
+//! a skippable frame, and gzip whose media type says plain tar. Zstd is stored as gzip for it by
+//! skopeo.
+//!
+//! Not compared: sizes and link counts of directories, times of access and change, blocks of files
+//! with extended attributes ([`snapshot`] says why); paths that climb above the root, which umoci
+//! clamps and `ocifs` refuses, as podman and Docker do; the id 4294967295, which no file can have.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod mounted;
+mod oracle;
+mod servers;
+mod snapshot;
+
+mod corpus;
+mod files;
+mod forms;
+mod layers;
+mod read_only;
+mod requests;
+mod storage;

@@ -1,0 +1,97 @@
+//! The built program, run as a user would, in folders that vanish with the test.
+//!
+//! A mount that outlives its test would hold the temporary folder and confuse every later test, so
+//! it goes away when its value does, also while a failed test unwinds.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::servers::{need_root_and_fuse, run};
+
+/// A user of `ocifs`: home, cache and runtime folder, all empty at first.
+#[derive(Debug)]
+pub struct Home {
+    folder: TempDir,
+    mounts: AtomicUsize,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["home", "cache", "run", "mounts"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Home { folder, mounts: AtomicUsize::new(0) }
+    }
+
+    /// A command for `ocifs` with this user's environment and nobody else's.
+    pub fn ocifs(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ocifs"));
+        for (name, folder) in
+            [("HOME", "home"), ("OCIFS_CACHE_DIR", "cache"), ("XDG_RUNTIME_DIR", "run")]
+        {
+            command.env(name, self.folder.path().join(folder));
+        }
+        for name in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs `ocifs mount REFERENCE` for a new directory.
+    pub fn mount(&self, reference: &str) -> Mounted<'_> {
+        self.mount_with(&[], reference)
+    }
+
+    /// Runs `ocifs mount OPTIONS REFERENCE` for a new directory.
+    pub fn mount_with(&self, options: &[&str], reference: &str) -> Mounted<'_> {
+        need_root_and_fuse();
+        let number = self.mounts.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("mounts/{number}"));
+        std::fs::create_dir(&path).unwrap();
+        run(self.ocifs().arg("mount").args(options).arg(reference).arg(&path));
+        Mounted { home: self, path }
+    }
+}
+
+/// A mounted image.
+#[derive(Debug)]
+pub struct Mounted<'a> {
+    home: &'a Home,
+    path: PathBuf,
+}
+
+impl Mounted<'_> {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `ocifs status --json DIR` says.
+    pub fn status(&self) -> Value {
+        let output = run(self.home.ocifs().args(["status", "--json"]).arg(&self.path));
+        let mut rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(rows.len(), 1, "one mount at {}", self.path.display());
+        rows.remove(0)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let unmounted = self.home.ocifs().arg("umount").arg(&self.path).status();
+        if unmounted.as_ref().is_ok_and(|status| status.success()) {
+            return;
+        }
+        // By another program, since ours has just shown that it can't.
+        let lazily = Command::new("umount").arg("--lazy").arg(&self.path).status();
+        assert!(
+            thread::panicking(),
+            "`ocifs umount {}`: {unmounted:?}; lazily: {lazily:?}",
+            self.path.display()
+        );
+    }
+}

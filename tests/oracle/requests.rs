@@ -1,0 +1,107 @@
+//! How often the kernel asks the program, and the program the registry.
+//!
+//! The speed that `ocifs` promises rests on this: an image cannot change, so what the kernel was
+//! told once it need not ask again, and what is in the cache need not be fetched again. Only
+//! `statfs` is never cached by the kernel.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::mounted::{Home, Mounted};
+use crate::oracle::gzip_image;
+use crate::servers::{Registry, run};
+use crate::support::image::push;
+use crate::support::tarball::{Entry, tar};
+
+/// Pushes an image of a few hundred files without extended attributes, whose absence the kernel
+/// remembers as well. Values it would ask for each time: it caches none.
+fn push_image(registry: &Registry, name: &str) -> String {
+    let mut entries = Vec::new();
+    for dir in 0..20 {
+        entries.push(Entry::dir(format!("{dir}")));
+        for file in 0..20 {
+            let content = format!("{dir} {file}\n").repeat(1 + 400 * file);
+            entries.push(Entry::file(format!("{dir}/{file}"), content));
+        }
+        entries.push(Entry::file(format!("{dir}/empty"), ""));
+        entries.push(Entry::symlink(format!("{dir}/link"), "1"));
+        entries.push(Entry::hardlink(format!("{dir}/hard"), format!("{dir}/2")));
+    }
+    let upper = [Entry::file("0/.wh.0", ""), Entry::file("0/new", "x")];
+    let image = gzip_image(&[tar(&entries), tar(&upper)]);
+    push(&image, registry.address(), name, "latest").unwrap();
+    format!("{}/{name}:latest", registry.address())
+}
+
+/// Looks at everything with the tools that people use.
+fn pass(top: &Path, copy: &Path) {
+    let top_text = top.display();
+    for script in [
+        format!("find '{top_text}' -printf '%s\\n'"),
+        format!("! grep -r 'no file has this' '{top_text}'"),
+        // Written to a pipe, since GNU tar reads no file whose archive goes to /dev/null.
+        format!("tar c -C '{top_text}' . | cat"),
+        format!("diff -r '{top_text}' '{}'", copy.display()),
+        format!("ls -lR '{top_text}'"),
+        format!("! cat '{top_text}/absent'"),
+        format!("readlink '{top_text}/1/link'"),
+    ] {
+        run(Command::new("bash").args(["-o", "pipefail", "-c", &script]));
+    }
+}
+
+/// The kernel's requests so far, without those that the kernel never caches.
+fn requests(mounted: &Mounted<'_>) -> Value {
+    let mut requests = mounted.status()["requests"].take();
+    requests.as_object_mut().unwrap().remove("statfs").expect("statfs is counted");
+    requests
+}
+
+#[test]
+fn a_second_pass_asks_nothing() {
+    let registry = Registry::shared();
+    let reference = push_image(&registry, "second_pass");
+    let home = Home::new();
+    let mounted = home.mount(&reference);
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy");
+    run(Command::new("cp").arg("-a").arg(mounted.path()).arg(&copy));
+    pass(mounted.path(), &copy);
+    let first = requests(&mounted);
+    assert!(first["read"].as_u64().unwrap() > 0, "the first pass reads: {first}");
+    pass(mounted.path(), &copy);
+    assert_eq!(requests(&mounted), first);
+}
+
+#[test]
+fn a_second_mount_makes_one_request_and_an_offline_one_none() {
+    let registry = Registry::shared();
+    let reference = push_image(&registry, "second_mount");
+    let home = Home::new();
+    let first = home.mount(&reference);
+    assert!(first.status()["network"]["bytes"].as_u64().unwrap() > 0);
+    let copies = tempfile::tempdir().unwrap();
+    let read_all = |mounted: &Mounted<'_>, name: &str| {
+        let copy = copies.path().join(name);
+        run(Command::new("cp").arg("-a").arg(mounted.path()).arg(&copy));
+        fs::read(copy.join("5/19")).unwrap()
+    };
+    let content = read_all(&first, "first");
+
+    let second = home.mount(&reference);
+    assert_eq!(read_all(&second, "second"), content);
+    let network = second.status()["network"].take();
+    // The request asks which digest the tag has; its answer has no body.
+    assert_eq!(network, serde_json::json!({ "requests": 1, "bytes": 0 }));
+
+    let offline = home.mount_with(&["--offline"], &reference);
+    assert_eq!(read_all(&offline, "offline"), content);
+    let network = offline.status()["network"].take();
+    assert_eq!(network, serde_json::json!({ "requests": 0, "bytes": 0 }));
+
+    drop(registry);
+    assert_eq!(read_all(&offline, "offline again"), content);
+}

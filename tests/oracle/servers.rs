@@ -1,0 +1,135 @@
+//! The programs that the tests hold `ocifs` against, and what they need of the machine.
+//!
+//! Nothing is skipped when something is missing: a suite that passes because it did not run is
+//! worse than one that fails. Each panic says what to install.
+
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long the registry may take until it answers.
+const START: Duration = Duration::from_secs(30);
+
+/// A command for an installed program, or a panic that names the Debian package to install.
+pub fn program(name: &str, package: &str) -> Command {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    assert!(found, "`{name}` is missing: install it with `apt-get install {package}`");
+    Command::new(name)
+}
+
+/// Fails unless the machine lets us mount, and unpack what only root can make.
+pub fn need_root_and_fuse() {
+    assert!(
+        Path::new("/dev/fuse").exists(),
+        "/dev/fuse is missing: `modprobe fuse`, or give the container this device \
+         (package fuse3 has the other parts)"
+    );
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests unpack device nodes and foreign owners with umoci: run them as root"
+    );
+}
+
+/// Runs a command and returns what it wrote, or panics with its own words.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// A real registry (distribution) on a loopback port, with its storage in a temporary folder.
+#[derive(Debug)]
+pub struct Registry {
+    child: Child,
+    address: String,
+    _storage: TempDir,
+}
+
+impl Registry {
+    /// The registry that all tests that run at the time share. The last one to end stops it.
+    pub fn shared() -> Arc<Registry> {
+        static SHARED: Mutex<Weak<Registry>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let registry = Arc::new(Registry::start());
+            *shared = Arc::downgrade(&registry);
+            registry
+        })
+    }
+
+    fn start() -> Registry {
+        // Another process may take the port between our choice and the start.
+        (0..5)
+            .find_map(|_| Registry::try_start())
+            .expect("docker-registry starts within 5 attempts")
+    }
+
+    fn try_start() -> Option<Registry> {
+        let storage = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\n\
+             log: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: '{address}'}}\n",
+            storage.path().join("data").display()
+        );
+        fs::write(&config, text).unwrap();
+        let child = program("docker-registry", "docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut registry = Registry { child, address, _storage: storage };
+        let until = Instant::now() + START;
+        while Instant::now() < until && registry.child.try_wait().unwrap().is_none() {
+            if registry.answers() {
+                return Some(registry);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    fn answers(&self) -> bool {
+        let request = format!("GET /v2/ HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
+        let ask = || {
+            let mut stream = TcpStream::connect(&self.address)?;
+            stream.write_all(request.as_bytes())?;
+            let mut response = String::new();
+            stream.read_to_string(&mut response).map(|_| response)
+        };
+        ask().is_ok_and(|response| response.split(' ').nth(1) == Some("200"))
+    }
+
+    /// `HOST:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It has either been killed or is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
