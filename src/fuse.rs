@@ -13,6 +13,8 @@
 //!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH, LSEEK and
 //!   ACCESS likewise, and the xattr calls where the image has none.
 //! - `CACHE_SYMLINKS`, `PARALLEL_DIROPS`; 1 MiB reads.
+//! - `POSIX_ACL` where the kernel checks permissions and the image has extended attributes: ACLs
+//!   then count, and the kernel remembers which files have none, which `ls -l` asks of every file.
 //! - Two loop threads over one descriptor: one may be held up by a page fault. A clone of the
 //!   descriptor for each brought nothing (measured).
 //!
@@ -73,6 +75,15 @@ pub enum Ownership {
         /// Group.
         gid: u32,
     },
+}
+
+/// How a file system is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Whose the files are shown to be.
+    pub ownership: Ownership,
+    /// Whether it was mounted so that the kernel checks permissions.
+    pub default_permissions: bool,
 }
 
 /// Requests that the kernel has sent, by kind.
@@ -147,13 +158,15 @@ fn count(counter: &AtomicU64) {
 pub fn serve(
     device: OwnedFd,
     filesystem: Arc<Filesystem>,
-    ownership: Ownership,
+    options: &Options,
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
+    let has_xattrs = filesystem.tree().has_xattrs();
     let adapter = Adapter {
-        has_xattrs: filesystem.tree().has_xattrs(),
+        has_xattrs,
+        acl: has_xattrs && options.default_permissions,
         filesystem,
-        ownership,
+        ownership: options.ownership,
         requests,
         pool: pool::Pool::default(),
     };
@@ -196,6 +209,8 @@ struct Adapter {
     ownership: Ownership,
     requests: Arc<Requests>,
     has_xattrs: bool,
+    /// Whether the kernel checks access control lists.
+    acl: bool,
     pool: pool::Pool,
 }
 
@@ -266,7 +281,8 @@ impl fuser::Filesystem for Adapter {
             InitFlags::FUSE_NO_OPEN_SUPPORT,
             InitFlags::FUSE_NO_OPENDIR_SUPPORT,
         ];
-        for flag in wanted {
+        let acl = self.acl.then_some(InitFlags::FUSE_POSIX_ACL);
+        for flag in wanted.into_iter().chain(acl) {
             // An old kernel without one of them is slower, not wrong.
             if config.add_capabilities(flag).is_err() {
                 log::info!("the kernel does not know {flag:?}");

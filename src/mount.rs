@@ -227,7 +227,11 @@ impl Mount {
         };
         let device = kernel::mount(&mount_point, &kernel_options)?;
         let requests = Arc::new(Requests::default());
-        let server = serve(&image, device, options, &requests).inspect_err(|_| {
+        let serve_options = fuse::Options {
+            ownership: options.ownership,
+            default_permissions: kernel_options.default_permissions,
+        };
+        let server = serve(&image, device, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mount_point, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
@@ -286,11 +290,11 @@ impl Mount {
 fn serve(
     image: &Image,
     device: OwnedFd,
-    options: &MountOptions,
+    options: &fuse::Options,
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
     let filesystem = Arc::clone(&image.filesystem);
-    fuse::serve(device, filesystem, options.ownership, Arc::clone(requests)).map_err(Error::Serve)
+    fuse::serve(device, filesystem, options, Arc::clone(requests)).map_err(Error::Serve)
 }
 
 /// The connection number of the mount that is uppermost at a place.
