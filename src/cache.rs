@@ -74,6 +74,15 @@ pub struct TagRecord {
     pub checked: u64,
 }
 
+/// The two names of a layer index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerName {
+    /// By the blob it was made from.
+    Blob(Digest),
+    /// By the tar in it, whatever the blob's compression.
+    DiffId(DiffId),
+}
+
 /// A verified span file, open for reading.
 #[derive(Debug)]
 pub struct SpanFile {
@@ -145,20 +154,15 @@ impl Cache {
         }
     }
 
-    /// The layer index of a blob, undecoded.
-    pub fn layer_index(&self, blob: &Digest) -> Option<Vec<u8>> {
-        read_limited(&self.path("layers", blob)?, MAX_LAYER_INDEX_BYTES)
-    }
-
-    /// The layer index of a tar, undecoded: made from a blob of any compression.
-    pub fn layer_index_by_diff_id(&self, diff_id: &DiffId) -> Option<Vec<u8>> {
-        read_limited(&self.path("diffs", &diff_id.0)?, MAX_LAYER_INDEX_BYTES)
+    /// A layer index under one of its names, undecoded.
+    pub fn layer_index(&self, name: &LayerName) -> Option<Vec<u8>> {
+        read_limited(&self.layer_path(name)?, MAX_LAYER_INDEX_BYTES)
     }
 
     /// Keeps a layer index under both names.
     pub fn put_layer_index(&self, blob: &Digest, diff_id: &DiffId, bytes: &[u8]) {
-        let (Some(layer), Some(diff)) = (self.path("layers", blob), self.path("diffs", &diff_id.0))
-        else {
+        let names = [LayerName::Blob(*blob), LayerName::DiffId(*diff_id)];
+        let [Some(layer), Some(diff)] = names.map(|name| self.layer_path(&name)) else {
             return;
         };
         if self.put(&layer, &[bytes]) && !diff.exists() && fs::hard_link(&layer, &diff).is_err() {
@@ -167,11 +171,9 @@ impl Cache {
         }
     }
 
-    /// Removes a layer index that turned out to be of no use.
-    pub fn discard_layer_index(&self, blob: &Digest, diff_id: &DiffId, why: &str) {
-        for path in
-            [self.path("layers", blob), self.path("diffs", &diff_id.0)].into_iter().flatten()
-        {
+    /// Removes a layer index that turned out to be of no use from under one of its names.
+    pub fn discard_layer_index(&self, name: &LayerName, why: &str) {
+        if let Some(path) = self.layer_path(name) {
             self.discard(&path, why);
         }
     }
@@ -235,7 +237,11 @@ impl Cache {
         Some(self.root.as_ref()?.join("spans").join(&hex[..2]).join(&hex))
     }
 
-    fn path(&self, folder: &str, digest: &Digest) -> Option<PathBuf> {
+    fn layer_path(&self, name: &LayerName) -> Option<PathBuf> {
+        let (folder, digest) = match name {
+            LayerName::Blob(digest) => ("layers", digest),
+            LayerName::DiffId(DiffId(digest)) => ("diffs", digest),
+        };
         let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
         Some(self.root.as_ref()?.join(folder).join(name))
     }
@@ -391,10 +397,11 @@ mod tests {
         assert_eq!(cache.tag("a/b:c").unwrap().digest, digest);
         let diff_id = DiffId(Digest::sha256(b"y"));
         cache.put_layer_index(&digest, &diff_id, b"index");
-        assert_eq!(cache.layer_index(&digest).unwrap(), b"index");
-        assert_eq!(cache.layer_index_by_diff_id(&diff_id).unwrap(), b"index");
-        cache.discard_layer_index(&digest, &diff_id, "test");
-        assert!(cache.layer_index(&digest).is_none());
+        let names = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
+        assert!(names.iter().all(|name| cache.layer_index(name).unwrap() == b"index"));
+        cache.discard_layer_index(&names[0], "test");
+        assert!(cache.layer_index(&names[0]).is_none());
+        assert!(cache.layer_index(&names[1]).is_some(), "the other name is another file");
         let left: Vec<_> = fs::read_dir(folder.path().join("v1/tmp")).unwrap().collect();
         assert!(left.is_empty(), "no temporary file is left");
     }

@@ -188,7 +188,7 @@ impl Document {
     /// # Errors
     /// Not JSON, schema 1, or neither kind of document.
     pub fn parse(bytes: &[u8], announced: Option<&str>) -> Result<Document, Error> {
-        let probe: Probe = serde_json::from_slice(bytes).map_err(Error::Json)?;
+        let probe: Probe = object(bytes).map_err(Error::Json)?;
         let announced = announced.map(|t| t.split(';').next().unwrap_or_default().trim());
         let announced = announced.filter(|t| is_document_type(t));
         let body = probe.media_type.as_deref().filter(|t| !t.is_empty());
@@ -219,9 +219,9 @@ impl Document {
             None => return Err(Error::UnknownDocument("none".to_owned())),
         };
         if is_index {
-            serde_json::from_slice(bytes).map(Document::Index).map_err(Error::Json)
+            object(bytes).map(Document::Index).map_err(Error::Json)
         } else {
-            serde_json::from_slice(bytes).map(Document::Manifest).map_err(Error::Json)
+            object(bytes).map(Document::Manifest).map_err(Error::Json)
         }
     }
 }
@@ -284,18 +284,36 @@ fn is_layer_type(media_type: &str) -> bool {
         })
 }
 
+impl ImageIndex {
+    /// Parses an image index that is known to be one.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn parse(bytes: &[u8]) -> Result<ImageIndex, Error> {
+        object(bytes).map_err(Error::Json)
+    }
+}
+
 impl ImageConfig {
     /// Parses a config blob for an image of `layers` layers.
     ///
     /// # Errors
     /// Not an image config, or with another number of diff IDs than there are layers.
     pub fn parse(bytes: &[u8], layers: usize) -> Result<ImageConfig, Error> {
-        let config: ImageConfig = serde_json::from_slice(bytes).map_err(Error::Config)?;
+        let config: ImageConfig = object(bytes).map_err(Error::Config)?;
         let diff_ids = config.rootfs.diff_ids.len();
         if diff_ids != layers {
             return Err(Error::DiffIds { diff_ids, layers });
         }
         Ok(config)
+    }
+}
+
+/// Parses a JSON object; serde would take a list for a struct as well, field by field.
+fn object<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'[') => Err(serde::de::Error::custom("it is a list, not an object")),
+        _ => serde_json::from_slice(bytes),
     }
 }
 

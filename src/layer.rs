@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, LayerName};
 use crate::codec::{self, Compression, Decoder};
 use crate::digest::{DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
@@ -204,14 +204,15 @@ fn layer_key(layer: &ResolvedLayer) -> LayerKey {
 /// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well.
 fn cached(layer: &ResolvedLayer, cache: &Cache) -> Option<LayerIndex> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
-    let files = [cache.layer_index(&digest), cache.layer_index_by_diff_id(&diff_id)];
-    for file in files.into_iter().flatten() {
+    let names = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
+    for name in names {
+        let Some(file) = cache.layer_index(&name) else { continue };
         match LayerIndex::decode(&file) {
             Ok(index) if index.diff_id() == diff_id && index.proof() == Proof::Full => {
                 return Some(index);
             }
             Ok(_) => log::debug!("layer {digest}: the index in the cache is of another layer"),
-            Err(e) => cache.discard_layer_index(&digest, &diff_id, &e.to_string()),
+            Err(e) => cache.discard_layer_index(&name, &e.to_string()),
         }
     }
     None

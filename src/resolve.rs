@@ -99,7 +99,8 @@ pub fn resolve(
     let root = resolver.root(name)?;
     let root_digest = verify(&root)?;
     let (manifest, digest) = resolver.manifest(root)?;
-    manifest.check_image().map_err(|source| Error::Document { what: name.to_string(), source })?;
+    let what = || digest.to_string();
+    manifest.check_image().map_err(|source| Error::Document { what: what(), source })?;
     let config = resolver.config(&manifest)?;
     let mut platform = config.platform;
     platform.normalise();

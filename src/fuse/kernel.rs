@@ -352,6 +352,16 @@ pub fn check_requirements() -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether nobody answers for a mount of ours any more. The kernel is made to ask, as it would
+/// answer from its caches for a dead process too.
+fn is_dead(mount_point: &Path) -> bool {
+    let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
+    let mask = rustix::fs::StatxFlags::BASIC_STATS;
+    let answer = rustix::fs::statx(rustix::fs::CWD, mount_point, flags, mask);
+    // A process that is just dying aborts what is under way.
+    answer.is_err_and(|e| matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED))
+}
+
 /// Makes sure that `path` is a directory where something can be mounted; a stale mount of ours
 /// there is cleaned up first. Returns the real path.
 ///
@@ -359,18 +369,12 @@ pub fn check_requirements() -> Result<(), Error> {
 /// See [`Error`].
 pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
     let place = absolute(path)?;
-    let mut metadata = std::fs::metadata(&place);
-    let stale = |result: &io::Result<std::fs::Metadata>| {
-        let code = result.as_ref().err().and_then(io::Error::raw_os_error);
-        code == Some(rustix::io::Errno::NOTCONN.raw_os_error())
-    };
-    if stale(&metadata) && uppermost(&place)?.is_some() {
+    if uppermost(&place)?.is_some() && is_dead(&place) {
         log::info!("removing the mount that a dead process left at {}", place.display());
         unmount(&place, Unmount::Lazy)?;
-        metadata = std::fs::metadata(&place);
     }
-    let metadata =
-        metadata.map_err(|source| Error::MountPoint { path: path.to_owned(), source })?;
+    let metadata = std::fs::metadata(&place)
+        .map_err(|source| Error::MountPoint { path: path.to_owned(), source })?;
     if !metadata.is_dir() {
         return Err(Error::NotADirectory(path.to_owned()));
     }

@@ -69,7 +69,7 @@ impl Layout {
 
     fn index(&self) -> Result<ImageIndex, Error> {
         let bytes = self.files.read("index.json", MAX_MANIFEST_BYTES)?;
-        serde_json::from_slice(&bytes)
+        ImageIndex::parse(&bytes)
             .map_err(|e| Error::invalid(self.files.path(), format!("`index.json`: {e}")))
     }
 

@@ -222,7 +222,7 @@ impl Source for Registry {
             Ok(response) => Ok(header_text(&response, "docker-content-digest")
                 .and_then(|digest| digest.parse().ok())),
             // Some registries refuse HEAD, and its answers carry no reason: GET tells more.
-            Err(error) if error.status().is_some() => Ok(None),
+            Err(error) if error.is_answer() => Ok(None),
             Err(error) => Err(Box::new(error).into()),
         }
     }
@@ -289,8 +289,7 @@ impl Client {
     /// One round: the registry's own answer, or that of where it redirects to; the URL it came
     /// from, and whether that is the registry.
     fn exchange(&self, request: &Request<'_>) -> Result<(Response<HttpBody>, Uri, bool), Error> {
-        let name = self.reference.repository();
-        let url = format!("{}/v2/{name}/{}", self.base, request.path);
+        let url = self.url(request.path);
         let mut url: Uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
         let origin = url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -335,6 +334,11 @@ impl Client {
         let response = self.agent.run(http).map_err(|e| failed(Failure::Transport(e)))?;
         log::debug!("{} {}", response.status(), error::without_query(url));
         Ok(response)
+    }
+
+    /// The URL of something of the repository.
+    fn url(&self, path: &str) -> String {
+        format!("{}/v2/{}/{path}", self.base, self.reference.repository())
     }
 
     fn count_request(&self) {
@@ -409,20 +413,44 @@ fn same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme() == b.scheme() && a.authority() == b.authority()
 }
 
-/// Resolves a Location header. A registry that is asked over TLS may not send us to plain HTTP.
+/// Resolves a Location header (RFC 3986, 5.2). A registry that is asked over TLS may not send us to
+/// plain HTTP.
 fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
-    let target: Uri = location.parse().ok()?;
-    let scheme = target.scheme_str().or(from.scheme_str())?;
-    if from.scheme_str() == Some("https") && scheme != "https" {
-        return None;
-    }
-    let authority = target.authority().or(from.authority())?;
-    let path = target.path_and_query()?.as_str();
-    let path = match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("{}/{path}", from.path().rsplit_once('/').map_or("", |(dir, _)| dir)),
+    let from_scheme = from.scheme_str()?;
+    let absolute = match location {
+        "" => return None,
+        location if location.contains("://") => location.to_owned(),
+        location if location.starts_with("//") => format!("{from_scheme}:{location}"),
+        location => {
+            let (path, query) = match location.split_once('?') {
+                Some((path, query)) => (path, format!("?{query}")),
+                None => (location, String::new()),
+            };
+            let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            let path = match path.starts_with('/') {
+                true => path.to_owned(),
+                false => format!("{folder}/{path}"),
+            };
+            format!("{from_scheme}://{}{}{query}", from.authority()?, without_dots(&path))
+        }
     };
-    Uri::builder().scheme(scheme).authority(authority.as_str()).path_and_query(path).build().ok()
+    let target: Uri = absolute.parse().ok()?;
+    let scheme = target.scheme_str()?;
+    let downgrade = from_scheme == "https" && scheme != "https";
+    (!downgrade && matches!(scheme, "http" | "https") && target.host().is_some()).then_some(target)
+}
+
+/// Takes `.` and `..` out of an absolute path (RFC 3986, 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').skip(1) {
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// Half of `pause` and a random part of the other half, so that many clients do not come back at
@@ -464,7 +492,11 @@ mod tests {
         let from = "https://reg.example/v2/x/blobs/d";
         assert_eq!(target(from, "https://cdn/x?sig=1").unwrap(), "https://cdn/x?sig=1");
         assert_eq!(target(from, "/other?a=b").unwrap(), "https://reg.example/other?a=b");
+        assert_eq!(target(from, "//cdn/x").unwrap(), "https://cdn/x");
+        assert_eq!(target(from, "../y?q=/../z").unwrap(), "https://reg.example/v2/x/y?q=/../z");
+        assert_eq!(target(from, "./y").unwrap(), "https://reg.example/v2/x/blobs/y");
         assert_eq!(target(from, "http://cdn/x"), None);
+        assert_eq!(target(from, "ftp://cdn/x"), None);
         assert_eq!(target("http://a/b", "http://cdn/x").unwrap(), "http://cdn/x");
     }
 }

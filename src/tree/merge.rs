@@ -667,7 +667,8 @@ impl<'a> Flat<'a> {
             kind: FileKind::Directory,
             sparse: false,
         };
-        let index = self.layers[layer as usize];
+        let layers = self.layers;
+        let index = || layers[layer as usize];
         let mut stored_bytes = 0;
         match origin.map_or(EntryKind::Directory, |entry| entry.kind) {
             EntryKind::File { size, runs } => {
@@ -683,7 +684,7 @@ impl<'a> Flat<'a> {
                         inode.sparse = true;
                         inode.data = self.tree.runs.len() as u64;
                         inode.count = count;
-                        let runs: Vec<Run> = index.sparse_runs(first, count).collect();
+                        let runs: Vec<Run> = index().sparse_runs(first, count).collect();
                         stored_bytes = runs.iter().map(|run| run.length).sum();
                         self.tree.runs.extend(runs);
                     }
@@ -720,7 +721,7 @@ impl<'a> Flat<'a> {
             inode.gid = entry.gid;
             inode.mtime_seconds = entry.mtime_seconds;
             inode.mtime_nanoseconds = entry.mtime_nanoseconds;
-            for (name, value) in index.xattrs(entry) {
+            for (name, value) in index().xattrs(entry) {
                 let xattr = Xattr {
                     name_offset: self.text(name)?,
                     name_length: name.len() as u32,

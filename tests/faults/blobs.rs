@@ -14,6 +14,9 @@ use crate::support::image::{Built, Compression, ImageBuilder, Layer, OCI_MANIFES
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
+/// What is done to a blob.
+type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// The archive that the broken layers hold: more than a span, of content that compresses a bit.
 fn archive() -> Vec<u8> {
     let text: Vec<u8> = (0..300_000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
@@ -32,7 +35,7 @@ fn changed(compression: Compression, change: impl Fn(&mut Vec<u8>)) -> Built {
 fn damaged_blobs_are_told_by_digest_or_size() {
     let mut verdict = Verdict::default();
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-        let change: [(&str, &dyn Fn(&mut Vec<u8>), &[&str]); 6] = [
+        let change: [(&str, Change<'_>, &[&str]); 6] = [
             ("first byte flipped", &|b| b[0] ^= 0xff, &["does not match its digest"]),
             ("middle byte flipped", &|b| flip(b, 2), &["does not match its digest"]),
             ("last byte flipped", &|b| *b.last_mut().unwrap() ^= 1, &["does not match its digest"]),
@@ -163,7 +166,7 @@ fn manifest_and_config_are_checked() {
 
     let config = sha256(&image.config);
     let mut verdict = Verdict::default();
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>), &str); 3] = [
+    let changes: [(&str, Change<'_>, &str); 3] = [
         ("config changed", &|b| flip(b, 2), "does not match its digest"),
         ("config cut", &|b| b.truncate(10), "its descriptor says"),
         ("config longer", &|b| b.push(b' '), "its descriptor says"),

@@ -135,6 +135,9 @@ fn platforms() {
     assert!(error.contains("there is linux/s390x"), "{error}");
 }
 
+/// A file of a layout, its content (`None` for no file), and the words of the error.
+type LayoutRow<'a> = (&'a str, Option<&'a [u8]>, &'a [&'a str]);
+
 /// The files around the blobs of an OCI layout.
 #[test]
 fn broken_layouts() {
@@ -143,7 +146,7 @@ fn broken_layouts() {
     let name = format!("oci:{}:t", layout.display());
     fails(&sandbox, &name, &options(), &["layout"]).unwrap();
     let write = || write_oci_layout(&layout, &[(Some("t"), &good())]).unwrap();
-    let rows: [(&str, Option<&[u8]>, &[&str]); 10] = [
+    let rows: [LayoutRow<'_>; 10] = [
         ("oci-layout", None, &["not an OCI image layout"]),
         ("oci-layout", Some(b"[]"), &["oci-layout"]),
         ("oci-layout", Some(b"{\"imageLayoutVersion\":\"2.0.0\"}"), &["unknown version 2.0.0"]),

@@ -21,6 +21,9 @@ fn merge_error(layers: &[Vec<Entry>]) -> Result<String, String> {
     }
 }
 
+/// What a row is about, its layers, and the words of the error.
+type Row<'a> = (&'a str, Vec<Vec<Entry>>, &'a [&'a str]);
+
 #[test]
 fn layers_that_contradict_themselves() {
     let file = |path: &str, bytes: &[u8]| Entry::file(path, bytes);
@@ -28,7 +31,7 @@ fn layers_that_contradict_themselves() {
         (|path: &str| Entry::dir(path), |path: &str, to: &str| Entry::hardlink(path, to));
     let loops =
         |path: &str| vec![Entry::symlink("a", "b"), Entry::symlink("b", "a"), file(path, GOOD)];
-    let rows: Vec<(&str, Vec<Vec<Entry>>, &[&str])> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("link to nothing", vec![vec![hard("l", "nothing")]], &["`nothing` does not exist"]),
         ("link to itself", vec![vec![hard("l", "l")]], &["does not exist"]),
         ("link before its target", vec![vec![hard("l", "f"), file("f", GOOD)]], &["not exist"]),

@@ -145,7 +145,7 @@ fn folders_without_permission() {
     let image = home.layout(&good());
     let locked = home.path().join("locked");
     fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     let mut mount = home.ocifs(&["mount", &image, "M"]);
     mount.env("OCIFS_CACHE_DIR", locked.join("cache")).env("XDG_RUNTIME_DIR", &locked);
     let outcome = run(&mut mount);
@@ -163,7 +163,7 @@ fn folders_without_permission() {
     // Credentials that can't be read are named, and not taken for none.
     let auth = home.path().join("auth.json");
     fs::write(&auth, b"{}").unwrap();
-    fs::set_permissions(&auth, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&auth, fs::Permissions::from_mode(0o000)).unwrap();
     let mut ls = home.ocifs(&["ls", "127.0.0.1:1/r:t"]);
     run(ls.env("REGISTRY_AUTH_FILE", &auth)).failed(1, &["credentials file", text(&auth)]);
 }

@@ -55,9 +55,10 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
         _ => log::LevelFilter::Trace,
     };
     let mut builder = env_logger::Builder::new();
+    // Our own words only, and FUSE's: the HTTP library traces headers, and those hold secrets.
     builder.filter_level(log::LevelFilter::Off).filter_module("ocifs", level);
     if verbose > 2 {
-        builder.filter_level(level);
+        builder.filter_module("fuser", log::LevelFilter::Debug);
     }
     let to_file = file.is_some();
     builder.format(move |out, record| {

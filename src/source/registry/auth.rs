@@ -26,7 +26,8 @@ const CLIENT_ID: &str = "ocifs";
 /// Bytes of a token server's answer that are read. Real tokens have some KiB.
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
 
-/// Lifetime of a token that does not say (token specification: 60 seconds).
+/// Lifetime of a token that does not say, and the shortest that is believed (token specification:
+/// 60 seconds, "for compatibility with older clients"). One that ends sooner is found out by a 401.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Longest lifetime of a token that is believed.
@@ -308,7 +309,10 @@ impl Auth {
     ) -> Result<Authorization, Error> {
         let refused = |why: &str| Error::new("authentication", url, Failure::Token(why.to_owned()));
         let realm = challenge.parameters.get("realm").ok_or_else(|| refused("no realm given"))?;
-        let realm = super::redirect_target(url, realm).ok_or_else(|| refused("bad realm"))?;
+        // A path is tolerated, as some registries give one; anything else must be a URL.
+        let is_url = realm.contains("://") || realm.starts_with('/');
+        let realm = super::redirect_target(url, realm).filter(|_| is_url);
+        let realm = realm.ok_or_else(|| refused("the realm is not a URL"))?;
         check_realm(&realm, url).map_err(refused)?;
         // The registry's scope first: some token servers read only the first.
         let own = format!("repository:{}:pull", self.repository);
@@ -385,11 +389,9 @@ impl Token {
             .expires_in
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .unwrap_or(DEFAULT_LIFETIME)
-            .min(MAX_LIFETIME);
-        // Renewed before it ends, as clocks differ and requests take time; one that is said to
-        // live less than the margin is used as long as the registry takes it.
-        let margin = (lifetime / 10).max(Duration::from_secs(10));
-        let lifetime = lifetime.checked_sub(margin).unwrap_or(lifetime);
+            .clamp(DEFAULT_LIFETIME, MAX_LIFETIME);
+        // Renewed before it ends, as clocks differ and requests take time.
+        let lifetime = lifetime - (lifetime / 10).max(Duration::from_secs(10));
         Some(Authorization::Bearer { token, expires: Instant::now() + lifetime })
     }
 }

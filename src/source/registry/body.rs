@@ -109,7 +109,8 @@ fn request(
     let path = format!("blobs/{digest}");
     let request = Request { method: Method::GET, path: &path, accept: None, start, what: &what };
     let response = client.send(&request)?;
-    let wrong = |why: String| Error::new(&what, &path, Failure::Answer(why));
+    let url = client.url(&path);
+    let wrong = |why: String| Error::new(&what, &url, Failure::Answer(why));
     let skip = check(&response, size, start).map_err(wrong)?;
     let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
     let skipped = io::copy(&mut (&mut reader).take(skip), &mut io::sink());

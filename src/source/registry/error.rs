@@ -66,6 +66,11 @@ impl Error {
         }
     }
 
+    /// Whether the registry has answered at all.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self.failure, Failure::Status { .. } | Failure::Challenge(_))
+    }
+
     /// Whether the registry says that there is no such thing.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
@@ -124,9 +129,9 @@ impl fmt::Display for Error {
         write!(f, "{} from {}: ", self.what, self.url)?;
         match &self.failure {
             Failure::Url => f.write_str("this is not a valid URL"),
-            Failure::Redirect => {
-                f.write_str("the server redirects to nowhere, or from https to plain http")
-            }
+            Failure::Redirect => f.write_str(
+                "the server redirects to nowhere, to another protocol, or from https to http",
+            ),
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
             Failure::DocumentTooLarge => f.write_str("the document is larger than 4 MiB"),
             Failure::Transport(error) => transport_words(f, error),
@@ -190,6 +195,10 @@ fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Resu
             f.write_str("connection refused: nothing listens there")
         }
         ureq::Error::HostNotFound => f.write_str("there is no host of that name"),
+        // The words of the standard library for getaddrinfo(3); it has no kind of its own.
+        ureq::Error::Io(e) if e.to_string().contains("failed to lookup address") => {
+            f.write_str("there is no host of that name, or no name server answers")
+        }
         ureq::Error::Timeout(phase) => write!(f, "no answer in time ({phase})"),
         // rustls' words for a plain HTTP answer to a TLS hello.
         error
