@@ -10,8 +10,8 @@
 //!
 //! [`Spans`] is shared by all layers of a mount: the cache, the open span files, and a few spans in
 //! memory. [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
-//! streamed: a thread of its own decompresses the layer from its start, verifies every span on the
-//! way, keeps it, and hands it to whoever waits. When nobody waits for anything further on, the
+//! streamed: a thread of its own decompresses the layer from its start (a plain tar from the span),
+//! verifies every span on the way, keeps it, and hands it to whoever waits. When nobody waits for anything further on, the
 //! stream is left where it is, so a walk in the order of the tar costs one download and not one per
 //! span. Readers only ever wait on a condition with their own deadline, whatever the source does.
 //!
@@ -49,6 +49,9 @@ const MEMORY_SPANS: usize = 8;
 
 /// Bytes read from a source at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// Spans of a plain tar that are read past rather than asked for anew.
+const MAX_PLAIN_SKIP: usize = 4;
 
 /// Why bytes can't be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -138,6 +141,8 @@ pub struct BlobReader {
     source: Arc<dyn Source>,
     shared: Arc<Spans>,
     offline: bool,
+    /// The blob is a plain tar: a stream can begin at any span.
+    is_plain: bool,
     flight: Mutex<Flight>,
     landed: Condvar,
 }
@@ -158,6 +163,15 @@ struct Flight {
     error: Option<Error>,
 }
 
+impl Flight {
+    /// The span to go for from `next`: the nearest one on, or, if all that are wanted were passed by
+    /// already, the first of them.
+    fn next_wanted(&self, next: usize) -> Option<usize> {
+        let missing = || self.wanted.keys().copied().filter(|at| !self.arrived.contains_key(at));
+        missing().filter(|at| *at >= next).min().or_else(|| missing().min())
+    }
+}
+
 impl BlobReader {
     /// A reader of the layer that `index` describes, fetched from `descriptor` if need be.
     /// `offline` forbids to fetch from a remote source.
@@ -168,8 +182,12 @@ impl BlobReader {
         shared: Arc<Spans>,
         offline: bool,
     ) -> BlobReader {
+        // An index that was made from another blob says nothing of this one's compression.
+        let is_plain =
+            index.compression() == Compression::None && index.blob() == descriptor.digest;
         BlobReader {
             descriptor,
+            is_plain,
             spans: (0..index.span_count()).map(|at| index.span(at)).collect(),
             offline: offline && source.is_remote(),
             source,
@@ -325,22 +343,23 @@ impl Pilot<'_> {
         let reader = self.reader;
         loop {
             let mut flight = lock(&reader.flight);
-            let waiting = |from: usize| flight.wanted.keys().any(|at| *at >= from);
             let next = self.stream.as_ref().map_or(0, |stream| stream.next);
-            if !waiting(next) {
-                // Somebody may wait for what was passed by already: then from the start again.
-                if flight.wanted.keys().all(|at| flight.arrived.contains_key(at)) {
-                    // A finished stream would hold a connection for nothing.
-                    flight.stream = self.stream.take().filter(|s| s.next < reader.spans.len());
-                    flight.busy = false;
-                    return Ok(());
-                }
+            let Some(target) = flight.next_wanted(next) else {
+                // A finished stream would hold a connection for nothing.
+                flight.stream = self.stream.take().filter(|s| s.next < reader.spans.len());
+                flight.busy = false;
+                return Ok(());
+            };
+            drop(flight);
+            let is_ahead = reader.is_plain && target - next.min(target) > MAX_PLAIN_SKIP;
+            if target < next || is_ahead {
                 self.stream = None;
             }
-            drop(flight);
             let stream = match &mut self.stream {
                 Some(stream) => stream,
-                none => none.insert(Stream::open(reader)?),
+                none => {
+                    none.insert(Stream::open(reader, if reader.is_plain { target } else { 0 })?)
+                }
             };
             let number = stream.next;
             let span = &reader.spans[number];
@@ -360,7 +379,7 @@ impl Pilot<'_> {
     }
 }
 
-/// A layer being decompressed from its start.
+/// A layer being decompressed in order.
 struct Stream {
     body: Body,
     decoder: Decoder,
@@ -378,8 +397,10 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
-    fn open(reader: &BlobReader) -> Result<Stream, Error> {
-        let body = reader.source.blob(&reader.descriptor, 0);
+    /// Begins at a span: of a compressed layer always at the first.
+    fn open(reader: &BlobReader, first: usize) -> Result<Stream, Error> {
+        let start = reader.spans.get(first).map_or(0, |span| span.start.0);
+        let body = reader.source.blob(&reader.descriptor, start);
         let mut body = body.map_err(|e| Error::Source(Arc::new(e)))?;
         let mut input = vec![0; CHUNK_BYTES];
         let mut seen = 0;
@@ -391,9 +412,12 @@ impl Stream {
             }
         }
         let codec = |e| Error::Codec { what: reader.what(), source: Arc::new(e) };
-        let compression = Compression::sniff(&input[..seen]).map_err(codec)?;
+        let compression = match reader.is_plain {
+            true => Compression::None,
+            false => Compression::sniff(&input[..seen]).map_err(codec)?,
+        };
         let decoder = Decoder::new(compression).map_err(codec)?;
-        Ok(Stream { body, decoder, input, unread: 0..seen, next: 0 })
+        Ok(Stream { body, decoder, input, unread: 0..seen, next: first })
     }
 
     /// Decompresses the next span.

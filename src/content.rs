@@ -1,7 +1,7 @@
 //! Bytes of files: from a place in a file to places in layers.
 //!
 //! A regular file is one run of its layer's tar, or several with holes between them. This module
-//! cuts a read into those runs, fills holes with zeros, and leaves the rest to [`blob`](crate::blob).
+//! cuts a read into those runs, fills holes with zeros, and leaves the rest to [`crate::blob`].
 
 use std::sync::Arc;
 use std::time::Instant;

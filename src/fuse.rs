@@ -1,4 +1,4 @@
-//! The kernel's side: FUSE requests in, answers of [`fs`](crate::fs) out. The only importer of
+//! The kernel's side: FUSE requests in, answers of [`crate::fs`] out. The only importer of
 //! `fuser`.
 //!
 //! # Settings, and what each saves
@@ -8,7 +8,7 @@
 //!
 //! - `DO_READDIRPLUS` always (never `AUTO`, which stops after the first chunk): names come with
 //!   attributes.
-//! - Entries, attributes and absent names are valid for [`FOREVER`].
+//! - Entries, attributes and absent names are valid practically for ever (`FOREVER`).
 //! - OPEN and OPENDIR are answered ENOSYS once: the kernel then stops sending them, and keeps pages
 //!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH, LSEEK and
 //!   ACCESS likewise, and the xattr calls where the image has none.

@@ -8,7 +8,7 @@
 //!
 //! # Design
 //!
-//! Flat tables of fixed-size little-endian records ([`format`]) that are copied out of the file
+//! Flat tables of fixed-size little-endian records ([`mod@format`]) that are copied out of the file
 //! with one `memcpy` each and never parsed. Entries stay in the order of the tar, because that
 //! order has meaning: later entries replace earlier ones and hard links are resolved where they
 //! stand. (Rejected: a table sorted for lookup. What a path of a layer means depends on the layers
@@ -34,7 +34,7 @@ use crate::digest::{ContentHash, DiffId, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, Run, UncompressedOffset};
 use crate::tar;
 
-pub use builder::{Builder, Identity};
+pub use builder::Builder;
 pub use decode::DecodeError;
 use format::{DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord};
 
@@ -98,6 +98,23 @@ impl Proof {
             Proof::Full => "full",
         }
     }
+}
+
+/// What the whole layer turned out to be, once it has been streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of the blob.
+    pub blob: Digest,
+    /// Size of the blob in bytes.
+    pub blob_size: u64,
+    /// Digest of the tar.
+    pub diff_id: DiffId,
+    /// Size of the tar in bytes.
+    pub uncompressed_size: u64,
+    /// Compression of the blob.
+    pub compression: Compression,
+    /// What of this was checked.
+    pub proof: Proof,
 }
 
 /// How decompression can begin at a span.
@@ -171,7 +188,7 @@ pub enum EntryKind<'a> {
     File {
         /// Size in bytes, holes included.
         size: u64,
-        /// Position of its runs in [`LayerIndex::runs`].
+        /// Position of its runs in the table of runs.
         runs: Runs,
     },
     /// A directory.
@@ -234,12 +251,7 @@ pub struct Entry<'a> {
 /// An immutable, checked layer index.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerIndex {
-    blob: Digest,
-    blob_size: u64,
-    diff_id: DiffId,
-    uncompressed_size: u64,
-    compression: Compression,
-    proof: Proof,
+    identity: Identity,
     dirs: Vec<DirRecord>,
     entries: Vec<EntryRecord>,
     whiteouts: Vec<WhiteoutRecord>,
@@ -256,32 +268,32 @@ pub struct LayerIndex {
 impl LayerIndex {
     /// Digest of the blob that the index was made from.
     pub fn blob(&self) -> Digest {
-        self.blob
+        self.identity.blob
     }
 
     /// Size of that blob in bytes.
     pub fn blob_size(&self) -> u64 {
-        self.blob_size
+        self.identity.blob_size
     }
 
     /// Digest of the uncompressed tar.
     pub fn diff_id(&self) -> DiffId {
-        self.diff_id
+        self.identity.diff_id
     }
 
     /// Size of the uncompressed tar in bytes.
     pub fn uncompressed_size(&self) -> u64 {
-        self.uncompressed_size
+        self.identity.uncompressed_size
     }
 
     /// Compression of the blob.
     pub fn compression(&self) -> Compression {
-        self.compression
+        self.identity.compression
     }
 
     /// What has been checked.
     pub fn proof(&self) -> Proof {
-        self.proof
+        self.identity.proof
     }
 
     /// Number of directory paths.

@@ -4,7 +4,7 @@
 //!
 //! An image is a stack of layers, each a tar with whiteouts; what a user wants is the directory
 //! that results when they are unpacked one over the other. That has to be right in every corner
-//! that engines agree on ([`merge`]), and then answer millions of lookups without a lock.
+//! that engines agree on ([`merge()`]), and then answer millions of lookups without a lock.
 //!
 //! # Design
 //!

@@ -16,11 +16,10 @@ use super::format::{
     RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
 use super::{
-    DirId, Error, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES,
-    Proof, ROOT_DIR, Span,
+    DirId, Error, Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES,
+    MAX_SYMLINK_BYTES, ROOT_DIR, Span,
 };
-use crate::codec::Compression;
-use crate::digest::{ContentHash, DiffId, Digest};
+use crate::digest::ContentHash;
 use crate::tar::{self, Kind};
 
 /// Prefix of a whiteout (OCI image spec, layer.md, "Whiteouts").
@@ -50,23 +49,6 @@ impl Default for Builder {
     fn default() -> Builder {
         Builder::new()
     }
-}
-
-/// What the whole layer turned out to be, once it has been streamed.
-#[derive(Clone, Copy, Debug)]
-pub struct Identity {
-    /// Digest of the blob.
-    pub blob: Digest,
-    /// Size of the blob in bytes.
-    pub blob_size: u64,
-    /// Digest of the tar.
-    pub diff_id: DiffId,
-    /// Size of the tar in bytes.
-    pub uncompressed_size: u64,
-    /// Compression of the blob.
-    pub compression: Compression,
-    /// What of this was checked.
-    pub proof: Proof,
 }
 
 impl Builder {
@@ -114,12 +96,7 @@ impl Builder {
             }
         }
         let index = LayerIndex {
-            blob: identity.blob,
-            blob_size: identity.blob_size,
-            diff_id: identity.diff_id,
-            uncompressed_size: identity.uncompressed_size,
-            compression: identity.compression,
-            proof: identity.proof,
+            identity,
             dirs: self.dirs,
             entries: self.entries,
             whiteouts: self.whiteouts,

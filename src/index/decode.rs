@@ -3,7 +3,9 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::format::{self, FileHeader, MAGIC, SECTIONS, TRAILER_BYTES, VERSION};
-use super::{LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES, Proof, ROOT_DIR};
+use super::{
+    Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES, Proof, ROOT_DIR,
+};
 use crate::codec::Compression;
 use crate::digest::DiffId;
 
@@ -28,12 +30,12 @@ use DecodeError::Inconsistent;
 impl LayerIndex {
     /// The index as a file.
     pub fn encode(&self) -> Vec<u8> {
-        let compression = match self.compression {
+        let compression = match self.identity.compression {
             Compression::None => 0,
             Compression::Gzip => 1,
             Compression::Zstd => 2,
         };
-        let proof = match self.proof {
+        let proof = match self.identity.proof {
             Proof::Hint => 0,
             Proof::Toc => 1,
             Proof::Full => 2,
@@ -55,10 +57,10 @@ impl LayerIndex {
             compression,
             proof,
             reserved: 0.into(),
-            blob: format::DigestField::new(self.blob),
-            diff_id: format::DigestField::new(self.diff_id.0),
-            blob_size: self.blob_size.into(),
-            uncompressed_size: self.uncompressed_size.into(),
+            blob: format::DigestField::new(self.identity.blob),
+            diff_id: format::DigestField::new(self.identity.diff_id.0),
+            blob_size: self.identity.blob_size.into(),
+            uncompressed_size: self.identity.uncompressed_size.into(),
             counts: sections.map(|(count, _)| (count as u64).into()),
         };
         let mut out = header.as_bytes().to_vec();
@@ -93,21 +95,25 @@ impl LayerIndex {
         let [dirs, entries, whiteouts, runs, xattrs, hashes, spans, bytes, windows] =
             header.counts.map(|count| count.get());
         let index = LayerIndex {
-            blob: header.blob.get().ok_or(Inconsistent("unknown digest algorithm"))?,
-            blob_size: header.blob_size.get(),
-            diff_id: DiffId(header.diff_id.get().ok_or(Inconsistent("unknown digest algorithm"))?),
-            uncompressed_size: header.uncompressed_size.get(),
-            compression: match header.compression {
-                0 => Compression::None,
-                1 => Compression::Gzip,
-                2 => Compression::Zstd,
-                _ => return Err(Inconsistent("unknown compression")),
-            },
-            proof: match header.proof {
-                0 => Proof::Hint,
-                1 => Proof::Toc,
-                2 => Proof::Full,
-                _ => return Err(Inconsistent("unknown proof")),
+            identity: Identity {
+                blob: header.blob.get().ok_or(Inconsistent("unknown digest algorithm"))?,
+                blob_size: header.blob_size.get(),
+                diff_id: DiffId(
+                    header.diff_id.get().ok_or(Inconsistent("unknown digest algorithm"))?,
+                ),
+                uncompressed_size: header.uncompressed_size.get(),
+                compression: match header.compression {
+                    0 => Compression::None,
+                    1 => Compression::Gzip,
+                    2 => Compression::Zstd,
+                    _ => return Err(Inconsistent("unknown compression")),
+                },
+                proof: match header.proof {
+                    0 => Proof::Hint,
+                    1 => Proof::Toc,
+                    2 => Proof::Full,
+                    _ => return Err(Inconsistent("unknown proof")),
+                },
             },
             dirs: section(&mut rest, dirs)?,
             entries: section(&mut rest, entries)?,
@@ -181,7 +187,7 @@ impl LayerIndex {
                 self.check_runs(low, extra, size)
             }
             format::KIND_FILE => match data.checked_add(size) {
-                Some(end) if end <= self.uncompressed_size => Ok(()),
+                Some(end) if end <= self.identity.uncompressed_size => Ok(()),
                 _ => Err(Inconsistent("content past the end of the layer")),
             },
             format::KIND_SYMLINK if extra as usize > MAX_SYMLINK_BYTES || extra == 0 => {
@@ -209,7 +215,9 @@ impl LayerIndex {
                 (run.file_offset.get(), run.start.get(), run.length.get());
             let within =
                 |from: u64, limit: u64| from.checked_add(length).is_some_and(|end| end <= limit);
-            if offset < file_end || !within(offset, size) || !within(start, self.uncompressed_size)
+            if offset < file_end
+                || !within(offset, size)
+                || !within(start, self.identity.uncompressed_size)
             {
                 return Err(Inconsistent("a run out of order or out of range"));
             }
@@ -226,7 +234,7 @@ impl LayerIndex {
             if record.restart > 2
                 || record.bits > 7
                 || window_end.is_none_or(|end| end > self.windows.len() as u64)
-                || record.compressed_start.get() > self.blob_size
+                || record.compressed_start.get() > self.identity.blob_size
             {
                 return Err(Inconsistent("a malformed span"));
             }
@@ -239,7 +247,7 @@ impl LayerIndex {
                 .checked_add(record.length.get().into())
                 .ok_or(Inconsistent("absurd span"))?;
         }
-        if end != self.uncompressed_size {
+        if end != self.identity.uncompressed_size {
             return Err(Inconsistent("spans do not cover the layer"));
         }
         Ok(())

@@ -11,8 +11,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Error;
+use super::{Body, Error};
 use crate::codec::{Compression, Decoder};
+use crate::digest::Digest;
 use crate::tar::{self, Kind, Parser};
 
 /// Bytes read at a time.
@@ -144,6 +145,20 @@ impl Files {
                 Ok(Some(Section { file: Arc::new(file), start: 0, length: metadata.len() }))
             }
             Files::Archive(archive) => Ok(archive.open(name)),
+        }
+    }
+
+    /// A blob that has to be there, from `start` on; `name` is where it lies.
+    ///
+    /// # Errors
+    /// It is missing or can't be opened.
+    pub fn blob(&self, name: &str, digest: Digest, start: u64) -> Result<Body, Error> {
+        match self.open(name)? {
+            Some(section) => Ok(Box::new(section.reader(start))),
+            None => {
+                let what = format!("blob {digest}");
+                Err(Error::Missing { path: self.path().to_owned(), what })
+            }
         }
     }
 

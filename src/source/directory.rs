@@ -45,13 +45,7 @@ impl Source for Directory {
     }
 
     fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
-        match self.files.open(&descriptor.digest.hex())? {
-            Some(section) => Ok(Box::new(section.reader(start))),
-            None => Err(Error::Missing {
-                path: self.files.path().to_owned(),
-                what: format!("blob {}", descriptor.digest),
-            }),
-        }
+        self.files.blob(&descriptor.digest.hex(), descriptor.digest, start)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

@@ -161,16 +161,7 @@ impl Source for DockerArchive {
     }
 
     fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
-        let section = match self.blobs.get(&descriptor.digest) {
-            Some(name) => self.files.open(name)?,
-            None => None,
-        };
-        match section {
-            Some(section) => Ok(Box::new(section.reader(start))),
-            None => Err(Error::Missing {
-                path: self.files.path().to_owned(),
-                what: format!("blob {}", descriptor.digest),
-            }),
-        }
+        let name = self.blobs.get(&descriptor.digest).map_or("", String::as_str);
+        self.files.blob(name, descriptor.digest, start)
     }
 }

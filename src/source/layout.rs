@@ -206,13 +206,7 @@ impl Source for Layout {
     }
 
     fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
-        match self.files.open(&blob_path(&descriptor.digest))? {
-            Some(section) => Ok(Box::new(section.reader(start))),
-            None => Err(Error::Missing {
-                path: self.files.path().to_owned(),
-                what: format!("blob {}", descriptor.digest),
-            }),
-        }
+        self.files.blob(&blob_path(&descriptor.digest), descriptor.digest, start)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

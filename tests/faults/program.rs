@@ -119,6 +119,16 @@ fn bad_images_leave_nothing_mounted() {
 }
 
 #[test]
+fn a_cache_below_the_mount_point_is_refused() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let below = home.mount_point().join("cache/below");
+    let outcome = home.run(&["mount", "--cache-dir", text(&below), &image, "M"]);
+    outcome.failed(1, &["covered by the mount", "--cache-dir"]);
+    home.is_quiet();
+}
+
+#[test]
 fn the_same_place_twice() {
     let home = Home::new();
     let image = home.layout(&good());

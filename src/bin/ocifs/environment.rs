@@ -45,16 +45,20 @@ fn home() -> Option<PathBuf> {
     variable("HOME").or_else(env::home_dir)
 }
 
-/// The cache that the user's flags and environment mean.
-pub(crate) fn cache(args: &ImageArgs) -> Arc<Cache> {
+/// The folder of the cache that the user's flags and environment mean.
+pub(crate) fn cache_folder(args: &ImageArgs) -> Option<PathBuf> {
     let folder = args.cache_dir.clone().or_else(|| {
         let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let base = base.or_else(|| Some(home()?.join(".cache")));
         base.map(|base| base.join("ocifs"))
     });
     // A mount in the background leaves the current directory.
-    let folder = folder.and_then(|folder| std::path::absolute(folder).ok());
-    Arc::new(match folder {
+    folder.and_then(|folder| std::path::absolute(folder).ok())
+}
+
+/// The cache in that folder.
+pub(crate) fn cache(args: &ImageArgs) -> Arc<Cache> {
+    Arc::new(match cache_folder(args) {
         Some(folder) => Cache::open(&folder),
         None => {
             log::warn!("no place for a cache: set --cache-dir");

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -28,12 +29,24 @@ const READY: &[u8] = b"ready\n";
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
     // What can be known to fail is told before anything is fetched.
     kernel::check_requirements()?;
-    kernel::prepare(&args.mount_point)?;
+    let mount_point = kernel::prepare(&args.mount_point)?;
+    let cache = environment::cache_folder(&args.image_args);
+    if cache.is_some_and(|cache| lies_below(&cache, &mount_point)) {
+        return Err("the cache lies below the mount point and would be covered by the mount: \
+                    choose another place with --cache-dir"
+            .into());
+    }
     if args.foreground || environment::is_background_child() {
         serve(all, args)
     } else {
         start_child()
     }
+}
+
+/// Whether a folder, which may not exist yet, lies at or below a place.
+fn lies_below(folder: &Path, place: &Path) -> bool {
+    let existing = folder.ancestors().find_map(|path| path.canonicalize().ok());
+    existing.is_some_and(|folder| folder.starts_with(place))
 }
 
 /// Starts the serving process and waits until it is ready or has failed.
