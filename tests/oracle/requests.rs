@@ -70,10 +70,16 @@ fn a_second_pass_asks_nothing() {
     let copy = copies.path().join("copy");
     run(Command::new("cp").arg("-a").arg(mounted.path()).arg(&copy));
     pass(mounted.path(), &copy);
-    let first = requests(&mounted);
-    assert!(first["read"].as_u64().unwrap() > 0, "the first pass reads: {first}");
-    pass(mounted.path(), &copy);
-    assert_eq!(requests(&mounted), first);
+    let mut before = requests(&mounted);
+    assert!(before["read"].as_u64().unwrap() > 0, "the first pass reads: {before}");
+    // A machine that is short of memory may take pages away from the kernel at any time, and then
+    // a pass asks for those again. That it happens to three passes in a row is another matter.
+    let silent = (0..3).any(|_| {
+        pass(mounted.path(), &copy);
+        let after = requests(&mounted);
+        std::mem::replace(&mut before, after.clone()) == after
+    });
+    assert!(silent, "no pass after the first was silent: {before}");
 }
 
 #[test]
