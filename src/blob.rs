@@ -284,7 +284,7 @@ impl BlobReader {
                 let reader = Arc::clone(self);
                 let spawned = thread::Builder::new()
                     .name("stream".into())
-                    .spawn(move || Pilot { reader: &reader, stream }.fly());
+                    .spawn(move || Pilot { reader: &reader, stream, landed: false }.fly());
                 if let Err(e) = spawned {
                     flight.busy = false;
                     break Err(Error::Read { what: self.what(), source: Arc::new(e) });
@@ -311,19 +311,18 @@ impl BlobReader {
 struct Pilot<'a> {
     reader: &'a BlobReader,
     stream: Option<Stream>,
+    /// The flight is given up: another one may be under way already.
+    landed: bool,
 }
 
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
-        let mut flight = lock(&self.reader.flight);
-        if flight.busy {
+        if !self.landed {
+            let mut flight = lock(&self.reader.flight);
             flight.busy = false;
-            if thread::panicking() {
-                flight.failures += 1;
-                flight.error = Some(Error::Died(self.reader.what()));
-            }
+            flight.failures += 1;
+            flight.error = Some(Error::Died(self.reader.what()));
         }
-        drop(flight);
         self.reader.landed.notify_all();
     }
 }
@@ -336,6 +335,7 @@ impl Pilot<'_> {
             flight.failures += 1;
             flight.error = Some(error);
         }
+        self.landed = true;
     }
 
     /// Streams as long as somebody waits for a span further on.

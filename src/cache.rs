@@ -283,9 +283,17 @@ impl Cache {
 }
 
 fn write_new(root: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o400))
-        .tempfile_in(root.join("tmp"))?;
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(fs::Permissions::from_mode(0o400));
+    let folder = root.join("tmp");
+    let mut file = match builder.tempfile_in(&folder) {
+        // The user has deleted the cache under us, which is allowed.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_folder(&folder)?;
+            builder.tempfile_in(&folder)?
+        }
+        other => other?,
+    };
     for part in parts {
         file.write_all(part)?;
     }

@@ -98,13 +98,14 @@ pub fn resolve(
     let resolver = Resolver { source, cache, options };
     let root = resolver.root(name)?;
     let root_digest = verify(&root)?;
-    let (manifest, digest) = resolver.manifest(root)?;
+    let (manifest, digest, was_chosen) = resolver.manifest(root)?;
     let what = || digest.to_string();
     manifest.check_image().map_err(|source| Error::Document { what: what(), source })?;
     let config = resolver.config(&manifest)?;
     let mut platform = config.platform;
     platform.normalise();
-    if let Some(wanted) = &options.platform
+    // What an index says of its images is believed, as engines do; a config need not be exact.
+    if let Some(wanted) = options.platform.as_ref().filter(|_| !was_chosen)
         && !platform.is_unknown()
         && wanted.rank(&platform).is_none()
     {
@@ -159,18 +160,20 @@ impl Resolver<'_> {
         Ok(RawDocument { digest: Some(digest), ..document })
     }
 
-    /// Follows image indexes down to a manifest.
-    fn manifest(&self, root: RawDocument) -> Result<(Manifest, Digest), Error> {
+    /// Follows image indexes down to a manifest; whether there were any.
+    fn manifest(&self, root: RawDocument) -> Result<(Manifest, Digest, bool), Error> {
         let mut document = root;
+        let mut was_chosen = false;
         for _ in 0..=MAX_INDEX_DEPTH {
             let digest = verify(&document)?;
             let parsed = Document::parse(&document.bytes, document.media_type.as_deref());
             let parsed =
                 parsed.map_err(|source| Error::Document { what: digest.to_string(), source })?;
             let index = match parsed {
-                Document::Manifest(manifest) => return Ok((manifest, digest)),
+                Document::Manifest(manifest) => return Ok((manifest, digest, was_chosen)),
                 Document::Index(index) => index,
             };
+            was_chosen = true;
             let chosen = self.choose(index)?;
             document = self.document(&chosen)?;
         }

@@ -72,7 +72,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        let _leaving = Leaving(self);
+        let leaving = Leaving(self);
         let mut state = self.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
@@ -87,14 +87,16 @@ impl Shared {
             state = guard;
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() {
-                drop(state);
+                // Counted out before anybody else can look.
+                state.threads -= 1;
+                std::mem::forget(leaving);
                 return;
             }
         }
     }
 }
 
-/// Counts a thread out however it ends: a job that panics must not use up a place for ever.
+/// Counts a thread out whose job panics: it must not use up a place for ever.
 struct Leaving<'a>(&'a Shared);
 
 impl Drop for Leaving<'_> {

@@ -22,6 +22,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Members accepted in one archive: thousands of layers, and a bound on memory.
 const MAX_MEMBERS: usize = 1 << 20;
 
+/// Longest name of a member that may be one of ours.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// A compressed archive may always unpack to this many bytes, and beyond that to this many times
 /// its own size: as for layers.
 const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
@@ -276,7 +279,8 @@ impl tar::Sink for Members {
 
     fn entry(&mut self, entry: tar::Entry) -> Result<(), tar::Error> {
         // A name that is not UTF-8 is not one that we look for.
-        let Some(name) = std::str::from_utf8(&entry.path).ok().and_then(|p| clean(p, "")) else {
+        let name = std::str::from_utf8(&entry.path).ok().filter(|p| p.len() <= MAX_NAME_BYTES);
+        let Some(name) = name.and_then(|p| clean(p, "")) else {
             return Ok(());
         };
         let member = match entry.kind {
@@ -290,6 +294,7 @@ impl tar::Sink for Members {
                     _ => "",
                 };
                 let target = std::str::from_utf8(&entry.link_target).ok();
+                let target = target.filter(|t| t.len() <= MAX_NAME_BYTES);
                 let Some(target) = target.and_then(|t| clean(t, folder)) else { return Ok(()) };
                 Member::Link(target)
             }

@@ -419,7 +419,7 @@ fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let from_scheme = from.scheme_str()?;
     let absolute = match location {
         "" => return None,
-        location if location.contains("://") => location.to_owned(),
+        location if has_scheme(location) => location.to_owned(),
         location if location.starts_with("//") => format!("{from_scheme}:{location}"),
         location => {
             let (path, query) = match location.split_once('?') {
@@ -427,9 +427,10 @@ fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
                 None => (location, String::new()),
             };
             let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-            let path = match path.starts_with('/') {
-                true => path.to_owned(),
-                false => format!("{folder}/{path}"),
+            let path = match path {
+                "" => from.path().to_owned(),
+                path if path.starts_with('/') => path.to_owned(),
+                path => format!("{folder}/{path}"),
             };
             format!("{from_scheme}://{}{}{query}", from.authority()?, without_dots(&path))
         }
@@ -438,6 +439,12 @@ fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let scheme = target.scheme_str()?;
     let downgrade = from_scheme == "https" && scheme != "https";
     (!downgrade && matches!(scheme, "http" | "https") && target.host().is_some()).then_some(target)
+}
+
+/// Whether a reference is absolute: a scheme stands before any other delimiter.
+fn has_scheme(location: &str) -> bool {
+    let before = location.split(['/', '?', '#']).next().unwrap_or_default();
+    before.strip_suffix(':').is_some_and(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 /// Takes `.` and `..` out of an absolute path (RFC 3986, 5.2.4).
@@ -492,6 +499,8 @@ mod tests {
         let from = "https://reg.example/v2/x/blobs/d";
         assert_eq!(target(from, "https://cdn/x?sig=1").unwrap(), "https://cdn/x?sig=1");
         assert_eq!(target(from, "/other?a=b").unwrap(), "https://reg.example/other?a=b");
+        assert_eq!(target(from, "/a?o=https://b").unwrap(), "https://reg.example/a?o=https://b");
+        assert_eq!(target(from, "?s=1").unwrap(), "https://reg.example/v2/x/blobs/d?s=1");
         assert_eq!(target(from, "//cdn/x").unwrap(), "https://cdn/x");
         assert_eq!(target(from, "../y?q=/../z").unwrap(), "https://reg.example/v2/x/y?q=/../z");
         assert_eq!(target(from, "./y").unwrap(), "https://reg.example/v2/x/blobs/y");

@@ -10,7 +10,7 @@ const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 const MAX_XATTR_VALUE_BYTES: usize = 65536;
 
 /// Extended attributes accepted for one entry; listing them all is limited to 64 KiB by Linux.
-const MAX_XATTRS: usize = 4096;
+const MAX_XATTRS: usize = 1024;
 
 /// The records that mean something to us.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl PaxRecords {
                 return Err("an xattr is larger than 64 KiB");
             }
             if self.xattrs.len() >= MAX_XATTRS {
-                return Err("more than 4096 xattrs");
+                return Err("more than 1024 xattrs");
             }
             self.xattrs.retain(|(other, _)| other != name);
             self.xattrs.push((name.to_vec(), value.to_vec()));

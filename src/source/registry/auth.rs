@@ -240,14 +240,7 @@ impl fmt::Debug for Auth {
 impl Auth {
     pub(super) fn new(reference: &Reference, credential: Option<Credential>) -> Auth {
         let repository = reference.repository().to_owned();
-        let current = match &credential {
-            Some(Credential::RegistryToken(token)) => Some(Authorization::Bearer {
-                token: token.clone(),
-                expires: Instant::now() + Duration::from_secs(365 * 24 * 3600),
-            }),
-            _ => None,
-        };
-        Auth { repository, credential, current: Mutex::new(current) }
+        Auth { repository, credential, current: Mutex::new(None) }
     }
 
     pub(super) fn has_credential(&self) -> bool {
@@ -278,7 +271,13 @@ impl Auth {
     ) -> Result<(), Error> {
         let of = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
         if let Some(challenge) = of("bearer") {
-            let authorization = self.fetch_token(client, challenge, url)?;
+            let authorization = match &self.credential {
+                Some(Credential::RegistryToken(token)) => Authorization::Bearer {
+                    token: token.clone(),
+                    expires: Instant::now() + MAX_LIFETIME,
+                },
+                _ => self.fetch_token(client, challenge, url)?,
+            };
             *self.lock() = Some(authorization);
             return Ok(());
         }
@@ -310,7 +309,7 @@ impl Auth {
         let refused = |why: &str| Error::new("authentication", url, Failure::Token(why.to_owned()));
         let realm = challenge.parameters.get("realm").ok_or_else(|| refused("no realm given"))?;
         // A path is tolerated, as some registries give one; anything else must be a URL.
-        let is_url = realm.contains("://") || realm.starts_with('/');
+        let is_url = super::has_scheme(realm) || realm.starts_with('/');
         let realm = super::redirect_target(url, realm).filter(|_| is_url);
         let realm = realm.ok_or_else(|| refused("the realm is not a URL"))?;
         check_realm(&realm, url).map_err(refused)?;
@@ -437,7 +436,8 @@ fn get_token(
     scopes: &[&str],
     login: Option<(&str, &str)>,
 ) -> Result<Response<HttpBody>, Error> {
-    let mut request = client.agent.get(realm);
+    let limit = Some(client.options.deadline);
+    let mut request = client.agent.get(realm).config().timeout_recv_body(limit).build();
     if let Some(service) = service {
         request = request.query("service", service);
     }
@@ -469,7 +469,9 @@ fn post_token(
         ("scope", &scope),
     ];
     client.count_request();
-    let answer = client.agent.post(realm).send_form(form);
+    let limit = Some(client.options.deadline);
+    let request = client.agent.post(realm).config().timeout_recv_body(limit).build();
+    let answer = request.send_form(form);
     answer.map_err(|e| Error::new("access token", realm, Failure::Transport(e)))
 }
 

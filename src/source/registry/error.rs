@@ -44,8 +44,7 @@ pub enum Failure {
 
 impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
-        let url = url.to_string();
-        let url = url.split('?').next().unwrap_or_default().to_owned();
+        let url = without_secrets(&url.to_string());
         Error { what: what.to_owned(), url, repository: None, tags: None, failure }
     }
 
@@ -106,10 +105,18 @@ impl Error {
     }
 }
 
-/// The URL without its query, which may hold a signature.
+/// A URL for people.
 pub(super) fn without_query(url: &Uri) -> String {
-    let text = url.to_string();
-    text.split('?').next().unwrap_or_default().to_owned()
+    without_secrets(&url.to_string())
+}
+
+/// The URL without its query, which may hold a signature, and without a user and password.
+fn without_secrets(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
 }
 
 /// The code and message of an error body: the OCI envelope or what others send instead.
@@ -237,5 +244,6 @@ mod tests {
     fn queries_are_not_printed() {
         let error = Error::new("blob", &"https://cdn/x?X-Amz-Signature=secret", Failure::Redirect);
         assert!(!error.to_string().contains("secret"), "{error}");
+        assert_eq!(without_secrets("https://me:secret@cdn/x?y"), "https://cdn/x");
     }
 }

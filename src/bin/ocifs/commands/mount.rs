@@ -15,6 +15,7 @@ use std::thread;
 
 use ocifs::fuse::{Ownership, kernel};
 use ocifs::mount::{Mount, MountOptions, StatusSocket};
+use ocifs::reference::ImageName;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -35,6 +36,11 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         return Err("the cache lies below the mount point and would be covered by the mount: \
                     choose another place with --cache-dir"
             .into());
+    }
+    if let ImageName::Local(local) = &args.image
+        && lies_below(&std::path::absolute(&local.path)?, &mount_point)
+    {
+        return Err("the image lies below the mount point and would be covered by the mount".into());
     }
     if args.foreground || environment::is_background_child() {
         serve(all, args)
