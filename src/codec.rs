@@ -24,6 +24,19 @@ use zstd::stream::raw::{self, Operation};
 /// The largest zstd window accepted, as a power of two: 128 MiB, zstd's own limit for `--long`.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Any stream may unpack to this many bytes ...
+const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
+
+/// ... and beyond that to this many times what has been read of it. Real layers stay below 20;
+/// deflate can reach 1032, zstd far more.
+const MAX_RATIO: u64 = 200;
+
+/// The most that may come out of a stream of which `compressed` bytes have been read. Counted by
+/// what has come and not by a size that somebody claims, so that a bomb ends early.
+pub fn plausible_uncompressed_bytes(compressed: u64) -> u64 {
+    compressed.saturating_mul(MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES)
+}
+
 /// Bytes that [`Compression::sniff`] wants to see.
 pub const SNIFF_BYTES: usize = 4;
 

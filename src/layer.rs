@@ -48,13 +48,6 @@ const QUEUED_CHUNKS: usize = 4;
 /// Spans that may wait between inflating and hashing.
 const QUEUED_SPANS: usize = 2;
 
-/// A layer may always unpack to this many bytes ...
-const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
-
-/// ... and beyond that to this many times its blob. Real layers stay below 20; deflate can reach
-/// 1032, zstd far more.
-const MAX_RATIO: u64 = 200;
-
 /// Why a layer can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("layer {digest}: {kind}")]
@@ -361,9 +354,8 @@ fn inflate(
             unread = &unread[progress.consumed..];
             filled += progress.produced;
             total += progress.produced as u64;
-            // By what has come, not by what the descriptor claims.
             blob += progress.consumed as u64;
-            let limit = limit.unwrap_or((blob * MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES));
+            let limit = limit.unwrap_or(codec::plausible_uncompressed_bytes(blob));
             if total > limit {
                 return Err(ErrorKind::TooLarge { limit, blob }.into());
             }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Body, Error};
-use crate::codec::{Compression, Decoder};
+use crate::codec::{self, Compression, Decoder};
 use crate::digest::Digest;
 use crate::tar::{self, Kind, Parser};
 
@@ -24,11 +24,6 @@ const MAX_MEMBERS: usize = 1 << 20;
 
 /// Longest name of a member that may be one of ours.
 const MAX_NAME_BYTES: usize = 4096;
-
-/// A compressed archive may always unpack to this many bytes, and beyond that to this many times
-/// its own size: as for layers.
-const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
-const MAX_RATIO: u64 = 200;
 
 /// A part of a file that can be read at any offset.
 #[derive(Clone, Debug)]
@@ -262,7 +257,7 @@ fn unpack(
             rest = &rest[progress.consumed..];
             out.write_all(&output[..progress.produced]).map_err(|e| Error::file(spool, e))?;
             length += progress.produced as u64;
-            if length > (offset * MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES) {
+            if length > codec::plausible_uncompressed_bytes(offset) {
                 let what = "it unpacks to far more than an archive of its size should";
                 return Err(Error::invalid(path, what));
             }

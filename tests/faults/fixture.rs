@@ -168,6 +168,15 @@ impl Verdict {
         }
     }
 
+    /// A row that should have read the good bytes.
+    pub fn good(&mut self, what: &str, result: Result<Vec<u8>, String>) {
+        let checked = result.and_then(|bytes| match bytes == GOOD {
+            true => Ok(()),
+            false => Err("wrong bytes".to_owned()),
+        });
+        self.row(what, checked);
+    }
+
     pub fn end(self) {
         assert!(self.0.is_empty(), "{} rows failed:\n{}", self.0.len(), self.0.join("\n"));
     }
@@ -253,4 +262,14 @@ pub fn accepts(tar: &[u8]) -> Result<Opened, String> {
     write_oci_layout(&layout, &[(None, &image_of(tar, Compression::Gzip))]).unwrap();
     let image = open(&format!("oci:{}", layout.display()), &sandbox.cache(), &options())?;
     Ok(Opened { image, _sandbox: sandbox })
+}
+
+/// Checks of layers in archives, row by row, that they are refused with these words.
+pub fn refuses_all(rows: Vec<(&str, Vec<u8>, &[&str])>) {
+    let mut verdict = Verdict::default();
+    for (what, archive, words) in rows {
+        let image = image_of(&archive, Compression::Gzip);
+        verdict.row(what, refuses(&image, &options(), words));
+    }
+    verdict.end();
 }

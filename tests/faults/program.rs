@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::fixture::{GOOD, good, image_of, noise};
 use crate::shell::{Home, run, text};
-use crate::support::image::Compression;
+use crate::support::image::{Compression, write_oci_layout};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
@@ -119,12 +119,17 @@ fn bad_images_leave_nothing_mounted() {
 }
 
 #[test]
-fn a_cache_below_the_mount_point_is_refused() {
+fn what_the_mount_would_cover_is_refused() {
     let home = Home::new();
     let image = home.layout(&good());
     let below = home.mount_point().join("cache/below");
     let outcome = home.run(&["mount", "--cache-dir", text(&below), &image, "M"]);
     outcome.failed(1, &["covered by the mount", "--cache-dir"]);
+    // So is an image that lies there.
+    let inside = home.mount_point().join("image");
+    write_oci_layout(&inside, &[(Some("t"), &good())]).unwrap();
+    let image = format!("oci:{}:t", text(&inside));
+    home.run(&["mount", &image, "M"]).failed(1, &["the image", "covered by the mount"]);
     home.is_quiet();
 }
 

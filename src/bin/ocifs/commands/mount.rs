@@ -28,7 +28,15 @@ use crate::report::AnyError;
 const READY: &[u8] = b"ready\n";
 
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
-    // What can be known to fail is told before anything is fetched.
+    if environment::is_background_child() {
+        return serve(all, args);
+    }
+    check(args)?;
+    if args.foreground { serve(all, args) } else { start_child() }
+}
+
+/// Tells what can be known to fail before anything is fetched.
+fn check(args: &args::Mount) -> Result<(), AnyError> {
     kernel::check_requirements()?;
     let mount_point = kernel::prepare(&args.mount_point)?;
     let cache = environment::cache_folder(&args.image_args);
@@ -42,11 +50,7 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
     {
         return Err("the image lies below the mount point and would be covered by the mount".into());
     }
-    if args.foreground || environment::is_background_child() {
-        serve(all, args)
-    } else {
-        start_child()
-    }
+    Ok(())
 }
 
 /// Whether a folder, which may not exist yet, lies at or below a place.
