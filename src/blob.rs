@@ -41,7 +41,7 @@ use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
 use crate::image::Descriptor;
 use crate::index::{LayerIndex, Span};
-use crate::source::{self, Body, Source};
+use crate::source::{self, Body, Opened, Source};
 
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
 /// off. One span is a MiB.
@@ -400,8 +400,13 @@ impl Stream {
     /// Begins at a span: of a compressed layer always at the first.
     fn open(reader: &BlobReader, first: usize) -> Result<Stream, Error> {
         let start = reader.spans.get(first).map_or(0, |span| span.start.0);
-        let body = reader.source.blob(&reader.descriptor, start);
-        let mut body = body.map_err(|e| Error::Source(Arc::new(e)))?;
+        let opened = reader.source.blob(&reader.descriptor, start..reader.descriptor.size);
+        let Opened { mut body, start: opened, .. } =
+            opened.map_err(|e| Error::Source(Arc::new(e)))?;
+        // A server that knows no ranges sends the blob from its start.
+        let skip = start.saturating_sub(opened);
+        io::copy(&mut (&mut body).take(skip), &mut io::sink())
+            .map_err(|e| Error::Read { what: reader.what(), source: Arc::new(e) })?;
         let mut input = vec![0; CHUNK_BYTES];
         let mut seen = 0;
         while seen < SNIFF_BYTES {

@@ -224,10 +224,10 @@ fn first_pass(
     if options.offline && source.is_remote() {
         return Err(error(ErrorKind::Offline));
     }
-    let body = source.blob(descriptor, 0).map_err(|e| error(e.into()))?;
+    let opened = source.blob(descriptor, 0..descriptor.size).map_err(|e| error(e.into()))?;
     let mut written = Vec::new();
     let result =
-        pipeline(layer, body, cache, options.max_uncompressed_bytes, &mut written, progress);
+        pipeline(layer, opened.body, cache, options.max_uncompressed_bytes, &mut written, progress);
     match result {
         Ok(index) => {
             cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());

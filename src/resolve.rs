@@ -268,7 +268,7 @@ impl Resolver<'_> {
                     let (got, expected) = (descriptor.size, MAX_CONFIG_BYTES);
                     return Err(Error::Size { what, got, expected });
                 }
-                let body = self.source.blob(descriptor, 0)?;
+                let body = self.source.blob(descriptor, 0..descriptor.size)?.body;
                 let mut bytes = Vec::new();
                 VerifyingReader::new(body, digest, descriptor.size)
                     .read_to_end(&mut bytes)

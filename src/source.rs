@@ -16,7 +16,9 @@ pub mod registry;
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::codec;
 use crate::digest::Digest;
@@ -51,6 +53,8 @@ pub enum Error {
     Empty { path: PathBuf },
     #[error("{what} is not in {path}")]
     Missing { path: PathBuf, what: String },
+    #[error("blob {digest} has {size} bytes: there is no range {start}..{end} in it")]
+    Range { digest: Digest, size: u64, start: u64, end: u64 },
     #[error(transparent)]
     Registry(#[from] Box<registry::Error>),
 }
@@ -96,6 +100,45 @@ pub struct RawDocument {
 /// The unverified bytes of a blob from some offset on.
 pub type Body = Box<dyn Read + Send>;
 
+/// The unverified bytes of a part of a blob: what was asked for, or more.
+pub struct Opened {
+    /// The bytes. A whole blob that was asked for may turn out longer than its descriptor says,
+    /// for a verifying reader to refuse; any other body ends at `end` at the latest. Where a local
+    /// file is too short, it ends earlier.
+    pub body: Body,
+    /// Offset in the blob of the first byte of `body`: what was asked for, or 0 where a server
+    /// ignored the range and sends everything.
+    pub start: u64,
+    /// Just past the last byte that will come: the end asked for, or the blob's size.
+    pub end: u64,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Opened { body: _, start, end } = self;
+        f.debug_struct("Opened").field("start", start).field("end", end).finish_non_exhaustive()
+    }
+}
+
+/// What fetching costs, as measured over the last answers (moving averages).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Time from asking to the first byte of an answer.
+    pub round_trip: Duration,
+    /// Bytes a second of one body.
+    pub bytes_per_second: u64,
+}
+
+/// Refuses a range that is not within a blob.
+fn check_range(descriptor: &Descriptor, range: &Range<u64>) -> Result<(), Error> {
+    let (digest, size) = (descriptor.digest, descriptor.size);
+    let Range { start, end } = *range;
+    match start <= end && end <= size {
+        true => Ok(()),
+        false => Err(Error::Range { digest, size, start, end }),
+    }
+}
+
 /// One image, wherever it lies.
 pub trait Source: fmt::Debug + Send + Sync {
     /// The document that the image name means.
@@ -119,11 +162,18 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// It can't be had.
     fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error>;
 
-    /// The bytes of a blob from `start` on.
+    /// The bytes of a blob in `range`, or more: see [`Opened`].
     ///
     /// # Errors
-    /// It can't be had. Failures in the middle come as [`io::Error`] from the reader.
-    fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error>;
+    /// They can't be had, or the range is not within the size that the descriptor says. Failures
+    /// in the middle come as [`io::Error`] from the reader.
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error>;
+
+    /// What fetching costs here, measured or, as long as nothing was fetched, assumed; `None` for
+    /// local sources.
+    fn link(&self) -> Option<Link> {
+        None
+    }
 
     /// Whether the blob is there at all. Archives of multi-platform images are often partial.
     fn has(&self, _descriptor: &Descriptor) -> bool {

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Body, Error};
+use super::{Error, Opened};
 use crate::codec::{self, Compression, Decoder};
-use crate::digest::Digest;
+use crate::image::Descriptor;
 use crate::tar::{self, Kind, Parser};
 
 /// Bytes read at a time.
@@ -146,18 +147,27 @@ impl Files {
         }
     }
 
-    /// A blob that has to be there, from `start` on; `name` is where it lies.
+    /// A range of a blob that has to be there; `name` is where it lies.
     ///
     /// # Errors
-    /// It is missing or can't be opened.
-    pub fn blob(&self, name: &str, digest: Digest, start: u64) -> Result<Body, Error> {
-        match self.open(name)? {
-            Some(section) => Ok(Box::new(section.reader(start))),
-            None => {
-                let what = format!("blob {digest}");
-                Err(Error::Missing { path: self.path().to_owned(), what })
-            }
-        }
+    /// It is missing or can't be opened, or the range is not within its descriptor's size.
+    pub fn blob(
+        &self,
+        name: &str,
+        descriptor: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<Opened, Error> {
+        super::check_range(descriptor, &range)?;
+        let Some(section) = self.open(name)? else {
+            let what = format!("blob {}", descriptor.digest);
+            return Err(Error::Missing { path: self.path().to_owned(), what });
+        };
+        let Range { start, end } = range;
+        let reader = section.reader(start);
+        let is_whole = start == 0 && end == descriptor.size;
+        // Of a whole blob the verifying reader is to see all, also what is too much.
+        let length = if is_whole { u64::MAX } else { end - start };
+        Ok(Opened { body: Box::new(reader.take(length)), start, end })
     }
 
     /// Reads a small file that has to be there.

@@ -2,10 +2,11 @@
 //!
 //! Version 1.1 keeps the instances of an image index as `HEX.manifest.json`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::archive::Files;
-use super::{Body, Error, RawDocument, Source};
+use super::{Error, Opened, RawDocument, Source};
 use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
 
 /// The image of a `dir:` folder.
@@ -44,8 +45,8 @@ impl Source for Directory {
         })
     }
 
-    fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
-        self.files.blob(&descriptor.digest.hex(), descriptor.digest, start)
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        self.files.blob(&descriptor.digest.hex(), descriptor, range)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

@@ -7,13 +7,14 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::archive::{Archive, Files, Section};
 use super::layout::Layout;
-use super::{Body, Error, RawDocument, Source};
+use super::{Error, Opened, RawDocument, Source};
 use crate::codec::{Compression, SNIFF_BYTES};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::image::{Descriptor, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, media_type};
@@ -160,8 +161,8 @@ impl Source for DockerArchive {
         Err(Error::Missing { path: self.files.path().to_owned(), what })
     }
 
-    fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
         let name = self.blobs.get(&descriptor.digest).map_or("", String::as_str);
-        self.files.blob(name, descriptor.digest, start)
+        self.files.blob(name, descriptor, range)
     }
 }

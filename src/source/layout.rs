@@ -5,11 +5,12 @@
 //! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Deserialize;
 
 use super::archive::Files;
-use super::{Body, Error, RawDocument, Source};
+use super::{Error, Opened, RawDocument, Source};
 use crate::digest::Digest;
 use crate::image::{Descriptor, ImageIndex, MAX_MANIFEST_BYTES, media_type};
 use crate::reference::Reference;
@@ -205,8 +206,8 @@ impl Source for Layout {
         })
     }
 
-    fn blob(&self, descriptor: &Descriptor, start: u64) -> Result<Body, Error> {
-        self.files.blob(&blob_path(&descriptor.digest), descriptor.digest, start)
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        self.files.blob(&blob_path(&descriptor.digest), descriptor, range)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

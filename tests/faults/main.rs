@@ -30,6 +30,7 @@ mod program;
 mod registry_auth;
 mod registry_bodies;
 mod registry_errors;
+mod registry_ranges;
 mod signals;
 mod sparse_maps;
 mod users;

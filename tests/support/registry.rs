@@ -79,6 +79,8 @@ struct State {
     tokens_issued: usize,
     token_lifetime: Duration,
     stopping: bool,
+    /// How many connections there were.
+    accepted: usize,
     /// Second handles of the open connections, to shut them down by.
     connections: HashMap<usize, TcpStream>,
 }
@@ -95,6 +97,7 @@ impl Default for State {
             tokens_issued: 0,
             token_lifetime: Duration::from_secs(300),
             stopping: false,
+            accepted: 0,
             connections: HashMap::new(),
         }
     }
@@ -171,6 +174,11 @@ impl Registry {
             ..logged.clone()
         });
         entries.collect()
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().accepted
     }
 
     pub fn clear_log(&self) {
@@ -254,6 +262,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let Ok(handle) = stream.try_clone() else {
             continue;
         };
+        state.accepted += 1;
         state.connections.insert(id, handle);
         drop(state);
         let shared = Arc::clone(shared);

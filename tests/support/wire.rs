@@ -16,7 +16,7 @@ use crate::support::image::{Compression, compress, sha256};
 /// What is wrong with a response. Offsets count in the body that is sent.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Another status, with these headers and this body.
+    /// Another status, with these headers and this body; a `Transfer-Encoding` is up to the body.
     Status(u16, Vec<(String, String)>, Vec<u8>),
     /// The connection is closed after so many bytes of the body.
     Truncate(usize),
@@ -116,6 +116,10 @@ impl Response {
         Response::new(status, "application/json", body.to_string())
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name))
+    }
+
     /// Sets a header.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Response {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
@@ -191,6 +195,8 @@ impl Wire<'_> {
         let length = response.body.len();
         let response = match fault {
             Some(Fault::NoLength) => response.with("Transfer-Encoding", "chunked"),
+            // A status that was spelled out with its own framing.
+            _ if response.has("Transfer-Encoding") => response,
             Some(Fault::WrongLength) => {
                 response.with("Content-Length", length.saturating_sub(1).to_string())
             }

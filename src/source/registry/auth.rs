@@ -16,8 +16,9 @@ use serde::Deserialize;
 use ureq::Body as HttpBody;
 use ureq::http::{Response, Uri, header};
 
+use super::client::{Client, MAX_ERROR_BODY_BYTES};
 use super::error::{Error, Failure, server_words};
-use super::{Client, MAX_ERROR_BODY_BYTES, is_loopback};
+use super::url::{has_scheme, is_loopback, redirect_target};
 use crate::reference::Reference;
 
 /// What a token server is called as: some want a name.
@@ -309,8 +310,8 @@ impl Auth {
         let refused = |why: &str| Error::new("authentication", url, Failure::Token(why.to_owned()));
         let realm = challenge.parameters.get("realm").ok_or_else(|| refused("no realm given"))?;
         // A path is tolerated, as some registries give one; anything else must be a URL.
-        let is_url = super::has_scheme(realm) || realm.starts_with('/');
-        let realm = super::redirect_target(url, realm).filter(|_| is_url);
+        let is_url = has_scheme(realm) || realm.starts_with('/');
+        let realm = redirect_target(url, realm).filter(|_| is_url);
         let realm = realm.ok_or_else(|| refused("the realm is not a URL"))?;
         check_realm(&realm, url).map_err(refused)?;
         // The registry's scope first: some token servers read only the first.

@@ -1,60 +1,97 @@
-//! The body of a blob, resumed where a connection broke.
+//! The body of a blob or of a range of one, resumed where a connection broke.
 //!
 //! A layer may take minutes to come; a connection that breaks in the middle must not cost what is
-//! already there. The reader asks again for the rest with a range. A server that answers the whole
-//! blob instead (200) is read past what is known. Every answer is checked: a 206 must be for exactly
-//! the bytes asked for.
+//! already there. The reader asks again for the rest with a range. Every answer is checked: a 206
+//! must be for exactly the bytes asked for. A server that answers a first request for a range with
+//! the whole blob (200), as caches do that are just fetching it, is taken at its word: what it sends
+//! is the body, from byte 0. Only when something broke is it read past what is known.
+//!
+//! Exactly one range is asked for: several at once are answered in full, wrongly or not at all by
+//! S3, Google's storage and zot.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Instant;
 
 use ureq::http::{Method, Response, StatusCode, header};
 use ureq::{Body as HttpBody, BodyReader};
 
+use super::client::{Client, FIRST_PAUSE, MAX_TRIES, Request, header_text, is_page, jittered};
 use super::error::{Error, Failure};
-use super::{Client, FIRST_PAUSE, MAX_TRIES, Request, header_text, jittered};
+use super::link::MAX_PAUSE;
 use crate::digest::Digest;
 use crate::image::Descriptor;
+use crate::source::Opened;
 
 /// Bytes that count as progress between two broken connections.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// Reads a blob from some offset to its end.
-#[derive(Debug)]
-pub(super) struct BlobReader {
+/// Opens a range of a blob, which must be within its size.
+pub(super) fn open(
+    client: &Arc<Client>,
+    descriptor: &Descriptor,
+    range: Range<u64>,
+) -> Result<Opened, Error> {
+    let Range { start, end } = range;
+    let Descriptor { digest, size, .. } = *descriptor;
+    if start == end && size > 0 {
+        return Ok(Opened { body: Box::new(io::empty()), start, end });
+    }
+    let is_whole = start == 0 && end == size;
+    let answer = ask(client, digest, size, &range)?;
+    let Range { start, end } = answer.range;
+    let reader = BlobReader {
+        client: Arc::clone(client),
+        digest,
+        size,
+        end,
+        is_whole,
+        at: start,
+        body: Some(answer.body),
+        ending: answer.ending,
+        last_read: Instant::now(),
+        failures: 0,
+        failed_at: start,
+    };
+    Ok(Opened { body: Box::new(reader), start, end })
+}
+
+/// What comes after the last byte wanted of a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Nothing: the server said how long the body is, so there is no waiting for its end.
+    Length,
+    /// An end that has to be read.
+    Mark,
+    /// More of the blob.
+    More,
+}
+
+/// Reads a range of a blob to its end.
+struct BlobReader {
     client: Arc<Client>,
     digest: Digest,
     size: u64,
+    /// Just past the last byte wanted.
+    end: u64,
+    /// The whole blob was asked for: what comes after `end` is for the verifying reader to refuse.
+    is_whole: bool,
     /// Offset in the blob of the next byte to come.
     at: u64,
-    body: Body,
+    /// Gone when all has been read.
+    body: Option<BodyReader<'static>>,
+    ending: Ending,
+    last_read: Instant,
     /// Times the connection broke since the last [`PROGRESS_BYTES`].
     failures: u32,
     /// Where the first of these was.
     failed_at: u64,
 }
 
-struct Body(BodyReader<'static>);
-
-impl std::fmt::Debug for Body {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Body")
-    }
-}
-
 impl BlobReader {
-    pub(super) fn open(
-        client: Arc<Client>,
-        descriptor: &Descriptor,
-        start: u64,
-    ) -> Result<BlobReader, Error> {
-        let (digest, size) = (descriptor.digest, descriptor.size);
-        let body = Body(request(&client, digest, size, start)?);
-        Ok(BlobReader { client, digest, size, at: start, body, failures: 0, failed_at: start })
-    }
-
     /// Asks again for what is missing.
     fn resume(&mut self, error: io::Error) -> io::Result<()> {
         // A server that sends a byte and hangs up gets no second life for that byte.
@@ -67,10 +104,42 @@ impl BlobReader {
             return Err(error);
         }
         log::info!("blob {} broke off at {} bytes ({error}); resuming", self.digest, self.at);
+        self.body = None;
         thread::sleep(jittered(FIRST_PAUSE * self.failures));
-        self.body =
-            Body(request(&self.client, self.digest, self.size, self.at).map_err(io::Error::other)?);
+        let rest = self.at..self.end;
+        let answer = ask(&self.client, self.digest, self.size, &rest).map_err(io::Error::other)?;
+        let mut body = answer.body;
+        let skip = self.at - answer.range.start;
+        if io::copy(&mut (&mut body).take(skip), &mut io::sink())? < skip {
+            let message = "the answer is shorter than what is known already";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
+        self.ending = if answer.range.end > self.end { Ending::More } else { answer.ending };
+        self.body = Some(body);
+        self.last_read = Instant::now();
         Ok(())
+    }
+
+    fn count(&mut self, bytes: usize, asked: Instant) {
+        let now = Instant::now();
+        let pause = asked.duration_since(self.last_read);
+        let since = if pause > MAX_PAUSE { asked } else { self.last_read };
+        self.last_read = now;
+        let bytes = bytes as u64;
+        self.at += bytes;
+        self.client.meter.body(bytes, now.duration_since(since));
+        self.client.traffic.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets go of a body of which all that was wanted has come. Its connection can be used again
+    /// if it is seen to end there.
+    fn finish(&mut self) {
+        if let Some(mut body) = self.body.take()
+            && self.ending != Ending::More
+        {
+            // Any other outcome closes it.
+            let _ = body.read(&mut [0]);
+        }
     }
 }
 
@@ -79,21 +148,40 @@ impl Read for BlobReader {
         if buf.is_empty() {
             return Ok(0);
         }
+        let left = self.end - self.at.min(self.end);
+        let room = match self.is_whole {
+            true => buf.len(),
+            false => buf.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+        };
         loop {
-            let broken = match self.body.0.read(buf) {
-                // A body that ends early is a broken connection; one that is too long is for
-                // the verifying reader to refuse.
-                Ok(0) if self.at < self.size => {
+            if room == 0 {
+                self.finish();
+                return Ok(0);
+            }
+            let Some(body) = &mut self.body else {
+                return match self.at >= self.end {
+                    true => Ok(0),
+                    false => Err(io::Error::other("it broke off before and can't be resumed")),
+                };
+            };
+            let asked = Instant::now();
+            let broken = match body.read(&mut buf[..room]) {
+                // A body that ends early is a broken connection; a whole blob that is too long is
+                // for the verifying reader to refuse.
+                Ok(0) if self.at < self.end => {
                     io::Error::new(io::ErrorKind::UnexpectedEof, "the connection closed early")
                 }
                 Ok(n) => {
-                    self.at += n as u64;
-                    self.client.traffic.body_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                    self.count(n, asked);
+                    if self.at == self.end && self.ending == Ending::Length {
+                        // Many readers stop here, as they know the length.
+                        self.finish();
+                    }
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 // All is there; how the connection ended is no matter, the digest decides.
-                Err(_) if self.at >= self.size => return Ok(0),
+                Err(_) if self.at >= self.end => return Ok(0),
                 Err(e) => e,
             };
             self.resume(broken)?;
@@ -101,30 +189,47 @@ impl Read for BlobReader {
     }
 }
 
-fn request(
+/// What a server sends for a range, checked.
+struct RangeAnswer {
+    body: BodyReader<'static>,
+    /// The part of the blob that comes.
+    range: Range<u64>,
+    ending: Ending,
+}
+
+fn ask(
     client: &Client,
     digest: Digest,
     size: u64,
-    start: u64,
-) -> Result<BodyReader<'static>, Error> {
+    range: &Range<u64>,
+) -> Result<RangeAnswer, Error> {
     let what = format!("blob {digest}");
     let path = format!("blobs/{digest}");
-    let request = Request { method: Method::GET, path: &path, accept: None, start, what: &what };
+    let is_whole = range.start == 0 && range.end == size;
+    let request = Request {
+        method: Method::GET,
+        path: &path,
+        accept: None,
+        blob: Some(digest),
+        range: Some(range.clone()).filter(|_| !is_whole),
+        what: &what,
+    };
     let response = client.send(&request)?;
-    let url = client.url(&path);
-    let wrong = |why: String| Error::new(&what, &url, Failure::Answer(why));
-    let skip = check(&response, size, start).map_err(wrong)?;
-    let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
-    let skipped = io::copy(&mut (&mut reader).take(skip), &mut io::sink());
-    match skipped {
-        Ok(n) if n == skip => Ok(reader),
-        Ok(_) => Err(wrong("the answer is shorter than what is known already".to_owned())),
-        Err(e) => Err(wrong(e.to_string())),
-    }
+    let range = check(&response, size, range).map_err(|why| {
+        client.forget_location(&digest);
+        Error::new(&what, &client.url(&path), Failure::Answer(why))
+    })?;
+    let body = response.into_body();
+    let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);
+    Ok(RangeAnswer { body: body.into_with_config().limit(u64::MAX).reader(), range, ending })
 }
 
-/// Checks an answer's header against the request: how many bytes of the body to skip.
-fn check(response: &Response<HttpBody>, size: u64, start: u64) -> Result<u64, String> {
+/// Checks an answer's header against the request: which part of the blob it brings.
+fn check(
+    response: &Response<HttpBody>,
+    size: u64,
+    asked: &Range<u64>,
+) -> Result<Range<u64>, String> {
     if let Some(encoding) = header_text(response, header::CONTENT_ENCODING.as_str())
         && !encoding.eq_ignore_ascii_case("identity")
     {
@@ -132,34 +237,92 @@ fn check(response: &Response<HttpBody>, size: u64, start: u64) -> Result<u64, St
         // decides. Nothing here decodes.
         log::debug!("the server labels the blob with Content-Encoding {encoding}");
     }
-    let is_html = header_text(response, header::CONTENT_TYPE.as_str())
-        .is_some_and(|t| t.starts_with("text/html"));
-    if is_html {
+    if is_page(response) {
         return Err(
             "a web page came instead of the blob: a login portal or a broken redirect".into()
         );
     }
-    match response.status() {
-        StatusCode::PARTIAL_CONTENT => {
-            let range = header_text(response, header::CONTENT_RANGE.as_str());
-            let range = range.ok_or("a partial answer without Content-Range")?;
-            let expected = [
-                format!("bytes {start}-{}/{size}", size.saturating_sub(1)),
-                format!("bytes {start}-{}/*", size.saturating_sub(1)),
-            ];
-            match expected.contains(&range) {
-                true => Ok(0),
-                false => Err(format!("asked for {}, got `{range}`", expected[0])),
+    let length = header_text(response, header::CONTENT_LENGTH.as_str());
+    let length = length.and_then(|length| length.trim().parse::<u64>().ok());
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return match length {
+            Some(length) if length != size => {
+                Err(format!("the server says it has {length} bytes, its descriptor says {size}"))
             }
+            _ => Ok(0..size),
+        };
+    }
+    let Range { start, end } = *asked;
+    let wanted = format!("asked for bytes {start}-{}/{size}", end.saturating_sub(1));
+    let values = response.headers().get_all(header::CONTENT_RANGE);
+    let values: Vec<String> =
+        values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    let [value] = &values[..] else {
+        let got = match &values[..] {
+            [] => {
+                let kind = header_text(response, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+                format!("a partial answer without Content-Range (of type `{}`)", printable(&kind))
+            }
+            several => format!("several ranges (`{}`)", printable(&several.join("`, `"))),
+        };
+        return Err(format!("{wanted}, got {got}"));
+    };
+    if !is_range(value, size, asked) {
+        return Err(format!("{wanted}, got `{}`", printable(value)));
+    }
+    match length {
+        Some(length) if length != end - start => {
+            Err(format!("{wanted}, got that range, said to have {length} bytes"))
         }
-        _ => {
-            let length = header_text(response, header::CONTENT_LENGTH.as_str());
-            match length.and_then(|l| l.parse::<u64>().ok()) {
-                Some(length) if length != size => Err(format!(
-                    "the server says it has {length} bytes, its descriptor says {size}"
-                )),
-                _ => Ok(start),
-            }
+        _ => Ok(start..end),
+    }
+}
+
+/// Whether a `Content-Range` is for exactly these bytes of a blob of that size.
+fn is_range(value: &str, size: u64, asked: &Range<u64>) -> bool {
+    let parse = || {
+        let (unit, rest) = value.trim().split_once(' ')?;
+        let (range, total) = rest.trim().split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let total_fits = total == "*" || total.parse() == Ok(size);
+        let number = |text: &str| text.parse::<u64>().ok();
+        let is_same = number(first)? == asked.start && number(last)?.checked_add(1)? == asked.end;
+        Some(unit.eq_ignore_ascii_case("bytes") && total_fits && is_same)
+    };
+    parse().unwrap_or(false)
+}
+
+/// Server text for a message: bounded, and without control characters.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        for right in ["bytes 10-19/100", "bytes 10-19/*", "Bytes  10-19/100"] {
+            assert!(is_range(right, 100, &(10..20)), "{right}");
+        }
+        for wrong in [
+            "",
+            "bytes",
+            "bytes */100",
+            "10-19/100",
+            "bytes=10-19/100",
+            "bytes 10-19",
+            "bytes 10-20/100",
+            "bytes 9-18/100",
+            "bytes 10-18/100",
+            "bytes 10-19/101",
+            "bytes 10-19/",
+            "bytes 10-18446744073709551615/100",
+            "items 10-19/100",
+            "bytes 10-19/100, bytes 10-19/100",
+        ] {
+            assert!(!is_range(wrong, 100, &(10..20)), "{wrong}");
         }
     }
 }

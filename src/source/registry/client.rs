@@ -1,0 +1,306 @@
+//! One request to a registry: sent, authorised, redirected, tried again.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::http::{Method, Response, StatusCode, Uri, header};
+use ureq::{Agent, Body as HttpBody};
+
+use super::error::{Error, Failure};
+use super::link::Meter;
+use super::location::Locations;
+use super::url::{base_url, is_loopback, redirect_target, same_origin};
+use super::{Options, Traffic, auth, error};
+use crate::digest::Digest;
+use crate::image::MAX_MANIFEST_BYTES;
+use crate::reference::Reference;
+
+/// Redirects followed for one request.
+const MAX_REDIRECTS: usize = 10;
+
+/// Tries of one request, the first included.
+pub(super) const MAX_TRIES: u32 = 5;
+
+/// First pause between tries; it doubles each time.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Bytes of an error body that are read for its message.
+pub(super) const MAX_ERROR_BODY_BYTES: u64 = 64 << 10;
+
+/// Longest body of a redirect or a challenge that is read to keep its connection; for more, a new
+/// connection is cheaper (Go's HTTP client has the same limit).
+const MAX_DRAINED_BYTES: u64 = 2 << 10;
+
+/// What talks to one registry about one repository.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) reference: Reference,
+    pub(super) agent: Agent,
+    /// Scheme and host of the API.
+    base: String,
+    auth: auth::Auth,
+    locations: Locations,
+    pub(super) meter: Meter,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) options: Options,
+}
+
+/// A request before it is sent: what stays the same over redirects and tries.
+#[derive(Clone, Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// Path below `/v2/NAME/`.
+    pub(super) path: &'a str,
+    pub(super) accept: Option<String>,
+    /// The blob that is read, if it is one: it may lie elsewhere, and may take long.
+    pub(super) blob: Option<Digest>,
+    /// Bytes wanted; all if not said.
+    pub(super) range: Option<Range<u64>>,
+    /// What is asked for, in the user's words.
+    pub(super) what: &'a str,
+}
+
+/// An answer, and who gave it.
+struct Answer {
+    response: Response<HttpBody>,
+    url: Uri,
+    /// It is the registry's own, not that of where it redirects to.
+    is_registry: bool,
+}
+
+impl Client {
+    pub(super) fn new(reference: Reference, options: Options, traffic: Arc<Traffic>) -> Client {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // Redirects are followed here, so that Authorization does not travel.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(&options.user_agent)
+            .accept_encoding("identity")
+            .proxy(options.proxy.clone().filter(|_| !is_loopback(reference.registry())))
+            .timeout_resolve(Some(options.connect_timeout))
+            .timeout_connect(Some(options.connect_timeout))
+            .timeout_recv_response(Some(options.read_timeout))
+            .timeout_per_read(Some(options.read_timeout))
+            .max_idle_connections(64)
+            .max_idle_connections_per_host(16)
+            // Load balancers drop silent connections after about 30 s.
+            .max_idle_age(Duration::from_secs(20))
+            .build()
+            .new_agent();
+        let auth = auth::Auth::new(&reference, options.credentials.get(reference.registry()));
+        let base = base_url(reference.registry(), options.plain_http);
+        let (locations, meter) = (Locations::default(), Meter::default());
+        Client { reference, agent, base, auth, locations, meter, traffic, options }
+    }
+
+    /// Sends a request until it succeeds, or fails for good: tries, authentication, redirects.
+    pub(super) fn send(&self, request: &Request<'_>) -> Result<Response<HttpBody>, Error> {
+        let deadline = Instant::now() + self.options.deadline;
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            let error = match self.send_once(request) {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let wait = error.retry_after().unwrap_or_else(|| jittered(pause));
+            let late = Instant::now() + wait > deadline;
+            if !error.is_temporary() || attempt >= MAX_TRIES || late {
+                return Err(error);
+            }
+            log::info!("{error}; trying again in {} ms", wait.as_millis());
+            thread::sleep(wait);
+            pause *= 2;
+        }
+        unreachable!("the loop returns at MAX_TRIES")
+    }
+
+    fn send_once(&self, request: &Request<'_>) -> Result<Response<HttpBody>, Error> {
+        if let Some(response) = self.ask_known_location(request) {
+            return Ok(response);
+        }
+        let mut reauthorised = false;
+        loop {
+            let asked = Instant::now();
+            let Answer { response, url, is_registry } = self.exchange(request)?;
+            let status = response.status();
+            if status.is_success() {
+                if let Some(digest) = request.blob {
+                    self.meter.round_trip(asked.elapsed());
+                    if !is_registry && !is_page(&response) {
+                        self.locations.remember(digest, url);
+                    }
+                }
+                return Ok(response);
+            }
+            let insufficient = status == StatusCode::FORBIDDEN && auth::wants_more(&response);
+            // Only the registry itself may ask for credentials, not where it redirects to.
+            let challenged = is_registry && (status == StatusCode::UNAUTHORIZED || insufficient);
+            if challenged && !reauthorised {
+                reauthorised = true;
+                let challenges = auth::challenges(&response);
+                drain(response);
+                self.auth.answer(self, &challenges, &url)?;
+                continue;
+            }
+            return Err(self.refusal(request, response, &url));
+        }
+    }
+
+    /// Asks where the registry sent us for this blob before. Whatever is no success there may just
+    /// mean that the URL has expired: the registry is asked then, as if nothing had been known.
+    fn ask_known_location(&self, request: &Request<'_>) -> Option<Response<HttpBody>> {
+        let digest = request.blob?;
+        let location = self.locations.get(&digest)?;
+        let asked = Instant::now();
+        // Not even the registry's own origin needs credentials: it would have been asked there.
+        let response = self.call(request, &location, None);
+        if let Ok(response) = response
+            && response.status().is_success()
+            && !is_page(&response)
+        {
+            self.meter.round_trip(asked.elapsed());
+            return Some(response);
+        }
+        log::debug!("{} is of no use any more", error::without_query(&location));
+        self.locations.forget(&digest);
+        None
+    }
+
+    /// Forgets where a blob lies, after an answer from there that could not be right.
+    pub(super) fn forget_location(&self, digest: &Digest) {
+        self.locations.forget(digest);
+    }
+
+    /// One round: the registry's own answer, or that of where it redirects to.
+    fn exchange(&self, request: &Request<'_>) -> Result<Answer, Error> {
+        let url = self.url(request.path);
+        let mut url: Uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
+        let origin = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let is_registry = same_origin(&origin, &url);
+            let authorization = is_registry.then(|| self.auth.header()).flatten();
+            let response = self.call(request, &url, authorization)?;
+            if !response.status().is_redirection() {
+                return Ok(Answer { response, url, is_registry });
+            }
+            let location = header_text(&response, header::LOCATION.as_str());
+            drain(response);
+            url = location
+                .and_then(|location| redirect_target(&url, &location))
+                .ok_or_else(|| Error::new(request.what, &url, Failure::Redirect))?;
+            log::debug!("redirected to {}", error::without_query(&url));
+        }
+        Err(Error::new(request.what, &url, Failure::TooManyRedirects))
+    }
+
+    fn call(
+        &self,
+        request: &Request<'_>,
+        url: &Uri,
+        authorization: Option<String>,
+    ) -> Result<Response<HttpBody>, Error> {
+        let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
+        if let Some(accept) = &request.accept {
+            builder = builder.header(header::ACCEPT, accept);
+        }
+        if let Some(Range { start, end }) = request.range {
+            let last = end.saturating_sub(1);
+            builder = builder.header(header::RANGE, format!("bytes={start}-{last}"));
+        }
+        if let Some(authorization) = authorization {
+            builder = builder.header(header::AUTHORIZATION, authorization);
+        }
+        let failed = |failure| Error::new(request.what, url, failure);
+        let http = builder.body(()).map_err(|_| failed(Failure::Url))?;
+        // A document has to come in one go; a blob may take as long as it keeps coming.
+        let whole = request.blob.is_none().then_some(self.options.deadline);
+        let http = self.agent.configure_request(http).timeout_recv_body(whole).build();
+        self.count_request();
+        log::debug!("{} {}", request.method, error::without_query(url));
+        let response = self.agent.run(http).map_err(|e| failed(Failure::Transport(e)))?;
+        log::debug!("{} {}", response.status(), error::without_query(url));
+        Ok(response)
+    }
+
+    /// The URL of something of the repository.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}/v2/{}/{path}", self.base, self.reference.repository())
+    }
+
+    pub(super) fn count_request(&self) {
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads a document, cut at the limit.
+    pub(super) fn document(
+        &self,
+        response: Response<HttpBody>,
+        what: &str,
+    ) -> Result<Vec<u8>, Error> {
+        let mut body = response.into_body();
+        let bytes = body.with_config().limit(MAX_MANIFEST_BYTES + 1).read_to_vec();
+        let url = &self.base;
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                return Err(Error::new(what, url, Failure::DocumentTooLarge));
+            }
+            Err(e) => return Err(Error::new(what, url, Failure::Transport(e))),
+        };
+        self.traffic.body_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(Error::new(what, url, Failure::DocumentTooLarge));
+        }
+        Ok(bytes)
+    }
+
+    /// Turns an answer that is no success into an error with the server's own words.
+    fn refusal(&self, request: &Request<'_>, response: Response<HttpBody>, url: &Uri) -> Error {
+        let status = response.status();
+        let retry_after = header_text(&response, header::RETRY_AFTER.as_str());
+        let mut body = response.into_body();
+        let text = body.with_config().limit(MAX_ERROR_BODY_BYTES).read_to_vec().unwrap_or_default();
+        let (code, message) = error::server_words(&text);
+        let had_credentials = self.auth.has_credential();
+        let failure = Failure::Status {
+            status: status.as_u16(),
+            code,
+            message,
+            retry_after,
+            had_credentials,
+        };
+        Error::new(request.what, url, failure)
+            .in_repository(self.reference.registry(), self.reference.repository())
+    }
+}
+
+pub(super) fn header_text(response: &Response<HttpBody>, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Whether an answer is a web page: a login portal's, say.
+pub(super) fn is_page(response: &Response<HttpBody>) -> bool {
+    header_text(response, header::CONTENT_TYPE.as_str())
+        .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
+}
+
+/// Reads a body that nobody wants, if it is short: then its connection can be used again.
+fn drain(response: Response<HttpBody>) {
+    let mut body = response.into_body();
+    if body.content_length().is_some_and(|length| length <= MAX_DRAINED_BYTES) {
+        // What fails here fails for the next request on this connection, if there is one.
+        let _ = body.with_config().limit(MAX_DRAINED_BYTES + 1).read_to_vec();
+    }
+}
+
+/// Half of `pause` and a random part of the other half, so that many clients do not come back at
+/// the same moment.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    pause / 2 + pause.mul_f64((random % 1000) as f64 / 2000.0)
+}
