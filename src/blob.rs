@@ -2,46 +2,65 @@
 //!
 //! # Problem
 //!
-//! A read wants some bytes of the uncompressed tar of a layer, now, and never wrong ones. Mostly the
-//! span that holds them is in the cache. When it is not (evicted, damaged, or the cache is off), it
-//! has to come from the source again, and nobody may wait longer than the deadline.
+//! A read wants some bytes of the uncompressed tar of a layer, now, and never wrong ones. When the
+//! span that holds them is not in the cache, it has to come from the source, at the price of that
+//! span and not of the layer, and nobody may wait longer than the deadline. When everything is
+//! read, it has to cost no more than a download.
 //!
 //! # Design
 //!
 //! [`Spans`] is shared by all layers of a mount: the cache, the open span files, and a few spans in
 //! memory. [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
-//! streamed: a thread of its own decompresses the layer from its start (a plain tar from the span),
-//! verifies every span on the way, keeps it, and hands it to whoever waits. When nobody waits for anything further on, the
-//! stream is left where it is, so a walk in the order of the tar costs one download and not one per
-//! span. Readers only ever wait on a condition with their own deadline, whatever the source does.
+//! fetched by a *flight*, a thread with one request for a row of spans ([`plan`] says how many). It
+//! decodes, verifies and keeps each of them ([`stream`]) and hands those to their readers that are
+//! waited for. A span is on one flight at most; a reader whose span is on its way just waits.
+//! Readers only ever wait on a condition with their own deadline, whatever the source does.
+//!
+//! A server that ignores the range and sends everything is taken at its word: that flight serves
+//! the layer from its start to its end, and nothing of what comes is thrown away.
+//!
+//! Where decoding can't begin again for long (a zstd layer of one frame), a flight that has brought
+//! what it was sent for lingers: whoever wants something further on sends it on, instead of
+//! streaming everything before it once more.
+//!
+//! A flight that is far ahead of all readers pauses, and one that nobody follows ends: `grep -r`
+//! that was interrupted must not download the rest of the image.
 //!
 //! Reading is by `pread` into the caller's buffer: a mapped file that is damaged or truncated
 //! behind our back would be a SIGBUS.
 //!
 //! # Invariants
 //!
-//! - No byte leaves here that was not checked against the span's digest, or read from a file whose
+//! - No byte leaves here that was not checked against the layer index, or read from a file whose
 //!   checksum this process has seen to be right.
+//! - Bytes that do not match are fetched once more, and from a place that needs no checkpoint; if
+//!   they are wrong again the reader gets an error, and an index that was only a hint is dropped.
 //! - [`BlobReader::read_local`] never waits for the network.
-//! - [`BlobReader::read`] returns by its deadline; a stream that dies wakes all that wait for it.
+//! - [`BlobReader::read`] returns by its deadline; a flight that dies wakes all that wait for it.
 
-use std::collections::HashMap;
-use std::io::{self, Read};
+mod plan;
+mod stream;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
 use crate::cache::{Cache, SpanFile};
-use crate::codec::{self, Compression, Decoder, SNIFF_BYTES};
+use crate::codec;
 use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
 use crate::image::Descriptor;
-use crate::index::{LayerIndex, Span};
-use crate::source::{self, Body, Opened, Source};
+use crate::index::{Check, Proof, Restart, Span, SpanTable, Windows};
+use crate::source::{self, Opened, Source};
+use plan::{Runs, Situation};
+use stream::{Layer, Stream};
 
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
 /// off. One span is a MiB.
@@ -50,8 +69,18 @@ const MEMORY_SPANS: usize = 8;
 /// Bytes read from a source at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Spans of a plain tar that are read past rather than asked for anew.
-const MAX_PLAIN_SKIP: usize = 4;
+/// Flights of one layer at the same time: readers at so many places do not wait for each other.
+const MAX_FLIGHTS: usize = 8;
+
+/// Uncompressed bytes that a flight may be ahead of all readers.
+const MAX_AHEAD_BYTES: u64 = 64 << 20;
+
+/// The same in spans, where there is no cache and what is fetched too early is lost.
+const MAX_AHEAD_UNCACHED: usize = MEMORY_SPANS / 2;
+
+/// How long a flight waits for readers to catch up before it ends, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Why bytes can't be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,8 +100,41 @@ pub enum Error {
     Deadline(String),
     #[error("{0} is not in the cache, and --offline forbids to fetch it")]
     Offline(String),
+    #[error("{0}: its layer index came without checkpoints, and they can't be had")]
+    Windows(String),
     #[error("{0}: the thread that fetched it died")]
     Died(String),
+}
+
+impl Error {
+    fn codec(what: &str, error: codec::Error) -> Error {
+        Error::Codec { what: what.to_owned(), source: Arc::new(error) }
+    }
+
+    fn read(what: &str, error: io::Error) -> Error {
+        Error::Read { what: what.to_owned(), source: Arc::new(error) }
+    }
+
+    fn short(what: &str, span: &Span) -> Error {
+        Error::Short { what: what.to_owned(), at: span.start }
+    }
+}
+
+/// Why a flight failed.
+enum Fault {
+    /// The source did not deliver.
+    Transport(Error),
+    /// It delivered something else than was indexed.
+    Content(Error),
+}
+
+/// Windows that were left where their index came from.
+pub trait WindowSource: std::fmt::Debug + Send + Sync {
+    /// Stored windows by their place in the table of windows.
+    ///
+    /// # Errors
+    /// They can't be had.
+    fn windows(&self, range: Range<u64>) -> Result<Vec<u8>, source::Error>;
 }
 
 /// Open span files and the cache behind them, shared by the layers of a mount.
@@ -126,6 +188,13 @@ impl Spans {
         true
     }
 
+    /// Whether a span seems to be at hand; cheap, and may be wrong.
+    fn has(&self, span: &Span) -> bool {
+        lock(&self.open).contains(&span.digest)
+            || lock(&self.memory).contains(&span.digest)
+            || self.cache.has_span(&span.digest)
+    }
+
     /// Keeps a verified span.
     fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
         self.cache.put_span(&span.digest, bytes);
@@ -133,66 +202,90 @@ impl Spans {
     }
 }
 
+/// How a layer's bytes are reached.
+#[derive(Debug)]
+pub struct Access {
+    /// The blob.
+    pub descriptor: Descriptor,
+    /// Where it comes from.
+    pub source: Arc<dyn Source>,
+    /// Fetch nothing from a remote source.
+    pub offline: bool,
+    /// The windows, where the index has none.
+    pub windows: Option<Arc<dyn WindowSource>>,
+}
+
 /// One layer's bytes.
 #[derive(Debug)]
 pub struct BlobReader {
-    descriptor: Descriptor,
-    spans: Vec<Span>,
-    source: Arc<dyn Source>,
+    access: Access,
+    what: String,
+    table: SpanTable,
     shared: Arc<Spans>,
-    offline: bool,
-    /// The blob is a plain tar: a stream can begin at any span.
-    is_plain: bool,
-    flight: Mutex<Flight>,
+    /// The span that was read last: what flights keep an eye on.
+    reader_at: AtomicUsize,
+    /// The index has contradicted the blob: it is dropped from the cache once.
+    is_contradicted: AtomicBool,
+    sky: Mutex<Sky>,
+    /// Signalled when a span has arrived, or a flight has ended.
     landed: Condvar,
 }
 
-/// What is wanted from the stream, and what it has brought.
+/// What is on its way, and who waits.
 #[derive(Debug, Default)]
-struct Flight {
-    /// A thread is streaming.
-    busy: bool,
-    /// Where the last one stopped.
-    stream: Option<Stream>,
+struct Sky {
+    flights: Vec<FlightPlan>,
+    /// Number of the next flight.
+    next_number: u64,
     /// How many wait for each span.
     wanted: HashMap<usize, usize>,
-    /// Spans for those who wait; the last of them takes it away.
-    arrived: HashMap<usize, Arc<Vec<u8>>>,
-    /// How many flights have failed, and why the last one did.
-    failures: u64,
-    error: Option<Error>,
+    /// Spans, or why there are none, for those who wait; the last of them takes it away.
+    arrived: HashMap<usize, Result<Arc<Vec<u8>>, Error>>,
+    /// Spans that have come wrong once.
+    suspects: HashSet<usize>,
+    runs: Runs,
 }
 
-impl Flight {
-    /// The span to go for from `next`: the nearest one on, or, if all that are wanted were passed by
-    /// already, the first of them.
-    fn next_wanted(&self, next: usize) -> Option<usize> {
-        let missing = || self.wanted.keys().copied().filter(|at| !self.arrived.contains_key(at));
-        missing().filter(|at| *at >= next).min().or_else(|| missing().min())
+/// What a flight still has to bring.
+#[derive(Debug)]
+struct FlightPlan {
+    number: u64,
+    left: Range<usize>,
+    /// How far it can be sent on.
+    limit: usize,
+}
+
+impl Sky {
+    fn carries(&self, at: usize) -> bool {
+        self.flights.iter().any(|flight| flight.left.contains(&at))
+    }
+
+    /// Sends a flight on that has to pass `begin..=at` anyway, if there is one.
+    fn send_on(&mut self, begin: usize, at: usize, end: usize) -> bool {
+        let passes = |flight: &&mut FlightPlan| {
+            flight.left.start >= begin && flight.left.start <= at && at < flight.limit
+        };
+        match self.flights.iter_mut().find(passes) {
+            Some(flight) => {
+                flight.left.end = flight.left.end.max(end.min(flight.limit));
+                true
+            }
+            None => false,
+        }
     }
 }
 
 impl BlobReader {
-    /// A reader of the layer that `index` describes, fetched from `descriptor` if need be.
-    /// `offline` forbids to fetch from a remote source.
-    pub fn new(
-        descriptor: Descriptor,
-        index: &LayerIndex,
-        source: Arc<dyn Source>,
-        shared: Arc<Spans>,
-        offline: bool,
-    ) -> BlobReader {
-        // An index that was made from another blob says nothing of this one's compression.
-        let is_plain =
-            index.compression() == Compression::None && index.blob() == descriptor.digest;
+    /// A reader for the layer that the table describes.
+    pub fn new(table: SpanTable, access: Access, shared: Arc<Spans>) -> BlobReader {
         BlobReader {
-            descriptor,
-            is_plain,
-            spans: (0..index.span_count()).map(|at| index.span(at)).collect(),
-            offline: offline && source.is_remote(),
-            source,
+            what: format!("layer {}", access.descriptor.digest),
+            access,
+            table,
             shared,
-            flight: Mutex::new(Flight::default()),
+            reader_at: AtomicUsize::new(0),
+            is_contradicted: AtomicBool::new(false),
+            sky: Mutex::new(Sky::default()),
             landed: Condvar::new(),
         }
     }
@@ -201,7 +294,10 @@ impl BlobReader {
     /// range reaches past the layer. Never waits for a source.
     pub fn read_local(&self, start: UncompressedOffset, buf: &mut [u8]) -> bool {
         self.pieces(start, buf).all(|(at, offset, part)| {
-            let hit = at.is_some_and(|at| self.shared.read(&self.spans[at], offset, part));
+            let hit = at.is_some_and(|at| {
+                self.reader_at.store(at, Ordering::Relaxed);
+                self.shared.read(&self.table.spans[at], offset, part)
+            });
             if hit {
                 self.shared.hits.fetch_add(1, Ordering::Relaxed);
             }
@@ -209,7 +305,8 @@ impl BlobReader {
         })
     }
 
-    /// Fills `buf` from `start`, fetching what is missing, but not beyond `give_up`.
+    /// Fills `buf` from `start`, fetching what is missing, but not beyond `give_up`. `scope_end`
+    /// says up to where the reader is likely to go on reading; it is asked only if need be.
     ///
     /// # Errors
     /// See [`Error`]; `buf` is then of no use.
@@ -218,22 +315,52 @@ impl BlobReader {
         start: UncompressedOffset,
         buf: &mut [u8],
         give_up: Instant,
+        scope_end: &dyn Fn() -> u64,
     ) -> Result<(), Error> {
         for (at, offset, part) in self.pieces(start, buf) {
-            let at = at.ok_or_else(|| Error::Short { what: self.what(), at: start })?;
-            if self.shared.read(&self.spans[at], offset, part) {
+            let at = at.ok_or_else(|| Error::Short { what: self.what.clone(), at: start })?;
+            self.reader_at.store(at, Ordering::Relaxed);
+            if self.shared.read(&self.table.spans[at], offset, part) {
                 self.shared.hits.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             self.shared.misses.fetch_add(1, Ordering::Relaxed);
-            let bytes = self.fetch(at, give_up)?;
+            let bytes = self.fetch(at, give_up, scope_end)?;
             copy_part(&bytes, offset, part);
         }
         Ok(())
     }
 
-    fn what(&self) -> String {
-        format!("layer {}", self.descriptor.digest)
+    /// Brings every span into the cache that is not there yet, in order; stops where it fails.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn fetch_all(
+        self: &Arc<Self>,
+        read_timeout: Duration,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), Error> {
+        for (at, span) in self.table.spans.iter().enumerate() {
+            self.reader_at.store(at, Ordering::Relaxed);
+            if self.shared.read(span, 0, &mut [0]) {
+                self.shared.hits.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.shared.misses.fetch_add(1, Ordering::Relaxed);
+                self.fetch(at, Instant::now() + read_timeout, &|| u64::MAX)?;
+            }
+            progress(span.length.into());
+        }
+        Ok(())
+    }
+
+    /// What has been checked of the layer's index.
+    pub fn proof(&self) -> Proof {
+        self.table.proof
+    }
+
+    /// Size of the layer's bytes.
+    pub fn uncompressed_size(&self) -> u64 {
+        self.table.uncompressed_size
     }
 
     /// Cuts a range at span boundaries: (span, offset in it, part of the buffer).
@@ -242,14 +369,15 @@ impl BlobReader {
         start: UncompressedOffset,
         buf: &'a mut [u8],
     ) -> impl Iterator<Item = (Option<usize>, u32, &'a mut [u8])> {
-        let mut at = self.spans.partition_point(|span| span.end() <= start.0);
+        let spans = &self.table.spans;
+        let mut at = spans.partition_point(|span| span.end() <= start.0);
         let mut offset = start.0;
         let mut rest = buf;
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let Some(span) = self.spans.get(at) else {
+            let Some(span) = spans.get(at) else {
                 return Some((None, 0, std::mem::take(&mut rest)));
             };
             let within = (offset - span.start.0) as u32;
@@ -263,205 +391,298 @@ impl BlobReader {
     }
 
     /// Waits for a span that is not at hand, and sees to it that somebody fetches it.
-    fn fetch(self: &Arc<Self>, at: usize, give_up: Instant) -> Result<Arc<Vec<u8>>, Error> {
-        if self.offline {
-            return Err(Error::Offline(self.what()));
+    fn fetch(
+        self: &Arc<Self>,
+        at: usize,
+        give_up: Instant,
+        scope_end: &dyn Fn() -> u64,
+    ) -> Result<Arc<Vec<u8>>, Error> {
+        if self.access.offline && self.access.source.is_remote() {
+            return Err(Error::Offline(self.what.clone()));
         }
-        let mut flight = lock(&self.flight);
-        *flight.wanted.entry(at).or_default() += 1;
-        let failures = flight.failures;
+        let mut sky = lock(&self.sky);
+        *sky.wanted.entry(at).or_default() += 1;
         let result = loop {
-            if let Some(bytes) = flight.arrived.get(&at) {
-                break Ok(Arc::clone(bytes));
+            if let Some(result) = sky.arrived.get(&at) {
+                break result.clone();
             }
-            // A flight that ended in vain while we waited; one before us is no concern of ours.
-            if flight.failures != failures {
-                break Err(flight.error.clone().unwrap_or_else(|| Error::Died(self.what())));
-            }
-            if !flight.busy {
-                flight.busy = true;
-                let stream = flight.stream.take();
-                let reader = Arc::clone(self);
-                let spawned = thread::Builder::new()
-                    .name("stream".into())
-                    .spawn(move || Pilot { reader: &reader, stream, landed: false }.fly());
-                if let Err(e) = spawned {
-                    flight.busy = false;
-                    break Err(Error::Read { what: self.what(), source: Arc::new(e) });
+            if !sky.carries(at) && sky.flights.len() < MAX_FLIGHTS {
+                let plan = self.plan(&mut sky, at, scope_end);
+                if sky.send_on(plan::begin_of(&self.table.spans, at), at, plan.end) {
+                    self.landed.notify_all();
+                } else if let Err(e) = self.take_off(&mut sky, plan) {
+                    break Err(Error::read(&self.what, e));
                 }
             }
             let Some(left) = give_up.checked_duration_since(Instant::now()) else {
-                break Err(Error::Deadline(self.what()));
+                break Err(Error::Deadline(self.what.clone()));
             };
-            let waited = self.landed.wait_timeout(flight, left);
-            flight = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.landed.wait_timeout(sky, left);
+            sky = waited.unwrap_or_else(PoisonError::into_inner).0;
         };
-        if let Some(count) = flight.wanted.get_mut(&at) {
+        if let Some(count) = sky.wanted.get_mut(&at) {
             *count -= 1;
             if *count == 0 {
-                flight.wanted.remove(&at);
-                flight.arrived.remove(&at);
+                sky.wanted.remove(&at);
+                sky.arrived.remove(&at);
             }
         }
         result
     }
+
+    /// What to fetch for a span that is missing and not on its way.
+    fn plan(&self, sky: &mut Sky, at: usize, scope_end: &dyn Fn() -> u64) -> Range<usize> {
+        let spans = &self.table.spans;
+        if sky.suspects.contains(&at) {
+            // Its checkpoint may be wrong: from a place that needs none, and no further.
+            let here = |at: &usize| spans[*at].restart == Restart::Here;
+            let check = spans[at].check;
+            return match check {
+                Check::Content => (0..=at).rev().find(here).unwrap_or(0)..at + 1,
+                Check::Chunks { .. } | Check::Compressed { .. } => at..at + 1,
+            };
+        }
+        let mut runs = std::mem::take(&mut sky.runs);
+        let plan = runs.plan(
+            at,
+            &Situation {
+                spans,
+                gap_bytes: plan::gap_bytes(self.access.source.link()),
+                is_at_hand: &|at| sky.carries(at) || self.shared.has(&spans[at]),
+                scope_end,
+            },
+        );
+        sky.runs = runs;
+        // Another flight that is ahead is left to its work.
+        let next = sky.flights.iter().map(|flight| flight.left.start).filter(|from| *from > at);
+        plan.start..plan.end.min(next.min().unwrap_or(plan.end))
+    }
+
+    fn take_off(self: &Arc<Self>, sky: &mut Sky, spans: Range<usize>) -> io::Result<()> {
+        let number = sky.next_number;
+        let reader = Arc::clone(self);
+        let left = spans.clone();
+        let limit = plan::group_end(&self.table.spans, spans.end - 1);
+        thread::Builder::new()
+            .name("fetch".into())
+            .spawn(move || Flight { reader: &reader, number, spans, landed: false }.fly())?;
+        sky.next_number += 1;
+        sky.flights.push(FlightPlan { number, left, limit });
+        Ok(())
+    }
+
+    /// Ends a flight; those who wait for what it still had to bring hear why it failed.
+    fn land(&self, number: u64, error: Option<&Error>) {
+        let mut sky = lock(&self.sky);
+        let place = sky.flights.iter().position(|flight| flight.number == number);
+        if let Some(flight) = place.map(|place| sky.flights.swap_remove(place))
+            && let Some(error) = error
+        {
+            let failed: Vec<usize> =
+                sky.wanted.keys().copied().filter(|at| flight.left.contains(at)).collect();
+            for at in failed {
+                sky.arrived.entry(at).or_insert_with(|| Err(error.clone()));
+            }
+        }
+        drop(sky);
+        self.landed.notify_all();
+    }
+
+    /// The stored window of a span.
+    fn window(&self, span: &Span) -> Result<Vec<u8>, Error> {
+        let Restart::Block { window: (offset, length), .. } = span.restart else {
+            return Ok(Vec::new());
+        };
+        let range = offset..offset + u64::from(length);
+        match (&self.table.windows, &self.access.windows) {
+            (Windows::Loaded(windows), _) => {
+                Ok(windows[range.start as usize..range.end as usize].to_vec())
+            }
+            (Windows::Detached, _) if length == 0 => Ok(Vec::new()),
+            (Windows::Detached, Some(source)) => {
+                source.windows(range).map_err(|e| Error::Source(Arc::new(e)))
+            }
+            (Windows::Detached, None) => Err(Error::Windows(self.what.clone())),
+        }
+    }
 }
 
-/// The thread that streams. Dropping it, by panic too, lets everybody know.
-struct Pilot<'a> {
+/// A thread that fetches a row of spans. Dropping it, by panic too, lets everybody know.
+struct Flight<'a> {
     reader: &'a BlobReader,
-    stream: Option<Stream>,
-    /// The flight is given up: another one may be under way already.
+    number: u64,
+    spans: Range<usize>,
     landed: bool,
 }
 
-impl Drop for Pilot<'_> {
+impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if !self.landed {
-            let mut flight = lock(&self.reader.flight);
-            flight.busy = false;
-            flight.failures += 1;
-            flight.error = Some(Error::Died(self.reader.what()));
+            self.reader.land(self.number, Some(&Error::Died(self.reader.what.clone())));
         }
-        self.reader.landed.notify_all();
     }
 }
 
-impl Pilot<'_> {
+impl Flight<'_> {
     fn fly(mut self) {
-        if let Err(error) = self.deliver() {
-            let mut flight = lock(&self.reader.flight);
-            flight.busy = false;
-            flight.failures += 1;
-            flight.error = Some(error);
-        }
+        let result = self.deliver();
         self.landed = true;
-    }
-
-    /// Streams as long as somebody waits for a span further on.
-    fn deliver(&mut self) -> Result<(), Error> {
-        let reader = self.reader;
-        loop {
-            let mut flight = lock(&reader.flight);
-            let next = self.stream.as_ref().map_or(0, |stream| stream.next);
-            let Some(target) = flight.next_wanted(next) else {
-                // A finished stream would hold a connection for nothing.
-                flight.stream = self.stream.take().filter(|s| s.next < reader.spans.len());
-                flight.busy = false;
-                return Ok(());
-            };
-            drop(flight);
-            let is_ahead = reader.is_plain && target - next.min(target) > MAX_PLAIN_SKIP;
-            if target < next || is_ahead {
-                self.stream = None;
-            }
-            let stream = match &mut self.stream {
-                Some(stream) => stream,
-                none => {
-                    none.insert(Stream::open(reader, if reader.is_plain { target } else { 0 })?)
-                }
-            };
-            let number = stream.next;
-            let span = &reader.spans[number];
-            let bytes = stream.take_span(reader, span)?;
-            if SpanDigest::of(&bytes) != span.digest {
-                return Err(Error::Mismatch { what: reader.what(), at: span.start });
-            }
-            let bytes = Arc::new(bytes);
-            reader.shared.put(span, &bytes);
-            stream.next += 1;
-            let mut flight = lock(&reader.flight);
-            if flight.wanted.contains_key(&number) {
-                flight.arrived.insert(number, bytes);
-                reader.landed.notify_all();
-            }
-        }
-    }
-}
-
-/// A layer being decompressed in order.
-struct Stream {
-    body: Body,
-    decoder: Decoder,
-    input: Vec<u8>,
-    /// Unread part of `input`.
-    unread: std::ops::Range<usize>,
-    /// The span that comes next.
-    next: usize,
-}
-
-impl std::fmt::Debug for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-impl Stream {
-    /// Begins at a span: of a compressed layer always at the first.
-    fn open(reader: &BlobReader, first: usize) -> Result<Stream, Error> {
-        let start = reader.spans.get(first).map_or(0, |span| span.start.0);
-        let opened = reader.source.blob(&reader.descriptor, start..reader.descriptor.size);
-        let Opened { mut body, start: opened, .. } =
-            opened.map_err(|e| Error::Source(Arc::new(e)))?;
-        // A server that knows no ranges sends the blob from its start.
-        let skip = start.saturating_sub(opened);
-        io::copy(&mut (&mut body).take(skip), &mut io::sink())
-            .map_err(|e| Error::Read { what: reader.what(), source: Arc::new(e) })?;
-        let mut input = vec![0; CHUNK_BYTES];
-        let mut seen = 0;
-        while seen < SNIFF_BYTES {
-            match read_some(&mut body, &mut input[seen..]) {
-                Ok(0) => break,
-                Ok(n) => seen += n,
-                Err(e) => return Err(Error::Read { what: reader.what(), source: Arc::new(e) }),
-            }
-        }
-        let codec = |e| Error::Codec { what: reader.what(), source: Arc::new(e) };
-        let compression = match reader.is_plain {
-            true => Compression::None,
-            false => Compression::sniff(&input[..seen]).map_err(codec)?,
+        let error = match result {
+            Ok(()) => None,
+            Err(Fault::Transport(error)) => Some(error),
+            Err(Fault::Content(error)) => self.suspect(error),
         };
-        let decoder = Decoder::new(compression).map_err(codec)?;
-        Ok(Stream { body, decoder, input, unread: 0..seen, next: first })
+        self.reader.land(self.number, error.as_ref());
     }
 
-    /// Decompresses the next span.
-    fn take_span(&mut self, reader: &BlobReader, span: &Span) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; span.length as usize];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            let input = &self.input[self.unread.clone()];
-            let progress = self
-                .decoder
-                .decode(input, &mut bytes[filled..])
-                .map_err(|e| Error::Codec { what: reader.what(), source: Arc::new(e) })?;
-            self.unread.start += progress.consumed;
-            filled += progress.produced;
-            if progress.consumed == 0 && progress.produced == 0 {
-                let n = read_some(&mut self.body, &mut self.input)
-                    .map_err(|e| Error::Read { what: reader.what(), source: Arc::new(e) })?;
-                if n == 0 {
-                    return Err(Error::Short { what: reader.what(), at: span.start });
-                }
-                self.unread = 0..n;
-            }
+    /// The first span that was not delivered came wrong: `None` if it is worth another try.
+    fn suspect(&self, error: Error) -> Option<Error> {
+        let reader = self.reader;
+        let mut sky = lock(&reader.sky);
+        let flight = sky.flights.iter().find(|flight| flight.number == self.number);
+        let at = flight.map_or(0, |flight| flight.left.start);
+        if sky.suspects.insert(at) {
+            log::warn!("{error}; trying once more");
+            return None;
         }
-        Ok(bytes)
+        sky.suspects.remove(&at);
+        drop(sky);
+        if reader.table.proof != Proof::Full
+            && !reader.is_contradicted.swap(true, Ordering::Relaxed)
+        {
+            reader.shared.cache.discard_index_of(
+                &reader.access.descriptor.digest,
+                &reader.table.diff_id,
+                "the layer contradicts it; the next mount indexes the layer itself",
+            );
+        }
+        Some(error)
+    }
+
+    fn deliver(&mut self) -> Result<(), Fault> {
+        let reader = self.reader;
+        let spans = &reader.table.spans;
+        let mut limit = plan::group_end(spans, self.spans.end - 1);
+        let range = spans[self.spans.start].compressed_start.0..spans[limit - 1].compressed_end.0;
+        let first = &spans[self.spans.start];
+        // A window that is elsewhere comes at the same time as the bytes.
+        let (opened, window) = match (&reader.table.windows, first.restart) {
+            (Windows::Detached, Restart::Block { window: (_, 1..), .. }) => {
+                thread::scope(|scope| {
+                    let window = scope.spawn(|| reader.window(first));
+                    let opened = reader.access.source.blob(&reader.access.descriptor, range);
+                    let died = |_| Err(Error::Died(reader.what.clone()));
+                    (opened, Some(window.join().unwrap_or_else(died)))
+                })
+            }
+            _ => (reader.access.source.blob(&reader.access.descriptor, range), None),
+        };
+        let opened: Opened = opened.map_err(|e| Fault::Transport(Error::Source(Arc::new(e))))?;
+        let is_whole = opened.start == 0 && first.compressed_start.0 > 0;
+        if is_whole {
+            log::info!("{}: the server sends everything; so be it", reader.what);
+            limit = spans.len();
+            self.redirect(0..limit);
+        }
+        let end = opened.end;
+        let layer = Layer {
+            what: &reader.what,
+            compression: reader.table.compression,
+            spans,
+            chunks: &reader.table.chunks,
+            window: &|span| match &window {
+                Some(window) if span == first => window.clone(),
+                _ => reader.window(span),
+            },
+        };
+        let mut stream = Stream::new(opened);
+        for at in self.spans.start..limit {
+            if !self.is_sent_on(at) || !self.is_followed(at, is_whole) {
+                return Ok(());
+            }
+            let bytes = Arc::new(stream.take_span(&layer, at)?);
+            reader.shared.put(&spans[at], &bytes);
+            self.hand_over(at, bytes);
+        }
+        stream.drain(end);
+        Ok(())
+    }
+
+    /// Takes on another row of spans.
+    fn redirect(&mut self, spans: Range<usize>) {
+        self.spans = spans.clone();
+        let mut sky = lock(&self.reader.sky);
+        if let Some(flight) = sky.flights.iter_mut().find(|f| f.number == self.number) {
+            flight.limit = spans.end;
+            flight.left = spans;
+        }
+    }
+
+    /// Waits, at the end of what it was sent for, for somebody to send the flight on; false if
+    /// nobody does.
+    fn is_sent_on(&self, at: usize) -> bool {
+        let reader = self.reader;
+        let until = Instant::now() + PATIENCE;
+        let mut sky = lock(&reader.sky);
+        loop {
+            let place = sky.flights.iter().position(|f| f.number == self.number);
+            if place.is_none_or(|place| at < sky.flights[place].left.end) {
+                return place.is_some();
+            }
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                // Nobody must count on it any more.
+                place.map(|place| sky.flights.swap_remove(place));
+                return false;
+            };
+            let waited = reader.landed.wait_timeout(sky, left);
+            sky = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Gives a span to those who wait for it.
+    fn hand_over(&self, at: usize, bytes: Arc<Vec<u8>>) {
+        let mut sky = lock(&self.reader.sky);
+        if let Some(flight) = sky.flights.iter_mut().find(|f| f.number == self.number) {
+            flight.left.start = at + 1;
+        }
+        sky.suspects.remove(&at);
+        if sky.wanted.contains_key(&at) {
+            sky.arrived.insert(at, Ok(bytes));
+            self.reader.landed.notify_all();
+        }
+    }
+
+    /// Waits while the span is far ahead of every reader; false if nobody comes.
+    fn is_followed(&self, at: usize, is_whole: bool) -> bool {
+        let reader = self.reader;
+        let start = reader.table.spans[at].start.0;
+        let seen = || reader.reader_at.load(Ordering::Relaxed);
+        let mut last_seen = seen();
+        let mut since = Instant::now();
+        loop {
+            let now = seen();
+            let near = match reader.shared.cache.is_writable() {
+                true => reader.table.spans[now].start.0 + MAX_AHEAD_BYTES >= start,
+                false => now + MAX_AHEAD_UNCACHED >= at,
+            };
+            // What comes once and whole is kept: to come back for it would cost all of it again.
+            if near || is_whole || lock(&reader.sky).wanted.keys().any(|wanted| *wanted >= at) {
+                return true;
+            }
+            if now != last_seen {
+                (last_seen, since) = (now, Instant::now());
+            }
+            if since.elapsed() > PATIENCE {
+                return false;
+            }
+            thread::sleep(GLANCE);
+        }
     }
 }
 
 fn copy_part(bytes: &[u8], offset: u32, buf: &mut [u8]) {
     let offset = offset as usize;
     buf.copy_from_slice(&bytes[offset..offset + buf.len()]);
-}
-
-fn read_some(body: &mut Body, buf: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match body.read(buf) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }
 
 /// Locks; a thread that panicked left nothing half done in here.

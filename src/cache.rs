@@ -178,6 +178,12 @@ impl Cache {
         }
     }
 
+    /// Removes the index of a layer under both of its names.
+    pub fn discard_index_of(&self, blob: &Digest, diff_id: &DiffId, why: &str) {
+        self.discard_layer_index(&LayerName::Blob(*blob), why);
+        self.discard_layer_index(&LayerName::DiffId(*diff_id), why);
+    }
+
     /// What a reference meant when it was last resolved.
     pub fn tag(&self, reference: &str) -> Option<TagRecord> {
         let bytes = read_limited(&self.tag_path(reference)?, MAX_BLOB_BYTES)?;
@@ -217,6 +223,11 @@ impl Cache {
             Some(path) if !path.exists() => self.put(&path, &[bytes, &span_trailer(digest, bytes)]),
             _ => false,
         }
+    }
+
+    /// Whether a span seems to be there.
+    pub fn has_span(&self, digest: &SpanDigest) -> bool {
+        self.span_path(digest).is_some_and(|path| path.exists())
     }
 
     /// Removes a span.

@@ -10,6 +10,15 @@
 //! reports and ignores: what counts is that the diff ID matches. A zstd layer may have many frames
 //! and skippable frames anywhere (zstd:chunked keeps its table of contents in them).
 //!
+//! # Beginning in the middle
+//!
+//! A stream can be decoded from a [`Boundary`] on: the start of a gzip member or zstd frame, which
+//! needs nothing, or, in gzip, the end of a deflate block, which needs some bits and the
+//! [`window`]. [`Decoder::boundary`] says when a decoder stands at one; asked to by
+//! [`Decoder::stop_at_blocks`] it stops at the next. Looking for block ends only when a span is due
+//! keeps the price within noise. zstd has no such places inside a frame: its state between blocks
+//! is a window of megabytes and entropy tables that no library hands out.
+//!
 //! # Invariants
 //!
 //! - [`Decoder::decode`] makes progress or says that it needs input; it never loops for more
@@ -18,6 +27,8 @@
 //! - zstd frames that want a window above [`MAX_ZSTD_WINDOW_LOG`] are refused.
 
 mod gzip;
+mod inflate;
+pub mod window;
 
 use zstd::stream::raw::{self, Operation};
 
@@ -36,6 +47,9 @@ const MAX_RATIO: u64 = 200;
 pub fn plausible_uncompressed_bytes(compressed: u64) -> u64 {
     compressed.saturating_mul(MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES)
 }
+
+/// Size of deflate's window in bytes: what a checkpoint needs of the output before it.
+pub const WINDOW_BYTES: usize = 32 << 10;
 
 /// Bytes that [`Compression::sniff`] wants to see.
 pub const SNIFF_BYTES: usize = 4;
@@ -103,6 +117,18 @@ pub struct Progress {
     pub produced: usize,
 }
 
+/// A place of a stream where decoding can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundary {
+    /// Before a gzip member or a zstd frame, or anywhere in a plain tar: nothing is needed.
+    Start,
+    /// Between two deflate blocks.
+    Block {
+        /// Upper bits of the byte before (0 to 7) that belong to the next block.
+        bits: u8,
+    },
+}
+
 /// A streaming decompressor.
 #[derive(Debug)]
 pub struct Decoder(Inner);
@@ -131,7 +157,7 @@ impl Decoder {
     pub fn new(compression: Compression) -> Result<Decoder, Error> {
         Ok(Decoder(match compression {
             Compression::None => Inner::Plain,
-            Compression::Gzip => Inner::Gzip(Box::new(gzip::Gzip::new())),
+            Compression::Gzip => Inner::Gzip(Box::new(gzip::Gzip::new()?)),
             Compression::Zstd => {
                 let error = |e: std::io::Error| Error::Zstd(e.to_string());
                 let mut decoder = Box::new(raw::Decoder::new().map_err(error)?);
@@ -141,6 +167,46 @@ impl Decoder {
                 Inner::Zstd { decoder, inside_frame: false }
             }
         }))
+    }
+
+    /// A decoder that begins at a boundary. With [`Boundary::Block`] and bits, the first byte of
+    /// input is the one that holds them; `window` is the output before (up to [`WINDOW_BYTES`]).
+    ///
+    /// # Errors
+    /// Only gzip has block boundaries.
+    pub fn resume(
+        compression: Compression,
+        boundary: Boundary,
+        window: Vec<u8>,
+    ) -> Result<Decoder, Error> {
+        match boundary {
+            Boundary::Start => Decoder::new(compression),
+            Boundary::Block { bits }
+                if compression == Compression::Gzip
+                    && bits <= 7
+                    && window.len() <= WINDOW_BYTES =>
+            {
+                Ok(Decoder(Inner::Gzip(Box::new(gzip::Gzip::resume(bits, window)?))))
+            }
+            Boundary::Block { .. } => Err(Error::Gzip("an impossible checkpoint")),
+        }
+    }
+
+    /// Makes [`Decoder::decode`] return at every end of a deflate block, or no longer.
+    pub fn stop_at_blocks(&mut self, stop: bool) {
+        if let Inner::Gzip(gzip) = &mut self.0 {
+            gzip.stop = stop;
+        }
+    }
+
+    /// The boundary that the decoder stands at. Ends of blocks are noticed only while
+    /// [`Decoder::stop_at_blocks`] is on; [`Decoder::decode`] returns at all others.
+    pub fn boundary(&self) -> Option<Boundary> {
+        match &self.0 {
+            Inner::Plain => Some(Boundary::Start),
+            Inner::Gzip(gzip) => gzip.boundary(),
+            Inner::Zstd { inside_frame, .. } => (!inside_frame).then_some(Boundary::Start),
+        }
     }
 
     /// Decompresses from `input` into `output`.
@@ -312,6 +378,138 @@ mod tests {
         let mut second = gzip(&data);
         second.extend_from_slice(&[0x1f, 0x8b, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert!(piecewise(&second, 4096).is_err());
+    }
+
+    /// Text with repetitions over all distances, so that blocks refer far back.
+    fn varied(length: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        let mut data = Vec::with_capacity(length + 64);
+        while data.len() < length {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let distance = (state >> 8) as usize % 40_000;
+            let count = 3 + (state >> 24) as usize % 60;
+            match data.len().checked_sub(distance) {
+                Some(from) if distance > count && state.is_multiple_of(3) => {
+                    data.extend_from_within(from..from + count);
+                }
+                _ => data.extend_from_slice(&state.to_le_bytes()[1..]),
+            }
+        }
+        data.truncate(length);
+        data
+    }
+
+    /// A place where decoding can begin again, with all that it takes.
+    struct Checkpoint {
+        boundary: Boundary,
+        consumed: usize,
+        produced: usize,
+    }
+
+    /// Decodes a stream, stopping at blocks, in pieces of `step` bytes.
+    fn checkpoints(stream: &[u8], step: usize) -> (Vec<u8>, Vec<Checkpoint>) {
+        let mut decoder = Decoder::new(Compression::sniff(stream).unwrap()).unwrap();
+        decoder.stop_at_blocks(true);
+        let (mut out, mut found) = (Vec::new(), Vec::new());
+        let mut buffer = vec![0; 10_000];
+        let mut consumed = 0;
+        loop {
+            let piece = &stream[consumed..stream.len().min(consumed + step)];
+            let progress = decoder.decode(piece, &mut buffer).unwrap();
+            consumed += progress.consumed;
+            out.extend_from_slice(&buffer[..progress.produced]);
+            let is_stuck = progress.consumed == 0 && progress.produced == 0;
+            if let Some(boundary) = decoder.boundary()
+                && !is_stuck
+            {
+                found.push(Checkpoint { boundary, consumed, produced: out.len() });
+            }
+            if is_stuck && piece.is_empty() {
+                decoder.finish().unwrap();
+                return (out, found);
+            }
+        }
+    }
+
+    #[test]
+    fn decoding_begins_at_every_checkpoint_with_only_the_bytes_of_the_window_that_are_used() {
+        let data = varied(1_500_000);
+        let deflate = |data: &[u8], level| {
+            let level = flate2::Compression::new(level);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        };
+        let (left, right) = data.split_at(700_001);
+        for (name, stream) in [
+            ("stored", deflate(&data, 0)),
+            ("medium", deflate(&data, 3)),
+            ("default", deflate(&data, 6)),
+            ("members", [deflate(left, 6), deflate(b"", 6), deflate(right, 9)].concat()),
+        ] {
+            let (out, found) = checkpoints(&stream, 5000);
+            assert!(out == data, "{name}");
+            let blocks =
+                found.iter().filter(|c| matches!(c.boundary, Boundary::Block { .. })).count();
+            assert!(blocks > 5, "{name}: {blocks} block ends");
+            assert!(
+                name == "stored"
+                    || found
+                        .iter()
+                        .any(|c| { matches!(c.boundary, Boundary::Block { bits: 1.. }) })
+            );
+            let mut cleared = 0;
+            for Checkpoint { boundary, consumed, produced } in found {
+                if produced == data.len() {
+                    continue;
+                }
+                let shares_byte = matches!(boundary, Boundary::Block { bits: 1.. });
+                let rest = &stream[consumed - usize::from(shares_byte)..];
+                let mut kept = data[produced.saturating_sub(WINDOW_BYTES)..produced].to_vec();
+                if let Boundary::Block { bits } = boundary {
+                    window::clear_unused(&mut kept, bits, rest, &data[produced..]).unwrap();
+                    cleared += kept.iter().filter(|byte| **byte == 0).count();
+                }
+                let kept = window::unpack(&window::pack(&kept).unwrap()).unwrap();
+                let mut decoder = Decoder::resume(Compression::Gzip, boundary, kept).unwrap();
+                let mut again = vec![0; (data.len() - produced).min(300_000)];
+                let (mut filled, mut rest) = (0, rest);
+                while filled < again.len() {
+                    let progress = decoder.decode(rest, &mut again[filled..]).unwrap();
+                    rest = &rest[progress.consumed..];
+                    filled += progress.produced;
+                    assert!(progress.consumed + progress.produced > 0, "{name} stuck");
+                }
+                assert!(again == data[produced..][..again.len()], "{name} at {produced}");
+            }
+            assert!(name == "stored" || cleared > 0, "{name}: nothing was unused");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_damaged_numbers_is_an_error_or_wrong_bytes_but_nothing_worse() {
+        let stream = gzip(&varied(300_000));
+        for bits in 0..8 {
+            for at in (0..stream.len()).step_by(997) {
+                let boundary = Boundary::Block { bits };
+                let window = vec![0x55; at % WINDOW_BYTES];
+                let mut decoder = Decoder::resume(Compression::Gzip, boundary, window).unwrap();
+                let mut out = [0; 5000];
+                let mut rest = &stream[at..];
+                while let Ok(progress) = decoder.decode(rest, &mut out) {
+                    rest = &rest[progress.consumed..];
+                    if progress.consumed == 0 && progress.produced == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(Decoder::resume(Compression::Gzip, Boundary::Block { bits: 8 }, vec![]).is_err());
+        assert!(Decoder::resume(Compression::Zstd, Boundary::Block { bits: 1 }, vec![]).is_err());
+        let long = vec![0; WINDOW_BYTES + 1];
+        assert!(Decoder::resume(Compression::Gzip, Boundary::Block { bits: 0 }, long).is_err());
+        assert!(window::unpack(&[1, 2, 3]).is_err());
+        assert!(window::unpack(&zstd::bulk::compress(&[7; 40_000], 1).unwrap()).is_err());
     }
 
     #[test]

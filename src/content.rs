@@ -30,6 +30,11 @@ impl Contents {
         Contents { layers }
     }
 
+    /// The reader of a layer.
+    pub fn layers(&self) -> &[Arc<BlobReader>] {
+        &self.layers
+    }
+
     /// Fills `buf` from `offset` in a file, which must be long enough, if all of it is at hand;
     /// false otherwise.
     pub fn read_local(&self, layer: usize, place: Place<'_>, offset: u64, buf: &mut [u8]) -> bool {
@@ -44,7 +49,8 @@ impl Contents {
     }
 
     /// Fills `buf` from `offset` in a file, which must be long enough, fetching what is missing,
-    /// but not beyond `give_up`.
+    /// but not beyond `give_up`. `scope_end` says up to where in the layer the reader is likely to
+    /// go on; it is asked only when something is missing.
     ///
     /// # Errors
     /// The bytes can't be had, or not in time.
@@ -55,6 +61,7 @@ impl Contents {
         offset: u64,
         buf: &mut [u8],
         give_up: Instant,
+        scope_end: &dyn Fn() -> u64,
     ) -> Result<(), blob::Error> {
         let reader = &self.layers[layer];
         plan(place, offset, buf).try_for_each(|piece| match piece {
@@ -62,7 +69,7 @@ impl Contents {
                 part.fill(0);
                 Ok(())
             }
-            Piece::Data(start, part) => reader.read(start, part, give_up),
+            Piece::Data(start, part) => reader.read(start, part, give_up, scope_end),
         })
     }
 }

@@ -195,7 +195,8 @@ impl fmt::Debug for DiffId {
 /// SHA-256 of the content of one regular file: what scanners and package databases speak.
 pub type ContentHash = [u8; 32];
 
-/// BLAKE3 of the uncompressed bytes of one span.
+/// The name of the uncompressed bytes of one span: their BLAKE3, or a BLAKE3 over other digests
+/// that bind them just as well.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanDigest(pub [u8; 32]);
 
@@ -203,6 +204,28 @@ impl SpanDigest {
     /// Hashes the bytes of a span.
     pub fn of(bytes: &[u8]) -> SpanDigest {
         SpanDigest(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The name of a span that is made of chunks with these SHA-256 digests and lengths: as binding
+    /// as one digest over all bytes.
+    pub fn of_chunks(chunks: impl Iterator<Item = ([u8; 32], u64)>) -> SpanDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("ocifs 2026 span of chunks");
+        for (digest, length) in chunks {
+            hasher.update(&digest);
+            hasher.update(&length.to_le_bytes());
+        }
+        SpanDigest(*hasher.finalize().as_bytes())
+    }
+
+    /// The name of a span whose *compressed* bytes have this SHA-256, and which is decoded from
+    /// them with these bits, this window and to this length: all that the result depends on.
+    pub fn of_compressed(digest: [u8; 32], bits: u8, window: &[u8], length: u64) -> SpanDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("ocifs 2026 span of compressed bytes");
+        hasher.update(&digest);
+        hasher.update(&[bits]);
+        hasher.update(&length.to_le_bytes());
+        hasher.update(window);
+        SpanDigest(*hasher.finalize().as_bytes())
     }
 
     /// Lowercase hexadecimal: the name of the span's cache file.

@@ -4,6 +4,8 @@
 //! here blocks but [`Filesystem::read`]; everything else is answered from the tree in memory.
 //! There are no handles: the image cannot change, so opening is nothing to remember.
 
+mod scope;
+
 use std::time::{Duration, Instant};
 
 use crate::blob;
@@ -61,17 +63,24 @@ pub struct Filesystem {
     tree: Tree,
     contents: Contents,
     read_timeout: Duration,
+    scopes: scope::Scopes,
 }
 
 impl Filesystem {
     /// Puts names and bytes together. No read takes longer than `read_timeout`.
     pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
-        Filesystem { tree, contents, read_timeout }
+        let scopes = scope::Scopes::new(contents.layers().len());
+        Filesystem { tree, contents, read_timeout, scopes }
     }
 
     /// The names and attributes.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// The bytes of the layers.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     /// The inode of a number that came from outside.
@@ -160,9 +169,11 @@ impl Filesystem {
         give_up: Instant,
     ) -> Result<(), Error> {
         let content = self.content(ino)?;
-        self.contents
-            .read(content.layer, place(&content), offset, buf, give_up)
-            .map_err(|source| Error::Content { ino, source })
+        let scope_end = || self.scopes.end(&self.tree, ino, content.layer);
+        let result =
+            self.contents.read(content.layer, place(&content), offset, buf, give_up, &scope_end);
+        self.scopes.missed(ino, content.layer);
+        result.map_err(|source| Error::Content { ino, source })
     }
 
     /// The value of an extended attribute.

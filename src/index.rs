@@ -36,7 +36,9 @@ use crate::tar;
 
 pub use builder::Builder;
 pub use decode::DecodeError;
-use format::{DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord};
+use format::{
+    ChunkRecord, DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
+};
 
 /// Entries accepted in one layer. Each costs about 100 bytes of memory.
 pub const MAX_ENTRIES: usize = 16 << 20;
@@ -120,16 +122,37 @@ pub struct Identity {
 /// How decompression can begin at a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// It can't: the layer has to be streamed from its start.
-    FromStart,
-    /// Without any state: a frame, a member or a plain tar.
+    /// Only by decoding the spans before it, from the nearest that can be begun at.
+    Continues,
+    /// Without any state: at a gzip member, a zstd frame, or anywhere in a plain tar.
     Here,
-    /// With this many bits of the byte before and a window (gzip between members).
-    Checkpoint {
-        /// Bits of the preceding byte that belong to this span (0 to 7).
+    /// Between two deflate blocks.
+    Block {
+        /// Upper bits of the first byte (0 to 7) that belong to this span; with 0 all of it does.
         bits: u8,
-        /// Place of the window in the windows section: offset and length in bytes.
+        /// Place of the window in the table of windows: offset and length in bytes.
         window: (u64, u32),
+    },
+}
+
+/// How the bytes of a span are verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The span's digest is that of its bytes.
+    Content,
+    /// It is made of these rows of the table of chunks, each with the digest of its bytes; the
+    /// span's digest is [`SpanDigest::of_chunks`].
+    Chunks {
+        /// First row.
+        first: u32,
+        /// Number of rows.
+        count: u32,
+    },
+    /// This row has the SHA-256 of the *compressed* bytes; the span's digest is
+    /// [`SpanDigest::of_compressed`].
+    Compressed {
+        /// The row.
+        chunk: u32,
     },
 }
 
@@ -140,11 +163,16 @@ pub struct Span {
     pub start: UncompressedOffset,
     /// Length in uncompressed bytes.
     pub length: u32,
-    /// Where its compressed bytes begin.
+    /// The first compressed byte that it needs. With [`Restart::Block`] and bits, neighbours share
+    /// that byte.
     pub compressed_start: CompressedOffset,
+    /// Just past the last one.
+    pub compressed_end: CompressedOffset,
     /// How to begin there.
     pub restart: Restart,
-    /// Digest of the uncompressed bytes.
+    /// How to verify it.
+    pub check: Check,
+    /// Its name: what the bytes are, whoever delivers them.
     pub digest: SpanDigest,
 }
 
@@ -153,6 +181,48 @@ impl Span {
     pub fn end(&self) -> u64 {
         self.start.0 + u64::from(self.length)
     }
+}
+
+/// A piece of a layer to which a format of others gives a digest (eStargz and zstd:chunked: a piece
+/// of a file; SOCI: a run of compressed bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where the gzip member or zstd frame begins that holds it.
+    pub compressed_start: CompressedOffset,
+    /// Uncompressed bytes of that member before it.
+    pub skip: u64,
+    /// Length in uncompressed bytes.
+    pub length: u64,
+    /// SHA-256.
+    pub digest: [u8; 32],
+}
+
+/// Where the windows of an index are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Windows {
+    /// Here.
+    Loaded(Vec<u8>),
+    /// Left where the index came from.
+    Detached,
+}
+
+/// Everything needed to fetch and verify the bytes of a layer.
+#[derive(Clone, Debug)]
+pub struct SpanTable {
+    /// The spans, in order, without gaps.
+    pub spans: Vec<Span>,
+    /// The chunks that spans refer to.
+    pub chunks: Vec<Chunk>,
+    /// The windows that spans refer to.
+    pub windows: Windows,
+    /// Compression of the blob, if it is known.
+    pub compression: Option<Compression>,
+    /// Size of the tar in bytes.
+    pub uncompressed_size: u64,
+    /// Digest of the tar.
+    pub diff_id: DiffId,
+    /// What has been checked.
+    pub proof: Proof,
 }
 
 /// Index of a directory path in the layer's table; `ROOT_DIR` is `/`.
@@ -257,12 +327,25 @@ pub struct LayerIndex {
     whiteouts: Vec<WhiteoutRecord>,
     runs: Vec<RunRecord>,
     xattrs: Vec<XattrRecord>,
-    hashes: Vec<ContentHash>,
     spans: Vec<SpanRecord>,
+    chunks: Vec<ChunkRecord>,
     /// Names, link targets and xattr values.
     bytes: Vec<u8>,
-    /// Windows of checkpoints.
-    windows: Vec<u8>,
+    tail: Tail,
+}
+
+/// The part of an index that a mount can do without.
+#[derive(Clone, Debug, PartialEq)]
+enum Tail {
+    Loaded {
+        hashes: Vec<ContentHash>,
+        windows: Vec<u8>,
+    },
+    /// Only their numbers are known: of hashes, and of bytes of windows.
+    Detached {
+        hashes: u64,
+        windows: u64,
+    },
 }
 
 impl LayerIndex {
@@ -335,9 +418,13 @@ impl LayerIndex {
         })
     }
 
-    /// SHA-256 of a regular file's content; `None` for empty and sparse files and other kinds.
+    /// SHA-256 of a regular file's content; `None` for empty and sparse files and other kinds, and
+    /// where the index came without its tail.
     pub fn content_hash(&self, entry: &Entry<'_>) -> Option<&ContentHash> {
-        self.hashes.get(entry.record.hash.get() as usize)
+        match &self.tail {
+            Tail::Loaded { hashes, .. } => hashes.get(entry.record.hash.get() as usize),
+            Tail::Detached { .. } => None,
+        }
     }
 
     /// The runs of a sparse file.
@@ -357,6 +444,55 @@ impl LayerIndex {
     /// A span. Panics past [`LayerIndex::span_count`].
     pub fn span(&self, at: usize) -> Span {
         self.spans[at].to_span()
+    }
+
+    /// What fetching and verifying the layer's bytes from a blob of this digest and size needs.
+    ///
+    /// The blob may be another than the one that was indexed, with the same tar in it. Then the
+    /// spans are the same, but where they lie in it is not known: it has to be decoded from its
+    /// start.
+    pub fn span_table(&self, blob: Digest, blob_size: u64) -> SpanTable {
+        let is_indexed = blob == self.identity.blob;
+        let mut spans: Vec<Span> = self.spans.iter().map(SpanRecord::to_span).collect();
+        if !is_indexed {
+            for (at, span) in spans.iter_mut().enumerate() {
+                span.compressed_start = CompressedOffset(0);
+                span.compressed_end = CompressedOffset(blob_size);
+                span.restart = if at == 0 { Restart::Here } else { Restart::Continues };
+            }
+        }
+        SpanTable {
+            spans,
+            chunks: self.chunks.iter().map(ChunkRecord::to_chunk).collect(),
+            windows: match &self.tail {
+                Tail::Loaded { windows, .. } => Windows::Loaded(windows.clone()),
+                Tail::Detached { .. } => Windows::Detached,
+            },
+            compression: is_indexed.then_some(self.identity.compression),
+            uncompressed_size: self.identity.uncompressed_size,
+            diff_id: self.identity.diff_id,
+            proof: self.identity.proof,
+        }
+    }
+
+    /// Bytes of the windows that are stored, here or elsewhere.
+    pub fn window_bytes(&self) -> u64 {
+        match &self.tail {
+            Tail::Loaded { windows, .. } => windows.len() as u64,
+            Tail::Detached { windows, .. } => *windows,
+        }
+    }
+
+    /// Whether all spans hold the tar itself, one after the other, under digests of our own: such an
+    /// index is good for every blob with this tar.
+    pub fn is_of_tar(&self) -> bool {
+        self.spans.iter().all(|span| span.check == format::CHECK_CONTENT)
+    }
+
+    /// The same index with less claimed of it: what comes from elsewhere proves nothing here.
+    pub fn with_proof(mut self, proof: Proof) -> LayerIndex {
+        self.identity.proof = proof;
+        self
     }
 
     /// An entry by its place in the tar. Panics past the last.

@@ -24,7 +24,7 @@
 //! 6  fuse                       the kernel's requests; mounting and unmounting
 //! 5  fs                         file operations and errno, over plain values
 //! 4  tree  content  layer       names of an image | bytes of a file | opening a layer
-//! 3  resolve  blob              which image | verified spans
+//! 3  resolve  blob  artifact    which image | verified spans | layer indexes that travel
 //! 2  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 1  reference  image  tar  codec    pure formats, no I/O
 //! 0  digest  extent             words that everything uses
@@ -56,6 +56,7 @@
 //! of lower layers; *opaque mark*: one that hides all lower names of its directory. *Tree*: the
 //! merged view of one image. *Proof*: what of a layer has been checked against the manifest.
 
+pub mod artifact;
 pub mod blob;
 pub mod cache;
 pub mod codec;

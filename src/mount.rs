@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::blob::{BlobReader, Spans};
+use crate::blob::{Access, BlobReader, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
 use crate::fs::Filesystem;
@@ -126,13 +126,14 @@ impl Image {
         let tree = merge(&layers)?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let readers = layers.iter().zip(&resolved.layers).map(|(index, layer)| {
-            Arc::new(BlobReader::new(
-                layer.descriptor.clone(),
-                index,
-                Arc::clone(&source),
-                Arc::clone(&spans),
-                options.offline,
-            ))
+            let access = Access {
+                descriptor: layer.descriptor.clone(),
+                source: Arc::clone(&source),
+                offline: options.offline,
+                windows: None,
+            };
+            let table = index.span_table(layer.descriptor.digest, layer.descriptor.size);
+            Arc::new(BlobReader::new(table, access, Arc::clone(&spans)))
         });
         let contents = Contents::new(readers.collect());
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));

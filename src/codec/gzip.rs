@@ -2,11 +2,13 @@
 //!
 //! The member framing is ours rather than `flate2`'s because the end of a member has to be seen:
 //! what follows may be another member, padding or garbage, and each member start is a place from
-//! which decompression can be resumed. CRC-32 and length of every member are checked.
+//! which decompression can begin. CRC-32 and length of every member are checked, but for one that
+//! was begun in its middle: there the digest of the span decides.
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use flate2::Crc;
 
-use super::{Error, Progress};
+use super::inflate::Inflate;
+use super::{Boundary, Error, Progress};
 
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;
@@ -34,6 +36,10 @@ enum State {
     HeaderCrc {
         left: u8,
     },
+    /// The byte whose upper bits come first, where decoding begins in the middle.
+    Prime {
+        bits: u8,
+    },
     Deflate,
     Trailer,
     /// After the last member: padding or garbage.
@@ -46,20 +52,56 @@ pub(super) struct Gzip {
     flags: u8,
     /// Partial fixed-size fields.
     pending: Vec<u8>,
-    inflate: Decompress,
-    crc: Crc,
+    inflate: Inflate,
+    /// `None` in a member that was begun in its middle.
+    crc: Option<Crc>,
     members: u64,
+    /// Return at the end of a block.
+    pub(super) stop: bool,
+    /// Stands between two blocks, with so many bits of the last byte unused.
+    block_end: Option<u8>,
+    /// The window to begin with.
+    window: Vec<u8>,
 }
 
 impl Gzip {
-    pub(super) fn new() -> Gzip {
-        Gzip {
+    pub(super) fn new() -> Result<Gzip, Error> {
+        Ok(Gzip {
             state: State::Header,
             flags: 0,
             pending: Vec::with_capacity(HEADER_BYTES),
-            inflate: Decompress::new(false),
-            crc: Crc::new(),
+            inflate: Inflate::new()?,
+            crc: Some(Crc::new()),
             members: 0,
+            stop: false,
+            block_end: None,
+            window: Vec::new(),
+        })
+    }
+
+    /// Begins between two blocks. If there are `bits`, they are the upper ones of the first byte
+    /// that comes.
+    pub(super) fn resume(bits: u8, window: Vec<u8>) -> Result<Gzip, Error> {
+        let mut gzip = Gzip { crc: None, ..Gzip::new()? };
+        match bits {
+            0 => {
+                gzip.inflate.resume(0, 0, &window)?;
+                gzip.state = State::Deflate;
+            }
+            bits => {
+                gzip.window = window;
+                gzip.state = State::Prime { bits };
+            }
+        }
+        Ok(gzip)
+    }
+
+    /// Whether decoding can begin here, and how.
+    pub(super) fn boundary(&self) -> Option<Boundary> {
+        match self.state {
+            State::Header if self.pending.is_empty() => Some(Boundary::Start),
+            State::Deflate => self.block_end.map(|bits| Boundary::Block { bits }),
+            _ => None,
         }
     }
 
@@ -70,28 +112,29 @@ impl Gzip {
             if self.state != State::Deflate {
                 let used = self.frame(rest)?;
                 rest = &rest[used..];
+                // The end of a member is a place to begin at: the caller may want to know.
+                if self.boundary().is_some() {
+                    break;
+                }
                 continue;
             }
             let room = &mut output[produced..];
-            let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self
-                .inflate
-                .decompress(rest, room, FlushDecompress::None)
-                .map_err(|_| Error::Gzip("invalid deflate data"))?;
-            let took = (self.inflate.total_in() - before_in) as usize;
-            let gave = (self.inflate.total_out() - before_out) as usize;
-            self.crc.update(&room[..gave]);
-            rest = &rest[took..];
-            produced += gave;
-            match status {
-                Status::StreamEnd => {
-                    self.state = State::Trailer;
-                    self.pending.clear();
-                }
-                Status::Ok | Status::BufError if took == 0 && gave == 0 => break,
-                Status::Ok | Status::BufError => {}
+            let step = self.inflate.run(rest, room, self.stop)?;
+            if let Some(crc) = &mut self.crc {
+                crc.update(&room[..step.produced]);
             }
-            if produced == output.len() && self.state == State::Deflate {
+            rest = &rest[step.consumed..];
+            produced += step.produced;
+            if step.consumed > 0 || step.produced > 0 {
+                self.block_end = step.block_end;
+            }
+            if step.ended {
+                self.state = State::Trailer;
+                self.pending.clear();
+                continue;
+            }
+            let stuck = step.consumed == 0 && step.produced == 0;
+            if stuck || step.block_end.is_some() || produced == output.len() {
                 break;
             }
         }
@@ -157,6 +200,11 @@ impl Gzip {
                 }
                 Ok(1)
             }
+            State::Prime { bits } => {
+                self.inflate.resume(bits, input[0], &std::mem::take(&mut self.window))?;
+                self.state = State::Deflate;
+                Ok(1)
+            }
             State::Trailer => {
                 let n = self.collect(input, TRAILER_BYTES);
                 if self.pending.len() == TRAILER_BYTES {
@@ -188,18 +236,21 @@ impl Gzip {
             .find(|(flag, _)| self.flags & flag != 0)
             .map_or(State::Deflate, |(_, state)| *state);
         if self.state == State::Deflate {
-            self.inflate.reset(false);
-            self.crc.reset();
+            self.inflate.reset();
+            self.crc = Some(Crc::new());
+            self.block_end = None;
         }
     }
 
     fn check_trailer(&mut self) -> Result<(), Error> {
-        let (crc, length) = self.pending.split_at(4);
-        if crc != self.crc.sum().to_le_bytes() {
-            return Err(Error::Gzip("checksum mismatch"));
-        }
-        if length != self.crc.amount().to_le_bytes() {
-            return Err(Error::Gzip("length mismatch"));
+        if let Some(known) = &self.crc {
+            let (crc, length) = self.pending.split_at(4);
+            if crc != known.sum().to_le_bytes() {
+                return Err(Error::Gzip("checksum mismatch"));
+            }
+            if length != known.amount().to_le_bytes() {
+                return Err(Error::Gzip("length mismatch"));
+            }
         }
         self.pending.clear();
         self.members += 1;

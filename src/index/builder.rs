@@ -11,13 +11,13 @@ use std::collections::HashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::format::{
-    DIR_HAS_ENTRY, DirRecord, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord, KIND_BLOCK_DEVICE,
-    KIND_CHAR_DEVICE, KIND_DIRECTORY, KIND_FIFO, KIND_FILE, KIND_HARD_LINK, KIND_SYMLINK, NO_HASH,
-    RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
+    ChunkRecord, DIR_HAS_ENTRY, DirRecord, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord,
+    KIND_BLOCK_DEVICE, KIND_CHAR_DEVICE, KIND_DIRECTORY, KIND_FIFO, KIND_FILE, KIND_HARD_LINK,
+    KIND_SYMLINK, NO_HASH, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
 use super::{
-    DirId, Error, Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES,
-    MAX_SYMLINK_BYTES, ROOT_DIR, Span,
+    Chunk, DirId, Error, Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES,
+    MAX_SYMLINK_BYTES, ROOT_DIR, Span, Tail,
 };
 use crate::digest::ContentHash;
 use crate::tar::{self, Kind};
@@ -40,7 +40,9 @@ pub struct Builder {
     xattrs: Vec<XattrRecord>,
     hashes: Vec<ContentHash>,
     spans: Vec<SpanRecord>,
+    chunks: Vec<ChunkRecord>,
     bytes: Vec<u8>,
+    windows: Vec<u8>,
     /// Hash of the file whose content streams by.
     hasher: Option<Sha256>,
 }
@@ -69,7 +71,9 @@ impl Builder {
             xattrs: Vec::new(),
             hashes: Vec::new(),
             spans: Vec::new(),
+            chunks: Vec::new(),
             bytes: Vec::new(),
+            windows: Vec::new(),
             hasher: None,
         }
     }
@@ -77,6 +81,45 @@ impl Builder {
     /// Appends the next span.
     pub fn span(&mut self, span: &Span) {
         self.spans.push(SpanRecord::new(span));
+    }
+
+    /// Appends a stored window; its place, for [`super::Restart::Block`].
+    pub fn window(&mut self, stored: &[u8]) -> (u64, u32) {
+        let offset = self.windows.len() as u64;
+        self.windows.extend_from_slice(stored);
+        (offset, stored.len() as u32)
+    }
+
+    /// Appends a chunk; its row.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn chunk(&mut self, chunk: &Chunk) -> Result<u32, Error> {
+        let row = u32::try_from(self.chunks.len()).map_err(|_| Error::TooLarge)?;
+        self.chunks.push(ChunkRecord::new(chunk));
+        Ok(row)
+    }
+
+    /// Takes an entry of a table of contents, whose content does not come by; `hash` is what the
+    /// table says of it.
+    ///
+    /// # Errors
+    /// As for entries of a tar.
+    pub fn listed(&mut self, entry: tar::Entry, hash: Option<ContentHash>) -> Result<(), Error> {
+        let before = self.hashes.len();
+        tar::Sink::entry(self, entry)?;
+        self.hasher = None;
+        if self.hashes.len() > before {
+            match (hash, self.hashes.last_mut(), self.entries.last_mut()) {
+                (Some(hash), Some(row), _) => *row = hash,
+                (None, _, Some(entry)) => {
+                    self.hashes.pop();
+                    entry.hash = NO_HASH.into();
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Closes the tables.
@@ -102,10 +145,10 @@ impl Builder {
             whiteouts: self.whiteouts,
             runs: self.runs,
             xattrs: self.xattrs,
-            hashes: self.hashes,
             spans: self.spans,
+            chunks: self.chunks,
             bytes: self.bytes,
-            windows: Vec::new(),
+            tail: Tail::Loaded { hashes: self.hashes, windows: self.windows },
         };
         index.check()?;
         Ok(index)

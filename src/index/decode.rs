@@ -2,12 +2,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::format::{self, FileHeader, MAGIC, SECTIONS, TRAILER_BYTES, VERSION};
+use super::format::{self, CHECKSUM_BYTES, FileHeader, MAGIC, SECTIONS, VERSION};
 use super::{
-    Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES, Proof, ROOT_DIR,
+    Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES, Proof, ROOT_DIR, Tail,
 };
 use crate::codec::Compression;
-use crate::digest::DiffId;
+use crate::digest::{ContentHash, DiffId, SpanDigest};
 
 /// Why bytes are not a layer index. The remedy is always the same: build it again.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -27,9 +27,28 @@ pub enum DecodeError {
 
 use DecodeError::Inconsistent;
 
+/// Longest stored window: 32 KiB that zstd could not make smaller.
+const MAX_WINDOW_BYTES: u32 = 40 << 10;
+
+/// Longest span accepted: all of one is in memory while it is verified.
+const MAX_SPAN_BYTES: u32 = 64 << 20;
+
+/// Most bytes of a member that are decoded in vain to get at a chunk inside of it.
+const MAX_CHUNK_SKIP: u64 = 64 << 20;
+
+/// Sections of the head; the others are the tail.
+const HEAD_SECTIONS: usize = SECTIONS - 2;
+
 impl LayerIndex {
-    /// The index as a file.
+    /// The index as a file: head and, if it is here, tail.
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.encode_head();
+        out.extend_from_slice(&self.encode_tail());
+        out
+    }
+
+    /// The head: all that a mount needs.
+    pub fn encode_head(&self) -> Vec<u8> {
         let compression = match self.identity.compression {
             Compression::None => 0,
             Compression::Gzip => 1,
@@ -40,17 +59,26 @@ impl LayerIndex {
             Proof::Toc => 1,
             Proof::Full => 2,
         };
-        let sections: [(usize, &[u8]); SECTIONS] = [
+        let (hashes, windows) = match &self.tail {
+            Tail::Loaded { hashes, windows } => (hashes.len() as u64, windows.len() as u64),
+            Tail::Detached { hashes, windows } => (*hashes, *windows),
+        };
+        let sections: [(usize, &[u8]); HEAD_SECTIONS] = [
             (self.dirs.len(), self.dirs.as_bytes()),
             (self.entries.len(), self.entries.as_bytes()),
             (self.whiteouts.len(), self.whiteouts.as_bytes()),
             (self.runs.len(), self.runs.as_bytes()),
             (self.xattrs.len(), self.xattrs.as_bytes()),
-            (self.hashes.len(), self.hashes.as_bytes()),
             (self.spans.len(), self.spans.as_bytes()),
+            (self.chunks.len(), self.chunks.as_bytes()),
             (self.bytes.len(), &self.bytes),
-            (self.windows.len(), &self.windows),
         ];
+        let mut counts = [0.into(); SECTIONS];
+        for (count, (records, _)) in counts.iter_mut().zip(&sections) {
+            *count = (*records as u64).into();
+        }
+        counts[HEAD_SECTIONS] = hashes.into();
+        counts[HEAD_SECTIONS + 1] = windows.into();
         let header = FileHeader {
             magic: MAGIC,
             version: VERSION.into(),
@@ -61,7 +89,7 @@ impl LayerIndex {
             diff_id: format::DigestField::new(self.identity.diff_id.0),
             blob_size: self.identity.blob_size.into(),
             uncompressed_size: self.identity.uncompressed_size.into(),
-            counts: sections.map(|(count, _)| (count as u64).into()),
+            counts,
         };
         let mut out = header.as_bytes().to_vec();
         for (_, bytes) in sections {
@@ -72,7 +100,26 @@ impl LayerIndex {
         out
     }
 
-    /// Reads an index and checks that it is sound.
+    /// The tail; empty if it is not here.
+    pub fn encode_tail(&self) -> Vec<u8> {
+        let Tail::Loaded { hashes, windows } = &self.tail else { return Vec::new() };
+        let mut out = hashes.as_bytes().to_vec();
+        out.extend_from_slice(windows);
+        let checksum = blake3::hash(&out);
+        out.extend_from_slice(checksum.as_bytes());
+        out
+    }
+
+    /// Where in [`LayerIndex::encode_tail`] the windows begin.
+    pub fn windows_offset(&self) -> u64 {
+        let hashes = match &self.tail {
+            Tail::Loaded { hashes, .. } => hashes.len() as u64,
+            Tail::Detached { hashes, .. } => *hashes,
+        };
+        hashes * size_of::<ContentHash>() as u64
+    }
+
+    /// Reads an index, with or without its tail, and checks that it is sound.
     ///
     /// Time and memory are linear in `file`, whatever it claims.
     ///
@@ -86,15 +133,10 @@ impl LayerIndex {
         if header.version.get() != VERSION {
             return Err(DecodeError::Version(header.version.get()));
         }
-        let body_end = file.len().checked_sub(TRAILER_BYTES).ok_or(DecodeError::Length)?;
-        let (body, trailer) = file.split_at(body_end);
-        if blake3::hash(body).as_bytes() != trailer {
-            return Err(DecodeError::Checksum);
-        }
-        let mut rest = body.get(size_of::<FileHeader>()..).ok_or(DecodeError::Length)?;
-        let [dirs, entries, whiteouts, runs, xattrs, hashes, spans, bytes, windows] =
+        let [dirs, entries, whiteouts, runs, xattrs, spans, chunks, bytes, hashes, windows] =
             header.counts.map(|count| count.get());
-        let index = LayerIndex {
+        let mut rest = file.get(size_of::<FileHeader>()..).ok_or(DecodeError::Length)?;
+        let mut index = LayerIndex {
             identity: Identity {
                 blob: header.blob.get().ok_or(Inconsistent("unknown digest algorithm"))?,
                 blob_size: header.blob_size.get(),
@@ -120,11 +162,20 @@ impl LayerIndex {
             whiteouts: section(&mut rest, whiteouts)?,
             runs: section(&mut rest, runs)?,
             xattrs: section(&mut rest, xattrs)?,
-            hashes: section(&mut rest, hashes)?,
             spans: section(&mut rest, spans)?,
+            chunks: section(&mut rest, chunks)?,
             bytes: section(&mut rest, bytes)?,
-            windows: section(&mut rest, windows)?,
+            tail: Tail::Detached { hashes, windows },
         };
+        let head_bytes = file.len() - rest.len();
+        check_sum(&mut rest, &file[..head_bytes])?;
+        if !rest.is_empty() {
+            let tail = rest;
+            let (hashes, windows) = (section(&mut rest, hashes)?, section(&mut rest, windows)?);
+            let tail_bytes = tail.len() - rest.len();
+            check_sum(&mut rest, &tail[..tail_bytes])?;
+            index.tail = Tail::Loaded { hashes, windows };
+        }
         if !rest.is_empty() {
             return Err(DecodeError::Length);
         }
@@ -175,7 +226,7 @@ impl LayerIndex {
             return Err(Inconsistent("xattrs out of range"));
         }
         let hash = entry.hash.get();
-        if hash != format::NO_HASH && hash as usize >= self.hashes.len() {
+        if hash != format::NO_HASH && u64::from(hash) >= self.hash_count() {
             return Err(Inconsistent("content hash out of range"));
         }
         let data = entry.data.get();
@@ -226,21 +277,43 @@ impl LayerIndex {
         Ok(())
     }
 
+    fn hash_count(&self) -> u64 {
+        match &self.tail {
+            Tail::Loaded { hashes, .. } => hashes.len() as u64,
+            Tail::Detached { hashes, .. } => *hashes,
+        }
+    }
+
     fn check_spans(&self) -> Result<(), DecodeError> {
         let mut end = 0;
-        for record in &self.spans {
+        let mut compressed_start = 0;
+        for (at, record) in self.spans.iter().enumerate() {
             let window_end =
                 record.window_offset.get().checked_add(record.window_length.get().into());
-            if record.restart > 2
+            let begins = record.compressed_start.get();
+            if record.restart > format::RESTART_BLOCK
+                || record.check > format::CHECK_COMPRESSED
                 || record.bits > 7
-                || window_end.is_none_or(|end| end > self.windows.len() as u64)
-                || record.compressed_start.get() > self.identity.blob_size
+                || record.window_length.get() > MAX_WINDOW_BYTES
+                || window_end.is_none_or(|end| end > self.window_bytes())
+                || (at == 0 && record.restart == format::RESTART_CONTINUES)
             {
                 return Err(Inconsistent("a malformed span"));
             }
-            if record.start.get() != end || record.length.get() == 0 {
+            if begins < compressed_start
+                || record.compressed_end.get() < begins
+                || record.compressed_end.get() > self.identity.blob_size
+            {
+                return Err(Inconsistent("a span outside of the blob"));
+            }
+            compressed_start = begins;
+            if record.start.get() != end
+                || record.length.get() == 0
+                || record.length.get() > MAX_SPAN_BYTES
+            {
                 return Err(Inconsistent("spans with gaps"));
             }
+            self.check_chunks(record)?;
             end = record
                 .start
                 .get()
@@ -249,6 +322,55 @@ impl LayerIndex {
         }
         if end != self.identity.uncompressed_size {
             return Err(Inconsistent("spans do not cover the layer"));
+        }
+        Ok(())
+    }
+
+    fn check_chunks(&self, span: &format::SpanRecord) -> Result<(), DecodeError> {
+        if span.check == format::CHECK_CONTENT {
+            return Ok(());
+        }
+        let first = span.first_chunk.get() as usize;
+        let end = first.saturating_add(span.chunk_count.get() as usize);
+        let chunks = self.chunks.get(first..end).ok_or(Inconsistent("chunks out of range"))?;
+        let name = match (span.check, chunks) {
+            (format::CHECK_COMPRESSED, [chunk]) => {
+                if span.restart == format::RESTART_CONTINUES {
+                    return Err(Inconsistent("a span whose compressed bytes are not its own"));
+                }
+                let Tail::Loaded { windows, .. } = &self.tail else {
+                    return Err(Inconsistent("spans of compressed bytes without their windows"));
+                };
+                // In range: checked by the caller.
+                let window = span.window_offset.get() as usize;
+                let window = &windows[window..window + span.window_length.get() as usize];
+                let length = u64::from(span.length.get());
+                SpanDigest::of_compressed(chunk.digest, span.bits, window, length)
+            }
+            (format::CHECK_CHUNKS, chunks) => {
+                let mut length = 0u64;
+                let mut place = (span.compressed_start.get(), 0);
+                for chunk in chunks {
+                    length = length.saturating_add(chunk.length.get());
+                    let next = (chunk.compressed_start.get(), chunk.skip.get());
+                    if next < place || next.0 > span.compressed_end.get() {
+                        return Err(Inconsistent("a chunk outside of its span"));
+                    }
+                    if chunk.skip.get() > MAX_CHUNK_SKIP {
+                        return Err(Inconsistent("a chunk too far inside of its member"));
+                    }
+                    place = (next.0, next.1.saturating_add(chunk.length.get()));
+                }
+                if length != u64::from(span.length.get()) {
+                    return Err(Inconsistent("chunks do not cover their span"));
+                }
+                let rows = chunks.iter().map(|c| (c.digest, c.length.get()));
+                SpanDigest::of_chunks(rows)
+            }
+            _ => return Err(Inconsistent("chunks out of range")),
+        };
+        if name.0 != span.digest {
+            return Err(Inconsistent("a span with a wrong name"));
         }
         Ok(())
     }
@@ -279,6 +401,16 @@ impl LayerIndex {
             return Err(Inconsistent("text out of range"));
         }
         Ok(())
+    }
+}
+
+/// Takes a checksum off the front of `rest`, which must be that of `bytes`.
+fn check_sum(rest: &mut &[u8], bytes: &[u8]) -> Result<(), DecodeError> {
+    let (sum, after) = rest.split_at_checked(CHECKSUM_BYTES).ok_or(DecodeError::Length)?;
+    *rest = after;
+    match blake3::hash(bytes).as_bytes() == sum {
+        true => Ok(()),
+        false => Err(DecodeError::Checksum),
     }
 }
 

@@ -1,18 +1,24 @@
-//! The file format of a layer index, version 1.
+//! The file format of a layer index, version 2.
 //!
 //! ```text
-//! header   FileHeader: magic, version, identity of the layer, and a table of sections
-//! sections in order, each a run of fixed-size records or plain bytes, without gaps:
-//!          dirs | entries | whiteouts | runs | xattrs | hashes | spans | bytes | windows
-//! trailer  BLAKE3 of everything before it (32 bytes)
+//! head     FileHeader: magic, version, identity of the layer, and a table of sections
+//!          sections, each a run of fixed-size records or plain bytes, without gaps:
+//!          dirs | entries | whiteouts | runs | xattrs | spans | chunks | bytes
+//!          BLAKE3 of everything before it (32 bytes)
+//! tail     hashes | windows
+//!          BLAKE3 of the tail (32 bytes)
 //! ```
 //!
 //! All numbers are little-endian and unaligned. `bytes` holds names, link targets and xattr values,
 //! which records refer to by offset and length; equal strings are stored once where that is free.
-//! `windows` is empty in files written today: it is the place of gzip checkpoints' windows.
+//! `hashes` has the SHA-256 of each file's content, `windows` those of gzip checkpoints as
+//! [`crate::codec::window`] stores them.
+//!
+//! The head alone is enough to mount: an index that travels is fetched without its tail, which is
+//! as large as the head, cannot be compressed, and of which a read needs one window at most.
 //!
 //! A golden file in the tests pins these bytes: a change of layout needs a new [`VERSION`], and a
-//! file of another version is rebuilt, never migrated.
+//! file of another version is rebuilt, never migrated. (Version 1 had no checkpoints.)
 //!
 //! FlatBuffers was considered: its tables would add a schema compiler and an indirection for each
 //! record, and its vectors of structs are exactly what stands here.
@@ -20,7 +26,7 @@
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Restart, Span};
+use super::{Check, Chunk, Restart, Span};
 use crate::digest::{Algorithm, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 
@@ -28,13 +34,13 @@ use crate::extent::{CompressedOffset, UncompressedOffset};
 pub const MAGIC: [u8; 8] = *b"OCIFSLIX";
 
 /// Version of the format described here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-/// Length of the trailer in bytes.
-pub const TRAILER_BYTES: usize = 32;
+/// Length of the checksum behind the head, and behind the tail, in bytes.
+pub const CHECKSUM_BYTES: usize = 32;
 
-/// Number of sections.
-pub const SECTIONS: usize = 9;
+/// Number of sections, in head and tail together.
+pub const SECTIONS: usize = 10;
 
 /// [`DirRecord::flags`]: the layer has an entry at this path.
 pub const DIR_HAS_ENTRY: u16 = 1;
@@ -110,7 +116,7 @@ pub struct FileHeader {
     pub diff_id: DigestField,
     pub blob_size: U64,
     pub uncompressed_size: U64,
-    /// Number of records (bytes for `bytes` and `windows`) of each section.
+    /// Number of records (bytes for `bytes` and `windows`) of each section, in the order of the file.
     pub counts: [U64; SECTIONS],
 }
 
@@ -200,33 +206,62 @@ pub struct XattrRecord {
 pub struct SpanRecord {
     pub start: U64,
     pub compressed_start: U64,
+    pub compressed_end: U64,
     pub window_offset: U64,
     pub window_length: U32,
     pub length: U32,
-    /// 0 from the start of the layer, 1 without state, 2 with a checkpoint.
+    /// Rows in the table of chunks, by `check`.
+    pub first_chunk: U32,
+    pub chunk_count: U32,
+    /// One of the `RESTART_` constants.
     pub restart: u8,
     pub bits: u8,
-    pub reserved: [u8; 2],
+    /// One of the `CHECK_` constants.
+    pub check: u8,
+    pub reserved: u8,
     pub digest: [u8; 32],
 }
+
+/// [`SpanRecord::restart`]: only by decoding the spans before it.
+pub const RESTART_CONTINUES: u8 = 0;
+/// [`SpanRecord::restart`]: without state.
+pub const RESTART_HERE: u8 = 1;
+/// [`SpanRecord::restart`]: between deflate blocks, with a window.
+pub const RESTART_BLOCK: u8 = 2;
+
+/// [`SpanRecord::check`]: `digest` is the BLAKE3 of the span's bytes.
+pub const CHECK_CONTENT: u8 = 0;
+/// [`SpanRecord::check`]: the span is made of chunks with digests of their own.
+pub const CHECK_CHUNKS: u8 = 1;
+/// [`SpanRecord::check`]: one chunk has the SHA-256 of the compressed bytes.
+pub const CHECK_COMPRESSED: u8 = 2;
 
 impl SpanRecord {
     /// Encodes a span.
     pub fn new(span: &Span) -> SpanRecord {
         let (restart, bits, (window_offset, window_length)) = match span.restart {
-            Restart::FromStart => (0, 0, (0, 0)),
-            Restart::Here => (1, 0, (0, 0)),
-            Restart::Checkpoint { bits, window } => (2, bits, window),
+            Restart::Continues => (RESTART_CONTINUES, 0, (0, 0)),
+            Restart::Here => (RESTART_HERE, 0, (0, 0)),
+            Restart::Block { bits, window } => (RESTART_BLOCK, bits, window),
+        };
+        let (check, first_chunk, chunk_count) = match span.check {
+            Check::Content => (CHECK_CONTENT, 0, 0),
+            Check::Chunks { first, count } => (CHECK_CHUNKS, first, count),
+            Check::Compressed { chunk } => (CHECK_COMPRESSED, chunk, 1),
         };
         SpanRecord {
             start: span.start.0.into(),
             compressed_start: span.compressed_start.0.into(),
+            compressed_end: span.compressed_end.0.into(),
             window_offset: window_offset.into(),
             window_length: window_length.into(),
             length: span.length.into(),
+            first_chunk: first_chunk.into(),
+            chunk_count: chunk_count.into(),
             restart,
             bits,
-            reserved: [0; 2],
+            check,
+            reserved: 0,
             digest: span.digest.0,
         }
     }
@@ -234,16 +269,58 @@ impl SpanRecord {
     /// Decodes a checked record.
     pub fn to_span(&self) -> Span {
         let window = (self.window_offset.get(), self.window_length.get());
+        let (first, count) = (self.first_chunk.get(), self.chunk_count.get());
         Span {
             start: UncompressedOffset(self.start.get()),
             length: self.length.get(),
             compressed_start: CompressedOffset(self.compressed_start.get()),
+            compressed_end: CompressedOffset(self.compressed_end.get()),
             restart: match self.restart {
-                0 => Restart::FromStart,
-                1 => Restart::Here,
-                _ => Restart::Checkpoint { bits: self.bits, window },
+                RESTART_CONTINUES => Restart::Continues,
+                RESTART_HERE => Restart::Here,
+                _ => Restart::Block { bits: self.bits, window },
+            },
+            check: match self.check {
+                CHECK_CONTENT => Check::Content,
+                CHECK_CHUNKS => Check::Chunks { first, count },
+                _ => Check::Compressed { chunk: first },
             },
             digest: SpanDigest(self.digest),
+        }
+    }
+}
+
+/// A chunk: what formats of others give a digest to.
+#[derive(
+    Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq, Unaligned,
+)]
+#[repr(C)]
+#[allow(missing_docs, reason = "see super::Chunk")]
+pub struct ChunkRecord {
+    pub compressed_start: U64,
+    pub skip: U64,
+    pub length: U64,
+    pub digest: [u8; 32],
+}
+
+impl ChunkRecord {
+    /// Encodes a chunk.
+    pub fn new(chunk: &Chunk) -> ChunkRecord {
+        ChunkRecord {
+            compressed_start: chunk.compressed_start.0.into(),
+            skip: chunk.skip.into(),
+            length: chunk.length.into(),
+            digest: chunk.digest,
+        }
+    }
+
+    /// Decodes a checked record.
+    pub fn to_chunk(&self) -> Chunk {
+        Chunk {
+            compressed_start: CompressedOffset(self.compressed_start.get()),
+            skip: self.skip.get(),
+            length: self.length.get(),
+            digest: self.digest,
         }
     }
 }

@@ -48,6 +48,10 @@ fn fetches(log: &[Logged], digest: &str) -> usize {
     log.iter().filter(|request| request.method == "GET" && request.path.contains(digest)).count()
 }
 
+fn fetched_bytes(log: &[Logged], digest: &str) -> u64 {
+    log.iter().filter(|request| request.path.contains(digest)).map(|r| r.body_bytes_sent).sum()
+}
+
 #[test]
 fn the_registry_goes_away_and_comes_back() {
     let (sandbox, built) = (Sandbox::new(), image());
@@ -169,9 +173,12 @@ fn many_readers_share_one_stream() {
     forget_spans(&sandbox);
     registry.clear_log();
     read_by_many(image, 16);
-    for digest in built.layer_digests() {
-        let count = fetches(&registry.requests(), &digest);
-        assert!((1..=2).contains(&count), "{digest} was fetched {count} times");
+    // Sixteen readers in sixteen orders: a span comes once, or again where it lay in a gap that
+    // was cheaper to read past than to leave out.
+    for (digest, size) in built.layer_digests().iter().zip(built.layer_sizes()) {
+        let bytes = fetched_bytes(&registry.requests(), digest);
+        let most = size * 3 / 2;
+        assert!((1..=most).contains(&bytes), "{bytes} bytes of {size} were fetched");
     }
 }
 
@@ -187,7 +194,7 @@ fn many_readers_survive_broken_streams() {
     read_by_many(image, 16);
     for digest in built.layer_digests() {
         let count = fetches(&registry.requests(), &digest);
-        assert!(count <= 10, "{digest} was fetched {count} times");
+        assert!(count <= 40, "{digest} was fetched {count} times");
     }
 }
 
@@ -201,7 +208,10 @@ fn reading_without_a_cache() {
     let image = open(&name_in(&registry), &none, &patient()).unwrap();
     registry.clear_log();
     (0..2 * FILES).for_each(|number| check(&image, number).unwrap());
-    for digest in built.layer_digests() {
-        assert_eq!(fetches(&registry.requests(), &digest), 1);
+    for (digest, size) in built.layer_digests().iter().zip(built.layer_sizes()) {
+        let log = registry.requests();
+        assert!((1..=4).contains(&fetches(&log, digest)), "{}", fetches(&log, digest));
+        let bytes = fetched_bytes(&log, digest);
+        assert!(bytes <= size * 11 / 10, "{bytes} bytes of {size}");
     }
 }

@@ -9,7 +9,7 @@ const RUNGS: [&[&str]; 8] = [
     &["digest", "extent"],
     &["reference", "image", "tar", "codec"],
     &["source", "cache", "index"],
-    &["resolve", "blob"],
+    &["resolve", "blob", "artifact"],
     &["tree", "content", "layer"],
     &["fs"],
     &["fuse"],

@@ -1,6 +1,12 @@
 //! The layer index's file format: pinned bytes, and files that lie.
 
-use ocifs::index::{DecodeError, LayerIndex, format};
+use ocifs::codec::Compression;
+use ocifs::digest::{DiffId, Digest, SpanDigest};
+use ocifs::extent::{CompressedOffset, Run, UncompressedOffset};
+use ocifs::index::{
+    Builder, Check, Chunk, DecodeError, Identity, LayerIndex, Proof, Restart, Span, format,
+};
+use ocifs::tar;
 use proptest::prelude::*;
 
 use crate::layers::index;
@@ -23,28 +29,130 @@ fn sample() -> LayerIndex {
     index(&writer.finish()).unwrap()
 }
 
-/// The digest of the encoded sample. If this fails, the format has changed: give it a new
-/// `format::VERSION` and pin the new digest; files of old versions are then rebuilt.
-#[test]
-fn the_bytes_of_version_1_are_pinned() {
-    assert_eq!(format::VERSION, 1);
-    let digest = ocifs::digest::Digest::sha256(&sample().encode());
-    assert_eq!(digest.to_string(), GOLDEN);
+/// An index with every kind of span.
+fn sample_of_spans() -> LayerIndex {
+    let mut builder = Builder::new();
+    let window = builder.window(b"a stored window");
+    let hash = |n: u8| [n; 32];
+    let chunk = |start, skip, length, n| Chunk {
+        compressed_start: CompressedOffset(start),
+        skip,
+        length,
+        digest: hash(n),
+    };
+    let chunks = [chunk(300, 0, 70, 1), chunk(400, 5, 30, 2), chunk(500, 0, 50, 3)]
+        .map(|chunk| builder.chunk(&chunk).unwrap());
+    let span = |start, length, place: std::ops::Range<u64>, restart, check, digest| Span {
+        start: UncompressedOffset(start),
+        length,
+        compressed_start: CompressedOffset(place.start),
+        compressed_end: CompressedOffset(place.end),
+        restart,
+        check,
+        digest,
+    };
+    let of_chunks = SpanDigest::of_chunks([(hash(1), 70), (hash(2), 30)].into_iter());
+    let of_compressed = SpanDigest::of_compressed(hash(3), 3, b"a stored window", 50);
+    for span in [
+        span(0, 100, 0..50, Restart::Here, Check::Content, SpanDigest(hash(7))),
+        span(100, 100, 50..90, Restart::Continues, Check::Content, SpanDigest(hash(8))),
+        span(
+            200,
+            100,
+            89..300,
+            Restart::Block { bits: 3, window },
+            Check::Content,
+            SpanDigest(hash(9)),
+        ),
+        span(
+            300,
+            100,
+            300..500,
+            Restart::Here,
+            Check::Chunks { first: chunks[0], count: 2 },
+            of_chunks,
+        ),
+        span(
+            400,
+            50,
+            500..600,
+            Restart::Block { bits: 3, window },
+            Check::Compressed { chunk: chunks[2] },
+            of_compressed,
+        ),
+    ] {
+        builder.span(&span);
+    }
+    let file = tar::Entry {
+        path: b"listed".to_vec(),
+        kind: tar::Kind::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime_seconds: 0,
+        mtime_nanoseconds: 0,
+        size: 450,
+        link_target: Vec::new(),
+        device: (0, 0),
+        xattrs: Vec::new(),
+        runs: vec![Run { file_offset: 0, start: UncompressedOffset(0), length: 450 }],
+        sparse: false,
+    };
+    builder.listed(file, Some(hash(5))).unwrap();
+    builder
+        .finish(Identity {
+            blob: Digest::sha256(b"blob"),
+            blob_size: 1000,
+            diff_id: DiffId(Digest::sha256(b"tar")),
+            uncompressed_size: 450,
+            compression: Compression::Gzip,
+            proof: Proof::Toc,
+        })
+        .unwrap()
 }
 
-const GOLDEN: &str = "sha256:c0248b6d748abf25502e9a57284e33ad2b218777dbd2a5d765d88e021ddde48c";
+#[test]
+fn an_index_without_its_tail_is_an_index() {
+    let whole = sample();
+    let head = LayerIndex::decode(&whole.encode_head()).unwrap();
+    assert_eq!(head.encode_head(), whole.encode_head());
+    assert_eq!(head.encode_tail(), b"");
+    assert_eq!(head.window_bytes(), whole.window_bytes());
+    let hashes = |index: &LayerIndex| {
+        index.entries().filter(|entry| index.content_hash(entry).is_some()).count()
+    };
+    assert_eq!((hashes(&head), hashes(&whole)), (0, 1));
+    // A name that binds a window can't be checked without it.
+    assert!(LayerIndex::decode(&sample_of_spans().encode_head()).is_err());
+    let decoded = LayerIndex::decode(&sample_of_spans().encode()).unwrap();
+    assert_eq!(decoded, sample_of_spans());
+    assert_eq!(decoded.window_bytes(), 15);
+}
+
+/// The digest of the encoded samples. If this fails, the format has changed: give it a new
+/// `format::VERSION` and pin the new digest; files of old versions are then rebuilt.
+#[test]
+fn the_bytes_of_version_2_are_pinned() {
+    assert_eq!(format::VERSION, 2);
+    let digest = |index: LayerIndex| Digest::sha256(&index.encode()).to_string();
+    assert_eq!((&*digest(sample()), &*digest(sample_of_spans())), (GOLDEN, GOLDEN_OF_SPANS));
+}
+
+const GOLDEN: &str = "sha256:3339eed03fa670ef69e6618a29cb1e1baa7402fcccdf58a94e35618dafbdeea1";
+const GOLDEN_OF_SPANS: &str =
+    "sha256:b3c2b02e3c0842de78d0537ed6867b2b6e63d8484116abca9bada44738fc78fc";
 
 #[test]
 fn other_files_are_refused() {
     let good = sample().encode();
     assert_eq!(LayerIndex::decode(b""), Err(DecodeError::Length));
-    assert_eq!(LayerIndex::decode(&good[..good.len() - 1]), Err(DecodeError::Checksum));
+    assert_eq!(LayerIndex::decode(&good[..good.len() - 1]), Err(DecodeError::Length));
     let mut other = good.clone();
     other[0] = b'X';
     assert_eq!(LayerIndex::decode(&other), Err(DecodeError::Magic));
     let mut newer = good.clone();
-    newer[8] = 2;
-    assert_eq!(LayerIndex::decode(&newer), Err(DecodeError::Version(2)));
+    newer[8] = 3;
+    assert_eq!(LayerIndex::decode(&newer), Err(DecodeError::Version(3)));
     for at in (0..good.len()).step_by(97) {
         let mut flipped = good.clone();
         flipped[at] ^= 0x10;
@@ -52,12 +160,15 @@ fn other_files_are_refused() {
     }
 }
 
-/// Makes the checksum right again, as an attacker would.
-fn seal(mut body: Vec<u8>) -> Vec<u8> {
-    let end = body.len() - format::TRAILER_BYTES;
-    let checksum = blake3::hash(&body[..end]);
-    body[end..].copy_from_slice(checksum.as_bytes());
-    body
+/// Makes the checksums right again, as an attacker would.
+fn seal(mut file: Vec<u8>, head: usize) -> Vec<u8> {
+    let end = file.len();
+    for part in [0..head, head..end] {
+        let body = part.end - format::CHECKSUM_BYTES;
+        let checksum = blake3::hash(&file[part.start..body]);
+        file[body..part.end].copy_from_slice(checksum.as_bytes());
+    }
+    file
 }
 
 proptest! {
@@ -66,20 +177,23 @@ proptest! {
     /// Errors are fine, panics are not: whatever decodes can be used without one.
     #[test]
     fn lies_under_a_right_checksum(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        of_spans in any::<bool>(),
     ) {
-        let mut file = sample().encode();
-        let body = file.len() - format::TRAILER_BYTES;
+        let sample = if of_spans { sample_of_spans() } else { sample() };
+        let mut file = sample.encode();
+        let head = sample.encode_head().len();
+        let body = file.len() - format::CHECKSUM_BYTES;
         for (at, byte) in edits {
             // The header's identity is not what this is about.
             let at = 8 + at.index(body - 8);
             file[at] = byte;
         }
-        if let Ok(index) = LayerIndex::decode(&seal(file)) {
+        if let Ok(index) = LayerIndex::decode(&seal(file, head)) {
             for entry in index.entries() {
                 let _ = (index.xattrs(&entry).count(), index.content_hash(&entry), index.dir_path(entry.dir));
             }
-            let _ = index.whiteouts().count();
+            let _ = (index.whiteouts().count(), index.span_table(Digest::sha256(b"blob"), 1000));
             if let Ok(tree) = ocifs::tree::merge(&[&index, &index]) {
                 for ino in tree.inos() {
                     let _ = (tree.attributes(ino), tree.content(ino), tree.symlink(ino), tree.xattrs(ino).count());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ocifs::codec::Compression;
 use ocifs::digest::{DiffId, Digest, SpanDigest};
 use ocifs::extent::{CompressedOffset, UncompressedOffset};
-use ocifs::index::{Builder, Identity, LayerIndex, Proof, Restart, Span};
+use ocifs::index::{Builder, Check, Identity, LayerIndex, Proof, Restart, Span};
 use ocifs::tar::Parser;
 use ocifs::tree::{self, FileKind, Ino, Pieces, Tree};
 
@@ -25,7 +25,9 @@ pub fn index(tar: &[u8]) -> Result<LayerIndex, String> {
             start: UncompressedOffset(0),
             length: tar.len() as u32,
             compressed_start: CompressedOffset(0),
+            compressed_end: CompressedOffset(tar.len() as u64),
             restart: Restart::Here,
+            check: Check::Content,
             digest: SpanDigest::of(tar),
         });
     }

@@ -277,6 +277,13 @@ impl Built {
         layers.iter().map(|layer| text(&layer["digest"])).collect()
     }
 
+    /// The sizes of the layers' blobs in bytes, base first, as the manifest claims them.
+    pub fn layer_sizes(&self) -> Vec<u64> {
+        let manifest: Value = serde_json::from_slice(&self.manifest).expect("parse own manifest");
+        let layers = manifest["layers"].as_array().expect("own manifest has layers");
+        layers.iter().map(|layer| layer["size"].as_u64().expect("a size")).collect()
+    }
+
     /// The descriptor of the manifest.
     pub fn descriptor(&self) -> Value {
         json!({
