@@ -19,13 +19,15 @@
 //! `use` lines and fails on anything else.
 //!
 //! ```text
-//! 8  bin/ocifs                  arguments, words, exit codes, environment, progress bars
-//! 7  mount                      assembly and lifecycle: the only place that knows every rung
-//! 6  fuse                       the kernel's requests; mounting and unmounting
-//! 5  fs                         file operations and errno, over plain values
-//! 4  tree  content  layer       names of an image | bytes of a file | opening a layer
-//! 3  resolve  blob  artifact    which image | verified spans | layer indexes that travel
-//! 2  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
+//! 10 bin/ocifs                  arguments, words, exit codes, environment, progress bars
+//! 9  mount                      assembly and lifecycle: the only place that knows every rung
+//! 8  fuse                       the kernel's requests; mounting and unmounting
+//! 7  fs                         file operations and errno, over plain values
+//! 6  tree  content  layer       names of an image | bytes of a file | opening a layer
+//! 5  foreign                    layer indexes that others made, found and read
+//! 4  resolve  blob  artifact    which image | verified spans | layer indexes that travel
+//! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
+//! 2  toc  ztoc                  tables of contents and indexes in the formats of others
 //! 1  reference  image  tar  codec    pure formats, no I/O
 //! 0  digest  extent             words that everything uses
 //! ```
@@ -74,3 +76,4 @@ pub mod resolve;
 pub mod source;
 pub mod tar;
 pub mod tree;
+pub mod ztoc;

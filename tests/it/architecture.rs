@@ -5,9 +5,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const RUNGS: [&[&str]; 8] = [
+const RUNGS: [&[&str]; 10] = [
     &["digest", "extent"],
     &["reference", "image", "tar", "codec"],
+    &["toc", "ztoc"],
+    &["source", "cache", "index"],
+    &["resolve", "blob", "artifact"],
+    &["foreign"],
+    &["tree", "content", "layer"],
+    &["fs"],
+    &["fuse"],
+    &["mount"],
+]; 9] = [
+    &["digest", "extent"],
+    &["reference", "image", "tar", "codec"],
+    &["ztoc"],
     &["source", "cache", "index"],
     &["resolve", "blob", "artifact"],
     &["tree", "content", "layer"],
