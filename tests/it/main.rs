@@ -16,3 +16,4 @@ mod hostile;
 mod layers;
 mod random_stacks;
 mod regressions;
+mod ztoc;

@@ -10,6 +10,7 @@
 // A test crate takes what it needs from here, and the compiler sees the rest as unused.
 #![allow(dead_code, unused_imports)]
 
+pub mod deflate;
 pub mod formats;
 pub mod image;
 pub mod registry;
@@ -18,3 +19,4 @@ mod registry_tests;
 pub mod sparse;
 pub mod tarball;
 pub mod wire;
+pub mod ztoc;

@@ -370,6 +370,11 @@ impl TarWriter {
         self.data(data)
     }
 
+    /// Where the next block will stand.
+    pub fn position(&self) -> u64 {
+        self.out.len() as u64
+    }
+
     /// The archive, ended by two zero blocks.
     pub fn finish(mut self) -> Vec<u8> {
         self.out.resize(self.out.len() + 2 * BLOCK, 0);
