@@ -68,7 +68,7 @@ pub const MAX_ZTOC_BYTES: usize = 512 << 20;
 pub const MAX_ENTRIES: usize = 16 << 20;
 
 /// What is made of a ztoc takes at most this many times its own size in memory. Those that exist
-/// stay below 1; one whose tables all refer to the same strings would not.
+/// need about as much as their size; one whose tables all refer to the same strings would not.
 pub const MAX_EXPANSION: usize = 4;
 
 /// The window of deflate (RFC 1951), in bytes.

@@ -35,10 +35,13 @@ const MAX_XATTR_NAME_BYTES: usize = 255;
 /// Extended attributes of one entry, as for the tars themselves.
 const MAX_XATTRS: usize = 1024;
 
+/// An extended attribute: name and value.
+type Xattr = (Vec<u8>, Vec<u8>);
+
 /// What one entry takes in memory besides its names.
 const ENTRY_BYTES: usize = size_of::<tar::Entry>() + size_of::<Run>();
 /// What one PAX record takes in memory at most besides its text.
-const RECORD_BYTES: usize = size_of::<(Vec<u8>, Vec<u8>)>();
+const RECORD_BYTES: usize = size_of::<Xattr>();
 
 /// Reads all entries of a tar of `tar_bytes`.
 pub(super) fn parse(
@@ -172,14 +175,10 @@ fn place(free: u64, start: u64, size: u64, tar_bytes: u64) -> Result<u64, &'stat
     }
 }
 
-/// The extended attributes among the PAX records of an entry. The other records have been applied
+/// The extended attributes among the PAX records of an entry, sorted. The other records have been applied
 /// to its fields, except for a sparse map, for which a ztoc has no field.
-fn xattrs(
-    records: Vector<'_>,
-    kind: Kind,
-    budget: &mut Budget,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Reason> {
-    let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+fn xattrs(records: Vector<'_>, kind: Kind, budget: &mut Budget) -> Result<Vec<Xattr>, Reason> {
+    let mut xattrs: Vec<Xattr> = Vec::new();
     budget.take(records.len().saturating_mul(RECORD_BYTES))?;
     for record in records.tables() {
         let record = record?;
@@ -198,11 +197,12 @@ fn xattrs(
         if xattrs.len() >= MAX_XATTRS {
             return Err(Reason::Entry("it has more than 1024 xattrs"));
         }
-        if xattrs.iter().any(|(other, _)| other == name) {
-            return Err(Reason::Entry("it has two xattrs of one name"));
-        }
         budget.take(name.len() + value.len())?;
         xattrs.push((name.to_vec(), value.to_vec()));
+    }
+    xattrs.sort_unstable();
+    if xattrs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(Reason::Entry("it has two xattrs of one name"));
     }
     Ok(xattrs)
 }

@@ -11,8 +11,7 @@ use crate::support::deflate::{resume, walk};
 use crate::support::image::{compress, gzip_all_fields, sha256};
 use crate::support::tarball::{Entry, Kind};
 use crate::support::ztoc::{
-    self as writer, Metadata, POINT, Points, Value, WINDOW, flatbuffer, gzip_flushed, hash,
-    tar_with_metadata,
+    self as writer, Metadata, POINT, Points, WINDOW, gzip_flushed, hash, tar_with_metadata,
 };
 
 /// Spans of the test layers: small, so that there are many.
@@ -322,7 +321,7 @@ fn lies_are_found_out() {
         ("number of span digests", |z| z.max_span_id += 1),
         ("number of span digests", |z| z.max_span_id = -1),
         ("number of span digests", |z| z.max_span_id = i32::MIN),
-        ("number of span digests", |z| drop(z.span_digests.pop())),
+        ("number of span digests", |z| z.span_digests.truncate(z.span_digests.len() - 1)),
         ("number of checkpoints", |z| {
             z.span_digests.pop();
             z.max_span_id -= 1;
@@ -335,7 +334,7 @@ fn lies_are_found_out() {
         ("no checkpoint", |z| z.checkpoints[..4].fill(0)),
         ("no checkpoint", |z| z.checkpoints[3] = 0x80),
         ("does not fit their number", |z| z.checkpoints[3] = 0x7f),
-        ("does not fit their number", |z| drop(z.checkpoints.pop())),
+        ("does not fit their number", |z| z.checkpoints.truncate(z.checkpoints.len() - 1)),
         ("does not fit their number", |z| z.checkpoints.truncate(12 + POINT)),
         ("negative", |z| point(z, 1, 0, -1)),
         ("negative", |z| point(z, 1, 8, -1)),
@@ -445,47 +444,90 @@ fn what_is_not_a_lie() {
 
 /// A buffer may refer to one place from everywhere. What is copied out of it stays in proportion.
 #[test]
-fn shared_parts_do_not_multiply() {
-    // A million entries that are one table, with one large name.
-    let mut ztoc = honest_plain();
-    ztoc.metadata.truncate(1);
-    ztoc.metadata[0].name = vec![b'n'; 100_000];
-    ztoc.metadata.resize(1000, ztoc.metadata[0].clone());
-    for metadata in &mut ztoc.metadata[1..] {
-        metadata.name = b"n".to_vec();
+fn shared_strings_do_not_multiply() {
+    // An honest writer may share: 2000 directories of one xattr, time and type.
+    let names: Vec<String> = (0..2000).map(|n| format!("directory{n}")).collect();
+    let label = "system_u:object_r:container_file_t:s0";
+    let dir = |name: &String| Entry::dir(name).xattr("security.selinux", label);
+    let (tar, metadata) = tar_with_metadata(&names.iter().map(dir).collect::<Vec<_>>());
+    let written = writer::Ztoc::plain(&metadata, &tar, 1 << 20);
+    let (apart, shared) = (written.encode(), written.encode_shared());
+    assert!(shared.len() < apart.len() * 3 / 4);
+    assert_eq!(Ztoc::parse(&shared).unwrap().entries, Ztoc::parse(&apart).unwrap().entries);
+
+    type Lie = fn(&mut writer::Ztoc);
+    let lies: [(&str, Lie); 4] = [
+        ("names", |z| z.metadata.iter_mut().for_each(|m| m.name = vec![b'n'; 100_000])),
+        ("targets", |z| {
+            for metadata in &mut z.metadata {
+                metadata.kind = "symlink".into();
+                metadata.link_name = vec![b'n'; 100_000];
+            }
+        }),
+        ("xattrs", |z| {
+            let record = (b"SCHILY.xattr.user.a".to_vec(), vec![1; 60_000]);
+            z.metadata.iter_mut().for_each(|m| m.pax = vec![record.clone()]);
+        }),
+        ("digests", |z| {
+            z.checkpoints = writer::tar_zinfo(2, 1, z.compressed_size);
+            z.span_digests = vec![sha256(b""); z.compressed_size as usize];
+            z.max_span_id = z.compressed_size as i32 - 1;
+        }),
+    ];
+    for (what, lie) in lies {
+        let mut lying = written.clone();
+        lie(&mut lying);
+        let error = Ztoc::parse(&lying.encode_shared()).map(|_| ()).expect_err(what);
+        assert!(matches!(error, Error::Expansion), "{what}: {error}");
     }
-    let mut bytes = ztoc.encode();
-    // The vector of entries is the only one with a thousand elements.
-    let count = bytes.windows(4).position(|w| w == 1000u32.to_le_bytes()).unwrap();
-    let offset =
-        |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-    let target = count as u32 + 4 + offset(&bytes, count + 4);
-    for element in 0..1000 {
-        let at = count + 4 + 4 * element;
-        let there = target - at as u32;
-        bytes[at..at + 4].copy_from_slice(&there.to_le_bytes());
-    }
-    // They overlap, but only from the second on: the first alone is fine, and lies told.
-    let error = Ztoc::parse(&bytes).unwrap_err();
-    assert!(matches!(error, Error::Entry { .. }), "{error}");
-    // Counts without anything behind them.
-    for huge in [u32::MAX, 1 << 24, 1 << 20] {
+}
+
+/// Tables and vectors that all are one, and counts of what is not there.
+#[test]
+fn shared_tables_do_not_multiply() {
+    let mut bytes = honest_plain().encode();
+    let number = |bytes: &[u8], at: usize| -> usize {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+    };
+    // From the root to the field `toc`, to its field `metadata`, to the vector.
+    let follow = |bytes: &[u8], table: usize, field: usize| {
+        let vtable = table - number(bytes, table);
+        let place = vtable + 4 + 2 * field;
+        let at = table + usize::from(u16::from_le_bytes([bytes[place], bytes[place + 1]]));
+        (at, at + number(bytes, at))
+    };
+    let (_, toc) = follow(&bytes, number(&bytes, 0), 4);
+    let (metadata_field, metadata) = follow(&bytes, toc, 0);
+    assert_eq!(number(&bytes, metadata), 3);
+    let first = metadata + 4 + number(&bytes, metadata + 4);
+    let (xattrs_field, xattrs) = follow(&bytes, first, 13);
+    let record = xattrs + 4 + number(&bytes, xattrs + 4);
+
+    for huge in [4, 1000, 16 << 20, 1 << 30, u32::MAX] {
         let mut lying = bytes.clone();
-        lying[count..count + 4].copy_from_slice(&huge.to_le_bytes());
+        lying[metadata..metadata + 4].copy_from_slice(&huge.to_le_bytes());
         let error = Ztoc::parse(&lying).unwrap_err();
-        assert!(matches!(error, Error::Flatbuffer { .. }), "{error}");
+        assert!(matches!(error, Error::Flatbuffer { .. } | Error::Expansion), "{huge}: {error}");
     }
-    // Room for a million offsets, all to one table: too many entries for so small a file.
-    let tiny = Value::Table(vec![]);
-    let many = Value::Vector(vec![tiny.clone(); 100]);
-    assert!(flatbuffer(&many).len() > 400);
-    let mut ztoc = honest_plain();
-    ztoc.metadata.truncate(1);
-    let mut bytes = ztoc.encode();
-    let toc_count = bytes.windows(8).position(|w| w == [1, 0, 0, 0, 4, 0, 0, 0]);
-    assert!(toc_count.is_none() || bytes.len() > 8);
-    let end = bytes.len().next_multiple_of(4);
-    bytes.resize(end, 0);
+
+    // A vector at the end, of as many offsets as there can be.
+    let vector = bytes.len().next_multiple_of(4);
+    bytes.resize(vector, 0);
+    let with_vector = |field: usize, target: usize| {
+        let mut bytes = bytes.clone();
+        bytes[field..field + 4].copy_from_slice(&((vector - field) as u32).to_le_bytes());
+        bytes.extend_from_slice(&2_000_000u32.to_le_bytes());
+        for _ in 0..2_000_000 {
+            // Offsets are unsigned, so these wrap around in a reader that does not check.
+            let offset = (target as u32).wrapping_sub(bytes.len() as u32);
+            bytes.extend_from_slice(&offset.to_le_bytes());
+        }
+        bytes
+    };
+    for (field, target) in [(metadata_field, first), (xattrs_field, record)] {
+        let error = Ztoc::parse(&with_vector(field, target)).unwrap_err();
+        assert!(matches!(error, Error::Expansion), "{error}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! refers to, so that every offset points forward. (The library of FlatBuffers writes back to
 //! front, and readers cannot tell.) As there, fields with default values are left out.
 
+use std::collections::BTreeMap;
+
 use flate2::{Compress, FlushCompress};
 use sha2::{Digest, Sha256};
 
@@ -173,8 +175,17 @@ impl Ztoc {
         self
     }
 
-    /// The FlatBuffer.
+    /// The FlatBuffer, as soci-snapshotter writes it.
     pub fn encode(&self) -> Vec<u8> {
+        flatbuffer(&self.value(), false)
+    }
+
+    /// The FlatBuffer, as a writer would that stores equal strings once.
+    pub fn encode_shared(&self) -> Vec<u8> {
+        flatbuffer(&self.value(), true)
+    }
+
+    fn value(&self) -> Value {
         let metadata = self.metadata.iter().map(Metadata::value).collect();
         let digests = self.span_digests.iter().map(|digest| text(digest)).collect();
         let info = Value::Table(vec![
@@ -183,14 +194,14 @@ impl Ztoc {
             Value::Vector(digests),
             Value::Bytes(self.checkpoints.clone()),
         ]);
-        flatbuffer(&Value::Table(vec![
+        Value::Table(vec![
             text(&self.version),
             text("a test"),
             Value::I64(self.compressed_size),
             Value::I64(self.uncompressed_size),
             Value::Table(vec![Value::Vector(metadata)]),
             info,
-        ]))
+        ])
     }
 }
 
@@ -243,7 +254,7 @@ pub fn checkpoints(count: i32, span: i64, points: &[Point]) -> Vec<u8> {
 
 /// The checkpoints of a plain tar.
 pub fn tar_zinfo(version: i32, span: i64, size: i64) -> Vec<u8> {
-    flatbuffer(&Value::Table(vec![Value::I32(version), Value::I64(span), Value::I64(size)]))
+    flatbuffer(&Value::Table(vec![Value::I32(version), Value::I64(span), Value::I64(size)]), false)
 }
 
 /// A gzip member whose deflate stream is flushed, and so comes to a whole byte, after every
@@ -285,96 +296,117 @@ fn text(text: &str) -> Value {
     Value::Bytes(text.into())
 }
 
-/// A buffer with `root` as its root table.
-pub fn flatbuffer(root: &Value) -> Vec<u8> {
-    let mut out = vec![0; 4];
-    let at = write(&mut out, root);
-    out[..4].copy_from_slice(&(at as u32).to_le_bytes());
-    out
+/// A buffer with `root` as its root table. With `share`, equal strings stand in it once.
+pub fn flatbuffer(root: &Value, share: bool) -> Vec<u8> {
+    let mut writer = Writer { out: vec![0; 4], shared: share.then(BTreeMap::new) };
+    let at = writer.value(root);
+    writer.refer(0, at);
+    // Offsets point forward, so that what is shared comes last.
+    for (bytes, places) in writer.shared.take().unwrap_or_default() {
+        let at = writer.bytes(&bytes);
+        places.into_iter().for_each(|place| writer.refer(place, at));
+    }
+    writer.out
 }
 
-/// Appends a value that is referred to, and what it refers to; returns where it begins.
-fn write(out: &mut Vec<u8>, value: &Value) -> usize {
-    match value {
-        Value::Bytes(bytes) => {
-            pad(out, 4);
-            let at = out.len();
-            out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-            out.extend_from_slice(bytes);
-            out.push(0);
-            at
-        }
-        Value::Vector(elements) => {
-            pad(out, 4);
-            let at = out.len();
-            out.extend_from_slice(&(elements.len() as u32).to_le_bytes());
-            out.resize(out.len() + 4 * elements.len(), 0);
-            for (number, element) in elements.iter().enumerate() {
-                let target = write(out, element);
-                refer(out, at + 4 + 4 * number, target);
+struct Writer {
+    out: Vec<u8>,
+    /// Strings still to be written, with the places that refer to them.
+    shared: Option<BTreeMap<Vec<u8>, Vec<usize>>>,
+}
+
+impl Writer {
+    /// Appends a value that is referred to, and what it refers to; returns where it begins.
+    fn value(&mut self, value: &Value) -> usize {
+        match value {
+            Value::Bytes(bytes) => self.bytes(bytes),
+            Value::Vector(elements) => {
+                self.pad(4);
+                let at = self.out.len();
+                self.out.extend_from_slice(&(elements.len() as u32).to_le_bytes());
+                self.out.resize(self.out.len() + 4 * elements.len(), 0);
+                for (number, element) in elements.iter().enumerate() {
+                    self.child(at + 4 + 4 * number, element);
+                }
+                at
             }
-            at
+            Value::Table(fields) => self.table(fields),
+            scalar => panic!("{scalar:?} stands in its table"),
         }
-        Value::Table(fields) => write_table(out, fields),
-        scalar => panic!("{scalar:?} stands in its table"),
     }
-}
 
-fn write_table(out: &mut Vec<u8>, fields: &[Value]) -> usize {
-    // The place of each field in the table, behind the distance to the vtable. The table begins
-    // on a multiple of 8, so that places are as aligned as what stands there.
-    let mut length = 4;
-    let mut places = Vec::new();
-    for field in fields {
-        let (width, default) = match field {
-            Value::I8(value) => (1, *value == 0),
-            Value::I32(value) => (4, *value == 0),
-            Value::I64(value) => (8, *value == 0),
-            _ => (4, false),
-        };
-        if default {
-            places.push(0);
-            continue;
+    /// Appends what the place `from` refers to.
+    fn child(&mut self, from: usize, value: &Value) {
+        if let (Value::Bytes(bytes), Some(shared)) = (value, &mut self.shared) {
+            shared.entry(bytes.clone()).or_default().push(from);
+            return;
         }
-        let place = usize::next_multiple_of(length, width);
-        places.push(place);
-        length = place + width;
+        let at = self.value(value);
+        self.refer(from, at);
     }
-    let vtable_length = 4 + 2 * places.len();
-    pad(out, 2);
-    while !(out.len() + vtable_length).is_multiple_of(8) {
-        out.push(0);
+
+    fn bytes(&mut self, bytes: &[u8]) -> usize {
+        self.pad(4);
+        let at = self.out.len();
+        self.out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.out.extend_from_slice(bytes);
+        self.out.push(0);
+        at
     }
-    out.extend_from_slice(&(vtable_length as u16).to_le_bytes());
-    out.extend_from_slice(&(length as u16).to_le_bytes());
-    for place in &places {
-        out.extend_from_slice(&(*place as u16).to_le_bytes());
-    }
-    let at = out.len();
-    out.resize(at + length, 0);
-    out[at..at + 4].copy_from_slice(&(vtable_length as i32).to_le_bytes());
-    for (field, place) in fields.iter().zip(places) {
-        let field_at = at + place;
-        match field {
-            _ if place == 0 => {}
-            Value::I8(value) => out[field_at] = *value as u8,
-            Value::I32(value) => out[field_at..][..4].copy_from_slice(&value.to_le_bytes()),
-            Value::I64(value) => out[field_at..][..8].copy_from_slice(&value.to_le_bytes()),
-            other => {
-                let target = write(out, other);
-                refer(out, field_at, target);
+
+    fn table(&mut self, fields: &[Value]) -> usize {
+        // The place of each field in the table, behind the distance to the vtable. The table
+        // begins on a multiple of 8, so that places are as aligned as what stands there.
+        let mut length = 4;
+        let mut places = Vec::new();
+        for field in fields {
+            let (width, default) = match field {
+                Value::I8(value) => (1, *value == 0),
+                Value::I32(value) => (4, *value == 0),
+                Value::I64(value) => (8, *value == 0),
+                _ => (4, false),
+            };
+            if default {
+                places.push(0);
+                continue;
+            }
+            let place = usize::next_multiple_of(length, width);
+            places.push(place);
+            length = place + width;
+        }
+        let vtable_length = 4 + 2 * places.len();
+        self.pad(2);
+        while !(self.out.len() + vtable_length).is_multiple_of(8) {
+            self.out.push(0);
+        }
+        self.out.extend_from_slice(&(vtable_length as u16).to_le_bytes());
+        self.out.extend_from_slice(&(length as u16).to_le_bytes());
+        for place in &places {
+            self.out.extend_from_slice(&(*place as u16).to_le_bytes());
+        }
+        let at = self.out.len();
+        self.out.resize(at + length, 0);
+        self.out[at..at + 4].copy_from_slice(&(vtable_length as i32).to_le_bytes());
+        for (field, place) in fields.iter().zip(places) {
+            let to = at + place;
+            match field {
+                _ if place == 0 => {}
+                Value::I8(value) => self.out[to] = *value as u8,
+                Value::I32(value) => self.out[to..to + 4].copy_from_slice(&value.to_le_bytes()),
+                Value::I64(value) => self.out[to..to + 8].copy_from_slice(&value.to_le_bytes()),
+                child => self.child(to, child),
             }
         }
+        at
     }
-    at
-}
 
-fn refer(out: &mut [u8], from: usize, to: usize) {
-    out[from..from + 4].copy_from_slice(&((to - from) as u32).to_le_bytes());
-}
+    fn refer(&mut self, from: usize, to: usize) {
+        self.out[from..from + 4].copy_from_slice(&((to - from) as u32).to_le_bytes());
+    }
 
-fn pad(out: &mut Vec<u8>, alignment: usize) {
-    out.resize(out.len().next_multiple_of(alignment), 0);
+    fn pad(&mut self, alignment: usize) {
+        self.out.resize(self.out.len().next_multiple_of(alignment), 0);
+    }
 }
 
 /// A time in UTC as Go writes it, by counting years and months.
