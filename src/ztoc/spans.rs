@@ -79,10 +79,11 @@ pub(super) fn gzip<'a>(
             None => {
                 point.uncompressed == 0 && point.bits == 0 && point.compressed >= GZIP_HEADER_BYTES
             }
-            // The writer sets a point at every block that ends before the first byte of the tar.
             Some(before) => {
+                // The writer sets a point at every block that ends before the tar's first byte.
+                let at_start = before.uncompressed == 0 && point.uncompressed == 0;
                 point.compressed > before.compressed
-                    && (point.uncompressed > before.uncompressed || point.uncompressed == 0)
+                    && (point.uncompressed > before.uncompressed || at_start)
             }
         };
         if !ordered {

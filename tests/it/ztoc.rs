@@ -348,6 +348,7 @@ fn lies_are_found_out() {
             point(z, 2, 8, same);
         }),
         ("out of order", |z| point(z, 2, 8, 1)),
+        ("out of order", |z| point(z, 2, 8, 0)),
         ("past the end of the layer", |z| point(z, 2, 0, i64::MAX)),
         ("past the end of the layer", |z| {
             let end = z.compressed_size;
@@ -480,6 +481,38 @@ fn shared_strings_do_not_multiply() {
         let error = Ztoc::parse(&lying.encode_shared()).map(|_| ()).expect_err(what);
         assert!(matches!(error, Error::Expansion), "{what}: {error}");
     }
+}
+
+#[test]
+fn fields_lie_in_their_tables() {
+    let good = honest_plain().encode();
+    let root = u32::from_le_bytes(good[..4].try_into().unwrap()) as usize;
+    let vtable = root - u32::from_le_bytes(good[root..root + 4].try_into().unwrap()) as usize;
+    let set = |at: usize, value: u16| {
+        let mut bytes = good.clone();
+        bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        Ztoc::parse(&bytes).map(|_| ()).unwrap_err()
+    };
+    // The table's length, the vtable's, and the places of `version` and `toc`.
+    for (at, value) in [
+        (vtable + 2, 0),
+        (vtable + 2, 4),
+        (vtable + 2, 39),
+        (vtable + 2, u16::MAX),
+        (vtable, 0),
+        (vtable, 3),
+        (vtable, u16::MAX),
+        (vtable + 4, 3),
+        (vtable + 4, u16::MAX),
+        (vtable + 12, 44),
+    ] {
+        let error = set(at, value);
+        assert!(matches!(error, Error::Flatbuffer { .. }), "{value} at {at}: {error}");
+    }
+    // A vtable that ends early leaves the rest at their defaults, and places of 0 do.
+    assert!(matches!(set(vtable, 4), Error::Version(_)));
+    assert!(matches!(set(vtable, 6), Error::Missing("compression_info")));
+    assert!(matches!(set(vtable + 12, 0), Error::Missing("toc")));
 }
 
 /// Tables and vectors that all are one, and counts of what is not there.
