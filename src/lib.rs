@@ -51,6 +51,9 @@
 //! image specification. *Digest*: of a blob as it is stored, for a layer of the compressed bytes.
 //! *Diff ID*: digest of the uncompressed tar of a layer. *Image ID*: digest of the config.
 //!
+//! *TOC*: a table of contents inside a layer (eStargz, zstd:chunked), made by its writer. *Chunk*: a
+//! run of content that a TOC gives a digest and a place in the blob.
+//!
 //! *Layer index*: our table of a layer's entries and of how to reach their bytes; never just
 //! "index", which is the OCI image index. *Span*: a run of a layer's uncompressed bytes that is
 //! fetched, verified and cached as a whole. *Checkpoint*: a place of a compressed stream from which
@@ -75,5 +78,6 @@ pub mod reference;
 pub mod resolve;
 pub mod source;
 pub mod tar;
+pub mod toc;
 pub mod tree;
 pub mod ztoc;

@@ -16,6 +16,21 @@ const RUNGS: [&[&str]; 10] = [
     &["fs"],
     &["fuse"],
     &["mount"],
+]; 10] = [
+    &["digest", "extent"],
+    &["reference", "image", "tar", "codec"],
+    &["toc", "ztoc"],
+const RUNGS: [&[&str]; 9] = [
+    &["digest", "extent"],
+    &["reference", "image", "tar", "codec"],
+    &["toc"],
+    &["source", "cache", "index"],
+    &["resolve", "blob", "artifact"],
+    &["foreign"],
+    &["tree", "content", "layer"],
+    &["fs"],
+    &["fuse"],
+    &["mount"],
 ]; 9] = [
     &["digest", "extent"],
     &["reference", "image", "tar", "codec"],

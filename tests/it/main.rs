@@ -17,3 +17,4 @@ mod layers;
 mod random_stacks;
 mod regressions;
 mod ztoc;
+mod toc;

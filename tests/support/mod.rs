@@ -11,6 +11,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod deflate;
+pub mod estargz;
 pub mod formats;
 pub mod image;
 pub mod registry;
@@ -20,3 +21,4 @@ pub mod sparse;
 pub mod tarball;
 pub mod wire;
 pub mod ztoc;
+pub mod zstd_chunked;
