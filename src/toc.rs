@@ -59,9 +59,9 @@ use crate::tar;
 /// The largest TOC accepted in bytes, compressed or not: the limit of containers/storage.
 pub const MAX_TOC_BYTES: u64 = 150 << 20;
 
-/// Rows accepted in one TOC (entries and further chunks): as many as a layer index may have
-/// entries. [`MAX_TOC_BYTES`] is usually reached first.
-pub const MAX_ROWS: usize = 16 << 20;
+/// Rows accepted in one TOC (entries and further chunks). Each may cost 300 bytes of memory, and
+/// JSON can claim one in 20 bytes; [`MAX_TOC_BYTES`] hold about a million real ones.
+pub const MAX_ROWS: usize = 4 << 20;
 
 /// The most that may stand before a chunk in its member, in uncompressed bytes. Every read of such
 /// a chunk decompresses all of it; writers share members among small files only.

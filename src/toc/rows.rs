@@ -35,6 +35,9 @@ const MAX_XATTRS: usize = 1024;
 /// What Go puts in the place of bytes that are not UTF-8.
 const REPLACEMENT: char = '\u{fffd}';
 
+/// Names and values.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One row as written. Go leaves zero values out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -386,9 +389,7 @@ fn sha256(text: Option<&str>) -> Result<Option<[u8; 32]>, Fault> {
 }
 
 /// In the order of their names, as Go writes maps.
-fn xattrs(
-    map: Option<&BTreeMap<String, Option<String>>>,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fault> {
+fn xattrs(map: Option<&BTreeMap<String, Option<String>>>) -> Result<Xattrs, Fault> {
     let Some(map) = map else { return Ok(Vec::new()) };
     if map.len() > MAX_XATTRS {
         return Err(Fault::Xattr("more than 1024 of them"));

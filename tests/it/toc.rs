@@ -45,6 +45,7 @@ fn sample() -> Vec<Entry> {
         Entry::file("etc/.wh..wh..opq", ""),
         Entry::file("usr/holes", holes.concat()),
         Entry::file("usr/zeros", [0; 3000]),
+        Entry::file("usr/begins", [&[0; 2000][..], &noise(1200, 5)].concat()),
         Entry::file(format!("{}/ü", "long".repeat(60)), "long name").mtime(1, 0),
         // The same bytes again are stored again.
         Entry::file("usr/copy", "small"),
@@ -484,6 +485,17 @@ proptest! {
             prop_assert_eq!(toc.entries, expected.entries);
         }
     }
+}
+
+#[test]
+fn rows_are_counted() {
+    let rows = vec![r#"{"name":"a","type":"dir"}"#; toc::MAX_ROWS + 1];
+    let json = format!(r#"{{"version":1,"entries":[{}]}}"#, rows.join(","));
+    let compressed = zstd::bulk::compress(json.as_bytes(), 1).unwrap();
+    let (place, digest) = (0..compressed.len() as u64, ocifs::digest::Digest::sha256(&compressed));
+    let json_bytes = json.len() as u64;
+    let promise = Promise::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
+    assert!(matches!(toc::read(&promise, &place, &compressed), Err(Error::TooManyRows)));
 }
 
 /// A small promise must not unpack to a large TOC.
