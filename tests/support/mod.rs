@@ -20,5 +20,5 @@ mod registry_tests;
 pub mod sparse;
 pub mod tarball;
 pub mod wire;
-pub mod ztoc;
 pub mod zstd_chunked;
+pub mod ztoc;
