@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use crate::cache::{Cache, SpanFile};
+use crate::cache::{Cache, Cost, SpanFile};
 use crate::codec;
 use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
@@ -197,7 +197,11 @@ impl Spans {
 
     /// Keeps a verified span.
     fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
-        self.cache.put_span(&span.digest, bytes);
+        let cost = match span.restart {
+            Restart::Continues => Cost::Dear,
+            Restart::Here | Restart::Block { .. } => Cost::Cheap,
+        };
+        self.cache.put_span(&span.digest, bytes, cost);
         lock(&self.memory).put(span.digest, Arc::clone(bytes));
     }
 }

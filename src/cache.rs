@@ -3,24 +3,28 @@
 //! ```text
 //! ROOT/v1/
 //!   blobs/sha256/ab/ab12…     manifests, image indexes, configs: the bytes, named by digest
-//!   spans/cd/cd34…            uncompressed spans, named by BLAKE3: the bytes and a trailer
+//!   spans/cd/cd34…            uncompressed spans by their digest: the bytes and a trailer
+//!   streams/01/0123…          the same, where losing one costs streaming its layer again
 //!   layers/sha256-ef56…       layer indexes by blob digest
 //!   diffs/sha256-0978…        the same files by diff ID
 //!   refs/7a…                  what a tag meant when it was last asked for (JSON)
+//!   partial/sha256-54dc…      downloads that can be resumed
 //!   tmp/                      files that are being written
 //! ```
 //!
 //! # Design
 //!
-//! A file is written under a temporary name and renamed: a name that exists is whole. There are no
-//! locks: two processes that write the same name write the same bytes, and a file that is removed
-//! stays readable for whoever has it open. The version is in the path, so an old program and a new
-//! one never read each other's files.
+//! A file is written under a temporary name and renamed: a name that exists is whole. Reading and
+//! writing take no locks: two processes that write the same name write the same bytes, and a file
+//! that is removed stays readable for whoever has it open. (Downloads that can be resumed are the
+//! exception: they are appended to, by one process at a time.) The version is in the path, so an
+//! old program and a new one never read each other's files.
 //!
 //! Spans are stored uncompressed, one file each: a second `grep -r` over an image is then a read
 //! and not an inflate, and the neighbours of a small file are at hand. (Considered and left: one
 //! sparse file a layer, whose holes another process could read as zeros; a file a file, which
-//! makes a first pass 50,000 small creates.)
+//! makes a first pass 50,000 small creates.) They take the most room, so they are what is evicted
+//! when the cache exceeds its [`Limit`]; documents and layer indexes stay.
 //!
 //! # Invariants
 //!
@@ -28,25 +32,44 @@
 //!   are logged and dropped, and a full disk turns writing off.
 //! - What is read back is checked: blobs against their digest, spans against the checksum in their
 //!   trailer, layer indexes by their own. A file that fails is removed and fetched again.
-//! - Nothing is written here that has not been verified by the caller.
+//! - Nothing is written here that has not been verified by the caller, but for downloads, which
+//!   say so.
 
-use std::fs::{self, File};
+mod evict;
+mod inspect;
+mod partial;
+mod walk;
+
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use self::evict::Evictor;
 use crate::digest::{DiffId, Digest, SpanDigest};
+
+pub use evict::{Limit, Removed};
+pub use inspect::{CheckLayer, Count, Damage, Usage, Verified};
+pub use partial::Partial;
+pub use walk::Kind;
 
 /// Length of a span file's trailer: the span's digest and XXH3-64 of bytes and digest.
 const SPAN_TRAILER_BYTES: usize = 32 + 8;
 
-/// Age from which a temporary file is nobody's: writing one takes seconds.
+/// Age from which a temporary file or a download is nobody's: writing one takes seconds, and who
+/// has not resumed a download in a day has given it up.
 const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Time since a span was last marked as used before it is marked again: long enough to cost nothing
+/// on a hot path, short enough for an order among the days that a cache lasts.
+const RECENCY: Duration = Duration::from_secs(5 * 60);
 
 /// Largest layer index that is read back, in bytes.
 const MAX_LAYER_INDEX_BYTES: u64 = 4 << 30;
@@ -61,6 +84,17 @@ pub struct Cache {
     root: Option<PathBuf>,
     /// Set when the disk is full or read-only: reading goes on.
     write_off: AtomicBool,
+    /// Keeps the limit; `None` for a cache that is in no folder.
+    evictor: Option<Arc<Evictor>>,
+}
+
+/// What the loss of a span would cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// It is fetched again on its own.
+    Cheap,
+    /// Its whole layer is streamed again: there is no checkpoint to begin at. Evicted last.
+    Dear,
 }
 
 /// What a tag meant.
@@ -102,13 +136,18 @@ impl SpanFile {
 }
 
 impl Cache {
+    /// [`Cache::open_limited`] with the default limit.
+    pub fn open(folder: &Path) -> Cache {
+        Cache::open_limited(folder, Limit::Default)
+    }
+
     /// Opens the cache in a folder and makes it if need be. A folder that can't be used gives a
     /// cache that holds nothing, with a warning in the log.
-    pub fn open(folder: &Path) -> Cache {
+    ///
+    /// All who use a folder keep it below their own limit, so the smallest of them counts.
+    pub fn open_limited(folder: &Path, limit: Limit) -> Cache {
         let root = folder.join("v1");
-        let made = ["blobs", "spans", "layers", "diffs", "refs", "tmp"]
-            .iter()
-            .try_for_each(|name| make_folder(&root.join(name)));
+        let made = FOLDERS.iter().try_for_each(|name| make_folder(&root.join(name)));
         let write_off = match made {
             Ok(()) => false,
             Err(e) => {
@@ -117,13 +156,26 @@ impl Cache {
             }
         };
         sweep(&root.join("tmp"));
-        let root = root.is_dir().then_some(root);
-        Cache { root, write_off: AtomicBool::new(write_off) }
+        Cache::with(folder, limit, write_off)
+    }
+
+    /// The cache in a folder that was made, or that could not be made.
+    fn with(folder: &Path, limit: Limit, write_off: bool) -> Cache {
+        let root = Some(folder.join("v1")).filter(|root| root.is_dir());
+        let evictor = Evictor::new(folder.join("v1"), limit.bytes(folder));
+        Cache { root, write_off: AtomicBool::new(write_off), evictor: Some(Arc::new(evictor)) }
     }
 
     /// A cache that holds nothing and keeps nothing.
     pub fn none() -> Cache {
-        Cache { root: None, write_off: AtomicBool::new(true) }
+        Cache { root: None, write_off: AtomicBool::new(true), evictor: None }
+    }
+
+    /// Waits for an eviction that is under way, which dropping the cache does too.
+    pub fn settle(&self) {
+        if let Some(evictor) = &self.evictor {
+            evictor.settle();
+        }
     }
 
     /// Whether anything can be kept.
@@ -203,8 +255,12 @@ impl Cache {
     /// Opens a span and reads all of it once, which proves that it is whole: the open file and
     /// its bytes.
     pub fn span(&self, digest: &SpanDigest, length: u32) -> Option<(SpanFile, Vec<u8>)> {
-        let path = self.span_path(digest)?;
-        let file = File::open(&path).ok()?;
+        SPAN_KINDS.into_iter().find_map(|kind| self.span_of(kind, digest, length))
+    }
+
+    fn span_of(&self, kind: Kind, digest: &SpanDigest, length: u32) -> Option<(SpanFile, Vec<u8>)> {
+        let path = self.span_path(kind, digest)?;
+        let file = open_file(&path).ok()?;
         let mut bytes = Vec::with_capacity(length as usize + SPAN_TRAILER_BYTES + 1);
         let limit = u64::from(length) + SPAN_TRAILER_BYTES as u64 + 1;
         let read = (&file).take(limit).read_to_end(&mut bytes);
@@ -214,25 +270,42 @@ impl Cache {
             return None;
         }
         bytes.truncate(length as usize);
+        mark_used(&file);
         Some((SpanFile { file, length }, bytes))
     }
 
     /// Keeps a span that the caller has verified; true if it was not there before and is now.
-    pub fn put_span(&self, digest: &SpanDigest, bytes: &[u8]) -> bool {
-        match self.span_path(digest) {
-            Some(path) if !path.exists() => self.put(&path, &[bytes, &span_trailer(digest, bytes)]),
-            _ => false,
+    ///
+    /// It is not kept while evicting does not keep up with writing.
+    pub fn put_span(&self, digest: &SpanDigest, bytes: &[u8], cost: Cost) -> bool {
+        let paths = SPAN_KINDS.map(|kind| self.span_path(kind, digest));
+        let [Some(cheap), Some(dear)] = paths else { return false };
+        match cost {
+            _ if dear.exists() => return false,
+            Cost::Cheap if cheap.exists() => return false,
+            // Another layer has the same span and can do without.
+            Cost::Dear if cheap.exists() && self.is_writable() => {
+                if let Err(e) = rename_into(&cheap, &dear) {
+                    log::debug!("{}: {e}", cheap.display());
+                }
+                return false;
+            }
+            Cost::Cheap | Cost::Dear => {}
         }
+        let parts = [bytes, &span_trailer(digest, bytes)];
+        let path = if cost == Cost::Cheap { cheap } else { dear };
+        self.is_writable() && self.admit(&parts) && self.write(&path, &parts)
     }
 
     /// Whether a span seems to be there.
     pub fn has_span(&self, digest: &SpanDigest) -> bool {
-        self.span_path(digest).is_some_and(|path| path.exists())
+        let mut paths = SPAN_KINDS.into_iter().filter_map(|kind| self.span_path(kind, digest));
+        paths.any(|path| path.exists())
     }
 
     /// Removes a span.
     pub fn discard_span(&self, digest: &SpanDigest, why: &str) {
-        if let Some(path) = self.span_path(digest) {
+        for path in SPAN_KINDS.into_iter().filter_map(|kind| self.span_path(kind, digest)) {
             self.discard(&path, why);
         }
     }
@@ -243,9 +316,8 @@ impl Cache {
         Some(folder.join(&hex[..2]).join(&hex))
     }
 
-    fn span_path(&self, digest: &SpanDigest) -> Option<PathBuf> {
-        let hex = digest.hex();
-        Some(self.root.as_ref()?.join("spans").join(&hex[..2]).join(&hex))
+    fn span_path(&self, kind: Kind, digest: &SpanDigest) -> Option<PathBuf> {
+        Some(self.root.as_ref()?.join(span_name(kind, digest)))
     }
 
     fn layer_path(&self, name: &LayerName) -> Option<PathBuf> {
@@ -262,8 +334,23 @@ impl Cache {
         Some(self.root.as_ref()?.join("refs").join(name))
     }
 
-    /// Writes a file whole or not at all; true if it is there now.
+    /// Whether there is room for something that can be done without.
+    fn admit(&self, parts: &[&[u8]]) -> bool {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.evictor.as_ref().is_some_and(|evictor| evictor.admit(bytes))
+    }
+
+    /// Writes a file that is kept whatever the limit; true if it is there now.
     fn put(&self, path: &Path, parts: &[&[u8]]) -> bool {
+        self.is_writable() && {
+            // It makes spans go.
+            self.admit(parts);
+            self.write(path, parts)
+        }
+    }
+
+    /// Writes a file whole or not at all; true if it is there now.
+    fn write(&self, path: &Path, parts: &[&[u8]]) -> bool {
         let Some(root) = self.root.as_ref().filter(|_| self.is_writable()) else { return false };
         match write_new(root, path, parts) {
             Ok(()) => true,
@@ -284,12 +371,49 @@ impl Cache {
     }
 
     fn discard(&self, path: &Path, why: &str) {
-        log::warn!("removing {} from the cache: {why}", path.display());
-        if let Err(e) = fs::remove_file(path)
-            && e.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("{}: {e}", path.display());
+        match fs::remove_file(path) {
+            Ok(()) => log::warn!("removed {} from the cache: {why}", path.display()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => log::warn!("removing {} ({why}): {e}", path.display()),
         }
+    }
+}
+
+impl Drop for Cache {
+    /// A program that ends lets its eviction end: short ones would never get to it otherwise.
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// The folders of this version.
+const FOLDERS: [&str; 8] =
+    ["blobs", "spans", "streams", "layers", "diffs", "refs", "partial", "tmp"];
+
+/// Where a span may be, in the order in which it is looked for.
+const SPAN_KINDS: [Kind; 2] = [Kind::Spans, Kind::Streams];
+
+/// A span's file, below the version's folder.
+fn span_name(kind: Kind, digest: &SpanDigest) -> PathBuf {
+    let hex = digest.hex();
+    let folder = if kind == Kind::Streams { "streams" } else { "spans" };
+    [folder, &hex[..2], &hex].iter().collect()
+}
+
+/// Opens a file to read, without waiting for the other end of something that is none.
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
+
+/// Renews a span's modification time, by which the least recently used is found.
+fn mark_used(file: &File) {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    let age = modified.ok().and_then(|time| time.elapsed().ok());
+    // One from the future is as good as none.
+    if age.is_none_or(|age| age > RECENCY)
+        && let Err(e) = file.set_modified(SystemTime::now())
+    {
+        log::debug!("marking a span as used: {e}");
     }
 }
 
@@ -309,16 +433,23 @@ fn write_new(root: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         file.write_all(part)?;
     }
     let file = file.into_temp_path();
-    match fs::rename(&file, path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_folder(path.parent().unwrap_or(root))?;
-            fs::rename(&file, path)?;
-        }
-        other => other?,
-    }
+    rename_into(&file, path)?;
     // The name is gone: there is nothing left to delete.
     let _ = file.keep();
     Ok(())
+}
+
+/// Renames a file into a folder that may have to be made.
+fn rename_into(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = to.parent() {
+                make_folder(folder)?;
+            }
+            fs::rename(from, to)
+        }
+        other => other,
+    }
 }
 
 /// Removes what killed processes were writing, once nobody can still be writing it.
@@ -340,7 +471,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 fn read_limited(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let file = File::open(path).ok()?;
+    let file = open_file(path).ok()?;
     let length = file.metadata().ok()?.len();
     if length > limit {
         return None;
@@ -372,14 +503,15 @@ mod tests {
         let cache = Cache::open(folder.path());
         let bytes = vec![7; 100_000];
         let (digest, other) = (SpanDigest::of(&bytes), SpanDigest::of(b"other"));
-        assert!(cache.put_span(&digest, &bytes) && !cache.put_span(&digest, &bytes));
+        assert!(cache.put_span(&digest, &bytes, Cost::Cheap));
+        assert!(!cache.put_span(&digest, &bytes, Cost::Cheap));
         let (file, read) = cache.span(&digest, 100_000).unwrap();
         assert_eq!(read, bytes);
         let mut part = [0; 5];
         file.read_at(&mut part, 99_995).unwrap();
         assert_eq!(part, [7; 5]);
 
-        let path = cache.span_path(&digest).unwrap();
+        let path = cache.span_path(Kind::Spans, &digest).unwrap();
         let whole = fs::read(&path).unwrap();
         let damages: [fn(&mut Vec<u8>); 4] =
             [|f| f[50_000] ^= 1, |f| f.truncate(500), |f| f.push(0), |f| f.clear()];
@@ -392,7 +524,7 @@ mod tests {
             assert!(!path.exists(), "a damaged file is removed");
         }
         // A whole file under a wrong name.
-        let wrong = cache.span_path(&other).unwrap();
+        let wrong = cache.span_path(Kind::Spans, &other).unwrap();
         make_folder(wrong.parent().unwrap()).unwrap();
         fs::write(&wrong, &whole).unwrap();
         assert!(cache.span(&other, 100_000).is_none());
@@ -432,7 +564,9 @@ mod tests {
         fs::write(&file, b"").unwrap();
         for cache in [Cache::open(&file), Cache::none()] {
             let digest = SpanDigest::of(b"x");
-            assert!(!cache.put_span(&digest, b"x") && cache.span(&digest, 1).is_none());
+            assert!(
+                !cache.put_span(&digest, b"x", Cost::Cheap) && cache.span(&digest, 1).is_none()
+            );
             assert!(!cache.is_writable());
         }
     }

@@ -32,17 +32,18 @@
 //! - A layer that unpacks to absurdly much is refused while it streams.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::cache::{Cache, LayerName};
+use crate::cache::{Cache, Cost, LayerName, Partial};
 use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
 use crate::digest::{DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
+use crate::image::Descriptor;
 use crate::index::{self, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span};
 use crate::resolve::ResolvedLayer;
 use crate::source::{self, Body, Source};
@@ -63,6 +64,9 @@ const MAX_SPAN_BYTES: usize = 2 << 20;
 /// Bytes of the blob handed on at a time, and how many such chunks may wait.
 const CHUNK_BYTES: usize = 128 << 10;
 const QUEUED_CHUNKS: usize = 4;
+
+/// Smallest blob of which an interrupted download is kept, in bytes.
+const MIN_KEPT_BYTES: u64 = 8 << 20;
 
 /// Spans that may wait between inflating and hashing.
 const QUEUED_SPANS: usize = 2;
@@ -247,11 +251,14 @@ fn first_pass(
     if options.offline && source.is_remote() {
         return Err(error(ErrorKind::Offline));
     }
-    let opened = source.blob(descriptor, 0..descriptor.size).map_err(|e| error(e.into()))?;
-    let body = opened.body;
+    let mut download = Download::open(descriptor, source, cache).map_err(|e| error(e.into()))?;
     let mut written = Vec::new();
-    let result =
-        pipeline(layer, body, cache, options.max_uncompressed_bytes, &mut written, progress);
+    let limit = options.max_uncompressed_bytes;
+    let result = pipeline(layer, &mut download, cache, limit, &mut written, progress);
+    // An interrupted download is gone on with the next time; a wrong one is not.
+    if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
+        download.finish();
+    }
     match result {
         Ok(index) => {
             cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());
@@ -267,9 +274,73 @@ fn first_pass(
     }
 }
 
+/// The compressed bytes of a layer: those that an earlier, interrupted pass has kept, then the rest
+/// from the source, which is kept as it comes.
+struct Download {
+    kept: Option<Box<dyn Read + Send>>,
+    rest: Body,
+    partial: Option<Partial>,
+}
+
+impl Download {
+    fn open(
+        descriptor: &Descriptor,
+        source: &dyn Source,
+        cache: &Cache,
+    ) -> Result<Download, source::Error> {
+        let size = descriptor.size;
+        let is_worth_it = source.is_remote() && size >= MIN_KEPT_BYTES;
+        let partial = is_worth_it.then(|| cache.partial(&descriptor.digest)).flatten();
+        let start = partial.as_ref().map_or(0, Partial::len);
+        let reader = partial.as_ref().and_then(|partial| partial.reader().ok());
+        if let Some(reader) = reader.filter(|_| (1..=size).contains(&start)) {
+            let kept: Option<Box<dyn Read + Send>> = Some(Box::new(reader));
+            if start == size {
+                return Ok(Download { kept, rest: Box::new(io::empty()), partial });
+            }
+            let opened = source.blob(descriptor, start..size)?;
+            if opened.start == start {
+                log::info!("blob {}: going on at {start} bytes", descriptor.digest);
+                return Ok(Download { kept, rest: opened.body, partial });
+            }
+            // The server sends everything again: what is kept is of no use.
+            partial.map(Partial::finish);
+            return Ok(Download { kept: None, rest: opened.body, partial: None });
+        }
+        let rest = source.blob(descriptor, 0..size)?.body;
+        if start > 0 {
+            // Longer than the blob, or unreadable.
+            partial.map(Partial::finish);
+            return Ok(Download { kept: None, rest, partial: None });
+        }
+        Ok(Download { kept: None, rest, partial })
+    }
+
+    /// Nothing of it has to be kept any longer.
+    fn finish(self) {
+        self.partial.map(Partial::finish);
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(kept) = &mut self.kept {
+            match kept.read(buf)? {
+                0 => self.kept = None,
+                n => return Ok(n),
+            }
+        }
+        let n = self.rest.read(buf)?;
+        if let Some(partial) = &mut self.partial {
+            partial.append(&buf[..n]);
+        }
+        Ok(n)
+    }
+}
+
 fn pipeline(
     layer: &ResolvedLayer,
-    body: Body,
+    download: &mut Download,
     cache: &Cache,
     limit: Option<u64>,
     written: &mut Vec<SpanDigest>,
@@ -280,7 +351,7 @@ fn pipeline(
     let (span_sender, spans) = sync_channel(QUEUED_SPANS);
     let (used_sender, used) = sync_channel(QUEUED_SPANS);
     thread::scope(|scope| {
-        let reader = VerifyingReader::new(body, descriptor.digest, descriptor.size);
+        let reader = VerifyingReader::new(download, descriptor.digest, descriptor.size);
         let fetch = scope.spawn(move || fetch(reader, &chunk_sender, progress));
         let inflate = scope.spawn(move || inflate(&chunks, &span_sender, &used, limit));
         let indexed = index_spans(&spans, &used_sender, layer.diff_id, cache, written);
@@ -326,7 +397,7 @@ impl<E: Into<ErrorKind>> From<E> for Stopped {
 /// Stage 1: reads the blob to its end, whatever becomes of the chunks, because only its digest
 /// tells a broken layer from a broken download.
 fn fetch(
-    mut reader: VerifyingReader<Body>,
+    mut reader: VerifyingReader<&mut Download>,
     chunks: &SyncSender<Vec<u8>>,
     progress: &dyn Progress,
 ) -> Result<(), ErrorKind> {
@@ -558,7 +629,12 @@ fn index_spans(
             check: Check::Content,
             digest,
         });
-        if cache.put_span(&digest, bytes) {
+        // Losing a span that can't be begun at would cost all that stand before it.
+        let cost = match restart {
+            Restart::Continues => Cost::Dear,
+            Restart::Here | Restart::Block { .. } => Cost::Cheap,
+        };
+        if cache.put_span(&digest, bytes, cost) {
             written.push(digest);
         }
         start += length as u64;

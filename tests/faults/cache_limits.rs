@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use ocifs::cache::Cache;
+use ocifs::cache::{Cache, Limit};
 
 use crate::fixture::{HANG, Sandbox, name_in, noise, open, options, read, within};
 use crate::support::image::{Built, Compression, ImageBuilder};
@@ -34,9 +34,9 @@ fn content(number: u64) -> Vec<u8> {
     noise(1 << 20, number + 1)
 }
 
-/// Opens through a cache in this folder and reads everything twice.
+/// Opens through a cache in this folder and reads everything twice. The disk alone is its limit.
 fn works_with(folder: &Path, registry: &Registry) {
-    let cache = Arc::new(Cache::open(folder));
+    let cache = Arc::new(Cache::open_limited(folder, Limit::Unlimited));
     let image = open(&name_in(registry), &cache, &options()).unwrap();
     for number in (0..FILES).chain((0..FILES).rev()) {
         assert!(read(&image, &format!("f{number}")).unwrap() == content(number), "f{number}");
@@ -50,15 +50,22 @@ fn serving() -> Registry {
 }
 
 /// A tmpfs, which is gone at the end of the test.
-struct Tmpfs(PathBuf);
+pub struct Tmpfs(pub PathBuf);
 
 impl Tmpfs {
-    fn new(path: PathBuf, mount_options: &str) -> Tmpfs {
+    pub fn new(path: PathBuf, mount_options: &str) -> Tmpfs {
         fs::create_dir_all(&path).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", mount_options, "ocifs-test"]).arg(&path);
         assert!(mount.status().unwrap().success(), "these tests run as root");
         Tmpfs(path)
+    }
+
+    /// Makes it read-only.
+    pub fn freeze(&self) {
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,ro"]).arg(&self.0);
+        assert!(remount.status().unwrap().success());
     }
 }
 
@@ -84,7 +91,7 @@ fn folders_that_are_none() {
     }
     works_with(Path::new("/proc/self/cache"), &registry);
     works_with(Path::new("/dev/null"), &registry);
-    for kind in ["blobs", "spans", "layers", "diffs", "refs", "tmp"] {
+    for kind in ["blobs", "spans", "streams", "layers", "diffs", "refs", "partial", "tmp"] {
         let folder = path(&format!("cache-{kind}"));
         fs::create_dir_all(folder.join("v1")).unwrap();
         fs::write(folder.join("v1").join(kind), b"in the way").unwrap();
@@ -132,9 +139,7 @@ fn the_disk_is_read_only() {
         if fill_first {
             works_with(&tmpfs.0, &registry);
         }
-        let mut remount = Command::new("mount");
-        remount.args(["-o", "remount,ro"]).arg(&tmpfs.0);
-        assert!(remount.status().unwrap().success());
+        tmpfs.freeze();
         registry.clear_log();
         works_with(&tmpfs.0, &registry);
         let fetched = registry.requests().iter().any(|r| r.path.contains("/blobs/"));
@@ -148,7 +153,7 @@ fn the_disk_fills_up_in_between() {
     let registry = serving();
     let sandbox = Sandbox::new();
     let tmpfs = Tmpfs::new(sandbox.path().join("filling"), "size=12m");
-    let cache = Arc::new(Cache::open(&tmpfs.0));
+    let cache = Arc::new(Cache::open_limited(&tmpfs.0, Limit::Unlimited));
     let image = open(&name_in(&registry), &cache, &options()).unwrap();
     fs::remove_dir_all(tmpfs.0.join("v1/spans")).unwrap();
     fs::create_dir(tmpfs.0.join("v1/spans")).unwrap();

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocifs::cache::Cache;
+use ocifs::cache::{Cache, Limit};
 use ocifs::layer::Quiet;
 use ocifs::mount::{Image, ImageOptions};
 use ocifs::reference::ImageName;
@@ -47,7 +47,12 @@ impl Sandbox {
 
     /// The cache, opened anew as another process would.
     pub fn cache(&self) -> Arc<Cache> {
-        Arc::new(Cache::open(&self.folder.path().join("cache")))
+        self.cache_limited(Limit::Default)
+    }
+
+    /// The same with a limit.
+    pub fn cache_limited(&self, limit: Limit) -> Arc<Cache> {
+        Arc::new(Cache::open_limited(&self.folder.path().join("cache"), limit))
     }
 
     /// The files that the cache holds of one kind, such as `spans`.

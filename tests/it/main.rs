@@ -16,5 +16,5 @@ mod hostile;
 mod layers;
 mod random_stacks;
 mod regressions;
-mod ztoc;
 mod toc;
+mod ztoc;

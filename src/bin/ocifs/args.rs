@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use ocifs::cache::Limit;
 use ocifs::image::Platform;
 use ocifs::reference::ImageName;
 
@@ -45,6 +46,9 @@ pub(crate) enum Command {
     Cat(Cat),
     /// Write the merged tree of an image to stdout as a tar archive
     Export(Export),
+    /// Look after the cache: how large it is, shrink it, check it, clear it
+    #[command(subcommand)]
+    Cache(Cache),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -68,12 +72,6 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     pub(crate) plain_http: bool,
 
-    /// Where fetched content is kept
-    ///
-    /// By default `$XDG_CACHE_HOME/ocifs`, or `~/.cache/ocifs`. Shared by all mounts of a user.
-    #[arg(long, value_name = "DIR", env = "OCIFS_CACHE_DIR")]
-    pub(crate) cache_dir: Option<PathBuf>,
-
     /// Give up a read after this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -84,6 +82,28 @@ pub(crate) struct ImageArgs {
     /// G and T are understood.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_layer_size: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) cache_args: CacheArgs,
+}
+
+/// Where fetched content is kept, and how much of it.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Cache")]
+pub(crate) struct CacheArgs {
+    /// Where fetched content is kept
+    ///
+    /// By default `$XDG_CACHE_HOME/ocifs`, or `~/.cache/ocifs`. Shared by all mounts of a user.
+    #[arg(long, value_name = "DIR", env = "OCIFS_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Keep at most so much; `none` for no limit [default: 10G, or a tenth of the disk if less]
+    ///
+    /// The least recently used content goes when there is more. With 0, no content of files is
+    /// kept. Suffixes K, M, G and T are understood. The smallest limit among those who use a
+    /// folder counts.
+    #[arg(long, value_name = "BYTES", env = "OCIFS_CACHE_SIZE", value_parser = limit)]
+    pub(crate) cache_size: Option<Limit>,
 }
 
 /// `ocifs mount`
@@ -190,6 +210,41 @@ pub(crate) struct Cat {
     pub(crate) image_args: ImageArgs,
 }
 
+/// `ocifs cache`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// Show how much the cache holds, by kind
+    Du(CacheVerb),
+    /// Remove the least recently used until the limit holds, and what was left half done
+    Gc {
+        /// Shrink it to this size instead, now
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        max_size: Option<u64>,
+
+        #[command(flatten)]
+        verb: CacheVerb,
+    },
+    /// Read everything back, check it, and remove what is damaged
+    ///
+    /// The exit code is 1 if something was.
+    Verify(CacheVerb),
+    /// Remove everything
+    ///
+    /// Mounts that use it fetch again what they need.
+    Clear(CacheVerb),
+}
+
+/// What all verbs of `ocifs cache` take.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CacheVerb {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache_args: CacheArgs,
+}
+
 /// `ocifs export`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Export {
@@ -225,6 +280,13 @@ fn bytes(text: &str) -> Result<u64, String> {
     value.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
 }
 
+fn limit(text: &str) -> Result<Limit, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "none" | "unlimited" => Ok(Limit::Unlimited),
+        _ => bytes(text).map(Limit::Bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -243,5 +305,9 @@ mod tests {
         assert_eq!(bytes("3GiB"), Ok(3 << 30));
         assert_eq!(bytes("1MB"), Ok(1 << 20));
         assert!(bytes("x").is_err() && bytes("").is_err() && bytes("99999999999T").is_err());
+        assert_eq!(limit("0"), Ok(Limit::Bytes(0)));
+        assert_eq!(limit("20G"), Ok(Limit::Bytes(20 << 30)));
+        assert_eq!((limit("none"), limit("Unlimited")), (Ok(Limit::Unlimited), limit("unlimited")));
+        assert!(limit("-1").is_err() && limit("some").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod cache;
 mod cat;
 mod export;
 mod ls;
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Ls(ls) => ls::run(ls),
         Command::Cat(cat) => cat::run(cat),
         Command::Export(export) => export::run(export),
+        Command::Cache(cache) => cache::run(cache),
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(*shell, &mut command, "ocifs", &mut std::io::stdout());
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
 /// Opens an image as the flags and the environment say, showing progress.
 fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
     let options = environment::image_options(name, args)?;
-    let cache = environment::cache(args);
+    let cache = environment::cache(&args.cache_args);
     let image = Image::open(name, &cache, &options, &Bar::default());
     Ok(image.map_err(|error| Failed { name: name.to_string(), error })?)
 }

@@ -3,6 +3,7 @@
 //! | variable | for |
 //! |---|---|
 //! | `OCIFS_CACHE_DIR` | the cache (flag `--cache-dir`) |
+//! | `OCIFS_CACHE_SIZE` | its limit (flag `--cache-size`) |
 //! | `XDG_CACHE_HOME`, `HOME` | the cache's default place |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
@@ -22,7 +23,7 @@ use ocifs::reference::ImageName;
 use ocifs::source::registry::{self, Credentials};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::args::ImageArgs;
+use crate::args::{CacheArgs, ImageArgs};
 use crate::report::AnyError;
 
 /// Set by ourselves for the process that serves a mount in the background.
@@ -46,7 +47,7 @@ fn home() -> Option<PathBuf> {
 }
 
 /// The folder of the cache that the user's flags and environment mean.
-pub(crate) fn cache_folder(args: &ImageArgs) -> Option<PathBuf> {
+pub(crate) fn cache_folder(args: &CacheArgs) -> Option<PathBuf> {
     let folder = args.cache_dir.clone().or_else(|| {
         let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let base = base.or_else(|| Some(home()?.join(".cache")));
@@ -57,9 +58,9 @@ pub(crate) fn cache_folder(args: &ImageArgs) -> Option<PathBuf> {
 }
 
 /// The cache in that folder.
-pub(crate) fn cache(args: &ImageArgs) -> Arc<Cache> {
+pub(crate) fn cache(args: &CacheArgs) -> Arc<Cache> {
     Arc::new(match cache_folder(args) {
-        Some(folder) => Cache::open(&folder),
+        Some(folder) => Cache::open_limited(&folder, args.cache_size.unwrap_or_default()),
         None => {
             log::warn!("no place for a cache: set --cache-dir");
             Cache::none()

@@ -39,7 +39,7 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
 fn check(args: &args::Mount) -> Result<(), AnyError> {
     kernel::check_requirements()?;
     let mount_point = kernel::prepare(&args.mount_point)?;
-    let cache = environment::cache_folder(&args.image_args);
+    let cache = environment::cache_folder(&args.image_args.cache_args);
     if cache.is_some_and(|cache| lies_below(&cache, &mount_point)) {
         return Err("the cache lies below the mount point and would be covered by the mount: \
                     choose another place with --cache-dir"

@@ -1,0 +1,205 @@
+//! `ocifs cache`: what the cache holds, and making it smaller.
+//!
+//! Figures on stdout, words on stderr. All verbs are safe beside mounts that use the cache.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use ocifs::cache::{Cache, Count, Kind, LayerName, Removed, Usage};
+use ocifs::index::LayerIndex;
+use serde_json::json;
+
+use crate::args::{self, CacheVerb};
+use crate::environment;
+use crate::report::{AnyError, FAILED, write_stderr};
+
+pub(crate) fn run(args: &args::Cache) -> Result<ExitCode, AnyError> {
+    match args {
+        args::Cache::Du(verb) => du(&Place::open(verb)?),
+        args::Cache::Gc { max_size, verb } => gc(&Place::open(verb)?, *max_size),
+        args::Cache::Verify(verb) => verify(&Place::open(verb)?),
+        args::Cache::Clear(verb) => clear(&Place::open(verb)?),
+    }
+}
+
+/// A cache and where it is.
+struct Place {
+    cache: Cache,
+    folder: PathBuf,
+    json: bool,
+}
+
+impl Place {
+    fn open(verb: &CacheVerb) -> Result<Place, AnyError> {
+        let folder = environment::cache_folder(&verb.cache_args);
+        let folder = folder.ok_or("there is no place for a cache: set --cache-dir")?;
+        let limit = verb.cache_args.cache_size.unwrap_or_default();
+        Ok(Place { cache: Cache::open_existing(&folder, limit), folder, json: verb.json })
+    }
+
+    /// An error with the folder it is about.
+    fn failed(&self, error: &io::Error) -> AnyError {
+        format!("cache {}: {error}", self.folder.display()).into()
+    }
+
+    fn usage(&self) -> Result<Usage, AnyError> {
+        self.cache.usage().map_err(|e| self.failed(&e))
+    }
+}
+
+fn words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Spans => "spans",
+        Kind::Streams => "streams",
+        Kind::LayerIndexes => "layer indexes",
+        Kind::Documents => "documents",
+        Kind::Partial => "partial downloads",
+        Kind::Temporary => "temporary",
+        Kind::Other => "not ours",
+    }
+}
+
+fn du(place: &Place) -> Result<ExitCode, AnyError> {
+    let usage = place.usage()?;
+    let limit = place.cache.limit();
+    let mut out = io::stdout().lock();
+    if place.json {
+        let row = json!({
+            "folder": place.folder,
+            "limit": limit,
+            "total": usage.total,
+            "kinds": usage.kinds,
+        });
+        writeln!(out, "{row}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(out, "{}", place.folder.display())?;
+    for (kind, count) in &usage.kinds {
+        // What nobody has put there needs no line.
+        if *kind != Kind::Other || count.files > 0 {
+            row(&mut out, words(*kind), count)?;
+        }
+    }
+    row(&mut out, "total", &usage.total)?;
+    let limit = limit.map_or("none".to_owned(), |limit| HumanBytes(limit).to_string());
+    writeln!(out, "  {:<18} {limit:>12}", "limit")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(out: &mut impl Write, what: &str, count: &Count) -> io::Result<()> {
+    let bytes = HumanBytes(count.bytes).to_string();
+    writeln!(out, "  {what:<18} {bytes:>12} {:>9} files", count.files)
+}
+
+fn gc(place: &Place, max_size: Option<u64>) -> Result<ExitCode, AnyError> {
+    let size = max_size.or(place.cache.limit());
+    let removed = place.cache.collect(size.unwrap_or(u64::MAX)).map_err(|e| place.failed(&e))?;
+    if size.is_some_and(|size| removed.left > size) && removed.failed.is_none() {
+        write_stderr(
+            "warning: what is left are documents, layer indexes and files in use; \
+             `ocifs cache clear` removes them too\n",
+        );
+    }
+    told(place, removed)
+}
+
+fn clear(place: &Place) -> Result<ExitCode, AnyError> {
+    let removed = place.cache.clear().map_err(|e| place.failed(&e))?;
+    told(place, removed)
+}
+
+/// Says what was removed, and what could not be.
+fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
+    let mut out = io::stdout().lock();
+    if place.json {
+        let row = json!({
+            "folder": place.folder,
+            "removed": { "files": removed.files, "bytes": removed.bytes },
+            "left": { "bytes": removed.left },
+        });
+        writeln!(out, "{row}")?;
+    } else {
+        writeln!(
+            out,
+            "removed {} in {} files, {} left",
+            HumanBytes(removed.bytes),
+            removed.files,
+            HumanBytes(removed.left),
+        )?;
+    }
+    match removed.failed {
+        Some((path, error)) => Err(not_done(&place.folder.join("v1").join(path), &error)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn not_done(path: &Path, error: &io::Error) -> AnyError {
+    format!("{}: {error}", path.display()).into()
+}
+
+fn verify(place: &Place) -> Result<ExitCode, AnyError> {
+    let usage = place.usage()?;
+    let bar = bar(usage.total.bytes);
+    let verified = place
+        .cache
+        .verify(&check_layer, &mut |bytes| bar.inc(bytes))
+        .map_err(|e| place.failed(&e))?;
+    bar.finish_and_clear();
+    let mut out = io::stdout().lock();
+    if place.json {
+        let row = json!({
+            "folder": place.folder,
+            "checked": verified.checked,
+            "damaged": verified.damaged,
+        });
+        writeln!(out, "{row}")?;
+    } else {
+        let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();
+        for damage in &verified.damaged {
+            writeln!(out, "{}: {}", damage.path.display(), damage.why)?;
+            *by_kind.entry(damage.kind).or_default() += 1;
+        }
+        let (bytes, files) = (HumanBytes(verified.checked.bytes), verified.checked.files);
+        let damaged: Vec<String> =
+            by_kind.iter().map(|(kind, files)| format!("{files} {}", words(*kind))).collect();
+        match damaged.is_empty() {
+            true => writeln!(out, "checked {bytes} in {files} files: nothing is damaged")?,
+            false => writeln!(
+                out,
+                "checked {bytes} in {files} files: damaged and removed were {}",
+                damaged.join(", ")
+            )?,
+        }
+    }
+    match verified.failed {
+        Some((path, error)) => Err(not_done(&path, &error)),
+        None if verified.damaged.is_empty() => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::from(FAILED)),
+    }
+}
+
+/// A layer index must be sound, and about the layer whose name it has.
+fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<(), String> {
+    let index = LayerIndex::decode(bytes).map_err(|e| e.to_string())?;
+    let right = match name {
+        LayerName::Blob(digest) => index.blob() == *digest,
+        LayerName::DiffId(diff_id) => index.diff_id() == *diff_id,
+    };
+    right.then_some(()).ok_or_else(|| "it is about another layer".to_owned())
+}
+
+/// Progress on stderr, if that is a terminal.
+fn bar(bytes: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(bytes);
+    let template = "checking [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

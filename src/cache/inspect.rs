@@ -1,0 +1,270 @@
+//! What a user does with the cache as a whole: size it, shrink it, check it, clear it.
+//!
+//! All of it is safe beside mounts that use the cache: they fetch again what they miss.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::evict::{self, Limit, Removed};
+use super::walk::{self, Content, Found, Kind};
+use super::{
+    Cache, LayerName, MAX_BLOB_BYTES, MAX_LAYER_INDEX_BYTES, SPAN_TRAILER_BYTES, TagRecord,
+};
+use crate::digest::{Digest, Hasher, SpanDigest};
+
+/// Bytes read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Files; one of several names counts once.
+    pub files: u64,
+    /// Their lengths.
+    pub bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// What the cache holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// By kind; all kinds are there.
+    pub kinds: BTreeMap<Kind, Count>,
+    /// In all.
+    pub total: Count,
+}
+
+/// A file that is not what its name says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The file, absolute if the cache's folder is.
+    pub path: PathBuf,
+    /// What it was for.
+    pub kind: Kind,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What checking everything has found.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Files that were read back.
+    pub checked: Count,
+    /// Files that are damaged, and removed if that was possible.
+    pub damaged: Vec<Damage>,
+    /// The first file that could not be read or removed, and why.
+    pub failed: Option<(PathBuf, io::Error)>,
+}
+
+/// Tells what is wrong with a layer index, if something is.
+pub type CheckLayer<'a> = dyn Fn(&LayerName, &[u8]) -> Result<(), String> + 'a;
+
+impl Cache {
+    /// The cache in a folder as it is: nothing is made, swept or written. For the methods that
+    /// look at the cache as a whole.
+    pub fn open_existing(folder: &Path, limit: Limit) -> Cache {
+        Cache::with(folder, limit, true)
+    }
+
+    /// The limit in bytes; `None` without one.
+    pub fn limit(&self) -> Option<u64> {
+        self.evictor.as_ref().and_then(|evictor| evictor.limit())
+    }
+
+    /// Sums up what the cache holds.
+    ///
+    /// # Errors
+    /// Its folder can't be opened.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let mut usage = Usage::default();
+        usage.kinds.extend(Kind::ALL.map(|kind| (kind, Count::default())));
+        self.walk(&mut |found| {
+            if !found.seen {
+                usage.kinds.entry(found.kind).or_default().add(found.bytes);
+                usage.total.add(found.bytes);
+            }
+        })?;
+        Ok(usage)
+    }
+
+    /// Evicts until at most `bytes` are left, and sweeps what killed processes have left behind.
+    ///
+    /// # Errors
+    /// Its folder can't be opened.
+    pub fn collect(&self, bytes: u64) -> io::Result<Removed> {
+        match &self.root {
+            Some(root) => evict::evict(root, bytes, bytes),
+            None => Ok(Removed::default()),
+        }
+    }
+
+    /// Removes everything that is ours.
+    ///
+    /// # Errors
+    /// Its folder can't be opened.
+    pub fn clear(&self) -> io::Result<Removed> {
+        let mut removed = Removed::default();
+        self.walk(&mut |found| {
+            let bytes = if found.seen { 0 } else { found.bytes };
+            let gone = found.kind != Kind::Other && removed.note(found.path, bytes, found.remove());
+            if !gone {
+                removed.left = removed.left.saturating_add(bytes);
+            }
+        })?;
+        Ok(removed)
+    }
+
+    /// Reads everything back and removes what is damaged. `check_layer` knows layer indexes;
+    /// `advance` hears of the bytes that are done with.
+    ///
+    /// Downloads and temporary files are not looked at: whoever goes on with them checks them.
+    ///
+    /// # Errors
+    /// Its folder can't be opened.
+    pub fn verify(
+        &self,
+        check_layer: &CheckLayer<'_>,
+        advance: &mut dyn FnMut(u64),
+    ) -> io::Result<Verified> {
+        let mut verified = Verified::default();
+        let root = self.root.clone().unwrap_or_default();
+        self.walk(&mut |found| match check(found, check_layer, advance) {
+            None => {}
+            Some(Ok(())) => verified.checked.add(found.bytes),
+            Some(Err(Wrong::Gone)) => {}
+            Some(Err(Wrong::Unreadable(e))) => {
+                verified.failed.get_or_insert((root.join(found.path), e));
+            }
+            Some(Err(Wrong::Damaged(why))) => {
+                verified.checked.add(found.bytes);
+                let path = root.join(found.path);
+                match found.remove() {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        verified.failed.get_or_insert((path.clone(), e));
+                    }
+                    _ => {}
+                }
+                verified.damaged.push(Damage { path, kind: found.kind, why });
+            }
+        })?;
+        Ok(verified)
+    }
+
+    fn walk(&self, visit: &mut dyn FnMut(&Found<'_>)) -> io::Result<()> {
+        self.root.as_ref().map_or(Ok(()), |root| walk::walk(root, visit))
+    }
+}
+
+/// Why a file did not pass.
+enum Wrong {
+    Damaged(String),
+    /// Evicted or replaced meanwhile.
+    Gone,
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Wrong {
+    fn from(error: io::Error) -> Wrong {
+        match error.kind() {
+            io::ErrorKind::NotFound => Wrong::Gone,
+            io::ErrorKind::PermissionDenied => Wrong::Unreadable(error),
+            _ => Wrong::Damaged(format!("it can't be read: {error}")),
+        }
+    }
+}
+
+/// Checks one file; `None` if there is nothing to check it by.
+fn check(
+    found: &Found<'_>,
+    check_layer: &CheckLayer<'_>,
+    advance: &mut dyn FnMut(u64),
+) -> Option<Result<(), Wrong>> {
+    let open = || found.open().map_err(Wrong::from);
+    Some(match &found.content {
+        Content::Unknown => return None,
+        Content::Span(digest) => open().and_then(|file| check_span(&file, digest, advance)),
+        Content::Blob(digest) => open().and_then(|file| check_blob(&file, digest, advance)),
+        Content::Layer(name) => open().and_then(|file| {
+            let bytes = read_whole(&file, MAX_LAYER_INDEX_BYTES)?;
+            advance(bytes.len() as u64);
+            check_layer(name, &bytes).map_err(Wrong::Damaged)
+        }),
+        Content::Tag(name) => open().and_then(|file| {
+            let bytes = read_whole(&file, MAX_BLOB_BYTES)?;
+            advance(bytes.len() as u64);
+            let record: TagRecord = serde_json::from_slice(&bytes)
+                .map_err(|e| Wrong::Damaged(format!("not the record of a tag: {e}")))?;
+            match Digest::sha256(record.reference.as_bytes()).hex() == *name {
+                true => Ok(()),
+                false => Err(Wrong::Damaged("it is about another tag".to_owned())),
+            }
+        }),
+    })
+}
+
+fn read_whole(file: &File, limit: u64) -> Result<Vec<u8>, Wrong> {
+    if file.metadata()?.len() > limit {
+        return Err(Wrong::Damaged("it is too long".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The trailer of a span, which every process that opens it checks. (Not its digest: that of a span
+/// made of chunks is over their digests.)
+fn check_span(file: &File, digest: &SpanDigest, advance: &mut dyn FnMut(u64)) -> Result<(), Wrong> {
+    let length = file.metadata()?.len();
+    let Some(length) = length.checked_sub(SPAN_TRAILER_BYTES as u64) else {
+        return Err(Wrong::Damaged("it is too short".to_owned()));
+    };
+    let mut xxh3 = Xxh3::new();
+    each_chunk(file.take(length), |chunk| {
+        xxh3.update(chunk);
+        advance(chunk.len() as u64);
+    })?;
+    xxh3.update(&digest.0);
+    let mut trailer = Vec::with_capacity(SPAN_TRAILER_BYTES + 1);
+    file.take(SPAN_TRAILER_BYTES as u64 + 1).read_to_end(&mut trailer)?;
+    advance(trailer.len() as u64);
+    let expected = [&digest.0[..], &xxh3.digest().to_le_bytes()].concat();
+    match trailer == expected {
+        true => Ok(()),
+        false => Err(Wrong::Damaged("its checksum does not match".to_owned())),
+    }
+}
+
+fn check_blob(file: &File, digest: &Digest, advance: &mut dyn FnMut(u64)) -> Result<(), Wrong> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    each_chunk(file, |chunk| {
+        hasher.update(chunk);
+        advance(chunk.len() as u64);
+    })?;
+    match hasher.finish() == *digest {
+        true => Ok(()),
+        false => Err(Wrong::Damaged("its content does not match its digest".to_owned())),
+    }
+}
+
+fn each_chunk(mut from: impl Read, mut act: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(n) => act(&chunk[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What lies in the cache's folder, by kind.
+//!
+//! Sizing, evicting, checking and clearing all walk the same way: relative to open folders, and
+//! through no symlink below the cache's own folder, so that nothing planted in there leads them to
+//! files of somebody else. A file counts as ours by its place *and* its name; anything else is
+//! [`Kind::Other`]: counted, and left alone.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat, unlinkat};
+use serde::Serialize;
+
+use super::LayerName;
+use crate::digest::{DiffId, Digest, SpanDigest, unhex};
+
+/// Levels of folders below the version's folder that are looked into; ours have three. It bounds
+/// the open files of a walk through what somebody else has put there.
+const MAX_DEPTH: usize = 6;
+
+/// What a file in the cache's folder is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Spans that can be fetched again on their own.
+    Spans,
+    /// Spans whose loss means streaming their layer again.
+    Streams,
+    /// Layer indexes.
+    LayerIndexes,
+    /// Manifests, image indexes, configs, and what tags meant.
+    Documents,
+    /// Downloads that can be resumed.
+    Partial,
+    /// Files that are being written, or were when their process was killed.
+    Temporary,
+    /// Not ours.
+    Other,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are shown.
+    pub const ALL: [Kind; 7] = [
+        Kind::Spans,
+        Kind::Streams,
+        Kind::LayerIndexes,
+        Kind::Documents,
+        Kind::Partial,
+        Kind::Temporary,
+        Kind::Other,
+    ];
+}
+
+/// What a file of ours should hold, as far as its name says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Span(SpanDigest),
+    Layer(LayerName),
+    Blob(Digest),
+    /// The name of a tag's file.
+    Tag(String),
+    /// Nothing that could be checked.
+    Unknown,
+}
+
+/// A file that a walk came by.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub kind: Kind,
+    pub content: Content,
+    /// Below the version's folder.
+    pub path: &'a Path,
+    pub bytes: u64,
+    pub modified: SystemTime,
+    /// It has another name, which was come by before.
+    pub seen: bool,
+    folder: &'a OwnedFd,
+    name: &'a CStr,
+}
+
+impl Found<'_> {
+    /// Opens the file, if it still is one.
+    pub fn open(&self) -> io::Result<std::fs::File> {
+        Ok(openat(self.folder, self.name, FILE, Mode::empty())?.into())
+    }
+
+    /// Removes this name.
+    pub fn remove(&self) -> io::Result<()> {
+        Ok(unlinkat(self.folder, self.name, AtFlags::empty())?)
+    }
+
+    /// Time since it was written or, for a span, used.
+    pub fn age(&self) -> Duration {
+        self.modified.elapsed().unwrap_or_default()
+    }
+}
+
+/// Not through a symlink, and without waiting for the other end of a planted FIFO.
+const FILE: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Shows `visit` every file below the version's folder; none if there is no such folder.
+///
+/// Files that come and go meanwhile may be shown or not.
+///
+/// # Errors
+/// The folder can't be opened. What can't be read below it is skipped.
+pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Found<'_>)) -> io::Result<()> {
+    match openat(CWD, root, FOLDER, Mode::empty()) {
+        Ok(folder) => {
+            let mut state = State { path: PathBuf::new(), linked: HashSet::new(), visit };
+            state.descend(&folder, 0);
+            Ok(())
+        }
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+struct State<'a> {
+    path: PathBuf,
+    /// Files of several names, by device and inode.
+    linked: HashSet<(u64, u64)>,
+    visit: &'a mut dyn FnMut(&Found<'_>),
+}
+
+impl State<'_> {
+    fn descend(&mut self, folder: &OwnedFd, depth: usize) {
+        let entries = match Dir::read_from(folder) {
+            Ok(entries) => entries,
+            Err(e) => return log::debug!("cache folder {}: {e}", self.path.display()),
+        };
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) => return log::debug!("cache folder {}: {e}", self.path.display()),
+            };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            // It may be gone already.
+            let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            self.path.push(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                self.show(folder, name, &stat);
+            } else if depth < MAX_DEPTH {
+                match openat(folder, name, FOLDER, Mode::empty()) {
+                    Ok(below) => self.descend(&below, depth + 1),
+                    Err(e) => log::debug!("cache folder {}: {e}", self.path.display()),
+                }
+            }
+            self.path.pop();
+        }
+    }
+
+    fn show(&mut self, folder: &OwnedFd, name: &CStr, stat: &Stat) {
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let ours = if is_file { classify(&self.path) } else { None };
+        let (kind, content) = ours.unwrap_or((Kind::Other, Content::Unknown));
+        let seen = stat.st_nlink > 1 && !self.linked.insert((stat.st_dev, stat.st_ino));
+        (self.visit)(&Found {
+            kind,
+            content,
+            path: &self.path,
+            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: modified(stat),
+            seen,
+            folder,
+            name,
+        });
+    }
+}
+
+/// Before the epoch counts as the epoch.
+fn modified(stat: &Stat) -> SystemTime {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds)).unwrap_or(UNIX_EPOCH)
+}
+
+/// Removes a file below the version's folder, through no symlink.
+pub(super) fn remove(root: &impl AsFd, path: &Path) -> io::Result<()> {
+    let (folder, name) = folder_of(root, path)?;
+    Ok(unlinkat(&folder, name, AtFlags::empty())?)
+}
+
+/// Opens a file below the version's folder, through no symlink.
+pub(super) fn open(root: &impl AsFd, path: &Path) -> io::Result<std::fs::File> {
+    let (folder, name) = folder_of(root, path)?;
+    Ok(openat(&folder, name, FILE, Mode::empty())?.into())
+}
+
+/// Opens the version's folder itself.
+pub(super) fn open_root(root: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, root, FOLDER, Mode::empty())?)
+}
+
+fn folder_of<'p>(root: &impl AsFd, path: &'p Path) -> io::Result<(OwnedFd, &'p std::ffi::OsStr)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut folder = root.as_fd().try_clone_to_owned()?;
+    for part in path.parent().into_iter().flatten() {
+        folder = openat(&folder, part, FOLDER, Mode::empty())?;
+    }
+    Ok((folder, name))
+}
+
+/// What a regular file is by its path below the version's folder; `None` for what is not ours.
+fn classify(path: &Path) -> Option<(Kind, Content)> {
+    let parts = path.iter().map(|part| part.to_str()).collect::<Option<Vec<&str>>>()?;
+    Some(match parts[..] {
+        ["spans", shard, name] => (Kind::Spans, Content::Span(span(shard, name)?)),
+        ["streams", shard, name] => (Kind::Streams, Content::Span(span(shard, name)?)),
+        ["blobs", algorithm, shard, name] if name.starts_with(shard) && shard.len() == 2 => {
+            (Kind::Documents, Content::Blob(digest(algorithm, name)?))
+        }
+        ["layers", name] => {
+            (Kind::LayerIndexes, Content::Layer(LayerName::Blob(one_word_digest(name)?)))
+        }
+        ["diffs", name] => {
+            let diff_id = DiffId(one_word_digest(name)?);
+            (Kind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))
+        }
+        ["refs", name] if name.len() == 64 && unhex(name).is_some() => {
+            (Kind::Documents, Content::Tag(name.to_owned()))
+        }
+        ["partial", name] => {
+            one_word_digest(name)?;
+            (Kind::Partial, Content::Unknown)
+        }
+        ["tmp", _] => (Kind::Temporary, Content::Unknown),
+        _ => return None,
+    })
+}
+
+fn span(shard: &str, name: &str) -> Option<SpanDigest> {
+    let hash = unhex(name).filter(|_| shard.len() == 2 && name.starts_with(shard))?;
+    Some(SpanDigest(hash.try_into().ok()?))
+}
+
+fn digest(algorithm: &str, hex: &str) -> Option<Digest> {
+    let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+    // Exactly the name under which we look for it.
+    (digest.hex() == hex && digest.algorithm().name() == algorithm).then_some(digest)
+}
+
+fn one_word_digest(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.split_once('-')?;
+    digest(algorithm, hex)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_ours_by_place_and_name() {
+        let hex = "ab".repeat(32);
+        let kind = |path: String| classify(Path::new(&path)).map(|(kind, _)| kind);
+        for (path, expected) in [
+            (format!("spans/ab/{hex}"), Some(Kind::Spans)),
+            (format!("streams/ab/{hex}"), Some(Kind::Streams)),
+            (format!("blobs/sha256/ab/{hex}"), Some(Kind::Documents)),
+            (format!("refs/{hex}"), Some(Kind::Documents)),
+            (format!("layers/sha256-{hex}"), Some(Kind::LayerIndexes)),
+            (format!("diffs/sha256-{hex}"), Some(Kind::LayerIndexes)),
+            (format!("partial/sha256-{hex}"), Some(Kind::Partial)),
+            ("tmp/.tmpx".to_owned(), Some(Kind::Temporary)),
+            (format!("spans/cd/{hex}"), None),
+            (format!("spans/{hex}"), None),
+            (format!("spans/ab/cd/{hex}"), None),
+            (format!("spans/ab/{hex}.bak"), None),
+            (format!("spans/AB/{}", hex.to_uppercase()), None),
+            (format!("blobs/sha256/ab/{}", &hex[2..]), None),
+            (format!("layers/sha256:{hex}"), None),
+            ("spans/README".to_owned(), None),
+            ("README".to_owned(), None),
+            ("tmp/a/b".to_owned(), None),
+        ] {
+            assert_eq!(kind(path.clone()), expected, "{path}");
+        }
+    }
+}
