@@ -165,7 +165,12 @@ impl State<'_> {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let ours = if is_file { classify(&self.path) } else { None };
         let (kind, content) = ours.unwrap_or((Kind::Other, Content::Unknown));
-        let seen = stat.st_nlink > 1 && !self.linked.insert((stat.st_dev, stat.st_ino));
+        let inode = (stat.st_dev, stat.st_ino);
+        // The other name may have been removed since it was shown.
+        let seen = match stat.st_nlink > 1 {
+            true => !self.linked.insert(inode),
+            false => self.linked.contains(&inode),
+        };
         (self.visit)(&Found {
             kind,
             content,

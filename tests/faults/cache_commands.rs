@@ -191,6 +191,7 @@ fn verify_finds_every_kind_of_damage() {
     }
     // A whole layer index under the name of another layer, and two damages at once.
     for kind in ["layers", "diffs"] {
+        let home = filled();
         let paths = cached(&home, kind);
         let whole = fs::read(&paths[0]).unwrap();
         rewrite(&paths[1], |f| *f = whole);

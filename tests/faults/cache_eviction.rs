@@ -61,7 +61,7 @@ fn check(image: &Image, files: u64) {
 fn a_cache_smaller_than_the_image() {
     let registry = Registry::start();
     registry.add_image("r", "t", &image(10, 0));
-    for (limit, left) in [(0, 0), (MIB / 2, 0), (3 * MIB, 3 * MIB + SLACK)] {
+    for (limit, left) in [(0, 0), (MIB / 2, MIB / 2), (3 * MIB, 3 * MIB + SLACK)] {
         let sandbox = Sandbox::new();
         let cache = sandbox.cache_limited(Limit::Bytes(limit));
         let image = open(&name_in(&registry), &cache, &options()).unwrap();
@@ -69,7 +69,7 @@ fn a_cache_smaller_than_the_image() {
         cache.settle();
         let spans = bytes_below(&sandbox.path().join("cache/v1/spans"));
         assert!(spans <= left, "{spans} bytes of spans with {limit}");
-        assert_eq!(spans > 0, left > 0, "{limit}");
+        assert!(spans > MIB || limit < MIB, "{spans} bytes of spans with {limit}");
         // The tables are kept: the layers are not passed over again.
         assert_eq!(sandbox.cached("layers").len(), 2, "{limit}");
     }
