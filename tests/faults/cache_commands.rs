@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use ocifs::cache::Cache;
 use serde_json::Value;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::cache_limits::Tmpfs;
 use crate::fixture::{files_below, noise, open, options};
@@ -139,22 +138,11 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Changes a span's bytes and makes its trailer fit, so that only its digest can tell.
-fn forge(file: &mut Vec<u8>) {
-    let body = file.len() - 40;
-    file[body / 2] ^= 1;
-    let mut hasher = Xxh3::new();
-    hasher.update(&file[..body + 32]);
-    let checksum = hasher.digest().to_le_bytes();
-    file[body + 32..].copy_from_slice(&checksum);
-}
-
 #[test]
 fn verify_finds_every_kind_of_damage() {
     type Damage = fn(&mut Vec<u8>);
-    let damages: [(&str, &str, Damage); 12] = [
+    let damages: [(&str, &str, Damage); 11] = [
         ("spans", "flipped", |f| f[1000] ^= 1),
-        ("spans", "forged", forge),
         ("spans", "trailer's digest", |f| {
             let at = f.len() - 20;
             f[at] ^= 1;
