@@ -1,4 +1,5 @@
-//! The registry protocol: manifests by tag or digest, blobs, over HTTP (OCI distribution spec 1.1).
+//! The registry protocol over HTTP (OCI distribution spec 1.1): manifests by tag or digest, blobs and
+//! ranges of them, referrers, and pushing.
 //!
 //! # Design
 //!
@@ -23,6 +24,8 @@ mod client;
 mod error;
 mod link;
 mod location;
+mod push;
+mod referrers;
 mod url;
 
 use std::ops::Range;
@@ -37,7 +40,7 @@ use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
 use crate::reference::Reference;
 pub use auth::{AuthFileError, Credential, Credentials};
-use client::{Client, Request, header_text};
+use client::{Access, Client, Request, header_text};
 pub use error::{Error, Failure};
 pub use url::is_loopback;
 
@@ -103,7 +106,12 @@ pub struct Registry(Arc<Client>);
 impl Registry {
     /// An image by its reference. Nothing is sent yet.
     pub fn new(reference: Reference, options: Options, traffic: Arc<Traffic>) -> Registry {
-        Registry(Arc::new(Client::new(reference, options, traffic)))
+        Registry(Arc::new(Client::new(reference, Access::Read, options, traffic)))
+    }
+
+    /// The same, asking for the right to push as well.
+    pub fn for_pushing(reference: Reference, options: Options, traffic: Arc<Traffic>) -> Registry {
+        Registry(Arc::new(Client::new(reference, Access::Push, options, traffic)))
     }
 
     /// The tags that exist, for a message; empty where the registry does not say.
@@ -112,14 +120,8 @@ impl Registry {
         struct Tags {
             tags: Option<Vec<String>>,
         }
-        let request = Request {
-            method: Method::GET,
-            path: "tags/list",
-            accept: None,
-            blob: None,
-            range: None,
-            what: "the list of tags",
-        };
+        let url = self.0.url("tags/list");
+        let request = Request::new(Method::GET, &url, "the list of tags");
         let tags = self.0.send(&request).ok().and_then(|response| {
             let bytes = self.0.document(response, "tags").ok()?;
             serde_json::from_slice::<Tags>(&bytes).ok()?.tags
@@ -129,8 +131,8 @@ impl Registry {
 
     fn manifest(&self, reference: &str, expected: Option<Digest>) -> Result<RawDocument, Error> {
         let what = format!("manifest `{reference}`");
-        let path = format!("manifests/{reference}");
-        let request = manifest_request(Method::GET, &path, &what);
+        let url = self.0.url(&format!("manifests/{reference}"));
+        let request = manifest_request(Method::GET, &url, &what);
         let response = self.0.send(&request)?;
         let media_type = header_text(&response, header::CONTENT_TYPE.as_str());
         let bytes = self.0.document(response, &what)?;
@@ -138,9 +140,9 @@ impl Registry {
     }
 }
 
-fn manifest_request<'a>(method: Method, path: &'a str, what: &'a str) -> Request<'a> {
+fn manifest_request<'a>(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
     let accept = Some(media_type::ACCEPT.join(", "));
-    Request { method, path, accept, blob: None, range: None, what }
+    Request { accept, ..Request::new(method, url, what) }
 }
 
 impl Source for Registry {
@@ -164,8 +166,8 @@ impl Source for Registry {
     fn head(&self) -> Result<Option<Digest>, super::Error> {
         let Some(tag) = self.0.reference.tag() else { return Ok(self.0.reference.digest()) };
         let what = format!("manifest `{tag}`");
-        let path = format!("manifests/{tag}");
-        let request = manifest_request(Method::HEAD, &path, &what);
+        let url = self.0.url(&format!("manifests/{tag}"));
+        let request = manifest_request(Method::HEAD, &url, &what);
         match self.0.send(&request) {
             Ok(response) => Ok(header_text(&response, "docker-content-digest")
                 .and_then(|digest| digest.parse().ok())),

@@ -8,6 +8,7 @@
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
 //!   other; `storage`: compression and media types. All three compare with umoci.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
+//! - `pushing`: what the library pushes, read back by skopeo and by itself.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
@@ -48,6 +49,7 @@ mod corpus;
 mod files;
 mod forms;
 mod layers;
+mod pushing;
 mod read_only;
 mod requests;
 mod storage;

@@ -18,6 +18,7 @@ pub mod registry;
 #[cfg(test)]
 mod registry_tests;
 pub mod sparse;
+pub mod store;
 pub mod tarball;
 pub mod wire;
 pub mod zstd_chunked;

@@ -1,8 +1,9 @@
 //! A registry inside the test process, which can be told to misbehave.
 //!
-//! It serves the reading half of the OCI distribution API from memory on a loopback port, logs
-//! each request, can ask for credentials in both ways that registries do, and spoils chosen
-//! responses in the ways that networks, proxies and broken registries do ([`Fault`]).
+//! It serves the OCI distribution API from memory on a loopback port, logs each request, can ask
+//! for credentials in both ways that registries do, and spoils chosen responses in the ways that
+//! networks, proxies and broken registries do ([`Fault`]). What is pushed, and the lists of
+//! referrers, are the business of `store`.
 //!
 //! Each connection has a thread, and requests on it are handled one after the other.
 
@@ -19,6 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::support::image::{Built, sha256};
+pub use crate::support::store::Referrers;
+use crate::support::store::Uploads;
 pub use crate::support::wire::Fault;
 use crate::support::wire::{Request, Response, Wire, blob, decode, spoil};
 
@@ -66,11 +69,13 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// Media type and bytes by repository and tag or digest.
-    manifests: HashMap<(String, String), (String, Vec<u8>)>,
+    pub(super) manifests: HashMap<(String, String), (String, Vec<u8>)>,
     /// Bytes by repository and digest.
-    blobs: HashMap<(String, String), Vec<u8>>,
+    pub(super) blobs: HashMap<(String, String), Vec<u8>>,
+    pub(super) uploads: Uploads,
+    pub(super) referrers: Referrers,
     log: Vec<(Logged, Arc<AtomicU64>)>,
     rules: Vec<Rule>,
     auth: Auth,
@@ -90,6 +95,8 @@ impl Default for State {
         State {
             manifests: HashMap::new(),
             blobs: HashMap::new(),
+            uploads: Uploads::default(),
+            referrers: Referrers::Absent,
             log: Vec::new(),
             rules: Vec::new(),
             auth: Auth::None,
@@ -207,6 +214,28 @@ impl Registry {
         self.shared.lock().auth = Auth::Bearer(credentials);
     }
 
+    /// Which API for referrers there is from now on; none at first.
+    pub fn set_referrers(&self, referrers: Referrers) {
+        self.shared.lock().referrers = referrers;
+    }
+
+    /// Where uploads are sent to from now on: `http://HOST:PORT`, or nothing for a relative path.
+    pub fn set_upload_origin(&self, origin: &str) {
+        self.shared.lock().uploads.origin = origin.to_string();
+    }
+
+    /// The bytes of a manifest, if there is one by this tag or digest.
+    pub fn manifest(&self, repo: &str, reference: &str) -> Option<Vec<u8>> {
+        let key = (repo.to_string(), reference.to_string());
+        self.shared.lock().manifests.get(&key).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// The bytes of a blob, if there is one of this digest.
+    pub fn blob(&self, repo: &str, digest: &str) -> Option<Vec<u8>> {
+        let key = (repo.to_string(), digest.to_string());
+        self.shared.lock().blobs.get(&key).cloned()
+    }
+
     /// How long the tokens are valid that are given out from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.shared.lock().token_lifetime = lifetime;
@@ -282,10 +311,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let address = stream.local_addr()?;
-    while let Some(request) = Request::read(stream)? {
+    while let Some(mut request) = Request::read(stream)? {
+        if !request.is_read() {
+            request.body = request.finish(stream)?;
+        }
         let sent = Arc::new(AtomicU64::new(0));
         let (response, fault) = shared.lock().decide(&request, address, &sent);
-        if !matches!(fault, Some(Fault::Reset(_))) {
+        if request.is_read() && !matches!(fault, Some(Fault::Reset(_))) {
             request.finish(stream)?;
         }
         let wire = Wire { stream, sent: &sent, pause: &|duration| shared.pause(duration) };
@@ -310,7 +342,13 @@ impl State {
             None => {
                 let fault = self.fault_for(request);
                 let ranged = !matches!(fault, Some(Fault::IgnoreRange));
-                (spoil(self.route(request, ranged), fault.as_ref()), fault)
+                let is_refused = matches!(fault, Some(Fault::Status(..) | Fault::Redirect(..)));
+                // What is refused has no effect; an answer that gets lost has one.
+                let response = match is_refused && !request.is_read() {
+                    true => Response::new(500, "text/plain", ""),
+                    false => self.route(request, ranged),
+                };
+                (spoil(response, fault.as_ref()), fault)
             }
         };
         let silent = matches!(fault, Some(Fault::CloseBeforeResponse));
@@ -359,8 +397,9 @@ impl State {
             Auth::Basic(expected) if given == Some(expected) => return None,
             Auth::Basic(_) => format!("Basic realm=\"{SERVICE}\""),
             Auth::Bearer(_) => {
+                let actions = if request.is_read() { "pull" } else { "pull,push" };
                 let scope =
-                    Place::parse(path).map(|place| format!("repository:{}:pull", place.repo));
+                    Place::parse(path).map(|place| format!("repository:{}:{actions}", place.repo));
                 let token = given.and_then(|value| value.strip_prefix("Bearer "));
                 let granted = token.and_then(|token| self.tokens.get(token));
                 let error = match (granted, &scope) {
@@ -385,19 +424,25 @@ impl State {
 
     fn route(&mut self, request: &Request, ranged: bool) -> Response {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        if request.method != "GET" && request.method != "HEAD" {
-            return Response::error(405, "UNSUPPORTED");
-        }
         if path == "/token" {
-            return self.token(request, query);
+            return match request.is_read() {
+                true => self.token(request, query),
+                false => Response::error(405, "UNSUPPORTED"),
+            };
         }
-        if path == "/v2/" {
+        if request.is_read() && path == "/v2/" {
             return Response::new(200, "application/json", "{}")
                 .with("Docker-Distribution-Api-Version", "registry/2.0");
         }
         let Some(place) = Place::parse(path) else {
             return Response::error(404, "NOT_FOUND");
         };
+        if !request.is_read() {
+            return self.write(request, &place, query);
+        }
+        if place.kind == "referrers" {
+            return self.list_referrers(&place, query);
+        }
         let key = (place.repo, place.reference);
         match place.kind {
             "manifests" => match self.manifests.get(&key) {
@@ -448,10 +493,10 @@ impl State {
 }
 
 /// What a path of the distribution API names.
-struct Place {
-    repo: String,
-    kind: &'static str,
-    reference: String,
+pub(super) struct Place {
+    pub(super) repo: String,
+    pub(super) kind: &'static str,
+    pub(super) reference: String,
 }
 
 impl Place {
@@ -465,13 +510,15 @@ impl Place {
     }
 }
 
-/// Whether granted scopes, separated by blanks, include one repository's.
+/// Whether granted scopes, separated by blanks, include all actions of one.
 fn covers(granted: &str, scope: &str) -> bool {
-    let wanted = scope.strip_suffix("pull").unwrap_or(scope);
-    granted.split(' ').any(|granted| {
-        granted
-            .strip_prefix(wanted)
-            .is_some_and(|actions| actions.split(',').any(|action| action == "pull"))
+    let (name, wanted) = scope.rsplit_once(':').expect("own scopes have actions");
+    wanted.split(',').all(|wanted| {
+        granted.split(' ').filter_map(|granted| granted.rsplit_once(':')).any(
+            |(granted, actions)| {
+                granted == name && actions.split(',').any(|action| action == wanted)
+            },
+        )
     })
 }
 

@@ -54,6 +54,8 @@ pub struct Request {
     /// The path with its query.
     pub target: String,
     headers: Vec<(String, String)>,
+    /// The body, if it changes something.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -76,20 +78,25 @@ impl Request {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_string(), value.trim().to_string()))
             .collect();
-        Ok(Some(Request { method, target, headers }))
+        Ok(Some(Request { method, target, headers, body: Vec::new() }))
     }
 
-    /// Reads what is left of the request: the end of the head, and a body that nobody looks at.
-    pub fn finish(&self, stream: &TcpStream) -> io::Result<()> {
+    /// Reads what is left of the request: the end of the head, and the body, which is returned.
+    pub fn finish(&self, stream: &TcpStream) -> io::Result<Vec<u8>> {
         let length = self.header("content-length").and_then(|value| value.parse().ok());
-        let rest = 1 + length.unwrap_or(0);
-        io::copy(&mut stream.take(rest), &mut io::sink()).map(drop)
+        let mut rest = Vec::new();
+        stream.take(1 + length.unwrap_or(0)).read_to_end(&mut rest)?;
+        Ok(rest.split_off(rest.len().min(1)))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(other, _)| other.eq_ignore_ascii_case(name))?;
         Some(value)
+    }
+
+    pub fn is_read(&self) -> bool {
+        matches!(&self.method[..], "GET" | "HEAD")
     }
 
     pub fn wants_close(&self) -> bool {

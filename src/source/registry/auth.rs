@@ -16,7 +16,7 @@ use serde::Deserialize;
 use ureq::Body as HttpBody;
 use ureq::http::{Response, Uri, header};
 
-use super::client::{Client, MAX_ERROR_BODY_BYTES};
+use super::client::{Access, Client, MAX_ERROR_BODY_BYTES};
 use super::error::{Error, Failure, server_words};
 use super::url::{has_scheme, is_loopback, redirect_target};
 use crate::reference::Reference;
@@ -228,6 +228,7 @@ enum Authorization {
 /// The state of authentication with one registry, for one repository.
 pub(super) struct Auth {
     repository: String,
+    access: Access,
     credential: Option<Credential>,
     current: Mutex<Option<Authorization>>,
 }
@@ -239,9 +240,13 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    pub(super) fn new(reference: &Reference, credential: Option<Credential>) -> Auth {
+    pub(super) fn new(
+        reference: &Reference,
+        access: Access,
+        credential: Option<Credential>,
+    ) -> Auth {
         let repository = reference.repository().to_owned();
-        Auth { repository, credential, current: Mutex::new(None) }
+        Auth { repository, access, credential, current: Mutex::new(None) }
     }
 
     pub(super) fn has_credential(&self) -> bool {
@@ -314,16 +319,9 @@ impl Auth {
         let realm = redirect_target(url, realm).filter(|_| is_url);
         let realm = realm.ok_or_else(|| refused("the realm is not a URL"))?;
         check_realm(&realm, url).map_err(refused)?;
-        // The registry's scope first: some token servers read only the first.
-        let own = format!("repository:{}:pull", self.repository);
-        let mut scopes: Vec<&str> = challenge
-            .parameters
-            .get("scope")
-            .map(|scope| scope.split_whitespace().collect())
-            .unwrap_or_default();
-        if !scopes.iter().any(|scope| grants_pull(scope, &self.repository)) {
-            scopes.push(&own);
-        }
+        let challenge_scope = challenge.parameters.get("scope").map(String::as_str);
+        let scopes = scopes(challenge_scope.unwrap_or_default(), &self.repository, self.access);
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
         let service = challenge.parameters.get("service").map(String::as_str);
         let mut answer = match &self.credential {
             Some(Credential::IdentityToken(token)) => {
@@ -396,10 +394,30 @@ impl Token {
     }
 }
 
-fn grants_pull(scope: &str, repository: &str) -> bool {
-    scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':')).is_some_and(
-        |(name, actions)| name == repository && actions.split(',').any(|a| a == "pull"),
-    )
+/// The scopes to ask for: the registry's first, as some token servers read only the first, and
+/// with all that is wanted of the repository.
+fn scopes(challenge: &str, repository: &str, access: Access) -> Vec<String> {
+    let wanted: &[&str] = match access {
+        Access::Read => &["pull"],
+        Access::Push => &["pull", "push"],
+    };
+    let mut scopes: Vec<String> = challenge.split_whitespace().map(str::to_owned).collect();
+    let actions = |scope: &str| {
+        let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+        (name == repository).then(|| actions.split(',').map(str::to_owned).collect::<Vec<_>>())
+    };
+    match scopes.iter_mut().find_map(|scope| Some((actions(scope)?, scope))) {
+        Some((granted, scope)) => {
+            for action in wanted {
+                if !granted.iter().any(|a| a == action || a == "*") {
+                    scope.push(',');
+                    scope.push_str(action);
+                }
+            }
+        }
+        None => scopes.push(format!("repository:{repository}:{}", wanted.join(","))),
+    }
+    scopes
 }
 
 /// A token server is reached over TLS unless the registry itself is not, and is no address of
@@ -535,6 +553,26 @@ mod tests {
         partial.add_auth_file(rows).unwrap();
         assert_eq!(partial.get("good"), basic("u", "p"));
         assert_eq!((partial.get("bad"), partial.get("quay.io")), (None, None));
+    }
+
+    #[test]
+    fn scopes_are_completed() {
+        for (challenge, access, expected) in [
+            ("", Access::Read, &["repository:a/b:pull"][..]),
+            ("", Access::Push, &["repository:a/b:pull,push"]),
+            ("repository:a/b:pull", Access::Read, &["repository:a/b:pull"]),
+            ("repository:a/b:pull", Access::Push, &["repository:a/b:pull,push"]),
+            ("repository:a/b:push,pull", Access::Push, &["repository:a/b:push,pull"]),
+            ("repository:a/b:*", Access::Push, &["repository:a/b:*"]),
+            ("repository:a/b:delete", Access::Read, &["repository:a/b:delete,pull"]),
+            (
+                "x:y:z repository:a:pull",
+                Access::Read,
+                &["x:y:z", "repository:a:pull", "repository:a/b:pull"],
+            ),
+        ] {
+            assert_eq!(scopes(challenge, "a/b", access), expected, "{challenge}");
+        }
     }
 
     #[test]

@@ -204,20 +204,17 @@ fn ask(
     range: &Range<u64>,
 ) -> Result<RangeAnswer, Error> {
     let what = format!("blob {digest}");
-    let path = format!("blobs/{digest}");
+    let url = client.url(&format!("blobs/{digest}"));
     let is_whole = range.start == 0 && range.end == size;
     let request = Request {
-        method: Method::GET,
-        path: &path,
-        accept: None,
         blob: Some(digest),
         range: Some(range.clone()).filter(|_| !is_whole),
-        what: &what,
+        ..Request::new(Method::GET, &url, &what)
     };
     let response = client.send(&request)?;
     let range = check(&response, size, range).map_err(|why| {
         client.forget_location(&digest);
-        Error::new(&what, &client.url(&path), Failure::Answer(why))
+        Error::new(&what, &url, Failure::Answer(why))
     })?;
     let body = response.into_body();
     let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::http::{Method, Response, StatusCode, Uri, header};
-use ureq::{Agent, Body as HttpBody};
+use ureq::{Agent, AsSendBody, Body as HttpBody};
 
 use super::error::{Error, Failure};
 use super::link::Meter;
@@ -52,27 +52,47 @@ pub(super) struct Client {
 #[derive(Clone, Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    /// Path below `/v2/NAME/`.
-    pub(super) path: &'a str,
+    /// Where it goes first: for all but uploads something of the repository, see [`Client::url`].
+    pub(super) url: &'a str,
     pub(super) accept: Option<String>,
     /// The blob that is read, if it is one: it may lie elsewhere, and may take long.
     pub(super) blob: Option<Digest>,
     /// Bytes wanted; all if not said.
     pub(super) range: Option<Range<u64>>,
+    /// What is sent, and its media type.
+    pub(super) payload: Option<(&'a [u8], &'a str)>,
     /// What is asked for, in the user's words.
     pub(super) what: &'a str,
 }
 
+impl<'a> Request<'a> {
+    pub(super) fn new(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
+        Request { method, url, accept: None, blob: None, range: None, payload: None, what }
+    }
+}
+
+/// What is asked of a registry: the actions that a token has to allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Push,
+}
+
 /// An answer, and who gave it.
-struct Answer {
-    response: Response<HttpBody>,
-    url: Uri,
+pub(super) struct Answer {
+    pub(super) response: Response<HttpBody>,
+    pub(super) url: Uri,
     /// It is the registry's own, not that of where it redirects to.
     is_registry: bool,
 }
 
 impl Client {
-    pub(super) fn new(reference: Reference, options: Options, traffic: Arc<Traffic>) -> Client {
+    pub(super) fn new(
+        reference: Reference,
+        access: Access,
+        options: Options,
+        traffic: Arc<Traffic>,
+    ) -> Client {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             // Redirects are followed here, so that Authorization does not travel.
@@ -85,13 +105,15 @@ impl Client {
             .timeout_connect(Some(options.connect_timeout))
             .timeout_recv_response(Some(options.read_timeout))
             .timeout_per_read(Some(options.read_timeout))
+            .timeout_per_write(Some(options.read_timeout))
             .max_idle_connections(64)
             .max_idle_connections_per_host(16)
             // Load balancers drop silent connections after about 30 s.
             .max_idle_age(Duration::from_secs(20))
             .build()
             .new_agent();
-        let auth = auth::Auth::new(&reference, options.credentials.get(reference.registry()));
+        let credential = options.credentials.get(reference.registry());
+        let auth = auth::Auth::new(&reference, access, credential);
         let base = base_url(reference.registry(), options.plain_http);
         let (locations, meter) = (Locations::default(), Meter::default());
         Client { reference, agent, base, auth, locations, meter, traffic, options }
@@ -99,11 +121,20 @@ impl Client {
 
     /// Sends a request until it succeeds, or fails for good: tries, authentication, redirects.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Response<HttpBody>, Error> {
+        self.retrying(|| self.send_once(request)).map(|answer| answer.response)
+    }
+
+    /// Does something until it succeeds or fails for good. It must be something that may be done
+    /// again after it had gone well, as the answer may have been lost.
+    pub(super) fn retrying<T>(
+        &self,
+        mut act: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let deadline = Instant::now() + self.options.deadline;
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let error = match self.send_once(request) {
-                Ok(response) => return Ok(response),
+            let error = match act() {
+                Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             let wait = error.retry_after().unwrap_or_else(|| jittered(pause));
@@ -118,9 +149,10 @@ impl Client {
         unreachable!("the loop returns at MAX_TRIES")
     }
 
-    fn send_once(&self, request: &Request<'_>) -> Result<Response<HttpBody>, Error> {
-        if let Some(response) = self.ask_known_location(request) {
-            return Ok(response);
+    /// Sends a request once, not counting what authentication and redirects need.
+    pub(super) fn send_once(&self, request: &Request<'_>) -> Result<Answer, Error> {
+        if let Some(answer) = self.ask_known_location(request) {
+            return Ok(answer);
         }
         let mut reauthorised = false;
         loop {
@@ -131,10 +163,10 @@ impl Client {
                 if let Some(digest) = request.blob {
                     self.meter.round_trip(asked.elapsed());
                     if !is_registry && !is_page(&response) {
-                        self.locations.remember(digest, url);
+                        self.locations.remember(digest, url.clone());
                     }
                 }
-                return Ok(response);
+                return Ok(Answer { response, url, is_registry });
             }
             let insufficient = status == StatusCode::FORBIDDEN && auth::wants_more(&response);
             // Only the registry itself may ask for credentials, not where it redirects to.
@@ -152,20 +184,20 @@ impl Client {
 
     /// Asks where the registry sent us for this blob before. Whatever is no success there may just
     /// mean that the URL has expired: the registry is asked then, as if nothing had been known.
-    fn ask_known_location(&self, request: &Request<'_>) -> Option<Response<HttpBody>> {
+    fn ask_known_location(&self, request: &Request<'_>) -> Option<Answer> {
         let digest = request.blob?;
-        let location = self.locations.get(&digest)?;
+        let url = self.locations.get(&digest)?;
         let asked = Instant::now();
         // Not even the registry's own origin needs credentials: it would have been asked there.
-        let response = self.call(request, &location, None);
+        let response = self.call(request, &url, None);
         if let Ok(response) = response
             && response.status().is_success()
             && !is_page(&response)
         {
             self.meter.round_trip(asked.elapsed());
-            return Some(response);
+            return Some(Answer { response, url, is_registry: false });
         }
-        log::debug!("{} is of no use any more", error::without_query(&location));
+        log::debug!("{} is of no use any more", error::without_query(&url));
         self.locations.forget(&digest);
         None
     }
@@ -177,19 +209,25 @@ impl Client {
 
     /// One round: the registry's own answer, or that of where it redirects to.
     fn exchange(&self, request: &Request<'_>) -> Result<Answer, Error> {
-        let url = self.url(request.path);
-        let mut url: Uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
-        let origin = url.clone();
+        let parse = |url: &str| {
+            url.parse::<Uri>().map_err(|_| Error::new(request.what, &url, Failure::Url))
+        };
+        let (origin, mut url) = (parse(&self.base)?, parse(request.url)?);
+        let is_reading = matches!(request.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
             let is_registry = same_origin(&origin, &url);
             let authorization = is_registry.then(|| self.auth.header()).flatten();
             let response = self.call(request, &url, authorization)?;
-            if !response.status().is_redirection() {
+            let status = response.status();
+            if !status.is_redirection() {
                 return Ok(Answer { response, url, is_registry });
             }
             let location = header_text(&response, header::LOCATION.as_str());
             drain(response);
+            // The other redirects turn what is sent into a GET.
+            let keeps_method = matches!(status.as_u16(), 307 | 308);
             url = location
+                .filter(|_| is_reading || keeps_method)
                 .and_then(|location| redirect_target(&url, &location))
                 .ok_or_else(|| Error::new(request.what, &url, Failure::Redirect))?;
             log::debug!("redirected to {}", error::without_query(&url));
@@ -215,15 +253,28 @@ impl Client {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
         let failed = |failure| Error::new(request.what, url, failure);
-        let http = builder.body(()).map_err(|_| failed(Failure::Url))?;
-        // A document has to come in one go; a blob may take as long as it keeps coming.
-        let whole = request.blob.is_none().then_some(self.options.deadline);
-        let http = self.agent.configure_request(http).timeout_recv_body(whole).build();
         self.count_request();
         log::debug!("{} {}", request.method, error::without_query(url));
-        let response = self.agent.run(http).map_err(|e| failed(Failure::Transport(e)))?;
+        let response = match request.payload {
+            Some((bytes, media_type)) => {
+                let http = builder.header(header::CONTENT_TYPE, media_type).body(bytes);
+                self.run(http.map_err(|_| failed(Failure::Url))?, request)
+            }
+            None => self.run(builder.body(()).map_err(|_| failed(Failure::Url))?, request),
+        };
+        let response = response.map_err(|e| failed(Failure::Transport(e)))?;
         log::debug!("{} {}", response.status(), error::without_query(url));
         Ok(response)
+    }
+
+    fn run(
+        &self,
+        http: ureq::http::Request<impl AsSendBody>,
+        request: &Request<'_>,
+    ) -> Result<Response<HttpBody>, ureq::Error> {
+        // A document has to come in one go; a blob may take as long as it keeps coming.
+        let whole = request.blob.is_none().then_some(self.options.deadline);
+        self.agent.run(self.agent.configure_request(http).timeout_recv_body(whole).build())
     }
 
     /// The URL of something of the repository.
@@ -289,7 +340,7 @@ pub(super) fn is_page(response: &Response<HttpBody>) -> bool {
 }
 
 /// Reads a body that nobody wants, if it is short: then its connection can be used again.
-fn drain(response: Response<HttpBody>) {
+pub(super) fn drain(response: Response<HttpBody>) {
     let mut body = response.into_body();
     if body.content_length().is_some_and(|length| length <= MAX_DRAINED_BYTES) {
         // What fails here fails for the next request on this connection, if there is one.

@@ -66,6 +66,20 @@ pub(super) fn has_scheme(location: &str) -> bool {
     before.strip_suffix(':').is_some_and(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
+/// A value for a query: all but unreserved characters as percent escapes (RFC 3986, 2.3).
+pub(super) fn encoded(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
 /// Takes `.` and `..` out of an absolute path (RFC 3986, 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -100,6 +114,12 @@ mod tests {
         {
             assert!(!is_loopback(host), "{host}");
         }
+    }
+
+    #[test]
+    fn query_values() {
+        assert_eq!(encoded("application/vnd.a-b+json"), "application%2Fvnd.a-b%2Bjson");
+        assert_eq!(encoded("sha256:0a ä"), "sha256%3A0a%20%C3%A4");
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! Referrers: the artifacts that say of themselves that they are about a manifest (OCI distribution
+//! spec 1.1, "Listing Referrers").
+//!
+//! The specification has an API for them, and for registries without one an image index under a tag
+//! made of the subject's digest. Registries that lack the API show it in many ways: they answer
+//! 404, 405 or 400, redirect to the web page of a login, or answer every path with some page. So
+//! everything that is not an image index, and is no failure or refusal either, means the tag.
+//!
+//! Anyone who may push to a repository can add referrers: what is found here is a hint, never a
+//! reason to believe something.
+
+use serde::Deserialize;
+use serde_json::Value;
+use ureq::Body as HttpBody;
+use ureq::http::{Method, Response, Uri, header};
+
+use super::client::{Client, Request, header_text, is_page};
+use super::error::{Error, Failure};
+use super::url::{encoded, redirect_target, same_origin};
+use super::{Registry, manifest_request};
+use crate::digest::Digest;
+use crate::image::{Descriptor, media_type};
+
+/// Pages of one list that are read. A page has up to 4 MiB, thousands of referrers.
+const MAX_PAGES: usize = 16;
+
+/// Referrers returned; one image has a few of each type.
+const MAX_REFERRERS: usize = 1024;
+
+impl Registry {
+    /// Descriptors of the artifacts that refer to `subject`, of one type.
+    ///
+    /// In the tag that stands in for the API the type may be missing: such descriptors are returned
+    /// too, and their manifests have to tell. Nothing that comes from here is trusted: descriptors
+    /// may lead to anything or nothing.
+    ///
+    /// # Errors
+    /// The registry can't be reached, fails or refuses. That there is nothing is no error.
+    pub fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: &str,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let client = &self.0;
+        let what = format!("the list of referrers of {subject}");
+        let mut url =
+            client.url(&format!("referrers/{subject}?artifactType={}", encoded(artifact_type)));
+        let mut found = Vec::new();
+        for number in 0..MAX_PAGES {
+            let page = match page(client, &url, &what)? {
+                Some(page) => page,
+                None if number == 0 => return from_tag(client, subject, artifact_type),
+                None => {
+                    let why = "a further page of it is not an image index".to_owned();
+                    return Err(Error::new(&what, &url, Failure::Answer(why)));
+                }
+            };
+            // Filtered again: servers may ignore the type, whatever they say.
+            let of_type = |d: &Descriptor| d.artifact_type.as_deref() == Some(artifact_type);
+            found.extend(page.manifests.into_iter().filter(of_type));
+            match page.next {
+                Some(next) if found.len() < MAX_REFERRERS => url = next,
+                _ => {
+                    found.truncate(MAX_REFERRERS);
+                    return Ok(found);
+                }
+            }
+        }
+        log::warn!("{what} has more than {MAX_PAGES} pages: the rest is left out");
+        Ok(found)
+    }
+}
+
+struct Page {
+    manifests: Vec<Descriptor>,
+    /// The URL of the next page, if there is one.
+    next: Option<String>,
+}
+
+/// A page of the list; `None` if the answer is not one.
+fn page(client: &Client, url: &str, what: &str) -> Result<Option<Page>, Error> {
+    let accept = Some(media_type::OCI_INDEX.to_owned());
+    let request = Request { accept, ..Request::new(Method::GET, url, what) };
+    let Some(response) = found(client.send(&request))? else { return Ok(None) };
+    let next = next_page(&response, url);
+    let manifests = descriptors(client, response, what)?;
+    Ok(manifests.map(|manifests| Page { manifests, next }))
+}
+
+/// The index in the tag that stands in for the API; empty if there is none.
+fn from_tag(
+    client: &Client,
+    subject: &Digest,
+    artifact_type: &str,
+) -> Result<Vec<Descriptor>, Error> {
+    let tag = fallback_tag(subject);
+    let what = format!("manifest `{tag}`");
+    let url = client.url(&format!("manifests/{tag}"));
+    let response = found(client.send(&manifest_request(Method::GET, &url, &what)))?;
+    let Some(response) = response else { return Ok(Vec::new()) };
+    let mut found = descriptors(client, response, &what)?.unwrap_or_default();
+    found.retain(|d| d.artifact_type.as_deref().is_none_or(|t| t == artifact_type));
+    found.truncate(MAX_REFERRERS);
+    Ok(found)
+}
+
+/// Sorts "there is no such thing", in the ways that registries say it, from failures.
+fn found(result: Result<Response<HttpBody>, Error>) -> Result<Option<Response<HttpBody>>, Error> {
+    match result {
+        Ok(response) if is_page(&response) => Ok(None),
+        Ok(response) => Ok(Some(response)),
+        Err(error) if matches!(error.status(), Some(400 | 404 | 405)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the descriptors of an image index; `None` if it is something else.
+fn descriptors(
+    client: &Client,
+    response: Response<HttpBody>,
+    what: &str,
+) -> Result<Option<Vec<Descriptor>>, Error> {
+    let media_type = header_text(&response, header::CONTENT_TYPE.as_str());
+    let bytes = client.document(response, what)?;
+    let Some(index) = parse_index(&bytes, media_type.as_deref()) else {
+        log::debug!("{what} is not an image index");
+        return Ok(None);
+    };
+    // One that is not understood, of another digest algorithm say, is none that can be used; it
+    // does not spoil the others.
+    let descriptors = index["manifests"].as_array().into_iter().flatten();
+    Ok(Some(descriptors.filter_map(|d| Descriptor::deserialize(d).ok()).collect()))
+}
+
+/// An image index as JSON, so that a change keeps all that is in it; `None` if it is something
+/// else. Laxer than [`Document::parse`](crate::image::Document::parse): nothing depends on it.
+pub(super) fn parse_index(bytes: &[u8], announced: Option<&str>) -> Option<Value> {
+    let index: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+    let manifests = &index["manifests"];
+    let announced = announced.map(|t| t.split(';').next().unwrap_or_default().trim());
+    let is_index = match index["mediaType"].as_str().filter(|own| !own.is_empty()) {
+        Some(own) => own == media_type::OCI_INDEX,
+        None => announced == Some(media_type::OCI_INDEX) || manifests.is_array(),
+    };
+    let is_list = manifests.is_array() || manifests.is_null();
+    (is_index && is_list && index.get("config").is_none()).then_some(index)
+}
+
+/// The URL of the next page from `Link: <URL>; rel="next"` (RFC 8288), if it is the registry's own.
+fn next_page(response: &Response<HttpBody>, from: &str) -> Option<String> {
+    let from: Uri = from.parse().ok()?;
+    let values = response.headers().get_all(header::LINK);
+    let target = values.iter().filter_map(|value| value.to_str().ok()).find_map(next_target)?;
+    let next = redirect_target(&from, target)?;
+    if !same_origin(&from, &next) {
+        log::warn!("the registry's list of referrers goes on at another host: left out");
+        return None;
+    }
+    Some(next.to_string())
+}
+
+/// The target of the link of a header that is the next one.
+fn next_target(value: &str) -> Option<&str> {
+    let mut rest = value;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, parameters) = after.split_once('>')?;
+        let own = parameters.split('<').next().unwrap_or_default();
+        let is_next = own.split([';', ',']).any(|parameter| {
+            parameter.split_once('=').is_some_and(|(key, value)| {
+                let mut kinds = value.trim().trim_matches('"').split_whitespace();
+                key.trim().eq_ignore_ascii_case("rel")
+                    && kinds.any(|kind| kind.eq_ignore_ascii_case("next"))
+            })
+        });
+        if is_next {
+            return Some(target);
+        }
+        rest = parameters;
+    }
+    None
+}
+
+/// The tag that stands in for the API (OCI distribution spec 1.1, "Referrers Tag Schema").
+pub(super) fn fallback_tag(subject: &Digest) -> String {
+    /// Characters of the algorithm and of the hash that go into the tag, by the specification.
+    const MAX_ALGORITHM: usize = 32;
+    const MAX_HASH: usize = 64;
+    let part = |text: &str, length: usize| {
+        let is_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let replaced = text.chars().map(|c| if is_tag(c) { c } else { '-' });
+        replaced.take(length).collect::<String>()
+    };
+    let algorithm = part(subject.algorithm().name(), MAX_ALGORITHM);
+    format!("{algorithm}-{}", part(&subject.hex(), MAX_HASH))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_subjects() {
+        let digest: Digest = format!("sha256:{}", "0a".repeat(32)).parse().unwrap();
+        assert_eq!(fallback_tag(&digest), format!("sha256-{}", "0a".repeat(32)));
+        let digest: Digest = format!("sha512:{}", "0a".repeat(64)).parse().unwrap();
+        assert_eq!(fallback_tag(&digest), format!("sha512-{}", "0a".repeat(32)));
+    }
+
+    #[test]
+    fn kinds_of_indexes() {
+        let oci = Some("application/vnd.oci.image.index.v1+json; charset=utf-8");
+        let is_index = |text: &str, announced| parse_index(text.as_bytes(), announced).is_some();
+        let index = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
+        let manifest = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_MANIFEST);
+        assert!(is_index(&index, None) && is_index(&index, Some("text/plain")));
+        assert!(is_index("{}", oci) && is_index(r#"{"manifests":null}"#, oci));
+        assert!(is_index(r#"{"manifests":[]}"#, None));
+        assert!(!is_index(&manifest, oci) && !is_index("{}", None) && !is_index("[]", oci));
+        assert!(!is_index(r#"{"manifests":[],"config":{}}"#, oci));
+        assert!(!is_index(r#"{"manifests":{}}"#, oci) && !is_index("<html>", oci));
+    }
+
+    #[test]
+    fn links_to_the_next_page() {
+        for (value, expected) in [
+            (r#"</v2/x?n=1>; rel="next""#, Some("/v2/x?n=1")),
+            ("<https://r/x>;rel=next", Some("https://r/x")),
+            (r#"<a>; rel="prev", <b>; title="t"; rel="next""#, Some("b")),
+            (r#"<a?x=1,2;3>; REL="last next""#, Some("a?x=1,2;3")),
+            (r#"<a>; rel="nextest""#, None),
+            (r#"<a>; rel="prev""#, None),
+            ("<a", None),
+            ("rel=next", None),
+            ("", None),
+        ] {
+            assert_eq!(next_target(value), expected, "{value}");
+        }
+    }
+}
