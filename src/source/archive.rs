@@ -395,4 +395,29 @@ mod tests {
         std::fs::write(&junk, [1; 2000]).unwrap();
         assert!(matches!(Archive::open_file(&junk, spool.path()), Err(Error::Tar { .. })));
     }
+
+    #[test]
+    fn ranges_of_blobs() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b"), b"0123456789").unwrap();
+        let files = Files::Folder(folder.path().to_owned());
+        let read = |size: u64, range: Range<u64>| {
+            let digest = crate::digest::Digest::sha256(b"0123456789");
+            let json = format!(r#"{{"digest":"{digest}","size":{size}}}"#);
+            let descriptor: Descriptor = serde_json::from_str(&json).unwrap();
+            let mut opened = files.blob("b", &descriptor, range.clone())?;
+            assert_eq!((opened.start, opened.end), (range.start, range.end));
+            let mut text = String::new();
+            opened.body.read_to_string(&mut text).unwrap();
+            Ok::<String, Error>(text)
+        };
+        assert_eq!(read(10, 0..10).unwrap(), "0123456789");
+        assert_eq!(read(10, 3..7).unwrap(), "3456");
+        assert_eq!(read(10, 10..10).unwrap(), "");
+        assert_eq!(read(9, 0..9).unwrap(), "0123456789", "for the verifying reader to refuse");
+        assert_eq!(read(9, 1..9).unwrap(), "12345678");
+        assert_eq!(read(12, 8..12).unwrap(), "89", "the file is too short");
+        assert!(matches!(read(9, 3..10), Err(Error::Range { size: 9, .. })));
+        assert!(matches!(read(9, Range { start: 5, end: 4 }), Err(Error::Range { .. })));
+    }
 }

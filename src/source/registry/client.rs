@@ -188,7 +188,7 @@ impl Client {
         let digest = request.blob?;
         let url = self.locations.get(&digest)?;
         let asked = Instant::now();
-        // Not even the registry's own origin needs credentials: it would have been asked there.
+        // It is never the registry itself, so it gets no credentials.
         let response = self.call(request, &url, None);
         if let Ok(response) = response
             && response.status().is_success()
