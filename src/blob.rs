@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use crate::cache::{Cache, Cost, SpanFile};
+use crate::cache::{Cache, Cost, LayerName, SpanFile};
 use crate::codec;
 use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
@@ -217,6 +217,8 @@ pub struct Access {
     pub offline: bool,
     /// The windows, where the index has none.
     pub windows: Option<Arc<dyn WindowSource>>,
+    /// The name of the index in the cache.
+    pub index_name: LayerName,
 }
 
 /// One layer's bytes.
@@ -554,11 +556,8 @@ impl Flight<'_> {
         if reader.table.proof != Proof::Full
             && !reader.is_contradicted.swap(true, Ordering::Relaxed)
         {
-            reader.shared.cache.discard_index_of(
-                &reader.access.descriptor.digest,
-                &reader.table.diff_id,
-                "the layer contradicts it; the next mount indexes the layer itself",
-            );
+            log::warn!("{}: its index is not used again; the next mount streams it", reader.what);
+            reader.shared.cache.reject_layer_index(&reader.access.index_name);
         }
         Some(error)
     }

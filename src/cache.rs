@@ -7,6 +7,8 @@
 //!   streams/01/0123…          the same, where losing one costs streaming its layer again
 //!   layers/sha256-ef56…       layer indexes by blob digest
 //!   diffs/sha256-0978…        the same files by diff ID
+//!   foreign/sha256-90ab…      those out of formats of others, by blob and what binds them
+//!   hints/sha256-ef56…        those that nothing binds, by blob digest
 //!   refs/7a…                  what a tag meant when it was last asked for (JSON)
 //!   partial/sha256-54dc…      downloads that can be resumed
 //!   tmp/                      files that are being written
@@ -63,6 +65,9 @@ pub use walk::Kind;
 /// Length of a span file's trailer: the span's digest and XXH3-64 of bytes and digest.
 const SPAN_TRAILER_BYTES: usize = 32 + 8;
 
+/// What stands for a layer index that contradicts its layer.
+const REJECTED: &[u8] = b"contradicts its layer\n";
+
 /// Age from which a temporary file or a download is nobody's: writing one takes seconds, and who
 /// has not resumed a download in a day has given it up.
 const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -115,6 +120,15 @@ pub enum LayerName {
     Blob(Digest),
     /// By the tar in it, whatever the blob's compression.
     DiffId(DiffId),
+    /// Made by others, and bound by a digest in the manifest.
+    Bound {
+        /// The blob.
+        blob: Digest,
+        /// The digest that stands in the manifest.
+        bound_by: Digest,
+    },
+    /// Made by others, and bound by nothing.
+    Hint(Digest),
 }
 
 /// A verified span file, open for reading.
@@ -230,10 +244,21 @@ impl Cache {
         }
     }
 
-    /// Removes the index of a layer under both of its names.
-    pub fn discard_index_of(&self, blob: &Digest, diff_id: &DiffId, why: &str) {
-        self.discard_layer_index(&LayerName::Blob(*blob), why);
-        self.discard_layer_index(&LayerName::DiffId(*diff_id), why);
+    /// Keeps a layer index that others made.
+    pub fn put_foreign_index(&self, name: &LayerName, bytes: &[u8]) {
+        if let Some(path) = self.layer_path(name) {
+            self.put(&path, &[bytes]);
+        }
+    }
+
+    /// Notes that a layer index of others contradicts its layer, in its place.
+    pub fn reject_layer_index(&self, name: &LayerName) {
+        self.put_foreign_index(name, REJECTED);
+    }
+
+    /// Whether a layer index of this name was found to contradict its layer.
+    pub fn is_rejected(&self, name: &LayerName) -> bool {
+        self.layer_index(name).is_some_and(|bytes| bytes == REJECTED)
     }
 
     /// What a reference meant when it was last resolved.
@@ -321,11 +346,16 @@ impl Cache {
     }
 
     fn layer_path(&self, name: &LayerName) -> Option<PathBuf> {
-        let (folder, digest) = match name {
-            LayerName::Blob(digest) => ("layers", digest),
-            LayerName::DiffId(DiffId(digest)) => ("diffs", digest),
+        let text = |digest: &Digest| format!("{}-{}", digest.algorithm().name(), digest.hex());
+        let (folder, name) = match name {
+            LayerName::Blob(digest) => ("layers", text(digest)),
+            LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
+            LayerName::Bound { blob, bound_by } => {
+                let both = [blob.hash(), bound_by.hash()].concat();
+                ("foreign", text(&Digest::sha256(&both)))
+            }
+            LayerName::Hint(digest) => ("hints", text(digest)),
         };
-        let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
         Some(self.root.as_ref()?.join(folder).join(name))
     }
 

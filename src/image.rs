@@ -110,10 +110,27 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Descriptor {
+    /// The descriptor of a manifest of which only the digest is known.
+    pub fn of_manifest(digest: Digest) -> Descriptor {
+        Descriptor {
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            digest,
+            size: 0,
+            platform: None,
+            artifact_type: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// An image manifest, OCI or Docker schema 2.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// What the document says it is.
+    #[serde(default)]
+    pub media_type: Option<String>,
     /// The config.
     pub config: Descriptor,
     /// The layers, base first.

@@ -27,6 +27,7 @@
 
 mod builder;
 mod decode;
+mod foreign;
 pub mod format;
 
 use crate::codec::Compression;
@@ -36,6 +37,7 @@ use crate::tar;
 
 pub use builder::Builder;
 pub use decode::DecodeError;
+pub use foreign::ForeignError;
 use format::{
     ChunkRecord, DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
@@ -51,6 +53,9 @@ pub const MAX_NAME_BYTES: usize = 255;
 
 /// The longest symlink target in bytes: what `readlink(2)` over FUSE can return.
 pub const MAX_SYMLINK_BYTES: usize = 4095;
+
+/// The longest span in uncompressed bytes: all of one is in memory while it is verified.
+pub const MAX_SPAN_BYTES: u32 = 64 << 20;
 
 /// Why a layer can't be indexed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -219,8 +224,6 @@ pub struct SpanTable {
     pub compression: Option<Compression>,
     /// Size of the tar in bytes.
     pub uncompressed_size: u64,
-    /// Digest of the tar.
-    pub diff_id: DiffId,
     /// What has been checked.
     pub proof: Proof,
 }
@@ -470,7 +473,6 @@ impl LayerIndex {
             },
             compression: is_indexed.then_some(self.identity.compression),
             uncompressed_size: self.identity.uncompressed_size,
-            diff_id: self.identity.diff_id,
             proof: self.identity.proof,
         }
     }

@@ -1,4 +1,4 @@
-//! Opening a layer: its index from the cache, or made by one streamed pass.
+//! Opening a layer: its index from the cache, from others, or made by one streamed pass.
 //!
 //! # The first pass
 //!
@@ -43,11 +43,13 @@ use crate::cache::{Cache, Cost, LayerName, Partial};
 use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
 use crate::digest::{DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
+use crate::foreign::{Finder, Found};
 use crate::image::Descriptor;
 use crate::index::{self, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span};
 use crate::resolve::ResolvedLayer;
 use crate::source::{self, Body, Source};
 use crate::tar::Parser;
+use crate::toc;
 
 /// A span ends at the first boundary after so many uncompressed bytes ...
 pub const SPAN_BYTES: usize = 1 << 20;
@@ -136,6 +138,8 @@ impl Progress for Quiet {}
 /// Limits and switches for opening layers.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Take no index but one that proves everything: what is not proven is streamed.
+    pub prove: bool,
     /// Fetch nothing from a remote source.
     pub offline: bool,
     /// Most uncompressed bytes of one layer; the default depends on the blob's size.
@@ -146,7 +150,28 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { offline: false, max_uncompressed_bytes: None, parallel: 4 }
+        Options { prove: false, offline: false, max_uncompressed_bytes: None, parallel: 4 }
+    }
+}
+
+/// A layer that can be shown.
+#[derive(Clone, Debug)]
+pub struct OpenLayer {
+    /// Its index.
+    pub index: Arc<LayerIndex>,
+    /// The index's name in the cache.
+    pub name: LayerName,
+}
+
+impl OpenLayer {
+    /// Files that the writer of an eStargz layer added for itself are hidden, whichever way the
+    /// index was made.
+    fn new(index: LayerIndex, name: LayerName, layer: &ResolvedLayer) -> OpenLayer {
+        let index = match toc::promise(&layer.descriptor) {
+            Some(promise) => index.without_bookkeeping(&promise),
+            None => index,
+        };
+        OpenLayer { index: Arc::new(index), name }
     }
 }
 
@@ -158,56 +183,85 @@ pub fn open_all(
     layers: &[ResolvedLayer],
     source: &Arc<dyn Source>,
     cache: &Cache,
+    finder: &Finder,
     options: &Options,
     progress: &dyn Progress,
-) -> Result<Vec<Arc<LayerIndex>>, Error> {
+) -> Result<Vec<OpenLayer>, Error> {
     // One layer may stand in an image many times: it is opened once.
-    let mut indexes: HashMap<LayerKey, Arc<LayerIndex>> = HashMap::new();
-    let mut missing: Vec<usize> = Vec::new();
+    let mut opened: HashMap<LayerKey, OpenLayer> = HashMap::new();
+    let mut missing: Vec<&ResolvedLayer> = Vec::new();
     let mut seen = HashSet::new();
-    for (at, layer) in layers.iter().enumerate() {
+    for layer in layers {
         if seen.insert(layer_key(layer)) {
-            match cached(layer, cache) {
-                Some(index) => drop(indexes.insert(layer_key(layer), Arc::new(index))),
-                None => missing.push(at),
+            match cached(layer, cache, finder, options.prove) {
+                Some(open) => drop(opened.insert(layer_key(layer), open)),
+                None => missing.push(layer),
             }
         }
     }
-    let sizes = missing.iter().map(|at| layers[*at].descriptor.size);
+    if !options.prove {
+        let find = |layer: &ResolvedLayer| Ok(find(layer, cache, finder));
+        for (layer, found) in in_parallel(&missing, options.parallel, &find)? {
+            found.map(|open| opened.insert(layer_key(layer), open));
+        }
+        missing.retain(|layer| !opened.contains_key(&layer_key(layer)));
+    }
+    let sizes = missing.iter().map(|layer| layer.descriptor.size);
     let bytes = sizes.fold(0, u64::saturating_add);
     progress.start(layers.len(), missing.len(), bytes);
     // Large layers first, so that none of them is left to run alone at the end.
-    missing.sort_by_key(|at| std::cmp::Reverse(layers[*at].descriptor.size));
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..options.parallel.clamp(1, missing.len().max(1)) {
-            let (sender, next, missing) = (sender.clone(), &next, &missing);
-            scope.spawn(move || {
-                while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result =
-                        first_pass(&layers[*at], source.as_ref(), cache, options, progress);
-                    if result.is_err() {
-                        next.store(missing.len(), Ordering::Relaxed);
-                    }
-                    // The receiver lives until all threads have ended.
-                    let _ = sender.send((*at, result));
-                }
-            });
-        }
-    });
-    drop(sender);
-    for (at, result) in receiver {
-        indexes.insert(layer_key(&layers[at]), Arc::new(result?));
+    missing.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
+    let pass = |layer: &ResolvedLayer| {
+        let index = first_pass(layer, source.as_ref(), cache, options, progress)?;
+        let name = LayerName::Blob(layer.descriptor.digest);
+        Ok(OpenLayer::new(index, name, layer))
+    };
+    for (layer, open) in in_parallel(&missing, options.parallel, &pass)? {
+        opened.insert(layer_key(layer), open);
     }
     layers
         .iter()
         .map(|layer| {
             let digest = layer.descriptor.digest;
-            let index = indexes.get(&layer_key(layer)).cloned();
-            index.ok_or(Error { digest, kind: ErrorKind::Worker })
+            let open = opened.get(&layer_key(layer)).cloned();
+            open.ok_or(Error { digest, kind: ErrorKind::Worker })
         })
         .collect()
+}
+
+/// Does something for each layer, on up to `parallel` threads, until it fails for one.
+fn in_parallel<'a, T: Send>(
+    layers: &[&'a ResolvedLayer],
+    parallel: usize,
+    act: &(dyn Fn(&ResolvedLayer) -> Result<T, Error> + Sync),
+) -> Result<Vec<(&'a ResolvedLayer, T)>, Error> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..parallel.clamp(1, layers.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = act(layer);
+                    if result.is_err() {
+                        next.store(layers.len(), Ordering::Relaxed);
+                    }
+                    // The receiver lives until all threads have ended.
+                    let _ = sender.send(result.map(|value| (*layer, value)));
+                }
+            });
+        }
+    });
+    drop(sender);
+    receiver.into_iter().collect()
+}
+
+/// An index that others made, from outside of the cache.
+fn find(layer: &ResolvedLayer, cache: &Cache, finder: &Finder) -> Option<OpenLayer> {
+    let Found { index, name } = finder.find(layer)?;
+    log::info!("layer {}: {} index of others", layer.descriptor.digest, index.proof().name());
+    cache.put_foreign_index(&name, &index.encode());
+    Some(OpenLayer::new(index, name, layer))
 }
 
 /// What makes two layers the same: both digests, as each promises something of its own.
@@ -217,19 +271,35 @@ fn layer_key(layer: &ResolvedLayer) -> LayerKey {
     (layer.descriptor.digest, layer.diff_id)
 }
 
-/// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well.
-fn cached(layer: &ResolvedLayer, cache: &Cache) -> Option<LayerIndex> {
+/// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well;
+/// or, unless everything has to be proven, one that others made. Asks nobody.
+pub fn cached(
+    layer: &ResolvedLayer,
+    cache: &Cache,
+    finder: &Finder,
+    prove: bool,
+) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
-    let names = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
-    for name in names {
+    let own = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
+    let foreign = if prove { Vec::new() } else { finder.names(layer) };
+    for (name, is_own) in
+        own.map(|n| (n, true)).into_iter().chain(foreign.into_iter().map(|n| (n, false)))
+    {
+        if !is_own && cache.is_rejected(&name) {
+            continue;
+        }
         let Some(file) = cache.layer_index(&name) else { continue };
-        match LayerIndex::decode(&file) {
-            Ok(index)
-                if index.diff_id() == diff_id
+        let is_right = |index: &LayerIndex| match is_own {
+            true => {
+                index.diff_id() == diff_id
                     && index.proof() == Proof::Full
-                    && (index.blob() == digest || index.is_of_tar()) =>
-            {
-                return Some(index);
+                    && (index.blob() == digest || (index.is_of_tar() && !prove))
+            }
+            false => index.diff_id() == diff_id && index.blob() == digest,
+        };
+        match LayerIndex::decode(&file) {
+            Ok(index) if is_right(&index) => {
+                return Some(OpenLayer::new(index, name, layer));
             }
             Ok(_) => log::debug!("layer {digest}: the index in the cache is of another layer"),
             Err(e) => cache.discard_layer_index(&name, &e.to_string()),

@@ -69,6 +69,7 @@ pub mod codec;
 pub mod content;
 pub mod digest;
 pub mod extent;
+pub mod foreign;
 pub mod fs;
 pub mod fuse;
 pub mod image;

@@ -2,7 +2,7 @@
 //! knows every other.
 //!
 //! ```text
-//! name -> source -> resolve -> layer::open_all -> tree::merge -> Filesystem      Image::open
+//! name -> source -> resolve -> foreign::Finder, layer::open_all -> tree::merge -> Filesystem      Image::open
 //! Filesystem -> kernel::mount -> fuse::serve -> ready                            Mount::new
 //! ```
 //!
@@ -10,31 +10,41 @@
 //! at a place. Nothing of a layer is served before its first pass has proven it, because an image
 //! that is not whole never becomes an [`Image`].
 
+mod publish;
 mod status;
+mod verify;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use crate::blob::{Access, BlobReader, Spans};
+use crate::artifact;
+use crate::blob::{self, Access, BlobReader, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
+use crate::foreign::Finder;
 use crate::fs::Filesystem;
 use crate::fuse::{self, Ownership, Requests, Server, kernel};
 use crate::image::Platform;
 use crate::index::{LayerIndex, Proof};
-use crate::layer::{self, Progress};
+use crate::layer::{self, OpenLayer, Progress};
 use crate::reference::{ImageName, Layout};
-use crate::resolve::{self, ResolvedImage};
+use crate::resolve::{self, ResolvedImage, ResolvedLayer};
 use crate::source::archive::{Archive, Files};
 use crate::source::directory::Directory;
 use crate::source::registry::{self, Registry, Traffic};
 use crate::source::{self, Source, docker_archive, layout};
 use crate::tree::{self, Tree};
 
+pub use publish::{
+    CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
+};
 pub use status::{LayerStatus, NetworkStatus, SpanStatus, Status, StatusSocket, query_status};
+pub use verify::{LayerVerification, Verification, verify};
 
 /// Why an image can't be opened or mounted.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +60,12 @@ pub enum Error {
     Tree(#[from] tree::Error),
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error(transparent)]
+    Read(#[from] blob::Error),
+    #[error("{0} is not in a registry: there is nowhere to push to")]
+    NoRegistry(String),
     #[error("starting to serve the mount: {0}")]
     Serve(io::Error),
 }
@@ -61,6 +77,10 @@ pub struct ImageOptions {
     pub platform: Option<Platform>,
     /// Fetch nothing from the network.
     pub offline: bool,
+    /// Use layer indexes among the referrers, which nothing binds to the image.
+    pub trust_referrers: bool,
+    /// Take nothing for granted: stream every layer that has not been proven.
+    pub prove: bool,
     /// How registries are reached.
     pub registry: registry::Options,
     /// Longest time for one read.
@@ -80,6 +100,8 @@ impl Default for ImageOptions {
         ImageOptions {
             platform: None,
             offline: false,
+            trust_referrers: false,
+            prove: false,
             registry: registry::Options::default(),
             read_deadline: Duration::from_secs(60),
             max_layer_bytes: None,
@@ -90,7 +112,59 @@ impl Default for ImageOptions {
     }
 }
 
-/// An image, open: all layers proven and merged.
+/// An image that is resolved, with all that opening its layers needs.
+struct Opening<'a> {
+    resolved: ResolvedImage,
+    source: Arc<dyn Source>,
+    finder: Arc<Finder>,
+    traffic: Arc<Traffic>,
+    cache: &'a Arc<Cache>,
+    options: layer::Options,
+}
+
+impl<'a> Opening<'a> {
+    fn new(
+        name: &ImageName,
+        cache: &'a Arc<Cache>,
+        options: &ImageOptions,
+    ) -> Result<Opening<'a>, Error> {
+        let traffic = Arc::new(Traffic::default());
+        let (source, registry) = open_source(name, cache, options, &traffic)?;
+        let resolve_options =
+            resolve::Options { platform: options.platform.clone(), offline: options.offline };
+        let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        let finder = Arc::new(Finder::new(
+            &resolved,
+            Arc::clone(&source),
+            registry,
+            Arc::clone(cache),
+            options.trust_referrers,
+            options.offline,
+        ));
+        let options = layer::Options {
+            prove: options.prove,
+            offline: options.offline,
+            max_uncompressed_bytes: options.max_layer_bytes,
+            parallel: options.parallel_layers,
+        };
+        Ok(Opening { resolved, source, finder, traffic, cache, options })
+    }
+
+    fn layers(
+        &self,
+        layers: &[ResolvedLayer],
+        progress: &dyn Progress,
+    ) -> Result<Vec<OpenLayer>, layer::Error> {
+        let Opening { source, finder, cache, options, .. } = self;
+        layer::open_all(layers, source, cache, finder, options, progress)
+    }
+
+    fn cached(&self, layer: &ResolvedLayer) -> Option<OpenLayer> {
+        layer::cached(layer, self.cache, &self.finder, self.options.prove)
+    }
+}
+
+/// An image, open: all layers indexed and merged.
 #[derive(Debug)]
 pub struct Image {
     resolved: ResolvedImage,
@@ -102,7 +176,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Resolves a name, opens its layers (passing over those that are new), and merges them.
+    /// Resolves a name, opens its layers (passing over those that nobody knows), and merges them.
     ///
     /// # Errors
     /// See [`Error`].
@@ -112,34 +186,63 @@ impl Image {
         options: &ImageOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let traffic = Arc::new(Traffic::default());
-        let source = open_source(name, cache, options, &traffic)?;
-        let resolve_options =
-            resolve::Options { platform: options.platform.clone(), offline: options.offline };
-        let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
-        let layer_options = layer::Options {
-            offline: options.offline,
-            max_uncompressed_bytes: options.max_layer_bytes,
-            parallel: options.parallel_layers,
-        };
-        let layers = layer::open_all(&resolved.layers, &source, cache, &layer_options, progress)?;
+        let opening = Opening::new(name, cache, options)?;
+        let layers = opening.layers(&opening.resolved.layers, progress)?;
+        let Opening { resolved, source, finder, traffic, .. } = opening;
         let tree = merge(&layers)?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
-        let readers = layers.iter().zip(&resolved.layers).map(|(index, layer)| {
+        // The indexes go: the tree has taken what it needs, and they are as large as it is.
+        let proofs = layers.iter().map(|open| open.index.proof()).collect();
+        let readers = layers.into_iter().zip(&resolved.layers).map(|(open, layer)| {
             let access = Access {
                 descriptor: layer.descriptor.clone(),
                 source: Arc::clone(&source),
                 offline: options.offline,
-                windows: None,
+                windows: Some(finder.windows(layer)),
+                index_name: open.name,
             };
-            let table = index.span_table(layer.descriptor.digest, layer.descriptor.size);
+            let table = open.index.span_table(layer.descriptor.digest, layer.descriptor.size);
             Arc::new(BlobReader::new(table, access, Arc::clone(&spans)))
         });
         let contents = Contents::new(readers.collect());
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
-        // The indexes go: the tree has taken what it needs, and they are as large as it is.
-        let proofs = layers.iter().map(|layer| layer.proof()).collect();
         Ok(Image { resolved, proofs, filesystem, spans, traffic })
+    }
+
+    /// Brings everything into the cache that is not there yet, layers side by side.
+    ///
+    /// # Errors
+    /// The first thing that can't be had.
+    pub fn pull(
+        &self,
+        read_deadline: Duration,
+        parallel: usize,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let layers = self.filesystem.contents().layers();
+        let bytes = layers.iter().map(|layer| layer.uncompressed_size()).sum();
+        progress.start(layers.len(), layers.len(), bytes);
+        let next = AtomicUsize::new(0);
+        let results = thread::scope(|scope| {
+            let workers = (0..parallel.clamp(1, layers.len().max(1))).map(|_| {
+                scope.spawn(|| {
+                    while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        layer.fetch_all(read_deadline, &|bytes| progress.advance(bytes))?;
+                        progress.layer_done();
+                    }
+                    Ok(())
+                })
+            });
+            let workers: Vec<_> = workers.collect();
+            let died = |_| Err(blob::Error::Died("pulling".to_owned()));
+            workers.into_iter().map(|w| w.join().unwrap_or_else(died)).collect::<Vec<_>>()
+        });
+        results.into_iter().collect::<Result<(), blob::Error>>().map_err(Error::from)
+    }
+
+    /// What has been checked of each layer, base first.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
     }
 
     /// What the name resolved to.
@@ -158,22 +261,23 @@ impl Image {
     }
 }
 
-fn merge(layers: &[Arc<LayerIndex>]) -> Result<Tree, tree::Error> {
-    let layers: Vec<&LayerIndex> = layers.iter().map(Arc::as_ref).collect();
+fn merge(layers: &[OpenLayer]) -> Result<Tree, tree::Error> {
+    let layers: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
     tree::merge(&layers)
 }
 
-/// The source that a name stands for.
+/// The source that a name stands for, and the registry if it is one.
 fn open_source(
     name: &ImageName,
     cache: &Cache,
     options: &ImageOptions,
     traffic: &Arc<Traffic>,
-) -> Result<Arc<dyn Source>, source::Error> {
+) -> Result<(Arc<dyn Source>, Option<Registry>), source::Error> {
     let local = match name {
         ImageName::Registry(reference) => {
             let (reference, traffic) = (reference.clone(), Arc::clone(traffic));
-            return Ok(Arc::new(Registry::new(reference, options.registry.clone(), traffic)));
+            let registry = Registry::new(reference, options.registry.clone(), traffic);
+            return Ok((Arc::new(registry.clone()), Some(registry)));
         }
         ImageName::Local(local) => local,
     };
@@ -182,7 +286,7 @@ fn open_source(
     let path = std::path::absolute(&local.path)
         .map_err(|source| source::Error::File { path: local.path.clone(), source })?;
     let selector = local.selector.clone();
-    Ok(match local.layout {
+    let source: Arc<dyn Source> = match local.layout {
         Layout::OciLayout => Arc::new(layout::Layout::open(Files::Folder(path), selector)?),
         Layout::OciArchive => {
             let files = Files::Archive(Archive::open_file(&path, &spool)?);
@@ -190,7 +294,8 @@ fn open_source(
         }
         Layout::DockerArchive => Arc::from(docker_archive::open(&path, &spool, selector)?),
         Layout::Dir => Arc::new(Directory::open(path)?),
-    })
+    };
+    Ok((source, None))
 }
 
 /// How an image is mounted.

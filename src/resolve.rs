@@ -5,13 +5,14 @@
 //! against the number of layers. What passes is kept in the cache, so that the same image resolves
 //! again with one question to the registry, or none offline.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use crate::cache::Cache;
 use crate::digest::{DiffId, Digest, VerifyError, VerifyingReader};
 use crate::image::{
     self, Descriptor, Document, ImageConfig, ImageIndex, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES,
-    Manifest, Platform,
+    Manifest, Platform, media_type,
 };
 use crate::reference::ImageName;
 use crate::source::{self, RawDocument, Source};
@@ -75,8 +76,23 @@ pub struct ResolvedImage {
     pub image_id: Digest,
     /// The platform that the config names.
     pub platform: Platform,
+    /// Size of the image manifest in bytes.
+    pub size: u64,
+    /// Media type of the image manifest.
+    pub media_type: String,
+    /// Annotations of the image manifest.
+    pub annotations: BTreeMap<String, String>,
     /// The layers, base first.
     pub layers: Vec<ResolvedLayer>,
+}
+
+/// The manifest at the end of the way.
+struct Followed {
+    manifest: Manifest,
+    digest: Digest,
+    size: u64,
+    /// There was an image index to choose from.
+    was_chosen: bool,
 }
 
 struct Resolver<'a> {
@@ -98,7 +114,7 @@ pub fn resolve(
     let resolver = Resolver { source, cache, options };
     let root = resolver.root(name)?;
     let root_digest = verify(&root)?;
-    let (manifest, digest, was_chosen) = resolver.manifest(root)?;
+    let Followed { manifest, digest, size, was_chosen } = resolver.manifest(root)?;
     let what = || digest.to_string();
     manifest.check_image().map_err(|source| Error::Document { what: what(), source })?;
     let config = resolver.config(&manifest)?;
@@ -125,6 +141,9 @@ pub fn resolve(
         digest,
         image_id: manifest.config.digest,
         platform,
+        size,
+        media_type: manifest.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned()),
+        annotations: manifest.annotations,
         layers: layers.map(|(descriptor, diff_id)| ResolvedLayer { descriptor, diff_id }).collect(),
     })
 }
@@ -160,8 +179,8 @@ impl Resolver<'_> {
         Ok(RawDocument { digest: Some(digest), ..document })
     }
 
-    /// Follows image indexes down to a manifest; whether there were any.
-    fn manifest(&self, root: RawDocument) -> Result<(Manifest, Digest, bool), Error> {
+    /// Follows image indexes down to a manifest.
+    fn manifest(&self, root: RawDocument) -> Result<Followed, Error> {
         let mut document = root;
         let mut was_chosen = false;
         for _ in 0..=MAX_INDEX_DEPTH {
@@ -170,7 +189,10 @@ impl Resolver<'_> {
             let parsed =
                 parsed.map_err(|source| Error::Document { what: digest.to_string(), source })?;
             let index = match parsed {
-                Document::Manifest(manifest) => return Ok((manifest, digest, was_chosen)),
+                Document::Manifest(manifest) => {
+                    let size = document.bytes.len() as u64;
+                    return Ok(Followed { manifest, digest, size, was_chosen });
+                }
                 Document::Index(index) => index,
             };
             was_chosen = true;

@@ -233,6 +233,15 @@ fn classify(path: &Path) -> Option<(Kind, Content)> {
             let diff_id = DiffId(one_word_digest(name)?);
             (Kind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))
         }
+        ["hints", name] => {
+            (Kind::LayerIndexes, Content::Layer(LayerName::Hint(one_word_digest(name)?)))
+        }
+        // Its name is a digest of two digests, so there is nothing to hold it against; it has a
+        // checksum of its own.
+        ["foreign", name] => {
+            one_word_digest(name)?;
+            (Kind::LayerIndexes, Content::Unknown)
+        }
         ["refs", name] if name.len() == 64 && unhex(name).is_some() => {
             (Kind::Documents, Content::Tag(name.to_owned()))
         }

@@ -4,7 +4,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::format::{self, CHECKSUM_BYTES, FileHeader, MAGIC, SECTIONS, VERSION};
 use super::{
-    Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES, Proof, ROOT_DIR, Tail,
+    Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SPAN_BYTES, MAX_SYMLINK_BYTES, Proof,
+    ROOT_DIR, Tail,
 };
 use crate::codec::Compression;
 use crate::digest::{ContentHash, DiffId, SpanDigest};
@@ -30,11 +31,8 @@ use DecodeError::Inconsistent;
 /// Longest stored window: 32 KiB that zstd could not make smaller.
 const MAX_WINDOW_BYTES: u32 = 40 << 10;
 
-/// Longest span accepted: all of one is in memory while it is verified.
-const MAX_SPAN_BYTES: u32 = 64 << 20;
-
 /// Most bytes of a member that are decoded in vain to get at a chunk inside of it.
-const MAX_CHUNK_SKIP: u64 = 64 << 20;
+const MAX_CHUNK_SKIP: u64 = 256 << 20;
 
 /// Sections of the head; the others are the tail.
 const HEAD_SECTIONS: usize = SECTIONS - 2;

@@ -49,6 +49,16 @@ pub(crate) enum Command {
     /// Look after the cache: how large it is, shrink it, check it, clear it
     #[command(subcommand)]
     Cache(Cache),
+    /// Fetch all of an image into the cache
+    Pull(Pull),
+    /// Check all of an image: digests, diff IDs, tables of contents
+    ///
+    /// What has not been proven here is streamed. Fails if anything is wrong, and names the paths of
+    /// which a table of contents tells something else than the layer's tar.
+    Verify(Verify),
+    /// Layer indexes that travel with an image
+    #[command(subcommand)]
+    Index(Index),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -67,6 +77,14 @@ pub(crate) struct ImageArgs {
     /// Fetch nothing: use only what is in the cache
     #[arg(long)]
     pub(crate) offline: bool,
+
+    /// Use layer indexes that somebody pushed beside the image
+    ///
+    /// They spare the first sight of a layer its download. Nothing binds them to the image: whoever
+    /// may push to the repository can say anything about names and attributes. Can be set for a
+    /// registry in `~/.config/ocifs/config.toml`.
+    #[arg(long)]
+    pub(crate) trust_referrers: bool,
 
     /// Speak plain HTTP to the registry (loopback addresses always are)
     #[arg(long)]
@@ -162,6 +180,60 @@ pub(crate) struct Status {
     /// One mount point; all of them by default
     #[arg(value_name = "DIR")]
     pub(crate) mount_point: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `ocifs pull`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Pull {
+    /// The image
+    #[arg(value_name = "REF")]
+    pub(crate) image: ImageName,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs verify`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Verify {
+    /// The image
+    #[arg(value_name = "REF")]
+    pub(crate) image: ImageName,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `ocifs index`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Index {
+    /// Index every layer of an image, streaming those that are new
+    Build(IndexVerb),
+    /// Build, and push the indexes to the image's registry, as a referrer of the image
+    ///
+    /// Mounts elsewhere use them with --trust-referrers.
+    Push(IndexVerb),
+    /// Show which layer indexes there are, in the cache and in the registry
+    Show(IndexVerb),
+}
+
+/// What the verbs of `ocifs index` take.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct IndexVerb {
+    /// The image
+    #[arg(value_name = "REF")]
+    pub(crate) image: ImageName,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
 
     /// Print JSON
     #[arg(long)]

@@ -3,10 +3,13 @@
 mod cache;
 mod cat;
 mod export;
+mod index;
 mod ls;
 mod mount;
+mod pull;
 mod status;
 mod umount;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Cat(cat) => cat::run(cat),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),
+        Command::Pull(pull) => pull::run(pull),
+        Command::Verify(verify) => verify::run(verify),
+        Command::Index(index) => index::run(index),
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(*shell, &mut command, "ocifs", &mut std::io::stdout());
@@ -41,8 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
 fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
     let options = environment::image_options(name, args)?;
     let cache = environment::cache(&args.cache_args);
-    let image = Image::open(name, &cache, &options, &Bar::default());
-    Ok(image.map_err(|error| Failed { name: name.to_string(), error })?)
+    let image = Image::open(name, &cache, &options, &Bar::indexing());
+    Ok(image.map_err(failed(name))?)
+}
+
+/// Names the image that an error is about.
+fn failed(name: &ImageName) -> impl FnOnce(ocifs::mount::Error) -> Failed {
+    |error| Failed { name: name.to_string(), error }
 }
 
 /// An error with the image it is about.

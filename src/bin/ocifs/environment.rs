@@ -7,10 +7,12 @@
 //! | `XDG_CACHE_HOME`, `HOME` | the cache's default place |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
+//! | `XDG_CONFIG_HOME`, `HOME` | `ocifs/config.toml` |
 //! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::io;
@@ -22,6 +24,7 @@ use ocifs::mount::ImageOptions;
 use ocifs::reference::ImageName;
 use ocifs::source::registry::{self, Credentials};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Deserialize;
 
 use crate::args::{CacheArgs, ImageArgs};
 use crate::report::AnyError;
@@ -88,6 +91,7 @@ pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageO
     Ok(ImageOptions {
         platform: args.platform.clone(),
         offline: args.offline,
+        trust_referrers: args.trust_referrers || config()?.trusts_referrers(name),
         registry: registry::Options {
             plain_http: args.plain_http,
             credentials,
@@ -103,14 +107,67 @@ pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageO
     })
 }
 
+/// The user's settings, from `ocifs/config.toml` below the configuration folder:
+///
+/// ```toml
+/// [registry."registry.example:5000"]
+/// trust-referrers = true
+/// ```
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    registry: HashMap<String, RegistryConfig>,
+}
+
+/// Settings for one registry, by its host as it stands in references.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RegistryConfig {
+    #[serde(default)]
+    trust_referrers: bool,
+}
+
+impl Config {
+    fn trusts_referrers(&self, name: &ImageName) -> bool {
+        match name {
+            ImageName::Registry(reference) => {
+                self.registry.get(reference.registry()).is_some_and(|r| r.trust_referrers)
+            }
+            ImageName::Local(_) => false,
+        }
+    }
+}
+
+/// Reads the settings; there need be none.
+///
+/// # Errors
+/// The file can't be read, or holds something else.
+fn config() -> Result<Config, AnyError> {
+    let Some(path) = config_home().map(|folder| folder.join("ocifs/config.toml")) else {
+        return Ok(Config::default());
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text)
+            .map_err(|e| format!("settings {}: {}", path.display(), e.message()).into()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Config::default())
+        }
+        Err(e) => Err(format!("settings {}: {e}", path.display()).into()),
+    }
+}
+
+fn config_home() -> Option<PathBuf> {
+    variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
+}
+
 /// Credentials of all files that engines keep, in the order in which podman reads them.
 fn credentials() -> Result<Credentials, AnyError> {
-    let config_home = variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
     let docker = variable("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
     let files = [
         variable("REGISTRY_AUTH_FILE"),
         variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
-        config_home.map(|folder| folder.join("containers/auth.json")),
+        config_home().map(|folder| folder.join("containers/auth.json")),
         docker.map(|folder| folder.join("config.json")),
     ];
     let mut credentials = Credentials::default();

@@ -1,4 +1,4 @@
-//! A progress bar for first passes, on a terminal only.
+//! A progress bar for what takes long, on a terminal only.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -9,14 +9,30 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ocifs::layer::Progress;
 
 /// Shows bytes, rate and layers on stderr.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bar {
+    /// What is being done with the layers.
+    verb: &'static str,
     bar: Mutex<Option<ProgressBar>>,
     done: AtomicUsize,
     total: AtomicUsize,
 }
 
 impl Bar {
+    /// For first passes.
+    pub(crate) fn indexing() -> Bar {
+        Bar::new("indexing")
+    }
+
+    /// For bringing everything into the cache.
+    pub(crate) fn pulling() -> Bar {
+        Bar::new("pulling")
+    }
+
+    fn new(verb: &'static str) -> Bar {
+        Bar { verb, bar: Mutex::default(), done: AtomicUsize::new(0), total: AtomicUsize::new(0) }
+    }
+
     fn with(&self, act: impl FnOnce(&ProgressBar)) {
         let bar = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(bar) = &*bar {
@@ -26,7 +42,7 @@ impl Bar {
 
     fn words(&self) -> String {
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
-        format!("indexing layers {done}/{total}")
+        format!("{} layers {done}/{total}", self.verb)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
 }
 
 /// Errors quote names out of images and words of servers, which must not command the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

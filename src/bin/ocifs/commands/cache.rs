@@ -185,7 +185,8 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
 fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<(), String> {
     let index = LayerIndex::decode(bytes).map_err(|e| e.to_string())?;
     let right = match name {
-        LayerName::Blob(digest) => index.blob() == *digest,
+        LayerName::Blob(digest) | LayerName::Hint(digest) => index.blob() == *digest,
+        LayerName::Bound { blob, .. } => index.blob() == *blob,
         LayerName::DiffId(diff_id) => index.diff_id() == *diff_id,
     };
     right.then_some(()).ok_or_else(|| "it is about another layer".to_owned())

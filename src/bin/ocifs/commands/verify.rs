@@ -1,0 +1,82 @@
+//! `ocifs verify`: everything about an image that can be checked.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use indicatif::HumanBytes;
+use ocifs::mount::{self, LayerVerification, Verification};
+use serde_json::json;
+
+use crate::args;
+use crate::commands::failed;
+use crate::environment;
+use crate::progress::Bar;
+use crate::report::{AnyError, FAILED, printable};
+
+pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
+    let name = &args.image;
+    let options = environment::image_options(name, &args.image_args)?;
+    let cache = environment::cache(&args.image_args.cache_args);
+    let verification =
+        mount::verify(name, &cache, &options, &Bar::indexing()).map_err(failed(name))?;
+    let mut out = io::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", as_json(&verification))?,
+        false => print(&mut out, &verification)?,
+    }
+    Ok(match verification.is_good() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(FAILED),
+    })
+}
+
+fn as_json(verification: &Verification) -> serde_json::Value {
+    let layer = |layer: &LayerVerification| {
+        let differences = layer.differences.iter();
+        json!({
+            "digest": layer.digest,
+            "diff_id": layer.diff_id,
+            "size": layer.size,
+            "entries": layer.entries,
+            "ok": layer.error.is_none() && layer.differences.is_empty(),
+            "error": layer.error,
+            "split_view": differences
+                .map(|d| json!({ "path": d.path, "what": d.what }))
+                .collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "image": verification.image.name,
+        "digest": verification.image.digest,
+        "image_id": verification.image.image_id,
+        "ok": verification.is_good(),
+        "layers": verification.layers.iter().map(layer).collect::<Vec<_>>(),
+    })
+}
+
+fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
+    writeln!(out, "{}", verification.image.name)?;
+    writeln!(out, "manifest {}", verification.image.digest)?;
+    writeln!(out, "config   {}", verification.image.image_id)?;
+    for layer in &verification.layers {
+        let verdict = match (&layer.error, layer.differences.len()) {
+            (Some(_), _) => "WRONG",
+            (None, 0) => "ok",
+            (None, _) => "SPLIT VIEW",
+        };
+        writeln!(
+            out,
+            "layer    {} {}, {} entries: {verdict}",
+            layer.digest,
+            HumanBytes(layer.size),
+            layer.entries,
+        )?;
+        if let Some(error) = &layer.error {
+            writeln!(out, "         {}", printable(error))?;
+        }
+        for difference in &layer.differences {
+            writeln!(out, "         /{} {}", printable(&difference.path), difference.what)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,442 @@
+//! Layer indexes that others made: found, checked, and turned into ours.
+//!
+//! # Problem
+//!
+//! A layer that this machine never saw need not be streamed if somebody else has written down where
+//! everything in it is: the layer's own writer (eStargz, zstd:chunked), a SOCI index, or `ocifs index
+//! push`. Each is somewhere else, bound to the image in another way or not at all.
+//!
+//! # Design
+//!
+//! A [`Finder`] belongs to one resolved image. It knows under which names an index could be in the
+//! cache ([`Finder::names`]), and finds one outside ([`Finder::find`]), best first:
+//!
+//! | where | bound by | proof |
+//! |---|---|---|
+//! | TOC in the layer | annotation of the layer's descriptor | `toc` |
+//! | SOCI index, v2 | annotation of the manifest | `toc` |
+//! | our artifact, then a SOCI index v1, among the referrers | nothing | `hint`, if the user trusts |
+//!
+//! Whatever goes wrong here is said in the log, and the layer is streamed instead: an index of
+//! others can only help. One that was found to contradict its layer is not used again.
+//!
+//! # Invariants
+//!
+//! - A name in the cache binds what the index was bound by, so that an image with a lying annotation
+//!   does not spoil another with the same layer.
+//! - Referrers are not even asked for unless the user trusts them.
+
+mod compare;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use crate::artifact::{self, Packed};
+use crate::blob::WindowSource;
+use crate::cache::{Cache, LayerName};
+use crate::digest::Digest;
+use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
+use crate::index::{ForeignError, LayerIndex, Proof};
+use crate::resolve::{ResolvedImage, ResolvedLayer};
+use crate::source::registry::Registry;
+use crate::source::{self, Source};
+use crate::toc::{self, Promise};
+use crate::ztoc::{self, SociIndex, SociLayer, SociVersion, Ztoc};
+
+pub use compare::{Difference, compare};
+
+/// Layers smaller than this are streamed, which costs one request too, and proves everything.
+const MIN_LAYER_BYTES: u64 = 256 << 10;
+
+/// Artifacts of one type that are looked at.
+const MAX_ARTIFACTS: usize = 8;
+
+/// Why an index of others can't be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error("reading {what}: {source}")]
+    Read { what: String, source: io::Error },
+    #[error("{0} does not match its digest")]
+    Digest(String),
+    #[error(transparent)]
+    Toc(#[from] toc::Error),
+    #[error(transparent)]
+    Ztoc(#[from] ztoc::Error),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error(transparent)]
+    Index(#[from] ForeignError),
+    #[error("the SOCI index is for another image")]
+    OtherImage,
+    #[error("the gzip header is longer than the ztoc assumes")]
+    GzipHeader,
+}
+
+/// An index of others.
+#[derive(Debug)]
+pub struct Found {
+    /// The index.
+    pub index: LayerIndex,
+    /// Its name in the cache.
+    pub name: LayerName,
+}
+
+/// Finds indexes for the layers of one image.
+#[derive(Debug)]
+pub struct Finder {
+    source: Arc<dyn Source>,
+    registry: Option<Registry>,
+    cache: Arc<Cache>,
+    manifest: Digest,
+    annotations: BTreeMap<String, String>,
+    trust_referrers: bool,
+    offline: bool,
+    /// What the referrers are, once somebody asked.
+    announced: OnceLock<Announced>,
+    /// The ztocs of the SOCI index that the manifest names.
+    bound: OnceLock<Vec<SociLayer>>,
+}
+
+/// What the referrers of an image hold.
+#[derive(Debug, Default)]
+struct Announced {
+    ours: Vec<Packed>,
+    soci: Vec<SociLayer>,
+}
+
+impl Finder {
+    /// A finder for an image; `registry` if it is in one. Referrers are used only with
+    /// `trust_referrers`.
+    pub fn new(
+        image: &ResolvedImage,
+        source: Arc<dyn Source>,
+        registry: Option<Registry>,
+        cache: Arc<Cache>,
+        trust_referrers: bool,
+        offline: bool,
+    ) -> Finder {
+        Finder {
+            offline: offline && source.is_remote(),
+            source,
+            registry,
+            cache,
+            manifest: image.digest,
+            annotations: image.annotations.clone(),
+            trust_referrers,
+            announced: OnceLock::new(),
+            bound: OnceLock::new(),
+        }
+    }
+
+    /// Names under which the cache may have an index of others for a layer, best first.
+    pub fn names(&self, layer: &ResolvedLayer) -> Vec<LayerName> {
+        let blob = layer.descriptor.digest;
+        let toc = toc::promise(&layer.descriptor).map(|promise| bound_name(blob, &promise));
+        let soci = self.soci_digest().map(|bound_by| LayerName::Bound { blob, bound_by });
+        let hint = self.trust_referrers.then_some(LayerName::Hint(blob));
+        [toc, soci, hint].into_iter().flatten().collect()
+    }
+
+    /// Finds an index for a layer outside of the cache.
+    pub fn find(&self, layer: &ResolvedLayer) -> Option<Found> {
+        if self.offline || layer.descriptor.size < MIN_LAYER_BYTES {
+            return None;
+        }
+        let digest = layer.descriptor.digest;
+        let usable = |name: &LayerName| !self.cache.is_rejected(name);
+        let said = |what: &str, result: Result<Option<LayerIndex>, Error>| {
+            result.unwrap_or_else(|e| {
+                log::warn!("layer {digest}: its {what} can't be used: {e}");
+                None
+            })
+        };
+        if let Some(promise) = toc::promise(&layer.descriptor) {
+            let name = bound_name(digest, &promise);
+            if usable(&name)
+                && let Some(index) = said("table of contents", self.toc(layer, &promise).map(Some))
+            {
+                return Some(Found { index, name });
+            }
+        }
+        if let Some(bound_by) = self.soci_digest() {
+            let name = LayerName::Bound { blob: digest, bound_by };
+            if usable(&name)
+                && let Some(index) = said("ztoc", self.bound_ztoc(layer, bound_by))
+            {
+                return Some(Found { index, name });
+            }
+        }
+        let name = LayerName::Hint(digest);
+        if !self.trust_referrers || !usable(&name) {
+            return None;
+        }
+        let announced = self.announced();
+        for packed in announced.ours.iter().filter(|packed| packed.layer == digest) {
+            let index = self.unpack(packed, layer);
+            if let Some(index) = said("layer index in the registry", index.map(Some)) {
+                return Some(Found { index, name });
+            }
+        }
+        for soci in announced.soci.iter().filter(|soci| soci.layer == digest) {
+            let index = self.ztoc(soci, layer, Proof::Hint);
+            if let Some(index) = said("ztoc", index.map(Some)) {
+                return Some(Found { index, name });
+            }
+        }
+        None
+    }
+
+    /// Windows of a layer's index that was left in the registry.
+    pub fn windows(self: &Arc<Self>, layer: &ResolvedLayer) -> Arc<dyn WindowSource> {
+        Arc::new(Windows { finder: Arc::clone(self), layer: layer.clone() })
+    }
+
+    /// Where what others say of a layer differs from the proven index of its tar. A hint that
+    /// differs is not used again.
+    ///
+    /// # Errors
+    /// A table of contents is promised, and is not there or not valid.
+    pub fn differences(
+        &self,
+        layer: &ResolvedLayer,
+        actual: &LayerIndex,
+    ) -> Result<Vec<Difference>, Error> {
+        if self.offline {
+            return Ok(Vec::new());
+        }
+        if let Some(promise) = toc::promise(&layer.descriptor) {
+            let claimed = self.toc(layer, &promise)?;
+            return Ok(compare(&claimed, actual, &|path| promise.is_bookkeeping(path)));
+        }
+        let Some(Found { index, name }) = self.find(layer) else { return Ok(Vec::new()) };
+        let differences = compare(&index, actual, &|_| false);
+        if !differences.is_empty() {
+            self.cache.reject_layer_index(&name);
+        }
+        Ok(differences)
+    }
+
+    /// The layer indexes that `ocifs index push` has left in the registry.
+    pub fn pushed(&self) -> Vec<Packed> {
+        match self.offline {
+            true => Vec::new(),
+            false => self.announced().ours.clone(),
+        }
+    }
+
+    fn toc(&self, layer: &ResolvedLayer, promise: &Promise) -> Result<LayerIndex, Error> {
+        let descriptor = &layer.descriptor;
+        let first = promise.first_fetch(descriptor.size);
+        let tail = self.fetch(descriptor, first.clone())?;
+        let place = toc::find(promise, &tail, first.start, descriptor.size)?;
+        let toc = if first.start <= place.start && place.end <= first.end {
+            let offset = (place.start - first.start) as usize;
+            let length = (place.end - place.start) as usize;
+            toc::read(promise, &place, &tail[offset..offset + length])?
+        } else {
+            toc::read(promise, &place, &self.fetch(descriptor, place.clone())?)?
+        };
+        Ok(LayerIndex::from_toc(promise, toc, descriptor, layer.diff_id)?)
+    }
+
+    /// The digest of the SOCI index that the manifest names.
+    fn soci_digest(&self) -> Option<Digest> {
+        self.annotations.get(ztoc::INDEX_DIGEST_ANNOTATION)?.parse().ok()
+    }
+
+    fn bound_ztoc(
+        &self,
+        layer: &ResolvedLayer,
+        soci_index: Digest,
+    ) -> Result<Option<LayerIndex>, Error> {
+        let layers = match self.bound.get() {
+            Some(layers) => layers,
+            None => {
+                let bytes = self.document(&Descriptor::of_manifest(soci_index))?;
+                let index = SociIndex::parse(&bytes)?;
+                self.bound.get_or_init(|| index.layers)
+            }
+        };
+        let found = layers.iter().find(|soci| soci.layer == layer.descriptor.digest);
+        found.map(|soci| self.ztoc(soci, layer, Proof::Toc)).transpose()
+    }
+
+    fn ztoc(
+        &self,
+        soci: &SociLayer,
+        layer: &ResolvedLayer,
+        proof: Proof,
+    ) -> Result<LayerIndex, Error> {
+        let what = || format!("ztoc {}", soci.ztoc.digest);
+        if soci.ztoc.size > ztoc::MAX_ZTOC_BYTES as u64 {
+            return Err(ztoc::Error::TooLarge(soci.ztoc.size as usize).into());
+        }
+        let bytes = self.fetch(&soci.ztoc, 0..soci.ztoc.size)?;
+        if !soci.ztoc.digest.matches(&bytes) {
+            return Err(Error::Digest(what()));
+        }
+        let ztoc = Ztoc::parse(&bytes)?;
+        if ztoc.first_checkpoint_implied {
+            // It stands behind a header of ten bytes: without optional fields.
+            let header = self.fetch(&layer.descriptor, 0..10.min(layer.descriptor.size))?;
+            if !matches!(header[..], [0x1f, 0x8b, 8, 0, ..]) {
+                return Err(Error::GzipHeader);
+            }
+        }
+        Ok(LayerIndex::from_ztoc(ztoc, &layer.descriptor, layer.diff_id, proof)?)
+    }
+
+    fn unpack(&self, packed: &Packed, layer: &ResolvedLayer) -> Result<LayerIndex, Error> {
+        let head = self.fetch(&packed.blob, 0..packed.head_bytes)?;
+        let index = packed.unpack(&head, &layer.descriptor)?;
+        match index.diff_id() == layer.diff_id {
+            true => Ok(index),
+            false => Err(artifact::Error::OtherLayer(index.blob()).into()),
+        }
+    }
+
+    /// What the referrers hold, asked for once.
+    fn announced(&self) -> &Announced {
+        self.announced.get_or_init(|| {
+            let mut announced = Announced::default();
+            let Some(registry) = &self.registry else { return announced };
+            for descriptor in self.referrers(registry, artifact::ARTIFACT_TYPE) {
+                let packed =
+                    self.document(&descriptor).and_then(|manifest| Ok(artifact::parse(&manifest)?));
+                match packed {
+                    Ok(packed) => announced.ours.extend(packed),
+                    Err(e) => log::debug!("referrer {}: {e}", descriptor.digest),
+                }
+            }
+            if !announced.ours.is_empty() {
+                return announced;
+            }
+            for descriptor in self.referrers(registry, ztoc::ARTIFACT_TYPE_V1) {
+                let index = self.document(&descriptor).and_then(|manifest| {
+                    let index = SociIndex::parse(&manifest)?;
+                    match index.version {
+                        SociVersion::V1 { subject } if subject == Some(self.manifest) => Ok(index),
+                        _ => Err(Error::OtherImage),
+                    }
+                });
+                match index {
+                    Ok(index) => announced.soci.extend(index.layers),
+                    Err(e) => log::debug!("referrer {}: {e}", descriptor.digest),
+                }
+            }
+            announced
+        })
+    }
+
+    fn referrers(&self, registry: &Registry, artifact_type: &str) -> Vec<Descriptor> {
+        match registry.referrers(&self.manifest, artifact_type) {
+            Ok(mut found) => {
+                // The latest pushed comes last.
+                found.reverse();
+                found.truncate(MAX_ARTIFACTS);
+                found
+            }
+            Err(e) => {
+                log::warn!("the referrers of {} can't be listed: {e}", self.manifest);
+                Vec::new()
+            }
+        }
+    }
+
+    /// A manifest by digest, from the cache or the source, verified.
+    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        let digest = descriptor.digest;
+        if let Some(bytes) = self.cache.blob(&digest) {
+            return Ok(bytes);
+        }
+        let document = self.source.document(descriptor)?;
+        let what = || format!("manifest {digest}");
+        if document.bytes.len() as u64 > MAX_MANIFEST_BYTES || !digest.matches(&document.bytes) {
+            return Err(Error::Digest(what()));
+        }
+        if self.source.is_remote() {
+            self.cache.put_blob(&digest, &document.bytes);
+        }
+        Ok(document.bytes)
+    }
+
+    fn fetch(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Vec<u8>, Error> {
+        fetch(self.source.as_ref(), descriptor, range)
+    }
+}
+
+/// The name of an index that a layer's own annotations bind.
+fn bound_name(blob: Digest, promise: &Promise) -> LayerName {
+    let bound_by = match promise {
+        Promise::Estargz { json } => *json,
+        Promise::ZstdChunked { digest, .. } => *digest,
+    };
+    LayerName::Bound { blob, bound_by }
+}
+
+/// Reads a part of a blob into memory, unverified.
+fn fetch(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    range: Range<u64>,
+) -> Result<Vec<u8>, Error> {
+    let read = |source| Error::Read { what: format!("blob {}", descriptor.digest), source };
+    let mut opened = source.blob(descriptor, range.clone())?;
+    let skip = range.start - opened.start;
+    io::copy(&mut (&mut opened.body).take(skip), &mut io::sink()).map_err(read)?;
+    let wanted = range.end - range.start;
+    let mut bytes = Vec::new();
+    (&mut opened.body).take(wanted).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 != wanted {
+        return Err(read(io::ErrorKind::UnexpectedEof.into()));
+    }
+    // Only a body that was read to its end gives its connection back.
+    if opened.start == range.start {
+        io::copy(&mut opened.body.take(1), &mut io::sink()).map_err(read)?;
+    }
+    Ok(bytes)
+}
+
+/// Windows in our artifact, which is looked for when the first is wanted.
+#[derive(Debug)]
+struct Windows {
+    finder: Arc<Finder>,
+    layer: ResolvedLayer,
+}
+
+impl WindowSource for Windows {
+    fn windows(&self, range: Range<u64>) -> Result<Vec<u8>, source::Error> {
+        let digest = self.layer.descriptor.digest;
+        let missing = || source::Error::Missing {
+            path: "the registry".into(),
+            what: format!("the layer index of {digest}"),
+        };
+        let ours = &self.finder.announced().ours;
+        let packed = ours.iter().find(|packed| packed.layer == digest).ok_or_else(missing)?;
+        // The head says how many hashes come before the windows; the cache has it.
+        let name = LayerName::Hint(digest);
+        let index = self.finder.cache.layer_index(&name);
+        let index = index.and_then(|file| LayerIndex::decode(&file).ok());
+        let index = match index {
+            Some(index) => index,
+            None => self.finder.unpack(packed, &self.layer).map_err(|e| {
+                log::warn!("{e}");
+                missing()
+            })?,
+        };
+        let start = packed.windows_start(&index);
+        fetch(self.finder.source.as_ref(), &packed.blob, start + range.start..start + range.end)
+            .map_err(|e| match e {
+                Error::Source(e) => e,
+                e => {
+                    log::warn!("{e}");
+                    missing()
+                }
+            })
+    }
+}
