@@ -484,6 +484,10 @@ fn rename_into(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes what killed processes were writing, once nobody can still be writing it.
 fn sweep(folder: &Path) {
+    // Not through a symlink: what it leads to is not ours.
+    if !fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir()) {
+        return;
+    }
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let modified = entry.metadata().and_then(|m| m.modified());

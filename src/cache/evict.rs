@@ -71,6 +71,8 @@ impl Limit {
                 // The folder may not exist yet; its disk does.
                 let disk = folder.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
                 let disk = disk.map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+                // Some file systems do not tell.
+                let disk = disk.filter(|bytes| *bytes > 0);
                 let part = disk.map_or(u64::MAX, |bytes| bytes / DEFAULT_DISK_PARTS);
                 Some(part.min(DEFAULT_LIMIT_BYTES))
             }
@@ -166,15 +168,36 @@ impl Evictor {
 
     /// Waits for a scan that is under way.
     pub fn settle(&self) {
-        while let Some(thread) = self.thread().take() {
-            if thread.join().is_err() {
-                log::error!("the thread that evicts from the cache died");
-            }
+        // Not joined under the lock: writers that begin a scan take it.
+        let thread = self.thread().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread that evicts from the cache died");
         }
     }
 
     fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers whether the cache is below its limit now, and says it once if it is not.
+    fn note_stuck(&self, removed: &Removed, limit: u64) {
+        let stuck = removed.left > limit;
+        let before = self.stuck.swap(stuck, Ordering::Relaxed);
+        if before || !stuck {
+            return;
+        }
+        let root = self.root.display();
+        match &removed.failed {
+            Some((path, e)) => log::warn!(
+                "the cache in {root} stays above its limit, and no more spans are kept: \
+                 {} can't be removed: {e}",
+                path.display()
+            ),
+            None => log::info!(
+                "documents and layer indexes alone exceed the limit of the cache in {root}: \
+                 no spans are kept"
+            ),
+        }
     }
 
     fn start(self: &Arc<Self>, limit: u64) {
@@ -203,7 +226,7 @@ impl Evictor {
                         removed.bytes,
                         removed.left
                     );
-                    self.stuck.store(removed.left > limit, Ordering::Relaxed);
+                    self.note_stuck(&removed, limit);
                     self.pending.fetch_sub(counted, Ordering::Relaxed);
                     true
                 }

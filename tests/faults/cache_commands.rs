@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use ocifs::cache::Cache;
 use serde_json::Value;
@@ -271,6 +272,13 @@ fn links_out_of_the_cache() {
         assert_eq!(outcome.code, 0, "{words:?}: {outcome:?}");
         assert!(is_whole(), "{words:?}");
     }
+    // Temporary files are swept whenever the cache is opened.
+    let old = fs::File::open(&target).unwrap();
+    old.set_modified(SystemTime::now() - Duration::from_secs(48 * 3600)).unwrap();
+    fs::remove_dir_all(root.join("tmp")).unwrap();
+    symlink(outside.join("ab"), root.join("tmp")).unwrap();
+    home.run(&["ls", &format!("oci:{}/layout", home.path().display())]).succeeded();
+    assert!(is_whole());
     // The version's folder itself.
     let home = filled();
     let cache = home.path().join("cache");
