@@ -3,11 +3,11 @@
 //! # Design
 //!
 //! Whoever writes, cleans up. Each process counts the bytes that it has written and, at its first
-//! write and after every [`scan_after`] bytes, walks the whole cache on a thread of its own: a
-//! thousand files take about two milliseconds. Above the limit it removes spans, the least recently
-//! used first, until a tenth of the limit is free. There is no list of files to keep up to date, to
-//! lock or to lose: recency is a span file's modification time, which a process renews when it
-//! opens a span that was not used for some minutes.
+//! write and after every [`scan_after`] bytes, walks the whole cache on a thread of its own: ten
+//! thousand spans, which is the default limit, take some 60 ms. Above the limit it removes spans,
+//! the least recently used first, until a tenth of the limit is free. There is no list of files to
+//! keep up to date, to lock or to lose: recency is a span file's modification time, which a process
+//! renews when it opens a span that was not used for some minutes.
 //!
 //! One scan at a time is enough, so it takes a lock on the version's folder, and leaves the work to
 //! whoever holds that. The lock saves work and nothing depends on it: two scans that remove the
@@ -293,8 +293,9 @@ pub(super) fn evict(root: &Path, above: u64, down_to: u64) -> io::Result<Removed
             (Kind::Partial, _) => {
                 downloads.push((found.modified, found.path.to_owned(), bytes));
             }
-            (Kind::Temporary, _) if found.age() > MAX_TEMPORARY_AGE => {
-                if removed.note(found.path, bytes, found.remove()) {
+            (Kind::Temporary, _) => {
+                let stale = found.age() > MAX_TEMPORARY_AGE;
+                if stale && removed.note(found.path, bytes, found.remove()) {
                     total -= bytes;
                 }
             }
