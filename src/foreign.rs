@@ -47,8 +47,8 @@ use crate::ztoc::{self, SociIndex, SociLayer, SociVersion, Ztoc};
 
 pub use compare::{Difference, compare};
 
-/// Layers smaller than this are streamed, which costs one request too, and proves everything.
-const MIN_LAYER_BYTES: u64 = 256 << 10;
+/// Layers smaller than this in bytes are streamed, which costs one request too, and proves everything.
+pub const MIN_LAYER_BYTES: u64 = 256 << 10;
 
 /// Artifacts of one type that are looked at.
 const MAX_ARTIFACTS: usize = 8;
@@ -309,12 +309,12 @@ impl Finder {
                 let packed =
                     self.document(&descriptor).and_then(|manifest| Ok(artifact::parse(&manifest)?));
                 match packed {
-                    Ok(packed) => announced.ours.extend(packed),
+                    Ok(packed) => {
+                        announced.ours = packed;
+                        return announced;
+                    }
                     Err(e) => log::debug!("referrer {}: {e}", descriptor.digest),
                 }
-            }
-            if !announced.ours.is_empty() {
-                return announced;
             }
             for descriptor in self.referrers(registry, ztoc::ARTIFACT_TYPE_V1) {
                 let index = self.document(&descriptor).and_then(|manifest| {

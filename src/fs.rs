@@ -10,7 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::blob;
 use crate::content::{Contents, Place};
+use crate::index::Proof;
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
+
+/// An extended attribute that every file has and none lists: `full`, `toc` or `hint`. It is not
+/// listed so that copies and archives of a mount do not take it along.
+pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
@@ -176,11 +181,24 @@ impl Filesystem {
         result.map_err(|source| Error::Content { ino, source })
     }
 
-    /// The value of an extended attribute.
+    /// What has been checked of a file's layer; of anything else, of the layer least checked, as all
+    /// of them may have had a say in it.
+    pub fn proof(&self, ino: Ino) -> Proof {
+        let layers = self.contents.layers();
+        match self.tree.content(ino) {
+            Some(content) => layers[content.layer].proof(),
+            None => layers.iter().map(|layer| layer.proof()).min().unwrap_or(Proof::Full),
+        }
+    }
+
+    /// The value of an extended attribute: one of the image's, or [`PROOF_XATTR`].
     ///
     /// # Errors
     /// [`Error::NoAttribute`].
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&[u8], Error> {
+        if name == PROOF_XATTR {
+            return Ok(self.proof(ino).name().as_bytes());
+        }
         let found = self.tree.xattrs(ino).find(|(other, _)| *other == name);
         found.map(|(_, value)| value).ok_or(Error::NoAttribute)
     }

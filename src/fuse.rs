@@ -11,7 +11,8 @@
 //! - Entries, attributes and absent names are valid practically for ever (`FOREVER`).
 //! - OPEN and OPENDIR are answered ENOSYS once: the kernel then stops sending them, and keeps pages
 //!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH, LSEEK and
-//!   ACCESS likewise, and the xattr calls where the image has none.
+//!   ACCESS likewise, and the xattr calls where the image has none. (Where something of the image
+//!   is not proven, GETXATTR goes on being answered: [`fs::PROOF_XATTR`] is then of interest.)
 //! - `CACHE_SYMLINKS`, `PARALLEL_DIROPS`; 1 MiB reads.
 //! - `POSIX_ACL` where the kernel checks permissions and the image has extended attributes: ACLs
 //!   then count, and the kernel remembers which files have none, which `ls -l` asks of every file.
@@ -48,6 +49,7 @@ use fuser::{
 };
 
 use crate::fs::{self, Filesystem};
+use crate::index::Proof;
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
 
 /// How long the kernel may keep what it was told: longer than any machine runs.
@@ -164,6 +166,7 @@ pub fn serve(
     let has_xattrs = filesystem.tree().has_xattrs();
     let adapter = Adapter {
         has_xattrs,
+        is_proven: filesystem.proof(Ino::ROOT) == Proof::Full,
         acl: has_xattrs && options.default_permissions,
         filesystem,
         ownership: options.ownership,
@@ -209,6 +212,8 @@ struct Adapter {
     ownership: Ownership,
     requests: Arc<Requests>,
     has_xattrs: bool,
+    /// All layers are proven in full.
+    is_proven: bool,
     /// Whether the kernel checks access control lists.
     acl: bool,
     pool: pool::Pool,
@@ -435,7 +440,9 @@ impl fuser::Filesystem for Adapter {
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         count(&self.requests.xattr);
-        if !self.has_xattrs {
+        // ENOSYS ends all questions, those for the proof too; so it is not said where that matters.
+        let may_end = !self.has_xattrs && self.is_proven;
+        if may_end && name.as_bytes() != fs::PROOF_XATTR {
             return reply.error(Errno::ENOSYS);
         }
         let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));

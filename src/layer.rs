@@ -16,7 +16,7 @@
 //!
 //! # Where spans begin
 //!
-//! A span ends at the first place where decoding can begin again after 1 MiB of output or 256 KiB
+//! A span ends at the first place where decoding can begin again after 1 MiB of output or 384 KiB
 //! of input: the end of a deflate block, a gzip member or a zstd frame. A member or frame ends it from
 //! half of that on, because it needs no window. Where nothing comes for 2 MiB the span ends anyway,
 //! and the next one can only be had by decoding this one first ([`Restart::Continues`]): a zstd
@@ -43,7 +43,7 @@ use crate::cache::{Cache, Cost, LayerName, Partial};
 use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
 use crate::digest::{DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
-use crate::foreign::{Finder, Found};
+use crate::foreign::{self, Finder, Found};
 use crate::image::Descriptor;
 use crate::index::{self, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span};
 use crate::resolve::ResolvedLayer;
@@ -55,7 +55,7 @@ use crate::toc;
 pub const SPAN_BYTES: usize = 1 << 20;
 
 /// ... or so many compressed ones: what a cold read of a small file has to fetch.
-const SPAN_COMPRESSED_BYTES: u64 = 256 << 10;
+const SPAN_COMPRESSED_BYTES: u64 = 384 << 10;
 
 /// Length of a span of a plain tar, where every place is a boundary.
 const PLAIN_SPAN_BYTES: usize = 512 << 10;
@@ -200,7 +200,15 @@ pub fn open_all(
         }
     }
     if !options.prove {
-        let find = |layer: &ResolvedLayer| Ok(find(layer, cache, finder));
+        let find = |layer: &ResolvedLayer| match find(layer, cache, finder) {
+            // The smallest come along with the indexes of the others.
+            None if layer.descriptor.size < foreign::MIN_LAYER_BYTES => {
+                let index = first_pass(layer, source.as_ref(), cache, options, &Quiet)?;
+                let name = LayerName::Blob(layer.descriptor.digest);
+                Ok(Some(OpenLayer::new(index, name, layer)))
+            }
+            found => Ok(found),
+        };
         for (layer, found) in in_parallel(&missing, options.parallel, &find)? {
             found.map(|open| opened.insert(layer_key(layer), open));
         }
