@@ -573,15 +573,16 @@ impl Flight<'_> {
             (Windows::Detached, Restart::Block { window: (_, 1..), .. }) => {
                 thread::scope(|scope| {
                     let window = scope.spawn(|| reader.window(first));
-                    let opened = reader.access.source.blob(&reader.access.descriptor, range);
+                    let opened =
+                        reader.access.source.blob(&reader.access.descriptor, range.clone());
                     let died = |_| Err(Error::Died(reader.what.clone()));
                     (opened, Some(window.join().unwrap_or_else(died)))
                 })
             }
-            _ => (reader.access.source.blob(&reader.access.descriptor, range), None),
+            _ => (reader.access.source.blob(&reader.access.descriptor, range.clone()), None),
         };
         let opened: Opened = opened.map_err(|e| Fault::Transport(Error::Source(Arc::new(e))))?;
-        let is_whole = opened.start == 0 && first.compressed_start.0 > 0;
+        let is_whole = opened.start < range.start || opened.end > range.end;
         if is_whole {
             log::info!("{}: the server sends everything; so be it", reader.what);
             limit = spans.len();
