@@ -27,6 +27,8 @@
 //!
 //! - The index is published only when blob digest, size, diff ID and the tar itself have proven
 //!   right; spans that a failed pass has written are removed again.
+//! - A resumed download that turns out wrong is made once more from its start: what was kept on
+//!   disk may be to blame, and the user can do nothing about it.
 //! - When several things are wrong the most telling is reported: a blob that is not what its digest
 //!   says, rather than the decoder's complaint about it.
 //! - A layer that unpacks to absurdly much is refused while it streams.
@@ -329,25 +331,34 @@ fn first_pass(
     if options.offline && source.is_remote() {
         return Err(error(ErrorKind::Offline));
     }
-    let mut download = Download::open(descriptor, source, cache).map_err(|e| error(e.into()))?;
-    let mut written = Vec::new();
-    let limit = options.max_uncompressed_bytes;
-    let result = pipeline(layer, &mut download, cache, limit, &mut written, progress);
-    // An interrupted download is gone on with the next time; a wrong one is not.
-    if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
-        download.finish();
-    }
-    match result {
-        Ok(index) => {
-            cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());
-            progress.layer_done();
-            Ok(index)
+    loop {
+        let opened = Download::open(descriptor, source, cache);
+        let mut download = opened.map_err(|e| error(e.into()))?;
+        let is_resumed = download.kept.is_some();
+        let mut written = Vec::new();
+        let limit = options.max_uncompressed_bytes;
+        let result = pipeline(layer, &mut download, cache, limit, &mut written, progress);
+        // An interrupted download is gone on with the next time; a wrong one is not.
+        if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
+            download.finish();
         }
-        Err(kind) => {
-            for span in written {
-                cache.discard_span(&span, "its layer did not prove right");
+        let kind = match result {
+            Ok(index) => {
+                cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());
+                progress.layer_done();
+                return Ok(index);
             }
-            Err(error(kind))
+            Err(kind) => kind,
+        };
+        for span in written {
+            cache.discard_span(&span, "its layer did not prove right");
+        }
+        // What was kept may be to blame, and is gone now: the next time all comes from the source.
+        match kind {
+            ErrorKind::Verify(e) if is_resumed => {
+                log::warn!("layer {}: {e}; downloading all of it again", descriptor.digest);
+            }
+            kind => return Err(error(kind)),
         }
     }
 }
