@@ -40,13 +40,25 @@ const HEAD_SECTIONS: usize = SECTIONS - 2;
 impl LayerIndex {
     /// The index as a file: head and, if it is here, tail.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.encode_head();
-        out.extend_from_slice(&self.encode_tail());
+        // In one piece from the start: windows of a large layer are some MiB.
+        let tail_bytes = match &self.tail {
+            Tail::Loaded { hashes, windows } => {
+                hashes.as_bytes().len() + windows.len() + CHECKSUM_BYTES
+            }
+            Tail::Detached { .. } => 0,
+        };
+        let mut out = self.head(tail_bytes);
+        self.append_tail(&mut out);
         out
     }
 
     /// The head: all that a mount needs.
     pub fn encode_head(&self) -> Vec<u8> {
+        self.head(0)
+    }
+
+    /// The head, with room for so many bytes more.
+    fn head(&self, more: usize) -> Vec<u8> {
         let compression = match self.identity.compression {
             Compression::None => 0,
             Compression::Gzip => 1,
@@ -89,7 +101,9 @@ impl LayerIndex {
             uncompressed_size: self.identity.uncompressed_size.into(),
             counts,
         };
-        let mut out = header.as_bytes().to_vec();
+        let bytes: usize = sections.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut out = Vec::with_capacity(size_of::<FileHeader>() + bytes + CHECKSUM_BYTES + more);
+        out.extend_from_slice(header.as_bytes());
         for (_, bytes) in sections {
             out.extend_from_slice(bytes);
         }
@@ -100,12 +114,18 @@ impl LayerIndex {
 
     /// The tail; empty if it is not here.
     pub fn encode_tail(&self) -> Vec<u8> {
-        let Tail::Loaded { hashes, windows } = &self.tail else { return Vec::new() };
-        let mut out = hashes.as_bytes().to_vec();
-        out.extend_from_slice(windows);
-        let checksum = blake3::hash(&out);
-        out.extend_from_slice(checksum.as_bytes());
+        let mut out = Vec::new();
+        self.append_tail(&mut out);
         out
+    }
+
+    fn append_tail(&self, out: &mut Vec<u8>) {
+        let Tail::Loaded { hashes, windows } = &self.tail else { return };
+        let start = out.len();
+        out.extend_from_slice(hashes.as_bytes());
+        out.extend_from_slice(windows);
+        let checksum = blake3::hash(&out[start..]);
+        out.extend_from_slice(checksum.as_bytes());
     }
 
     /// Where in [`LayerIndex::encode_tail`] the windows begin.
