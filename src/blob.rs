@@ -323,6 +323,8 @@ impl BlobReader {
         give_up: Instant,
         scope_end: &dyn Fn() -> u64,
     ) -> Result<(), Error> {
+        let end = start.0.saturating_add(buf.len() as u64);
+        let needed_end = self.table.spans.partition_point(|span| span.start.0 < end);
         for (at, offset, part) in self.pieces(start, buf) {
             let at = at.ok_or_else(|| Error::Short { what: self.what.clone(), at: start })?;
             self.reader_at.store(at, Ordering::Relaxed);
@@ -331,7 +333,7 @@ impl BlobReader {
                 continue;
             }
             self.shared.misses.fetch_add(1, Ordering::Relaxed);
-            let bytes = self.fetch(at, give_up, scope_end)?;
+            let bytes = self.fetch(at, needed_end, give_up, scope_end)?;
             copy_part(&bytes, offset, part);
         }
         Ok(())
@@ -352,7 +354,7 @@ impl BlobReader {
                 self.shared.hits.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.shared.misses.fetch_add(1, Ordering::Relaxed);
-                self.fetch(at, Instant::now() + read_timeout, &|| u64::MAX)?;
+                self.fetch(at, at + 1, Instant::now() + read_timeout, &|| u64::MAX)?;
             }
             progress(span.length.into());
         }
@@ -396,10 +398,12 @@ impl BlobReader {
         })
     }
 
-    /// Waits for a span that is not at hand, and sees to it that somebody fetches it.
+    /// Waits for a span that is not at hand, and sees to it that somebody fetches it, and what else
+    /// the read needs up to `needed_end`.
     fn fetch(
         self: &Arc<Self>,
         at: usize,
+        needed_end: usize,
         give_up: Instant,
         scope_end: &dyn Fn() -> u64,
     ) -> Result<Arc<Vec<u8>>, Error> {
@@ -413,7 +417,7 @@ impl BlobReader {
                 break result.clone();
             }
             if !sky.carries(at) && sky.flights.len() < MAX_FLIGHTS {
-                let plan = self.plan(&mut sky, at, scope_end);
+                let plan = self.plan(&mut sky, at, needed_end, scope_end);
                 if sky.send_on(plan::begin_of(&self.table.spans, at), at, plan.end) {
                     self.landed.notify_all();
                 } else if let Err(e) = self.take_off(&mut sky, plan) {
@@ -437,7 +441,13 @@ impl BlobReader {
     }
 
     /// What to fetch for a span that is missing and not on its way.
-    fn plan(&self, sky: &mut Sky, at: usize, scope_end: &dyn Fn() -> u64) -> Range<usize> {
+    fn plan(
+        &self,
+        sky: &mut Sky,
+        at: usize,
+        needed_end: usize,
+        scope_end: &dyn Fn() -> u64,
+    ) -> Range<usize> {
         let spans = &self.table.spans;
         if sky.suspects.contains(&at) {
             // Its checkpoint may be wrong: from a place that needs none, and no further.
@@ -455,6 +465,7 @@ impl BlobReader {
                 spans,
                 gap_bytes: plan::gap_bytes(self.access.source.link()),
                 is_at_hand: &|at| sky.carries(at) || self.shared.has(&spans[at]),
+                needed_end,
                 scope_end,
             },
         );

@@ -66,6 +66,8 @@ pub(super) struct Situation<'a> {
     pub(super) gap_bytes: u64,
     /// Whether a span is at hand or on its way.
     pub(super) is_at_hand: &'a dyn Fn(usize) -> bool,
+    /// Just past the last span that the read needs, which may reach over several.
+    pub(super) needed_end: usize,
     /// Uncompressed offset at which the scope of the reader ends.
     pub(super) scope_end: &'a dyn Fn() -> u64,
 }
@@ -89,7 +91,8 @@ impl Runs {
         let scope_end = if steps == 0 { 0 } else { (situation.scope_end)() };
         let most = STEPS.get(steps).map_or(spans.len(), |count| (at + count).min(spans.len()));
         let wanted = spans[at..most].partition_point(|span| span.start.0 < scope_end);
-        let mut end = (at + wanted).max(at + 1);
+        // A read over a boundary is one step, not two of a run.
+        let mut end = (at + wanted).max(at + 1).max(situation.needed_end);
         if steps == 0 {
             // A quarter of a round trip's worth of neighbours costs next to nothing.
             while end < spans.len()
@@ -176,6 +179,7 @@ mod tests {
                 spans,
                 gap_bytes: 300 << 10,
                 is_at_hand: &|span| at_hand.contains(&span),
+                needed_end: at + 1,
                 scope_end: &|| scope_end,
             },
         )

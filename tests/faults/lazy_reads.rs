@@ -63,6 +63,26 @@ fn a_page_costs_the_spans_under_it() {
     }
 }
 
+/// A read over the boundary of two spans is no walk: it costs both, in one request.
+#[test]
+fn a_page_on_a_boundary_costs_both_spans() {
+    let mut lazy = Lazy::indexed(Form::Gzip);
+    let big = lazy.corpus.file(BIG);
+    let layer = &lazy.corpus.spans[big.layer];
+    for at in [15, 22, 30] {
+        lazy.start_over();
+        // A miss elsewhere in the layer: what holds both files is the root.
+        let other = lazy.corpus.files.iter().find(|file| file.layer == big.layer).unwrap();
+        lazy.check(other, 0..1);
+        lazy.registry.clear_log();
+        let start = layer[at].start.0 - PAGE / 2 - big.content.start;
+        lazy.check(big, start..start + PAGE);
+        let share = lazy.corpus.share(big.layer, &(layer[at].start.0 - 1..layer[at].start.0 + 1));
+        let cost = lazy.cost(big.layer);
+        assert_eq!((cost.requests, cost.bytes), (1, share), "{at}");
+    }
+}
+
 /// Reads here and there cost no more than a download in the end, though a run may be seen in them
 /// that is none, and what lies between two of its places may come again.
 #[test]
