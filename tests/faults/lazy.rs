@@ -169,7 +169,7 @@ impl Archives {
     fn add(&mut self, top: &str, dirs: u64, files: u64, bytes: usize, big: Option<&str>) {
         let layer = self.tars.len();
         let mut random = Random::new(layer as u64 + 1);
-        let text = text(bytes * 2, layer as u64 + 1);
+        let text = text(bytes * 5 / 4, layer as u64 + 1);
         let mut rest = &text[..];
         let mut writer = TarWriter::new();
         let mut add = |writer: &mut TarWriter, path: String, content: &[u8]| {
@@ -193,7 +193,7 @@ impl Archives {
                     4..7 => random.below(mean * 2),
                     _ => random.below(mean * 6),
                 };
-                let (content, after) = rest.split_at(length as usize);
+                let (content, after) = rest.split_at(rest.len().min(length as usize));
                 rest = after;
                 add(&mut writer, format!("{top}/{dir:02}/{file:03}"), content);
             }

@@ -30,7 +30,7 @@ impl Interrupted {
         registry.clear_faults();
         registry.clear_log();
         for kind in ["layers", "spans", "streams", "tmp"] {
-            assert_eq!(sandbox.cached(kind), [PathBuf::new(); 0], "{form:?}: {kind}");
+            assert!(sandbox.cached(kind).is_empty(), "{form:?}: {kind}");
         }
         let interrupted = Interrupted { sandbox, registry, form };
         let kept = fs::metadata(interrupted.partial()).unwrap().len();
@@ -66,7 +66,7 @@ impl Interrupted {
         let lazy = Lazy { image: image.into(), registry, sandbox, corpus };
         lazy.check_whole(corpus.file(BIG));
         corpus.files.iter().step_by(20).for_each(|file| lazy.check_whole(file));
-        assert_eq!(self.sandbox.cached("partial"), [PathBuf::new(); 0]);
+        assert!(self.sandbox.cached("partial").is_empty());
         Ok((ranges, bytes))
     }
 }

@@ -14,7 +14,7 @@ fn walk(lazy: &Lazy) {
 
 #[test]
 fn a_server_without_ranges_sends_each_layer_once() {
-    for form in Form::ALL {
+    for form in [Form::Gzip, Form::SmallMembers, Form::OneFrame, Form::Plain] {
         let lazy = Lazy::indexed(form);
         lazy.registry.fault(("GET", "/blobs/", Times::Always), Fault::IgnoreRange);
         walk(&lazy);

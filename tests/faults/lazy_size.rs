@@ -115,7 +115,7 @@ fn high_water_mark(id: u32) -> u64 {
 
 #[test]
 fn indexing_takes_the_same_memory_whatever_the_size() {
-    let (small, large) = (peak_memory(64), peak_memory(320));
+    let (small, large) = (peak_memory(32), peak_memory(288));
     assert!(small > 4 << 20, "{small}: not measured");
     assert!(large < 64 << 20, "{large}");
     assert!(large.saturating_sub(small) < 8 << 20, "{small} {large}");
