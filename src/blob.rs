@@ -63,8 +63,8 @@ use plan::{Runs, Situation};
 use stream::{Layer, Stream};
 
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
-/// off. One span is a MiB.
-const MEMORY_SPANS: usize = 8;
+/// off. One span is a MiB or two.
+const MEMORY_SPANS: usize = 6;
 
 /// Bytes read from a source at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -611,12 +611,12 @@ impl Flight<'_> {
             },
         };
         let mut stream = Stream::new(opened);
-        for at in self.spans.start..limit {
+        for (at, span) in spans.iter().enumerate().take(limit).skip(self.spans.start) {
             if !self.is_sent_on(at) || !self.is_followed(at, is_whole) {
                 return Ok(());
             }
             let bytes = Arc::new(stream.take_span(&layer, at)?);
-            reader.shared.put(&spans[at], &bytes);
+            reader.shared.put(span, &bytes);
             self.hand_over(at, bytes);
         }
         stream.drain(end);

@@ -30,6 +30,8 @@ mod decode;
 mod foreign;
 pub mod format;
 
+use std::sync::Arc;
+
 use crate::codec::Compression;
 use crate::digest::{ContentHash, DiffId, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, Run, UncompressedOffset};
@@ -206,7 +208,7 @@ pub struct Chunk {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Windows {
     /// Here.
-    Loaded(Vec<u8>),
+    Loaded(Arc<Vec<u8>>),
     /// Left where the index came from.
     Detached,
 }
@@ -342,7 +344,7 @@ pub struct LayerIndex {
 enum Tail {
     Loaded {
         hashes: Vec<ContentHash>,
-        windows: Vec<u8>,
+        windows: Arc<Vec<u8>>,
     },
     /// Only their numbers are known: of hashes, and of bytes of windows.
     Detached {
@@ -468,7 +470,7 @@ impl LayerIndex {
             spans,
             chunks: self.chunks.iter().map(ChunkRecord::to_chunk).collect(),
             windows: match &self.tail {
-                Tail::Loaded { windows, .. } => Windows::Loaded(windows.clone()),
+                Tail::Loaded { windows, .. } => Windows::Loaded(Arc::clone(windows)),
                 Tail::Detached { .. } => Windows::Detached,
             },
             compression: is_indexed.then_some(self.identity.compression),

@@ -7,6 +7,7 @@
 //! and containerd would clamp it).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -148,7 +149,7 @@ impl Builder {
             spans: self.spans,
             chunks: self.chunks,
             bytes: self.bytes,
-            tail: Tail::Loaded { hashes: self.hashes, windows: self.windows },
+            tail: Tail::Loaded { hashes: self.hashes, windows: Arc::new(self.windows) },
         };
         index.check()?;
         Ok(index)

@@ -1,5 +1,7 @@
 //! Writing and reading the file format, with every check that makes a [`LayerIndex`] sound.
 
+use std::sync::Arc;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::format::{self, CHECKSUM_BYTES, FileHeader, MAGIC, SECTIONS, VERSION};
@@ -192,7 +194,7 @@ impl LayerIndex {
             let (hashes, windows) = (section(&mut rest, hashes)?, section(&mut rest, windows)?);
             let tail_bytes = tail.len() - rest.len();
             check_sum(&mut rest, &tail[..tail_bytes])?;
-            index.tail = Tail::Loaded { hashes, windows };
+            index.tail = Tail::Loaded { hashes, windows: Arc::new(windows) };
         }
         if !rest.is_empty() {
             return Err(DecodeError::Length);

@@ -29,7 +29,7 @@ use crate::ztoc::Ztoc;
 const SPAN_BYTES: u64 = 1 << 20;
 
 /// ... or so many bytes of the blob, what lies between chunks included.
-const SPAN_COMPRESSED_BYTES: u64 = 384 << 10;
+const SPAN_COMPRESSED_BYTES: u64 = 512 << 10;
 
 /// Why a table or index of another format can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -45,21 +45,27 @@ fn real_archive(folders: &[&str], bytes: u64) -> Vec<u8> {
     writer.finish()
 }
 
-/// A checkpoint is about 2.5 KiB where programs and their texts are, and a span has 270 KiB of them.
+/// Programs, libraries, scripts and texts, in layers of their own: checkpoints take no more than
+/// 0.6 % of all, and little more of what is the worst case, nothing but scripts.
 #[test]
 fn checkpoints_of_real_files_are_small() {
-    let tar = real_archive(&["/usr/bin", "/usr/lib", "/usr/share"], 8 << 20);
-    assert!(tar.len() > 16 << 20, "there are files in /usr");
-    let built = ImageBuilder::new().layer(&tar, Compression::Gzip).build();
-    let (sandbox, registry) = (Sandbox::new(), Registry::start());
-    registry.add_image("r", "t", &built);
-    let cache = sandbox.cache();
-    open(&name_in(&registry), &cache, &patient()).unwrap();
-    let name = LayerName::Blob(built.layer_digests()[0].parse().unwrap());
-    let index = LayerIndex::decode(&cache.layer_index(&name).unwrap()).unwrap();
-    let (windows, blob) = (index.window_bytes(), index.blob_size());
-    assert!(windows > 0, "it has checkpoints");
-    assert!(windows * 1000 <= blob * 12, "{windows} bytes of windows for {blob}");
+    let mut measured = Vec::new();
+    for folder in ["/usr/bin", "/usr/lib", "/usr/share/perl", "/usr/share"] {
+        let tar = real_archive(&[folder], 16 << 20);
+        assert!(tar.len() > 4 << 20, "there are files in {folder}");
+        let built = ImageBuilder::new().layer(&tar, Compression::Gzip).build();
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &built);
+        let cache = sandbox.cache();
+        open(&name_in(&registry), &cache, &patient()).unwrap();
+        let name = LayerName::Blob(built.layer_digests()[0].parse().unwrap());
+        let index = LayerIndex::decode(&cache.layer_index(&name).unwrap()).unwrap();
+        assert!(index.window_bytes() > 0, "it has checkpoints");
+        measured.push((folder, index.window_bytes(), index.blob_size()));
+    }
+    let of_all = measured.iter().fold((0, 0), |sum, (_, w, b)| (sum.0 + w, sum.1 + b));
+    assert!(of_all.0 * 1000 <= of_all.1 * 6, "{measured:?}");
+    assert!(measured.iter().all(|(_, windows, blob)| windows * 1000 <= blob * 8), "{measured:?}");
 }
 
 /// The most memory that the program takes while it makes the index of a layer of so many MiB.
@@ -118,5 +124,5 @@ fn indexing_takes_the_same_memory_whatever_the_size() {
     let (small, large) = (peak_memory(32), peak_memory(288));
     assert!(small > 4 << 20, "{small}: not measured");
     assert!(large < 64 << 20, "{large}");
-    assert!(large.saturating_sub(small) < 8 << 20, "{small} {large}");
+    assert!(large.saturating_sub(small) < 16 << 20, "{small} {large}");
 }
