@@ -278,7 +278,8 @@ impl Stream {
         match restart {
             Restart::Here => Decoder::new(compression).map_err(codec),
             Restart::Block { bits, .. } => {
-                let window = (layer.window)(span).map_err(Fault::Transport)?;
+                // Without one there is still the way from a place that needs none.
+                let window = (layer.window)(span).map_err(Fault::Content)?;
                 let window = window::unpack(&window).map_err(codec)?;
                 Decoder::resume(compression, Boundary::Block { bits }, window).map_err(codec)
             }
