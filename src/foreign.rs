@@ -31,7 +31,7 @@ mod compare;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::artifact::{self, Packed};
 use crate::blob::WindowSource;
@@ -98,8 +98,8 @@ pub struct Finder {
     offline: bool,
     /// What the referrers are, once somebody asked.
     announced: OnceLock<Announced>,
-    /// The ztocs of the SOCI index that the manifest names.
-    bound: OnceLock<Vec<SociLayer>>,
+    /// The ztocs of the SOCI index that the manifest names; locked while it is fetched.
+    bound: Mutex<Option<Vec<SociLayer>>>,
 }
 
 /// What the referrers of an image hold.
@@ -129,7 +129,7 @@ impl Finder {
             annotations: image.annotations.clone(),
             trust_referrers,
             announced: OnceLock::new(),
-            bound: OnceLock::new(),
+            bound: Mutex::default(),
         }
     }
 
@@ -147,8 +147,15 @@ impl Finder {
         if self.offline || layer.descriptor.size < MIN_LAYER_BYTES {
             return None;
         }
+        self.find_usable(layer, &|name| !self.cache.is_rejected(name))
+    }
+
+    fn find_usable(
+        &self,
+        layer: &ResolvedLayer,
+        usable: &dyn Fn(&LayerName) -> bool,
+    ) -> Option<Found> {
         let digest = layer.descriptor.digest;
-        let usable = |name: &LayerName| !self.cache.is_rejected(name);
         let said = |what: &str, result: Result<Option<LayerIndex>, Error>| {
             result.unwrap_or_else(|e| {
                 log::warn!("layer {digest}: its {what} can't be used: {e}");
@@ -213,7 +220,10 @@ impl Finder {
             let claimed = self.toc(layer, &promise)?;
             return Ok(compare(&claimed, actual, &|path| promise.is_bookkeeping(path)));
         }
-        let Some(Found { index, name }) = self.find(layer) else { return Ok(Vec::new()) };
+        // What was found to lie before is told again.
+        let Some(Found { index, name }) = self.find_usable(layer, &|_| true) else {
+            return Ok(Vec::new());
+        };
         let differences = compare(&index, actual, &|_| false);
         if !differences.is_empty() {
             self.cache.reject_layer_index(&name);
@@ -254,16 +264,18 @@ impl Finder {
         layer: &ResolvedLayer,
         soci_index: Digest,
     ) -> Result<Option<LayerIndex>, Error> {
-        let layers = match self.bound.get() {
-            Some(layers) => layers,
-            None => {
-                let bytes = self.document(&Descriptor::of_manifest(soci_index))?;
-                let index = SociIndex::parse(&bytes)?;
-                self.bound.get_or_init(|| index.layers)
-            }
+        let found = {
+            let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+            let layers = match &mut *bound {
+                Some(layers) => layers,
+                None => {
+                    let bytes = self.document(&Descriptor::of_manifest(soci_index))?;
+                    bound.insert(SociIndex::parse(&bytes)?.layers)
+                }
+            };
+            layers.iter().find(|soci| soci.layer == layer.descriptor.digest).cloned()
         };
-        let found = layers.iter().find(|soci| soci.layer == layer.descriptor.digest);
-        found.map(|soci| self.ztoc(soci, layer, Proof::Toc)).transpose()
+        found.map(|soci| self.ztoc(&soci, layer, Proof::Toc)).transpose()
     }
 
     fn ztoc(

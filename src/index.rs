@@ -493,6 +493,12 @@ impl LayerIndex {
         self.spans.iter().all(|span| span.check == format::CHECK_CONTENT)
     }
 
+    /// Whether offsets are those of the tar, and not of the contents alone, which is all that a table
+    /// of contents knows.
+    pub fn has_tar_offsets(&self) -> bool {
+        self.spans.iter().all(|span| span.check != format::CHECK_CHUNKS)
+    }
+
     /// The same index with less claimed of it: what comes from elsewhere proves nothing here.
     pub fn with_proof(mut self, proof: Proof) -> LayerIndex {
         self.identity.proof = proof;

@@ -7,11 +7,12 @@
 //! Compared is what each path means in the end, as later entries replace earlier ones; paths are
 //! those of the layer, whiteouts included. Times are compared in whole seconds, which is all that
 //! eStargz keeps. Where a TOC does not say what a file's content hashes to, that is no difference:
-//! its chunks are verified when they are read.
+//! its chunks are verified when they are read. An index of the tar says where in it content stands
+//! instead.
 
 use std::collections::BTreeMap;
 
-use crate::index::{Entry, EntryKind, LayerIndex};
+use crate::index::{Entry, EntryKind, LayerIndex, Runs};
 
 /// A path of which the two tell different things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub fn compare(
     actual: &LayerIndex,
     is_ignored: &dyn Fn(&[u8]) -> bool,
 ) -> Vec<Difference> {
+    let by_place = claimed.has_tar_offsets();
     let (claimed, actual) = (meanings(claimed), meanings(actual));
     let mut differences = Vec::new();
     let mut differ = |path: &[u8], what| {
@@ -47,7 +49,7 @@ pub fn compare(
         match actual.get(path) {
             None => differ(path, "is in the table of contents, but not in the tar"),
             Some(fact) => {
-                if let Some(what) = difference(claim, fact) {
+                if let Some(what) = difference(claim, fact, by_place) {
                     differ(path, what);
                 }
             }
@@ -87,7 +89,7 @@ fn path(index: &LayerIndex, dir: u32, name: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>) -> Option<&'static str> {
+fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) -> Option<&'static str> {
     let (a, b) = match (&claim.entry, &fact.entry) {
         (None, None) => return None,
         (Some(a), Some(b)) => (a, b),
@@ -101,11 +103,24 @@ fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>) -> Option<&'static str> {
     match kind {
         Some(what) => Some(what),
         None if is_link => None,
+        None if by_place && places(claim, a) != places(fact, b) => Some("has other content"),
         None if a.mode != b.mode => Some("has another mode"),
         None if owner => Some("has another owner"),
         None if times => Some("has another modification time"),
         None if xattrs(claim, a) != xattrs(fact, b) => Some("has other extended attributes"),
         None => None,
+    }
+}
+
+/// Where in the tar the content of a file stands: (offset in the file, in the tar, length).
+fn places(of: &Meaning<'_>, entry: &Entry<'_>) -> Vec<(u64, u64, u64)> {
+    match entry.kind {
+        EntryKind::File { size: 1.., runs: Runs::Whole(start) } => vec![(0, start.0, 0)],
+        EntryKind::File { runs: Runs::Sparse { first, count }, .. } => {
+            let runs = of.index.sparse_runs(first, count);
+            runs.map(|run| (run.file_offset, run.start.0, run.length)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
