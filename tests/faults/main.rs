@@ -13,6 +13,7 @@
 mod support;
 
 mod fixture;
+mod foreign_fixture;
 mod logs;
 mod shell;
 
@@ -24,6 +25,10 @@ mod cache_damage;
 mod cache_eviction;
 mod cache_limits;
 mod documents;
+mod foreign_artifact;
+mod foreign_soci;
+mod foreign_toc;
+mod foreign_verify;
 mod indexes;
 mod lazy;
 mod lazy_indexes;

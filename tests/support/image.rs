@@ -118,6 +118,7 @@ pub struct Layer {
     digest: String,
     size: u64,
     media_type: Option<String>,
+    annotations: BTreeMap<String, String>,
 }
 
 impl Layer {
@@ -134,11 +135,18 @@ impl Layer {
     /// `gzip`, `zstd` or nothing.
     pub fn from_blob(blob: Vec<u8>, suffix: &'static str, tar: &[u8]) -> Layer {
         let (digest, size) = (sha256(&blob), blob.len() as u64);
-        Layer { blob, suffix, diff_id: sha256(tar), digest, size, media_type: None }
+        let (diff_id, annotations) = (sha256(tar), BTreeMap::new());
+        Layer { blob, suffix, diff_id, digest, size, media_type: None, annotations }
     }
 
     pub fn media_type(mut self, media_type: &str) -> Layer {
         self.media_type = Some(media_type.to_string());
+        self
+    }
+
+    /// Sets the annotations of the layer's descriptor.
+    pub fn annotations(mut self, annotations: &BTreeMap<String, String>) -> Layer {
+        self.annotations = annotations.clone();
         self
     }
 
@@ -164,6 +172,7 @@ impl Layer {
 pub struct ImageBuilder {
     layers: Vec<Layer>,
     config: Map<String, Value>,
+    annotations: Map<String, Value>,
     docker_schema2: bool,
 }
 
@@ -175,7 +184,8 @@ impl Default for ImageBuilder {
 
 impl ImageBuilder {
     pub fn new() -> ImageBuilder {
-        ImageBuilder { layers: Vec::new(), config: Map::new(), docker_schema2: false }
+        let (config, annotations) = (Map::new(), Map::new());
+        ImageBuilder { layers: Vec::new(), config, annotations, docker_schema2: false }
             .config("architecture", "amd64")
             .config("os", "linux")
             .config("config", json!({}))
@@ -207,6 +217,12 @@ impl ImageBuilder {
         self
     }
 
+    /// Sets an annotation of the manifest.
+    pub fn annotation(mut self, key: &str, value: &str) -> ImageBuilder {
+        self.annotations.insert(key.to_string(), value.into());
+        self
+    }
+
     /// Uses the media types of Docker's schema 2 instead of OCI's.
     pub fn docker_schema2(mut self, docker: bool) -> ImageBuilder {
         self.docker_schema2 = docker;
@@ -235,11 +251,15 @@ impl ImageBuilder {
                     (false, suffix) => format!("{OCI_LAYER}+{suffix}"),
                 }
             });
-            layers.push(json!({
+            let mut descriptor = json!({
                 "mediaType": media_type, "digest": layer.digest, "size": layer.size,
-            }));
+            });
+            if !layer.annotations.is_empty() {
+                descriptor["annotations"] = json!(layer.annotations);
+            }
+            layers.push(descriptor);
         }
-        let manifest = json!({
+        let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": manifest_type,
             "config": {
@@ -247,6 +267,9 @@ impl ImageBuilder {
             },
             "layers": layers,
         });
+        if !self.annotations.is_empty() {
+            manifest["annotations"] = Value::Object(self.annotations.clone());
+        }
         let manifest = manifest.to_string().into_bytes();
         Built {
             manifest_media_type: manifest_type.to_string(),
