@@ -241,6 +241,10 @@ impl Finder {
 
     fn toc(&self, layer: &ResolvedLayer, promise: &Promise) -> Result<LayerIndex, Error> {
         let descriptor = &layer.descriptor;
+        if matches!(promise, Promise::ZstdChunked { .. }) {
+            // The place is known, and is checked before anything is fetched.
+            toc::find(promise, &[], descriptor.size, descriptor.size)?;
+        }
         let first = promise.first_fetch(descriptor.size);
         let tail = self.fetch(descriptor, first.clone())?;
         let place = toc::find(promise, &tail, first.start, descriptor.size)?;

@@ -81,8 +81,8 @@ pub(crate) struct ImageArgs {
     /// Use layer indexes that somebody pushed beside the image
     ///
     /// They spare the first sight of a layer its download. Nothing binds them to the image: whoever
-    /// may push to the repository can say anything about names and attributes. Can be set for a
-    /// registry in `~/.config/ocifs/config.toml`.
+    /// may push to the repository can say anything about names, attributes and content, until `ocifs
+    /// verify` has read the layers. Can be set for a registry in `~/.config/ocifs/config.toml`.
     #[arg(long)]
     pub(crate) trust_referrers: bool,
 
