@@ -361,6 +361,14 @@ impl BlobReader {
         Ok(())
     }
 
+    /// Uncompressed bytes that the cache does not hold, once it has come to rest.
+    pub fn uncached_bytes(&self) -> u64 {
+        let cache = &self.shared.cache;
+        cache.settle();
+        let missing = self.table.spans.iter().filter(|span| !cache.has_span(&span.digest));
+        missing.map(|span| u64::from(span.length)).sum()
+    }
+
     /// What has been checked of the layer's index.
     pub fn proof(&self) -> Proof {
         self.table.proof

@@ -66,6 +66,11 @@ pub enum Error {
     Read(#[from] blob::Error),
     #[error("{0} is not in a registry: there is nowhere to push to")]
     NoRegistry(String),
+    #[error(
+        "{missing} of {bytes} uncompressed bytes did not stay in the cache: its limit (--cache-size) \
+         or its disk is too small"
+    )]
+    NotKept { missing: u64, bytes: u64 },
     #[error("starting to serve the mount: {0}")]
     Serve(io::Error),
 }
@@ -212,7 +217,7 @@ impl Image {
     /// Brings everything into the cache that is not there yet, layers side by side.
     ///
     /// # Errors
-    /// The first thing that can't be had.
+    /// The first thing that can't be had, or the cache is too small to keep all of it.
     pub fn pull(
         &self,
         read_deadline: Duration,
@@ -237,7 +242,11 @@ impl Image {
             let died = |_| Err(blob::Error::Died("pulling".to_owned()));
             workers.into_iter().map(|w| w.join().unwrap_or_else(died)).collect::<Vec<_>>()
         });
-        results.into_iter().collect::<Result<(), blob::Error>>().map_err(Error::from)
+        results.into_iter().collect::<Result<(), blob::Error>>()?;
+        match layers.iter().map(|layer| layer.uncached_bytes()).sum() {
+            0 => Ok(()),
+            missing => Err(Error::NotKept { missing, bytes }),
+        }
     }
 
     /// What has been checked of each layer, base first.
