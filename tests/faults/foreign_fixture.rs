@@ -22,6 +22,9 @@ use crate::support::zstd_chunked;
 pub const BULK_FILES: usize = 48;
 pub const BULK_BYTES: usize = 40_000;
 
+/// So many of [`entries`] are just large enough.
+pub const FEW: usize = 20;
+
 /// Names that writers of eStargz add for themselves.
 pub const BOOKKEEPING: [&str; 2] = [".no.prefetch.landmark", "stargz.index.json"];
 
