@@ -86,6 +86,25 @@ pub struct Found {
     pub name: LayerName,
 }
 
+/// What others say of a layer.
+#[derive(Debug)]
+pub struct Claim {
+    /// Their index.
+    pub index: LayerIndex,
+    /// Its name in the cache.
+    pub name: LayerName,
+    promise: Option<Promise>,
+}
+
+impl Claim {
+    /// Where names, attributes and digests differ from the proven index of the layer's tar.
+    pub fn differences(&self, actual: &LayerIndex) -> Vec<Difference> {
+        let is_ignored =
+            |path: &[u8]| self.promise.as_ref().is_some_and(|p| p.is_bookkeeping(path));
+        compare(&self.index, actual, &is_ignored)
+    }
+}
+
 /// Finds indexes for the layers of one image.
 #[derive(Debug)]
 pub struct Finder {
@@ -203,32 +222,22 @@ impl Finder {
         Arc::new(Windows { finder: Arc::clone(self), layer: layer.clone() })
     }
 
-    /// Where what others say of a layer differs from the proven index of its tar. A hint that
-    /// differs is not used again.
+    /// What others say of a layer, to be held against its tar; also what was found to lie before, and
+    /// whether it would be used or not.
     ///
     /// # Errors
     /// A table of contents is promised, and is not there or not valid.
-    pub fn differences(
-        &self,
-        layer: &ResolvedLayer,
-        actual: &LayerIndex,
-    ) -> Result<Vec<Difference>, Error> {
+    pub fn claim(&self, layer: &ResolvedLayer) -> Result<Option<Claim>, Error> {
         if self.offline {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         if let Some(promise) = toc::promise(&layer.descriptor) {
-            let claimed = self.toc(layer, &promise)?;
-            return Ok(compare(&claimed, actual, &|path| promise.is_bookkeeping(path)));
+            let index = self.toc(layer, &promise)?;
+            let name = bound_name(layer.descriptor.digest, &promise);
+            return Ok(Some(Claim { index, name, promise: Some(promise) }));
         }
-        // What was found to lie before is told again.
-        let Some(Found { index, name }) = self.find_usable(layer, &|_| true) else {
-            return Ok(Vec::new());
-        };
-        let differences = compare(&index, actual, &|_| false);
-        if !differences.is_empty() {
-            self.cache.reject_layer_index(&name);
-        }
-        Ok(differences)
+        let found = self.find_usable(layer, &|_| true);
+        Ok(found.map(|Found { index, name }| Claim { index, name, promise: None }))
     }
 
     /// The layer indexes that `ocifs index push` has left in the registry.
@@ -325,12 +334,12 @@ impl Finder {
                 let packed =
                     self.document(&descriptor).and_then(|manifest| Ok(artifact::parse(&manifest)?));
                 match packed {
-                    Ok(packed) => {
-                        announced.ours = packed;
-                        return announced;
-                    }
+                    Ok(packed) => announced.ours.extend(packed),
                     Err(e) => log::debug!("referrer {}: {e}", descriptor.digest),
                 }
+            }
+            if !announced.ours.is_empty() {
+                return announced;
             }
             for descriptor in self.referrers(registry, ztoc::ARTIFACT_TYPE_V1) {
                 let index = self.document(&descriptor).and_then(|manifest| {

@@ -549,6 +549,19 @@ impl LayerIndex {
         &self.bytes[offset as usize..offset as usize + length as usize]
     }
 
+    /// The path of a name in a directory, without a leading slash.
+    pub fn path(&self, dir: DirId, name: &[u8]) -> Vec<u8> {
+        let mut parts = vec![name];
+        let mut at = dir;
+        while at != ROOT_DIR {
+            let dir = self.dir(at);
+            parts.push(dir.name);
+            at = dir.parent;
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+
     /// The path of a directory, for messages: `a/b`, and `` for the root.
     pub fn dir_path(&self, id: DirId) -> String {
         let mut names = Vec::new();

@@ -65,28 +65,16 @@ pub fn compare(
 fn meanings(index: &LayerIndex) -> BTreeMap<Vec<u8>, Meaning<'_>> {
     let mut found = BTreeMap::new();
     for entry in index.entries().filter(|entry| !entry.hidden) {
-        found.insert(path(index, entry.dir, entry.name), Meaning { index, entry: Some(entry) });
+        found.insert(index.path(entry.dir, entry.name), Meaning { index, entry: Some(entry) });
     }
     for whiteout in index.whiteouts() {
         let name = match whiteout.name {
             Some(name) => [b".wh.", name].concat(),
             None => b".wh..wh..opq".to_vec(),
         };
-        found.insert(path(index, whiteout.dir, &name), Meaning { index, entry: None });
+        found.insert(index.path(whiteout.dir, &name), Meaning { index, entry: None });
     }
     found
-}
-
-fn path(index: &LayerIndex, dir: u32, name: &[u8]) -> Vec<u8> {
-    let mut parts = vec![name];
-    let mut at = dir;
-    while at != crate::index::ROOT_DIR {
-        let dir = index.dir(at);
-        parts.push(dir.name);
-        at = dir.parent;
-    }
-    parts.reverse();
-    parts.join(&b'/')
 }
 
 fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) -> Option<&'static str> {
@@ -151,7 +139,7 @@ fn kind_difference(
             EntryKind::HardLink { dir: a_dir, name: a },
             EntryKind::HardLink { dir: b_dir, name: b },
         ) => {
-            let (a, b) = (path(claim.index, a_dir, a), path(fact.index, b_dir, b));
+            let (a, b) = (claim.index.path(a_dir, a), fact.index.path(b_dir, b));
             (a != b).then_some("links to something else")
         }
         (EntryKind::CharDevice(a, b), EntryKind::CharDevice(c, d))

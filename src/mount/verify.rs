@@ -1,15 +1,35 @@
 //! Checking an image whole: what is not proven is streamed, and what others say of a layer is held
 //! against its tar.
+//!
+//! What a table says of names and attributes is compared as it stands. What it would *show* as the
+//! content of a file is not in its words: chunks may be those of another file under the right
+//! digest, and a wrong window makes other bytes of the right compressed ones. So each file is read by
+//! way of the table, as a mount would, and its SHA-256 compared with that of the file in the tar. That
+//! fetches such a layer a second time; layers without a table are streamed once or not at all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
 
 use super::{Error, ImageOptions, Opening};
+use crate::blob::{Access, BlobReader, Spans};
 use crate::cache::Cache;
-use crate::digest::{DiffId, Digest};
-use crate::foreign::Difference;
+use crate::content::{Contents, Place};
+use crate::digest::{ContentHash, DiffId, Digest};
+use crate::extent::Run;
+use crate::foreign::{Claim, Difference};
+use crate::index::{EntryKind, LayerIndex, Runs};
 use crate::layer::{self, Progress};
 use crate::reference::ImageName;
-use crate::resolve::ResolvedImage;
+use crate::resolve::{ResolvedImage, ResolvedLayer};
+
+/// Bytes of a file that are read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Files that can't be read by way of a table before it is given up: each may cost a deadline.
+const MAX_UNREADABLE: usize = 4;
 
 /// What came out of verifying an image.
 #[derive(Clone, Debug)]
@@ -82,8 +102,16 @@ pub fn verify(
         match open {
             Ok(open) => {
                 result.entries = open.index.entries().len();
-                match opening.finder.differences(layer, &open.index) {
-                    Ok(differences) => result.differences = differences,
+                match opening.finder.claim(layer) {
+                    Ok(Some(claim)) => {
+                        result.differences = claim.differences(&open.index);
+                        let reading = Reading { opening: &opening, layer, options: &options };
+                        reading.compare(&claim, &open.index, &mut result.differences);
+                        if !result.differences.is_empty() {
+                            cache.reject_layer_index(&claim.name);
+                        }
+                    }
+                    Ok(None) => {}
                     Err(e) => result.error = Some(e.to_string()),
                 }
             }
@@ -92,4 +120,92 @@ pub fn verify(
         verified.push(result);
     }
     Ok(Verification { image: opening.resolved, layers: verified })
+}
+
+/// Reads files of a layer as a table has them.
+struct Reading<'a> {
+    opening: &'a Opening<'a>,
+    layer: &'a ResolvedLayer,
+    options: &'a ImageOptions,
+}
+
+impl Reading<'_> {
+    /// Adds the files whose content by the table is not that of the tar.
+    fn compare(&self, claim: &Claim, actual: &LayerIndex, differences: &mut Vec<Difference>) {
+        let hashes: BTreeMap<Vec<u8>, &ContentHash> = actual
+            .entries()
+            .filter_map(|entry| {
+                let hash = actual.content_hash(&entry)?;
+                Some((actual.path(entry.dir, entry.name), hash))
+            })
+            .collect();
+        let contents = self.contents(claim);
+        // Of several entries of one name the last counts.
+        let claimed = || claim.index.entries().enumerate().filter(|(_, entry)| !entry.hidden);
+        let last: BTreeMap<Vec<u8>, usize> =
+            claimed().map(|(at, entry)| (claim.index.path(entry.dir, entry.name), at)).collect();
+        let mut unreadable = 0;
+        for (at, entry) in claimed() {
+            let EntryKind::File { size, runs } = entry.kind else { continue };
+            let path = claim.index.path(entry.dir, entry.name);
+            let expected = hashes.get(&path).filter(|_| last.get(&path) == Some(&at));
+            let Some(expected) = expected else { continue };
+            let sparse: Vec<Run>;
+            let place = match runs {
+                Runs::Whole(start) => Place::Whole(start),
+                Runs::Sparse { first, count } => {
+                    sparse = claim.index.sparse_runs(first, count).collect();
+                    Place::Sparse(&sparse)
+                }
+            };
+            let what = match hash(&contents, place, size, self.options.read_deadline) {
+                Ok(hash) if hash == **expected => continue,
+                Ok(_) => "shows other content than the tar has",
+                Err(e) => {
+                    log::warn!("{}: {e}", String::from_utf8_lossy(&path));
+                    unreadable += 1;
+                    "can't be read by what the table of contents says"
+                }
+            };
+            let path = String::from_utf8_lossy(&path).into_owned();
+            if !differences.iter().any(|difference| difference.path == path) {
+                differences.push(Difference { path, what });
+            }
+            if unreadable >= MAX_UNREADABLE {
+                return;
+            }
+        }
+    }
+
+    fn contents(&self, claim: &Claim) -> Contents {
+        let descriptor = self.layer.descriptor.clone();
+        let table = claim.index.span_table(descriptor.digest, descriptor.size);
+        let access = Access {
+            descriptor,
+            source: Arc::clone(&self.opening.source),
+            offline: self.options.offline,
+            windows: Some(self.opening.finder.windows(self.layer)),
+            index_name: claim.name,
+        };
+        let spans = Arc::new(Spans::new(Arc::clone(self.opening.cache), self.options.open_files));
+        Contents::new(vec![Arc::new(BlobReader::new(table, access, spans))])
+    }
+}
+
+fn hash(
+    contents: &Contents,
+    place: Place<'_>,
+    size: u64,
+    deadline: Duration,
+) -> Result<ContentHash, crate::blob::Error> {
+    let mut hasher = Sha256::new();
+    let mut buf = vec![0; size.min(CHUNK_BYTES as u64) as usize];
+    let mut offset = 0;
+    while offset < size {
+        let part = &mut buf[..(size - offset).min(CHUNK_BYTES as u64) as usize];
+        contents.read(0, place, offset, part, Instant::now() + deadline, &|| u64::MAX)?;
+        hasher.update(&*part);
+        offset += part.len() as u64;
+    }
+    Ok(hasher.finalize().into())
 }

@@ -381,3 +381,29 @@ fn files_in_other_places() {
     }
     assert!(read(&served.open(), &bulk(1, 6)).unwrap() == bulk_content(1, 6));
 }
+
+/// A window that is not what stands before its span makes other bytes of the right compressed ones.
+/// No digest of a ztoc covers what is shown then: `verify` has to find out.
+#[test]
+fn windows_that_lie() {
+    let mut entries = entries(1);
+    // What refers back to far before.
+    let line = |number: u32| {
+        format!("{:08x} the same words in every line\n", number.wrapping_mul(2_654_435))
+    };
+    let content: String = (0..40_000).map(line).collect();
+    entries.push(Entry::file("lines", &content));
+    let mut layer = Indexed::gzip(&entries);
+    let last = layer.ztoc.span_digests.len() - 2;
+    let window = 12 + last * POINT + 17;
+    for byte in &mut layer.ztoc.checkpoints[window..window + POINT - 17] {
+        *byte = byte.to_ascii_uppercase();
+    }
+    let served = bound(&[&layer]);
+    let opened = served.open();
+    let bytes = read(&opened, "lines").unwrap();
+    assert!(bytes != content.as_bytes(), "the window matters");
+    let name: ImageName = served.name.parse().unwrap();
+    let found = mount::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
+    assert!(!found.is_good(), "the table shows what the tar does not have");
+}

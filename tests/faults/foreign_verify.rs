@@ -462,3 +462,33 @@ fn heads_are_small() {
     assert!(head * 50 <= layer, "{head} of {layer}");
     assert!(all * 20 <= layer, "{all} of {layer}");
 }
+
+/// Chunks of another file under the digest of the right one: each chunk is what it says, and the
+/// file is not.
+#[test]
+fn chunks_of_another_file() {
+    let edit = |json: &mut Value| {
+        let rows = json["entries"].as_array_mut().unwrap();
+        let of = |rows: &[Value], name: &str| -> Vec<usize> {
+            (0..rows.len()).filter(|at| rows[*at]["name"] == name).collect()
+        };
+        let (one, other) = (of(rows, &bulk(1, 6)), of(rows, &bulk(1, 7)));
+        for (one, other) in one.into_iter().zip(other) {
+            for key in ["offset", "innerOffset", "chunkDigest"] {
+                let value = rows[one][key].clone();
+                rows[one][key] = rows[other][key].clone();
+                rows[other][key] = value;
+            }
+            for row in [one, other] {
+                rows[row].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            }
+        }
+    };
+    for way in ways().into_iter().filter(|way| way.what == "eStargz, several chunks a file") {
+        let setup = Setup::new(&image([way.layer(&(way.write)(&entries(1), Some(&edit)))]));
+        let outcome = setup.run(&["cat"], &[&bulk(1, 6)]);
+        outcome.succeeded_with(&bulk_content(1, 7));
+        let outcome = setup.run(&["verify"], &[]);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+    }
+}
