@@ -11,8 +11,8 @@
 //!
 //! [`Spans`] is shared by all layers of a mount: the cache, the open span files, and a few spans in
 //! memory. [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
-//! fetched by a *flight*, a thread with one request for a row of spans ([`plan`] says how many). It
-//! decodes, verifies and keeps each of them ([`stream`]) and hands those to their readers that are
+//! fetched by a *flight*, a thread with one request for a row of spans (`blob::plan` says how many). It
+//! decodes, verifies and keeps each of them (`blob::stream`) and hands those to their readers that are
 //! waited for. A span is on one flight at most; a reader whose span is on its way just waits.
 //! Readers only ever wait on a condition with their own deadline, whatever the source does.
 //!
