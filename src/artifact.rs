@@ -134,11 +134,6 @@ impl Packed {
         Ok(index)
     }
 
-    /// Where in the blob the windows of an unpacked index are.
-    pub fn windows_start(&self, index: &LayerIndex) -> u64 {
-        self.head_bytes + index.windows_offset()
-    }
-
     fn from_descriptor(blob: Descriptor) -> Result<Packed, Error> {
         let annotation = |name: &'static str| {
             blob.annotations.get(name).map(String::as_str).ok_or(Error::Annotation(name))

@@ -197,12 +197,16 @@ impl Spans {
 
     /// Keeps a verified span.
     fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
-        let cost = match span.restart {
-            Restart::Continues => Cost::Dear,
-            Restart::Here | Restart::Block { .. } => Cost::Cheap,
-        };
-        self.cache.put_span(&span.digest, bytes, cost);
+        self.cache.put_span(&span.digest, bytes, cost(span.restart));
         lock(&self.memory).put(span.digest, Arc::clone(bytes));
+    }
+}
+
+/// What losing a span costs: of one that can't be begun at, all that stand before it.
+pub fn cost(restart: Restart) -> Cost {
+    match restart {
+        Restart::Continues => Cost::Dear,
+        Restart::Here | Restart::Block { .. } => Cost::Cheap,
     }
 }
 

@@ -220,9 +220,10 @@ impl Cache {
         }
     }
 
-    /// A layer index under one of its names, undecoded.
+    /// A layer index under one of its names, undecoded; not one that was rejected.
     pub fn layer_index(&self, name: &LayerName) -> Option<Vec<u8>> {
-        read_limited(&self.layer_path(name)?, MAX_LAYER_INDEX_BYTES)
+        let bytes = read_limited(&self.layer_path(name)?, MAX_LAYER_INDEX_BYTES)?;
+        (bytes != REJECTED).then_some(bytes)
     }
 
     /// Keeps a layer index under both names.
@@ -258,7 +259,10 @@ impl Cache {
 
     /// Whether a layer index of this name was found to contradict its layer.
     pub fn is_rejected(&self, name: &LayerName) -> bool {
-        self.layer_index(name).is_some_and(|bytes| bytes == REJECTED)
+        let path = self.layer_path(name);
+        // Anything longer is an index, and is not read for this.
+        path.and_then(|path| read_limited(&path, REJECTED.len() as u64))
+            .is_some_and(|bytes| bytes == REJECTED)
     }
 
     /// What a reference meant when it was last resolved.

@@ -217,9 +217,10 @@ impl Finder {
         None
     }
 
-    /// Windows of a layer's index that was left in the registry.
-    pub fn windows(self: &Arc<Self>, layer: &ResolvedLayer) -> Arc<dyn WindowSource> {
-        Arc::new(Windows { finder: Arc::clone(self), layer: layer.clone() })
+    /// The windows of an index, if it left them in the registry.
+    pub fn windows(self: &Arc<Self>, index: &LayerIndex) -> Arc<dyn WindowSource> {
+        let (layer, offset) = (index.blob(), index.windows_offset());
+        Arc::new(Windows { finder: Arc::clone(self), layer, offset })
     }
 
     /// What others say of a layer, to be held against its tar; also what was found to lie before, and
@@ -431,37 +432,27 @@ fn fetch(
 #[derive(Debug)]
 struct Windows {
     finder: Arc<Finder>,
-    layer: ResolvedLayer,
+    layer: Digest,
+    /// Where they begin behind the head.
+    offset: u64,
 }
 
 impl WindowSource for Windows {
     fn windows(&self, range: Range<u64>) -> Result<Vec<u8>, source::Error> {
-        let digest = self.layer.descriptor.digest;
         let missing = || source::Error::Missing {
             path: "the registry".into(),
-            what: format!("the layer index of {digest}"),
+            what: format!("the layer index of {}", self.layer),
         };
         let ours = &self.finder.announced().ours;
-        let packed = ours.iter().find(|packed| packed.layer == digest).ok_or_else(missing)?;
-        // The head says how many hashes come before the windows; the cache has it.
-        let name = LayerName::Hint(digest);
-        let index = self.finder.cache.layer_index(&name);
-        let index = index.and_then(|file| LayerIndex::decode(&file).ok());
-        let index = match index {
-            Some(index) => index,
-            None => self.finder.unpack(packed, &self.layer).map_err(|e| {
+        let packed = ours.iter().find(|packed| packed.layer == self.layer).ok_or_else(missing)?;
+        let start = packed.head_bytes + self.offset;
+        let range = start + range.start..start + range.end;
+        self.finder.fetch(&packed.blob, range).map_err(|e| match e {
+            Error::Source(e) => e,
+            e => {
                 log::warn!("{e}");
                 missing()
-            })?,
-        };
-        let start = packed.windows_start(&index);
-        fetch(self.finder.source.as_ref(), &packed.blob, start + range.start..start + range.end)
-            .map_err(|e| match e {
-                Error::Source(e) => e,
-                e => {
-                    log::warn!("{e}");
-                    missing()
-                }
-            })
+            }
+        })
     }
 }

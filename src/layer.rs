@@ -43,7 +43,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::cache::{Cache, Cost, LayerName, Partial};
+use crate::blob;
+use crate::cache::{Cache, LayerName, Partial};
 use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
 use crate::digest::{DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
@@ -203,13 +204,16 @@ pub fn open_all(
             }
         }
     }
+    let pass = |layer: &ResolvedLayer, progress: &dyn Progress| {
+        let index = first_pass(layer, source.as_ref(), cache, options, progress)?;
+        let name = LayerName::Blob(layer.descriptor.digest);
+        Ok(OpenLayer::new(index, name, layer))
+    };
     if !options.prove {
         let find = |layer: &ResolvedLayer| match find(layer, cache, finder) {
             // The smallest come along with the indexes of the others.
             None if layer.descriptor.size < foreign::MIN_LAYER_BYTES => {
-                let index = first_pass(layer, source.as_ref(), cache, options, &Quiet)?;
-                let name = LayerName::Blob(layer.descriptor.digest);
-                Ok(Some(OpenLayer::new(index, name, layer)))
+                pass(layer, &Quiet).map(Some)
             }
             found => Ok(found),
         };
@@ -223,11 +227,7 @@ pub fn open_all(
     progress.start(layers.len(), missing.len(), bytes);
     // Large layers first, so that none of them is left to run alone at the end.
     missing.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
-    let pass = |layer: &ResolvedLayer| {
-        let index = first_pass(layer, source.as_ref(), cache, options, progress)?;
-        let name = LayerName::Blob(layer.descriptor.digest);
-        Ok(OpenLayer::new(index, name, layer))
-    };
+    let pass = |layer: &ResolvedLayer| pass(layer, progress);
     for (layer, open) in in_parallel(&missing, options.parallel, &pass)? {
         opened.insert(layer_key(layer), open);
     }
@@ -292,32 +292,27 @@ pub fn cached(
     prove: bool,
 ) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
-    let own = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
-    let foreign = if prove { Vec::new() } else { finder.names(layer) };
-    for (name, is_own) in
-        own.map(|n| (n, true)).into_iter().chain(foreign.into_iter().map(|n| (n, false)))
-    {
-        if !is_own && cache.is_rejected(&name) {
-            continue;
-        }
-        let Some(file) = cache.layer_index(&name) else { continue };
-        let is_right = |index: &LayerIndex| match is_own {
-            true => {
-                index.diff_id() == diff_id
-                    && index.proof() == Proof::Full
-                    && (index.blob() == digest || (index.is_of_tar() && !prove))
-            }
-            false => index.diff_id() == diff_id && index.blob() == digest,
-        };
+    let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
+        let file = cache.layer_index(&name)?;
         match LayerIndex::decode(&file) {
-            Ok(index) if is_right(&index) => {
+            Ok(index) if index.diff_id() == diff_id && is_right(&index) => {
                 return Some(OpenLayer::new(index, name, layer));
             }
             Ok(_) => log::debug!("layer {digest}: the index in the cache is of another layer"),
             Err(e) => cache.discard_layer_index(&name, &e.to_string()),
         }
+        None
+    };
+    let is_proven = |index: &LayerIndex| {
+        index.proof() == Proof::Full && (index.blob() == digest || (index.is_of_tar() && !prove))
+    };
+    let own = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
+    let own = own.into_iter().find_map(|name| load(name, &is_proven));
+    if own.is_some() || prove {
+        return own;
     }
-    None
+    let is_of_blob = |index: &LayerIndex| index.blob() == digest;
+    finder.names(layer).into_iter().find_map(|name| load(name, &is_of_blob))
 }
 
 /// Streams a layer once: checks everything, indexes it, and fills the cache.
@@ -727,12 +722,7 @@ fn index_spans(
             check: Check::Content,
             digest,
         });
-        // Losing a span that can't be begun at would cost all that stand before it.
-        let cost = match restart {
-            Restart::Continues => Cost::Dear,
-            Restart::Here | Restart::Block { .. } => Cost::Cheap,
-        };
-        if cache.put_span(&digest, bytes, cost) {
+        if cache.put_span(&digest, bytes, blob::cost(restart)) {
             written.push(digest);
         }
         start += length as u64;

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::artifact;
 use crate::blob::{self, Access, BlobReader, Spans};
-use crate::cache::Cache;
+use crate::cache::{Cache, LayerName};
 use crate::content::Contents;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
@@ -164,6 +164,25 @@ impl<'a> Opening<'a> {
         layer::open_all(layers, source, cache, finder, options, progress)
     }
 
+    /// The bytes of a layer by way of an index, whose name in the cache is `name`.
+    fn reader(
+        &self,
+        layer: &ResolvedLayer,
+        index: &LayerIndex,
+        name: LayerName,
+        spans: &Arc<Spans>,
+    ) -> Arc<BlobReader> {
+        let access = Access {
+            descriptor: layer.descriptor.clone(),
+            source: Arc::clone(&self.source),
+            offline: self.options.offline,
+            windows: Some(self.finder.windows(index)),
+            index_name: name,
+        };
+        let table = index.span_table(layer.descriptor.digest, layer.descriptor.size);
+        Arc::new(BlobReader::new(table, access, Arc::clone(spans)))
+    }
+
     fn cached(&self, layer: &ResolvedLayer) -> Option<OpenLayer> {
         layer::cached(layer, self.cache, &self.finder, self.options.prove)
     }
@@ -193,24 +212,17 @@ impl Image {
     ) -> Result<Image, Error> {
         let opening = Opening::new(name, cache, options)?;
         let layers = opening.layers(&opening.resolved.layers, progress)?;
-        let Opening { resolved, source, finder, traffic, .. } = opening;
         let tree = merge(&layers)?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         // The indexes go: the tree has taken what it needs, and they are as large as it is.
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
-        let readers = layers.into_iter().zip(&resolved.layers).map(|(open, layer)| {
-            let access = Access {
-                descriptor: layer.descriptor.clone(),
-                source: Arc::clone(&source),
-                offline: options.offline,
-                windows: Some(finder.windows(layer)),
-                index_name: open.name,
-            };
-            let table = open.index.span_table(layer.descriptor.digest, layer.descriptor.size);
-            Arc::new(BlobReader::new(table, access, Arc::clone(&spans)))
-        });
+        let readers = layers
+            .into_iter()
+            .zip(&opening.resolved.layers)
+            .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
         let contents = Contents::new(readers.collect());
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
+        let Opening { resolved, traffic, .. } = opening;
         Ok(Image { resolved, proofs, filesystem, spans, traffic })
     }
 

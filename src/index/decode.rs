@@ -209,6 +209,11 @@ impl LayerIndex {
         if self.dirs.is_empty() || self.entries.len() > MAX_ENTRIES {
             return Err(Inconsistent("no root or too many entries"));
         }
+        // A tail that is elsewhere is known by these numbers alone.
+        let most_windows = self.spans.len() as u64 * u64::from(MAX_WINDOW_BYTES);
+        if self.hash_count() > self.entries.len() as u64 || self.window_bytes() > most_windows {
+            return Err(Inconsistent("an impossible tail"));
+        }
         for (at, dir) in self.dirs.iter().enumerate() {
             let parent = dir.parent.get() as usize;
             if at != ROOT_DIR as usize && parent >= at {

@@ -7,14 +7,14 @@
 //! way of the table, as a mount would, and its SHA-256 compared with that of the file in the tar. That
 //! fetches such a layer a second time; layers without a table are streamed once or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, ImageOptions, Opening};
-use crate::blob::{Access, BlobReader, Spans};
+use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::{Contents, Place};
 use crate::digest::{ContentHash, DiffId, Digest};
@@ -144,6 +144,7 @@ impl Reading<'_> {
         let claimed = || claim.index.entries().enumerate().filter(|(_, entry)| !entry.hidden);
         let last: BTreeMap<Vec<u8>, usize> =
             claimed().map(|(at, entry)| (claim.index.path(entry.dir, entry.name), at)).collect();
+        let mut known: HashSet<String> = differences.iter().map(|d| d.path.clone()).collect();
         let mut unreadable = 0;
         for (at, entry) in claimed() {
             let EntryKind::File { size, runs } = entry.kind else { continue };
@@ -168,7 +169,7 @@ impl Reading<'_> {
                 }
             };
             let path = String::from_utf8_lossy(&path).into_owned();
-            if !differences.iter().any(|difference| difference.path == path) {
+            if known.insert(path.clone()) {
                 differences.push(Difference { path, what });
             }
             if unreadable >= MAX_UNREADABLE {
@@ -178,17 +179,9 @@ impl Reading<'_> {
     }
 
     fn contents(&self, claim: &Claim) -> Contents {
-        let descriptor = self.layer.descriptor.clone();
-        let table = claim.index.span_table(descriptor.digest, descriptor.size);
-        let access = Access {
-            descriptor,
-            source: Arc::clone(&self.opening.source),
-            offline: self.options.offline,
-            windows: Some(self.opening.finder.windows(self.layer)),
-            index_name: claim.name,
-        };
-        let spans = Arc::new(Spans::new(Arc::clone(self.opening.cache), self.options.open_files));
-        Contents::new(vec![Arc::new(BlobReader::new(table, access, spans))])
+        let Reading { opening, layer, options } = self;
+        let spans = Arc::new(Spans::new(Arc::clone(opening.cache), options.open_files));
+        Contents::new(vec![opening.reader(layer, &claim.index, claim.name, &spans)])
     }
 }
 

@@ -160,6 +160,24 @@ fn other_files_are_refused() {
     }
 }
 
+/// A head alone says how long its tail is: places in it are computed from that.
+#[test]
+fn a_head_with_an_absurd_tail_is_refused() {
+    let head = sample().encode_head();
+    let end = size_of::<format::FileHeader>();
+    for (what, at) in [("hashes", end - 16), ("windows", end - 8)] {
+        for count in [1 << 40, 1 << 59, u64::MAX] {
+            let mut file = head.clone();
+            file[at..at + 8].copy_from_slice(&u64::to_le_bytes(count));
+            let body = file.len() - format::CHECKSUM_BYTES;
+            let checksum = blake3::hash(&file[..body]);
+            file[body..].copy_from_slice(checksum.as_bytes());
+            let refused = matches!(LayerIndex::decode(&file), Err(DecodeError::Inconsistent(_)));
+            assert!(refused, "{count} {what}");
+        }
+    }
+}
+
 /// Makes the checksums right again, as an attacker would.
 fn seal(mut file: Vec<u8>, head: usize) -> Vec<u8> {
     let end = file.len();
