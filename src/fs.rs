@@ -4,6 +4,7 @@
 //! here blocks but [`Filesystem::read`]; everything else is answered from the tree in memory.
 //! There are no handles: the image cannot change, so opening is nothing to remember.
 
+mod ahead;
 mod scope;
 
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use crate::blob;
 use crate::content::{Contents, Place};
 use crate::index::Proof;
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
+
+pub use ahead::{Ahead, Listings};
 
 /// An extended attribute that every file has and none lists: `full`, `toc` or `hint`. It is not
 /// listed so that copies and archives of a mount do not take it along.

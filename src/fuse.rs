@@ -22,7 +22,9 @@
 //! # Threads
 //!
 //! Loop threads answer what is in memory or in a local file. A read that has to be fetched is handed,
-//! reply and all, to a pool, because a loop that waits is a mount that hangs.
+//! reply and all, to a pool, because a loop that waits is a mount that hangs. The small files of a
+//! directory that is being walked are given to the kernel before it asks ([`pusher`]): of the reads
+//! of a first `grep -r` one in six is left.
 //!
 //! # Mounting
 //!
@@ -31,6 +33,7 @@
 
 pub mod kernel;
 mod pool;
+mod pusher;
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -86,6 +89,8 @@ pub struct Options {
     pub ownership: Ownership,
     /// Whether it was mounted so that the kernel checks permissions.
     pub default_permissions: bool,
+    /// Wait for the kernel to ask for every file.
+    pub no_push: bool,
 }
 
 /// Requests that the kernel has sent, by kind.
@@ -105,6 +110,8 @@ pub struct Requests {
     pub other: AtomicU64,
     /// Requests that were answered with EIO.
     pub errors: AtomicU64,
+    /// Files that were given before they were asked for.
+    pub pushed: AtomicU64,
     recent_errors: Mutex<VecDeque<String>>,
 }
 
@@ -164,19 +171,30 @@ pub fn serve(
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
     let has_xattrs = filesystem.tree().has_xattrs();
+    let (pusher, queue) = match options.no_push {
+        true => (None, None),
+        false => Some(pusher::channel()).unzip(),
+    };
     let adapter = Adapter {
         has_xattrs,
         is_proven: filesystem.proof(Ino::ROOT) == Proof::Full,
         acl: has_xattrs && options.default_permissions,
-        filesystem,
+        filesystem: Arc::clone(&filesystem),
         ownership: options.ownership,
-        requests,
+        requests: Arc::clone(&requests),
         pool: pool::Pool::default(),
+        pusher,
     };
     let mut config = Config::default();
     config.n_threads = Some(LOOP_THREADS);
     // The kernel decides who may come in (`allow_other`); fuser need not check again.
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+    if let Some(queue) = queue {
+        let notifier = session.notifier();
+        let store = move |ino: Ino, bytes: &[u8]| notifier.store(INodeNo(ino.number()), 0, bytes);
+        // It ends with the session, which owns the other end of its queue.
+        queue.serve(filesystem, store, move || count(&requests.pushed))?;
+    }
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
     Ok(Server { thread })
 }
@@ -217,6 +235,7 @@ struct Adapter {
     /// Whether the kernel checks access control lists.
     acl: bool,
     pool: pool::Pool,
+    pusher: Option<pusher::Pusher>,
 }
 
 impl Adapter {
@@ -361,14 +380,23 @@ impl fuser::Filesystem for Adapter {
             let ready = self.filesystem.read_local(ino, offset, &mut buf)?;
             Ok((ino, buf, ready))
         });
+        // Before the answer: its reader is the next to want a processor.
+        let pusher = self.pusher.as_ref().filter(|_| offset == 0);
         match found {
-            Ok((_, buf, true)) => reply.data(&buf),
+            Ok((ino, buf, true)) => {
+                pusher.inspect(|pusher| pusher.read(ino));
+                reply.data(&buf);
+            }
             Ok((ino, mut buf, false)) => {
                 let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
+                let pusher = pusher.cloned();
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
                 self.pool.run(move || match filesystem.read(ino, offset, &mut buf, give_up) {
-                    Ok(()) => reply.data(&buf),
+                    Ok(()) => {
+                        pusher.inspect(|pusher| pusher.read(ino));
+                        reply.data(&buf);
+                    }
                     Err(e) => {
                         requests.failed(&e);
                         reply.error(Errno::from_i32(e.errno().raw_os_error()));
@@ -415,6 +443,10 @@ impl fuser::Filesystem for Adapter {
     ) {
         count(&self.requests.readdirplus);
         let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        // Who asks for more has taken in what it was told before.
+        if let (Some(pusher), 1.., Ok(dir)) = (&self.pusher, offset, self.ino(ino)) {
+            pusher.listed(dir);
+        }
         match rows {
             Ok(rows) => {
                 for (row, next) in rows.zip(offset + 1..) {

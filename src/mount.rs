@@ -328,6 +328,8 @@ pub struct MountOptions {
     pub strict_modes: bool,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
+    /// Give the kernel nothing before it asks.
+    pub no_push: bool,
 }
 
 /// An image at a place in the file system.
@@ -357,6 +359,7 @@ impl Mount {
         let serve_options = fuse::Options {
             ownership: options.ownership,
             default_permissions: kernel_options.default_permissions,
+            no_push: options.no_push,
         };
         let server = serve(&image, device, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mount_point, kernel::Unmount::Lazy) {

@@ -141,7 +141,7 @@ struct Inode {
     nlink: u32,
     /// Regular and sparse: number of runs. Directory: number of children. Device: minor.
     count: u32,
-    /// Directory: inode number of the parent. Device: major.
+    /// Directory, regular: inode number of the directory that lists it. Device: major.
     parent: u32,
     layer: u32,
     first_xattr: u32,
@@ -254,6 +254,13 @@ impl Tree {
         (inode.kind == FileKind::Directory).then_some(Ino(inode.parent))
     }
 
+    /// The directory that lists a regular file, one of them if it has several names; `None` for
+    /// anything else.
+    pub fn directory_of(&self, file: Ino) -> Option<Ino> {
+        let inode = self.inode(file);
+        (inode.kind == FileKind::Regular).then_some(Ino(inode.parent))
+    }
+
     /// Number of names in a directory, 0 for anything else.
     pub fn child_count(&self, dir: Ino) -> usize {
         self.dirents_of(dir).len()
@@ -263,6 +270,13 @@ impl Tree {
     pub fn children(&self, dir: Ino, from: usize) -> impl ExactSizeIterator<Item = DirEntry<'_>> {
         let dirents = self.dirents_of(dir);
         dirents[from.min(dirents.len())..].iter().map(|dirent| self.dir_entry(dirent))
+    }
+
+    /// The inodes that a directory lists behind `ino`, in the order of [`Tree::children`].
+    pub fn listed_after(&self, dir: Ino, ino: Ino) -> impl ExactSizeIterator<Item = Ino> {
+        let dirents = self.dirents_of(dir);
+        let from = dirents.partition_point(|dirent| dirent.ino <= ino.0);
+        dirents[from..].iter().map(|dirent| Ino(dirent.ino))
     }
 
     /// The names of a directory in byte order.

@@ -17,10 +17,9 @@
 //! It is a guess: two readers of one layer confuse each other's, which costs requests and never
 //! anything else.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::tree::{FileKind, Ino, Order, Pieces, Tree};
+use crate::tree::{Ino, Order, Pieces, Tree};
 
 /// Says that no file was missed yet: no inode has this number.
 const NONE: u64 = u64::MAX;
@@ -29,16 +28,11 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Scopes {
     last_missed: Vec<AtomicU64>,
-    /// The directory that lists an inode (one of them, if it has several names).
-    parents: OnceLock<Vec<Option<Ino>>>,
 }
 
 impl Scopes {
     pub(super) fn new(layers: usize) -> Scopes {
-        Scopes {
-            last_missed: (0..layers).map(|_| AtomicU64::new(NONE)).collect(),
-            parents: OnceLock::new(),
-        }
+        Scopes { last_missed: (0..layers).map(|_| AtomicU64::new(NONE)).collect() }
     }
 
     /// Remembers that bytes of a file in a layer were missing.
@@ -53,19 +47,17 @@ impl Scopes {
         if last == ino {
             return content_end(tree, ino, layer);
         }
-        let parents = self.parents.get_or_init(|| parents(tree));
         let ancestors = |ino: Ino| {
-            let mut path: Vec<Ino> =
-                std::iter::successors(parents[index(ino)], |dir| parents[index(*dir)]).collect();
+            let above = |dir: &Ino| tree.parent(*dir).filter(|_| *dir != Ino::ROOT);
+            let mut path: Vec<Ino> = std::iter::successors(tree.directory_of(ino), above).collect();
             path.reverse();
             path
         };
         let (a, b) = (ancestors(last), ancestors(ino));
         let common = a.iter().zip(&b).take_while(|(a, b)| a == b).last();
         match common {
-            // The root: everything.
-            None => u64::MAX,
-            Some((dir, _)) if parents[index(*dir)].is_none() => u64::MAX,
+            // Everything.
+            None | Some((&Ino::ROOT, _)) => u64::MAX,
             Some((dir, _)) => {
                 let mut end = 0;
                 let mut walk = tree.walk(*dir, Order::Data);
@@ -78,11 +70,6 @@ impl Scopes {
     }
 }
 
-/// Inode numbers are dense.
-fn index(ino: Ino) -> usize {
-    ino.number() as usize
-}
-
 /// Offset in the layer just past the content of a file; 0 if none of it lies there.
 fn content_end(tree: &Tree, ino: Ino, layer: usize) -> u64 {
     match tree.content(ino) {
@@ -92,25 +79,4 @@ fn content_end(tree: &Tree, ino: Ino, layer: usize) -> u64 {
         },
         _ => 0,
     }
-}
-
-/// For each inode number the directory that lists it; none for the root.
-fn parents(tree: &Tree) -> Vec<Option<Ino>> {
-    let mut parents = Vec::new();
-    for dir in tree.inos() {
-        if tree.kind(dir) != FileKind::Directory {
-            continue;
-        }
-        for child in tree.children(dir, 0) {
-            let at = index(child.ino);
-            if parents.len() <= at {
-                parents.resize(at + 1, None);
-            }
-            parents[at] = Some(dir);
-        }
-        if parents.len() <= index(dir) {
-            parents.resize(index(dir) + 1, None);
-        }
-    }
-    parents
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct Status {
     pub network: NetworkStatus,
     /// How often a span was at hand.
     pub spans: SpanStatus,
+    /// Files that the kernel was given before it asked for them.
+    #[serde(default)]
+    pub pushed: u64,
     /// Requests of the kernel by kind.
     pub requests: serde_json::Map<String, serde_json::Value>,
     /// The last reasons for failed reads, oldest first.
@@ -121,6 +125,7 @@ impl StatusSource {
                 bytes: self.traffic.body_bytes(),
             },
             spans: SpanStatus { hits, misses },
+            pushed: self.requests.pushed.load(Ordering::Relaxed),
             requests: counts.map(|(name, count)| (name.to_owned(), count.into())).collect(),
             recent_errors: self.requests.recent_errors(),
         }

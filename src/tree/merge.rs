@@ -754,10 +754,14 @@ impl<'a> Flat<'a> {
         let first = self.tree.dirents.len();
         // By inode, then by name: hard links of one file may share a directory.
         children.sort_unstable();
-        for (ino, name) in &*children {
+        for (child, name) in &*children {
             let name_offset = self.text(name)?;
             let name_length = name.len() as u16;
-            self.tree.dirents.push(Dirent { ino: *ino, name_offset, name_length });
+            self.tree.dirents.push(Dirent { ino: *child, name_offset, name_length });
+            let inode = &mut self.tree.inodes[*child as usize - 1];
+            if inode.kind == FileKind::Regular {
+                inode.parent = ino;
+            }
         }
         let end = u32::try_from(self.tree.dirents.len()).map_err(|_| Error::TooLarge)?;
         let mut by_name: Vec<u32> = (first as u32..end).collect();

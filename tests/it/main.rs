@@ -10,6 +10,7 @@ mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ahead;
 mod architecture;
 mod format;
 mod hostile;

@@ -82,6 +82,55 @@ fn a_second_pass_asks_nothing() {
     assert!(silent, "no pass after the first was silent: {before}");
 }
 
+/// Regular files that are not empty, in [`push_image`]'s image: each of them is read at least once.
+const FILES: u64 = 20 * 20;
+
+#[test]
+fn a_walk_is_given_what_it_is_about_to_read() {
+    let registry = Registry::shared();
+    let reference = push_image(&registry, "pushed");
+    let home = Home::new();
+    let grep = |mounted: &Mounted<'_>| {
+        let top = mounted.path().display();
+        let script = format!("! grep -r 'no file has this' '{top}'");
+        run(Command::new("bash").args(["-c", &script]));
+        let status = mounted.status();
+        let count = |value: &Value| value.as_u64().unwrap();
+        let requests = &status["requests"];
+        assert_eq!((count(&requests["lookup"]), count(&requests["getattr"]) <= 1), (0, true));
+        (count(&requests["read"]), count(&requests["readdirplus"]), count(&status["pushed"]))
+    };
+    let asked = home.mount_with(&["--no-push"], &reference);
+    let (reads, listings, pushed) = grep(&asked);
+    assert!(reads >= FILES, "{reads}");
+    assert!(listings <= 2 * 21, "{listings} for 21 directories");
+    assert_eq!(pushed, 0);
+
+    // How far it gets ahead depends on when its thread runs.
+    let mounts = [(); 3].map(|()| home.mount(&reference));
+    let counts: Vec<_> = mounts.iter().map(&grep).collect();
+    assert!(counts.iter().any(|(reads, ..)| *reads <= FILES / 2), "{counts:?}");
+    assert!(counts.iter().all(|(_, listings, pushed)| *listings <= 2 * 21 && *pushed > 0));
+
+    // What was given is right, and so is what comes when the kernel has dropped it.
+    let diff = |mounted: &Mounted<'_>| {
+        run(Command::new("diff").arg("-r").arg(asked.path()).arg(mounted.path()));
+    };
+    for mounted in &mounts {
+        diff(mounted);
+        for dir in 0..20 {
+            for file in 0..20 {
+                let path = mounted.path().join(format!("{dir}/{file}"));
+                let Ok(file) = fs::File::open(path) else { continue };
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            }
+        }
+        let before = mounted.status()["requests"]["read"].as_u64();
+        diff(mounted);
+        assert!(mounted.status()["requests"]["read"].as_u64() > before, "nothing was dropped");
+    }
+}
+
 #[test]
 fn a_second_mount_makes_one_request_and_an_offline_one_none() {
     let registry = Registry::shared();

@@ -156,6 +156,13 @@ pub(crate) struct Mount {
     /// Show all files as belonging to you
     #[arg(long, help_heading = "Mount")]
     pub(crate) owner_me: bool,
+
+    /// Give the kernel no file before it asks for it
+    ///
+    /// By default the small files that a walk is about to read are put into the page cache ahead of
+    /// it, if their bytes are at hand. It makes a first pass faster and never fetches anything.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) no_push: bool,
 }
 
 /// `ocifs umount`

@@ -96,8 +96,12 @@ fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
         },
         false => Ownership::Image,
     };
-    let options =
-        MountOptions { allow_other: args.allow_other, strict_modes: args.strict_modes, ownership };
+    let options = MountOptions {
+        allow_other: args.allow_other,
+        strict_modes: args.strict_modes,
+        ownership,
+        no_push: args.no_push,
+    };
     let mount = Mount::new(image, &args.mount_point, &options)?;
     let unmounter = mount.unmounter();
     let socket = mount.connection().map(|connection| {

@@ -69,7 +69,7 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         status.network.requests,
     )?;
     writeln!(out, "  spans     {} at hand, {} fetched", status.spans.hits, status.spans.misses)?;
-    writeln!(out, "  kernel    {requests} requests")?;
+    writeln!(out, "  kernel    {requests} requests, {} files pushed", status.pushed)?;
     writeln!(out, "  process   {}", status.pid)?;
     for error in &status.recent_errors {
         writeln!(out, "  error     {error}")?;

@@ -1,0 +1,120 @@
+//! Gives the kernel small files before it asks for them.
+//!
+//! What to give is the guess of [`crate::fs::Ahead`]; what is given are bytes that are at hand, never
+//! any that would have to be fetched. All of it is a hint: a file that did not arrive, or was dropped
+//! again under memory pressure, is read as ever.
+//!
+//! # Why a thread of its own
+//!
+//! The kernel puts pushed bytes into the page cache under the lock of the page, and a page that is being
+//! read stays locked until its READ is answered. Whoever pushes may therefore wait for whoever
+//! answers; so this thread answers nothing, and nobody ever waits for it. Its queue is short, and
+//! what does not fit is forgotten. (libfuse, `README.notifications`, warns of the same.)
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crate::fs::{Ahead, Filesystem, Listings};
+use crate::tree::Ino;
+
+/// Events that may wait.
+const QUEUED: usize = 32;
+
+enum Event {
+    Listed(Ino),
+    Read(Ino),
+}
+
+/// The end that the threads have which answer the kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Pusher {
+    events: SyncSender<Event>,
+    listings: Arc<Listings>,
+}
+
+/// The other end, until there is a thread for it.
+pub(super) struct Queue {
+    events: Receiver<Event>,
+    listings: Arc<Listings>,
+}
+
+/// A pusher and its queue.
+pub(super) fn channel() -> (Pusher, Queue) {
+    let (sender, events) = sync_channel(QUEUED);
+    let listings = Arc::new(Listings::default());
+    (Pusher { events: sender, listings: Arc::clone(&listings) }, Queue { events, listings })
+}
+
+impl Pusher {
+    /// A directory is being listed from its start.
+    pub(super) fn listed(&self, dir: Ino) {
+        if self.listings.note(dir) {
+            let _ = self.events.try_send(Event::Listed(dir));
+        }
+    }
+
+    /// The start of a file was read.
+    pub(super) fn read(&self, file: Ino) {
+        let _ = self.events.try_send(Event::Read(file));
+    }
+}
+
+impl Queue {
+    /// Starts a thread that gives files to `store` until all [`Pusher`]s are gone, and counts them.
+    pub(super) fn serve(
+        self,
+        filesystem: Arc<Filesystem>,
+        store: impl Fn(Ino, &[u8]) -> io::Result<()> + Send + 'static,
+        pushed: impl Fn() + Send + 'static,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let work = move || {
+            let tree = filesystem.tree();
+            let mut ahead = Ahead::new(tree.len());
+            let mut buf = Vec::new();
+            loop {
+                let next = ahead.next(tree);
+                if let Some(file) = next {
+                    match push(&filesystem, &store, file, &mut buf) {
+                        Ok(true) => pushed(),
+                        Ok(false) => ahead.stop(),
+                        Err(e) => {
+                            log::debug!("pushing inode {file}: {e}");
+                            ahead.stop();
+                        }
+                    }
+                }
+                // News come before the rest of a guess; only without any is there time to wait.
+                let event = match next {
+                    Some(_) => self.events.try_recv().ok(),
+                    None => match self.events.recv() {
+                        Ok(event) => Some(event),
+                        Err(_) => return,
+                    },
+                };
+                match event {
+                    Some(Event::Listed(dir)) => ahead.listed(&self.listings, dir),
+                    Some(Event::Read(file)) => ahead.read(tree, &self.listings, file),
+                    None => {}
+                }
+            }
+        };
+        thread::Builder::new().name("push".into()).spawn(work)
+    }
+}
+
+/// Pushes a file if it is at hand.
+fn push(
+    filesystem: &Filesystem,
+    store: &impl Fn(Ino, &[u8]) -> io::Result<()>,
+    file: Ino,
+    buf: &mut Vec<u8>,
+) -> io::Result<bool> {
+    let Ok(length) = filesystem.readable(file, 0, usize::MAX) else { return Ok(false) };
+    buf.resize(length, 0);
+    match filesystem.read_local(file, 0, buf) {
+        Ok(true) => store(file, buf).map(|()| true),
+        _ => Ok(false),
+    }
+}
