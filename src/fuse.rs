@@ -23,7 +23,7 @@
 //!
 //! Loop threads answer what is in memory or in a local file. A read that has to be fetched is handed,
 //! reply and all, to a pool, because a loop that waits is a mount that hangs. The small files of a
-//! directory that is being walked are given to the kernel before it asks ([`pusher`]): of the reads
+//! directory that is being walked are given to the kernel before it asks (`fuse::pusher`): of the reads
 //! of a first `grep -r` one in six is left.
 //!
 //! # Mounting
