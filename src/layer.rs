@@ -2,17 +2,19 @@
 //!
 //! # The first pass
 //!
-//! A layer seen for the first time is downloaded once, and everything is done on the way, in three
+//! A layer seen for the first time is downloaded once, and everything is done on the way, in four
 //! stages with bounded queues between them:
 //!
 //! ```text
 //! fetch thread    source -> hash of the blob, size -> chunks
 //! inflate thread  chunks -> decompress -> spans of 1 to 2 MiB, and how each can be begun at
-//! this thread     spans -> diff ID, tar entries, hash of each file, span digest, window -> cache
+//! this thread     spans -> diff ID, tar entries, hash of each file
+//! keep thread     the same spans -> span digest, window -> cache
 //! ```
 //!
-//! On two cores the stages balance (inflating costs as much as all the hashing after it), and layers
-//! run side by side besides. Memory is a few MiB a layer whatever its size.
+//! No stage costs more than inflating, so that a layer takes as long as that where there are
+//! processors enough, and layers run side by side besides. Memory is a few MiB a layer whatever its
+//! size.
 //!
 //! # Where spans begin
 //!
@@ -75,7 +77,7 @@ const QUEUED_CHUNKS: usize = 4;
 /// Smallest blob of which an interrupted download is kept, in bytes.
 const MIN_KEPT_BYTES: u64 = 8 << 20;
 
-/// Spans that may wait between inflating and hashing.
+/// Spans that may wait for the stages behind inflating.
 const QUEUED_SPANS: usize = 1;
 
 /// Why a layer can't be used.
@@ -151,11 +153,19 @@ pub struct Options {
     pub max_uncompressed_bytes: Option<u64>,
     /// Layers passed over at the same time.
     pub parallel: usize,
+    /// Keep the bytes that a first pass has seen, for those who will read them.
+    pub keep_spans: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { prove: false, offline: false, max_uncompressed_bytes: None, parallel: 4 }
+        Options {
+            prove: false,
+            offline: false,
+            max_uncompressed_bytes: None,
+            parallel: 4,
+            keep_spans: true,
+        }
     }
 }
 
@@ -334,7 +344,9 @@ fn first_pass(
         let is_resumed = download.kept.is_some();
         let mut written = Vec::new();
         let limit = options.max_uncompressed_bytes;
-        let result = pipeline(layer, &mut download, cache, limit, &mut written, progress);
+        let cache_of_spans = options.keep_spans.then_some(cache);
+        let keeper = Keeper { cache: cache_of_spans, written: &mut written };
+        let result = pipeline(layer, &mut download, keeper, limit, progress);
         // An interrupted download is gone on with the next time; a wrong one is not.
         if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
             download.finish();
@@ -434,34 +446,49 @@ impl Read for Download {
 fn pipeline(
     layer: &ResolvedLayer,
     download: &mut Download,
-    cache: &Cache,
+    keeper: Keeper<'_>,
     limit: Option<u64>,
-    written: &mut Vec<SpanDigest>,
     progress: &dyn Progress,
 ) -> Result<LayerIndex, ErrorKind> {
     let descriptor = &layer.descriptor;
     let (chunk_sender, chunks) = sync_channel(QUEUED_CHUNKS);
-    let (span_sender, spans) = sync_channel(QUEUED_SPANS);
+    let (piece_sender, pieces) = sync_channel(QUEUED_SPANS);
+    // None waits here: the next stage has the piece that this one is at.
+    let (kept_sender, kept) = sync_channel(0);
     let (used_sender, used) = sync_channel(QUEUED_SPANS);
     thread::scope(|scope| {
         let reader = VerifyingReader::new(download, descriptor.digest, descriptor.size);
+        let used_here = used_sender.clone();
         let fetch = scope.spawn(move || fetch(reader, &chunk_sender, progress));
-        let inflate = scope.spawn(move || inflate(&chunks, &span_sender, &used, limit));
-        let indexed = index_spans(&spans, &used_sender, layer.diff_id, cache, written);
-        // From here on nobody takes spans: the inflating thread ends at its next one.
-        drop(spans);
-        drop(used_sender);
+        let inflate = scope.spawn(move || inflate(&chunks, &piece_sender, &used, limit));
+        let keep = scope.spawn(move || keeper.keep(&kept, &used_sender));
+        let parsed = parse(&pieces, kept_sender, &used_here, layer.diff_id);
+        // From here on nobody takes pieces: the inflating thread ends at its next one.
+        drop(pieces);
+        drop(used_here);
         let inflated = inflate.join().map_err(|_| ErrorKind::Worker)?;
         let fetched = fetch.join().map_err(|_| ErrorKind::Worker)?;
+        let kept = keep.join().map_err(|_| ErrorKind::Worker)?;
         // The cause before its consequences.
         fetched?;
-        let (compression, (builder, diff_id, uncompressed_size)) = match (inflated, indexed) {
-            (Err(Stopped::Error(kind)), _) | (_, Err(kind)) => return Err(kind),
-            (Err(Stopped::Receiver), Ok(_)) => return Err(ErrorKind::Worker),
-            (Ok(compression), Ok(indexed)) => (compression, indexed),
-        };
+        let (compression, spans, (mut builder, diff_id, uncompressed_size)) =
+            match (inflated, kept, parsed) {
+                (Err(Stopped::Error(kind)), ..)
+                | (_, Err(kind), _)
+                | (_, _, Err(Stopped::Error(kind))) => return Err(kind),
+                (Err(Stopped::Receiver), ..) | (.., Err(Stopped::Receiver)) => {
+                    return Err(ErrorKind::Worker);
+                }
+                (Ok(compression), Ok(spans), Ok(parsed)) => (compression, spans, parsed),
+            };
         if diff_id != layer.diff_id {
             return Err(ErrorKind::DiffId { expected: layer.diff_id, got: diff_id });
+        }
+        for (mut span, stored) in spans {
+            if let Restart::Block { window, .. } = &mut span.restart {
+                *window = builder.window(&stored);
+            }
+            builder.span(&span);
         }
         Ok(builder.finish(Identity {
             blob: descriptor.digest,
@@ -524,8 +551,8 @@ fn fetch(
 
 /// A span as it leaves the decompressor.
 struct Piece {
-    /// A buffer of [`MAX_SPAN_BYTES`], of which `length` are the span's.
-    bytes: Vec<u8>,
+    /// [`MAX_SPAN_BYTES`], of which `length` are the span's.
+    buffer: Arc<Vec<u8>>,
     length: usize,
     /// First compressed byte needed, and just past the last.
     compressed: Range<u64>,
@@ -680,55 +707,92 @@ impl Cutter<'_> {
         let shares_byte = matches!(next, Begin::Block { bits: 1.., .. });
         let next_start = self.consumed - u64::from(shares_byte);
         let fresh = self.used.try_recv().unwrap_or_else(|_| vec![0; MAX_SPAN_BYTES]);
-        let bytes = std::mem::replace(&mut self.bytes, fresh);
+        let buffer = Arc::new(std::mem::replace(&mut self.bytes, fresh));
         let length = std::mem::take(&mut self.filled);
         let start = std::mem::replace(&mut self.compressed_start, next_start);
         let begin = std::mem::replace(&mut self.begin, next);
-        Piece { bytes, length, compressed: start..self.compressed_end.max(start), begin }
+        Piece { buffer, length, compressed: start..self.compressed_end.max(start), begin }
     }
 }
 
-/// Stage 3: parses and hashes.
-fn index_spans(
-    spans: &Receiver<Piece>,
+/// Stage 3: parses and hashes what is in the layer, and hands each piece on.
+fn parse(
+    pieces: &Receiver<Piece>,
+    kept: SyncSender<Piece>,
     used: &SyncSender<Vec<u8>>,
     expected: DiffId,
-    cache: &Cache,
-    written: &mut Vec<SpanDigest>,
-) -> Result<(Builder, DiffId, u64), ErrorKind> {
+) -> Result<(Builder, DiffId, u64), Stopped> {
     let mut builder = Builder::new();
     let mut parser = Parser::new();
     let mut diff_id = Hasher::new(expected.0.algorithm());
-    let mut start = 0;
-    for Piece { bytes: buffer, length, compressed, begin } in spans {
+    let mut total = 0;
+    for piece in pieces {
+        let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
+        kept.send(piece).map_err(|_| Stopped::Receiver)?;
         let bytes = &buffer[..length];
         diff_id.update(bytes);
-        parser.feed(bytes, &mut builder)?;
-        let digest = SpanDigest::of(bytes);
-        let restart = match begin {
-            Begin::Continues => Restart::Continues,
-            Begin::Here => Restart::Here,
-            Begin::Block { bits, mut window, probe } => {
-                window::clear_unused(&mut window, bits, &probe, bytes)?;
-                Restart::Block { bits, window: builder.window(&window::pack(&window)?) }
-            }
-        };
-        builder.span(&Span {
-            start: UncompressedOffset(start),
-            length: length as u32,
-            compressed_start: CompressedOffset(compressed.start),
-            compressed_end: CompressedOffset(compressed.end),
-            restart,
-            check: Check::Content,
-            digest,
-        });
-        if cache.put_span(&digest, bytes, blob::cost(restart)) {
-            written.push(digest);
-        }
-        start += length as u64;
+        parser.feed(bytes, &mut builder).map_err(ErrorKind::from)?;
+        total += length as u64;
+        give_back(buffer, used);
+    }
+    parser.finish().map_err(index::Error::from).map_err(ErrorKind::from)?;
+    Ok((builder, DiffId(diff_id.finish()), total))
+}
+
+/// Returns a buffer for further use, if nobody else holds it.
+fn give_back(buffer: Arc<Vec<u8>>, used: &SyncSender<Vec<u8>>) {
+    if let Some(buffer) = Arc::into_inner(buffer) {
         // If the queue is full there are buffers enough.
         let _ = used.try_send(buffer);
     }
-    parser.finish().map_err(index::Error::from)?;
-    Ok((builder, DiffId(diff_id.finish()), start))
+}
+
+/// Stage 4: describes spans, and keeps them.
+struct Keeper<'a> {
+    /// None where only the index is wanted.
+    cache: Option<&'a Cache>,
+    /// Those that were not in the cache before.
+    written: &'a mut Vec<SpanDigest>,
+}
+
+impl Keeper<'_> {
+    /// The spans of a layer, each with its stored window, whose place in the index is still open.
+    fn keep(
+        self,
+        pieces: &Receiver<Piece>,
+        used: &SyncSender<Vec<u8>>,
+    ) -> Result<Vec<(Span, Vec<u8>)>, ErrorKind> {
+        let mut spans = Vec::new();
+        let mut start = 0;
+        for Piece { buffer, length, compressed, begin } in pieces {
+            let bytes = &buffer[..length];
+            let digest = SpanDigest::of(bytes);
+            let mut stored = Vec::new();
+            let restart = match begin {
+                Begin::Continues => Restart::Continues,
+                Begin::Here => Restart::Here,
+                Begin::Block { bits, mut window, probe } => {
+                    window::clear_unused(&mut window, bits, &probe, bytes)?;
+                    stored = window::pack(&window)?;
+                    Restart::Block { bits, window: (0, 0) }
+                }
+            };
+            let span = Span {
+                start: UncompressedOffset(start),
+                length: length as u32,
+                compressed_start: CompressedOffset(compressed.start),
+                compressed_end: CompressedOffset(compressed.end),
+                restart,
+                check: Check::Content,
+                digest,
+            };
+            if self.cache.is_some_and(|cache| cache.put_span(&digest, bytes, blob::cost(restart))) {
+                self.written.push(digest);
+            }
+            spans.push((span, stored));
+            start += length as u64;
+            give_back(buffer, used);
+        }
+        Ok(spans)
+    }
 }

@@ -151,6 +151,7 @@ impl<'a> Opening<'a> {
             offline: options.offline,
             max_uncompressed_bytes: options.max_layer_bytes,
             parallel: options.parallel_layers,
+            keep_spans: true,
         };
         Ok(Opening { resolved, source, finder, traffic, cache, options })
     }

@@ -24,7 +24,8 @@ pub struct Publication {
     pub layer_bytes: u64,
 }
 
-/// Indexes every layer of an image, streaming those that have not been proven here.
+/// Indexes every layer of an image, streaming those that have not been proven here. Only the indexes
+/// are kept.
 ///
 /// # Errors
 /// See [`Error`].
@@ -35,7 +36,9 @@ pub fn build_indexes(
     progress: &dyn Progress,
 ) -> Result<Publication, Error> {
     let options = ImageOptions { prove: true, ..options.clone() };
-    let opening = Opening::new(name, cache, &options)?;
+    let mut opening = Opening::new(name, cache, &options)?;
+    // Who builds for others need not be one who reads.
+    opening.options.keep_spans = false;
     let open = opening.layers(&opening.resolved.layers, progress)?;
     let mut seen = HashSet::new();
     let mut indexes = Vec::new();
