@@ -471,7 +471,7 @@ fn pipeline(
         let kept = keep.join().map_err(|_| ErrorKind::Worker)?;
         // The cause before its consequences.
         fetched?;
-        let (compression, spans, (mut builder, diff_id, uncompressed_size)) =
+        let (compression, (spans, windows), (mut builder, diff_id, uncompressed_size)) =
             match (inflated, kept, parsed) {
                 (Err(Stopped::Error(kind)), ..)
                 | (_, Err(kind), _)
@@ -479,17 +479,13 @@ fn pipeline(
                 (Err(Stopped::Receiver), ..) | (.., Err(Stopped::Receiver)) => {
                     return Err(ErrorKind::Worker);
                 }
-                (Ok(compression), Ok(spans), Ok(parsed)) => (compression, spans, parsed),
+                (Ok(compression), Ok(kept), Ok(parsed)) => (compression, kept, parsed),
             };
         if diff_id != layer.diff_id {
             return Err(ErrorKind::DiffId { expected: layer.diff_id, got: diff_id });
         }
-        for (mut span, stored) in spans {
-            if let Restart::Block { window, .. } = &mut span.restart {
-                *window = builder.window(&stored);
-            }
-            builder.span(&span);
-        }
+        builder.window(&windows);
+        spans.iter().for_each(|span| builder.span(span));
         Ok(builder.finish(Identity {
             blob: descriptor.digest,
             blob_size: descriptor.size,
@@ -756,25 +752,26 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    /// The spans of a layer, each with its stored window, whose place in the index is still open.
+    /// The spans of a layer, and the stored windows that they refer to.
     fn keep(
         self,
         pieces: &Receiver<Piece>,
         used: &SyncSender<Vec<u8>>,
-    ) -> Result<Vec<(Span, Vec<u8>)>, ErrorKind> {
-        let mut spans = Vec::new();
+    ) -> Result<(Vec<Span>, Vec<u8>), ErrorKind> {
+        let (mut spans, mut windows) = (Vec::new(), Vec::new());
         let mut start = 0;
         for Piece { buffer, length, compressed, begin } in pieces {
             let bytes = &buffer[..length];
             let digest = SpanDigest::of(bytes);
-            let mut stored = Vec::new();
             let restart = match begin {
                 Begin::Continues => Restart::Continues,
                 Begin::Here => Restart::Here,
                 Begin::Block { bits, mut window, probe } => {
                     window::clear_unused(&mut window, bits, &probe, bytes)?;
-                    stored = window::pack(&window)?;
-                    Restart::Block { bits, window: (0, 0) }
+                    let stored = window::pack(&window)?;
+                    let place = (windows.len() as u64, stored.len() as u32);
+                    windows.extend_from_slice(&stored);
+                    Restart::Block { bits, window: place }
                 }
             };
             let span = Span {
@@ -789,10 +786,10 @@ impl Keeper<'_> {
             if self.cache.is_some_and(|cache| cache.put_span(&digest, bytes, blob::cost(restart))) {
                 self.written.push(digest);
             }
-            spans.push((span, stored));
+            spans.push(span);
             start += length as u64;
             give_back(buffer, used);
         }
-        Ok(spans)
+        Ok((spans, windows))
     }
 }

@@ -351,7 +351,11 @@ fn the_verbs_of_index() {
     let built_indexes = parsed(&outcome);
     assert_eq!(built_indexes["artifact"], json!(null));
     let usage = parsed(&setup.home.run(&["cache", "du", "--json"]));
-    assert_eq!(usage["kinds"]["spans"]["files"], json!(0), "who only builds keeps no content: {usage}");
+    assert_eq!(
+        usage["kinds"]["spans"]["files"],
+        json!(0),
+        "who only builds keeps no content: {usage}"
+    );
     assert_eq!(usage["kinds"]["layer-indexes"]["files"], json!(2), "{usage}");
     let outcome = setup.run(&["index", "push"], &["--json"]);
     outcome.succeeded();
