@@ -32,6 +32,7 @@
 //! has mounted there in the meantime.
 
 pub mod kernel;
+mod notify;
 mod pool;
 mod pusher;
 
@@ -185,15 +186,14 @@ pub fn serve(
         pool: pool::Pool::default(),
         pusher,
     };
+    let notifier = queue.is_some().then(|| notify::Notifier::new(&device)).transpose()?;
     let mut config = Config::default();
     config.n_threads = Some(LOOP_THREADS);
     // The kernel decides who may come in (`allow_other`); fuser need not check again.
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
-    if let Some(queue) = queue {
-        let notifier = session.notifier();
-        let store = move |ino: Ino, bytes: &[u8]| notifier.store(INodeNo(ino.number()), 0, bytes);
+    if let Some((queue, notifier)) = queue.zip(notifier) {
         // It ends with the session, which owns the other end of its queue.
-        queue.serve(filesystem, store, move || count(&requests.pushed))?;
+        queue.serve(filesystem, notifier, move || count(&requests.pushed))?;
     }
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
     Ok(Server { thread })
@@ -443,10 +443,6 @@ impl fuser::Filesystem for Adapter {
     ) {
         count(&self.requests.readdirplus);
         let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
-        // Who asks for more has taken in what it was told before.
-        if let (Some(pusher), 1.., Ok(dir)) = (&self.pusher, offset, self.ino(ino)) {
-            pusher.listed(dir);
-        }
         match rows {
             Ok(rows) => {
                 for (row, next) in rows.zip(offset + 1..) {
@@ -457,6 +453,9 @@ impl fuser::Filesystem for Adapter {
                     }
                 }
                 reply.ok();
+                if let (Some(pusher), 0, Ok(dir)) = (&self.pusher, offset, self.ino(ino)) {
+                    pusher.listed(dir);
+                }
             }
             Err(e) => reply.error(refused("readdirplus", &e)),
         }

@@ -50,8 +50,10 @@ const FIRST_FILES: usize = 4;
 const VISITS: usize = 16;
 const LISTINGS: usize = 16;
 
-/// Directories in a row that must be read after they were listed for a walk to be hot.
+/// Directories that must be read after they were listed for a walk to be hot, and as how many a
+/// long walk counts.
 const WARM_UP: u32 = 2;
+const MAX_STREAK: u32 = 8;
 
 /// One in so many directories of a hot walk has to be asked for.
 const PROBE: u32 = 8;
@@ -109,7 +111,7 @@ pub struct Ahead {
     named: Vec<u64>,
     /// The latest last; only its burst goes on.
     visits: Vec<Visit>,
-    /// Directories in a row that were read after they were listed.
+    /// Directories that were read after they were listed, less those that were not listed before.
     streak: u32,
     /// Directories listed since anything was read.
     unread: u32,
@@ -135,7 +137,11 @@ impl Ahead {
         let was_listed = listings.contains(dir);
         let (mut visit, is_new) = self.take_visit(dir);
         if is_new {
-            self.streak = if was_listed { self.streak + 1 } else { 0 };
+            // A walk comes back to directories that it has listed long ago.
+            self.streak = match was_listed {
+                true => (self.streak + 1).min(MAX_STREAK),
+                false => self.streak.saturating_sub(1),
+            };
             self.set_hot(listings, self.streak > WARM_UP);
         }
         if is_new && self.is_named(file) {

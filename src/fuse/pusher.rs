@@ -15,12 +15,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use super::notify::Notifier;
 use crate::fs::{Ahead, Filesystem, Listings};
 use crate::tree::Ino;
 
 /// Events that may wait.
 const QUEUED: usize = 32;
+
+/// How long the kernel may take to take in a listing that it was just sent.
+const PATIENCE: Duration = Duration::from_micros(100);
 
 enum Event {
     Listed(Ino),
@@ -62,11 +67,12 @@ impl Pusher {
 }
 
 impl Queue {
-    /// Starts a thread that gives files to `store` until all [`Pusher`]s are gone, and counts them.
+    /// Starts a thread that gives files to the kernel until all [`Pusher`]s are gone, and counts
+    /// them.
     pub(super) fn serve(
         self,
         filesystem: Arc<Filesystem>,
-        store: impl Fn(Ino, &[u8]) -> io::Result<()> + Send + 'static,
+        notifier: Notifier,
         pushed: impl Fn() + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
         let work = move || {
@@ -76,7 +82,7 @@ impl Queue {
             loop {
                 let next = ahead.next(tree);
                 if let Some(file) = next {
-                    match push(&filesystem, &store, file, &mut buf) {
+                    match push(&filesystem, &notifier, file, &mut buf) {
                         Ok(true) => pushed(),
                         Ok(false) => ahead.stop(),
                         Err(e) => {
@@ -104,17 +110,24 @@ impl Queue {
     }
 }
 
-/// Pushes a file if it is at hand.
+/// Pushes a file; false if it is not at hand, or if the kernel does not know it.
 fn push(
     filesystem: &Filesystem,
-    store: &impl Fn(Ino, &[u8]) -> io::Result<()>,
+    notifier: &Notifier,
     file: Ino,
     buf: &mut Vec<u8>,
 ) -> io::Result<bool> {
     let Ok(length) = filesystem.readable(file, 0, usize::MAX) else { return Ok(false) };
     buf.resize(length, 0);
-    match filesystem.read_local(file, 0, buf) {
-        Ok(true) => store(file, buf).map(|()| true),
-        _ => Ok(false),
+    if !matches!(filesystem.read_local(file, 0, buf), Ok(true)) {
+        return Ok(false);
     }
+    let begun = Instant::now();
+    while !notifier.store(file, buf)? {
+        if begun.elapsed() > PATIENCE {
+            return Ok(false);
+        }
+        thread::yield_now();
+    }
+    Ok(true)
 }

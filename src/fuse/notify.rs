@@ -1,0 +1,69 @@
+//! FUSE_NOTIFY_STORE: bytes that the kernel did not ask for.
+//!
+//! `fuser` has this too, but hides that the kernel does not know an inode (yet), and that is what
+//! the pusher has to know. Format: `struct fuse_out_header`, `struct fuse_notify_store_out` and
+//! `enum fuse_notify_code` of include/uapi/linux/fuse.h, all in the machine's byte order.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::tree::Ino;
+
+/// `FUSE_NOTIFY_STORE`.
+const STORE: i32 = 4;
+
+/// Size of both headers.
+const HEADER_BYTES: usize = 16 + 24;
+
+/// The way to the kernel's page cache.
+#[derive(Debug)]
+pub(super) struct Notifier(OwnedFd);
+
+impl Notifier {
+    /// Over the connection of a descriptor.
+    pub(super) fn new(device: &OwnedFd) -> io::Result<Notifier> {
+        device.try_clone().map(Notifier)
+    }
+
+    /// Puts all bytes of a file into the page cache; false if the kernel does not know the inode.
+    pub(super) fn store(&self, ino: Ino, bytes: &[u8]) -> io::Result<bool> {
+        let header = header(ino, bytes.len());
+        let parts = [IoSlice::new(&header), IoSlice::new(bytes)];
+        match rustix::io::writev(self.0.as_fd(), &parts) {
+            // A message is taken whole.
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+fn header(ino: Ino, length: usize) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &((HEADER_BYTES + length) as u32).to_ne_bytes());
+    put(4, &STORE.to_ne_bytes());
+    // The request that it answers: none.
+    put(8, &0u64.to_ne_bytes());
+    put(16, &ino.number().to_ne_bytes());
+    // From the start of the file.
+    put(24, &0u64.to_ne_bytes());
+    put(32, &(length as u32).to_ne_bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_header_of_a_message() {
+        let mut expected = [0; HEADER_BYTES];
+        expected[0] = 43;
+        expected[4] = 4;
+        expected[16] = 1;
+        expected[32] = 3;
+        assert_eq!(header(Ino::ROOT, 3), expected);
+    }
+}
