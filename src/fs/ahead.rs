@@ -88,6 +88,7 @@ impl Listings {
 struct Visit {
     dir: Ino,
     reads: u32,
+    has_named: bool,
     /// The inode up to which its files were named or overtaken.
     place: Ino,
     /// What is left of the burst: files to name, bytes, and names to look at.
@@ -144,8 +145,8 @@ impl Ahead {
             };
             self.set_hot(listings, self.streak > WARM_UP);
         }
-        if is_new && self.is_named(file) {
-            // The kernel has dropped it, and probably those listed with it.
+        if visit.reads == 0 && !visit.has_named && self.is_named(file) {
+            // On an earlier visit. The kernel has dropped it, and probably those listed with it.
             for sibling in tree.listed_after(dir, file).take(MAX_LOOKS) {
                 *self.word(sibling) &= !mask(sibling);
             }
@@ -190,6 +191,7 @@ impl Ahead {
                 let size = tree.content(ino).map_or(0, |content| content.size);
                 visit.files = if size > visit.bytes { 0 } else { visit.files - 1 };
                 visit.bytes = visit.bytes.saturating_sub(size);
+                visit.has_named = true;
                 *self.word(ino) |= mask(ino);
                 found = Some(ino);
             }
@@ -214,7 +216,8 @@ impl Ahead {
             self.visits.remove(0);
         }
         // No directory lists the root: all it lists lies behind.
-        (Visit { dir, reads: 0, place: Ino::ROOT, files: 0, bytes: 0, looks: 0 }, true)
+        let place = Ino::ROOT;
+        (Visit { dir, reads: 0, has_named: false, place, files: 0, bytes: 0, looks: 0 }, true)
     }
 
     fn set_hot(&mut self, listings: &Listings, is_hot: bool) {
