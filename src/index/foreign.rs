@@ -6,6 +6,8 @@
 //! nothing of the tar around it. So the uncompressed offsets of such an index are those of the
 //! contents alone, one after the other, and a span is a row of chunks that lie close together: one
 //! fetch and one cache file for many small files. Each chunk in it is verified by its own digest.
+//! A gzip member or zstd frame with several chunks is not divided unless it is large: who wanted the
+//! second part alone would have to fetch the first as well.
 //!
 //! # ztocs (SOCI)
 //!
@@ -28,8 +30,12 @@ use crate::ztoc::Ztoc;
 /// A span of chunks ends after so many uncompressed bytes ...
 const SPAN_BYTES: u64 = 1 << 20;
 
-/// ... or so many bytes of the blob, what lies between chunks included.
+/// ... or so many bytes of the blob, what lies between chunks included ...
 const SPAN_COMPRESSED_BYTES: u64 = 512 << 10;
+
+/// ... but within a member only after so many uncompressed bytes. Writers share members among small
+/// files, behind which one of eStargz' usual 4 MiB may come.
+const SHARED_MEMBER_BYTES: u64 = 8 << 20;
 
 /// Why a table or index of another format can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +75,16 @@ impl LayerIndex {
                 return Err(ForeignError::Piece(chunk.length));
             }
             let from = row.first().map_or(chunk.compressed.start, |first| first.compressed.start);
-            let is_full = bytes >= SPAN_BYTES
-                || bytes + chunk.length > u64::from(MAX_SPAN_BYTES)
-                || chunk.compressed.end.saturating_sub(from) > SPAN_COMPRESSED_BYTES;
+            let shares_member =
+                row.last().is_some_and(|last| last.compressed.start == chunk.compressed.start);
+            let is_full = match shares_member {
+                true => bytes + chunk.length > SHARED_MEMBER_BYTES,
+                false => {
+                    bytes >= SPAN_BYTES
+                        || bytes + chunk.length > u64::from(MAX_SPAN_BYTES)
+                        || chunk.compressed.end.saturating_sub(from) > SPAN_COMPRESSED_BYTES
+                }
+            };
             if is_full && !row.is_empty() {
                 add_row(&mut builder, &row)?;
                 row.clear();
