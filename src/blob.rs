@@ -23,6 +23,9 @@
 //! what it was sent for lingers: whoever wants something further on sends it on, instead of
 //! streaming everything before it once more.
 //!
+//! Some flights have no reader yet: they bring the beginnings of layers that a walk will come to
+//! (`blob::ahead`).
+//!
 //! A flight that is far ahead of all readers pauses, and one that nobody follows ends: `grep -r`
 //! that was interrupted must not download the rest of the image.
 //!
@@ -38,6 +41,7 @@
 //! - [`BlobReader::read_local`] never waits for the network.
 //! - [`BlobReader::read`] returns by its deadline; a flight that dies wakes all that wait for it.
 
+mod ahead;
 mod plan;
 mod stream;
 
@@ -61,6 +65,9 @@ use crate::index::{Check, Proof, Restart, Span, SpanTable, Windows};
 use crate::source::{self, Opened, Source};
 use plan::{Runs, Situation};
 use stream::{Layer, Stream};
+
+pub use ahead::Walk;
+pub use plan::Scope;
 
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
 /// off. One span is a MiB or two.
@@ -315,8 +322,9 @@ impl BlobReader {
         })
     }
 
-    /// Fills `buf` from `start`, fetching what is missing, but not beyond `give_up`. `scope_end`
-    /// says up to where the reader is likely to go on reading; it is asked only if need be.
+    /// Fills `buf` from `start`, fetching what is missing, but not beyond `give_up`. `scope` says
+    /// what the reader is likely to want next; it is asked only if need be, and is told whether this
+    /// miss goes on from the one before.
     ///
     /// # Errors
     /// See [`Error`]; `buf` is then of no use.
@@ -325,7 +333,7 @@ impl BlobReader {
         start: UncompressedOffset,
         buf: &mut [u8],
         give_up: Instant,
-        scope_end: &dyn Fn() -> u64,
+        scope: &dyn Fn(bool) -> Scope,
     ) -> Result<(), Error> {
         let end = start.0.saturating_add(buf.len() as u64);
         let needed_end = self.table.spans.partition_point(|span| span.start.0 < end);
@@ -337,7 +345,7 @@ impl BlobReader {
                 continue;
             }
             self.shared.misses.fetch_add(1, Ordering::Relaxed);
-            let bytes = self.fetch(at, needed_end, give_up, scope_end)?;
+            let bytes = self.fetch(at, needed_end, give_up, scope)?;
             copy_part(&bytes, offset, part);
         }
         Ok(())
@@ -358,7 +366,8 @@ impl BlobReader {
                 self.shared.hits.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.shared.misses.fetch_add(1, Ordering::Relaxed);
-                self.fetch(at, at + 1, Instant::now() + read_timeout, &|| u64::MAX)?;
+                let scope = |_| Scope::Until(u64::MAX);
+                self.fetch(at, at + 1, Instant::now() + read_timeout, &scope)?;
             }
             progress(span.length.into());
         }
@@ -417,7 +426,7 @@ impl BlobReader {
         at: usize,
         needed_end: usize,
         give_up: Instant,
-        scope_end: &dyn Fn() -> u64,
+        scope: &dyn Fn(bool) -> Scope,
     ) -> Result<Arc<Vec<u8>>, Error> {
         if self.access.offline && self.access.source.is_remote() {
             return Err(Error::Offline(self.what.clone()));
@@ -429,10 +438,10 @@ impl BlobReader {
                 break result.clone();
             }
             if !sky.carries(at) && sky.flights.len() < MAX_FLIGHTS {
-                let plan = self.plan(&mut sky, at, needed_end, scope_end);
+                let plan = self.plan(&mut sky, at, needed_end, scope);
                 if sky.send_on(plan::begin_of(&self.table.spans, at), at, plan.end) {
                     self.landed.notify_all();
-                } else if let Err(e) = self.take_off(&mut sky, plan) {
+                } else if let Err(e) = self.take_off(&mut sky, plan, None) {
                     break Err(Error::read(&self.what, e));
                 }
             }
@@ -458,7 +467,7 @@ impl BlobReader {
         sky: &mut Sky,
         at: usize,
         needed_end: usize,
-        scope_end: &dyn Fn() -> u64,
+        scope: &dyn Fn(bool) -> Scope,
     ) -> Range<usize> {
         let spans = &self.table.spans;
         if sky.suspects.contains(&at) {
@@ -471,14 +480,17 @@ impl BlobReader {
             };
         }
         let mut runs = std::mem::take(&mut sky.runs);
+        let link = self.access.source.link();
+        let scope = |goes_on| self.affordable(scope(goes_on), goes_on);
         let plan = runs.plan(
             at,
             &Situation {
                 spans,
-                gap_bytes: plan::gap_bytes(self.access.source.link()),
-                is_at_hand: &|at| sky.carries(at) || self.shared.has(&spans[at]),
+                gap_bytes: plan::gap_bytes(link),
+                back_bytes: plan::back_bytes(link),
+                is_at_hand: &|at| self.is_coming(sky, at),
                 needed_end,
-                scope_end,
+                scope: &scope,
             },
         );
         sky.runs = runs;
@@ -487,14 +499,37 @@ impl BlobReader {
         plan.start..plan.end.min(next.min().unwrap_or(plan.end))
     }
 
-    fn take_off(self: &Arc<Self>, sky: &mut Sky, spans: Range<usize>) -> io::Result<()> {
+    /// The scope of a walk brings bytes in another order than they are read in. Where they may not be
+    /// kept until then, it counts as a guess.
+    fn affordable(&self, scope: Scope, goes_on: bool) -> Scope {
+        match scope {
+            Scope::All(ranges) if !self.shared.cache.has_room(self.table.uncompressed_size / 4) => {
+                let end = ranges.last().map_or(0, |range| range.end);
+                Scope::Until(if goes_on { end } else { 0 })
+            }
+            scope => scope,
+        }
+    }
+
+    /// Whether a span is at hand or on its way.
+    fn is_coming(&self, sky: &Sky, at: usize) -> bool {
+        sky.carries(at) || self.shared.has(&self.table.spans[at])
+    }
+
+    /// Sends out a flight, for a reader or, without one, ahead of a walk.
+    fn take_off(
+        self: &Arc<Self>,
+        sky: &mut Sky,
+        spans: Range<usize>,
+        walk: Option<Walk>,
+    ) -> io::Result<()> {
         let number = sky.next_number;
         let reader = Arc::clone(self);
         let left = spans.clone();
         let limit = plan::group_end(&self.table.spans, spans.end - 1);
         thread::Builder::new()
             .name("fetch".into())
-            .spawn(move || Flight { reader: &reader, number, spans, landed: false }.fly())?;
+            .spawn(move || Flight { reader: &reader, number, spans, walk, landed: false }.fly())?;
         sky.next_number += 1;
         sky.flights.push(FlightPlan { number, left, limit });
         Ok(())
@@ -541,13 +576,16 @@ struct Flight<'a> {
     reader: &'a BlobReader,
     number: u64,
     spans: Range<usize>,
+    /// The walk that it is ahead of, if no reader has asked for it.
+    walk: Option<Walk>,
     landed: bool,
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if !self.landed {
-            self.reader.land(self.number, Some(&Error::Died(self.reader.what.clone())));
+            let error = Error::Died(self.reader.what.clone());
+            self.reader.land(self.number, Some(&error).filter(|_| self.walk.is_none()));
         }
     }
 }
@@ -561,7 +599,11 @@ impl Flight<'_> {
             Err(Fault::Transport(error)) => Some(error),
             Err(Fault::Content(error)) => self.suspect(error),
         };
-        self.reader.land(self.number, error.as_ref());
+        if let (Some(_), Some(error)) = (&self.walk, &error) {
+            log::info!("ahead of a walk: {error}");
+        }
+        // A reader that waits for what nobody had asked for tries it itself.
+        self.reader.land(self.number, error.as_ref().filter(|_| self.walk.is_none()));
     }
 
     /// The first span that was not delivered came wrong: `None` if it is worth another try.
@@ -606,6 +648,9 @@ impl Flight<'_> {
         };
         let opened: Opened = opened.map_err(|e| Fault::Transport(Error::Source(Arc::new(e))))?;
         let is_whole = opened.start < range.start || opened.end > range.end;
+        if is_whole && self.is_too_much_ahead() {
+            return Ok(());
+        }
         if is_whole {
             log::info!("{}: the server sends everything; so be it", reader.what);
             limit = spans.len();
@@ -630,6 +675,7 @@ impl Flight<'_> {
             let bytes = Arc::new(stream.take_span(&layer, at)?);
             reader.shared.put(span, &bytes);
             self.hand_over(at, bytes);
+            self.end_walk_if_lost(span);
         }
         stream.drain(end);
         Ok(())
@@ -683,6 +729,10 @@ impl Flight<'_> {
     fn is_followed(&self, at: usize, is_whole: bool) -> bool {
         let reader = self.reader;
         let start = reader.table.spans[at].start.0;
+        let is_wanted = || lock(&reader.sky).wanted.keys().any(|wanted| *wanted >= at);
+        if let Some(walk) = &self.walk {
+            return walk.is_on() || is_wanted();
+        }
         let seen = || reader.reader_at.load(Ordering::Relaxed);
         let mut last_seen = seen();
         let mut since = Instant::now();
@@ -693,7 +743,7 @@ impl Flight<'_> {
                 false => now + MAX_AHEAD_UNCACHED >= at,
             };
             // What comes once and whole is kept: to come back for it would cost all of it again.
-            if near || is_whole || lock(&reader.sky).wanted.keys().any(|wanted| *wanted >= at) {
+            if near || is_whole || is_wanted() {
                 return true;
             }
             if now != last_seen {

@@ -82,6 +82,10 @@ const MAX_LAYER_INDEX_BYTES: u64 = 4 << 30;
 /// Largest document that is read back, in bytes.
 const MAX_BLOB_BYTES: u64 = 64 << 20;
 
+/// The limit has to be so many times what is fetched before it is wanted: evicting goes by age, and a
+/// tenth of the limit at a time.
+const ROOMY: u64 = 16;
+
 /// The store. Cheap to share by reference; all methods take `&self`.
 #[derive(Debug)]
 pub struct Cache {
@@ -195,6 +199,13 @@ impl Cache {
     /// Whether anything can be kept.
     pub fn is_writable(&self) -> bool {
         self.root.is_some() && !self.write_off.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many bytes of spans can be kept that are not read at once: the limit is so large
+    /// that none of them would have to go again before that.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let limit = self.evictor.as_ref().and_then(|evictor| evictor.limit());
+        self.is_writable() && limit.is_none_or(|limit| limit / ROOMY >= bytes)
     }
 
     /// A folder for temporary files on the cache's disk, if there is one.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::blob::{self, BlobReader};
+use crate::blob::{self, BlobReader, Scope};
 use crate::extent::{Run, UncompressedOffset};
 
 /// Where a file's content lies, as the tree knows it.
@@ -48,9 +48,29 @@ impl Contents {
         })
     }
 
+    /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be at hand
+    /// or on their way.
+    pub fn is_coming(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
+        let reader = &self.layers[layer];
+        match place {
+            Place::Whole(start) => {
+                reader.is_coming_at(UncompressedOffset(start.0 + offset), length)
+            }
+            Place::Sparse(runs) => {
+                let end = offset + length;
+                let first = runs.partition_point(|run| run.file_end() <= offset);
+                runs[first..].iter().take_while(|run| run.file_offset < end).all(|run| {
+                    let skipped = offset.saturating_sub(run.file_offset);
+                    let wanted = run.file_end().min(end) - run.file_offset - skipped;
+                    reader.is_coming_at(UncompressedOffset(run.start.0 + skipped), wanted)
+                })
+            }
+        }
+    }
+
     /// Fills `buf` from `offset` in a file, which must be long enough, fetching what is missing,
-    /// but not beyond `give_up`. `scope_end` says up to where in the layer the reader is likely to
-    /// go on; it is asked only when something is missing.
+    /// but not beyond `give_up`. `scope` says what of the layer the reader is likely to want next, and
+    /// is told whether this goes on from the miss before; it is asked only when something is missing.
     ///
     /// # Errors
     /// The bytes can't be had, or not in time.
@@ -61,7 +81,7 @@ impl Contents {
         offset: u64,
         buf: &mut [u8],
         give_up: Instant,
-        scope_end: &dyn Fn() -> u64,
+        scope: &dyn Fn(bool) -> Scope,
     ) -> Result<(), blob::Error> {
         let reader = &self.layers[layer];
         plan(place, offset, buf).try_for_each(|piece| match piece {
@@ -69,7 +89,7 @@ impl Contents {
                 part.fill(0);
                 Ok(())
             }
-            Piece::Data(start, part) => reader.read(start, part, give_up, scope_end),
+            Piece::Data(start, part) => reader.read(start, part, give_up, scope),
         })
     }
 }

@@ -6,10 +6,11 @@
 
 mod ahead;
 mod scope;
+mod walk;
 
 use std::time::{Duration, Instant};
 
-use crate::blob;
+use crate::blob::{self, Scope};
 use crate::content::{Contents, Place};
 use crate::index::Proof;
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
@@ -72,13 +73,15 @@ pub struct Filesystem {
     contents: Contents,
     read_timeout: Duration,
     scopes: scope::Scopes,
+    walks: walk::Walks,
 }
 
 impl Filesystem {
     /// Puts names and bytes together. No read takes longer than `read_timeout`.
     pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
-        let scopes = scope::Scopes::new(contents.layers().len());
-        Filesystem { tree, contents, read_timeout, scopes }
+        let layers = contents.layers().len();
+        let (scopes, walks) = (scope::Scopes::new(layers), walk::Walks::new(layers));
+        Filesystem { tree, contents, read_timeout, scopes, walks }
     }
 
     /// The names and attributes.
@@ -156,7 +159,11 @@ impl Filesystem {
     /// [`Error::IsADirectory`], [`Error::WrongKind`].
     pub fn read_local(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<bool, Error> {
         let content = self.content(ino)?;
-        Ok(self.contents.read_local(content.layer, place(&content), offset, buf))
+        let is_local = self.contents.read_local(content.layer, place(&content), offset, buf);
+        if is_local {
+            self.walks.reached(&self.contents, content.layer);
+        }
+        Ok(is_local)
     }
 
     /// When a read that begins now must have been answered.
@@ -177,10 +184,20 @@ impl Filesystem {
         give_up: Instant,
     ) -> Result<(), Error> {
         let content = self.content(ino)?;
-        let scope_end = || self.scopes.end(&self.tree, ino, content.layer);
-        let result =
-            self.contents.read(content.layer, place(&content), offset, buf, give_up, &scope_end);
-        self.scopes.missed(ino, content.layer);
+        let Content { layer, .. } = content;
+        self.walks.reached(&self.contents, layer);
+        let length = buf.len() as u64;
+        let walked = match self.contents.is_coming(layer, place(&content), offset, length) {
+            true => None,
+            false => self.walks.missed(&self.tree, &self.contents, ino),
+        };
+        let scope = |goes_on| match walked {
+            Some(dir) => scope::below(&self.tree, dir, layer),
+            None if goes_on => self.scopes.guess(&self.tree, ino, layer),
+            None => Scope::Until(0),
+        };
+        let result = self.contents.read(layer, place(&content), offset, buf, give_up, &scope);
+        self.scopes.missed(ino, layer);
         result.map_err(|source| Error::Content { ino, source })
     }
 

@@ -32,7 +32,7 @@ use crate::extent::{Run, UncompressedOffset};
 
 pub use merge::{Error, merge};
 pub use path::{PathError, Symlinks};
-pub use walk::{Order, Walk};
+pub use walk::{FilesAfter, Order, Walk};
 
 /// Inode number: 1 for the root, then upwards without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

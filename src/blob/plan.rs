@@ -17,6 +17,10 @@
 //!   further request ([`gap_bytes`]);
 //! - the first step takes neighbours only as far as they cost next to nothing.
 //!
+//! Where it is known that the reader walks, nothing has to grow: all that it will want ([`Scope::All`])
+//! and that hangs together comes at once, what lies before the place of the miss too. That is how a
+//! layer costs few requests whose files were sorted by their first use and not by their names.
+//!
 //! Several runs are remembered, because several readers may walk at once. (Rejected: a fixed chunk
 //! size, which is wrong by an order of magnitude on one link or the other; and readahead by time,
 //! which needs a clock where counting does.)
@@ -37,6 +41,9 @@ const STEPS: [usize; 3] = [1, 16, 128];
 const UNKNOWN_LINK: Link =
     Link { round_trip: Duration::from_millis(20), bytes_per_second: 100_000_000 / 8 };
 
+/// Spans that are looked at to find one that is missing.
+const MAX_LOOKS: usize = 256;
+
 /// Limits of [`gap_bytes`]: measurements of short answers are rough.
 const GAP_BYTES: Range<u64> = (64 << 10)..(1 << 20);
 
@@ -46,6 +53,26 @@ pub(super) fn gap_bytes(link: Option<Link>) -> u64 {
     let link = link.unwrap_or(UNKNOWN_LINK);
     let bytes = link.bytes_per_second as f64 * link.round_trip.as_secs_f64();
     (bytes as u64).clamp(GAP_BYTES.start, GAP_BYTES.end)
+}
+
+/// Of a layer at most one part in so many is fetched again to save a walk a request.
+const AGAIN: u64 = 64;
+
+/// Limits of [`back_bytes`].
+const BACK_BYTES: Range<u64> = (64 << 10)..(16 << 20);
+
+/// Compressed bytes before the place of a miss for which its reader can wait: they come in a second.
+pub(super) fn back_bytes(link: Option<Link>) -> u64 {
+    link.unwrap_or(UNKNOWN_LINK).bytes_per_second.clamp(BACK_BYTES.start, BACK_BYTES.end)
+}
+
+/// What the reader of a layer is likely to want of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// What follows, at most up to this uncompressed offset.
+    Until(u64),
+    /// All of these uncompressed ranges, which are ordered and disjoint: it walks over them.
+    All(Vec<Range<u64>>),
 }
 
 /// A sequence of misses.
@@ -60,16 +87,90 @@ struct Run {
 #[derive(Debug, Default)]
 pub(super) struct Runs(Vec<Run>);
 
+/// Compressed bytes of spans in a row that a walk has no need of, and those of them that it has had.
+#[derive(Default)]
+struct Passed {
+    bytes: u64,
+    again_bytes: u64,
+}
+
 /// What the planner has to know of the world.
 pub(super) struct Situation<'a> {
     pub(super) spans: &'a [Span],
     pub(super) gap_bytes: u64,
+    pub(super) back_bytes: u64,
     /// Whether a span is at hand or on its way.
     pub(super) is_at_hand: &'a dyn Fn(usize) -> bool,
     /// Just past the last span that the read needs, which may reach over several.
     pub(super) needed_end: usize,
-    /// Uncompressed offset at which the scope of the reader ends.
-    pub(super) scope_end: &'a dyn Fn() -> u64,
+    /// The scope of the reader; whether it goes on from the miss before is told.
+    pub(super) scope: &'a dyn Fn(bool) -> Scope,
+}
+
+impl Situation<'_> {
+    /// What is missing of the ranges from `at` on, as far as it hangs together.
+    pub(super) fn missing_from(&self, at: usize, ranges: &[Range<u64>]) -> Range<usize> {
+        let mut end = at + 1;
+        let mut passed = Passed::default();
+        for behind in at + 1..self.spans.len() {
+            if self.is_missing(behind, ranges) {
+                end = behind + 1;
+                passed = Passed::default();
+            } else if !self.can_pass(&mut passed, behind) {
+                break;
+            }
+        }
+        at..end
+    }
+
+    /// Where to begin to bring what is missing of the ranges before `at` as well.
+    fn missing_before(&self, at: usize, ranges: &[Range<u64>]) -> usize {
+        let mut begin = at;
+        let mut passed = Passed::default();
+        for before in (0..at).rev() {
+            let (from, to) = (&self.spans[before], &self.spans[at]);
+            let back = to.compressed_start.0.saturating_sub(from.compressed_start.0);
+            if back > self.back_bytes {
+                break;
+            }
+            if self.is_missing(before, ranges) {
+                begin = before;
+                passed = Passed::default();
+            } else if !self.can_pass(&mut passed, before) {
+                break;
+            }
+        }
+        begin
+    }
+
+    /// Whether some of the ranges is in a span that is not at hand.
+    fn is_missing(&self, at: usize, ranges: &[Range<u64>]) -> bool {
+        let span = &self.spans[at];
+        let next = ranges.partition_point(|range| range.end <= span.start.0);
+        ranges.get(next).is_some_and(|range| range.start < span.end()) && !(self.is_at_hand)(at)
+    }
+
+    /// Whether a further span can be read past for the price of a request.
+    fn can_pass(&self, passed: &mut Passed, at: usize) -> bool {
+        let span = &self.spans[at];
+        let bytes = span.compressed_end.0.saturating_sub(span.compressed_start.0);
+        passed.bytes += bytes;
+        if (self.is_at_hand)(at) {
+            passed.again_bytes += bytes;
+        }
+        let layer = self.spans.last().map_or(0, |last| last.compressed_end.0);
+        passed.bytes <= self.gap_bytes && passed.again_bytes <= layer / AGAIN
+    }
+
+    /// The first of the spans that are missing of the ranges, if it is not far to look for it.
+    pub(super) fn first_missing(&self, ranges: &[Range<u64>]) -> Option<usize> {
+        let wanted = ranges.iter().flat_map(|range| {
+            let first = self.spans.partition_point(|span| span.end() <= range.start);
+            let end = self.spans.partition_point(|span| span.start.0 < range.end);
+            first..end
+        });
+        wanted.take(MAX_LOOKS).find(|at| !(self.is_at_hand)(*at))
+    }
 }
 
 impl Runs {
@@ -88,7 +189,16 @@ impl Runs {
             None => (at, 0),
         };
         let from = (from..=at).find(|span| !(situation.is_at_hand)(*span)).unwrap_or(at);
-        let scope_end = if steps == 0 { 0 } else { (situation.scope_end)() };
+        let scope_end = match (situation.scope)(steps > 0) {
+            Scope::All(ranges) => {
+                let from = from.min(situation.missing_before(at, &ranges));
+                let end = situation.missing_from(at, &ranges).end.max(situation.needed_end);
+                self.remember(Run { end, steps });
+                return begin_of(spans, from)..end;
+            }
+            Scope::Until(_) if steps == 0 => 0,
+            Scope::Until(end) => end,
+        };
         let most = STEPS.get(steps).map_or(spans.len(), |count| (at + count).min(spans.len()));
         let wanted = spans[at..most].partition_point(|span| span.start.0 < scope_end);
         // A read over a boundary is one step, not two of a run.
@@ -103,11 +213,20 @@ impl Runs {
             }
         }
         let end = self.before_known_stretch(at + 1..end, situation);
+        self.remember(Run { end, steps });
+        begin_of(spans, from)..end
+    }
+
+    /// Remembers that what lies before `end` was fetched ahead of a reader.
+    pub(super) fn brought(&mut self, end: usize) {
+        self.remember(Run { end, steps: 1 });
+    }
+
+    fn remember(&mut self, run: Run) {
         if self.0.len() == MAX_RUNS {
             self.0.remove(0);
         }
-        self.0.push(Run { end, steps });
-        begin_of(spans, from)..end
+        self.0.push(run);
     }
 
     /// Where to stop in `range`: before a stretch that is at hand and too long to be read past.
@@ -173,14 +292,25 @@ mod tests {
         scope_end: u64,
         at_hand: &[usize],
     ) -> Range<usize> {
+        plan_in(runs, spans, at, &Scope::Until(scope_end), at_hand)
+    }
+
+    fn plan_in(
+        runs: &mut Runs,
+        spans: &[Span],
+        at: usize,
+        scope: &Scope,
+        at_hand: &[usize],
+    ) -> Range<usize> {
         runs.plan(
             at,
             &Situation {
                 spans,
                 gap_bytes: 300 << 10,
+                back_bytes: 2 << 20,
                 is_at_hand: &|span| at_hand.contains(&span),
                 needed_end: at + 1,
-                scope_end: &|| scope_end,
+                scope: &|_| scope.clone(),
             },
         )
     }
@@ -227,6 +357,29 @@ mod tests {
         let mut runs = Runs::default();
         plan(&mut runs, &spans, 5, 0, &[]);
         assert_eq!(plan(&mut runs, &spans, 6, 10 << 20, &[9]), 6..9);
+    }
+
+    #[test]
+    fn a_walk_takes_all_that_hangs_together() {
+        let spans = spans(100, |_| Restart::Here);
+        let mib = |range: Range<u64>| range.start << 20..range.end << 20;
+        let all = Scope::All(std::iter::once(0..u64::MAX).collect());
+        let plan = |at, scope: &Scope, at_hand: &[usize]| {
+            plan_in(&mut Runs::default(), &spans, at, scope, at_hand)
+        };
+        assert_eq!(plan(3, &all, &[]), 0..100);
+        // Only so much lies before it that its reader can wait for it.
+        assert_eq!(plan(50, &all, &[]), 42..100);
+        // One span at hand is read past, two are not, and none at the ends.
+        assert_eq!(plan(5, &all, &[1, 2, 4, 7, 90, 91]), 3..90);
+        assert_eq!(plan(5, &all, &[4, 6]), 0..100);
+        assert_eq!(plan(5, &all, &[3, 4, 6, 7]), 5..6);
+        // What nobody will read is treated in the same way.
+        let some = Scope::All(vec![mib(10..12), mib(13..14), mib(16..30)]);
+        assert_eq!(plan(11, &some, &[]), 10..14);
+        assert_eq!(plan(20, &some, &[29]), 16..29);
+        assert_eq!(plan(50, &some, &[]), 50..51, "a scope that does not hold the miss");
+        assert_eq!(plan(50, &Scope::All(Vec::new()), &[]), 50..51);
     }
 
     #[test]

@@ -15,14 +15,20 @@
 //! (`blob::plan`), so it may look at the whole tree.
 //!
 //! It is a guess: two readers of one layer confuse each other's, which costs requests and never
-//! anything else.
+//! anything else. Where `fs::walk` knows that a directory is walked, its scope is all that the layer
+//! has of the files in it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::blob::Scope;
 use crate::tree::{Ino, Order, Pieces, Tree};
 
 /// Says that no file was missed yet: no inode has this number.
 const NONE: u64 = u64::MAX;
+
+/// Wanted ranges that have so little between them are one.
+const SLACK_BYTES: u64 = 64 << 10;
 
 /// Remembers the last miss of each layer.
 #[derive(Debug)]
@@ -40,34 +46,71 @@ impl Scopes {
         self.last_missed[layer].store(ino.number(), Ordering::Relaxed);
     }
 
-    /// Where in the layer the scope of a reader of `ino` ends, as an uncompressed offset.
-    pub(super) fn end(&self, tree: &Tree, ino: Ino, layer: usize) -> u64 {
+    /// Where in the layer the scope of a reader of `ino` ends.
+    pub(super) fn guess(&self, tree: &Tree, ino: Ino, layer: usize) -> Scope {
         let last = self.last_missed[layer].load(Ordering::Relaxed);
         let last = tree.ino(last).unwrap_or(ino);
         if last == ino {
-            return content_end(tree, ino, layer);
+            return Scope::Until(content_end(tree, ino, layer));
         }
-        let ancestors = |ino: Ino| {
-            let above = |dir: &Ino| tree.parent(*dir).filter(|_| *dir != Ino::ROOT);
-            let mut path: Vec<Ino> = std::iter::successors(tree.directory_of(ino), above).collect();
-            path.reverse();
-            path
+        let common = match (tree.directory_of(last), tree.directory_of(ino)) {
+            (Some(last), Some(this)) => tree.common_directory(last, this),
+            _ => Ino::ROOT,
         };
-        let (a, b) = (ancestors(last), ancestors(ino));
-        let common = a.iter().zip(&b).take_while(|(a, b)| a == b).last();
-        match common {
+        if common == Ino::ROOT {
             // Everything.
-            None | Some((&Ino::ROOT, _)) => u64::MAX,
-            Some((dir, _)) => {
-                let mut end = 0;
-                let mut walk = tree.walk(*dir, Order::Data);
-                while let Some((_, ino)) = walk.next() {
-                    end = end.max(content_end(tree, ino, layer));
-                }
-                end
+            return Scope::Until(u64::MAX);
+        }
+        let mut end = 0;
+        let mut walk = tree.walk(common, Order::Data);
+        while let Some((_, ino)) = walk.next() {
+            end = end.max(content_end(tree, ino, layer));
+        }
+        Scope::Until(end)
+    }
+}
+
+/// Where in a layer the files below a directory have their content.
+pub(super) fn below(tree: &Tree, dir: Ino, layer: usize) -> Scope {
+    let mut ranges = Vec::new();
+    let mut walk = tree.walk(dir, Order::Data);
+    while let Some((_, ino)) = walk.next() {
+        add_content(tree, ino, |of, range| {
+            if of == layer {
+                add(&mut ranges, range);
             }
+        });
+    }
+    Scope::All(merged(ranges))
+}
+
+/// Names the layer and the ranges of a file's content.
+pub(super) fn add_content(tree: &Tree, ino: Ino, mut add: impl FnMut(usize, Range<u64>)) {
+    let Some(content) = tree.content(ino).filter(|content| content.size > 0) else { return };
+    match content.pieces {
+        Pieces::Whole(start) => add(content.layer, start.0..start.0 + content.size),
+        Pieces::Sparse(runs) => {
+            runs.iter().for_each(|run| add(content.layer, run.start.0..run.start.0 + run.length));
         }
     }
+}
+
+/// Adds a range, to the last one if it continues it.
+pub(super) fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if range.start >= last.start && range.start <= last.end + SLACK_BYTES => {
+            last.end = last.end.max(range.end);
+        }
+        _ => ranges.push(range),
+    }
+}
+
+/// Ranges in order, those that are close together as one.
+pub(super) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged = Vec::with_capacity(ranges.len());
+    ranges.into_iter().for_each(|range| add(&mut merged, range));
+    merged
 }
 
 /// Offset in the layer just past the content of a file; 0 if none of it lies there.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, ImageOptions, Opening};
-use crate::blob::Spans;
+use crate::blob::{Scope, Spans};
 use crate::cache::Cache;
 use crate::content::{Contents, Place};
 use crate::digest::{ContentHash, DiffId, Digest};
@@ -196,7 +196,8 @@ fn hash(
     let mut offset = 0;
     while offset < size {
         let part = &mut buf[..(size - offset).min(CHUNK_BYTES as u64) as usize];
-        contents.read(0, place, offset, part, Instant::now() + deadline, &|| u64::MAX)?;
+        let scope = |_| Scope::Until(u64::MAX);
+        contents.read(0, place, offset, part, Instant::now() + deadline, &scope)?;
         hasher.update(&*part);
         offset += part.len() as u64;
     }

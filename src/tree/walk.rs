@@ -11,6 +11,9 @@ pub enum Order {
     Data,
 }
 
+/// Comes before all inodes.
+const NOTHING: Ino = Ino(0);
+
 /// All that is below a directory, each directory before what is in it.
 #[derive(Debug)]
 pub struct Walk<'a> {
@@ -35,6 +38,66 @@ impl Tree {
         let mut walk = Walk { tree: self, order, path: Vec::new(), stack: Vec::new() };
         walk.enter(dir);
         walk
+    }
+}
+
+/// The regular files that a walk in the order [`Order::Data`] comes to behind one of them.
+#[derive(Debug)]
+pub struct FilesAfter<'a> {
+    tree: &'a Tree,
+    top: Ino,
+    dir: Ino,
+    /// The inode in `dir` that was last.
+    place: Ino,
+    is_over: bool,
+}
+
+impl Tree {
+    /// The files behind `file` in a walk below `top`, a directory that is somewhere above it. What
+    /// lies above is passed over again for each, so it is cheap to begin anywhere.
+    pub fn files_after(&self, file: Ino, top: Ino) -> FilesAfter<'_> {
+        let dir = self.directory_of(file);
+        let is_over = dir.is_none();
+        FilesAfter { tree: self, top, dir: dir.unwrap_or(Ino::ROOT), place: file, is_over }
+    }
+
+    /// The smallest directory that has both of these below it, or is one of them.
+    pub fn common_directory(&self, one: Ino, other: Ino) -> Ino {
+        let path = |dir: Ino| {
+            let above = |dir: &Ino| self.parent(*dir).filter(|_| *dir != Ino::ROOT);
+            let mut path: Vec<Ino> = std::iter::successors(Some(dir), above).collect();
+            path.reverse();
+            path
+        };
+        let (one, other) = (path(one), path(other));
+        let common = one.iter().zip(&other).take_while(|(a, b)| a == b).last();
+        common.map_or(Ino::ROOT, |(dir, _)| *dir)
+    }
+}
+
+impl Iterator for FilesAfter<'_> {
+    type Item = Ino;
+
+    fn next(&mut self) -> Option<Ino> {
+        while !self.is_over {
+            match self.tree.listed_after(self.dir, self.place).next() {
+                Some(ino) if self.tree.kind(ino) == FileKind::Directory => {
+                    (self.dir, self.place) = (ino, NOTHING);
+                }
+                Some(ino) => {
+                    self.place = ino;
+                    if self.tree.kind(ino) == FileKind::Regular {
+                        return Some(ino);
+                    }
+                }
+                None => {
+                    self.is_over = self.dir == self.top || self.dir == Ino::ROOT;
+                    self.place = self.dir;
+                    self.dir = self.tree.parent(self.dir).unwrap_or(Ino::ROOT);
+                }
+            }
+        }
+        None
     }
 }
 

@@ -82,9 +82,8 @@ fn a_walk_costs_the_layers() {
         assert!(read.len() > 2 * BULK_FILES);
         for (digest, size) in built.layer_digests().iter().zip(built.layer_sizes()) {
             let (requests, bytes) = served.asked_of(digest);
-            assert!(requests <= 6, "{what}: {requests} requests");
-            // Neighbours that are taken along twice, at most once a request.
-            assert!(bytes <= size + size / 10, "{what}: {bytes} of {size} bytes");
+            assert!(requests <= 4, "{what}: {requests} requests");
+            assert!(bytes <= size + size / 50, "{what}: {bytes} of {size} bytes");
         }
     }
 }

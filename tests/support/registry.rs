@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::support::image::{Built, sha256};
 pub use crate::support::store::Referrers;
 use crate::support::store::Uploads;
-pub use crate::support::wire::Fault;
+pub use crate::support::wire::{Fault, Gate};
 use crate::support::wire::{Request, Response, Wire, blob, decode, spoil};
 
 /// The service that challenges name.

@@ -6,7 +6,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -30,6 +31,8 @@ pub enum Fault {
     Reset(usize),
     /// Nothing comes for a while after so many bytes of the body.
     Stall(usize, Duration),
+    /// Nothing comes until the gate is open.
+    Hold(Gate),
     /// So many bytes come every 10 milliseconds.
     Drip(usize),
     /// A redirect to this location, absolute or relative.
@@ -46,6 +49,16 @@ pub enum Fault {
     WrongDigestHeader,
     /// The connection is closed without a response.
     CloseBeforeResponse,
+}
+
+/// Holds responses back until it is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// The head of a request, as far as the registry cares.
@@ -197,6 +210,9 @@ impl Wire<'_> {
     ) -> io::Result<bool> {
         if matches!(fault, Some(Fault::CloseBeforeResponse)) {
             return Ok(false);
+        }
+        if let Some(Fault::Hold(gate)) = fault {
+            while !gate.0.load(Ordering::SeqCst) && (self.pause)(Duration::from_millis(2)) {}
         }
         let chunked = matches!(fault, Some(Fault::NoLength));
         let length = response.body.len();

@@ -1,0 +1,164 @@
+//! Fetching ahead of a walk, in a layer where nobody reads yet.
+//!
+//! # Problem
+//!
+//! In an image of many small layers a walk over everything waits a round trip for each of them, one
+//! after the other, while the link is idle.
+//!
+//! # Design
+//!
+//! Whoever knows that a walk goes on, and in which layers it will come (`fs::walk`), has their
+//! beginnings brought here: [`BlobReader::bring`] sends out a flight as any other, but without a
+//! reader. What that means:
+//!
+//! - nobody waits for it, and if it fails nobody hears of it: a reader that comes tries itself;
+//! - it brings a bounded piece, decided on before, and nothing that is at hand or on its way;
+//! - it ends when the walk does ([`Walk`]), unless a reader waits for what it has yet to bring;
+//! - it is sent out only where the cache will keep what it brings, and the first span that was not
+//!   kept ends the whole walk: nothing is fetched twice because there was no room for it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::plan::{self, Situation};
+use super::{BlobReader, Flight, MAX_AHEAD_BYTES, Scope, lock};
+use crate::extent::UncompressedOffset;
+use crate::index::Span;
+
+/// A walk that fetches go ahead of, shared by all of them.
+#[derive(Clone, Debug)]
+pub struct Walk(Arc<AtomicBool>);
+
+impl Walk {
+    /// A walk that goes on.
+    pub fn begin() -> Walk {
+        Walk(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Ends it, and with it what is fetched ahead of it.
+    pub fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it has not ended.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl BlobReader {
+    /// Whether `length` bytes from `start` seem to be at hand or on their way; those past the layer
+    /// are never.
+    pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
+        let spans = &self.table.spans;
+        let end = start.0.saturating_add(length);
+        let first = spans.partition_point(|span| span.end() <= start.0);
+        let last = spans.partition_point(|span| span.start.0 < end);
+        let sky = lock(&self.sky);
+        let is_inside = end <= self.table.uncompressed_size;
+        length == 0 || is_inside && (first..last).all(|at| self.is_coming(&sky, at))
+    }
+
+    /// Begins to fetch the first piece that is missing of some uncompressed ranges, which are ordered
+    /// and disjoint, ahead of a walk that will come there: at most `most_bytes`, uncompressed.
+    /// Returns how many come; 0 if there is nothing to do, or it can't be done without harm.
+    pub fn bring(self: &Arc<Self>, ranges: &[Range<u64>], most_bytes: u64, walk: &Walk) -> u64 {
+        let source = &self.access.source;
+        if self.access.offline || !source.is_remote() || !self.shared.cache.has_room(most_bytes) {
+            return 0;
+        }
+        let mut sky = lock(&self.sky);
+        // Where a reader is, it knows better; and what came wrong is for a reader to ask for again.
+        if !sky.flights.is_empty() || !sky.suspects.is_empty() {
+            return 0;
+        }
+        let spans = &self.table.spans;
+        let link = source.link();
+        let situation = Situation {
+            spans,
+            gap_bytes: plan::gap_bytes(link),
+            back_bytes: plan::back_bytes(link),
+            is_at_hand: &|at| self.is_coming(&sky, at),
+            needed_end: 0,
+            scope: &|_| Scope::All(Vec::new()),
+        };
+        let Some(first) = situation.first_missing(ranges) else { return 0 };
+        let Some(piece) = bounded(spans, situation.missing_from(first, ranges), most_bytes) else {
+            return 0;
+        };
+        let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
+        sky.runs.brought(piece.end);
+        match self.take_off(&mut sky, piece, Some(walk.clone())) {
+            Ok(()) => bytes,
+            Err(e) => {
+                log::debug!("{}: nothing is fetched ahead: {e}", self.what);
+                0
+            }
+        }
+    }
+}
+
+/// The part of a row of spans, from its start, that has at most so many uncompressed bytes and ends
+/// where decoding can begin again.
+fn bounded(spans: &[Span], row: Range<usize>, most_bytes: u64) -> Option<Range<usize>> {
+    let begin = plan::begin_of(spans, row.start);
+    let mut end = begin;
+    while end < row.end {
+        let next = plan::group_end(spans, end);
+        if spans[next - 1].end() - spans[begin].start.0 > most_bytes {
+            break;
+        }
+        end = next;
+    }
+    (end > row.start).then_some(begin..end)
+}
+
+impl Flight<'_> {
+    /// Whether it is ahead of a walk, and the server has begun to send more than should be: then the
+    /// walk gets nothing ahead any more.
+    pub(super) fn is_too_much_ahead(&self) -> bool {
+        let is_large = self.reader.table.uncompressed_size > MAX_AHEAD_BYTES;
+        let walk = self.walk.as_ref().filter(|_| is_large);
+        walk.inspect(|walk| walk.end()).is_some()
+    }
+
+    /// Ends the walk that it is ahead of if a span that it brought was not kept.
+    pub(super) fn end_walk_if_lost(&self, span: &Span) {
+        if let Some(walk) = &self.walk
+            && !self.reader.shared.cache.has_span(&span.digest)
+        {
+            walk.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::SpanDigest;
+    use crate::extent::CompressedOffset;
+    use crate::index::{Check, Restart};
+
+    #[test]
+    fn pieces_are_bounded_and_end_where_decoding_begins() {
+        let span = |n: u64, restart| Span {
+            start: UncompressedOffset(n << 20),
+            length: 1 << 20,
+            compressed_start: CompressedOffset(n << 18),
+            compressed_end: CompressedOffset((n + 1) << 18),
+            restart,
+            check: Check::Content,
+            digest: SpanDigest([0; 32]),
+        };
+        let here: Vec<Span> = (0..10).map(|n| span(n, Restart::Here)).collect();
+        assert_eq!(bounded(&here, 2..9, 4 << 20), Some(2..6));
+        assert_eq!(bounded(&here, 2..4, 4 << 20), Some(2..4));
+        assert_eq!(bounded(&here, 2..4, 1), None);
+        let groups = |n: u64| if n.is_multiple_of(3) { Restart::Here } else { Restart::Continues };
+        let groups: Vec<Span> = (0..10).map(|n| span(n, groups(n))).collect();
+        assert_eq!(bounded(&groups, 4..8, 7 << 20), Some(3..9));
+        assert_eq!(bounded(&groups, 4..8, 5 << 20), Some(3..6));
+        assert_eq!(bounded(&groups, 4..8, 2 << 20), None, "one group is too much");
+    }
+}
