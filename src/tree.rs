@@ -16,12 +16,15 @@
 //! `tar` sorts by inode number, so both read every layer from front to back. A second table holds
 //! each directory's children by name, for lookup by binary search.
 //!
+//! Several trees can be joined into one with a directory for each ([`join()`]).
+//!
 //! # Invariants
 //!
 //! - The tree is immutable and owns all it needs: layer indexes can be dropped after the merge.
 //! - About 100 bytes an inode; no allocation of its own for any node.
 //! - Every inode number handed out by the tree is valid for every accessor.
 
+mod join;
 mod merge;
 mod path;
 mod walk;
@@ -30,7 +33,8 @@ use std::fmt;
 
 use crate::extent::{Run, UncompressedOffset};
 
-pub use merge::{Error, merge};
+pub use join::{Part, Sharing, join};
+pub use merge::{Error, Origins, merge, merge_with_origins};
 pub use path::{PathError, Symlinks};
 pub use walk::{FilesAfter, Order, Walk};
 
@@ -100,7 +104,7 @@ pub struct Attributes {
 /// Where the content of a regular file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content<'a> {
-    /// Position of the layer in the image, 0 is the base.
+    /// Position of the layer in the image, 0 is the base; in a joint tree as [`Part::layers`] has it.
     pub layer: usize,
     /// Size of the file in bytes.
     pub size: u64,
@@ -181,6 +185,17 @@ pub struct Tree {
     /// Names, targets and xattr values.
     bytes: Vec<u8>,
     total_size: u64,
+    /// What it was joined of, in the order of their inodes; empty for a tree of one image.
+    images: Vec<Joined>,
+}
+
+/// An image in a joint tree.
+#[derive(Debug)]
+struct Joined {
+    /// Its root directory: its inodes are from here up to the next image's.
+    root: u32,
+    /// The places of its layers among those of the joint tree, base first.
+    layers: Vec<u32>,
 }
 
 /// Size of a block of the file system that we pretend to be, in bytes.
@@ -259,6 +274,13 @@ impl Tree {
     pub fn directory_of(&self, file: Ino) -> Option<Ino> {
         let inode = self.inode(file);
         (inode.kind == FileKind::Regular).then_some(Ino(inode.parent))
+    }
+
+    /// The layers of the image that an inode belongs to, base first; `None` if the tree is of one image
+    /// only, and for the directory above several.
+    pub fn layers_of(&self, ino: Ino) -> Option<&[u32]> {
+        let images = self.images.partition_point(|image| image.root <= ino.0);
+        Some(&self.images[images.checked_sub(1)?].layers)
     }
 
     /// Number of names in a directory, 0 for anything else.

@@ -29,7 +29,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{BLOCK_BYTES, Dirent, FAST_SYMLINK_BYTES, FileKind, Inode, Tree, Xattr};
+use super::{BLOCK_BYTES, Dirent, FAST_SYMLINK_BYTES, FileKind, Ino, Inode, Tree, Xattr};
 use crate::extent::Run;
 use crate::index::{
     DirId, Entry, EntryKind, LayerIndex, MAX_NAME_BYTES, MAX_PATH_BYTES, ROOT_DIR, Runs,
@@ -49,7 +49,7 @@ const MAX_NODES: usize = 16 << 20;
 const MAX_EXPECTED: usize = 1 << 20;
 
 /// Size that directories are shown with, in bytes.
-const DIRECTORY_BYTES: u64 = 4096;
+pub(super) const DIRECTORY_BYTES: u64 = 4096;
 
 /// Why layers don't make a tree. `layer` is the position in the image, 0 is the base.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub enum Error {
         "layer {layer}: the path of `{path}` is longer than 4096 bytes with its symlinks followed"
     )]
     PathTooLong { layer: usize, path: String },
-    #[error("the image has more than {MAX_NODES} names, or 4 GiB of text in them")]
+    #[error("there are more than {MAX_NODES} names in an image, or 4 GiB of text in all of them")]
     TooLarge,
 }
 
@@ -80,11 +80,29 @@ pub enum Error {
 /// # Errors
 /// What unpacking the layers would fail with.
 pub fn merge(layers: &[&LayerIndex]) -> Result<Tree, Error> {
-    let mut merge = Merge::new(layers);
-    for (number, layer) in layers.iter().enumerate() {
-        merge.apply(number as u32, layer)?;
+    Merge::of(layers)?.flatten(None)
+}
+
+/// The entries that the inodes of a tree were made from, 4 bytes an inode.
+#[derive(Debug)]
+pub struct Origins(Vec<u32>);
+
+impl Origins {
+    /// The place of the entry in its layer; `None` for an implied directory.
+    pub(super) fn entry(&self, ino: Ino) -> Option<usize> {
+        let entry = self.0[ino.position()];
+        (entry != NONE).then_some(entry as usize)
     }
-    merge.flatten()
+}
+
+/// Merges the layers, base first, and says where each inode comes from.
+///
+/// # Errors
+/// As [`merge()`].
+pub fn merge_with_origins(layers: &[&LayerIndex]) -> Result<(Tree, Origins), Error> {
+    let mut origins = Vec::new();
+    let tree = Merge::of(layers)?.flatten(Some(&mut origins))?;
+    Ok((tree, Origins(origins)))
 }
 
 type NodeId = u32;
@@ -181,6 +199,15 @@ impl<'a> Merge<'a> {
             alive: true,
         });
         merge
+    }
+
+    /// All layers, applied.
+    fn of(layers: &'a [&'a LayerIndex]) -> Result<Merge<'a>, Error> {
+        let mut merge = Merge::new(layers);
+        for (number, layer) in layers.iter().enumerate() {
+            merge.apply(number as u32, layer)?;
+        }
+        Ok(merge)
     }
 
     /// The entry that an inode is made from.
@@ -589,8 +616,9 @@ impl<'a> Merge<'a> {
         names.join("/")
     }
 
-    /// Turns the linked structure into the arrays of a [`Tree`].
-    fn flatten(self) -> Result<Tree, Error> {
+    /// Turns the linked structure into the arrays of a [`Tree`]; with the entry of each inode, if
+    /// somebody wants to know.
+    fn flatten(self, mut origins: Option<&mut Vec<u32>>) -> Result<Tree, Error> {
         // Count names, in order to number the inodes that still have one.
         let mut names_of = vec![0u32; self.inodes.len()];
         names_of[0] = 1;
@@ -603,6 +631,9 @@ impl<'a> Merge<'a> {
             if names_of[at] > 0 {
                 let origin = self.origin(at as u32);
                 numbers[at] = flat.inode(source.layer, origin, names_of[at])?;
+                if let Some(origins) = origins.as_deref_mut() {
+                    origins.push(source.entry);
+                }
             }
         }
         let mut children = Vec::new();
@@ -644,6 +675,7 @@ impl<'a> Flat<'a> {
                 xattrs: Vec::new(),
                 bytes: Vec::new(),
                 total_size: 0,
+                images: Vec::new(),
             },
         }
     }

@@ -56,8 +56,13 @@ pub fn merge(tars: &[Vec<u8>]) -> Result<Tree, String> {
 
 /// The tree of the real implementation in the model's terms.
 pub fn snapshot(tree: &Tree, tars: &[Vec<u8>]) -> reference::Tree {
+    snapshot_below(tree, tars, Ino::ROOT)
+}
+
+/// The same of what is at and below a directory.
+pub fn snapshot_below(tree: &Tree, tars: &[Vec<u8>], top: Ino) -> reference::Tree {
     let mut out = reference::Tree::new();
-    walk(tree, tars, Ino::ROOT, Vec::new(), &mut out);
+    walk(tree, tars, top, Vec::new(), &mut out);
     // Number inodes by their first path, as the model does.
     let mut numbers = BTreeMap::new();
     for node in out.values_mut() {
@@ -107,7 +112,8 @@ fn walk(tree: &Tree, tars: &[Vec<u8>], ino: Ino, path: Vec<u8>, out: &mut refere
     }
 }
 
-fn content(tree: &Tree, tars: &[Vec<u8>], ino: Ino) -> Vec<u8> {
+/// The bytes of a file.
+pub fn content(tree: &Tree, tars: &[Vec<u8>], ino: Ino) -> Vec<u8> {
     let Some(content) = tree.content(ino) else { return Vec::new() };
     let tar = &tars[content.layer];
     match content.pieces {

@@ -14,6 +14,7 @@ mod ahead;
 mod architecture;
 mod format;
 mod hostile;
+mod join;
 mod layers;
 mod random_stacks;
 mod regressions;
