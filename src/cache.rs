@@ -118,7 +118,7 @@ pub struct TagRecord {
 }
 
 /// The two names of a layer index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerName {
     /// By the blob it was made from.
     Blob(Digest),

@@ -18,14 +18,14 @@ pub enum Place<'a> {
     Sparse(&'a [Run]),
 }
 
-/// The contents of an image's layers.
+/// The contents of the layers of an image, or of several.
 #[derive(Debug)]
 pub struct Contents {
     layers: Vec<Arc<BlobReader>>,
 }
 
 impl Contents {
-    /// The layers' readers, base first.
+    /// The layers' readers, in the order in which the tree numbers them: base first.
     pub fn new(layers: Vec<Arc<BlobReader>>) -> Contents {
         Contents { layers }
     }

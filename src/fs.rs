@@ -66,7 +66,7 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// An image as a file system.
+/// An image as a file system, or several.
 #[derive(Debug)]
 pub struct Filesystem {
     tree: Tree,
@@ -201,14 +201,16 @@ impl Filesystem {
         result.map_err(|source| Error::Content { ino, source })
     }
 
-    /// What has been checked of a file's layer; of anything else, of the layer least checked, as all
-    /// of them may have had a say in it.
+    /// What has been checked of a file's layer; of anything else, of the layer of its image that is
+    /// least checked, as all of them may have had a say in it.
     pub fn proof(&self, ino: Ino) -> Proof {
         let layers = self.contents.layers();
-        match self.tree.content(ino) {
-            Some(content) => layers[content.layer].proof(),
-            None => layers.iter().map(|layer| layer.proof()).min().unwrap_or(Proof::Full),
-        }
+        let least = match (self.tree.content(ino), self.tree.layers_of(ino)) {
+            (Some(content), _) => Some(layers[content.layer].proof()),
+            (None, Some(own)) => own.iter().map(|layer| layers[*layer as usize].proof()).min(),
+            (None, None) => layers.iter().map(|layer| layer.proof()).min(),
+        };
+        least.unwrap_or(Proof::Full)
     }
 
     /// The value of an extended attribute: one of the image's, or [`PROOF_XATTR`].

@@ -37,6 +37,8 @@
 //!   says, rather than the decoder's complaint about it.
 //! - A layer that unpacks to absurdly much is refused while it streams.
 
+mod known;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Range;
@@ -57,6 +59,8 @@ use crate::resolve::ResolvedLayer;
 use crate::source::{self, Body, Source};
 use crate::tar::Parser;
 use crate::toc;
+
+pub use known::Known;
 
 /// A span ends at the first boundary after so many uncompressed bytes ...
 pub const SPAN_BYTES: usize = 2 << 20;
@@ -190,7 +194,7 @@ impl OpenLayer {
     }
 }
 
-/// Opens all layers of an image, base first.
+/// Opens all layers of an image, base first; those that are `known` are open already.
 ///
 /// # Errors
 /// The first error of any layer; the others are stopped at their next layer.
@@ -199,6 +203,7 @@ pub fn open_all(
     source: &Arc<dyn Source>,
     cache: &Cache,
     finder: &Finder,
+    known: &Known,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<OpenLayer>, Error> {
@@ -208,7 +213,8 @@ pub fn open_all(
     let mut seen = HashSet::new();
     for layer in layers {
         if seen.insert(layer_key(layer)) {
-            match cached(layer, cache, finder, options.prove) {
+            let open = known.get(layer, finder);
+            match open.or_else(|| cached(layer, cache, finder, options.prove)) {
                 Some(open) => drop(opened.insert(layer_key(layer), open)),
                 None => missing.push(layer),
             }

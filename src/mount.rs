@@ -4,12 +4,15 @@
 //! ```text
 //! name -> source -> resolve -> foreign::Finder, layer::open_all -> tree::merge -> Filesystem      Image::open
 //! Filesystem -> kernel::mount -> fuse::serve -> ready                            Mount::new
+//!
+//! names -> the same for each, common layers once -> tree::join -> Filesystem     Joint::add, finish
 //! ```
 //!
-//! [`Image`] needs no kernel: listing, reading and exporting work on it alone. [`Mount`] puts one
-//! at a place. Nothing of a layer is served before its first pass has proven it, because an image
+//! [`Image`] needs no kernel: listing, reading and exporting work on it alone. [`Joint`] makes a
+//! [`View`] of several; an image is a view as well. [`Mount`] puts a view at a place. Nothing of a layer is served before its first pass has proven it, because an image
 //! that is not whole never becomes an [`Image`].
 
+mod joint;
 mod publish;
 mod status;
 mod verify;
@@ -31,8 +34,8 @@ use crate::fs::Filesystem;
 use crate::fuse::{self, Ownership, Requests, Server, kernel};
 use crate::image::Platform;
 use crate::index::{LayerIndex, Proof};
-use crate::layer::{self, OpenLayer, Progress};
-use crate::reference::{ImageName, Layout};
+use crate::layer::{self, Known, OpenLayer, Progress};
+use crate::reference::{DirectoryName, ImageName, Layout};
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
 use crate::source::archive::{Archive, Files};
 use crate::source::directory::Directory;
@@ -40,11 +43,18 @@ use crate::source::registry::{self, Registry, Traffic};
 use crate::source::{self, Source, docker_archive, layout};
 use crate::tree::{self, Tree};
 
+pub use joint::Joint;
 pub use publish::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
-pub use status::{LayerStatus, NetworkStatus, SpanStatus, Status, StatusSocket, query_status};
+pub use status::{
+    ImageStatus, LayerStatus, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
+    query_status,
+};
 pub use verify::{LayerVerification, Verification, verify};
+
+/// Images named as the source of a mount, in bytes. The kernel takes 4096.
+const MAX_SOURCE_BYTES: usize = 2048;
 
 /// Why an image can't be opened or mounted.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +81,8 @@ pub enum Error {
          or its disk is too small"
     )]
     NotKept { missing: u64, bytes: u64 },
+    #[error("two images would have the directory `{0}`")]
+    DirectoryTaken(DirectoryName),
     #[error("starting to serve the mount: {0}")]
     Serve(io::Error),
 }
@@ -133,7 +145,16 @@ impl<'a> Opening<'a> {
         cache: &'a Arc<Cache>,
         options: &ImageOptions,
     ) -> Result<Opening<'a>, Error> {
-        let traffic = Arc::new(Traffic::default());
+        Opening::counting(name, cache, options, Arc::default())
+    }
+
+    /// The same, counting with others what goes over the network.
+    fn counting(
+        name: &ImageName,
+        cache: &'a Arc<Cache>,
+        options: &ImageOptions,
+        traffic: Arc<Traffic>,
+    ) -> Result<Opening<'a>, Error> {
         let (source, registry) = open_source(name, cache, options, &traffic)?;
         let resolve_options =
             resolve::Options { platform: options.platform.clone(), offline: options.offline };
@@ -159,10 +180,11 @@ impl<'a> Opening<'a> {
     fn layers(
         &self,
         layers: &[ResolvedLayer],
+        known: &Known,
         progress: &dyn Progress,
     ) -> Result<Vec<OpenLayer>, layer::Error> {
         let Opening { source, finder, cache, options, .. } = self;
-        layer::open_all(layers, source, cache, finder, options, progress)
+        layer::open_all(layers, source, cache, finder, known, options, progress)
     }
 
     /// The bytes of a layer by way of an index, whose name in the cache is `name`.
@@ -212,7 +234,7 @@ impl Image {
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let opening = Opening::new(name, cache, options)?;
-        let layers = opening.layers(&opening.resolved.layers, progress)?;
+        let layers = opening.layers(&opening.resolved.layers, &Known::default(), progress)?;
         let tree = merge(&layers)?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         // The indexes go: the tree has taken what it needs, and they are as large as it is.
@@ -283,6 +305,68 @@ impl Image {
     }
 }
 
+/// What a mount shows: an image, or several with a directory each.
+#[derive(Debug)]
+pub struct View {
+    images: Vec<Shown>,
+    filesystem: Arc<Filesystem>,
+    spans: Arc<Spans>,
+    traffic: Arc<Traffic>,
+}
+
+/// An image in a view.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Its directory; `None` if it is the whole view.
+    pub directory: Option<DirectoryName>,
+    /// What its name resolved to.
+    pub image: ResolvedImage,
+    /// What was checked of each layer, base first.
+    pub proofs: Vec<Proof>,
+}
+
+impl From<Image> for View {
+    fn from(image: Image) -> View {
+        let Image { resolved, proofs, filesystem, spans, traffic } = image;
+        let shown = Shown { directory: None, image: resolved, proofs };
+        View { images: vec![shown], filesystem, spans, traffic }
+    }
+}
+
+impl View {
+    /// The images, in the order in which they were named.
+    pub fn images(&self) -> &[Shown] {
+        &self.images
+    }
+
+    /// Names, attributes and bytes.
+    pub fn filesystem(&self) -> &Filesystem {
+        &self.filesystem
+    }
+
+    /// What went over the network so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What `/proc/mounts` shows as the source: the names of the images.
+    fn source(&self) -> String {
+        let mut source = String::new();
+        for (at, shown) in self.images.iter().enumerate() {
+            let name = &shown.image.name;
+            if at > 0 && source.len() + name.len() > MAX_SOURCE_BYTES {
+                source.push_str(&format!(",+{}", self.images.len() - at));
+                break;
+            }
+            if at > 0 {
+                source.push(',');
+            }
+            source.push_str(name);
+        }
+        source
+    }
+}
+
 fn merge(layers: &[OpenLayer]) -> Result<Tree, tree::Error> {
     let layers: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
     tree::merge(&layers)
@@ -333,10 +417,10 @@ pub struct MountOptions {
     pub no_push: bool,
 }
 
-/// An image at a place in the file system.
+/// An image, or several, at a place in the file system.
 #[derive(Debug)]
 pub struct Mount {
-    image: Image,
+    view: View,
     mount_point: PathBuf,
     connection: Option<u32>,
     requests: Arc<Requests>,
@@ -344,14 +428,19 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Mounts an image. When this returns, the mount answers.
+    /// Mounts an image or a view of several. When this returns, the mount answers.
     ///
     /// # Errors
     /// See [`Error`]; nothing is left mounted.
-    pub fn new(image: Image, mount_point: &Path, options: &MountOptions) -> Result<Mount, Error> {
+    pub fn new(
+        view: impl Into<View>,
+        mount_point: &Path,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
+        let view = view.into();
         let mount_point = kernel::prepare(mount_point)?;
         let kernel_options = kernel::Options {
-            source: image.resolved.name.clone(),
+            source: view.source(),
             allow_other: options.allow_other,
             default_permissions: options.strict_modes || kernel::is_root(),
         };
@@ -362,13 +451,13 @@ impl Mount {
             default_permissions: kernel_options.default_permissions,
             no_push: options.no_push,
         };
-        let server = serve(&image, device, &serve_options, &requests).inspect_err(|_| {
+        let server = serve(&view, device, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mount_point, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
         })?;
         let connection = connection_at(&mount_point);
-        Ok(Mount { image, mount_point, connection, requests, server })
+        Ok(Mount { view, mount_point, connection, requests, server })
     }
 
     /// The real path of the mount point.
@@ -376,9 +465,9 @@ impl Mount {
         &self.mount_point
     }
 
-    /// The image that is mounted.
-    pub fn image(&self) -> &Image {
-        &self.image
+    /// What is mounted.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// The kernel's requests so far.
@@ -394,12 +483,11 @@ impl Mount {
     /// A view on the mount's state for [`StatusSocket`].
     pub fn status_source(&self) -> status::StatusSource {
         status::StatusSource {
-            image: self.image.resolved.clone(),
+            images: self.view.images.clone(),
             mount_point: self.mount_point.clone(),
-            proofs: self.image.proofs.clone(),
-            inodes: self.image.filesystem.tree().len() as u64,
-            spans: Arc::clone(&self.image.spans),
-            traffic: Arc::clone(&self.image.traffic),
+            inodes: self.view.filesystem.tree().len() as u64,
+            spans: Arc::clone(&self.view.spans),
+            traffic: Arc::clone(&self.view.traffic),
             requests: Arc::clone(&self.requests),
         }
     }
@@ -419,12 +507,12 @@ impl Mount {
 }
 
 fn serve(
-    image: &Image,
+    view: &View,
     device: OwnedFd,
     options: &fuse::Options,
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
-    let filesystem = Arc::clone(&image.filesystem);
+    let filesystem = Arc::clone(&view.filesystem);
     fuse::serve(device, filesystem, options, Arc::clone(requests)).map_err(Error::Serve)
 }
 

@@ -393,6 +393,81 @@ impl fmt::Display for ImageName {
     }
 }
 
+/// The name of the directory that an image has in a mount of several: a single component of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DirectoryName(String);
+
+/// Why a text can't be the name of a directory.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "`{0}` can't be the name of a directory: not empty, `.` or `..`, no `/`, at most 255 bytes"
+)]
+pub struct DirectoryNameError(String);
+
+impl DirectoryName {
+    /// The longest in bytes: Linux's `NAME_MAX`.
+    const MAX_BYTES: usize = 255;
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DirectoryName {
+    type Err = DirectoryNameError;
+
+    fn from_str(text: &str) -> Result<DirectoryName, DirectoryNameError> {
+        let is_bad = matches!(text, "" | "." | "..")
+            || text.contains(['/', '\0'])
+            || text.len() > DirectoryName::MAX_BYTES;
+        if is_bad {
+            return Err(DirectoryNameError(text.to_owned()));
+        }
+        Ok(DirectoryName(text.to_owned()))
+    }
+}
+
+impl fmt::Display for DirectoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Hexadecimal digits of a digest that stand in the name of a directory.
+const SHORT_DIGEST: usize = 12;
+
+impl ImageName {
+    /// A short name for a directory: the last component of the repository or path, and the tag after
+    /// a dash; of a digest the first 12 digits. `python-app-v1`, `debian-latest`, `app-0123456789ab`.
+    ///
+    /// What else can't stand in a name becomes a dash. Different images may have the same name; `None`
+    /// if there is nothing to make one of (`oci:..`).
+    pub fn directory_name(&self) -> Option<DirectoryName> {
+        let (name, selector) = match self {
+            ImageName::Registry(reference) => {
+                let name = reference.repository.rsplit('/').next().unwrap_or_default();
+                let digest = reference.digest.map(|digest| digest.to_string());
+                (name.to_owned(), digest.or_else(|| reference.tag.clone()))
+            }
+            ImageName::Local(local) => {
+                let name = local.path.file_name()?.to_string_lossy().into_owned();
+                (name, local.selector.clone())
+            }
+        };
+        let name = match selector.as_deref().map(|s| (s, s.parse::<Digest>())) {
+            None => name,
+            Some((text, Ok(_))) => {
+                let hex = text.split_once(':').map_or(text, |(_, hex)| hex);
+                format!("{name}-{}", hex.get(..SHORT_DIGEST).unwrap_or(hex))
+            }
+            Some((text, Err(_))) => format!("{name}-{text}"),
+        };
+        let no_dash = |c: char| c == '/' || c == ':' || c == '@' || c.is_control();
+        name.replace(no_dash, "-").parse().ok()
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -502,5 +577,36 @@ mod tests {
         }
         assert!(matches!("docker:27".parse::<ImageName>().unwrap(), ImageName::Registry(_)));
         assert!(matches!("host:5000/x".parse::<ImageName>().unwrap(), ImageName::Registry(_)));
+    }
+
+    #[test]
+    fn names_of_directories() {
+        let name = |text: &str| {
+            let image: ImageName = text.parse().unwrap();
+            image.directory_name().map(|name| name.to_string())
+        };
+        let digest = format!("x.example/a/app:v1@{SHA}");
+        let long = format!("oci:/{}:v1", "x".repeat(255));
+        for (text, expected) in [
+            ("debian", Some("debian-latest")),
+            ("127.0.0.1:5000/team/python-app:v1", Some("python-app-v1")),
+            (&digest, Some("app-e3b0c44298fc")),
+            ("oci:/path/to/app:v1", Some("app-v1")),
+            ("oci:/path/to/app/", Some("app")),
+            ("oci:a=b:v1", Some("a=b-v1")),
+            ("oci:app@sha256:abc", Some("app-sha256-abc")),
+            ("docker-archive:app.tar:localhost/team/app:v1", Some("app.tar-localhost-team-app-v1")),
+            ("dir:app", Some("app")),
+            ("dir:.", None),
+            ("oci:..:v1", None),
+            ("dir:/", None),
+            (&long, None),
+        ] {
+            assert_eq!(name(text).as_deref(), expected, "{text}");
+        }
+        for bad in ["", ".", "..", "a/b", "a\0b", &"x".repeat(256)] {
+            assert!(bad.parse::<DirectoryName>().is_err(), "{bad:?}");
+        }
+        assert!("...".parse::<DirectoryName>().is_ok());
     }
 }

@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Shown;
 use crate::blob::Spans;
 use crate::fuse::Requests;
-use crate::index::Proof;
-use crate::resolve::ResolvedImage;
 use crate::source::registry::Traffic;
 
 /// Longest wait for a status, either way.
@@ -31,20 +30,13 @@ const MAX_STATUS_BYTES: u64 = 16 << 20;
 pub struct Status {
     /// Where it is mounted.
     pub mount_point: PathBuf,
-    /// The image's name.
-    pub image: String,
-    /// Digest of the manifest.
-    pub digest: String,
-    /// Digest of the config.
-    pub image_id: String,
-    /// The image's platform.
-    pub platform: String,
+    /// What it shows.
+    #[serde(flatten)]
+    pub shown: ShownStatus,
     /// The process that serves it.
     pub pid: u32,
     /// Number of files, directories and so on.
     pub inodes: u64,
-    /// The layers, base first.
-    pub layers: Vec<LayerStatus>,
     /// What went over the network.
     pub network: NetworkStatus,
     /// How often a span was at hand.
@@ -56,6 +48,68 @@ pub struct Status {
     pub requests: serde_json::Map<String, serde_json::Value>,
     /// The last reasons for failed reads, oldest first.
     pub recent_errors: Vec<String>,
+}
+
+/// The images of a mount. In JSON the fields of a single image stand among those of the mount, and
+/// several are a list `images`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum ShownStatus {
+    /// Each has a directory of its own.
+    Directories {
+        /// In the order in which they were named.
+        images: Vec<ImageStatus>,
+    },
+    /// All of the mount.
+    Single(ImageStatus),
+}
+
+impl ShownStatus {
+    /// The images, however many there are.
+    pub fn images(&self) -> &[ImageStatus] {
+        match self {
+            ShownStatus::Directories { images } => images,
+            ShownStatus::Single(image) => std::slice::from_ref(image),
+        }
+    }
+}
+
+/// A mounted image.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ImageStatus {
+    /// The name of its directory; none if it is all of the mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// The image's name.
+    pub image: String,
+    /// Digest of the manifest.
+    pub digest: String,
+    /// Digest of the config.
+    pub image_id: String,
+    /// The image's platform.
+    pub platform: String,
+    /// The layers, base first.
+    pub layers: Vec<LayerStatus>,
+}
+
+impl ImageStatus {
+    fn of(shown: &Shown) -> ImageStatus {
+        let layers = shown.image.layers.iter().zip(&shown.proofs);
+        ImageStatus {
+            directory: shown.directory.as_ref().map(|name| name.to_string()),
+            image: shown.image.name.clone(),
+            digest: shown.image.digest.to_string(),
+            image_id: shown.image.image_id.to_string(),
+            platform: shown.image.platform.to_string(),
+            layers: layers
+                .map(|(layer, proof)| LayerStatus {
+                    digest: layer.descriptor.digest.to_string(),
+                    size: layer.descriptor.size,
+                    proof: proof.name().to_owned(),
+                })
+                .collect(),
+        }
+    }
 }
 
 /// A layer of a mounted image.
@@ -90,9 +144,8 @@ pub struct SpanStatus {
 /// Where the numbers come from.
 #[derive(Debug)]
 pub struct StatusSource {
-    pub(super) image: ResolvedImage,
+    pub(super) images: Vec<Shown>,
     pub(super) mount_point: PathBuf,
-    pub(super) proofs: Vec<Proof>,
     pub(super) inodes: u64,
     pub(super) spans: Arc<Spans>,
     pub(super) traffic: Arc<Traffic>,
@@ -103,23 +156,17 @@ impl StatusSource {
     /// The state now.
     pub fn status(&self) -> Status {
         let (hits, misses) = self.spans.hits_and_misses();
-        let layers = self.image.layers.iter().zip(&self.proofs);
         let counts = self.requests.counts().into_iter();
         Status {
             mount_point: self.mount_point.clone(),
-            image: self.image.name.clone(),
-            digest: self.image.digest.to_string(),
-            image_id: self.image.image_id.to_string(),
-            platform: self.image.platform.to_string(),
+            shown: match &self.images[..] {
+                [image] if image.directory.is_none() => ShownStatus::Single(ImageStatus::of(image)),
+                images => ShownStatus::Directories {
+                    images: images.iter().map(ImageStatus::of).collect(),
+                },
+            },
             pid: std::process::id(),
             inodes: self.inodes,
-            layers: layers
-                .map(|(layer, proof)| LayerStatus {
-                    digest: layer.descriptor.digest.to_string(),
-                    size: layer.descriptor.size,
-                    proof: proof.name().to_owned(),
-                })
-                .collect(),
             network: NetworkStatus {
                 requests: self.traffic.requests(),
                 bytes: self.traffic.body_bytes(),

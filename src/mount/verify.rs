@@ -21,7 +21,7 @@ use crate::digest::{ContentHash, DiffId, Digest};
 use crate::extent::Run;
 use crate::foreign::{Claim, Difference};
 use crate::index::{EntryKind, LayerIndex, Runs};
-use crate::layer::{self, Progress};
+use crate::layer::{self, Known, Progress};
 use crate::reference::ImageName;
 use crate::resolve::{ResolvedImage, ResolvedLayer};
 
@@ -79,13 +79,14 @@ pub fn verify(
     let opening = Opening::new(name, cache, &options)?;
     // All at once, as that is fastest; one by one if not all are good, to know each.
     let layers = &opening.resolved.layers;
-    let together = opening.layers(layers, progress).ok();
+    let together = opening.layers(layers, &Known::default(), progress).ok();
     let mut verified = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
         let open = match &together {
             Some(open) => Ok(open[at].clone()),
             None => {
-                opening.layers(std::slice::from_ref(layer), &layer::Quiet).and_then(|mut open| {
+                let layers = std::slice::from_ref(layer);
+                opening.layers(layers, &Known::default(), &layer::Quiet).and_then(|mut open| {
                     let digest = layer.descriptor.digest;
                     open.pop().ok_or(layer::Error { digest, kind: layer::ErrorKind::Worker })
                 })

@@ -31,6 +31,7 @@ mod foreign_toc;
 mod foreign_verify;
 mod foreign_walks;
 mod indexes;
+mod joint;
 mod lazy;
 mod lazy_ahead;
 mod lazy_indexes;

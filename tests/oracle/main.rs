@@ -9,6 +9,7 @@
 //!   other; `storage`: compression and media types. All three compare with umoci.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
+//! - `joint`: several images in one mount, each held against its own.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
@@ -48,6 +49,7 @@ mod snapshot;
 mod corpus;
 mod files;
 mod forms;
+mod joint;
 mod layers;
 mod pushing;
 mod read_only;

@@ -1,13 +1,16 @@
 //! The command line. Parsing validates and does no I/O.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
 use ocifs::image::Platform;
-use ocifs::reference::ImageName;
+use ocifs::reference::{DirectoryName, ImageName};
 
 /// Look inside container images: mount one as a directory, without pulling it first.
 ///
@@ -33,7 +36,13 @@ pub(crate) struct Args {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Mount an image as a directory
+    /// Mount an image as a directory, or several in a directory each
+    ///
+    /// One REF is shown at DIR itself. Several, or one with a NAME, are shown at DIR/NAME, all in one
+    /// file system. Without a NAME, a directory is called after the last component of the reference
+    /// and its tag: `python-app-v1`. A regular file that several of the images have, equal in content
+    /// and attributes, is one inode: `diff -r` does not open it, `tar` stores it once and then as a hard
+    /// link, `du` counts it once.
     Mount(Mount),
     /// Unmount images
     #[command(alias = "unmount")]
@@ -126,14 +135,13 @@ pub(crate) struct CacheArgs {
 
 /// `ocifs mount`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs mount [OPTIONS] [NAME=]REF... DIR")]
 pub(crate) struct Mount {
-    /// The image
-    #[arg(value_name = "REF")]
-    pub(crate) image: ImageName,
-
-    /// An existing directory
-    #[arg(value_name = "DIR")]
-    pub(crate) mount_point: PathBuf,
+    /// The image, or several, and an existing directory; NAME is the directory below it to show an
+    /// image in
+    // Not two arguments: flags may stand between them.
+    #[arg(value_name = "[NAME=]REF... DIR", required = true)]
+    images_and_directory: Vec<OsString>,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
@@ -163,6 +171,119 @@ pub(crate) struct Mount {
     /// it, if their bytes are at hand. It makes a first pass faster and never fetches anything.
     #[arg(long, help_heading = "Mount")]
     pub(crate) no_push: bool,
+
+    /// Give each of several images inodes of its own
+    ///
+    /// By default a file that several images have is one inode, as if it were hard linked.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) separate_inodes: bool,
+}
+
+/// `[NAME=]REF`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedImage {
+    pub(crate) directory: Option<DirectoryName>,
+    pub(crate) image: ImageName,
+}
+
+impl FromStr for NamedImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NamedImage, String> {
+        // References with a `=` in them have a `:` or a `/` before it: `oci:/a=b`.
+        let (directory, image) = match text.split_once('=') {
+            Some((name, image)) if !name.contains(['/', ':']) => (Some(name), image),
+            _ => (None, text),
+        };
+        let directory = directory.map(str::parse).transpose();
+        Ok(NamedImage {
+            directory: directory
+                .map_err(|e: ocifs::reference::DirectoryNameError| e.to_string())?,
+            image: image.parse().map_err(|e: ocifs::reference::ParseError| e.to_string())?,
+        })
+    }
+}
+
+/// What a mount shows.
+#[derive(Debug)]
+pub(crate) enum Layout {
+    /// One image.
+    Single(ImageName),
+    /// Each in a directory of its own.
+    Directories(Vec<(DirectoryName, ImageName)>),
+}
+
+impl Layout {
+    pub(crate) fn images(&self) -> Vec<&ImageName> {
+        match self {
+            Layout::Single(image) => vec![image],
+            Layout::Directories(images) => images.iter().map(|(_, image)| image).collect(),
+        }
+    }
+}
+
+/// The words of `ocifs mount`, read.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) layout: Layout,
+    pub(crate) mount_point: PathBuf,
+}
+
+impl Mount {
+    /// What is to be shown where, every directory with its name.
+    ///
+    /// # Errors
+    /// Wrong usage: something is missing or no reference, or names can't be derived or are the same.
+    pub(crate) fn places(&self) -> Result<Places, clap::Error> {
+        let (mount_point, images) = match &self.images_and_directory[..] {
+            [images @ .., directory] if !images.is_empty() => (directory, images),
+            _ => {
+                let text = "an image and a directory are needed";
+                return Err(mount_error(ErrorKind::MissingRequiredArgument, text));
+            }
+        };
+        let invalid = |text: &str| mount_error(ErrorKind::ValueValidation, text);
+        let parse = |word: &OsString| {
+            let parsed = word.to_str().ok_or("not UTF-8".to_owned()).and_then(str::parse);
+            let word = word.to_string_lossy();
+            parsed.map_err(|e| invalid(&format!("invalid value '{word}' for REF: {e}")))
+        };
+        let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
+        let layout = layout(images).map_err(|text| invalid(&text))?;
+        Ok(Places { layout, mount_point: PathBuf::from(mount_point) })
+    }
+}
+
+fn mount_error(kind: ErrorKind, text: &str) -> clap::Error {
+    let mut command = Args::command();
+    command.build();
+    match command.find_subcommand_mut("mount") {
+        Some(mount) => mount.error(kind, text),
+        None => command.error(kind, text),
+    }
+}
+
+fn layout(images: Vec<NamedImage>) -> Result<Layout, String> {
+    if let [NamedImage { directory: None, image }] = &images[..] {
+        return Ok(Layout::Single(image.clone()));
+    }
+    let mut directories = Vec::new();
+    let mut owners: HashMap<DirectoryName, ImageName> = HashMap::new();
+    for NamedImage { directory, image } in images {
+        let name = directory.or_else(|| image.directory_name()).ok_or_else(|| {
+            format!(
+                "`{image}` does not say what its directory should be called: write NAME={image}"
+            )
+        })?;
+        if let Some(other) = owners.insert(name.clone(), image.clone()) {
+            return Err(format!(
+                "`{other}` and `{image}` would both be in the directory `{name}`: give each a name \
+                 of its own, NAME={image}"
+            ));
+        }
+        directories.push((name, image));
+    }
+    Ok(Layout::Directories(directories))
 }
 
 /// `ocifs umount`
@@ -368,8 +489,6 @@ fn limit(text: &str) -> Result<Limit, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -388,5 +507,46 @@ mod tests {
         assert_eq!(limit("20G"), Ok(Limit::Bytes(20 << 30)));
         assert_eq!((limit("none"), limit("Unlimited")), (Ok(Limit::Unlimited), limit("unlimited")));
         assert!(limit("-1").is_err() && limit("some").is_err());
+    }
+
+    #[test]
+    fn names_before_references() {
+        let parsed = |text: &str| {
+            let NamedImage { directory, image } = text.parse()?;
+            Ok::<_, String>((directory.map(|name| name.to_string()), image.to_string()))
+        };
+        for (text, name, image) in [
+            ("debian", None, "docker.io/library/debian:latest"),
+            ("new=debian", Some("new"), "docker.io/library/debian:latest"),
+            ("n w=oci:/a=b:c=d", Some("n w"), "oci:/a=b:c=d"),
+            ("oci:/a=b", None, "oci:/a=b"),
+            ("oci:a=b", None, "oci:a=b"),
+        ] {
+            assert_eq!(parsed(text), Ok((name.map(str::to_owned), image.to_owned())), "{text}");
+        }
+        for bad in ["=debian", ".=debian", "..=debian", "a=", "a=b=debian", "./a=debian", "a="] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn directories_have_different_names() {
+        let named = |texts: &[&str]| {
+            let images: Vec<NamedImage> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            layout(images).map(|layout| match layout {
+                Layout::Single(_) => None,
+                Layout::Directories(all) => {
+                    Some(all.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
+                }
+            })
+        };
+        let names = |names: &[&str]| Ok(Some(names.iter().map(|n| n.to_string()).collect()));
+        assert_eq!(named(&["app:v1"]), Ok(None));
+        assert_eq!(named(&["x=app:v1"]), names(&["x"]));
+        assert_eq!(named(&["a/app:v1", "app:v2", "x=app:v1"]), names(&["app-v1", "app-v2", "x"]));
+        for bad in [&["a/app:v1", "b/app:v1"][..], &["x=a", "x=b"], &["app-v1=a", "app:v1"]] {
+            assert!(named(bad).unwrap_err().contains("NAME="), "{bad:?}");
+        }
+        assert!(named(&["oci:.", "app"]).unwrap_err().contains("NAME=oci:."));
     }
 }

@@ -14,8 +14,9 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use ocifs::mount::Image;
-use ocifs::reference::ImageName;
+use ocifs::mount::{Image, Joint, View};
+use ocifs::reference::{DirectoryName, ImageName};
+use ocifs::tree::Sharing;
 
 use crate::args::{Args, Command, ImageArgs};
 use crate::environment;
@@ -41,6 +42,24 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Opens several images to be shown in one file system. One after the other, so that there is one
+/// progress bar at a time.
+fn open_images(
+    images: &[(DirectoryName, ImageName)],
+    sharing: Sharing,
+    args: &ImageArgs,
+) -> Result<View, AnyError> {
+    let Some((_, first)) = images.first() else { return Err("there is no image".into()) };
+    let cache = environment::cache(&args.cache_args);
+    let mut joint = Joint::new(&cache, &environment::image_options(first, args)?);
+    for (directory, name) in images {
+        let options = environment::image_options(name, args)?;
+        let added = joint.add(directory.clone(), name, &options, &Bar::indexing());
+        added.map_err(failed(name))?;
+    }
+    Ok(joint.finish(sharing)?)
 }
 
 /// Opens an image as the flags and the environment say, showing progress.

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 /// Exit code of a command that was understood and failed.
 pub(crate) const FAILED: u8 = 1;
 
+/// Exit code of a command that makes no sense.
+const WRONG_USAGE: u8 = 2;
+
 /// An error of any part.
 pub(crate) type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -34,6 +37,13 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
     }
     write_stderr(&text);
     ExitCode::from(FAILED)
+}
+
+/// Prints what is wrong with the command line beyond its grammar; the exit code for it.
+pub(crate) fn wrong_usage(error: &clap::Error) -> ExitCode {
+    // If even stderr fails there is nobody to tell.
+    let _ = error.print();
+    ExitCode::from(WRONG_USAGE)
 }
 
 /// Errors quote names out of images and words of servers, which must not command the terminal.

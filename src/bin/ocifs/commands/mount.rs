@@ -14,41 +14,49 @@ use std::sync::mpsc;
 use std::thread;
 
 use ocifs::fuse::{Ownership, kernel};
-use ocifs::mount::{Mount, MountOptions, StatusSocket};
+use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
 use ocifs::reference::ImageName;
+use ocifs::tree::Sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args;
-use crate::commands::open_image;
+use crate::args::{self, Layout, Places};
+use crate::commands::{open_image, open_images};
 use crate::environment;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 
 /// What the child writes when its mount answers.
 const READY: &[u8] = b"ready\n";
 
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
+    let places = match args.places() {
+        Ok(places) => places,
+        Err(error) => return Ok(report::wrong_usage(&error)),
+    };
     if environment::is_background_child() {
-        return serve(all, args);
+        return serve(all, args, &places);
     }
-    check(args)?;
-    if args.foreground { serve(all, args) } else { start_child() }
+    check(args, &places)?;
+    if args.foreground { serve(all, args, &places) } else { start_child() }
 }
 
 /// Tells what can be known to fail before anything is fetched.
-fn check(args: &args::Mount) -> Result<(), AnyError> {
+fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
     kernel::check_requirements()?;
-    let mount_point = kernel::prepare(&args.mount_point)?;
+    let mount_point = kernel::prepare(&places.mount_point)?;
     let cache = environment::cache_folder(&args.image_args.cache_args);
     if cache.is_some_and(|cache| lies_below(&cache, &mount_point)) {
         return Err("the cache lies below the mount point and would be covered by the mount: \
                     choose another place with --cache-dir"
             .into());
     }
-    if let ImageName::Local(local) = &args.image
-        && lies_below(&std::path::absolute(&local.path)?, &mount_point)
-    {
-        return Err("the image lies below the mount point and would be covered by the mount".into());
+    for image in places.layout.images() {
+        if let ImageName::Local(local) = image
+            && lies_below(&std::path::absolute(&local.path)?, &mount_point)
+        {
+            let what = "the image lies below the mount point and would be covered by the mount";
+            return Err(format!("{image}: {what}").into());
+        }
     }
     Ok(())
 }
@@ -85,9 +93,13 @@ fn start_child() -> Result<ExitCode, AnyError> {
     }
 }
 
-fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
+fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCode, AnyError> {
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
-    let image = open_image(&args.image, &args.image_args)?;
+    let sharing = if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal };
+    let view: View = match &places.layout {
+        Layout::Single(image) => open_image(image, &args.image_args)?.into(),
+        Layout::Directories(images) => open_images(images, sharing, &args.image_args)?,
+    };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let ownership = match args.owner_me {
         true => Ownership::Squash {
@@ -102,7 +114,7 @@ fn serve(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
         ownership,
         no_push: args.no_push,
     };
-    let mount = Mount::new(image, &args.mount_point, &options)?;
+    let mount = Mount::new(view, &places.mount_point, &options)?;
     let unmounter = mount.unmounter();
     let socket = mount.connection().map(|connection| {
         let folder = environment::runtime_folder();

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Mounted};
-use ocifs::mount::{Status, query_status};
+use ocifs::mount::{ImageStatus, Status, query_status};
 
 use crate::args;
 use crate::environment;
-use crate::report::AnyError;
+use crate::report::{AnyError, printable};
 
 pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     let mut mounts = kernel::mounts()?;
@@ -46,21 +46,11 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
 }
 
 fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    let proofs: Vec<&str> = status.layers.iter().map(|layer| layer.proof.as_str()).collect();
-    let weakest = ["hint", "toc", "full"].into_iter().find(|proof| proofs.contains(proof));
-    let size: u64 = status.layers.iter().map(|layer| layer.size).sum();
     let requests: u64 = status.requests.values().filter_map(serde_json::Value::as_u64).sum();
     writeln!(out, "{}", status.mount_point.display())?;
-    writeln!(out, "  image     {}", status.image)?;
-    writeln!(out, "  digest    {}", status.digest)?;
-    writeln!(out, "  platform  {}", status.platform)?;
-    writeln!(
-        out,
-        "  layers    {}, {} compressed, proof {}",
-        status.layers.len(),
-        indicatif::HumanBytes(size),
-        weakest.unwrap_or("full"),
-    )?;
+    for image in status.shown.images() {
+        print_image(out, image)?;
+    }
     writeln!(out, "  inodes    {}", status.inodes)?;
     writeln!(
         out,
@@ -75,6 +65,25 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         writeln!(out, "  error     {error}")?;
     }
     Ok(())
+}
+
+fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
+    let proofs: Vec<&str> = image.layers.iter().map(|layer| layer.proof.as_str()).collect();
+    let weakest = ["hint", "toc", "full"].into_iter().find(|proof| proofs.contains(proof));
+    let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
+    if let Some(name) = &image.directory {
+        writeln!(out, "  directory {}", printable(name))?;
+    }
+    writeln!(out, "  image     {}", image.image)?;
+    writeln!(out, "  digest    {}", image.digest)?;
+    writeln!(out, "  platform  {}", image.platform)?;
+    writeln!(
+        out,
+        "  layers    {}, {} compressed, proof {}",
+        image.layers.len(),
+        indicatif::HumanBytes(size),
+        weakest.unwrap_or("full"),
+    )
 }
 
 fn print_unknown(out: &mut impl Write, mount: &Mounted, error: &io::Error) -> io::Result<()> {

@@ -1,0 +1,43 @@
+//! Layers that are open already, of another image in the same mount.
+
+use std::collections::HashMap;
+
+use super::{LayerKey, OpenLayer, layer_key};
+use crate::foreign::Finder;
+use crate::index::Proof;
+use crate::resolve::ResolvedLayer;
+use crate::toc::{self, Promise};
+
+/// Layers that need not be opened again.
+///
+/// An index that others made is bound to an image, or to nothing: it counts for another image only if
+/// that one would use it too. And a layer with another promise of a table of contents hides other
+/// files.
+#[derive(Debug, Default)]
+pub struct Known {
+    layers: HashMap<LayerKey, Vec<(Option<Promise>, OpenLayer)>>,
+}
+
+impl Known {
+    /// Remembers the layers of an image.
+    pub fn add<'a>(&mut self, layers: impl Iterator<Item = (&'a ResolvedLayer, &'a OpenLayer)>) {
+        for (layer, open) in layers {
+            let rows = self.layers.entry(layer_key(layer)).or_default();
+            let promise = toc::promise(&layer.descriptor);
+            if !rows.iter().any(|row| row.0 == promise && row.1.name == open.name) {
+                rows.push((promise, open.clone()));
+            }
+        }
+    }
+
+    /// The layer, if the image that `finder` is of may have it as it is.
+    pub(super) fn get(&self, layer: &ResolvedLayer, finder: &Finder) -> Option<OpenLayer> {
+        let rows = self.layers.get(&layer_key(layer))?;
+        let promise = toc::promise(&layer.descriptor);
+        let is_good = |open: &OpenLayer| {
+            open.index.proof() == Proof::Full || finder.names(layer).contains(&open.name)
+        };
+        let found = rows.iter().find(|row| row.0 == promise && is_good(&row.1));
+        found.map(|(_, open)| open.clone())
+    }
+}

@@ -1,0 +1,126 @@
+//! Several images in one mount.
+//!
+//! They are opened one after the other, and what they have in common is had once: a layer is opened
+//! for the first image that has it, and there is one reader for all that read it by way of the same
+//! index. Network traffic and open span files are counted together. Of each image the tree is kept, and
+//! the layer indexes of all, until the last one is there: only then is it known which files are equal.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Error, ImageOptions, Opening, Shown, View};
+use crate::blob::{BlobReader, Spans};
+use crate::cache::{Cache, LayerName};
+use crate::content::Contents;
+use crate::digest::{DiffId, Digest};
+use crate::fs::Filesystem;
+use crate::index::LayerIndex;
+use crate::layer::{Known, OpenLayer, Progress};
+use crate::reference::{DirectoryName, ImageName};
+use crate::source::registry::Traffic;
+use crate::tree::{self, Origins, Part, Sharing, Tree};
+
+/// What a reader reads, and by way of which index.
+type ReaderKey = (Digest, DiffId, LayerName);
+
+/// Images that are opened, to be shown in a directory each.
+#[derive(Debug)]
+pub struct Joint {
+    cache: Arc<Cache>,
+    spans: Arc<Spans>,
+    traffic: Arc<Traffic>,
+    read_deadline: Duration,
+    known: Known,
+    readers: Vec<Arc<BlobReader>>,
+    numbers: HashMap<ReaderKey, u32>,
+    members: Vec<Member>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Member {
+    name: DirectoryName,
+    shown: Shown,
+    tree: Tree,
+    origins: Origins,
+    indexes: Vec<Arc<LayerIndex>>,
+    /// The places of its layers' readers.
+    layers: Vec<u32>,
+}
+
+impl Joint {
+    /// None yet. Of the options those count that are about reads, not about one image.
+    pub fn new(cache: &Arc<Cache>, options: &ImageOptions) -> Joint {
+        Joint {
+            cache: Arc::clone(cache),
+            spans: Arc::new(Spans::new(Arc::clone(cache), options.open_files)),
+            traffic: Arc::default(),
+            read_deadline: options.read_deadline,
+            known: Known::default(),
+            readers: Vec::new(),
+            numbers: HashMap::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// Opens one more image, as [`super::Image::open`] does.
+    ///
+    /// # Errors
+    /// See [`Error`]; the others stay as they are.
+    pub fn add(
+        &mut self,
+        directory: DirectoryName,
+        name: &ImageName,
+        options: &ImageOptions,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        if self.members.iter().any(|member| member.name == directory) {
+            return Err(Error::DirectoryTaken(directory));
+        }
+        let opening = Opening::counting(name, &self.cache, options, Arc::clone(&self.traffic))?;
+        let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
+        let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
+        let (tree, origins) = tree::merge_with_origins(&indexes)?;
+        self.known.add(opening.resolved.layers.iter().zip(&open));
+        let mut layers = Vec::with_capacity(open.len());
+        for (layer, OpenLayer { index, name }) in opening.resolved.layers.iter().zip(&open) {
+            let key = (layer.descriptor.digest, layer.diff_id, *name);
+            let next = self.readers.len() as u32;
+            let number = *self.numbers.entry(key).or_insert(next);
+            if number == next {
+                self.readers.push(opening.reader(layer, index, *name, &self.spans));
+            }
+            layers.push(number);
+        }
+        let proofs = open.iter().map(|open| open.index.proof()).collect();
+        let shown = Shown { directory: Some(directory.clone()), image: opening.resolved, proofs };
+        let indexes = open.into_iter().map(|open| open.index).collect();
+        self.members.push(Member { name: directory, shown, tree, origins, indexes, layers });
+        Ok(())
+    }
+
+    /// Puts them together.
+    ///
+    /// # Errors
+    /// They are too many or too large.
+    pub fn finish(self, sharing: Sharing) -> Result<View, Error> {
+        let mut images = Vec::with_capacity(self.members.len());
+        let mut kept = Vec::with_capacity(self.members.len());
+        let mut trees = Vec::with_capacity(self.members.len());
+        for Member { name, shown, tree, origins, indexes, layers } in self.members {
+            images.push(shown);
+            kept.push((name, indexes));
+            trees.push((tree, origins, layers));
+        }
+        let parts = trees.into_iter().zip(&kept).map(|((tree, origins, layers), kept)| {
+            let (name, indexes) = kept;
+            let indexes = indexes.iter().map(Arc::as_ref).collect();
+            Part { name: name.as_str().as_bytes(), tree, origins, indexes, layers }
+        });
+        let tree = tree::join(parts.collect(), sharing)?;
+        let contents = Contents::new(self.readers);
+        let filesystem = Arc::new(Filesystem::new(tree, contents, self.read_deadline));
+        Ok(View { images, filesystem, spans: self.spans, traffic: self.traffic })
+    }
+}

@@ -1,0 +1,208 @@
+//! Several images in one mount: what they share, what they must not, and what goes wrong with one.
+
+use std::fs;
+use std::sync::Arc;
+
+use ocifs::cache::Cache;
+use ocifs::fs::PROOF_XATTR;
+use ocifs::index::Proof;
+use ocifs::layer::Quiet;
+use ocifs::mount::{ImageOptions, Joint, View};
+use ocifs::tree::{Ino, Sharing, Symlinks};
+
+use crate::fixture::{Sandbox, good, image_of, noise, options};
+use crate::foreign_fixture::{BOOKKEEPING, entries, image, ways};
+use crate::shell::{Home, text};
+use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::registry::Registry;
+use crate::support::tarball::{Entry, tar};
+
+/// Opens images of a registry, in the order and with the names of their tags.
+fn joint(registry: &Registry, names: &[&str], cache: &Arc<Cache>, options: &ImageOptions) -> View {
+    let mut joint = Joint::new(cache, options);
+    for name in names {
+        let image = format!("{}/{name}", registry.addr()).parse().unwrap();
+        let directory = name.replace(['/', ':'], "-").parse().unwrap();
+        joint.add(directory, &image, options, &Quiet).unwrap();
+    }
+    joint.finish(Sharing::Equal).unwrap()
+}
+
+fn ino(view: &View, path: &str) -> Ino {
+    view.filesystem().tree().resolve(path.as_bytes(), Symlinks::Keep).expect(path)
+}
+
+fn read(view: &View, path: &str) -> Vec<u8> {
+    let filesystem = view.filesystem();
+    let ino = ino(view, path);
+    let mut bytes = vec![0; filesystem.readable(ino, 0, usize::MAX).unwrap()];
+    filesystem.read(ino, 0, &mut bytes, filesystem.deadline()).unwrap();
+    bytes
+}
+
+/// How often each blob of an image was asked for.
+fn asked(registry: &Registry, built: &Built) -> Vec<usize> {
+    let requests = registry.requests();
+    let of = |digest: &String| requests.iter().filter(|r| r.path.ends_with(digest)).count();
+    built.layer_digests().iter().map(of).collect()
+}
+
+#[test]
+fn common_layers_are_opened_once() {
+    let base = tar(&[Entry::file("big", noise(2 << 20, 1)), Entry::file("f", "base")]);
+    let image = |n: u8| {
+        let top = tar(&[Entry::file("n", [b'0' + n])]);
+        let builder = ImageBuilder::new().layer(&base, Compression::Gzip);
+        builder.layer(&top, Compression::Gzip).build()
+    };
+    let registry = Registry::start();
+    let built = [image(1), image(2)];
+    registry.add_image("r", "v1", &built[0]);
+    registry.add_image("r", "v2", &built[1]);
+    // Another repository has the same layers.
+    registry.add_image("other/r", "v1", &built[0]);
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("file");
+    fs::write(&file, b"").unwrap();
+    // The last cache can't be written: what is known is known all the same.
+    let unusable = Arc::new(Cache::open(&file.join("cache")));
+    for (cache, what) in [(sandbox.cache(), "a cache"), (unusable, "no cache")] {
+        registry.clear_log();
+        let view = joint(&registry, &["r:v1", "r:v2", "other/r:v1"], &cache, &options());
+        assert_eq!(asked(&registry, &built[0]), [1, 1], "{what}");
+        assert_eq!(asked(&registry, &built[1]), [1, 1], "{what}");
+        assert_eq!(view.filesystem().contents().layers().len(), 3, "{what}");
+        assert_eq!(view.traffic().requests(), registry.requests().len() as u64, "{what}");
+        assert_eq!(view.images().len(), 3);
+        for (path, content) in [("r-v1/n", "1"), ("r-v2/n", "2"), ("other-r-v1/n", "1")] {
+            assert_eq!(read(&view, path), content.as_bytes(), "{what}");
+        }
+        let big = ["r-v1/big", "r-v2/big", "other-r-v1/big"].map(|path| ino(&view, path));
+        assert!(big[0] == big[1] && big[0] == big[2], "{what}");
+        assert!(read(&view, "r-v2/big") == noise(2 << 20, 1), "{what}");
+        assert_eq!(ino(&view, "r-v1/n"), ino(&view, "other-r-v1/n"));
+        assert_ne!(ino(&view, "r-v1/n"), ino(&view, "r-v2/n"));
+    }
+}
+
+/// What the writer of a layer says of it counts only for images whose manifest binds it.
+#[test]
+fn a_table_of_contents_is_for_the_images_that_name_it() {
+    for way in ways() {
+        let what = way.what;
+        let layer = (way.write)(&entries(1), None);
+        let registry = Registry::start();
+        registry.add_image("r", "toc", &image([way.layer(&layer)]));
+        registry.add_image("r", "again", &image([way.layer(&layer)]));
+        registry.add_image("r", "plain", &image([way.unannotated(&layer)]));
+        let sandbox = Sandbox::new();
+        let names = ["r:toc", "r:again", "r:plain"];
+        let view = joint(&registry, &names, &sandbox.cache(), &options());
+        let proofs = view.images().iter().map(|shown| shown.proofs.clone()).collect::<Vec<_>>();
+        assert_eq!(proofs, [[Proof::Toc], [Proof::Toc], [Proof::Full]], "{what}");
+        assert_eq!(view.filesystem().contents().layers().len(), 2, "{what}");
+        let paths = names.map(|name| name.replace(':', "-"));
+        for file in ["usr/tool1", "usr/empty1", "usr/small1"] {
+            let [toc, again, plain] =
+                [&paths[0], &paths[1], &paths[2]].map(|top| ino(&view, &format!("{top}/{file}")));
+            assert!(toc == again && toc != plain, "{what}: {file}");
+        }
+        // Of files and of directories, each image's own.
+        for path in ["", "/usr", "/usr/tool1", "/bin1", "/pipe1"] {
+            for (top, proof) in paths.iter().zip(["toc", "toc", "full"]) {
+                let ino = ino(&view, &format!("{top}{path}"));
+                let value = view.filesystem().xattr(ino, PROOF_XATTR).unwrap();
+                assert_eq!(value, proof.as_bytes(), "{what}: {top}{path}");
+            }
+        }
+        assert_eq!(view.filesystem().xattr(Ino::ROOT, PROOF_XATTR).unwrap(), b"toc");
+        let tool = read(&view, "r-plain/usr/tool1");
+        assert!(tool == read(&view, "r-toc/usr/tool1") && tool.len() == 90_000, "{what}");
+
+        // The other way round what was streamed is good for all, but hides other files.
+        let sandbox = Sandbox::new();
+        let view = joint(&registry, &["r:plain", "r:toc"], &sandbox.cache(), &options());
+        let proofs = view.images().iter().map(|shown| shown.proofs.clone()).collect::<Vec<_>>();
+        assert_eq!(proofs, [[Proof::Full], [Proof::Full]], "{what}");
+        assert_eq!(view.filesystem().contents().layers().len(), 1, "{what}");
+        assert_eq!(ino(&view, "r-plain/usr/tool1"), ino(&view, "r-toc/usr/tool1"), "{what}");
+        let has = |path: String| {
+            view.filesystem().tree().resolve(path.as_bytes(), Symlinks::Keep).is_ok()
+        };
+        assert!(BOOKKEEPING.iter().all(|name| !has(format!("r-toc/{name}"))), "{what}");
+        let is_there = BOOKKEEPING.iter().any(|name| has(format!("r-plain/{name}")));
+        assert_eq!(is_there, way.is_stargz(), "{what}");
+    }
+}
+
+#[test]
+fn two_images_cant_have_one_directory() {
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    let sandbox = Sandbox::new();
+    let cache = sandbox.cache();
+    let mut joint = Joint::new(&cache, &options());
+    let image = format!("{}/r:t", registry.addr()).parse().unwrap();
+    let name = || "x".parse().unwrap();
+    joint.add(name(), &image, &options(), &Quiet).unwrap();
+    let error = joint.add(name(), &image, &options(), &Quiet).unwrap_err().to_string();
+    assert!(error.contains("directory `x`"), "{error}");
+    let view = joint.finish(Sharing::Equal).unwrap();
+    assert_eq!(view.filesystem().tree().child_count(Ino::ROOT), 1);
+}
+
+#[test]
+fn names_are_checked_before_anything_is_fetched() {
+    let home = Home::new();
+    let registry = Registry::start();
+    registry.add_image("a/r", "t", &good());
+    registry.add_image("b/r", "t", &good());
+    let [a, b] = ["a", "b"].map(|repo| format!("{}/{repo}/r:t", registry.addr()));
+    let named = |name: &str, image: &str| format!("{name}={image}");
+    for (words, said) in [
+        (&["mount", &a, &b, "M"][..], "would both be in the directory `r-t`"),
+        (&["mount", &a, &a, "M"], "NAME="),
+        (&["mount", &named("x", &a), &named("x", &b), "M"], "in the directory `x`"),
+        (&["mount", &a, &named("r-t", &b), "M"], "give each a name of its own"),
+        (&["mount", &named("", &a), "M"], "can't be the name"),
+        (&["mount", &named(".", &a), &b, "M"], "can't be the name"),
+        (&["mount", &named("..", &a), &b, "M"], "can't be the name"),
+        (&["mount", &named(&"x".repeat(256), &a), "M"], "can't be the name"),
+        (&["mount", &a, "oci:.", "M"], "write NAME=oci:."),
+        (&["mount", "x=", "M"], "empty"),
+        (&["mount", &a, "Debian", "M"], "lowercase"),
+        // A slash makes it a part of the reference, which has no `=`.
+        (&["mount", &named("x/y", &a), "M"], "is not a valid"),
+    ] {
+        let outcome = home.run(words);
+        outcome.failed(2, &[said, "Usage: ocifs mount"]);
+    }
+    assert!(registry.requests().is_empty());
+    home.is_quiet();
+}
+
+#[test]
+fn an_error_names_its_image() {
+    let home = Home::new();
+    let registry = Registry::start();
+    registry.add_image("r", "v1", &good());
+    let mut bad = image_of(b"this is no tar", Compression::Gzip);
+    registry.add_image("r", "bad", &bad);
+    bad = image_of(&tar(&[Entry::hardlink("l", "none")]), Compression::Gzip);
+    registry.add_image("r", "dangling", &bad);
+    let name = |tag: &str| format!("{}/r:{tag}", registry.addr());
+    for tag in ["bad", "dangling", "missing"] {
+        for images in [[name("v1"), name(tag)], [name(tag), name("v1")]] {
+            let outcome = home.run(&["mount", &images[0], &images[1], "M"]);
+            outcome.failed(1, &[&name(tag)]);
+            assert!(!outcome.stderr.contains(&name("v1")), "{outcome:?}");
+        }
+    }
+    // Also where the image lies below the mount point.
+    let below = home.mount_point().join("layout");
+    let word = format!("oci:{}", text(&below));
+    fs::create_dir(&below).unwrap();
+    let outcome = home.run(&["mount", &name("v1"), &word, "M"]);
+    outcome.failed(1, &[&word, "would be covered"]);
+    home.is_quiet();
+}
