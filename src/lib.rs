@@ -38,6 +38,7 @@
 //! mount   "debian:12" -> reference -> resolve (manifest, platform, config)
 //!         -> layer::open_all: index from the cache, or one streamed pass
 //!         -> tree::merge -> fs::Filesystem -> fuse
+//!         several: each of them so, then tree::join
 //! read    fuse -> fs -> content (file offset -> place in a layer's tar)
 //!         -> blob: span at hand, or source -> decompress -> verify -> cache -> bytes
 //! ```
@@ -60,7 +61,8 @@
 //! fetched, verified and cached as a whole. *Checkpoint*: a place of a compressed stream from which
 //! decompression can begin, with the *window* it needs. *Whiteout*: a tar entry that hides a name
 //! of lower layers; *opaque mark*: one that hides all lower names of its directory. *Tree*: the
-//! merged view of one image. *Proof*: what of a layer has been checked against the manifest.
+//! merged view of one image, or *joint*, of several with a directory each. *Proof*: what of a layer
+//! has been checked against the manifest.
 
 pub mod artifact;
 pub mod blob;

@@ -41,8 +41,8 @@ pub(crate) enum Command {
     /// One REF is shown at DIR itself. Several, or one with a NAME, are shown at DIR/NAME, all in one
     /// file system. Without a NAME, a directory is called after the last component of the reference
     /// and its tag: `python-app-v1`. A regular file that several of the images have, equal in content
-    /// and attributes, is one inode: `diff -r` does not open it, `tar` stores it once and then as a hard
-    /// link, `du` counts it once.
+    /// and attributes, is one inode: `diff -r` does not open it, and `du` and `tar` that are given both
+    /// directories count it once and store the second as a hard link.
     Mount(Mount),
     /// Unmount images
     #[command(alias = "unmount")]
