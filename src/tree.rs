@@ -283,6 +283,11 @@ impl Tree {
         Some(&self.images[images.checked_sub(1)?].layers)
     }
 
+    /// Whether a directory holds all of an image, or more.
+    pub fn is_top(&self, dir: Ino) -> bool {
+        dir == Ino::ROOT || self.images.binary_search_by_key(&dir.0, |image| image.root).is_ok()
+    }
+
     /// Number of names in a directory, 0 for anything else.
     pub fn child_count(&self, dir: Ino) -> usize {
         self.dirents_of(dir).len()

@@ -57,7 +57,7 @@ impl Scopes {
             (Some(last), Some(this)) => tree.common_directory(last, this),
             _ => Ino::ROOT,
         };
-        if common == Ino::ROOT {
+        if tree.is_top(common) {
             // Everything.
             return Scope::Until(u64::MAX);
         }

@@ -93,6 +93,8 @@ impl Images {
         assert_eq!(root, expected);
         assert_eq!(joint.parent(Ino::ROOT), Some(Ino::ROOT));
         assert_eq!(joint.layers_of(Ino::ROOT), None);
+        let tops = joint.inos().filter(|ino| joint.is_top(*ino)).count();
+        assert_eq!(tops, 1 + count);
         assert_eq!(joint.child_count(Ino::ROOT), count);
         let mut listed: Vec<Ino> = Vec::new();
         let mut total = BTreeMap::new();
@@ -320,17 +322,16 @@ fn sparse_files_are_equal_only_by_place() {
         writer.entry(&Entry::file("more", more));
         writer.finish()
     };
-    let image = |tars: &[Vec<u8>]| tars.to_vec();
     let [a, b] = [sparse(b"1"), sparse(b"2")];
     let top = tar(&[Entry::file("new", "x")]);
-    let same = Images::new(&[image(&[a.clone()]), image(&[a.clone(), top])]).unwrap();
+    let same = Images::new(&[vec![a.clone()], vec![a.clone(), top]]).unwrap();
     assert!(same.shares(["s", "s"]));
-    let elsewhere = Images::new(&[image(&[a.clone()]), image(&[b])]).unwrap();
+    let elsewhere = Images::new(&[vec![a.clone()], vec![b]]).unwrap();
     assert!(!elsewhere.shares(["s", "s"]));
     // With its holes filled it is another file.
     let filled = [vec![1; 512], vec![0; 4488], vec![2; 100], vec![0; 3900]].concat();
     let filled = tar(&[Entry::file("s", filled)]);
-    let images = Images::new(&[image(&[a]), image(&[filled])]).unwrap();
+    let images = Images::new(&[vec![a], vec![filled]]).unwrap();
     assert!(!images.shares(["s", "s"]));
 }
 

@@ -188,6 +188,20 @@ fn status_shows_all_images() {
     let source = String::from_utf8(source.stdout).unwrap();
     assert_eq!(source.trim(), images.join(","));
 
+    // Very many are not all named in the source, which the kernel limits.
+    let many: Vec<String> = (0..80).map(|n| format!("{n}={}", images[n % 2])).collect();
+    let (last, words) = many.split_last().unwrap();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let many = home.mount_with(&words, last);
+    assert_eq!(many.status()["images"].as_array().unwrap().len(), 80);
+    assert_eq!(fs::metadata(many.path()).unwrap().nlink(), 2 + 80);
+    let numbers = (0..80).map(|n| number(&many.path().join(format!("{n}/4/7"))));
+    assert_eq!(numbers.collect::<std::collections::BTreeSet<_>>().len(), 1);
+    let source = run(Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(many.path()));
+    let source = String::from_utf8(source.stdout).unwrap();
+    let named = source.matches("/joint_status:").count();
+    assert!(source.trim().ends_with(&format!(",+{}", 80 - named)) && named > 10, "{source}");
+
     // One image with a name has a directory too; one without is the mount.
     let one = home.mount(&format!("x={}", images[0]));
     assert_eq!(one.status()["images"][0]["directory"], "x");
