@@ -23,6 +23,9 @@
 //! read further on moves the burst's place forward. The file just behind the one that is read is left
 //! out, as its reader is likely to be there first.
 //!
+//! Readers that are faster than all guesses (`rg` reads files while it lists) only lose by them: when
+//! more was read than named in [`TRIAL`] directories, there is silence for [`SILENCE`] reads.
+//!
 //! Each file is named once. When a directory is come back to and one of its files is read again,
 //! because the kernel has dropped it, they may be named again. So what can be wasted is bounded by
 //! the small files of the image, whatever the readers do.
@@ -61,6 +64,10 @@ const PROBE: u32 = 8;
 /// A hot walk has ended when so many directories were listed and nothing was read.
 const COOL_DOWN: u32 = 3 * PROBE;
 
+/// Directories after which it is seen whether the guesses were of use, and reads without any if not.
+const TRIAL: u32 = 64;
+const SILENCE: u32 = 4096;
+
 /// What the threads that answer the kernel share with [`Ahead`], which lives on a thread of its own.
 #[derive(Debug, Default)]
 pub struct Listings {
@@ -68,6 +75,8 @@ pub struct Listings {
     ring: [AtomicU32; LISTINGS],
     next: AtomicU32,
     is_hot: AtomicBool,
+    /// Reads that [`Ahead::read`] does not want to know of.
+    silence: AtomicU32,
 }
 
 impl Listings {
@@ -76,6 +85,12 @@ impl Listings {
         let at = self.next.fetch_add(1, Ordering::Relaxed) as usize % LISTINGS;
         self.ring[at].store(dir.number() as u32, Ordering::Relaxed);
         self.is_hot.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`Ahead::read`] wants to know of a read.
+    pub fn wants_read(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.silence.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err()
     }
 
     fn contains(&self, dir: Ino) -> bool {
@@ -87,8 +102,9 @@ impl Listings {
 #[derive(Clone, Copy, Debug)]
 struct Visit {
     dir: Ino,
+    /// Small files that were read, and that were named.
     reads: u32,
-    has_named: bool,
+    named: u32,
     /// The inode up to which its files were named or overtaken.
     place: Ino,
     /// What is left of the burst: files to name, bytes, and names to look at.
@@ -117,6 +133,8 @@ pub struct Ahead {
     /// Directories listed since anything was read.
     unread: u32,
     is_hot: bool,
+    /// Past visits of the trial, and what was read and named in them.
+    trial: (u32, u32, u32),
 }
 
 impl Ahead {
@@ -128,6 +146,7 @@ impl Ahead {
             streak: 0,
             unread: 0,
             is_hot: false,
+            trial: (0, 0, 0),
         }
     }
 
@@ -136,7 +155,7 @@ impl Ahead {
         let Some(dir) = tree.directory_of(file) else { return };
         self.unread = 0;
         let was_listed = listings.contains(dir);
-        let (mut visit, is_new) = self.take_visit(dir);
+        let (mut visit, is_new) = self.take_visit(listings, dir);
         if is_new {
             // A walk comes back to directories that it has listed long ago.
             self.streak = match was_listed {
@@ -145,7 +164,7 @@ impl Ahead {
             };
             self.set_hot(listings, self.streak > WARM_UP);
         }
-        if visit.reads == 0 && !visit.has_named && self.is_named(file) {
+        if visit.reads == 0 && visit.named == 0 && self.is_named(file) {
             // On an earlier visit. The kernel has dropped it, and probably those listed with it.
             for sibling in tree.listed_after(dir, file).take(MAX_LOOKS) {
                 *self.word(sibling) &= !mask(sibling);
@@ -161,7 +180,7 @@ impl Ahead {
             (false, 0) => 0,
             (false, reads) => (FIRST_FILES << (reads - 1).min(8)).min(MAX_FILES),
         });
-        visit.reads = visit.reads.saturating_add(1);
+        visit.reads = visit.reads.saturating_add(u32::from(is_small(tree, file)));
         self.visits.push(visit);
     }
 
@@ -173,7 +192,7 @@ impl Ahead {
             self.set_hot(listings, false);
         }
         if self.is_hot && !self.unread.is_multiple_of(PROBE) {
-            let (mut visit, _) = self.take_visit(dir);
+            let (mut visit, _) = self.take_visit(listings, dir);
             visit.begin_burst(MAX_FILES);
             self.visits.push(visit);
         }
@@ -191,7 +210,7 @@ impl Ahead {
                 let size = tree.content(ino).map_or(0, |content| content.size);
                 visit.files = if size > visit.bytes { 0 } else { visit.files - 1 };
                 visit.bytes = visit.bytes.saturating_sub(size);
-                visit.has_named = true;
+                visit.named = visit.named.saturating_add(1);
                 *self.word(ino) |= mask(ino);
                 found = Some(ino);
             }
@@ -208,16 +227,35 @@ impl Ahead {
     }
 
     /// The visit of a directory, taken out of the list, and whether it is a new one.
-    fn take_visit(&mut self, dir: Ino) -> (Visit, bool) {
+    fn take_visit(&mut self, listings: &Listings, dir: Ino) -> (Visit, bool) {
         if let Some(at) = self.visits.iter().position(|visit| visit.dir == dir) {
             return (self.visits.remove(at), false);
         }
         if self.visits.len() == VISITS {
-            self.visits.remove(0);
+            let past = self.visits.remove(0);
+            self.judge(listings, &past);
         }
         // No directory lists the root: all it lists lies behind.
         let place = Ino::ROOT;
-        (Visit { dir, reads: 0, has_named: false, place, files: 0, bytes: 0, looks: 0 }, true)
+        (Visit { dir, reads: 0, named: 0, place, files: 0, bytes: 0, looks: 0 }, true)
+    }
+
+    /// Takes a visit into account that is over.
+    fn judge(&mut self, listings: &Listings, past: &Visit) {
+        let (visits, reads, named) = &mut self.trial;
+        *visits += 1;
+        *reads = reads.saturating_add(past.reads);
+        *named = named.saturating_add(past.named);
+        if *visits < TRIAL {
+            return;
+        }
+        // Where nothing was named there is nothing to be lost.
+        if *named > 0 && reads > named {
+            self.streak = 0;
+            self.set_hot(listings, false);
+            listings.silence.store(SILENCE, Ordering::Relaxed);
+        }
+        self.trial = (0, 0, 0);
     }
 
     fn set_hot(&mut self, listings: &Listings, is_hot: bool) {

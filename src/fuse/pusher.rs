@@ -62,7 +62,9 @@ impl Pusher {
 
     /// The start of a file was read.
     pub(super) fn read(&self, file: Ino) {
-        let _ = self.events.try_send(Event::Read(file));
+        if self.listings.wants_read() {
+            let _ = self.events.try_send(Event::Read(file));
+        }
     }
 }
 

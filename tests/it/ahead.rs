@@ -194,3 +194,26 @@ fn a_visit_is_forgotten_after_many_others() {
     reader.read("d0/0001");
     assert_eq!(reader.rest(), names(0..0), "this is a first read again");
 }
+
+#[test]
+fn guesses_that_are_always_late_end_for_a_while() {
+    let mut reader = Reader::new(tree(200, 6, 100));
+    let mut named = Vec::new();
+    for dir in 0..200 {
+        reader.list(&format!("d{dir}"));
+        let before = named.len();
+        // All of them are under way before the first one is named.
+        for file in 0..6 {
+            if reader.listings.wants_read() {
+                reader.read(&format!("d{dir}/{file:04}"));
+            }
+            named.extend(reader.ahead.next(&reader.tree));
+        }
+        if dir > 100 {
+            assert_eq!(named.len(), before, "d{dir}");
+        }
+    }
+    assert!(!named.is_empty());
+    // Thousands of reads later there is another trial.
+    assert!((0..10_000).any(|_| reader.listings.wants_read()));
+}
