@@ -13,7 +13,7 @@
 //! memory. [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
 //! fetched by a *flight*, a thread with one request for a row of spans (`blob::plan` says how many). It
 //! decodes, verifies and keeps each of them (`blob::stream`) and hands those to their readers that are
-//! waited for. A span is on one flight at most; a reader whose span is on its way just waits.
+//! waited for. A span that is on its way is not sent for again: its readers just wait.
 //! Readers only ever wait on a condition with their own deadline, whatever the source does.
 //!
 //! A server that ignores the range and sends everything is taken at its word: that flight serves
@@ -542,8 +542,9 @@ impl BlobReader {
         if let Some(flight) = place.map(|place| sky.flights.swap_remove(place))
             && let Some(error) = error
         {
-            let failed: Vec<usize> =
-                sky.wanted.keys().copied().filter(|at| flight.left.contains(at)).collect();
+            // What another flight brings as well may still come.
+            let is_lost = |at: &usize| flight.left.contains(at) && !sky.carries(*at);
+            let failed: Vec<usize> = sky.wanted.keys().copied().filter(is_lost).collect();
             for at in failed {
                 sky.arrived.entry(at).or_insert_with(|| Err(error.clone()));
             }

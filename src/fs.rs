@@ -191,8 +191,10 @@ impl Filesystem {
             true => None,
             false => self.walks.missed(&self.tree, &self.contents, ino),
         };
-        let scope = |goes_on| match walked {
-            Some(dir) => scope::below(&self.tree, dir, layer),
+        // Looked up here: whoever asks for it holds a lock.
+        let below = walked.map(|dir| scope::below(&self.tree, dir, layer));
+        let scope = |goes_on| match &below {
+            Some(below) => below.clone(),
             None if goes_on => self.scopes.guess(&self.tree, ino, layer),
             None => Scope::Until(0),
         };

@@ -23,8 +23,8 @@
 //!
 //! Loop threads answer what is in memory or in a local file. A read that has to be fetched is handed,
 //! reply and all, to a pool, because a loop that waits is a mount that hangs. The small files of a
-//! directory that is being walked are given to the kernel before it asks (`fuse::pusher`): of the reads
-//! of a first `grep -r` one in six is left.
+//! directory that is being walked can be given to the kernel before it asks (`fuse::pusher`): of the
+//! reads of a first `grep -r` one in six is left. It is off unless asked for, and why is said there.
 //!
 //! # Mounting
 //!
@@ -90,8 +90,8 @@ pub struct Options {
     pub ownership: Ownership,
     /// Whether it was mounted so that the kernel checks permissions.
     pub default_permissions: bool,
-    /// Wait for the kernel to ask for every file.
-    pub no_push: bool,
+    /// Give the kernel small files before it asks for them.
+    pub push: bool,
 }
 
 /// Requests that the kernel has sent, by kind.
@@ -172,10 +172,7 @@ pub fn serve(
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
     let has_xattrs = filesystem.tree().has_xattrs();
-    let (pusher, queue) = match options.no_push {
-        true => (None, None),
-        false => Some(pusher::channel()).unzip(),
-    };
+    let (pusher, queue) = options.push.then(pusher::channel).unzip();
     let adapter = Adapter {
         has_xattrs,
         is_proven: filesystem.proof(Ino::ROOT) == Proof::Full,

@@ -413,8 +413,8 @@ pub struct MountOptions {
     pub strict_modes: bool,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
-    /// Give the kernel nothing before it asks.
-    pub no_push: bool,
+    /// Give the kernel small files before it asks for them.
+    pub push: bool,
 }
 
 /// An image, or several, at a place in the file system.
@@ -449,7 +449,7 @@ impl Mount {
         let serve_options = fuse::Options {
             ownership: options.ownership,
             default_permissions: kernel_options.default_permissions,
-            no_push: options.no_push,
+            push: options.push,
         };
         let server = serve(&view, device, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mount_point, kernel::Unmount::Lazy) {
@@ -529,6 +529,16 @@ pub struct Unmounter {
 }
 
 impl Unmounter {
+    /// Ends the connection, before the process does: see [`kernel::abort`].
+    pub fn abort(&self) {
+        let aborted = self.connection.map(kernel::abort);
+        if let Some(Err(e)) = aborted
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            log::info!("aborting the connection: {e}");
+        }
+    }
+
     /// Detaches the mount at once, even while it is in use.
     ///
     /// # Errors
@@ -537,6 +547,6 @@ impl Unmounter {
         if self.connection.is_some() && connection_at(&self.mount_point) != self.connection {
             return Ok(());
         }
-        kernel::unmount(&self.mount_point, kernel::Unmount::Lazy)
+        kernel::unmount(&self.mount_point, kernel::Unmount::Abort)
     }
 }

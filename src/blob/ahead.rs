@@ -60,6 +60,18 @@ impl BlobReader {
         length == 0 || is_inside && (first..last).all(|at| self.is_coming(&sky, at))
     }
 
+    /// The range of the spans that hold a range of uncompressed bytes.
+    pub fn spans_of(&self, range: Range<u64>) -> Range<u64> {
+        let spans = &self.table.spans;
+        let first = spans.partition_point(|span| span.end() <= range.start);
+        let last = spans.partition_point(|span| span.start.0 < range.end);
+        match spans.get(first..last) {
+            Some([first, .., last]) => first.start.0..last.end(),
+            Some([only]) => only.start.0..only.end(),
+            _ => 0..0,
+        }
+    }
+
     /// Begins to fetch the first piece that is missing of some uncompressed ranges, which are ordered
     /// and disjoint, ahead of a walk that will come there: at most `most_bytes`, uncompressed.
     /// Returns how many come; 0 if there is nothing to do, or it can't be done without harm.

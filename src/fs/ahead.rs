@@ -171,7 +171,8 @@ impl Ahead {
             }
         }
         if file > visit.place || !self.is_named(file) {
-            let behind = tree.listed_after(dir, file).find(|ino| is_small(tree, *ino));
+            let mut behind = tree.listed_after(dir, file).take(MAX_LOOKS);
+            let behind = behind.find(|ino| is_small(tree, *ino));
             visit.place = behind.unwrap_or(file);
         }
         *self.word(file) |= mask(file);

@@ -72,6 +72,9 @@ impl Scopes {
 
 /// Where in a layer the files below a directory have their content.
 pub(super) fn below(tree: &Tree, dir: Ino, layer: usize) -> Scope {
+    if tree.is_top(dir) {
+        return Scope::All(vec![0..u64::MAX]);
+    }
     let mut ranges = Vec::new();
     let mut walk = tree.walk(dir, Order::Data);
     while let Some((_, ino)) = walk.next() {

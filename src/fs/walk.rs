@@ -37,12 +37,13 @@ use super::place;
 use super::scope::{add, add_content, merged};
 use crate::blob::Walk;
 use crate::content::Contents;
-use crate::tree::{Ino, Tree};
+use crate::tree::{Ino, Pieces, Tree};
 
 /// Misses in the order of a walk, each next to the one before, that make one.
 const SURE: u32 = 2;
 
-/// Files between two misses that are looked at. This takes milliseconds, in the time of a round trip.
+/// Files between two misses that are looked at. As those of a span are looked at together, this takes a
+/// few milliseconds.
 const MAX_LOOKS: usize = 1 << 15;
 
 /// Layers that are ahead of the reader at the same time, and uncompressed bytes of one of them and of
@@ -94,7 +95,7 @@ impl Walks {
         // Another reader is at it.
         let mut state = self.state.try_lock().ok()?;
         let before = state.top;
-        state.follow(tree, contents, file);
+        let is_next = state.follow(tree, contents, file);
         if state.hits < SURE {
             self.end(&mut state);
             return None;
@@ -111,7 +112,7 @@ impl Walks {
             state.plan(tree);
         }
         self.bring(&mut state, contents);
-        state.top
+        state.top.filter(|_| is_next)
     }
 
     /// Notes that bytes of a layer are being read. Cheap for layers that are not ahead.
@@ -128,14 +129,14 @@ impl Walks {
     /// Brings the next layers, as far as the bounds allow.
     fn bring(&self, state: &mut State, contents: &Contents) {
         let Some(walk) = state.walk.clone().filter(Walk::is_on) else { return };
-        while state.ahead.len() < MAX_LAYERS {
-            let room = MAX_BYTES - state.ahead.iter().map(|(_, bytes)| bytes).sum::<u64>();
-            let most = room.min(LAYER_BYTES);
-            let Some(leg) = state.itinerary.pop_front().filter(|_| most > 0) else { return };
+        let bytes_ahead = |state: &State| state.ahead.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        // Each has room for all that it may bring.
+        while state.ahead.len() < MAX_LAYERS && bytes_ahead(state) + LAYER_BYTES <= MAX_BYTES {
+            let Some(leg) = state.itinerary.pop_front() else { return };
             if std::mem::replace(&mut state.is_done[leg.layer], true) {
                 continue;
             }
-            let bytes = contents.layers()[leg.layer].bring(&leg.ranges, most, &walk);
+            let bytes = contents.layers()[leg.layer].bring(&leg.ranges, LAYER_BYTES, &walk);
             if bytes > 0 {
                 state.ahead.push((leg.layer, bytes));
                 self.is_ahead[leg.layer].store(true, Ordering::Relaxed);
@@ -155,19 +156,22 @@ impl Walks {
 }
 
 impl State {
-    fn follow(&mut self, tree: &Tree, contents: &Contents, file: Ino) {
-        let Some(dir) = tree.directory_of(file) else { return };
+    /// Whether the miss belongs to the walk.
+    fn follow(&mut self, tree: &Tree, contents: &Contents, file: Ino) -> bool {
+        let Some(dir) = tree.directory_of(file) else { return false };
         match (self.last, self.top) {
             // It goes on in the same file.
-            (Some(last), _) if last == file => {}
+            (Some(last), _) if last == file => return true,
             (Some(last), Some(top)) if comes_next(tree, contents, last, file) => {
                 self.hits = (self.hits + 1).min(SURE + 1);
                 (self.last, self.top) = (Some(file), Some(tree.common_directory(top, dir)));
+                return true;
             }
             // Perhaps it is another reader.
             _ if self.hits > SURE => self.hits -= 1,
             _ => (self.last, self.top, self.hits) = (Some(file), Some(dir), 0),
         }
+        false
     }
 
     /// Plans the itinerary behind the last miss.
@@ -195,15 +199,28 @@ impl State {
 
 /// Whether all files that a walk reads between two of them are at hand or on their way.
 fn comes_next(tree: &Tree, contents: &Contents, last: Ino, file: Ino) -> bool {
+    // A layer, and a range of it that is coming.
+    let mut coming = (usize::MAX, 0..0);
     for between in tree.files_after(last, Ino::ROOT).take(MAX_LOOKS) {
         if between == file {
             return true;
         }
-        let is_coming = tree.content(between).is_none_or(|content| {
-            contents.is_coming(content.layer, place(&content), 0, content.size)
-        });
-        if !is_coming {
+        let Some(content) = tree.content(between) else { continue };
+        let range = match content.pieces {
+            Pieces::Whole(start) => Some(start.0..start.0 + content.size),
+            Pieces::Sparse(_) => None,
+        };
+        let is_inside = |range: &Range<u64>| {
+            coming.0 == content.layer && coming.1.start <= range.start && range.end <= coming.1.end
+        };
+        if range.as_ref().is_some_and(is_inside) {
+            continue;
+        }
+        if !contents.is_coming(content.layer, place(&content), 0, content.size) {
             return false;
+        }
+        if let Some(range) = range {
+            coming = (content.layer, contents.layers()[content.layer].spans_of(range));
         }
     }
     false

@@ -12,6 +12,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -25,6 +28,10 @@ const MAX_READ_BYTES: u32 = 1 << 20;
 
 /// Symlinks followed to find a mount point (Linux's `MAXSYMLINKS`).
 const MAX_SYMLINKS: usize = 40;
+
+/// After this time without an answer a connection is taken for dead: a mount answers such a question
+/// from memory.
+const SILENCE: Duration = Duration::from_secs(10);
 
 const FUSE_DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
@@ -192,6 +199,8 @@ pub enum Unmount {
     Now,
     /// Detach at once; it ends when the last user is gone.
     Lazy,
+    /// Detach at once, and where root does it end the connection too: whoever uses it gets an error.
+    Abort,
 }
 
 /// Unmounts whatever is mounted last at `mount_point`, which the caller has found to be ours.
@@ -202,6 +211,7 @@ pub fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
     let flags = match how {
         Unmount::Now => UnmountFlags::NOFOLLOW,
         Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+        Unmount::Abort => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE,
     };
     let path = || mount_point.to_owned();
     match rustix::mount::unmount(mount_point, flags) {
@@ -216,7 +226,7 @@ pub fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
 fn unmount_by_helper(mount_point: &Path, how: Unmount) -> Result<(), Error> {
     let mut command = Command::new(FUSERMOUNT);
     command.arg("-u").stdin(Stdio::null());
-    if how == Unmount::Lazy {
+    if how != Unmount::Now {
         command.arg("-z");
     }
     let output = command.arg("--").arg(mount_point).output();
@@ -352,14 +362,52 @@ pub fn check_requirements() -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether nobody answers for a mount of ours any more. The kernel is made to ask, as it would
-/// answer from its caches for a dead process too.
-fn is_dead(mount_point: &Path) -> bool {
-    let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
-    let mask = rustix::fs::StatxFlags::BASIC_STATS;
-    let answer = rustix::fs::statx(rustix::fs::CWD, mount_point, flags, mask);
-    // A process that is just dying aborts what is under way.
-    answer.is_err_and(|e| matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED))
+/// Ends a connection whatever state it is in: all that is under way and all that comes gets an
+/// error. A process that ends without this may leave a connection behind that nobody answers, when a
+/// thread of it waits in the kernel for a page that another request of the same connection has
+/// locked (`fuse::pusher`).
+///
+/// # Errors
+/// `/sys/fs/fuse/connections` is not mounted, or the connection is not ours.
+pub fn abort(connection: u32) -> io::Result<()> {
+    std::fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1")
+}
+
+/// Whether nobody answers for a mount of ours any more. A connection that is open and does not answer
+/// is aborted: its process is gone all but in name, or stopped.
+///
+/// The kernel is made to ask, as it would answer from its caches for a dead process too.
+pub fn is_dead(mount: &Mounted) -> bool {
+    let (sender, answer) = mpsc::channel();
+    let mount_point = mount.mount_point.clone();
+    // In a thread, as who waits for such an answer can't be interrupted.
+    let asked = thread::Builder::new().spawn(move || {
+        let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
+        let mask = rustix::fs::StatxFlags::BASIC_STATS;
+        let answer = rustix::fs::statx(rustix::fs::CWD, &mount_point, flags, mask);
+        // A process that is just dying aborts what is under way.
+        let is_dead = answer.is_err_and(|e| {
+            matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
+        });
+        // Nobody listens any more if it took too long.
+        let _ = sender.send(is_dead);
+    });
+    if let Err(e) = asked {
+        log::warn!("no thread to ask {}: {e}", mount.mount_point.display());
+        return false;
+    }
+    match answer.recv_timeout(SILENCE) {
+        Ok(is_dead) => is_dead,
+        Err(_) => {
+            // To force it ends the connection even if the mount is busy and stays.
+            let flags = UnmountFlags::NOFOLLOW | UnmountFlags::FORCE;
+            let forced = rustix::mount::unmount(&mount.mount_point, flags);
+            let aborted = abort(mount.connection);
+            let place = mount.mount_point.display();
+            log::warn!("{place} did not answer; forced: {forced:?}, aborted: {aborted:?}");
+            aborted.is_ok() || matches!(forced, Ok(()) | Err(rustix::io::Errno::BUSY))
+        }
+    }
 }
 
 /// Makes sure that `path` is a directory where something can be mounted; a stale mount of ours
@@ -369,9 +417,13 @@ fn is_dead(mount_point: &Path) -> bool {
 /// See [`Error`].
 pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
     let place = absolute(path)?;
-    if uppermost(&place)?.is_some() && is_dead(&place) {
+    if uppermost(&place)?.is_some_and(|mount| is_dead(&mount)) {
         log::info!("removing the mount that a dead process left at {}", place.display());
-        unmount(&place, Unmount::Lazy)?;
+        match unmount(&place, Unmount::Lazy) {
+            // To find that it does not answer may have ended it.
+            Err(Error::NotOurs(_)) => {}
+            result => result?,
+        }
     }
     let metadata = std::fs::metadata(&place)
         .map_err(|source| Error::MountPoint { path: path.to_owned(), source })?;

@@ -8,8 +8,19 @@
 //!
 //! The kernel puts pushed bytes into the page cache under the lock of the page, and a page that is being
 //! read stays locked until its READ is answered. Whoever pushes may therefore wait for whoever
-//! answers; so this thread answers nothing, and nobody ever waits for it. Its queue is short, and
+//! answers; so this thread answers nothing, and no other waits for it. Its queue is short, and
 //! what does not fit is forgotten. (libfuse, `README.notifications`, warns of the same.)
+//!
+//! # Why it is off by default
+//!
+//! The end of the process waits for this thread too, in the kernel, and closes the connection only
+//! afterwards. Who ends in order aborts the connection first (`kernel::Unmount::Abort`). But if the
+//! process is killed while this thread waits for a page, then nobody answers the READ that has the page
+//! locked, and the thread, the connection and the reader wait for each other until somebody aborts it:
+//! `ocifs umount` and `ocifs mount` do, once they have found that it does not answer. A test that kills
+//! mounts in the middle of walks met this within a few dozen tries, and a hang is worse than slow.
+//! (A second device descriptor in a table of descriptors of its own would not help: requests that no
+//! thread has fetched yet are ended only with the last descriptor.)
 
 use std::io;
 use std::sync::Arc;

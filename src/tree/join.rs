@@ -390,7 +390,8 @@ impl Tree {
             }
             let mut inode = *inode;
             inode.first_xattr = moved(inode.first_xattr, xattrs)?;
-            inode.layer = layers[inode.layer as usize];
+            // The root of an image without layers is of none.
+            inode.layer = layers.get(inode.layer as usize).copied().unwrap_or(0);
             match inode.kind {
                 FileKind::Regular => {
                     self.total_size = self.total_size.saturating_add(inode.size);

@@ -247,3 +247,32 @@ fn termination_during_a_stalled_read() {
     assert!(eventually(|| reader.is_finished()));
     assert!(reader.join().unwrap().is_err());
 }
+
+/// Whether it is told to end or killed. With `--push` a thread may wait in the kernel for a page that a
+/// reader has locked: neither may be left waiting for the other by an end in order.
+#[test]
+fn whoever_ends_in_the_middle_of_a_walk_leaves_nobody_waiting() {
+    let home = Home::new();
+    let files = (0..400).map(|n| Entry::file(format!("d{}/{n}", n / 20), noise(9_000, n)));
+    let image = home.layout(&image_of(&tar(&files.collect::<Vec<_>>()), Compression::None));
+    home.run(&["ls", &image]).succeeded();
+    let ends = [(Signal::TERM, "--push"), (Signal::KILL, "--strict-modes")];
+    for (round, (signal, flag)) in ends.iter().cycle().take(20).enumerate() {
+        home.run(&["mount", flag, &image, "M"]).succeeded();
+        let mut reader = Command::new("grep")
+            .args(["-rq", "nobody has this"])
+            .arg(home.mount_point())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(3 + 2 * round as u64));
+        kill_process(home.serving()[0], *signal).unwrap();
+        if *signal == Signal::KILL {
+            home.run(&["umount", "--lazy", "M"]).succeeded();
+        }
+        let is_over = || home.serving().is_empty() && home.mounts().is_empty();
+        assert!(eventually(is_over), "round {round}: {:?} {:?}", home.serving(), home.mounts());
+        wait(&mut reader);
+    }
+    home.is_quiet();
+}

@@ -377,3 +377,14 @@ fn one_image_can_stand_alone_in_a_directory() {
     let images = Images::of_layers(&[&[file()]]);
     images.check(&images.join(Sharing::Equal));
 }
+
+/// An image `FROM scratch` that adds nothing, beside others.
+#[test]
+fn images_without_layers() {
+    let base = vec![tar(&[Entry::file("f", "x")])];
+    for stacks in [[vec![], base.clone()], [base, vec![]], [vec![], vec![]]] {
+        let images = Images::new(&stacks).unwrap();
+        let joint = images.join(Sharing::Equal);
+        images.check(&joint);
+    }
+}

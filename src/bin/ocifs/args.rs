@@ -165,12 +165,13 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) owner_me: bool,
 
-    /// Give the kernel no file before it asks for it
+    /// Put small files into the page cache just before a walk reads them
     ///
-    /// By default the small files that a walk is about to read are put into the page cache ahead of
-    /// it, if their bytes are at hand. It makes a first pass faster and never fetches anything.
+    /// A first `grep -r` takes about a third less. Only bytes that are at hand are given. Off by default:
+    /// if the process is killed (`kill -9`) in the middle of a walk, its reader may hang until root
+    /// does `umount -f`.
     #[arg(long, help_heading = "Mount")]
-    pub(crate) no_push: bool,
+    pub(crate) push: bool,
 
     /// Give each of several images inodes of its own
     ///

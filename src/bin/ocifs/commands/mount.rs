@@ -112,7 +112,7 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
         allow_other: args.allow_other,
         strict_modes: args.strict_modes,
         ownership,
-        no_push: args.no_push,
+        push: args.push,
     };
     let mount = Mount::new(view, &places.mount_point, &options)?;
     let unmounter = mount.unmounter();
@@ -145,6 +145,8 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
         End::Signal => unmounter.unmount_lazily().map_err(AnyError::from),
         End::Unmounted(result) => result.map_err(AnyError::from),
     };
+    // Whoever still uses the mount has nobody to answer from here on.
+    unmounter.abort();
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
 }

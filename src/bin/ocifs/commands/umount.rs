@@ -47,7 +47,12 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
     let mounted = kernel::uppermost(&absolute)?;
     let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
     let pid = query_status(&environment::runtime_folder(), mounted.connection).ok().map(|s| s.pid);
-    kernel::unmount(&absolute, how)?;
+    let is_dead = pid.is_none() && kernel::is_dead(&mounted);
+    match kernel::unmount(&absolute, how) {
+        // To find that it does not answer may have ended it.
+        Err(kernel::Error::NotOurs(_)) if is_dead => {}
+        result => result?,
+    }
     // The process ends by itself; whoever removes its cache next should not meet it any more.
     let until = Instant::now() + GRACE;
     while how == Unmount::Now && pid.is_some_and(is_running) && Instant::now() < until {
