@@ -56,7 +56,7 @@ pub(super) fn gap_bytes(link: Option<Link>) -> u64 {
 }
 
 /// Of a layer at most one part in so many is fetched again to save a walk a request.
-const AGAIN: u64 = 64;
+const AGAIN: u64 = 160;
 
 /// Limits of [`back_bytes`].
 const BACK_BYTES: Range<u64> = (64 << 10)..(16 << 20);
