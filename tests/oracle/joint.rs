@@ -103,9 +103,9 @@ fn diff_reads_only_what_differs() {
         count() - before
     };
     let named = [format!("old={}", images[0]), format!("new={}", images[1])];
-    let shared = mount_both(&home, &["--no-push"], &named);
+    let shared = mount_both(&home, &[], &named);
     assert_eq!(diff(&shared), 2 * CHANGED);
-    let apart = mount_both(&home, &["--no-push", "--separate-inodes"], &named);
+    let apart = mount_both(&home, &["--separate-inodes"], &named);
     assert!(diff(&apart) >= 2 * (FILES + CHANGED));
 
     // What others make of it: where the number of names is one, they look at inode numbers only if
