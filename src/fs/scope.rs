@@ -73,7 +73,7 @@ impl Scopes {
 /// Where in a layer the files below a directory have their content.
 pub(super) fn below(tree: &Tree, dir: Ino, layer: usize) -> Scope {
     if tree.is_top(dir) {
-        return Scope::All(vec![0..u64::MAX]);
+        return Scope::All(std::iter::once(0..u64::MAX).collect());
     }
     let mut ranges = Vec::new();
     let mut walk = tree.walk(dir, Order::Data);
