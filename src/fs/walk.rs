@@ -16,7 +16,7 @@
 //!
 //! - it is over the smallest directory that holds all files that were missed in it; a walk
 //!   over that directory alone is not seen to go further;
-//! - a miss brings all that its layer has of that directory (`blob::plan`, [`Scope::All`]);
+//! - a miss brings all that its layer has of that directory (`blob::plan`, `Scope::All`);
 //! - the other layers that have files there, behind the last miss, are the *itinerary*. The
 //!   beginnings of the next few are brought ahead ([`BlobReader::bring`](crate::blob::BlobReader)),
 //!   each once, and further ones only as the reader comes into those.
