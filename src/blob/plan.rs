@@ -361,19 +361,22 @@ mod tests {
 
     #[test]
     fn a_walk_takes_all_that_hangs_together() {
-        let spans = spans(100, |_| Restart::Here);
+        // As many that one of them may be fetched again, and two may not.
+        let spans = spans(200, |_| Restart::Here);
         let mib = |range: Range<u64>| range.start << 20..range.end << 20;
         let all = Scope::All(std::iter::once(0..u64::MAX).collect());
         let plan = |at, scope: &Scope, at_hand: &[usize]| {
             plan_in(&mut Runs::default(), &spans, at, scope, at_hand)
         };
-        assert_eq!(plan(3, &all, &[]), 0..100);
+        assert_eq!(plan(3, &all, &[]), 0..200);
         // Only so much lies before it that its reader can wait for it.
-        assert_eq!(plan(50, &all, &[]), 42..100);
+        assert_eq!(plan(50, &all, &[]), 42..200);
         // One span at hand is read past, two are not, and none at the ends.
         assert_eq!(plan(5, &all, &[1, 2, 4, 7, 90, 91]), 3..90);
-        assert_eq!(plan(5, &all, &[4, 6]), 0..100);
+        assert_eq!(plan(5, &all, &[4, 6]), 0..200);
         assert_eq!(plan(5, &all, &[3, 4, 6, 7]), 5..6);
+        // Of a smaller layer one is too much already.
+        assert_eq!(plan_in(&mut Runs::default(), &spans[..100], 5, &all, &[4, 6]), 5..6);
         // What nobody will read is treated in the same way.
         let some = Scope::All(vec![mib(10..12), mib(13..14), mib(16..30)]);
         assert_eq!(plan(11, &some, &[]), 10..14);
