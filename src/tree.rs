@@ -205,6 +205,20 @@ pub const BLOCK_BYTES: u64 = 4096;
 const FAST_SYMLINK_BYTES: u64 = 60;
 
 impl Tree {
+    /// A tree to be filled, which has no root yet.
+    fn unfilled() -> Tree {
+        Tree {
+            inodes: Vec::new(),
+            dirents: Vec::new(),
+            by_name: Vec::new(),
+            runs: Vec::new(),
+            xattrs: Vec::new(),
+            bytes: Vec::new(),
+            total_size: 0,
+            images: Vec::new(),
+        }
+    }
+
     /// Number of inodes.
     pub fn len(&self) -> usize {
         self.inodes.len()

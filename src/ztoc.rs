@@ -48,7 +48,7 @@ mod spans;
 
 use std::ops::Range;
 
-use crate::codec::{self, Compression};
+use crate::codec::{self, Compression, WINDOW_BYTES};
 use crate::digest::Digest;
 use crate::extent::UncompressedOffset;
 use crate::image;
@@ -70,9 +70,6 @@ pub const MAX_ENTRIES: usize = 16 << 20;
 /// What is made of a ztoc takes at most this many times its own size in memory. Those that exist
 /// need about as much as their size; one whose tables all refer to the same strings would not.
 pub const MAX_EXPANSION: usize = 4;
-
-/// The window of deflate (RFC 1951), in bytes.
-pub const WINDOW_BYTES: usize = 32 << 10;
 
 /// The version of the format.
 const VERSION: &str = "0.9";

@@ -51,23 +51,19 @@ impl BlobReader {
     /// Whether `length` bytes from `start` seem to be at hand or on their way; those past the layer
     /// are never.
     pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
-        let spans = &self.table.spans;
-        let end = start.0.saturating_add(length);
-        let first = spans.partition_point(|span| span.end() <= start.0);
-        let last = spans.partition_point(|span| span.start.0 < end);
+        let range = start.0..start.0.saturating_add(length);
+        let is_inside = range.end <= self.table.uncompressed_size;
+        let mut held_by = plan::holding(&self.table.spans, &range);
         let sky = lock(&self.sky);
-        let is_inside = end <= self.table.uncompressed_size;
-        length == 0 || is_inside && (first..last).all(|at| self.is_coming(&sky, at))
+        length == 0 || is_inside && held_by.all(|at| self.is_coming(&sky, at))
     }
 
-    /// The range of the spans that hold a range of uncompressed bytes.
+    /// A range of uncompressed bytes, widened to the spans that hold it.
     pub fn spans_of(&self, range: Range<u64>) -> Range<u64> {
         let spans = &self.table.spans;
-        let first = spans.partition_point(|span| span.end() <= range.start);
-        let last = spans.partition_point(|span| span.start.0 < range.end);
-        match spans.get(first..last) {
-            Some([first, .., last]) => first.start.0..last.end(),
-            Some([only]) => only.start.0..only.end(),
+        let held_by = &spans[plan::holding(spans, &range)];
+        match (held_by.first(), held_by.last()) {
+            (Some(first), Some(last)) => first.start.0..last.end(),
             _ => 0..0,
         }
     }
@@ -96,9 +92,11 @@ impl BlobReader {
             scope: &|_| Scope::All(Vec::new()),
         };
         let Some(first) = situation.first_missing(ranges) else { return 0 };
-        let Some(piece) = bounded(spans, situation.missing_from(first, ranges), most_bytes) else {
-            return 0;
-        };
+        // No further than it may go: this is asked for while readers are answered.
+        let most_end = spans[first].start.0.saturating_add(most_bytes);
+        let before = plan::holding(spans, &(spans[first].start.0..most_end)).end;
+        let row = situation.missing_from(first, ranges, before);
+        let Some(piece) = bounded(spans, row, most_bytes) else { return 0 };
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
         sky.runs.brought(piece.end);
         match self.take_off(&mut sky, piece, Some(walk.clone())) {

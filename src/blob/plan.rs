@@ -108,11 +108,17 @@ pub(super) struct Situation<'a> {
 }
 
 impl Situation<'_> {
-    /// What is missing of the ranges from `at` on, as far as it hangs together.
-    pub(super) fn missing_from(&self, at: usize, ranges: &[Range<u64>]) -> Range<usize> {
+    /// What is missing of the ranges from `at` on, as far as it hangs together and lies before the
+    /// span `before`.
+    pub(super) fn missing_from(
+        &self,
+        at: usize,
+        ranges: &[Range<u64>],
+        before: usize,
+    ) -> Range<usize> {
         let mut end = at + 1;
         let mut passed = Passed::default();
-        for behind in at + 1..self.spans.len() {
+        for behind in at + 1..before {
             if self.is_missing(behind, ranges) {
                 end = behind + 1;
                 passed = Passed::default();
@@ -164,11 +170,7 @@ impl Situation<'_> {
 
     /// The first of the spans that are missing of the ranges, if it is not far to look for it.
     pub(super) fn first_missing(&self, ranges: &[Range<u64>]) -> Option<usize> {
-        let wanted = ranges.iter().flat_map(|range| {
-            let first = self.spans.partition_point(|span| span.end() <= range.start);
-            let end = self.spans.partition_point(|span| span.start.0 < range.end);
-            first..end
-        });
+        let wanted = ranges.iter().flat_map(|range| holding(self.spans, range));
         wanted.take(MAX_LOOKS).find(|at| !(self.is_at_hand)(*at))
     }
 }
@@ -192,7 +194,8 @@ impl Runs {
         let scope_end = match (situation.scope)(steps > 0) {
             Scope::All(ranges) => {
                 let from = from.min(situation.missing_before(at, &ranges));
-                let end = situation.missing_from(at, &ranges).end.max(situation.needed_end);
+                let end =
+                    situation.missing_from(at, &ranges, spans.len()).end.max(situation.needed_end);
                 self.remember(Run { end, steps });
                 return begin_of(spans, from)..end;
             }
@@ -250,6 +253,13 @@ impl Runs {
         }
         stretch.unwrap_or(end)
     }
+}
+
+/// The spans that hold a range of uncompressed bytes.
+pub(super) fn holding(spans: &[Span], range: &Range<u64>) -> Range<usize> {
+    let first = spans.partition_point(|span| span.end() <= range.start);
+    let end = spans.partition_point(|span| span.start.0 < range.end);
+    first..end.max(first)
 }
 
 /// The nearest span up to `at` at which decoding can begin.

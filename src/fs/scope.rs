@@ -118,11 +118,11 @@ pub(super) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 
 /// Offset in the layer just past the content of a file; 0 if none of it lies there.
 fn content_end(tree: &Tree, ino: Ino, layer: usize) -> u64 {
-    match tree.content(ino) {
-        Some(content) if content.layer == layer => match content.pieces {
-            Pieces::Whole(start) => start.0 + content.size,
-            Pieces::Sparse(runs) => runs.last().map_or(0, |run| run.start.0 + run.length),
-        },
-        _ => 0,
-    }
+    let mut end = 0;
+    add_content(tree, ino, |of, range| {
+        if of == layer {
+            end = end.max(range.end);
+        }
+    });
+    end
 }

@@ -303,16 +303,7 @@ impl<'a> File<'a> {
 
 /// A tree of nothing but the root and the names of the images.
 fn root(parts: &[Part<'_>], numbers: &Numbers) -> Result<Tree, Error> {
-    let mut tree = Tree {
-        inodes: Vec::new(),
-        dirents: Vec::new(),
-        by_name: Vec::new(),
-        runs: Vec::new(),
-        xattrs: Vec::new(),
-        bytes: Vec::new(),
-        total_size: 0,
-        images: Vec::new(),
-    };
+    let mut tree = Tree::unfilled();
     let count = u32::try_from(parts.len()).map_err(|_| Error::TooLarge)?;
     for (part, start) in parts.iter().zip(&numbers.starts) {
         tree.dirents.push(Dirent {

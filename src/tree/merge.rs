@@ -665,19 +665,7 @@ struct Flat<'a> {
 
 impl<'a> Flat<'a> {
     fn new(layers: &'a [&'a LayerIndex]) -> Flat<'a> {
-        Flat {
-            layers,
-            tree: Tree {
-                inodes: Vec::new(),
-                dirents: Vec::new(),
-                by_name: Vec::new(),
-                runs: Vec::new(),
-                xattrs: Vec::new(),
-                bytes: Vec::new(),
-                total_size: 0,
-                images: Vec::new(),
-            },
-        }
+        Flat { layers, tree: Tree::unfilled() }
     }
 
     fn text(&mut self, text: &[u8]) -> Result<u32, Error> {

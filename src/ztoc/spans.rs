@@ -10,7 +10,8 @@
 //! size: long }`: spans of one size.
 
 use super::flatbuffer::{Table, Vector};
-use super::{Budget, Error, WINDOW_BYTES, ZtocSpan};
+use super::{Budget, Error, ZtocSpan};
+use crate::codec::WINDOW_BYTES;
 use crate::digest::{Algorithm, Digest};
 use crate::extent::UncompressedOffset;
 

@@ -106,18 +106,23 @@ fn referred(layers: &[&Indexed], referrers: Referrers) -> Served {
     served.registry.add_manifest("r", &sha256(&index), OCI_MANIFEST, &index);
     served.registry.set_referrers(referrers);
     if referrers == Referrers::Absent {
-        let list = json!({
-            "schemaVersion": 2, "mediaType": INDEX,
-            "manifests": [{
-                "mediaType": OCI_MANIFEST, "digest": sha256(&index), "size": index.len(),
-                "artifactType": V1,
-            }],
-        });
-        let tag = built.manifest_digest.replace(':', "-");
-        served.registry.add_manifest("r", &tag, INDEX, list.to_string().as_bytes());
+        list_by_tag(&served, &built, &index);
     }
     add_ztocs(&served, layers);
     served
+}
+
+/// Lists a SOCI index under the tag that stands in for the referrers of an image.
+fn list_by_tag(served: &Served, image: &Built, index: &[u8]) {
+    let list = json!({
+        "schemaVersion": 2, "mediaType": INDEX,
+        "manifests": [{
+            "mediaType": OCI_MANIFEST, "digest": sha256(index), "size": index.len(),
+            "artifactType": V1,
+        }],
+    });
+    let tag = image.manifest_digest.replace(':', "-");
+    served.registry.add_manifest("r", &tag, INDEX, list.to_string().as_bytes());
 }
 
 fn paths(served: &Served) -> Vec<String> {
@@ -294,15 +299,7 @@ fn an_index_of_another_image() {
     let index = soci_index(V1, &[&layer], Some(&other));
     served.registry.add_manifest("r", &sha256(&index), OCI_MANIFEST, &index);
     add_ztocs(&served, &[&layer]);
-    let list = json!({
-        "schemaVersion": 2, "mediaType": INDEX,
-        "manifests": [{
-            "mediaType": OCI_MANIFEST, "digest": sha256(&index), "size": index.len(),
-            "artifactType": V1,
-        }],
-    });
-    let tag = built.manifest_digest.replace(':', "-");
-    served.registry.add_manifest("r", &tag, INDEX, list.to_string().as_bytes());
+    list_by_tag(&served, &built, &index);
     assert_eq!(proofs(&served.open_with(&trusting())), ["full"]);
 }
 
