@@ -13,6 +13,7 @@
 //! that is not whole never becomes an [`Image`].
 
 mod joint;
+mod probe;
 mod publish;
 mod status;
 mod verify;
@@ -44,6 +45,7 @@ use crate::source::{self, Source, docker_archive, layout};
 use crate::tree::{self, Tree};
 
 pub use joint::Joint;
+pub use probe::{Probe, probe};
 pub use publish::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
@@ -83,6 +85,8 @@ pub enum Error {
     NotKept { missing: u64, bytes: u64 },
     #[error("two images would have the directory `{0}`")]
     DirectoryTaken(DirectoryName),
+    #[error("reading a few bytes of a layer: {0}")]
+    Probe(io::Error),
     #[error("starting to serve the mount: {0}")]
     Serve(io::Error),
 }

@@ -362,6 +362,21 @@ pub fn check_requirements() -> Result<(), Error> {
     Ok(())
 }
 
+/// Mounts a file system that nobody serves on a directory, and takes it away again: whether the
+/// system lets us.
+///
+/// # Errors
+/// See [`Error`].
+pub fn try_mount(mount_point: &Path) -> Result<(), Error> {
+    let source = "nothing".to_owned();
+    let options = Options { source, allow_other: false, default_permissions: false };
+    let connection = mount(mount_point, &options)?;
+    // Without anybody who answers only the lazy way is sure not to wait.
+    let result = unmount(mount_point, Unmount::Lazy);
+    drop(connection);
+    result
+}
+
 /// Ends a connection whatever state it is in: all that is under way and all that comes gets an
 /// error. A process that ends without this may leave a connection behind that nobody answers, when a
 /// thread of it waits in the kernel for a page that another request of the same connection has

@@ -24,6 +24,7 @@ mod cache_commands;
 mod cache_damage;
 mod cache_eviction;
 mod cache_limits;
+mod doctor;
 mod documents;
 mod foreign_artifact;
 mod foreign_soci;

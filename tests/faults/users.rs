@@ -14,7 +14,7 @@ const NOBODY: u32 = 65534;
 const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /// A home that belongs to an ordinary user, with a copy of the program that this user can reach.
-fn home_of_nobody() -> Home {
+pub fn home_of_nobody() -> Home {
     let home = Home::new();
     let program = home.path().join("ocifs");
     fs::copy(env!("CARGO_BIN_EXE_ocifs"), &program).unwrap();

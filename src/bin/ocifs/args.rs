@@ -68,6 +68,10 @@ pub(crate) enum Command {
     /// Layer indexes that travel with an image
     #[command(subcommand)]
     Index(Index),
+    /// Check what mounting needs: FUSE, the cache, and with REF the image's registry
+    ///
+    /// Fails if something would make a mount fail, and says what to do about it.
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -324,6 +328,21 @@ pub(crate) struct Pull {
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs doctor`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// An image that should be mounted
+    #[arg(value_name = "REF")]
+    pub(crate) image: Option<ImageName>,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `ocifs verify`

@@ -2,6 +2,7 @@
 
 mod cache;
 mod cat;
+mod doctor;
 mod export;
 mod index;
 mod ls;
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Pull(pull) => pull::run(pull),
         Command::Verify(verify) => verify::run(verify),
         Command::Index(index) => index::run(index),
+        Command::Doctor(doctor) => doctor::run(doctor),
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(*shell, &mut command, "ocifs", &mut std::io::stdout());

@@ -1,0 +1,198 @@
+//! `ocifs doctor`: whether a mount would work here, and what to do if not.
+//!
+//! Each check does what a mount does, as far as that can be undone: it mounts something on a
+//! temporary directory, writes to the cache, resolves the image. One row a check on stdout; the
+//! exit code is 1 if one of them would make a mount fail.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use indicatif::HumanBytes;
+use ocifs::cache::Cache;
+use ocifs::fuse::kernel;
+use ocifs::mount;
+use ocifs::reference::ImageName;
+use serde_json::json;
+
+use crate::args::{self, ImageArgs};
+use crate::environment;
+use crate::report::{AnyError, FAILED, printable};
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    /// It works, but worse than it could.
+    Note,
+    /// A mount would fail.
+    Fails,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Fails => "fails",
+        }
+    }
+
+    /// The terminal's colour for it.
+    fn colour(self) -> &'static str {
+        match self {
+            Verdict::Ok => "\x1b[32m",
+            Verdict::Note => "\x1b[33m",
+            Verdict::Fails => "\x1b[31m",
+        }
+    }
+}
+
+/// One row of the report.
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    text: String,
+}
+
+impl Check {
+    fn ok(name: &'static str, text: impl Into<String>) -> Check {
+        Check { name, verdict: Verdict::Ok, text: text.into() }
+    }
+
+    fn note(name: &'static str, text: impl Into<String>) -> Check {
+        Check { name, verdict: Verdict::Note, text: text.into() }
+    }
+
+    fn fails(name: &'static str, error: &dyn Error) -> Check {
+        Check { name, verdict: Verdict::Fails, text: with_causes(error) }
+    }
+}
+
+/// An error and what it says of its causes, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(&format!(": {words}"));
+        }
+        cause = error.source();
+    }
+    text
+}
+
+pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
+    let mut checks = vec![fuse(), allow_other(), cache(&args.image_args)];
+    if let Some(name) = &args.image {
+        checks.extend(image(name, &args.image_args));
+    }
+    print(&checks, args.json)?;
+    let fails = checks.iter().any(|check| check.verdict == Verdict::Fails);
+    Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn print(checks: &[Check], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        let rows: Vec<_> = checks
+            .iter()
+            .map(|check| json!({ "check": check.name, "verdict": check.verdict.word(), "text": check.text }))
+            .collect();
+        return writeln!(out, "{}", serde_json::Value::from(rows));
+    }
+    let coloured = out.is_terminal();
+    for check in checks {
+        let (on, off) = if coloured { (check.verdict.colour(), "\x1b[0m") } else { ("", "") };
+        let word = format!("{on}{:5}{off}", check.verdict.word());
+        writeln!(out, "{word}  {:12}  {}", check.name, printable(&check.text))?;
+    }
+    Ok(())
+}
+
+/// Whether a FUSE file system can be mounted.
+fn fuse() -> Check {
+    let name = "fuse";
+    let tried = tempfile::tempdir()
+        .map_err(|e| AnyError::from(format!("making a temporary directory: {e}")))
+        .and_then(|folder| Ok(kernel::try_mount(folder.path())?));
+    match tried {
+        Ok(()) if kernel::is_root() => Check::ok(name, "mounted and unmounted, as root"),
+        Ok(()) => Check::ok(name, "mounted and unmounted, with fusermount3"),
+        Err(e) => Check::fails(name, e.as_ref()),
+    }
+}
+
+/// Whether others can be let in.
+fn allow_other() -> Check {
+    let name = "allow-other";
+    if kernel::is_root() {
+        return Check::ok(name, "root may always let others in (--allow-other)");
+    }
+    let path = Path::new("/etc/fuse.conf");
+    let is_allowed = std::fs::read_to_string(path)
+        .is_ok_and(|text| text.lines().any(|line| line.trim() == "user_allow_other"));
+    match is_allowed {
+        true => Check::ok(name, "user_allow_other is set in /etc/fuse.conf"),
+        false => Check::note(
+            name,
+            "only you can read your mounts; --allow-other needs the line `user_allow_other` in \
+             /etc/fuse.conf",
+        ),
+    }
+}
+
+/// Whether the cache can be written, and how large it may grow.
+fn cache(args: &ImageArgs) -> Check {
+    let name = "cache";
+    let without = "nothing is kept, and what is read again is fetched again";
+    let Some(folder) = environment::cache_folder(&args.cache_args) else {
+        return Check::note(name, format!("there is no place for it (--cache-dir): {without}"));
+    };
+    let place = folder.display();
+    let cache = Cache::open_limited(&folder, args.cache_args.cache_size.unwrap_or_default());
+    if !cache.is_writable() {
+        return Check::note(name, format!("{place} can't be written (--cache-dir): {without}"));
+    }
+    let limit = match cache.limit() {
+        Some(limit) => format!("of at most {}", HumanBytes(limit)),
+        None => "without a limit".to_owned(),
+    };
+    match cache.usage() {
+        Ok(usage) => Check::ok(name, format!("{place}: {} {limit}", HumanBytes(usage.total.bytes))),
+        Err(e) => Check::note(name, format!("{place}: {e}")),
+    }
+}
+
+/// Whether an image can be had, and whether parts of its layers can.
+fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
+    let probe = environment::image_options(name, args).and_then(|options| {
+        let probe = mount::probe(name, &options);
+        probe.map_err(|e| super::failed(name)(e).into())
+    });
+    let probe = match probe {
+        Ok(probe) => probe,
+        Err(e) => return vec![Check::fails("image", e.as_ref())],
+    };
+    let image = &probe.image;
+    let bytes = image.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
+    let found = format!(
+        "{name} is {} for {}, {} layers, {}",
+        image.digest,
+        image.platform,
+        image.layers.len(),
+        HumanBytes(bytes)
+    );
+    let ranges = match probe.sends_ranges {
+        Some(true) => Check::ok("ranges", "only what is read of a layer is sent"),
+        Some(false) => Check::note(
+            "ranges",
+            "asked for a part of a layer, it was sent from its start: a read of what is not cached \
+             downloads the layer",
+        ),
+        None => Check::ok("ranges", "not asked: no layer is large enough to matter"),
+    };
+    vec![Check::ok("image", found), ranges]
+}
