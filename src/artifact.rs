@@ -113,6 +113,8 @@ impl Packed {
             platform: None,
             artifact_type: None,
             annotations: annotations.map(|(key, value)| (key.to_owned(), value)).into(),
+            urls: Vec::new(),
+            data: String::new(),
         };
         Ok((Packed { blob: descriptor, layer: index.blob(), head_bytes, head_digest }, blob))
     }

@@ -13,6 +13,7 @@ mod platform;
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
 use serde::{Deserialize, Deserializer};
 
 use crate::digest::{DiffId, Digest};
@@ -108,6 +109,12 @@ pub struct Descriptor {
     /// Free-form annotations.
     #[serde(default, deserialize_with = "null_is_default")]
     pub annotations: BTreeMap<String, String>,
+    /// Where else the blob is, outside of its registry.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub urls: Vec<String>,
+    /// A copy of the blob in base64, of small ones.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub data: String,
 }
 
 impl Descriptor {
@@ -120,9 +127,33 @@ impl Descriptor {
             platform: None,
             artifact_type: None,
             annotations: BTreeMap::new(),
+            urls: Vec::new(),
+            data: String::new(),
         }
     }
+
+    /// The blob, where the descriptor itself holds all of it and nothing else.
+    pub fn embedded(&self) -> Option<Vec<u8>> {
+        if self.data.is_empty() {
+            return None;
+        }
+        let bytes = base64::engine::general_purpose::STANDARD.decode(&self.data).ok()?;
+        (bytes.len() as u64 == self.size && self.digest.matches(&bytes)).then_some(bytes)
+    }
+
+    /// Whether this is something about an image rather than one: a referrer that stands in the
+    /// index itself, as BuildKit's attestations and SOCI's indexes do.
+    pub fn is_about_another(&self) -> bool {
+        let is_attestation = self.platform.as_ref().is_some_and(Platform::is_unknown)
+            && self.annotations.get(REFERENCE_TYPE).is_some_and(|t| t == "attestation-manifest");
+        let of_type = self.artifact_type.as_deref().unwrap_or_default();
+        is_attestation
+            || !matches!(of_type, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+    }
 }
+
+/// BuildKit's mark of an attestation among the images of an index.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
 /// An image manifest, OCI or Docker schema 2.
 #[derive(Clone, Debug, Deserialize)]

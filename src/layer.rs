@@ -120,6 +120,11 @@ pub enum ErrorKind {
     TooLarge { limit: u64, blob: u64 },
     #[error("it is not in the cache; mount the image once without --offline")]
     Offline,
+    #[error(
+        "it is a foreign layer: it is not where the image is, but may be had from {url}, and nothing \
+         is fetched from addresses that an image names"
+    )]
+    Foreign { url: String },
     #[error("a worker thread died")]
     Worker,
 }
@@ -346,7 +351,7 @@ fn first_pass(
     }
     loop {
         let opened = Download::open(descriptor, source, cache);
-        let mut download = opened.map_err(|e| error(e.into()))?;
+        let mut download = opened.map_err(|e| error(not_opened(e, descriptor)))?;
         let is_resumed = download.kept.is_some();
         let mut written = Vec::new();
         let limit = options.max_uncompressed_bytes;
@@ -375,6 +380,18 @@ fn first_pass(
             }
             kind => return Err(error(kind)),
         }
+    }
+}
+
+/// Why a layer can't be had. Layers that may not be distributed, such as those of Windows, are often
+/// not pushed.
+fn not_opened(error: source::Error, descriptor: &Descriptor) -> ErrorKind {
+    match descriptor.urls.first() {
+        Some(url) if error.is_missing() => {
+            let end = url.find(['?', '#']).unwrap_or(url.len());
+            ErrorKind::Foreign { url: url[..end].to_owned() }
+        }
+        _ => error.into(),
     }
 }
 

@@ -4,24 +4,36 @@
 //! returns is checked here: a document against the digest that led to it, the number of diff IDs
 //! against the number of layers. What passes is kept in the cache, so that the same image resolves
 //! again with one question to the registry, or none offline.
+//!
+//! An image index names images for several platforms, or further indexes. Those that say what they
+//! are for cost nothing to consider; the others are opened only if none of the former will do.
 
-use std::collections::BTreeMap;
+mod choice;
+
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 
 use crate::cache::Cache;
-use crate::digest::{DiffId, Digest, VerifyError, VerifyingReader};
+use crate::digest::{DiffId, Digest, Hasher, VerifyError, VerifyingReader};
 use crate::image::{
     self, Descriptor, Document, ImageConfig, ImageIndex, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES,
     Manifest, Platform, media_type,
 };
 use crate::reference::ImageName;
 use crate::source::{self, RawDocument, Source};
+use choice::Offer;
 
 /// How deep image indexes may be nested.
 const MAX_INDEX_DEPTH: usize = 4;
 
-/// BuildKit's mark of an attestation among the images of an index.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+/// Documents that are opened because an index does not say what they are for.
+const MAX_OPENED: usize = 64;
+
+/// Platforms listed when nothing of an index is there.
+const LISTED_PLATFORMS: usize = 20;
+
+/// What an attestation consists of.
+const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// What to resolve, beyond the name.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +66,13 @@ pub enum Error {
     Platform { wanted: Platform, available: String },
     #[error("the image index is empty")]
     EmptyIndex,
+    #[error("the image index lists {0}, and nothing of it is there")]
+    Absent(String),
+    #[error(
+        "more than {MAX_OPENED} entries of the image index do not say what they are for; name one \
+         by its digest"
+    )]
+    TooManyOpened,
 }
 
 /// A layer of a resolved image.
@@ -91,8 +110,26 @@ struct Followed {
     manifest: Manifest,
     digest: Digest,
     size: u64,
-    /// There was an image index to choose from.
-    was_chosen: bool,
+    /// An image index says what it is for.
+    is_labelled: bool,
+}
+
+/// What a search through indexes has come upon.
+#[derive(Default)]
+struct Search {
+    /// Levels of indexes that were gone down.
+    depth: usize,
+    /// Documents opened to see what they are for.
+    opened: usize,
+    /// What was considered. Nothing is considered twice, so that the search ends: indexes by digest
+    /// can't form a circle, but may share parts, and tools write entries twice.
+    seen: HashSet<Digest>,
+}
+
+/// What was found in something that did not say what it is for.
+enum Opened {
+    Index(ImageIndex),
+    Image(Offer),
 }
 
 struct Resolver<'a> {
@@ -114,19 +151,17 @@ pub fn resolve(
     let resolver = Resolver { source, cache, options };
     let root = resolver.root(name)?;
     let root_digest = verify(&root)?;
-    let Followed { manifest, digest, size, was_chosen } = resolver.manifest(root)?;
+    let Followed { manifest, digest, size, is_labelled } = resolver.manifest(root)?;
     let what = || digest.to_string();
     manifest.check_image().map_err(|source| Error::Document { what: what(), source })?;
     let config = resolver.config(&manifest)?;
     let mut platform = config.platform;
     platform.normalise();
     // What an index says of its images is believed, as engines do; a config need not be exact.
-    if let Some(wanted) = options.platform.as_ref().filter(|_| !was_chosen)
-        && !platform.is_unknown()
-        && wanted.rank(&platform).is_none()
-    {
-        let (wanted, available) = (wanted.clone(), platform.to_string());
-        return Err(Error::Platform { wanted, available });
+    if let Some(wanted) = options.platform.as_ref().filter(|_| !is_labelled) {
+        let descriptor = Descriptor::of_manifest(digest);
+        let offer = Offer { descriptor, platform: Some(platform.clone()), is_extra: false };
+        choice::choose(&[offer], Some(wanted))?;
     }
     // Only what has proven to be an image is worth remembering.
     if let ImageName::Registry(reference) = name
@@ -182,79 +217,104 @@ impl Resolver<'_> {
     /// Follows image indexes down to a manifest.
     fn manifest(&self, root: RawDocument) -> Result<Followed, Error> {
         let mut document = root;
-        let mut was_chosen = false;
-        for _ in 0..=MAX_INDEX_DEPTH {
+        let mut is_labelled = false;
+        let mut search = Search::default();
+        loop {
             let digest = verify(&document)?;
-            let parsed = Document::parse(&document.bytes, document.media_type.as_deref());
-            let parsed =
-                parsed.map_err(|source| Error::Document { what: digest.to_string(), source })?;
-            let index = match parsed {
+            let index = match parse(&document, &digest)? {
                 Document::Manifest(manifest) => {
                     let size = document.bytes.len() as u64;
-                    return Ok(Followed { manifest, digest, size, was_chosen });
+                    return Ok(Followed { manifest, digest, size, is_labelled });
                 }
                 Document::Index(index) => index,
             };
-            was_chosen = true;
-            let chosen = self.choose(index)?;
-            document = self.document(&chosen)?;
+            let chosen = self.choose(index, &mut search)?;
+            is_labelled = chosen.real_platform().is_some();
+            document = self.document(&chosen.descriptor)?;
         }
-        Err(Error::Nesting)
     }
 
-    /// Chooses the image of the wanted platform.
-    fn choose(&self, index: ImageIndex) -> Result<Descriptor, Error> {
-        let images: Vec<Descriptor> = index.manifests;
-        let is_attestation = |d: &Descriptor| {
-            d.platform.as_ref().is_some_and(Platform::is_unknown)
-                && d.annotations.get(REFERENCE_TYPE).is_some_and(|t| t == "attestation-manifest")
+    /// Chooses an image of an index, opening what does not say what it is for as far as that is
+    /// necessary.
+    fn choose(&self, index: ImageIndex, search: &mut Search) -> Result<Offer, Error> {
+        let host = Platform::host();
+        let wanted = self.options.platform.as_ref().unwrap_or(&host);
+        let listed = index.manifests.iter().filter_map(|d| d.platform.as_ref());
+        let listed: Vec<String> = listed.take(LISTED_PLATFORMS).map(ToString::to_string).collect();
+        let is_empty = index.manifests.is_empty();
+        let mut offers = Vec::new();
+        let mut indexes = vec![index];
+        while !indexes.is_empty() {
+            search.depth += 1;
+            if search.depth > MAX_INDEX_DEPTH {
+                return Err(Error::Nesting);
+            }
+            let mut silent = Vec::new();
+            for index in indexes.drain(..) {
+                // Archives of multi-platform images often lack the blobs of all but one.
+                let present = index.manifests.into_iter().filter(|d| self.is_present(d));
+                for descriptor in present.filter(|d| search.seen.insert(d.digest)) {
+                    let (platform, is_extra) =
+                        (descriptor.platform.clone(), descriptor.is_about_another());
+                    match platform.is_none() && !is_extra {
+                        true => silent.push(descriptor),
+                        false => offers.push(Offer { descriptor, platform, is_extra }),
+                    }
+                }
+            }
+            if let Some(offer) = choice::matching(&offers, wanted) {
+                return Ok(offer.clone());
+            }
+            for descriptor in silent {
+                search.opened += 1;
+                if search.opened > MAX_OPENED {
+                    return Err(Error::TooManyOpened);
+                }
+                match self.open(descriptor)? {
+                    Opened::Index(index) => indexes.push(index),
+                    Opened::Image(offer) => offers.push(offer),
+                }
+            }
+        }
+        if offers.is_empty() && !is_empty {
+            let listed = if listed.is_empty() { "images".to_owned() } else { listed.join(", ") };
+            return Err(Error::Absent(listed));
+        }
+        choice::choose(&offers, self.options.platform.as_ref()).cloned()
+    }
+
+    fn is_present(&self, descriptor: &Descriptor) -> bool {
+        !descriptor.data.is_empty()
+            || self.source.has(descriptor)
+            || self.cache.blob(&descriptor.digest).is_some()
+    }
+
+    /// Looks into something that does not say what it is for.
+    fn open(&self, descriptor: Descriptor) -> Result<Opened, Error> {
+        let document = self.document(&descriptor)?;
+        let manifest = match parse(&document, &descriptor.digest)? {
+            Document::Index(index) => return Ok(Opened::Index(index)),
+            Document::Manifest(manifest) => manifest,
         };
-        let mut candidates: Vec<&Descriptor> =
-            images.iter().filter(|d| !is_attestation(d)).collect();
-        if candidates.is_empty() {
-            candidates = images.iter().collect();
-        }
-        if candidates.is_empty() {
-            return Err(Error::EmptyIndex);
-        }
-        let wanted = self.options.platform.clone().unwrap_or_else(Platform::host);
-        let rank = |d: &&Descriptor| match &d.platform {
-            Some(platform) => wanted.rank(platform),
-            // Without a platform anything may be in it; worse than every real match.
-            None => Some(u32::MAX),
+        let is_attestation = !manifest.layers.is_empty()
+            && manifest.layers.iter().all(|layer| layer.media_type == IN_TOTO);
+        let is_extra = is_attestation || manifest.check_image().is_err();
+        let platform = match is_extra {
+            true => None,
+            false => {
+                let mut platform = self.config(&manifest)?.platform;
+                platform.normalise();
+                Some(platform)
+            }
         };
-        // Archives of multi-platform images often lack the blobs of all but one.
-        let present = |d: &&Descriptor| self.source.has(d) || self.cache.blob(&d.digest).is_some();
-        let best = candidates
-            .iter()
-            .copied()
-            .filter(|d| rank(d).is_some() && present(d))
-            .min_by_key(|d| rank(d));
-        if let Some(best) = best {
-            return Ok(best.clone());
-        }
-        let there: Vec<&Descriptor> = candidates.into_iter().filter(present).collect();
-        if let ([only], None) = (&there[..], &self.options.platform) {
-            let platform = only.platform.clone().unwrap_or_default();
-            log::warn!("the only image there is for {platform}");
-            return Ok((*only).clone());
-        }
-        let mut platforms: Vec<String> =
-            there.iter().filter_map(|d| d.platform.as_ref()).map(ToString::to_string).collect();
-        platforms.sort();
-        platforms.dedup();
-        let available = match platforms.is_empty() {
-            true => "none".to_owned(),
-            false => platforms.join(", "),
-        };
-        Err(Error::Platform { wanted, available })
+        Ok(Opened::Image(Offer { descriptor, platform, is_extra }))
     }
 
     /// A document by descriptor, from the cache or the source, verified.
     fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
         let digest = descriptor.digest;
         let media_type = Some(descriptor.media_type.clone()).filter(|t| !t.is_empty());
-        if let Some(bytes) = self.cache.blob(&digest) {
+        if let Some(bytes) = descriptor.embedded().or_else(|| self.cache.blob(&digest)) {
             return Ok(RawDocument { bytes, media_type, digest: Some(digest) });
         }
         let what = || format!("manifest {digest}");
@@ -280,7 +340,7 @@ impl Resolver<'_> {
         let descriptor = &manifest.config;
         let digest = descriptor.digest;
         let what = format!("config {digest}");
-        let bytes = match self.cache.blob(&digest) {
+        let bytes = match descriptor.embedded().or_else(|| self.cache.blob(&digest)) {
             Some(bytes) => bytes,
             None if self.options.offline && self.source.is_remote() => {
                 return Err(Error::Offline(what));
@@ -311,12 +371,19 @@ impl Resolver<'_> {
     }
 }
 
+fn parse(document: &RawDocument, digest: &Digest) -> Result<Document, Error> {
+    Document::parse(&document.bytes, document.media_type.as_deref())
+        .map_err(|source| Error::Document { what: digest.to_string(), source })
+}
+
 /// The digest of a document, which must be the one that was asked for, if one was.
 fn verify(document: &RawDocument) -> Result<Digest, VerifyError> {
     match document.digest {
         Some(expected) if expected.matches(&document.bytes) => Ok(expected),
         Some(expected) => {
-            Err(VerifyError::Mismatch { expected, got: Digest::sha256(&document.bytes) })
+            let mut hasher = Hasher::new(expected.algorithm());
+            hasher.update(&document.bytes);
+            Err(VerifyError::Mismatch { expected, got: hasher.finish() })
         }
         None => Ok(Digest::sha256(&document.bytes)),
     }

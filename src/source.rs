@@ -81,6 +81,15 @@ impl Error {
         Error::File { path: path.into(), source }
     }
 
+    /// Whether what was asked for is not there, though everything else may be.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Error::Missing { .. } => true,
+            Error::Registry(e) => e.is_not_found(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn invalid(path: impl Into<PathBuf>, what: impl fmt::Display) -> Error {
         Error::Invalid { path: path.into(), what: what.to_string() }
     }

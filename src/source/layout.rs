@@ -2,7 +2,9 @@
 //!
 //! Tools disagree on what the annotation `org.opencontainers.image.ref.name` holds: a tag
 //! (containerd, the spec's habit), a full name (podman), or whatever the user typed (skopeo). So
-//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique.
+//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique. A digest
+//! also names what no entry of `index.json` points to, such as an image or an attestation further
+//! down.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -74,14 +76,17 @@ impl Layout {
             .map_err(|e| Error::invalid(self.files.path(), format!("`index.json`: {e}")))
     }
 
-    /// The descriptor that the selector means; several unnamed ones with platforms are one
-    /// multi-platform image.
+    /// The descriptor that the selector means; several with platforms and the same name, or none,
+    /// are one multi-platform image.
     fn select(&self) -> Result<Selection, Error> {
         let path = || self.files.path().to_owned();
         let index = self.index()?;
         if let Some(selector) = &self.selector {
             let available = names(&index.manifests);
-            let found = find(index.manifests, selector);
+            let mut found = find(index.manifests, selector);
+            if let (true, Ok(digest)) = (found.is_empty(), selector.parse::<Digest>()) {
+                found.extend(self.unlisted(digest)?);
+            }
             return match found.len() {
                 0 => Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available }),
                 1 => Ok(Selection::One(Box::new(
@@ -100,11 +105,22 @@ impl Layout {
         match distinct.len() {
             0 => Err(Error::Empty { path: path() }),
             1 => Ok(Selection::One(Box::new(images[0].clone()))),
-            _ if images.iter().all(|d| d.platform.is_some() && name_of(d).is_none()) => {
+            _ if images
+                .iter()
+                .all(|d| d.platform.is_some() && name_of(d) == name_of(&images[0])) =>
+            {
                 Ok(Selection::Platforms(images))
             }
             _ => Err(Error::Ambiguous { path: path(), available: names(&images) }),
         }
+    }
+
+    /// A descriptor for a document that `index.json` does not list.
+    fn unlisted(&self, digest: Digest) -> Result<Option<Descriptor>, Error> {
+        let Some(section) = self.files.open(&blob_path(&digest))? else { return Ok(None) };
+        // What it is, it says itself.
+        let (media_type, size) = (String::new(), section.len());
+        Ok(Some(Descriptor { media_type, size, ..Descriptor::of_manifest(digest) }))
     }
 }
 
@@ -179,11 +195,13 @@ impl Source for Layout {
                             "digest": d.digest,
                             "size": d.size,
                             "annotations": d.annotations,
+                            "artifactType": d.artifact_type,
                             "platform": {
                                 "os": platform.os,
                                 "architecture": platform.architecture,
                                 "variant": platform.variant,
                                 "os.version": platform.os_version,
+                                "os.features": platform.os_features,
                             },
                         })
                     })

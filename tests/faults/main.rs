@@ -52,6 +52,7 @@ mod registry_errors;
 mod registry_push;
 mod registry_ranges;
 mod registry_referrers;
+mod selection;
 mod signals;
 mod sparse_maps;
 mod users;
