@@ -21,7 +21,10 @@
 mod auth;
 mod body;
 mod client;
+mod credentials;
 mod error;
+mod gate;
+mod helper;
 mod link;
 mod location;
 mod push;
@@ -39,8 +42,8 @@ use super::{Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
 use crate::reference::Reference;
-pub use auth::{AuthFileError, Credential, Credentials};
 use client::{Access, Client, Request, header_text};
+pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};
 pub use url::is_loopback;
 

@@ -25,6 +25,7 @@ mod cache_damage;
 mod cache_eviction;
 mod cache_limits;
 mod doctor;
+mod credential_helpers;
 mod documents;
 mod foreign_artifact;
 mod foreign_soci;

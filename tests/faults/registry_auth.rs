@@ -1,7 +1,10 @@
 //! Registries that want credentials: none, wrong and right ones, tokens that run out, and secrets
 //! that must not get anywhere else.
 
-use std::time::Duration;
+use std::fs;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,10 +12,12 @@ use ocifs::mount::ImageOptions;
 use ocifs::source::registry::{Credentials, Options};
 use serde_json::json;
 
-use crate::fixture::{Sandbox, fails, good, image_of, name_in, noise, open, opens, options, read};
+use crate::fixture::{
+    GOOD, HANG, Sandbox, Verdict, fails, good, image_of, name_in, noise, open, opens, options, read,
+};
 use crate::logs;
 use crate::support::image::Compression;
-use crate::support::registry::{Fault, Registry, Times};
+use crate::support::registry::{Fault, Gate, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 const RIGHT: &str = "pa55word-that-is-right";
@@ -30,7 +35,7 @@ fn with_password(registry: &Registry, password: &str) -> ImageOptions {
 
 fn with_auths(auths: serde_json::Value) -> ImageOptions {
     let mut credentials = Credentials::default();
-    credentials.add_auth_file(json!({ "auths": auths }).to_string().as_bytes()).unwrap();
+    credentials.add_text("a file", json!({ "auths": auths }).to_string().as_bytes()).unwrap();
     let usual = options();
     ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
 }
@@ -48,11 +53,16 @@ fn check_password(require: impl Fn(&Registry)) {
     registry.add_image("r", "t", &good());
     require(&registry);
     let name = name_in(&registry);
-    let words = ["access denied (401)", "needs credentials", "docker login"];
+    let login = format!("`docker login {0}` or `podman login {0}`", registry.addr());
+    let words = ["access denied (401)", "needs credentials", &login];
     fails(&sandbox, &name, &options(), &words).unwrap();
     let wrong = with_password(&registry, WRONG);
     let error = open(&name, &sandbox.cache(), &wrong).unwrap_err();
-    assert!(error.contains("not accepted") && error.contains("docker login"), "{error}");
+    assert!(error.contains("from a file are not accepted") && error.contains(&login), "{error}");
+    // Who has some for another registry only is told where was looked.
+    let elsewhere = with_auths(json!({ "other.example": { "auth": basic(WRONG) } }));
+    fails(&sandbox, &name, &elsewhere, &["needs credentials", &login, "(looked in a file)"])
+        .unwrap();
     for secret in [WRONG, &basic(WRONG)] {
         assert!(!error.contains(secret), "{error}");
     }
@@ -104,6 +114,161 @@ fn tokens_run_out() {
     registry.revoke_tokens();
     assert_eq!(read(&image, "f3").unwrap(), noise(100_000, 4));
     nothing_leaked();
+}
+
+/// The requests to the token server so far, with their status and what they were authorised by.
+fn token_requests(registry: &Registry) -> Vec<(String, u16, Option<String>)> {
+    let requests = registry.requests().into_iter();
+    let tokens = requests.filter(|request| request.path.starts_with("/token"));
+    tokens.map(|request| (request.method, request.status, request.authorization)).collect()
+}
+
+/// Many threads that find their token refused get one new token, and not one each.
+#[test]
+fn a_token_is_renewed_once_for_all() {
+    let layers: Vec<Vec<u8>> =
+        (0..8u64).map(|n| tar(&[Entry::file(format!("f{n}"), noise(50_000, n + 1))])).collect();
+    let builder = crate::support::image::ImageBuilder::new();
+    let built = layers.iter().fold(builder, |b, l| b.layer(l, Compression::None)).build();
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &built);
+    registry.require_bearer(None);
+    let image = Arc::new(open(&name_in(&registry), &sandbox.cache(), &options()).unwrap());
+    fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+    registry.revoke_tokens();
+    registry.clear_log();
+    let gate = Gate::default();
+    registry.fault(("", "/token", Times::Always), Fault::Hold(gate.clone()));
+    let readers: Vec<_> = (0..8u64)
+        .map(|n| {
+            let image = Arc::clone(&image);
+            thread::spawn(move || read(&image, &format!("f{n}")).unwrap() == noise(50_000, n + 1))
+        })
+        .collect();
+    // All of them have been refused before the first token is there.
+    let refused = || registry.requests().iter().filter(|request| request.status == 401).count();
+    let until = Instant::now() + HANG;
+    while refused() < 8 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(2));
+    }
+    gate.open();
+    assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
+    assert_eq!(token_requests(&registry).len(), 1);
+}
+
+/// A password that the token server does not take any more is no hindrance for a public image. It is
+/// tried once, told, and not tried with each token.
+#[test]
+fn stale_credentials_do_not_lock_out() {
+    for status in [401, 403] {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &good());
+        registry.require_bearer(None);
+        let refuses = Fault::Status(status, Vec::new(), Vec::new());
+        registry.fault(("", "/token", Times::First(1)), refuses);
+        let options = with_password(&registry, WRONG);
+        let image = open(&name_in(&registry), &sandbox.cache(), &options).unwrap();
+        let tokens = token_requests(&registry);
+        assert_eq!(tokens[0].2, Some(format!("Basic {}", basic(WRONG))));
+        assert_eq!((tokens.len(), &tokens[1].2), (2, &None), "{tokens:?}");
+        let told = logs::with(&format!("the credentials for {}", registry.addr()));
+        assert!(told.len() == 1 && told[0].contains("a file are not accepted"), "{told:?}");
+        fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+        registry.revoke_tokens();
+        assert_eq!(read(&image, "f").unwrap(), GOOD);
+        let tokens = token_requests(&registry);
+        assert_eq!((tokens.len(), &tokens[2].2), (3, &None), "{tokens:?}");
+    }
+    nothing_leaked();
+}
+
+/// Identity tokens are exchanged by POST, and where that is not offered by GET.
+#[test]
+fn identity_tokens() {
+    let identity = "1dentity-token";
+    let as_password = STANDARD.encode(format!("<token>:{identity}"));
+    let entry = json!({ "identitytoken": identity });
+    let with_identity =
+        |registry: &Registry| with_auths(json!({ registry.addr().to_string(): entry }));
+    let methods = |registry: &Registry| {
+        let tokens = token_requests(registry).into_iter();
+        tokens.map(|(method, _, _)| method).collect::<Vec<_>>().join(" ")
+    };
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    registry.require_bearer(Some(("nobody", RIGHT)));
+    registry.set_identity_token(identity);
+    opens(&Sandbox::new(), &name_in(&registry), &with_identity(&registry)).unwrap();
+    assert_eq!(methods(&registry), "POST");
+    for status in [400, 401, 404, 405] {
+        let registry = Registry::start();
+        registry.add_image("r", "t", &good());
+        registry.require_bearer(Some(("<token>", identity)));
+        let refuses = Fault::Status(status, Vec::new(), Vec::new());
+        registry.fault(("POST", "/token", Times::Always), refuses);
+        opens(&Sandbox::new(), &name_in(&registry), &with_identity(&registry)).unwrap();
+        assert_eq!(methods(&registry), "POST GET", "{status}");
+    }
+    for secret in [identity, &as_password] {
+        assert_eq!(logs::with(secret), Vec::<String>::new());
+    }
+}
+
+/// The ways in which registries say what they want.
+#[test]
+fn challenges_of_all_kinds() {
+    let bearer = |registry: &Registry, rest: &str| {
+        format!("Bearer realm=\"http://{}/token\",service=\"s\"{rest}", registry.addr())
+    };
+    let basic = || "Basic realm=\"x\"".to_owned();
+    type Rows = Vec<(&'static str, u16, Box<dyn Fn(&Registry) -> Vec<String>>)>;
+    let rows: Rows = vec![
+        ("one", 401, Box::new(move |r| vec![bearer(r, "")])),
+        ("two headers", 401, Box::new(move |r| vec![basic(), bearer(r, "")])),
+        ("one header", 401, Box::new(move |r| vec![format!("{}, {}", basic(), bearer(r, ""))])),
+        ("in capitals", 401, Box::new(move |r| vec![bearer(r, "").replace("Bearer", "BEARER")])),
+        ("a path", 401, Box::new(|_| vec!["Bearer realm=\"/token\"".to_owned()])),
+        ("scopes", 401, Box::new(move |r| vec![bearer(r, ",scope=\"x:y:z repository:r:pull\"")])),
+        (
+            "a larger scope",
+            403,
+            Box::new(move |r| {
+                let rest = ",scope=\"repository:r:pull,push\",error=\"insufficient_scope\"";
+                vec![bearer(r, rest)]
+            }),
+        ),
+    ];
+    let mut verdict = Verdict::default();
+    for (what, status, values) in rows {
+        let registry = Registry::start();
+        registry.add_image("r", "t", &good());
+        let values = values(&registry).into_iter();
+        let headers = values.map(|value| ("WWW-Authenticate".to_owned(), value)).collect();
+        let fault = Fault::Status(status, headers, Vec::new());
+        registry.fault(("GET", "/v2/r/", Times::First(1)), fault);
+        verdict.row(what, opens(&Sandbox::new(), &name_in(&registry), &options()));
+        let requests = registry.requests();
+        let asked = requests.iter().find(|request| request.path.starts_with("/token"));
+        let scope =
+            asked.is_some_and(|request| request.path.contains("scope=repository%3Ar%3Apull"));
+        let last =
+            what == "scopes" && asked.is_some_and(|r| r.path.contains("scope=x%3Ay%3Az&scope="));
+        let sent = requests.last().is_some_and(|request| request.authorization.is_some());
+        let is_right = sent && if what == "scopes" { last } else { scope };
+        verdict.row(what, is_right.then_some(()).ok_or(format!("{requests:?}")));
+    }
+    // One that says it at the root of its API only.
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    registry.fault(("GET", "/v2/r/", Times::First(1)), Fault::Status(401, Vec::new(), Vec::new()));
+    let header = ("WWW-Authenticate".to_owned(), bearer(&registry, ""));
+    let at_root = Fault::Status(401, vec![header], Vec::new());
+    registry.fault(("GET", "/v2/", Times::Nth(2)), at_root);
+    verdict.row("at the root", opens(&Sandbox::new(), &name_in(&registry), &options()));
+    let paths: Vec<String> = registry.requests().into_iter().map(|request| request.path).collect();
+    let is_right = paths[1] == "/v2/" && paths[2].starts_with("/token");
+    verdict.row("at the root", is_right.then_some(()).ok_or(format!("{paths:?}")));
+    verdict.end();
 }
 
 /// The token server is one more thing that may fail, and its words reach the user.

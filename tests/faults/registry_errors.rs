@@ -2,14 +2,21 @@
 //!
 //! What may pass is tried again, what may not is told at once, and nothing is tried for ever.
 
+use std::fs;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ocifs::mount::ImageOptions;
 use ocifs::source::registry::Options;
 
-use crate::fixture::{Sandbox, Verdict, fails, good, has_words, name_in, open, opens, options};
+use crate::fixture::{
+    GOOD, Sandbox, Verdict, fails, good, has_words, name_in, noise, open, opens, options, read,
+};
+use crate::support::image::{Compression, ImageBuilder};
 use crate::support::registry::{Fault, Registry, Times};
+use crate::support::tarball::{Entry, tar};
 
 fn status(status: u16) -> Fault {
     Fault::Status(status, Vec::new(), Vec::new())
@@ -248,4 +255,54 @@ fn the_deadline_is_for_all_tries() {
     let started = Instant::now();
     open(&name_in(&registry), &Sandbox::new().cache(), &options).unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+/// A registry that limits requests is left alone by all threads: one of them tries whether the limit
+/// still holds, and the others follow it.
+#[test]
+fn threads_do_not_stampede() {
+    const THREADS: usize = 8;
+    let layer = |n: usize| tar(&[Entry::file(format!("f{n}"), noise(50_000, n as u64 + 1))]);
+    let layers: Vec<Vec<u8>> = (0..THREADS).map(layer).collect();
+    let built =
+        layers.iter().fold(ImageBuilder::new(), |b, l| b.layer(l, Compression::None)).build();
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &built);
+    let image = Arc::new(open(&name_in(&registry), &sandbox.cache(), &options()).unwrap());
+    fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+    registry.clear_log();
+    let limited = with_header(429, "Retry-After", "1");
+    registry.fault(("GET", "/blobs/", Times::Always), limited);
+    let read_all = || {
+        let readers = (0..THREADS).map(|n| {
+            let image = Arc::clone(&image);
+            thread::spawn(move || read(&image, &format!("f{n}")))
+        });
+        let readers: Vec<_> = readers.collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(read_all().iter().all(Result::is_err));
+    // Each may have asked before the first was told; then one asks at a time. Were it not so, each
+    // would have tries of its own: five.
+    let requests = registry.requests().len();
+    assert!(requests < 3 * THREADS, "{requests} requests of {THREADS} threads");
+    registry.clear_faults();
+    for (n, bytes) in read_all().into_iter().enumerate() {
+        assert!(bytes.unwrap() == noise(50_000, n as u64 + 1), "f{n}");
+    }
+}
+
+/// A registry that was there and is not comes back, as a rule: within the tries of one read.
+#[test]
+fn a_restart_is_waited_for() {
+    let (sandbox, registry) = (Sandbox::new(), serving());
+    let port = registry.addr().port();
+    let image = open(&name_in(&registry), &sandbox.cache(), &options()).unwrap();
+    fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+    drop(registry);
+    let reader = thread::spawn(move || read(&image, "f"));
+    thread::sleep(Duration::from_millis(300));
+    let registry = Registry::start_on(port);
+    registry.add_image("r", "t", &good());
+    assert_eq!(reader.join().unwrap().unwrap(), GOOD);
 }

@@ -35,7 +35,7 @@ fn with_password(registry: &Registry) -> Options {
     let mut credentials = Credentials::default();
     let entry = json!({ "username": "me", "password": PASSWORD });
     let file = json!({ "auths": { registry.addr().to_string(): entry } });
-    credentials.add_auth_file(file.to_string().as_bytes()).unwrap();
+    credentials.add_text("a file", file.to_string().as_bytes()).unwrap();
     Options { credentials, ..options().registry }
 }
 

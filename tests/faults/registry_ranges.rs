@@ -410,7 +410,7 @@ fn no_credentials_for_the_storage() {
     registry.require_basic("me", "pa55word");
     let entry = json!({ "auths": { registry.addr().to_string(): { "auth": "bWU6cGE1NXdvcmQ=" } } });
     let mut credentials = Credentials::default();
-    credentials.add_auth_file(entry.to_string().as_bytes()).unwrap();
+    credentials.add_text("a file", entry.to_string().as_bytes()).unwrap();
     let client = client_with(&registry, Options { credentials, ..options().registry });
     for _ in 0..3 {
         fetches(&client, RANGE).unwrap();

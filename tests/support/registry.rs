@@ -83,6 +83,8 @@ pub(super) struct State {
     tokens: HashMap<String, (String, Instant)>,
     tokens_issued: usize,
     token_lifetime: Duration,
+    /// What is exchanged for tokens by POST, if that is offered.
+    identity_token: Option<String>,
     stopping: bool,
     /// How many connections there were.
     accepted: usize,
@@ -103,6 +105,7 @@ impl Default for State {
             tokens: HashMap::new(),
             tokens_issued: 0,
             token_lifetime: Duration::from_secs(300),
+            identity_token: None,
             stopping: false,
             accepted: 0,
             connections: HashMap::new(),
@@ -239,6 +242,11 @@ impl Registry {
     /// How long the tokens are valid that are given out from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.shared.lock().token_lifetime = lifetime;
+    }
+
+    /// Gives out tokens by POST as well, for this refresh token.
+    pub fn set_identity_token(&self, token: &str) {
+        self.shared.lock().identity_token = Some(token.to_string());
     }
 
     /// Makes all tokens invalid that were given out so far.
@@ -425,9 +433,12 @@ impl State {
     fn route(&mut self, request: &Request, ranged: bool) -> Response {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         if path == "/token" {
-            return match request.is_read() {
-                true => self.token(request, query),
-                false => Response::error(405, "UNSUPPORTED"),
+            return match (request.is_read(), &self.identity_token) {
+                (true, _) => self.token(request, query),
+                (false, Some(expected)) => {
+                    self.exchange(request, &format!("refresh_token={expected}&"))
+                }
+                (false, None) => Response::error(405, "UNSUPPORTED"),
             };
         }
         if request.is_read() && path == "/v2/" {
@@ -480,6 +491,20 @@ impl State {
             return Response::error(401, "UNAUTHORIZED")
                 .with("WWW-Authenticate", format!("Basic realm=\"{SERVICE}\""));
         }
+        self.issue(query)
+    }
+
+    /// The same for a form that holds this.
+    fn exchange(&mut self, request: &Request, expected: &str) -> Response {
+        let form = String::from_utf8_lossy(&request.body).into_owned();
+        let is_whole = form.contains("grant_type=refresh_token") && form.contains("client_id=");
+        match is_whole && form.contains(expected) {
+            true => self.issue(&form),
+            false => Response::error(401, "UNAUTHORIZED"),
+        }
+    }
+
+    fn issue(&mut self, query: &str) -> Response {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let scopes = pairs.filter(|(key, _)| *key == "scope").map(|(_, value)| decode(value));
         let scope = scopes.collect::<Vec<_>>().join(" ");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -103,6 +104,26 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     pub(crate) plain_http: bool,
 
+    /// Credentials for the image's registry: USER:PASSWORD
+    ///
+    /// Everybody on this machine can read the command line of a running program (`ps`). Prefer the
+    /// variable, or `docker login` or `podman login`. A mount in the background does not show them.
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "OCIFS_CREDS",
+        hide_env_values = true,
+        help_heading = "Registry"
+    )]
+    pub(crate) creds: Option<Login>,
+
+    /// A file of credentials to search first, as `docker login` and `podman login` write it
+    ///
+    /// The usual places are searched after it: $REGISTRY_AUTH_FILE, $DOCKER_AUTH_CONFIG, podman's
+    /// auth.json, Docker's config.json. Credential helpers that they name are run.
+    #[arg(long, value_name = "FILE", help_heading = "Registry")]
+    pub(crate) authfile: Option<PathBuf>,
+
     /// Give up a read after this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -116,6 +137,39 @@ pub(crate) struct ImageArgs {
 
     #[command(flatten)]
     pub(crate) cache_args: CacheArgs,
+}
+
+/// `USER:PASSWORD`. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(hidden)")
+    }
+}
+
+impl Login {
+    /// As it is given on the command line.
+    pub(crate) fn to_text(&self) -> String {
+        format!("{}:{}", self.user, self.password)
+    }
+}
+
+impl FromStr for Login {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Login, String> {
+        match text.split_once(':') {
+            Some((user, password)) if !user.is_empty() => {
+                Ok(Login { user: user.to_owned(), password: password.to_owned() })
+            }
+            _ => Err("it must be USER:PASSWORD".to_owned()),
+        }
+    }
 }
 
 /// Where fetched content is kept, and how much of it.

@@ -6,7 +6,9 @@
 //! | `OCIFS_CACHE_SIZE` | its limit (flag `--cache-size`) |
 //! | `XDG_CACHE_HOME`, `HOME` | the cache's default place |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
-//! | `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
+//! | `OCIFS_CREDS` | a user name and password (flag `--creds`) |
+//! | `REGISTRY_AUTH_FILE`, `DOCKER_AUTH_CONFIG`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
+//! | `PATH` | credential helpers |
 //! | `XDG_CONFIG_HOME`, `HOME` | `ocifs/config.toml` |
 //! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
@@ -14,20 +16,25 @@
 
 use std::collections::HashMap;
 use std::env;
+use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
 use ocifs::mount::ImageOptions;
-use ocifs::reference::ImageName;
-use ocifs::source::registry::{self, Credentials};
+use ocifs::reference::{ImageName, Reference};
+use ocifs::source::registry::{self, AuthFileError, Credentials};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
 
-use crate::args::{CacheArgs, ImageArgs};
+use crate::args::{CacheArgs, ImageArgs, Login};
 use crate::report::AnyError;
+
+/// The variable of the flag `--creds`.
+pub(crate) const CREDS: &str = "OCIFS_CREDS";
 
 /// Set by ourselves for the process that serves a mount in the background.
 pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
@@ -85,7 +92,7 @@ pub(crate) fn runtime_folder() -> PathBuf {
 /// A credentials file that can't be read.
 pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
     let credentials = match name {
-        ImageName::Registry(_) if !args.offline => credentials()?,
+        ImageName::Registry(name) if !args.offline => credentials(name, args)?,
         _ => Credentials::default(),
     };
     Ok(ImageOptions {
@@ -161,32 +168,60 @@ fn config_home() -> Option<PathBuf> {
     variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
 }
 
-/// Credentials of all files that engines keep, in the order in which podman reads them.
-fn credentials() -> Result<Credentials, AnyError> {
-    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
-    let files = [
-        variable("REGISTRY_AUTH_FILE"),
-        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
-        config_home().map(|folder| folder.join("containers/auth.json")),
-        docker.map(|folder| folder.join("config.json")),
-    ];
+/// All places where engines keep credentials, in the order in which podman searches them, after those
+/// that the user names. The first that has something for a registry counts.
+///
+/// # Errors
+/// A file can't be read or is none; one that the user names does not exist.
+fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyError> {
     let mut credentials = Credentials::default();
-    for path in files.into_iter().flatten() {
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-            {
-                continue;
-            }
-            Err(e) => return Err(format!("credentials file {}: {e}", path.display()).into()),
+    let path = env::var_os("PATH").unwrap_or_default();
+    credentials.set_helpers(env::split_paths(&path).collect(), None);
+    if let Some(Login { user, password }) = &args.creds {
+        credentials.add_login("--creds", name.registry(), user, password);
+    }
+    let unusable = |place: &dyn fmt::Display, e: AuthFileError| {
+        AnyError::from(format!("credentials file {place}: {e}"))
+    };
+    if let Some(path) = &args.authfile
+        && !credentials.add_file(path).map_err(|e| unusable(&path.display(), e))?
+    {
+        return Err(format!("credentials file {}: there is no such file", path.display()).into());
+    }
+    let add_file = |credentials: &mut Credentials, path: Option<PathBuf>| {
+        // A mount in the background leaves the current directory, and reads them again.
+        let Some(path) = path.and_then(|path| std::path::absolute(path).ok()) else {
+            return Ok(());
         };
-        credentials
-            .add_auth_file(&bytes)
-            .map_err(|e| format!("credentials file {}: {e}", path.display()))?;
-        log::info!("read credentials from {}", path.display());
+        let exists = credentials.add_file(&path).map_err(|e| unusable(&path.display(), e))?;
+        log::debug!("credentials file {}{}", path.display(), if exists { "" } else { ": none" });
+        Ok::<_, AnyError>(())
+    };
+    add_file(&mut credentials, variable("REGISTRY_AUTH_FILE"))?;
+    if let Some(text) = variable("DOCKER_AUTH_CONFIG") {
+        let name = "$DOCKER_AUTH_CONFIG";
+        let added = credentials.add_text(name, text.as_os_str().as_bytes());
+        added.map_err(|e| unusable(&name, e))?;
+    }
+    add_file(&mut credentials, Some(podman_runtime_folder().join("auth.json")))?;
+    add_file(&mut credentials, config_home().map(|folder| folder.join("containers/auth.json")))?;
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
+    add_file(&mut credentials, docker.map(|folder| folder.join("config.json")))?;
+    if let Some(old) = home().map(|home| home.join(".dockercfg")) {
+        credentials.add_old_file(&old).map_err(|e| unusable(&old.display(), e))?;
     }
     Ok(credentials)
+}
+
+/// Where podman keeps what need not outlive a session; under sudo and cron there is no session.
+fn podman_runtime_folder() -> PathBuf {
+    match variable("XDG_RUNTIME_DIR") {
+        Some(folder) => folder.join("containers"),
+        None => {
+            let user = rustix::process::getuid().as_raw();
+            PathBuf::from(format!("/run/containers/{user}"))
+        }
+    }
 }
 
 /// How many span files may be open: most of what the system allows, after raising our own limit.

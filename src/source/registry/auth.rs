@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -16,10 +17,10 @@ use serde::Deserialize;
 use ureq::Body as HttpBody;
 use ureq::http::{Response, Uri, header};
 
-use super::client::{Access, Client, MAX_ERROR_BODY_BYTES};
-use super::error::{Error, Failure, server_words};
+use super::client::{Access, Client, drain, error_body, jittered};
+use super::credentials::{Credential, Credentials, Found};
+use super::error::{Error, Failure, Sought, server_words};
 use super::url::{has_scheme, is_loopback, redirect_target};
-use crate::reference::Reference;
 
 /// What a token server is called as: some want a name.
 const CLIENT_ID: &str = "ocifs";
@@ -34,127 +35,17 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 /// Longest lifetime of a token that is believed.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// A user's secret for one registry. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// User name and password.
-    Basic {
-        /// User name.
-        user: String,
-        /// Password or access token.
-        password: String,
-    },
-    /// A refresh token, exchanged at the token server.
-    IdentityToken(String),
-    /// A token that the registry takes as it is.
-    RegistryToken(String),
-}
+/// Shortest time before its end at which a token is renewed.
+const MIN_MARGIN: Duration = Duration::from_secs(10);
 
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential(hidden)")
-    }
-}
+/// How long a token that ends soon is used before renewing it is tried again.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
 
-/// Credentials by registry, gathered by the caller from the user's files.
-#[derive(Clone, Default)]
-pub struct Credentials(BTreeMap<String, Credential>);
+/// How long the user's files and helpers are not asked again, if what they had was never accepted.
+const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-/// Why an auth file can't be used.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum AuthFileError {
-    #[error("not valid JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("the `auth` value of `{0}` is not base64 of `user:password`")]
-    Value(String),
-}
-
-#[derive(Deserialize)]
-struct AuthFile {
-    #[serde(default)]
-    auths: Option<BTreeMap<String, AuthEntry>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct AuthEntry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-    registrytoken: Option<String>,
-}
-
-impl Credentials {
-    /// Adds the `auths` of a Docker `config.json` or a containers `auth.json`; what is known
-    /// already stays.
-    ///
-    /// # Errors
-    /// The file is not one.
-    pub fn add_auth_file(&mut self, bytes: &[u8]) -> Result<(), AuthFileError> {
-        let file: AuthFile = serde_json::from_slice(bytes)?;
-        for (key, entry) in file.auths.unwrap_or_default() {
-            let Some(host) = registry_key(&key) else { continue };
-            match entry.credential(&key) {
-                Ok(Some(credential)) => {
-                    self.0.entry(host).or_insert(credential);
-                }
-                Ok(None) => {}
-                // One bad row is no reason to fail for every other registry.
-                Err(e) => log::warn!("{e}"),
-            }
-        }
-        Ok(())
-    }
-
-    /// The credential for a registry.
-    pub fn get(&self, registry: &str) -> Option<Credential> {
-        self.0.get(&registry_key(registry)?).cloned()
-    }
-}
-
-impl AuthEntry {
-    fn credential(self, key: &str) -> Result<Option<Credential>, AuthFileError> {
-        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-        if let Some(token) = filled(self.identitytoken) {
-            return Ok(Some(Credential::IdentityToken(token)));
-        }
-        if let Some(auth) = filled(self.auth) {
-            let bytes = STANDARD.decode(auth.trim()).ok();
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-            let pair = text.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
-            let (user, password) = pair.ok_or_else(|| AuthFileError::Value(key.to_owned()))?;
-            let (user, password) = (user.to_owned(), password.to_owned());
-            return Ok(Some(Credential::Basic { user, password }));
-        }
-        if let (Some(user), Some(password)) = (filled(self.username), filled(self.password)) {
-            return Ok(Some(Credential::Basic { user, password }));
-        }
-        // Docker writes an empty entry where a helper keeps the secret.
-        Ok(filled(self.registrytoken).map(Credential::RegistryToken))
-    }
-}
-
-/// The host that a key of an auth file means: keys may be URLs, and Docker Hub has many names.
-/// `None` for a key of podman's that is for a part of a registry only.
-fn registry_key(key: &str) -> Option<String> {
-    let host = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let (host, path) = host.split_once('/').unwrap_or((host, ""));
-    if !matches!(path.trim_end_matches('/'), "" | "v1" | "v2") {
-        return None;
-    }
-    Some(match host {
-        "index.docker.io" | "registry-1.docker.io" | "docker.io" => "docker.io".to_owned(),
-        host => host.to_owned(),
-    })
-}
+/// The user that an identity token stands under where a password is expected.
+const TOKEN_USER: &str = "<token>";
 
 /// One challenge of a `WWW-Authenticate` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,11 +60,25 @@ pub(super) fn challenges(response: &Response<HttpBody>) -> Vec<Challenge> {
     headers.iter().filter_map(|value| value.to_str().ok()).flat_map(parse_challenges).collect()
 }
 
-/// Whether a 403 asks for a token with a larger scope.
-pub(super) fn wants_more(response: &Response<HttpBody>) -> bool {
-    challenges(response)
+/// What an answer refuses for lack of the right credentials, if it does.
+pub(super) fn refusal(
+    response: &Response<HttpBody>,
+    url: &Uri,
+    sent: Option<String>,
+) -> Option<Refusal> {
+    let challenges = challenges(response);
+    // A token of too small a scope (IBM's registry answers so).
+    let wants_more = challenges
         .iter()
-        .any(|c| c.parameters.get("error").is_some_and(|e| e == "insufficient_scope"))
+        .any(|c| c.parameters.get("error").is_some_and(|e| e == "insufficient_scope"));
+    let is_final = match response.status().as_u16() {
+        401 => false,
+        403 if wants_more => false,
+        // Perhaps a password that has ended (Amazon's registry answers so).
+        403 if sent.is_some() => true,
+        _ => return None,
+    };
+    Some(Refusal { challenges, url: url.clone(), sent, is_final })
 }
 
 /// Parses `scheme param="value", param=value, scheme …`, forgiving what servers get wrong.
@@ -218,19 +123,72 @@ fn split_outside_quotes(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What is sent with requests now.
+/// What is sent with requests.
 #[derive(Clone)]
 enum Authorization {
     Basic(String),
-    Bearer { token: String, expires: Instant },
+    Bearer {
+        header: String,
+        /// When to ask for another one; some time before it expires.
+        renewal: Instant,
+        expiry: Instant,
+    },
 }
+
+impl Authorization {
+    fn header(&self) -> &str {
+        match self {
+            Authorization::Basic(header) | Authorization::Bearer { header, .. } => header,
+        }
+    }
+}
+
+/// An answer of the registry that asks for credentials, or does not take those that were sent.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) challenges: Vec<Challenge>,
+    pub(super) url: Uri,
+    /// The value of the header that was sent.
+    pub(super) sent: Option<String>,
+    /// 403: nothing is asked for.
+    pub(super) is_final: bool,
+}
+
+/// What came of asking for something to send.
+type Outcome = Result<bool, Arc<Error>>;
 
 /// The state of authentication with one registry, for one repository.
 pub(super) struct Auth {
+    registry: String,
     repository: String,
     access: Access,
-    credential: Option<Credential>,
-    current: Mutex<Option<Authorization>>,
+    credentials: Credentials,
+    state: Mutex<State>,
+    /// A flight has landed.
+    landed: Condvar,
+    /// What is known of the user's credentials. Written in flights only.
+    search: Mutex<Option<Search>>,
+    /// The registry or its token server has accepted what was found, since it was found.
+    is_accepted: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Authorization>,
+    /// The challenges that were answered last, and who asked.
+    asked: Option<(Vec<Challenge>, Uri)>,
+    /// A thread is asking the token server or a helper. Others that need the same wait for it.
+    is_flying: bool,
+    outcome: Option<Outcome>,
+}
+
+/// What a search for credentials has found.
+#[derive(Clone, Default)]
+struct Search {
+    found: Found,
+    at: Option<Instant>,
+    /// The token server does not take it; it is asked without.
+    is_refused: bool,
 }
 
 impl fmt::Debug for Auth {
@@ -241,69 +199,213 @@ impl fmt::Debug for Auth {
 
 impl Auth {
     pub(super) fn new(
-        reference: &Reference,
+        registry: &str,
+        repository: &str,
         access: Access,
-        credential: Option<Credential>,
+        credentials: Credentials,
     ) -> Auth {
-        let repository = reference.repository().to_owned();
-        Auth { repository, access, credential, current: Mutex::new(None) }
-    }
-
-    pub(super) fn has_credential(&self) -> bool {
-        self.credential.is_some()
-    }
-
-    /// The header to send, if authentication has happened and still holds.
-    pub(super) fn header(&self) -> Option<String> {
-        match &*self.lock() {
-            Some(Authorization::Basic(header)) => Some(header.clone()),
-            Some(Authorization::Bearer { token, expires }) if Instant::now() < *expires => {
-                Some(format!("Bearer {token}"))
-            }
-            _ => None,
+        Auth {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            access,
+            credentials,
+            state: Mutex::default(),
+            landed: Condvar::new(),
+            search: Mutex::default(),
+            is_accepted: AtomicBool::new(false),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Authorization>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where credentials were looked for, and found; for messages.
+    pub(super) fn sought(&self) -> Sought {
+        let found = self.known().unwrap_or_default().found;
+        let host = self.registry.clone();
+        Sought { host, source: found.source, searched: found.searched }
     }
 
-    /// Does what a 401 asks for, so that the next request carries it.
-    pub(super) fn answer(
+    /// The header to send, if authentication has happened. A token that ends soon is renewed
+    /// first: by one thread, while the others go on with the old one.
+    ///
+    /// # Errors
+    /// It has ended, and there is no other.
+    pub(super) fn header(&self, client: &Client) -> Result<Option<String>, Error> {
+        let (current, asked, is_flying) = {
+            let state = self.lock();
+            (state.current.clone(), state.asked.clone(), state.is_flying)
+        };
+        let Some(Authorization::Bearer { header, renewal, expiry }) = current else {
+            return Ok(current.map(|current| current.header().to_owned()));
+        };
+        let now = Instant::now();
+        let is_over = now >= expiry;
+        if now < renewal || (is_flying && !is_over) {
+            return Ok(Some(header));
+        }
+        let Some((challenges, url)) = asked else { return Ok(Some(header)) };
+        let ended = Refusal { challenges, url, sent: Some(header.clone()), is_final: false };
+        let renewed = self.answer(client, &ended);
+        match renewed {
+            Ok(_) => Ok(self.lock().current.as_ref().map(|current| current.header().to_owned())),
+            Err(error) if is_over => {
+                // The next request goes without, for a fresh challenge: the server may have moved.
+                let mut state = self.lock();
+                state.current = None;
+                state.asked = None;
+                Err(error)
+            }
+            Err(error) => {
+                log::info!("{error}; going on with the token that ends soon");
+                if let Some(Authorization::Bearer { renewal, .. }) = &mut self.lock().current {
+                    *renewal = now + RENEWAL_PAUSE;
+                }
+                Ok(Some(header))
+            }
+        }
+    }
+
+    /// Notes that a request with this header was accepted.
+    pub(super) fn accepted(&self, sent: &str) {
+        if matches!(&self.lock().current, Some(Authorization::Basic(header)) if header == sent) {
+            self.is_accepted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what a refusal asks for, once for all threads that were refused. Whether the same
+    /// request may fare better now.
+    ///
+    /// # Errors
+    /// The token server could not be asked or refuses, or nobody knows what is wanted.
+    pub(super) fn answer(&self, client: &Client, refusal: &Refusal) -> Result<bool, Error> {
+        let deadline = Instant::now() + client.options.deadline;
+        let mut state = self.lock();
+        let is_other = |state: &State| {
+            let current = state.current.as_ref().map(Authorization::header);
+            current.is_some() && current != refusal.sent.as_deref()
+        };
+        if !is_other(&state) && state.is_flying {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waited = self.landed.wait_timeout_while(state, left, |state| state.is_flying);
+            let (landed, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = landed;
+            let outcome = state.outcome.clone().filter(|_| !timeout.timed_out());
+            return outcome.unwrap_or_else(|| Err(Arc::new(self.late(refusal)))).map_err(shared);
+        }
+        if is_other(&state) {
+            return Ok(true);
+        }
+        state.is_flying = true;
+        let asked = state.asked.clone();
+        drop(state);
+        let flight = Flight(self);
+        let outcome = self.renew(client, refusal, asked).map_err(Arc::new);
+        flight.land(outcome).map_err(shared)
+    }
+
+    fn late(&self, refusal: &Refusal) -> Error {
+        let why = "another thread is still waiting for one".to_owned();
+        Error::new("access token", &refusal.url, Failure::Token(why))
+    }
+
+    /// Finds something else to send; whether there is something.
+    fn renew(
+        &self,
+        client: &Client,
+        refusal: &Refusal,
+        asked: Option<(Vec<Challenge>, Uri)>,
+    ) -> Result<bool, Error> {
+        let Refusal { challenges, url, sent, is_final } = refusal;
+        let (challenges, url) = match (challenges.is_empty(), asked) {
+            (false, _) => (challenges.clone(), url.clone()),
+            // Some registries say what they want only at the root (Google's), or not again when a
+            // password has ended (Amazon's).
+            (true, Some(asked)) => asked,
+            (true, None) => (client.root_challenges()?, url.clone()),
+        };
+        if *is_final && !self.search_again() {
+            return Ok(false);
+        }
+        let new = self.authorization(client, &challenges, &url, sent.as_deref())?;
+        let mut state = self.lock();
+        let is_new = new.is_some();
+        state.asked = is_new.then_some((challenges, url));
+        state.current = new;
+        Ok(is_new)
+    }
+
+    fn authorization(
         &self,
         client: &Client,
         challenges: &[Challenge],
         url: &Uri,
-    ) -> Result<(), Error> {
+        sent: Option<&str>,
+    ) -> Result<Option<Authorization>, Error> {
         let of = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
+        // What was sent and refused is not sent again.
+        let fresh = |of: &dyn Fn(&Credential) -> Option<Authorization>| {
+            let make = || self.credential().as_ref().and_then(of);
+            let first = make();
+            let is_spent = first.as_ref().is_some_and(|new| Some(new.header()) == sent);
+            if is_spent && self.search_again() { make() } else { first.filter(|_| !is_spent) }
+        };
         if let Some(challenge) = of("bearer") {
-            let authorization = match &self.credential {
-                Some(Credential::RegistryToken(token)) => Authorization::Bearer {
-                    token: token.clone(),
-                    expires: Instant::now() + MAX_LIFETIME,
-                },
-                _ => self.fetch_token(client, challenge, url)?,
+            return match self.credential() {
+                Some(Credential::RegistryToken(_)) => Ok(fresh(&|credential| match credential {
+                    Credential::RegistryToken(token) => Some(bearer(token, MAX_LIFETIME)),
+                    _ => None,
+                })),
+                _ => self.fetch_token(client, challenge, url).map(Some),
             };
-            *self.lock() = Some(authorization);
-            return Ok(());
         }
-        match (of("basic"), &self.credential) {
-            (Some(_), Some(Credential::Basic { user, password })) => {
-                *self.lock() = Some(Authorization::Basic(basic(user, password)));
-                Ok(())
-            }
-            (Some(_), _) => {
-                // Without a password the same request will be refused again, with the words for it.
-                *self.lock() = None;
-                Ok(())
-            }
-            (None, _) => {
-                let kinds: Vec<&str> = challenges.iter().map(|c| c.scheme.as_str()).collect();
-                let kinds =
-                    if kinds.is_empty() { "none given".to_owned() } else { kinds.join(", ") };
-                Err(Error::new("authentication", url, Failure::Challenge(kinds)))
-            }
+        if of("basic").is_some() {
+            return Ok(fresh(&|credential| match credential {
+                Credential::Basic { user, password } => {
+                    Some(Authorization::Basic(basic(user, password)))
+                }
+                _ => None,
+            }));
         }
+        let kinds: Vec<&str> = challenges.iter().map(|c| c.scheme.as_str()).collect();
+        let kinds = if kinds.is_empty() { "none given".to_owned() } else { kinds.join(", ") };
+        Err(Error::new("authentication", url, Failure::Challenge(kinds)))
+    }
+
+    fn known(&self) -> Option<Search> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what a search has found, or what came of it.
+    fn know(&self, search: Search) {
+        *self.search.lock().unwrap_or_else(PoisonError::into_inner) = Some(search);
+    }
+
+    /// The user's credential, searched for when it is first needed.
+    fn credential(&self) -> Option<Credential> {
+        let search = self.known().unwrap_or_else(|| {
+            let found = self.credentials.for_repository(&self.registry, &self.repository);
+            let search = Search { found, at: Some(Instant::now()), is_refused: false };
+            self.know(search.clone());
+            search
+        });
+        search.found.credential.filter(|_| !search.is_refused)
+    }
+
+    /// Searches once more, since what was found before is not accepted: whether there is something
+    /// else now. Not again and again while that does not help.
+    fn search_again(&self) -> bool {
+        let Some(before) = self.known() else { return self.credential().is_some() };
+        let is_recent = before.at.is_some_and(|at| at.elapsed() < SEARCH_PAUSE);
+        if is_recent && !self.is_accepted.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let found = self.credentials.for_repository(&self.registry, &self.repository);
+        let is_new = found.credential != before.found.credential;
+        let is_refused = before.is_refused && !is_new;
+        self.know(Search { found, at: Some(Instant::now()), is_refused });
+        is_new
     }
 
     fn fetch_token(
@@ -323,44 +425,17 @@ impl Auth {
         let scopes = scopes(challenge_scope.unwrap_or_default(), &self.repository, self.access);
         let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
         let service = challenge.parameters.get("service").map(String::as_str);
-        let mut answer = match &self.credential {
-            Some(Credential::IdentityToken(token)) => {
-                let answer = post_token(client, &realm, service, &scopes, token)?;
-                // Token servers without the POST form: fall back to the old one.
-                match answer.status().as_u16() {
-                    400 | 401 | 404 | 405 => {
-                        get_token(client, &realm, service, &scopes, Some(("<token>", token)))?
-                    }
-                    _ => answer,
-                }
-            }
-            Some(Credential::Basic { user, password }) => {
-                get_token(client, &realm, service, &scopes, Some((user, password)))?
-            }
-            _ => get_token(client, &realm, service, &scopes, None)?,
+        let ask = |credential: Option<&Credential>| {
+            TokenRequest { client, realm: &realm, service, scopes: &scopes }.send(credential)
         };
-        if matches!(answer.status().as_u16(), 401 | 403) && self.has_credential() {
-            // An expired password must not lock the user out of public images.
-            log::warn!(
-                "the credentials for {} are not accepted; trying without",
-                realm.host().unwrap_or_default()
-            );
-            answer = get_token(client, &realm, service, &scopes, None)?;
-        }
+        let answer = self.ask_as_somebody(ask)?;
         let status = answer.status();
         let mut body = answer.into_body();
         if !status.is_success() {
-            let text =
-                body.with_config().limit(MAX_ERROR_BODY_BYTES).read_to_vec().unwrap_or_default();
-            let (code, message) = server_words(&text);
-            let failure = Failure::Status {
-                status: status.as_u16(),
-                code,
-                message,
-                retry_after: None,
-                had_credentials: self.has_credential(),
-            };
-            return Err(Error::new("access token", &realm, failure));
+            let (code, message) = server_words(&error_body(&mut body));
+            let retry_after = None;
+            let failure = Failure::Status { status: status.as_u16(), code, message, retry_after };
+            return Err(Error::new("access token", &realm, failure).with_sought(self.sought()));
         }
         let bytes = body.with_config().limit(MAX_TOKEN_BYTES).read_to_vec();
         let bytes = bytes.map_err(|e| refused(&e.to_string()))?;
@@ -368,6 +443,72 @@ impl Auth {
             serde_json::from_slice(&bytes).map_err(|_| refused("the answer is not JSON"))?;
         token.authorization().ok_or_else(|| refused("the answer holds no token"))
     }
+
+    /// Asks a token server with the user's credential; with a newer one if that is not accepted;
+    /// and then without, since a password that has ended must not lock its user out of public images.
+    fn ask_as_somebody(
+        &self,
+        ask: impl Fn(Option<&Credential>) -> Result<Response<HttpBody>, Error>,
+    ) -> Result<Response<HttpBody>, Error> {
+        let is_refused = |answer: &Response<_>| matches!(answer.status().as_u16(), 401 | 403);
+        let mut credential = self.credential();
+        if self.known().is_some_and(|search| search.is_refused) && self.search_again() {
+            credential = self.credential();
+        }
+        let mut answer = ask(credential.as_ref())?;
+        if credential.is_some() && is_refused(&answer) && self.search_again() {
+            credential = self.credential();
+            answer = ask(credential.as_ref())?;
+        }
+        if credential.is_none() {
+            return Ok(answer);
+        }
+        if !is_refused(&answer) {
+            self.is_accepted.store(true, Ordering::Relaxed);
+            return Ok(answer);
+        }
+        if let Some(search) = self.known() {
+            let source = search.found.source.as_deref().unwrap_or_default();
+            let host = &self.registry;
+            log::warn!(
+                "the credentials for {host} from {source} are not accepted; trying without \
+                 (renew them with `docker login {host}` or `podman login {host}`)"
+            );
+            self.know(Search { is_refused: true, ..search });
+        }
+        ask(None)
+    }
+}
+
+/// One thread's turn to ask. However it ends, the others must not wait for ever.
+struct Flight<'a>(&'a Auth);
+
+impl Flight<'_> {
+    fn land(self, outcome: Outcome) -> Outcome {
+        self.0.lock().outcome = Some(outcome.clone());
+        outcome
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_flying = false;
+        self.0.landed.notify_all();
+    }
+}
+
+/// An error of several threads.
+fn shared(error: Arc<Error>) -> Error {
+    Error::clone(&error)
+}
+
+fn bearer(token: &str, lifetime: Duration) -> Authorization {
+    let now = Instant::now();
+    let margin = (lifetime / 10).max(MIN_MARGIN);
+    // Clocks differ, requests take time, and many clients must not come at once.
+    let early = (margin / 2 + jittered(margin)).min(lifetime);
+    let (renewal, expiry) = (now + (lifetime - early), now + lifetime);
+    Authorization::Bearer { header: format!("Bearer {token}"), renewal, expiry }
 }
 
 #[derive(Deserialize)]
@@ -377,20 +518,22 @@ struct Token {
     #[serde(default)]
     access_token: Option<String>,
     #[serde(default)]
-    expires_in: Option<f64>,
+    expires_in: Option<serde_json::Value>,
 }
 
 impl Token {
     fn authorization(self) -> Option<Authorization> {
         let token = self.token.filter(|t| !t.is_empty()).or(self.access_token)?;
-        let lifetime = self
-            .expires_in
+        // A number, and by some servers a text.
+        let seconds = self.expires_in.and_then(|value| match value {
+            serde_json::Value::String(text) => text.trim().parse().ok(),
+            value => value.as_f64(),
+        });
+        let lifetime = seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .unwrap_or(DEFAULT_LIFETIME)
             .clamp(DEFAULT_LIFETIME, MAX_LIFETIME);
-        // Renewed before it ends, as clocks differ and requests take time.
-        let lifetime = lifetime - (lifetime / 10).max(Duration::from_secs(10));
-        Some(Authorization::Bearer { token, expires: Instant::now() + lifetime })
+        Some(bearer(&token, lifetime))
     }
 }
 
@@ -448,50 +591,74 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-fn get_token(
-    client: &Client,
-    realm: &Uri,
-    service: Option<&str>,
-    scopes: &[&str],
-    login: Option<(&str, &str)>,
-) -> Result<Response<HttpBody>, Error> {
-    let limit = Some(client.options.deadline);
-    let mut request = client.agent.get(realm).config().timeout_recv_body(limit).build();
-    if let Some(service) = service {
-        request = request.query("service", service);
-    }
-    for scope in scopes {
-        request = request.query("scope", scope);
-    }
-    if let Some((user, password)) = login {
-        request =
-            request.query("account", user).header(header::AUTHORIZATION, basic(user, password));
-    }
-    request = request.query("client_id", CLIENT_ID);
-    client.count_request();
-    request.call().map_err(|e| Error::new("access token", realm, Failure::Transport(e)))
+/// A request for a token.
+struct TokenRequest<'a> {
+    client: &'a Client,
+    realm: &'a Uri,
+    service: Option<&'a str>,
+    scopes: &'a [&'a str],
 }
 
-fn post_token(
-    client: &Client,
-    realm: &Uri,
-    service: Option<&str>,
-    scopes: &[&str],
-    refresh: &str,
-) -> Result<Response<HttpBody>, Error> {
-    let scope = scopes.join(" ");
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("refresh_token", refresh),
-        ("service", service.unwrap_or_default()),
-        ("client_id", CLIENT_ID),
-        ("scope", &scope),
-    ];
-    client.count_request();
-    let limit = Some(client.options.deadline);
-    let request = client.agent.post(realm).config().timeout_recv_body(limit).build();
-    let answer = request.send_form(form);
-    answer.map_err(|e| Error::new("access token", realm, Failure::Transport(e)))
+impl TokenRequest<'_> {
+    /// Asks in the form that fits the credential.
+    fn send(&self, credential: Option<&Credential>) -> Result<Response<HttpBody>, Error> {
+        match credential {
+            Some(Credential::IdentityToken { user, token }) => {
+                let answer = self.post(token)?;
+                // Token servers without the POST form: fall back to the old one.
+                match answer.status().as_u16() {
+                    400 | 401 | 404 | 405 => {
+                        drain(answer);
+                        let user = user.as_deref().unwrap_or(TOKEN_USER);
+                        self.get(Some((user, token)))
+                    }
+                    _ => Ok(answer),
+                }
+            }
+            Some(Credential::Basic { user, password }) => self.get(Some((user, password))),
+            Some(Credential::RegistryToken(_)) | None => self.get(None),
+        }
+    }
+
+    fn get(&self, login: Option<(&str, &str)>) -> Result<Response<HttpBody>, Error> {
+        let client = self.client;
+        let limit = Some(client.options.deadline);
+        let mut request = client.agent.get(self.realm).config().timeout_recv_body(limit).build();
+        if let Some(service) = self.service {
+            request = request.query("service", service);
+        }
+        for scope in self.scopes {
+            request = request.query("scope", scope);
+        }
+        if let Some((user, password)) = login {
+            request =
+                request.query("account", user).header(header::AUTHORIZATION, basic(user, password));
+        }
+        request = request.query("client_id", CLIENT_ID);
+        client.count_request();
+        request.call().map_err(|e| self.failed(e))
+    }
+
+    /// The form for identity tokens (OAuth 2, RFC 6749, 6).
+    fn post(&self, refresh: &str) -> Result<Response<HttpBody>, Error> {
+        let scope = self.scopes.join(" ");
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh),
+            ("service", self.service.unwrap_or_default()),
+            ("client_id", CLIENT_ID),
+            ("scope", &scope),
+        ];
+        let client = self.client;
+        client.count_request();
+        let limit = Some(client.options.deadline);
+        let request = client.agent.post(self.realm).config().timeout_recv_body(limit).build();
+        request.send_form(form).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: ureq::Error) -> Error {
+        Error::new("access token", self.realm, Failure::Transport(error.into()))
+    }
 }
 
 #[cfg(test)]
@@ -525,34 +692,6 @@ mod tests {
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn auth_files() {
-        let file = br#"{"auths":{
-            "https://index.docker.io/v1/":{"auth":"dTpwOnE="},
-            "reg.example:5000":{"username":"a","password":"b"},
-            "acr.example":{"auth":"MDow","identitytoken":"idt"},
-            "helper.example":{},
-            "raw.example":{"registrytoken":"raw"}}, "credsStore":"x"}"#;
-        let mut credentials = Credentials::default();
-        credentials.add_auth_file(file).unwrap();
-        let basic = |user: &str, password: &str| {
-            Some(Credential::Basic { user: user.into(), password: password.into() })
-        };
-        assert_eq!(credentials.get("docker.io"), basic("u", "p:q"));
-        assert_eq!(credentials.get("reg.example:5000"), basic("a", "b"));
-        assert_eq!(credentials.get("acr.example"), Some(Credential::IdentityToken("idt".into())));
-        assert_eq!(credentials.get("helper.example"), None);
-        assert!(matches!(credentials.get("raw.example"), Some(Credential::RegistryToken(_))));
-        let shown = format!("{credentials:?}");
-        assert!(shown.contains("reg.example") && !shown.contains("p:q"), "{shown}");
-        assert!(Credentials::default().add_auth_file(b"[").is_err());
-        let mut partial = Credentials::default();
-        let rows = br#"{"auths":{"bad":{"auth":"!!"},"quay.io/team":{"auth":"dTpw"},"good":{"auth":"dTpw"}}}"#;
-        partial.add_auth_file(rows).unwrap();
-        assert_eq!(partial.get("good"), basic("u", "p"));
-        assert_eq!((partial.get("bad"), partial.get("quay.io")), (None, None));
     }
 
     #[test]

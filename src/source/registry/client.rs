@@ -1,15 +1,17 @@
 //! One request to a registry: sent, authorised, redirected, tried again.
 
+use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::{Method, Response, StatusCode, Uri, header};
+use ureq::http::{Method, Response, Uri, header};
 use ureq::{Agent, AsSendBody, Body as HttpBody};
 
-use super::error::{Error, Failure};
+use super::error::{Error, Failure, pause_of};
+use super::gate::Gates;
 use super::link::Meter;
 use super::location::Locations;
 use super::url::{base_url, is_loopback, redirect_target, same_origin};
@@ -28,7 +30,10 @@ pub(super) const MAX_TRIES: u32 = 5;
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Bytes of an error body that are read for its message.
-pub(super) const MAX_ERROR_BODY_BYTES: u64 = 64 << 10;
+const MAX_ERROR_BODY_BYTES: u64 = 64 << 10;
+
+/// How long its pieces are waited for.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Longest body of a redirect or a challenge that is read to keep its connection; for more, a new
 /// connection is cheaper (Go's HTTP client has the same limit).
@@ -43,6 +48,9 @@ pub(super) struct Client {
     base: String,
     auth: auth::Auth,
     locations: Locations,
+    gates: Gates,
+    /// There was an answer once: who does not answer now may be starting again.
+    has_answered: AtomicBool,
     pub(super) meter: Meter,
     pub(super) traffic: Arc<Traffic>,
     pub(super) options: Options,
@@ -63,11 +71,14 @@ pub(super) struct Request<'a> {
     pub(super) payload: Option<(&'a [u8], &'a str)>,
     /// What is asked for, in the user's words.
     pub(super) what: &'a str,
+    /// When it was first wanted.
+    pub(super) since: Instant,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
-        Request { method, url, accept: None, blob: None, range: None, payload: None, what }
+        let since = Instant::now();
+        Request { method, url, accept: None, blob: None, range: None, payload: None, what, since }
     }
 }
 
@@ -84,6 +95,8 @@ pub(super) struct Answer {
     pub(super) url: Uri,
     /// It is the registry's own, not that of where it redirects to.
     is_registry: bool,
+    /// The value of the `Authorization` header that it answers to.
+    sent: Option<String>,
 }
 
 impl Client {
@@ -112,11 +125,21 @@ impl Client {
             .max_idle_age(Duration::from_secs(20))
             .build()
             .new_agent();
-        let credential = options.credentials.get(reference.registry());
-        let auth = auth::Auth::new(&reference, access, credential);
+        let (registry, repository) = (reference.registry(), reference.repository());
+        let auth = auth::Auth::new(registry, repository, access, options.credentials.clone());
         let base = base_url(reference.registry(), options.plain_http);
-        let (locations, meter) = (Locations::default(), Meter::default());
-        Client { reference, agent, base, auth, locations, meter, traffic, options }
+        Client {
+            reference,
+            agent,
+            base,
+            auth,
+            locations: Locations::default(),
+            gates: Gates::default(),
+            has_answered: AtomicBool::new(false),
+            meter: Meter::default(),
+            traffic,
+            options,
+        }
     }
 
     /// Sends a request until it succeeds, or fails for good: tries, authentication, redirects.
@@ -139,7 +162,9 @@ impl Client {
             };
             let wait = error.retry_after().unwrap_or_else(|| jittered(pause));
             let late = Instant::now() + wait > deadline;
-            if !error.is_temporary() || attempt >= MAX_TRIES || late {
+            let may_pass = error.is_temporary()
+                || error.is_unreachable() && self.has_answered.load(Ordering::Relaxed);
+            if !may_pass || attempt >= MAX_TRIES || late {
                 return Err(error);
             }
             log::info!("{error}; trying again in {} ms", wait.as_millis());
@@ -157,29 +182,42 @@ impl Client {
         let mut reauthorised = false;
         loop {
             let asked = Instant::now();
-            let Answer { response, url, is_registry } = self.exchange(request)?;
+            let Answer { response, url, is_registry, sent } = self.exchange(request)?;
             let status = response.status();
             if status.is_success() {
+                if let Some(sent) = &sent {
+                    self.auth.accepted(sent);
+                }
                 if let Some(digest) = request.blob {
                     self.meter.round_trip(asked.elapsed());
                     if !is_registry && !is_page(&response) {
                         self.locations.remember(digest, url.clone());
                     }
                 }
-                return Ok(Answer { response, url, is_registry });
+                return Ok(Answer { response, url, is_registry, sent });
             }
-            let insufficient = status == StatusCode::FORBIDDEN && auth::wants_more(&response);
             // Only the registry itself may ask for credentials, not where it redirects to.
-            let challenged = is_registry && (status == StatusCode::UNAUTHORIZED || insufficient);
-            if challenged && !reauthorised {
-                reauthorised = true;
-                let challenges = auth::challenges(&response);
-                drain(response);
-                self.auth.answer(self, &challenges, &url)?;
-                continue;
+            let refusal = auth::refusal(&response, &url, sent).filter(|_| is_registry);
+            let error = self.refusal(request, response, &url);
+            match refusal {
+                Some(refusal) if !reauthorised && self.auth.answer(self, &refusal)? => {
+                    reauthorised = true;
+                }
+                // What was looked for meanwhile is part of the story.
+                _ => return Err(error.with_sought(self.auth.sought())),
             }
-            return Err(self.refusal(request, response, &url));
         }
+    }
+
+    /// What the root of the API asks for, where nothing else said it.
+    pub(super) fn root_challenges(&self) -> Result<Vec<auth::Challenge>, Error> {
+        let url = format!("{}/v2/", self.base);
+        let request = Request::new(Method::GET, &url, "the registry's API");
+        let uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
+        let response = self.call(&request, &uri, None)?;
+        let challenges = auth::challenges(&response);
+        drain(response);
+        Ok(challenges)
     }
 
     /// Asks where the registry sent us for this blob before. Whatever is no success there may just
@@ -195,7 +233,7 @@ impl Client {
             && !is_page(&response)
         {
             self.meter.round_trip(asked.elapsed());
-            return Some(Answer { response, url, is_registry: false });
+            return Some(Answer { response, url, is_registry: false, sent: None });
         }
         log::debug!("{} is of no use any more", error::without_query(&url));
         self.locations.forget(&digest);
@@ -216,11 +254,11 @@ impl Client {
         let is_reading = matches!(request.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
             let is_registry = same_origin(&origin, &url);
-            let authorization = is_registry.then(|| self.auth.header()).flatten();
-            let response = self.call(request, &url, authorization)?;
+            let sent = if is_registry { self.auth.header(self)? } else { None };
+            let response = self.call(request, &url, sent.as_deref())?;
             let status = response.status();
             if !status.is_redirection() {
-                return Ok(Answer { response, url, is_registry });
+                return Ok(Answer { response, url, is_registry, sent });
             }
             let location = header_text(&response, header::LOCATION.as_str());
             drain(response);
@@ -239,7 +277,7 @@ impl Client {
         &self,
         request: &Request<'_>,
         url: &Uri,
-        authorization: Option<String>,
+        authorization: Option<&str>,
     ) -> Result<Response<HttpBody>, Error> {
         let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
         if let Some(accept) = &request.accept {
@@ -253,6 +291,10 @@ impl Client {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
         let failed = |failure| Error::new(request.what, url, failure);
+        let host = url.authority().map_or("", |authority| authority.as_str());
+        let deadline = request.since + self.options.deadline;
+        let pass = self.gates.enter(host, deadline);
+        let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
         self.count_request();
         log::debug!("{} {}", request.method, error::without_query(url));
         let response = match request.payload {
@@ -262,8 +304,15 @@ impl Client {
             }
             None => self.run(builder.body(()).map_err(|_| failed(Failure::Url))?, request),
         };
-        let response = response.map_err(|e| failed(Failure::Transport(e)))?;
+        let response = response.map_err(|e| failed(Failure::Transport(e.into())))?;
         log::debug!("{} {}", response.status(), error::without_query(url));
+        self.has_answered.store(true, Ordering::Relaxed);
+        let pause = header_text(&response, header::RETRY_AFTER.as_str());
+        match response.status().as_u16() {
+            429 => pass.close(pause.and_then(|text| pause_of(&text))),
+            503 if pause.is_some() => pass.close(pause.and_then(|text| pause_of(&text))),
+            _ => drop(pass),
+        }
         Ok(response)
     }
 
@@ -300,7 +349,7 @@ impl Client {
             Err(ureq::Error::BodyExceedsLimit(_)) => {
                 return Err(Error::new(what, url, Failure::DocumentTooLarge));
             }
-            Err(e) => return Err(Error::new(what, url, Failure::Transport(e))),
+            Err(e) => return Err(Error::new(what, url, Failure::Transport(e.into()))),
         };
         self.traffic.body_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
@@ -313,20 +362,26 @@ impl Client {
     fn refusal(&self, request: &Request<'_>, response: Response<HttpBody>, url: &Uri) -> Error {
         let status = response.status();
         let retry_after = header_text(&response, header::RETRY_AFTER.as_str());
-        let mut body = response.into_body();
-        let text = body.with_config().limit(MAX_ERROR_BODY_BYTES).read_to_vec().unwrap_or_default();
-        let (code, message) = error::server_words(&text);
-        let had_credentials = self.auth.has_credential();
-        let failure = Failure::Status {
-            status: status.as_u16(),
-            code,
-            message,
-            retry_after,
-            had_credentials,
-        };
+        let (code, message) = error::server_words(&error_body(&mut response.into_body()));
+        let failure = Failure::Status { status: status.as_u16(), code, message, retry_after };
         Error::new(request.what, url, failure)
             .in_repository(self.reference.registry(), self.reference.repository())
     }
+}
+
+/// Reads the body of an error for its message, as far as it comes soon.
+pub(super) fn error_body(body: &mut HttpBody) -> Vec<u8> {
+    let until = Instant::now() + ERROR_BODY_TIME;
+    let mut reader = body.with_config().limit(MAX_ERROR_BODY_BYTES).reader();
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    while Instant::now() < until {
+        match reader.read(&mut piece) {
+            Ok(length) if length > 0 => text.extend_from_slice(&piece[..length]),
+            // What has come may hold the message.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    text
 }
 
 pub(super) fn header_text(response: &Response<HttpBody>, name: &str) -> Option<String> {

@@ -1,39 +1,53 @@
 //! What a registry refused, in the user's words.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ureq::http::Uri;
 
-/// Longest `Retry-After` that is waited for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Longest `Retry-After` that is believed. Nobody waits beyond a deadline anyway.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// A request that failed: what was asked of whom, what came back, and what helps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     what: String,
     url: String,
     repository: Option<String>,
     tags: Option<(Vec<String>, usize)>,
+    sought: Sought,
     failure: Failure,
 }
 
+/// Where credentials were looked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sought {
+    /// The registry, as its name is given to `docker login`.
+    pub(super) host: String,
+    /// Where those that were sent are from.
+    pub(super) source: Option<String>,
+    /// All places, in order.
+    pub(super) searched: Vec<String>,
+}
+
 /// How a request failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "told by their messages below")]
 pub enum Failure {
     Url,
     Redirect,
     TooManyRedirects,
     DocumentTooLarge,
-    Transport(ureq::Error),
+    Transport(Arc<ureq::Error>),
     Status {
         status: u16,
         code: Option<String>,
         message: Option<String>,
         retry_after: Option<String>,
-        had_credentials: bool,
     },
+    /// The server has asked for no more requests, for so long yet.
+    Limited(Duration),
     /// The server wants authentication of a kind that we do not speak.
     Challenge(String),
     /// The token server's answer is of no use.
@@ -45,7 +59,13 @@ pub enum Failure {
 impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
         let url = without_secrets(&url.to_string());
-        Error { what: what.to_owned(), url, repository: None, tags: None, failure }
+        let (what, sought) = (what.to_owned(), Sought::default());
+        Error { what, url, repository: None, tags: None, sought, failure }
+    }
+
+    /// Tells where credentials were looked for.
+    pub(super) fn with_sought(self, sought: Sought) -> Error {
+        Error { sought, ..self }
     }
 
     pub(super) fn in_repository(mut self, registry: &str, repository: &str) -> Error {
@@ -81,8 +101,8 @@ impl Error {
             Failure::Status { status, .. } => {
                 matches!(status, 408 | 425 | 429 | 499 | 500 | 502..=504 | 520..=527)
             }
-            Failure::Transport(error) => match error {
-                // Nobody listens, or the name does not exist: asking again changes nothing.
+            Failure::Transport(error) => match &**error {
+                // Nobody listens, or the name does not exist: asking again changes nothing as a rule.
                 ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::ConnectionRefused,
                 ureq::Error::Protocol(_) | ureq::Error::BodyStalled => true,
                 _ => false,
@@ -91,18 +111,33 @@ impl Error {
         }
     }
 
+    /// Whether nobody was there to be asked.
+    pub(super) fn is_unreachable(&self) -> bool {
+        let Failure::Transport(error) = &self.failure else { return false };
+        match &**error {
+            ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
+            ureq::Error::HostNotFound => true,
+            _ => false,
+        }
+    }
+
     /// What the server asks to wait, bounded.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let Failure::Status { retry_after: Some(text), .. } = &self.failure else { return None };
-        let wait = match text.trim().parse::<u64>() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => {
-                let at = httpdate::parse_http_date(text).ok()?;
-                at.duration_since(SystemTime::now()).unwrap_or_default()
-            }
-        };
-        Some(wait.min(MAX_RETRY_AFTER))
+        pause_of(text)
     }
+}
+
+/// What a `Retry-After` means: seconds, or a date.
+pub(super) fn pause_of(text: &str) -> Option<Duration> {
+    let pause = match text.trim().parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?;
+            at.duration_since(SystemTime::now()).unwrap_or_default()
+        }
+    };
+    Some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// A URL for people.
@@ -142,13 +177,19 @@ impl fmt::Display for Error {
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
             Failure::DocumentTooLarge => f.write_str("the document is larger than 4 MiB"),
             Failure::Transport(error) => transport_words(f, error),
+            Failure::Limited(left) => write!(
+                f,
+                "too many requests (429): the server asks to be left alone for another {} s; log in \
+                 or wait",
+                left.as_secs() + 1
+            ),
             Failure::Challenge(kind) => {
                 write!(f, "the registry wants authentication of an unknown kind ({kind})")
             }
             Failure::Token(why) => write!(f, "no access token: {why}"),
             Failure::Answer(what) => f.write_str(what),
-            Failure::Status { status, code, message, had_credentials, .. } => {
-                self.status_words(f, *status, *had_credentials)?;
+            Failure::Status { status, code, message, .. } => {
+                self.status_words(f, *status)?;
                 match (code, message) {
                     (Some(code), Some(message)) => {
                         write!(f, " (the registry says {code}: {message})")
@@ -164,19 +205,29 @@ impl fmt::Display for Error {
 }
 
 impl Error {
-    fn status_words(&self, f: &mut fmt::Formatter<'_>, status: u16, had: bool) -> fmt::Result {
+    fn status_words(&self, f: &mut fmt::Formatter<'_>, status: u16) -> fmt::Result {
         let repository = self.repository.as_deref().unwrap_or("the repository");
         match status {
-            401 | 403 if had => write!(
-                f,
-                "access denied ({status}): the credentials found for it are not accepted, or \
-                 {repository} does not exist; renew them with `docker login` or `podman login`"
-            ),
-            401 | 403 => write!(
-                f,
-                "access denied ({status}): {repository} does not exist or needs credentials; \
-                 give some with `docker login` or `podman login`"
-            ),
+            401 | 403 => {
+                let Sought { host, source, searched } = &self.sought;
+                write!(f, "access denied ({status}): ")?;
+                match source {
+                    Some(source) => write!(
+                        f,
+                        "the credentials from {source} are not accepted, or {repository} does not \
+                         exist; renew them"
+                    )?,
+                    None => {
+                        write!(f, "{repository} does not exist or needs credentials; give some")?
+                    }
+                }
+                let host = if host.is_empty() { "REGISTRY" } else { host };
+                write!(f, " with `docker login {host}` or `podman login {host}`")?;
+                match (source, &searched[..]) {
+                    (None, [_, ..]) => write!(f, " (looked in {})", searched.join(", ")),
+                    _ => Ok(()),
+                }
+            }
             404 => match &self.tags {
                 Some((tags, 0)) => write!(f, "not found; {repository} has {}", tags.join(", ")),
                 Some((tags, more)) => {

@@ -5,6 +5,7 @@
 //! terminal and dies of the same Ctrl-C. Starting a new program instead of forking keeps threads
 //! and `unsafe` out of it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -37,7 +38,7 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         return serve(all, args, &places);
     }
     check(args, &places)?;
-    if args.foreground { serve(all, args, &places) } else { start_child() }
+    if args.foreground { serve(all, args, &places) } else { start_child(args) }
 }
 
 /// Tells what can be known to fail before anything is fetched.
@@ -68,10 +69,15 @@ fn lies_below(folder: &Path, place: &Path) -> bool {
 }
 
 /// Starts the serving process and waits until it is ready or has failed.
-fn start_child() -> Result<ExitCode, AnyError> {
+fn start_child(args: &args::Mount) -> Result<ExitCode, AnyError> {
     let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
-    let mut child = Command::new(program)
-        .args(std::env::args_os().skip(1))
+    let mut command = Command::new(program);
+    // It runs for days, and its command line is there for everybody to read.
+    command.args(without_creds(std::env::args_os().skip(1)));
+    if let Some(login) = &args.image_args.creds {
+        command.env(environment::CREDS, login.to_text());
+    }
+    let mut child = command
         .env(environment::BACKGROUND_CHILD, "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -91,6 +97,24 @@ fn start_child() -> Result<ExitCode, AnyError> {
         Some(code) if code != 0 => Ok(ExitCode::from(code)),
         _ => Err(format!("the serving process ended before the mount was ready ({status})").into()),
     }
+}
+
+/// The words of a command line but for `--creds`.
+fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            kept.push(word);
+            kept.extend(words);
+            break;
+        }
+        if word == "--creds" {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"--creds=") {
+            kept.push(word);
+        }
+    }
+    kept
 }
 
 fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCode, AnyError> {
@@ -175,4 +199,24 @@ fn detach(has_log_file: bool) -> io::Result<()> {
         log::set_max_level(log::LevelFilter::Off);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_without_credentials() {
+        for (words, expected) in [
+            ("mount r m", "mount r m"),
+            ("mount --creds u:p r m", "mount r m"),
+            ("mount --creds=u:p r m", "mount r m"),
+            ("mount r m --creds u:p", "mount r m"),
+            ("mount --credsx -- --creds u:p", "mount --credsx -- --creds u:p"),
+        ] {
+            let kept = without_creds(words.split(' ').map(OsString::from));
+            let kept: Vec<_> = kept.iter().map(|word| word.to_string_lossy()).collect();
+            assert_eq!(kept.join(" "), expected, "{words}");
+        }
+    }
 }

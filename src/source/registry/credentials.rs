@@ -1,0 +1,458 @@
+//! Credentials: the places where users keep them, and which of them is for a repository.
+//!
+//! Docker and podman keep theirs in files of one format and in different places, and people use
+//! both. The caller lists the places in the order of their precedence; the first that has something
+//! for a repository counts. Within a file (docker-config-json, containers-auth.json(5)):
+//!
+//! 1. The helper that `credHelpers` names for the registry, and nothing else of the file.
+//! 2. A row of `auths` for a part of the registry that holds the repository, the longest first.
+//! 3. The helper `credsStore`.
+//! 4. The row of `auths` for the registry. Docker leaves empty ones where a helper has the secret.
+//!
+//! Files are read again and helpers run again with each search, because a mount outlives many
+//! secrets: those of some clouds hold for 12 hours. Who searches is `auth`, when a registry
+//! asks for credentials or takes the ones it got no more.
+//!
+//! Secrets are in no message and no `Debug`. Errors of the JSON parser quote what they stumbled
+//! over, so of them only the place is told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::error::Category;
+
+use super::helper::{HELPER_LIMIT, Helpers};
+use crate::reference::DEFAULT_REGISTRY;
+
+/// Largest file of credentials that is read, in bytes. Real ones have some KiB.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The name of Docker Hub in Docker's files and helpers.
+const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// A user's secret for one registry. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// User name and password.
+    Basic {
+        /// User name.
+        user: String,
+        /// Password or access token.
+        password: String,
+    },
+    /// A refresh token, exchanged at the token server.
+    IdentityToken {
+        /// Whom it is for, where that is known; for token servers that want it as a password.
+        user: Option<String>,
+        /// The token.
+        token: String,
+    },
+    /// A token that the registry takes as it is.
+    RegistryToken(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(hidden)")
+    }
+}
+
+/// Why a file of credentials can't be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum AuthFileError {
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    #[error("not valid JSON (line {line}, column {column})")]
+    Json { line: usize, column: usize },
+    #[error("valid JSON, but no file of credentials (line {line}, column {column})")]
+    Form { line: usize, column: usize },
+    #[error("the `auth` value of `{0}` is not base64 of `user:password`")]
+    Value(String),
+    #[error("the entry of `{0}` is not a set of names and texts")]
+    Entry(String),
+}
+
+impl From<serde_json::Error> for AuthFileError {
+    fn from(error: serde_json::Error) -> AuthFileError {
+        let (line, column) = (error.line(), error.column());
+        match error.classify() {
+            Category::Data => AuthFileError::Form { line, column },
+            _ => AuthFileError::Json { line, column },
+        }
+    }
+}
+
+/// What a search for the credential of a repository has found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The credential, if there is one.
+    pub credential: Option<Credential>,
+    /// Where it is from, for a message.
+    pub source: Option<String>,
+    /// Where the search went, in order, and what there was, for a message.
+    pub searched: Vec<String>,
+}
+
+/// The places where credentials may be, in the order of their precedence.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    places: Vec<Arc<Place>>,
+    helpers: Helpers,
+}
+
+/// One of the places.
+struct Place {
+    /// For messages.
+    name: String,
+    /// The file that is read again with each search.
+    path: Option<PathBuf>,
+    form: Form,
+    /// What was there last; none if there was no file.
+    contents: Mutex<Option<Arc<Contents>>>,
+}
+
+/// How a file is laid out.
+#[derive(Clone, Copy)]
+enum Form {
+    /// `config.json` and `auth.json`.
+    Config,
+    /// `.dockercfg`: the rows alone.
+    Rows,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.name).finish()
+    }
+}
+
+impl Credentials {
+    /// Adds a user name and password for one registry.
+    pub fn add_login(&mut self, source: &str, registry: &str, user: &str, password: &str) {
+        let credential = Credential::Basic { user: user.to_owned(), password: password.to_owned() };
+        let row = Row { key: Key::parse(registry), credential };
+        let contents = Contents { rows: vec![row], ..Contents::default() };
+        self.add(source.to_owned(), None, Form::Config, Some(contents));
+    }
+
+    /// Adds the text of a Docker `config.json` or a containers `auth.json`.
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn add_text(&mut self, source: &str, text: &[u8]) -> Result<(), AuthFileError> {
+        let contents = Contents::parse_warning(source, text, Form::Config)?;
+        self.add(source.to_owned(), None, Form::Config, Some(contents));
+        Ok(())
+    }
+
+    /// Adds a Docker `config.json` or a containers `auth.json`, which need not exist (yet).
+    /// Whether it does.
+    ///
+    /// # Errors
+    /// It can't be read, or is not one.
+    pub fn add_file(&mut self, path: &Path) -> Result<bool, AuthFileError> {
+        self.add_any_file(path, Form::Config)
+    }
+
+    /// Adds a `.dockercfg` of Docker before 1.7, which need not exist. Whether it does.
+    ///
+    /// # Errors
+    /// It can't be read, or is not one.
+    pub fn add_old_file(&mut self, path: &Path) -> Result<bool, AuthFileError> {
+        self.add_any_file(path, Form::Rows)
+    }
+
+    fn add_any_file(&mut self, path: &Path, form: Form) -> Result<bool, AuthFileError> {
+        let name = path.display().to_string();
+        let contents = match read(path)? {
+            Some(text) => Some(Contents::parse_warning(&name, &text, form)?),
+            None => None,
+        };
+        let exists = contents.is_some();
+        // What a shell puts in the place of `<(…)` can be read once.
+        let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let again = Some(path.to_owned()).filter(|_| !is_special);
+        self.add(name, again, form, contents);
+        Ok(exists)
+    }
+
+    fn add(&mut self, name: String, path: Option<PathBuf>, form: Form, contents: Option<Contents>) {
+        let contents = Mutex::new(contents.map(Arc::new));
+        self.places.push(Arc::new(Place { name, path, form, contents }));
+    }
+
+    /// Where the programs `docker-credential-…` are, and how long one may take, if not the usual
+    /// time. Without this none is run.
+    pub fn set_helpers(&mut self, folders: Vec<PathBuf>, limit: Option<Duration>) {
+        self.helpers = Helpers { folders, limit: limit.unwrap_or(HELPER_LIMIT) };
+    }
+
+    /// Searches for the credential of a repository, given by its path without the registry. Reads
+    /// files and runs helpers, which may take their time.
+    pub fn for_repository(&self, registry: &str, repository: &str) -> Found {
+        let wanted = Key { path: repository.to_owned(), ..Key::parse(registry) };
+        let mut found = Found::default();
+        for place in &self.places {
+            if let Some((credential, source)) =
+                place.search(&wanted, &self.helpers, &mut found.searched)
+            {
+                log::info!("credentials for {} are from {source}", wanted.host);
+                found.credential = Some(credential);
+                found.source = Some(source);
+                break;
+            }
+        }
+        found
+    }
+}
+
+impl Place {
+    /// What is here for a repository, and its source. Notes where it looked.
+    fn search(
+        &self,
+        wanted: &Key,
+        helpers: &Helpers,
+        searched: &mut Vec<String>,
+    ) -> Option<(Credential, String)> {
+        let Some(contents) = self.contents() else {
+            searched.push(format!("{} (not there)", self.name));
+            return None;
+        };
+        searched.push(self.name.clone());
+        let row = |row: &Row| (row.credential.clone(), self.name.clone());
+        if let Some((_, helper)) = contents.helpers.iter().find(|(key, _)| key.host == wanted.host)
+        {
+            return self.ask(helpers, helper, wanted, searched);
+        }
+        let mut rows: Vec<&Row> =
+            contents.rows.iter().filter(|row| row.key.holds(wanted)).collect();
+        // Stable: of several rows for the same, the one in Docker's or the plain form comes first.
+        rows.sort_by_key(|row| std::cmp::Reverse(row.key.path.len()));
+        if let Some(part) = rows.first().filter(|row| !row.key.path.is_empty()) {
+            return Some(row(part));
+        }
+        let stored =
+            contents.store.as_ref().and_then(|store| self.ask(helpers, store, wanted, searched));
+        stored.or_else(|| rows.first().map(|first| row(first)))
+    }
+
+    fn ask(
+        &self,
+        helpers: &Helpers,
+        name: &str,
+        wanted: &Key,
+        searched: &mut Vec<String>,
+    ) -> Option<(Credential, String)> {
+        let program = format!("docker-credential-{name}");
+        let source = format!("{program} (named in {})", self.name);
+        // Docker keeps its own name for the Hub in helpers, podman the Hub's.
+        let servers: &[&str] = match &*wanted.host {
+            DEFAULT_REGISTRY => &[DOCKER_HUB_KEY, DEFAULT_REGISTRY],
+            host => &[host],
+        };
+        for server in servers {
+            match helpers.get(name, server) {
+                Ok(Some(credential)) => return Some((credential, source)),
+                Ok(None) => {}
+                Err(why) => {
+                    // Most images are public: a broken helper must not lock the user out of them.
+                    log::warn!("{source}: {why}");
+                    searched.push(format!("{program} ({why})"));
+                    return None;
+                }
+            }
+        }
+        searched.push(format!("{program} (has none)"));
+        None
+    }
+
+    /// What is here now, or was when it could be read last.
+    fn contents(&self) -> Option<Arc<Contents>> {
+        let mut last = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &self.path {
+            let now = read(path).and_then(|text| {
+                text.map(|text| Ok(Contents::parse(&text, self.form)?.0)).transpose()
+            });
+            match now {
+                Ok(contents) => *last = contents.map(Arc::new),
+                Err(e) => log::warn!("credentials file {}: {e}", self.name),
+            }
+        }
+        last.clone()
+    }
+}
+
+/// Reads a file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, AuthFileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_FILE_BYTES {
+        true => Err(io::Error::other("it is larger than 4 MiB").into()),
+        false => Ok(Some(bytes)),
+    }
+}
+
+/// A file of credentials, read.
+#[derive(Default)]
+struct Contents {
+    rows: Vec<Row>,
+    helpers: Vec<(Key, String)>,
+    store: Option<String>,
+}
+
+/// An entry of `auths`.
+struct Row {
+    key: Key,
+    credential: Credential,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AuthFile {
+    auths: Option<Rows>,
+    cred_helpers: Option<BTreeMap<String, Option<String>>>,
+    creds_store: Option<String>,
+}
+
+type Rows = BTreeMap<String, serde_json::Value>;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+impl Contents {
+    /// Reads a file, and tells of the rows that are wrong.
+    fn parse_warning(name: &str, text: &[u8], form: Form) -> Result<Contents, AuthFileError> {
+        let (contents, wrong) = Contents::parse(text, form)?;
+        for error in wrong {
+            log::warn!("credentials file {name}: {error}");
+        }
+        Ok(contents)
+    }
+
+    /// Reads a file. One bad row is no reason to fail for every other registry: those are returned.
+    fn parse(text: &[u8], form: Form) -> Result<(Contents, Vec<AuthFileError>), AuthFileError> {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        // An empty file is none, for Docker too.
+        if text.trim_ascii().is_empty() {
+            return Ok(Default::default());
+        }
+        let file = match form {
+            Form::Config => serde_json::from_slice(text)?,
+            Form::Rows => AuthFile { auths: serde_json::from_slice(text)?, ..AuthFile::default() },
+        };
+        let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+        for (text, entry) in file.auths.unwrap_or_default() {
+            match credential(&text, entry) {
+                Ok(Some(credential)) => {
+                    let row = Row { key: Key::parse(&text), credential };
+                    let is_usual = text == DOCKER_HUB_KEY || text == row.key.host;
+                    rows.insert(if is_usual { 0 } else { rows.len() }, row);
+                }
+                Ok(None) => {}
+                Err(e) => wrong.push(e),
+            }
+        }
+        let helpers = file.cred_helpers.unwrap_or_default().into_iter();
+        let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+        let helpers = helpers.filter_map(|(key, name)| Some((Key::parse(&key), named(name)?)));
+        let contents =
+            Contents { rows, helpers: helpers.collect(), store: named(file.creds_store) };
+        Ok((contents, wrong))
+    }
+}
+
+/// The credential of a row, if it holds one.
+fn credential(key: &str, entry: serde_json::Value) -> Result<Option<Credential>, AuthFileError> {
+    let entry: Option<Entry> =
+        serde_json::from_value(entry).map_err(|_| AuthFileError::Entry(key.to_owned()))?;
+    let entry = entry.unwrap_or_default();
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let auth = filled(entry.auth);
+    let login = auth.as_deref().and_then(user_and_password);
+    if let Some(token) = filled(entry.identitytoken) {
+        let user = filled(login.map(|(user, _)| user).or(entry.username));
+        return Ok(Some(Credential::IdentityToken { user, token }));
+    }
+    if let Some((user, password)) = login {
+        return Ok(Some(Credential::Basic { user, password }));
+    }
+    if auth.is_some() {
+        return Err(AuthFileError::Value(key.to_owned()));
+    }
+    if let (Some(user), Some(password)) = (filled(entry.username), filled(entry.password)) {
+        return Ok(Some(Credential::Basic { user, password }));
+    }
+    Ok(filled(entry.registrytoken).map(Credential::RegistryToken))
+}
+
+/// Reads an `auth` value. Some writers fill it up with NULs.
+fn user_and_password(auth: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
+    let (user, password) = text.trim_end_matches('\0').split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+/// What a row is for: a registry, or a part of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    host: String,
+    /// The beginning of repositories' paths, or a whole one; empty for the registry.
+    path: String,
+}
+
+impl Key {
+    /// Keys may be URLs, whose path says nothing, and Docker Hub has many names.
+    fn parse(text: &str) -> Key {
+        let (is_url, rest) = match text.split_once("://") {
+            Some((_, rest)) => (true, rest),
+            None => (false, text),
+        };
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let path = match path.trim_end_matches('/') {
+            "v1" | "v2" => "",
+            _ if is_url => "",
+            path => path,
+        };
+        let host = match &*host.to_ascii_lowercase() {
+            "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
+            host => host.to_owned(),
+        };
+        Key { host, path: path.to_owned() }
+    }
+
+    /// Whether a repository is in this part of the registry.
+    fn holds(&self, repository: &Key) -> bool {
+        let rest = repository.path.strip_prefix(&*self.path);
+        self.host == repository.host
+            && rest.is_some_and(|rest| {
+                self.path.is_empty() || rest.is_empty() || rest.starts_with('/')
+            })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,305 @@
+//! Programs that keep passwords: those that answer, and all the ways in which they do not.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ocifs::mount::ImageOptions;
+use ocifs::source::registry::{Credential, Credentials, Found, Options};
+use serde_json::json;
+
+use crate::fixture::{GOOD, Sandbox, Verdict, fails, good, name_in, open, opens, options, read};
+use crate::logs;
+use crate::support::registry::{Fault, Registry, Times};
+
+const SECRET: &str = "s3cret-of-a-helper";
+
+/// Longer than any helper here needs that is not meant to be slow.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Puts a helper into a folder; what it is asked for is appended to the file `asked` there.
+fn install(folder: &Path, name: &str, script: &str) {
+    let path = folder.join(format!("docker-credential-{name}"));
+    // Written by a process of its own: one that is open for writing here could not be started.
+    let mut shell = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = format!(
+        "#!/bin/sh\nread server\necho \"$1 $server\" >> '{}'\n{script}\n",
+        folder.join("asked").display()
+    );
+    shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(shell.wait().unwrap().success());
+}
+
+fn asked(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("asked")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn credentials(folder: &Path, config: serde_json::Value, limit: Duration) -> Credentials {
+    let mut credentials = Credentials::default();
+    credentials.add_text("config.json", config.to_string().as_bytes()).unwrap();
+    credentials.set_helpers(vec![PathBuf::from("relative"), folder.to_owned()], Some(limit));
+    credentials
+}
+
+fn answer(user: &str, secret: &str) -> String {
+    format!("echo '{}'", json!({ "ServerURL": "x", "Username": user, "Secret": secret }))
+}
+
+/// What is found for the repository `r.example/a`.
+fn ask(folder: &Path, limit: Duration) -> Found {
+    let config = json!({ "credHelpers": { "r.example": "test" } });
+    credentials(folder, config, limit).for_repository("r.example", "a")
+}
+
+#[test]
+fn answers_of_helpers() {
+    logs::install();
+    let basic = |user: &str, password: &str| {
+        Some(Credential::Basic { user: user.to_owned(), password: password.to_owned() })
+    };
+    let (token, long) = ("identity".to_owned(), "x".repeat(100_000));
+    let identity = Some(Credential::IdentityToken { user: None, token });
+    let rows: Vec<(&str, String, Option<Credential>, &str)> = vec![
+        ("it answers", answer("u", "p"), basic("u", "p"), ""),
+        ("a token", answer("<token>", "identity"), identity, ""),
+        ("a long secret", answer("u", &long), basic("u", &long), ""),
+        ("nothing inside", answer("", ""), None, "has none"),
+        (
+            "none, on stdout",
+            "echo 'credentials not found in native keychain'; exit 1".into(),
+            None,
+            "has none",
+        ),
+        (
+            "none, on stderr",
+            "echo 'Error: Credentials not found' >&2; exit 3".into(),
+            None,
+            "has none",
+        ),
+        (
+            "a reason",
+            "echo noise; echo 'the keychain is locked' >&2; exit 2".into(),
+            None,
+            "the keychain is locked",
+        ),
+        ("a reason on stdout", "echo 'no such profile'; exit 1".into(), None, "no such profile"),
+        ("no words", "exit 7".into(), None, "status: 7"),
+        ("no JSON", format!("echo {SECRET}"), None, "its answer is not"),
+        ("half of it", format!("echo '{{\"Secret\":\"{SECRET}'"), None, "its answer is not"),
+        ("failing with a secret", format!("{}; exit 1", answer("u", SECRET)), None, "it failed"),
+        ("failing with a bare one", format!("echo {SECRET}; exit 1"), None, "it failed"),
+        ("no words at all", String::new(), None, "its answer is not"),
+        ("killed", "kill -9 $$".into(), None, "signal: 9"),
+        (
+            "control characters",
+            "printf 'red \\033[31m text\\n' >&2; exit 1".into(),
+            None,
+            "red [31m text",
+        ),
+        (
+            "endless",
+            "while :; do echo 'for ever and ever' || exit 1; done".into(),
+            None,
+            "it failed",
+        ),
+        ("endless errors", "yes 'it is wrong' >&2; exit 1".into(), None, "it failed"),
+    ];
+    let mut verdict = Verdict::default();
+    for (what, script, credential, words) in rows {
+        let folder = tempfile::tempdir().unwrap();
+        install(folder.path(), "test", &script);
+        let found = ask(folder.path(), LIMIT);
+        let told = found.searched.join("\n");
+        let result = match found.credential == credential && told.contains(words) {
+            true if !told.contains(SECRET) && !told.contains('\x1b') => Ok(()),
+            _ => Err(format!("`{words}` is not in `{told}`, or the credential is wrong")),
+        };
+        verdict.row(what, result);
+        assert_eq!(asked(folder.path()), ["get r.example"], "{what}");
+    }
+    verdict.end();
+    assert_eq!(logs::with(SECRET), Vec::<String>::new());
+}
+
+#[test]
+fn helpers_that_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |name: &str| {
+        let config = json!({ "credHelpers": { "r.example": name } });
+        let found = credentials(folder.path(), config, LIMIT).for_repository("r.example", "a");
+        assert_eq!(found.credential, None);
+        found.searched.join("\n")
+    };
+    fs::create_dir(folder.path().join("docker-credential-folder")).unwrap();
+    fs::write(folder.path().join("docker-credential-plain"), "#!/bin/sh\n").unwrap();
+    fs::create_dir(folder.path().join("docker-credential-x")).unwrap();
+    install(folder.path(), "real", &answer("u", "p"));
+    for name in ["missing", "folder", "plain", "x/../docker-credential-real", "real\0", " "] {
+        assert!(told(name).contains("no such program"), "{name}: {}", told(name));
+    }
+    // One that the system can't run.
+    let broken = folder.path().join("docker-credential-broken");
+    fs::write(&broken, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(told("broken").contains("it can't be started"), "{}", told("broken"));
+}
+
+/// A helper that does not come back is ended, and one that leaves a child behind is not waited for.
+#[test]
+fn helpers_that_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    install(folder.path(), "test", "echo $$ > \"$0.pid\"; exec sleep 60");
+    let started = Instant::now();
+    let found = ask(folder.path(), Duration::from_millis(300));
+    assert!(found.searched.join("\n").contains("no answer within"), "{found:?}");
+    let pid = fs::read_to_string(folder.path().join("docker-credential-test.pid")).unwrap();
+    let process = PathBuf::from(format!("/proc/{}", pid.trim()));
+    assert!(!process.exists(), "it was killed, and is no zombie");
+    install(folder.path(), "test", &format!("sleep 60 & {}", answer("u", "p")));
+    let found = ask(folder.path(), LIMIT);
+    assert!(found.credential.is_some(), "{found:?}");
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+}
+
+/// Which of a file's entries counts when there are helpers, and what they are asked for.
+#[test]
+fn helpers_beside_entries() {
+    let entry = |user: &str| json!({ "username": user, "password": "p" });
+    let rows = [
+        // One for the registry is exclusive.
+        (
+            json!({ "credHelpers": { "r.example": "yes" }, "auths": { "r.example": entry("row") } }),
+            "helper",
+        ),
+        (
+            json!({ "credHelpers": { "r.example": "no" }, "auths": { "r.example": entry("row") } }),
+            "none",
+        ),
+        (json!({ "credHelpers": { "r.example": "no" }, "credsStore": "yes" }), "none"),
+        (json!({ "credHelpers": { "https://r.example/v1/": "yes" } }), "helper"),
+        (
+            json!({ "credHelpers": { "other.example": "yes" }, "auths": { "r.example": entry("row") } }),
+            "row",
+        ),
+        (
+            json!({ "credHelpers": { "r.example": "" }, "auths": { "r.example": entry("row") } }),
+            "row",
+        ),
+        // One for all comes before the registry's entry, and after that of a part of it.
+        (json!({ "credsStore": "yes", "auths": { "r.example": {} } }), "helper"),
+        (json!({ "credsStore": "yes", "auths": { "r.example": entry("row") } }), "helper"),
+        (json!({ "credsStore": "yes" }), "helper"),
+        (json!({ "credsStore": "no", "auths": { "r.example": entry("row") } }), "row"),
+        (json!({ "credsStore": "bad", "auths": { "r.example": entry("row") } }), "row"),
+        (json!({ "credsStore": "missing", "auths": { "r.example": entry("row") } }), "row"),
+        (json!({ "credsStore": "yes", "auths": { "r.example/a": entry("row") } }), "row"),
+        (json!({ "credsStore": "no" }), "none"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    install(folder.path(), "yes", &answer("helper", "p"));
+    install(folder.path(), "no", "echo credentials not found in native keychain; exit 1");
+    install(folder.path(), "bad", "exit 1");
+    for (config, expected) in rows {
+        let found =
+            credentials(folder.path(), config.clone(), LIMIT).for_repository("r.example", "a/b");
+        let user = match found.credential {
+            Some(Credential::Basic { user, .. }) => user,
+            _ => "none".to_owned(),
+        };
+        assert_eq!(user, expected, "{config}");
+    }
+    // What one has not, the next place may have.
+    let mut both = credentials(folder.path(), json!({ "credsStore": "no" }), LIMIT);
+    let second = json!({ "auths": { "r.example": entry("second") } });
+    both.add_text("second", second.to_string().as_bytes()).unwrap();
+    assert_eq!(both.for_repository("r.example", "a").source.as_deref(), Some("second"));
+    // Docker's name for the Hub, then podman's.
+    fs::remove_file(folder.path().join("asked")).unwrap();
+    let hub = credentials(folder.path(), json!({ "credsStore": "no" }), LIMIT);
+    hub.for_repository("docker.io", "library/x");
+    let expected = ["get https://index.docker.io/v1/", "get docker.io"];
+    assert_eq!(asked(folder.path()), expected);
+}
+
+/// The usual options, with a helper for this registry.
+fn with_helper(folder: &Path, registry: &Registry) -> ImageOptions {
+    let config = json!({ "credHelpers": { registry.addr().to_string(): "test" } });
+    let credentials = credentials(folder, config, LIMIT);
+    let usual = options();
+    ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
+}
+
+/// A helper is run when somebody asks for credentials, and not before.
+#[test]
+fn helpers_run_when_they_are_needed() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &good());
+    install(sandbox.path(), "test", &answer("me", SECRET));
+    let options = with_helper(sandbox.path(), &registry);
+    opens(&sandbox, &name_in(&registry), &options).unwrap();
+    assert!(asked(sandbox.path()).is_empty());
+    for require in [(|r: &Registry| r.require_basic("me", SECRET)) as fn(&Registry), |r| {
+        r.require_bearer(Some(("me", SECRET)))
+    }] {
+        require(&registry);
+        let sandbox = Sandbox::new();
+        install(sandbox.path(), "test", &answer("me", SECRET));
+        let options = with_helper(sandbox.path(), &registry);
+        opens(&sandbox, &name_in(&registry), &options).unwrap();
+        assert_eq!(asked(sandbox.path()), [format!("get {}", registry.addr())]);
+    }
+    // What the helper says about itself is in the error.
+    install(sandbox.path(), "test", "echo 'the vault is sealed' >&2; exit 1");
+    let options = with_helper(sandbox.path(), &registry);
+    let words = ["access denied (401)", "docker-credential-test", "the vault is sealed"];
+    fails(&Sandbox::new(), &name_in(&registry), &options, &words).unwrap();
+    assert_eq!(logs::with(SECRET), Vec::<String>::new());
+}
+
+/// Passwords of some clouds end after hours: a mount that is older asks for the next one, whichever
+/// way the registry tells it.
+#[test]
+fn helpers_run_again_when_a_password_has_ended() {
+    let bare = Fault::Status(403, Vec::new(), Vec::new());
+    type Require = fn(&Registry, &str);
+    let basic: Require = |registry, password| registry.require_basic("me", password);
+    let bearer: Require = |registry, password| registry.require_bearer(Some(("me", password)));
+    let rows: [(&str, Require, Option<Fault>); 3] = [
+        ("Basic", basic, None),
+        ("Basic, told by 403", basic, Some(bare)),
+        ("Bearer", bearer, None),
+    ];
+    for (what, require, fault) in rows {
+        let (sandbox, registry) = (Sandbox::new(), Registry::start());
+        registry.add_image("r", "t", &good());
+        require(&registry, "first");
+        install(sandbox.path(), "test", &answer("me", "first"));
+        let options = with_helper(sandbox.path(), &registry);
+        let image = open(&name_in(&registry), &sandbox.cache(), &options).unwrap();
+        fs::remove_dir_all(sandbox.path().join("cache/v1/spans")).unwrap();
+        install(sandbox.path(), "test", &answer("me", "second"));
+        match fault {
+            Some(fault) => {
+                // The old password is still taken by the test's registry, but for the fault.
+                registry.fault(("GET", "/blobs/", Times::First(1)), fault);
+                assert!(read(&image, "f").is_err_and(|e| e.contains("401")), "{what}");
+                require(&registry, "second");
+            }
+            None => {
+                require(&registry, "second");
+                registry.revoke_tokens();
+            }
+        }
+        assert_eq!(read(&image, "f").unwrap(), GOOD, "{what}");
+        assert_eq!(asked(sandbox.path()).len(), 2, "{what}");
+    }
+}
