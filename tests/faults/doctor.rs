@@ -59,6 +59,22 @@ fn a_healthy_machine() {
 }
 
 #[test]
+fn credentials_are_told_but_not_shown() {
+    let (registry, home) = (registry(), Home::new());
+    let name = name_in(&registry);
+    registry.require_basic("user", "secret");
+    let (code, rows) = doctor(&home, &[&name]);
+    assert!(code == 1 && verdict(&rows, "image").1.contains("docker login"), "{rows:?}");
+    assert!(verdict(&rows, "credentials").1.contains("none for"), "{rows:?}");
+    let file = home.path().join("auth.json");
+    let row = r#"{"username":"user","password":"secret"}"#;
+    fs::write(&file, format!(r#"{{"auths":{{"{}":{row}}}}}"#, registry.addr())).unwrap();
+    let (code, rows) = doctor(&home, &["--authfile", file.to_str().unwrap(), &name]);
+    assert!(code == 0 && verdict(&rows, "credentials").1.contains("auth.json"), "{rows:?}");
+    assert!(!format!("{rows:?}").contains("secret"), "{rows:?}");
+}
+
+#[test]
 fn registries_that_make_mounts_fail_or_slow() {
     let (registry, home) = (registry(), Home::new());
     let name = name_in(&registry);

@@ -13,7 +13,8 @@ use indicatif::HumanBytes;
 use ocifs::cache::Cache;
 use ocifs::fuse::kernel;
 use ocifs::mount;
-use ocifs::reference::ImageName;
+use ocifs::reference::{ImageName, Reference};
+use ocifs::source::registry::Credentials;
 use serde_json::json;
 
 use crate::args::{self, ImageArgs};
@@ -166,15 +167,22 @@ fn cache(args: &ImageArgs) -> Check {
     }
 }
 
-/// Whether an image can be had, and whether parts of its layers can.
+/// Whether an image can be had, with whose credentials, and whether parts of its layers can.
 fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
-    let probe = environment::image_options(name, args).and_then(|options| {
-        let probe = mount::probe(name, &options);
-        probe.map_err(|e| super::failed(name)(e).into())
-    });
-    let probe = match probe {
+    let options = match environment::image_options(name, args) {
+        Ok(options) => options,
+        Err(e) => return vec![Check::fails("settings", e.as_ref())],
+    };
+    let mut checks = Vec::new();
+    if let ImageName::Registry(reference) = name {
+        checks.push(credentials(reference, &options.registry.credentials));
+    }
+    let probe = match mount::probe(name, &options) {
         Ok(probe) => probe,
-        Err(e) => return vec![Check::fails("image", e.as_ref())],
+        Err(e) => {
+            checks.push(Check::fails("image", &super::failed(name)(e)));
+            return checks;
+        }
     };
     let image = &probe.image;
     let bytes = image.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
@@ -194,5 +202,21 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
         ),
         None => Check::ok("ranges", "not asked: no layer is large enough to matter"),
     };
-    vec![Check::ok("image", found), ranges]
+    checks.extend([Check::ok("image", found), ranges]);
+    checks
+}
+
+/// Where the credentials for an image's registry are from. Which they are is never shown.
+fn credentials(reference: &Reference, credentials: &Credentials) -> Check {
+    let name = "credentials";
+    let found = credentials.for_repository(reference.registry(), reference.repository());
+    let registry = reference.registry();
+    match found.source {
+        Some(source) => Check::ok(name, format!("for {registry} from {source}")),
+        None if found.searched.is_empty() => Check::ok(name, format!("none for {registry}")),
+        None => {
+            let places = found.searched.join(", ");
+            Check::ok(name, format!("none for {registry}; searched: {places}"))
+        }
+    }
 }
