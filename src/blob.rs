@@ -610,10 +610,11 @@ impl Flight<'_> {
     /// The first span that was not delivered came wrong: `None` if it is worth another try.
     fn suspect(&self, error: Error) -> Option<Error> {
         let reader = self.reader;
+        let has_other = reader.access.source.distrust(&reader.access.descriptor.digest);
         let mut sky = lock(&reader.sky);
         let flight = sky.flights.iter().find(|flight| flight.number == self.number);
         let at = flight.map_or(0, |flight| flight.left.start);
-        if sky.suspects.insert(at) {
+        if sky.suspects.insert(at) || has_other {
             log::warn!("{error}; trying once more");
             return None;
         }

@@ -378,6 +378,9 @@ fn first_pass(
             ErrorKind::Verify(e) if is_resumed => {
                 log::warn!("layer {}: {e}; downloading all of it again", descriptor.digest);
             }
+            ErrorKind::Verify(e) if source.distrust(&descriptor.digest) => {
+                log::warn!("layer {}: {e}; downloading it from another host", descriptor.digest);
+            }
             kind => return Err(error(kind)),
         }
     }

@@ -386,7 +386,7 @@ fn open_source(
     let local = match name {
         ImageName::Registry(reference) => {
             let (reference, traffic) = (reference.clone(), Arc::clone(traffic));
-            let registry = Registry::new(reference, options.registry.clone(), traffic);
+            let registry = Registry::new(reference, options.registry.clone(), traffic)?;
             return Ok((Arc::new(registry.clone()), Some(registry)));
         }
         ImageName::Local(local) => local,

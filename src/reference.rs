@@ -105,6 +105,12 @@ impl Reference {
     pub fn digest(&self) -> Option<Digest> {
         self.digest
     }
+
+    /// The same tag and digest in another place, whose names are taken as they are.
+    pub(crate) fn at(&self, registry: &str, repository: &str) -> Reference {
+        let (registry, repository) = (registry.to_owned(), repository.to_owned());
+        Reference { registry, repository, ..self.clone() }
+    }
 }
 
 impl fmt::Display for Reference {

@@ -350,17 +350,26 @@ impl Resolver<'_> {
                     let (got, expected) = (descriptor.size, MAX_CONFIG_BYTES);
                     return Err(Error::Size { what, got, expected });
                 }
-                let body = self.source.blob(descriptor, 0..descriptor.size)?.body;
-                let mut bytes = Vec::new();
-                VerifyingReader::new(body, digest, descriptor.size)
-                    .read_to_end(&mut bytes)
-                    .map_err(|source| Error::Read { what: what.clone(), source })?;
+                let bytes = self.config_bytes(descriptor, &what)?;
                 self.keep(&digest, &bytes);
                 bytes
             }
         };
         ImageConfig::parse(&bytes, manifest.layers.len())
             .map_err(|source| Error::Document { what, source })
+    }
+
+    /// Fetches a config, from another host if one sends something else.
+    fn config_bytes(&self, descriptor: &Descriptor, what: &str) -> Result<Vec<u8>, Error> {
+        loop {
+            let body = self.source.blob(descriptor, 0..descriptor.size)?.body;
+            let mut bytes = Vec::new();
+            let mut body = VerifyingReader::new(body, descriptor.digest, descriptor.size);
+            let Err(source) = body.read_to_end(&mut bytes) else { return Ok(bytes) };
+            if !self.source.distrust(&descriptor.digest) {
+                return Err(Error::Read { what: what.to_owned(), source });
+            }
+        }
     }
 
     /// Keeps a verified document, if getting it again would cost a request.

@@ -57,6 +57,8 @@ pub enum Error {
     Range { digest: Digest, size: u64, start: u64, end: u64 },
     #[error(transparent)]
     Registry(#[from] Box<registry::Error>),
+    #[error(transparent)]
+    Hosts(#[from] registry::HostsError),
 }
 
 /// At most this many names are listed in a message.
@@ -187,6 +189,12 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Whether the blob is there at all. Archives of multi-platform images are often partial.
     fn has(&self, _descriptor: &Descriptor) -> bool {
         true
+    }
+
+    /// Takes note that what came for a digest is not what it should be. Whether somebody else can be
+    /// asked for it: asking again then goes there.
+    fn distrust(&self, _digest: &Digest) -> bool {
+        false
     }
 
     /// Whether reading costs a network: such blobs are worth remembering by tag.

@@ -66,7 +66,8 @@ pub fn push_indexes(
         return Err(Error::NoRegistry(name.to_string()));
     };
     let registry =
-        Registry::for_pushing(reference.clone(), options.registry.clone(), Arc::default());
+        Registry::for_pushing(reference.clone(), options.registry.clone(), Arc::default())
+            .map_err(|e| Error::Source(e.into()))?;
     let pushed = |e: registry::Error| Error::Source(Box::new(e).into());
     let empty = Digest::sha256(artifact::EMPTY_BYTES);
     registry.push_blob(&empty, artifact::EMPTY_BYTES).map_err(pushed)?;

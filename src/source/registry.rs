@@ -25,8 +25,10 @@ mod credentials;
 mod error;
 mod gate;
 mod helper;
+mod hosts;
 mod link;
 mod location;
+mod mirrors;
 mod push;
 mod referrers;
 mod url;
@@ -42,9 +44,11 @@ use super::{Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
 use crate::reference::Reference;
-use client::{Access, Client, Request, header_text};
+use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};
+pub use hosts::{Error as HostsError, Places, Proxies, ProxyError, Roots};
+use mirrors::{Mirrors, Wanted};
 pub use url::is_loopback;
 
 /// Tags listed when the wanted one does not exist.
@@ -63,8 +67,14 @@ pub struct Options {
     pub read_timeout: Duration,
     /// Time for all tries of one request together, its body not included.
     pub deadline: Duration,
-    /// The proxy for hosts other than loopback.
-    pub proxy: Option<ureq::Proxy>,
+    /// Check whose certificate the registry shows. Only the registry itself is ever exempt.
+    pub tls_verify: bool,
+    /// Where this machine's files about registries are.
+    pub places: Places,
+    /// The authorities that are trusted for every host.
+    pub roots: Arc<Roots>,
+    /// The proxies for hosts other than loopback.
+    pub proxies: Proxies,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -77,7 +87,10 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(60),
-            proxy: None,
+            tls_verify: true,
+            places: Places::default(),
+            roots: Arc::default(),
+            proxies: Proxies::default(),
             user_agent: concat!("ocifs/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -104,17 +117,50 @@ impl Traffic {
 
 /// An image in a registry.
 #[derive(Clone, Debug)]
-pub struct Registry(Arc<Client>);
+pub struct Registry(Arc<Mirrors>);
 
 impl Registry {
     /// An image by its reference. Nothing is sent yet.
-    pub fn new(reference: Reference, options: Options, traffic: Arc<Traffic>) -> Registry {
-        Registry(Arc::new(Client::new(reference, Access::Read, options, traffic)))
+    ///
+    /// # Errors
+    /// A file about its registry can't be used.
+    pub fn new(
+        reference: Reference,
+        options: Options,
+        traffic: Arc<Traffic>,
+    ) -> Result<Registry, HostsError> {
+        Registry::with(reference, Access::Read, options, traffic)
     }
 
     /// The same, asking for the right to push as well.
-    pub fn for_pushing(reference: Reference, options: Options, traffic: Arc<Traffic>) -> Registry {
-        Registry(Arc::new(Client::new(reference, Access::Push, options, traffic)))
+    ///
+    /// # Errors
+    /// A file about its registry can't be used.
+    pub fn for_pushing(
+        reference: Reference,
+        options: Options,
+        traffic: Arc<Traffic>,
+    ) -> Result<Registry, HostsError> {
+        Registry::with(reference, Access::Push, options, traffic)
+    }
+
+    fn with(
+        reference: Reference,
+        access: Access,
+        options: Options,
+        traffic: Arc<Traffic>,
+    ) -> Result<Registry, HostsError> {
+        let mut hosts = hosts::for_image(&reference, &options)?;
+        if access == Access::Push {
+            // What is pushed goes to the registry itself.
+            hosts.drain(..hosts.len().saturating_sub(1));
+        }
+        let common = Arc::new(Common::default());
+        let clients = hosts.into_iter().map(|host| {
+            let (traffic, common) = (Arc::clone(&traffic), Arc::clone(&common));
+            Arc::new(Client::new(host, access, options.clone(), traffic, common))
+        });
+        Ok(Registry(Arc::new(Mirrors::new(reference, clients.collect()))))
     }
 
     /// The tags that exist, for a message; empty where the registry does not say.
@@ -123,23 +169,35 @@ impl Registry {
         struct Tags {
             tags: Option<Vec<String>>,
         }
-        let url = self.0.url("tags/list");
-        let request = Request::new(Method::GET, &url, "the list of tags");
-        let tags = self.0.send(&request).ok().and_then(|response| {
-            let bytes = self.0.document(response, "tags").ok()?;
-            serde_json::from_slice::<Tags>(&bytes).ok()?.tags
+        let tags = self.0.ask(Wanted::Name, |client| {
+            let url = client.url("tags/list");
+            let answer = client.send_once(&Request::new(Method::GET, &url, "the list of tags"))?;
+            client.document(answer.response, "tags")
         });
+        let tags = tags.ok().and_then(|bytes| serde_json::from_slice::<Tags>(&bytes).ok()?.tags);
         tags.unwrap_or_default()
     }
 
+    /// A manifest by tag or digest. Of several hosts, one that sends the right bytes is looked for.
     fn manifest(&self, reference: &str, expected: Option<Digest>) -> Result<RawDocument, Error> {
         let what = format!("manifest `{reference}`");
-        let url = self.0.url(&format!("manifests/{reference}"));
-        let request = manifest_request(Method::GET, &url, &what);
-        let response = self.0.send(&request)?;
-        let media_type = header_text(&response, header::CONTENT_TYPE.as_str());
-        let bytes = self.0.document(response, &what)?;
-        Ok(RawDocument { bytes, media_type, digest: expected })
+        let wanted = expected.map_or(Wanted::Name, Wanted::Content);
+        loop {
+            let (client, response) = self.0.ask(wanted, |client| {
+                let url = client.url(&format!("manifests/{reference}"));
+                let answer = client.send_once(&manifest_request(Method::GET, &url, &what))?;
+                Ok((Arc::clone(client), answer.response))
+            })?;
+            let media_type = header_text(&response, header::CONTENT_TYPE.as_str());
+            let bytes = client.document(response, &what);
+            if let Some(digest) = expected
+                && !bytes.as_ref().is_ok_and(|bytes| digest.matches(bytes))
+                && self.0.distrust(&digest)
+            {
+                continue;
+            }
+            return Ok(RawDocument { bytes: bytes?, media_type, digest: expected });
+        }
     }
 }
 
@@ -169,9 +227,12 @@ impl Source for Registry {
     fn head(&self) -> Result<Option<Digest>, super::Error> {
         let Some(tag) = self.0.reference.tag() else { return Ok(self.0.reference.digest()) };
         let what = format!("manifest `{tag}`");
-        let url = self.0.url(&format!("manifests/{tag}"));
-        let request = manifest_request(Method::HEAD, &url, &what);
-        match self.0.send(&request) {
+        let response = self.0.ask(Wanted::Name, |client| {
+            let url = client.url(&format!("manifests/{tag}"));
+            let answer = client.send_once(&manifest_request(Method::HEAD, &url, &what))?;
+            Ok(answer.response)
+        });
+        match response {
             Ok(response) => Ok(header_text(&response, "docker-content-digest")
                 .and_then(|digest| digest.parse().ok())),
             // Some registries refuse HEAD, and its answers carry no reason: GET tells more.
@@ -191,10 +252,14 @@ impl Source for Registry {
     }
 
     fn link(&self) -> Option<Link> {
-        Some(self.0.meter.link())
+        Some(self.0.origin().common.meter.link())
     }
 
     fn is_remote(&self) -> bool {
         true
+    }
+
+    fn distrust(&self, digest: &Digest) -> bool {
+        self.0.distrust(digest)
     }
 }

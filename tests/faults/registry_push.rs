@@ -28,7 +28,7 @@ fn client(registry: &Registry) -> Client {
 
 fn client_with(registry: &Registry, options: Options) -> Client {
     let reference = format!("{}/a/r:t", registry.addr()).parse().unwrap();
-    Client::for_pushing(reference, options, Arc::new(Traffic::default()))
+    Client::for_pushing(reference, options, Arc::new(Traffic::default())).unwrap()
 }
 
 fn with_password(registry: &Registry) -> Options {
@@ -253,7 +253,7 @@ fn pushing_needs_another_token() {
     let registry = start();
     registry.require_bearer(None);
     let reference = format!("{}/a/r:t", registry.addr()).parse().unwrap();
-    let reader = Client::new(reference, options().registry, Arc::new(Traffic::default()));
+    let reader = Client::new(reference, options().registry, Arc::new(Traffic::default())).unwrap();
     assert!(reader.referrers(&blob().0, TYPE).unwrap().is_empty());
     let requests = registry.requests();
     assert!(requests.iter().all(|request| !request.path.contains("push")), "{requests:?}");

@@ -49,7 +49,7 @@ fn serving() -> Registry {
 
 fn client_with(registry: &Registry, options: Options) -> Client {
     let reference = format!("{}/r:t", registry.addr()).parse().unwrap();
-    Client::new(reference, options, Arc::new(Traffic::default()))
+    Client::new(reference, options, Arc::new(Traffic::default())).unwrap()
 }
 
 fn client(registry: &Registry) -> Client {

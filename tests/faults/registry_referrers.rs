@@ -54,7 +54,7 @@ fn start(referrers: Referrers) -> Registry {
 /// The list as `ocifs` reads it: the numbers of the artifacts, in order.
 fn list(registry: &Registry) -> Result<Vec<usize>, String> {
     let reference = format!("{}/r:t", registry.addr()).parse().unwrap();
-    let client = Client::new(reference, options().registry, Arc::new(Traffic::default()));
+    let client = Client::new(reference, options().registry, Arc::new(Traffic::default())).unwrap();
     let found = within(crate::fixture::HANG, move || client.referrers(&subject(), TYPE));
     let found = found.map_err(|e| e.to_string())?;
     let mut numbers: Vec<usize> =

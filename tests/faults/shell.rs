@@ -21,13 +21,16 @@ use crate::support::image::{Built, write_oci_layout};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Environment variables that could lead the program out of its home.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 11] = [
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "OCIFS_CREDS",
     "REGISTRY_AUTH_FILE",
     "DOCKER_AUTH_CONFIG",
     "DOCKER_CONFIG",
+    "CONTAINERS_REGISTRIES_CONF",
+    "REGISTRIES_CONFIG_PATH",
+    "SSL_CERT_FILE",
     "http_proxy",
     "HTTP_PROXY",
 ];

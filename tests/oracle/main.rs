@@ -42,6 +42,7 @@
 mod support;
 
 mod mounted;
+mod nginx;
 mod oracle;
 mod servers;
 mod snapshot;
@@ -55,3 +56,4 @@ mod pushing;
 mod read_only;
 mod requests;
 mod storage;
+mod tls;

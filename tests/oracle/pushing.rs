@@ -21,7 +21,7 @@ const TYPE: &str = "application/vnd.example.index.v1+json";
 
 fn client(registry: &Registry, name: &str) -> Client {
     let reference = format!("{}/{name}:latest", registry.address()).parse().unwrap();
-    Client::for_pushing(reference, Options::default(), Arc::new(Traffic::default()))
+    Client::for_pushing(reference, Options::default(), Arc::new(Traffic::default())).unwrap()
 }
 
 fn descriptor(value: Value) -> Descriptor {

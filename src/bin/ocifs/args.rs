@@ -124,6 +124,25 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
     pub(crate) authfile: Option<PathBuf>,
 
+    /// Whether to check whose certificate the registry shows; `--tls-verify=false` does not
+    ///
+    /// Without a check, whoever is on the way can read your password and see what you read. What the
+    /// image holds stays checked, if you name it by digest. For one registry only: neither mirrors nor
+    /// where it redirects to go unchecked. Better to put its certificate into
+    /// `~/.config/containers/certs.d/HOST:PORT/ca.crt`.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        hide_default_value = true,
+        hide_possible_values = true,
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) tls_verify: bool,
+
     /// Give up a read after this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,

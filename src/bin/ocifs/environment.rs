@@ -10,7 +10,10 @@
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_AUTH_CONFIG`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
 //! | `PATH` | credential helpers |
 //! | `XDG_CONFIG_HOME`, `HOME` | `ocifs/config.toml` |
-//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries |
+//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries; also in lower case |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | authorities trusted, instead of the system's |
+//! | `CONTAINERS_REGISTRIES_CONF`, `REGISTRIES_CONFIG_PATH` | another `registries.conf` |
+//! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf` and `certs.d` |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::mount::ImageOptions;
 use ocifs::reference::{ImageName, Reference};
-use ocifs::source::registry::{self, AuthFileError, Credentials};
+use ocifs::source::registry::{self, AuthFileError, Credentials, Places, Proxies, Roots};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
 
@@ -50,6 +53,11 @@ pub(crate) fn is_background_child() -> bool {
 /// A variable that is set and not empty.
 fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The path in a variable. A mount in the background leaves the current directory.
+fn path_in(name: &str) -> Option<PathBuf> {
+    std::path::absolute(variable(name)?).ok()
 }
 
 fn home() -> Option<PathBuf> {
@@ -91,27 +99,97 @@ pub(crate) fn runtime_folder() -> PathBuf {
 /// # Errors
 /// A credentials file that can't be read.
 pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
-    let credentials = match name {
-        ImageName::Registry(name) if !args.offline => credentials(name, args)?,
-        _ => Credentials::default(),
+    let registry = match name {
+        ImageName::Registry(name) if !args.offline => registry_options(name, args)?,
+        _ => registry::Options::default(),
     };
     Ok(ImageOptions {
         platform: args.platform.clone(),
         offline: args.offline,
         trust_referrers: args.trust_referrers || config()?.trusts_referrers(name),
-        registry: registry::Options {
-            plain_http: args.plain_http,
-            credentials,
-            deadline: args.timeout,
-            proxy: ureq::Proxy::try_from_env(),
-            ..registry::Options::default()
-        },
+        registry,
         read_deadline: args.timeout,
         max_layer_bytes: args.max_layer_size,
         open_files: open_files(),
         temporary_folder: env::temp_dir(),
         ..ImageOptions::default()
     })
+}
+
+/// Everything that asking a registry needs.
+fn registry_options(name: &Reference, args: &ImageArgs) -> Result<registry::Options, AnyError> {
+    Ok(registry::Options {
+        plain_http: args.plain_http,
+        tls_verify: args.tls_verify,
+        credentials: credentials(name, args)?,
+        deadline: args.timeout,
+        places: places(),
+        roots: roots(),
+        proxies: proxies()?,
+        ..registry::Options::default()
+    })
+}
+
+/// Where files about registries lie, those of the user first.
+fn places() -> Places {
+    let below = |folder: Option<PathBuf>, names: &[&str]| {
+        let paths = names.iter().filter_map(|name| Some(folder.as_ref()?.join(name)));
+        paths.collect::<Vec<_>>()
+    };
+    let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+    // The second is an older name of the first.
+    let chosen =
+        path_in("CONTAINERS_REGISTRIES_CONF").or_else(|| path_in("REGISTRIES_CONFIG_PATH"));
+    Places {
+        certificates: [
+            below(config_home(), &["containers/certs.d"]),
+            paths(&["/etc/containers/certs.d", "/etc/docker/certs.d"]),
+        ]
+        .concat(),
+        registries: match chosen {
+            Some(path) => vec![path],
+            None => [
+                below(config_home(), &["containers/registries.conf"]),
+                paths(&["/etc/containers/registries.conf"]),
+            ]
+            .concat(),
+        },
+        registries_drop_ins: [
+            paths(&["/etc/containers/registries.conf.d"]),
+            below(config_home(), &["containers/registries.conf.d"]),
+        ]
+        .concat(),
+        containerd: [
+            below(config_home(), &["containerd/certs.d"]),
+            paths(&["/etc/containerd/certs.d"]),
+        ]
+        .concat(),
+    }
+}
+
+/// The authorities to trust: OpenSSL's variables choose others than the system's.
+fn roots() -> Arc<Roots> {
+    let file = path_in("SSL_CERT_FILE");
+    let folders = variable("SSL_CERT_DIR");
+    Arc::new(match file.is_some() || folders.is_some() {
+        true => {
+            let folders = folders.iter().flat_map(env::split_paths);
+            let folders = folders.filter(|folder| !folder.as_os_str().is_empty());
+            Roots::only(file, folders.filter_map(|f| std::path::absolute(f).ok()).collect())
+        }
+        false => Roots::default(),
+    })
+}
+
+/// The proxies, by variables in either case.
+fn proxies() -> Result<Proxies, AnyError> {
+    let value = |name: &str| {
+        let value = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
+        value.map(|value| value.to_string_lossy().into_owned())
+    };
+    let (http, https, all) = (value("HTTP_PROXY"), value("HTTPS_PROXY"), value("ALL_PROXY"));
+    let exceptions = value("NO_PROXY");
+    Ok(Proxies::new(http.as_deref(), https.as_deref(), all.as_deref(), exceptions.as_deref())?)
 }
 
 /// The user's settings, from `ocifs/config.toml` below the configuration folder:

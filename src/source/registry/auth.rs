@@ -623,7 +623,8 @@ impl TokenRequest<'_> {
     fn get(&self, login: Option<(&str, &str)>) -> Result<Response<HttpBody>, Error> {
         let client = self.client;
         let limit = Some(client.options.deadline);
-        let mut request = client.agent.get(self.realm).config().timeout_recv_body(limit).build();
+        let mut request =
+            client.agent(self.realm)?.get(self.realm).config().timeout_recv_body(limit).build();
         if let Some(service) = self.service {
             request = request.query("service", service);
         }
@@ -652,7 +653,8 @@ impl TokenRequest<'_> {
         let client = self.client;
         client.count_request();
         let limit = Some(client.options.deadline);
-        let request = client.agent.post(self.realm).config().timeout_recv_body(limit).build();
+        let request =
+            client.agent(self.realm)?.post(self.realm).config().timeout_recv_body(limit).build();
         request.send_form(form).map_err(|e| self.failed(e))
     }
 

@@ -22,6 +22,7 @@ use ureq::{Body as HttpBody, BodyReader};
 use super::client::{Client, FIRST_PAUSE, MAX_TRIES, Request, header_text, is_page, jittered};
 use super::error::{Error, Failure};
 use super::link::MAX_PAUSE;
+use super::mirrors::{Mirrors, Wanted};
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::source::Opened;
@@ -31,7 +32,7 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// Opens a range of a blob, which must be within its size.
 pub(super) fn open(
-    client: &Arc<Client>,
+    hosts: &Arc<Mirrors>,
     descriptor: &Descriptor,
     range: Range<u64>,
 ) -> Result<Opened, Error> {
@@ -41,10 +42,11 @@ pub(super) fn open(
         return Ok(Opened { body: Box::new(io::empty()), start, end });
     }
     let is_whole = start == 0 && end == size;
-    let answer = ask(client, digest, size, &range)?;
+    let answer = ask(hosts, digest, size, &range)?;
     let Range { start, end } = answer.range;
     let reader = BlobReader {
-        client: Arc::clone(client),
+        hosts: Arc::clone(hosts),
+        client: answer.client,
         digest,
         size,
         end,
@@ -72,6 +74,8 @@ enum Ending {
 
 /// Reads a range of a blob to its end.
 struct BlobReader {
+    hosts: Arc<Mirrors>,
+    /// The one that sends now.
     client: Arc<Client>,
     digest: Digest,
     size: u64,
@@ -107,13 +111,14 @@ impl BlobReader {
         self.body = None;
         thread::sleep(jittered(FIRST_PAUSE * self.failures));
         let rest = self.at..self.end;
-        let answer = ask(&self.client, self.digest, self.size, &rest).map_err(io::Error::other)?;
+        let answer = ask(&self.hosts, self.digest, self.size, &rest).map_err(io::Error::other)?;
         let mut body = answer.body;
         let skip = self.at - answer.range.start;
         if io::copy(&mut (&mut body).take(skip), &mut io::sink())? < skip {
             let message = "the answer is shorter than what is known already";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
+        self.client = answer.client;
         self.ending = if answer.range.end > self.end { Ending::More } else { answer.ending };
         self.body = Some(body);
         self.last_read = Instant::now();
@@ -127,7 +132,7 @@ impl BlobReader {
         self.last_read = now;
         let bytes = bytes as u64;
         self.at += bytes;
-        self.client.meter.body(bytes, now.duration_since(since));
+        self.client.common.meter.body(bytes, now.duration_since(since));
         self.client.traffic.body_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -191,6 +196,8 @@ impl Read for BlobReader {
 
 /// What a server sends for a range, checked.
 struct RangeAnswer {
+    /// Whose it is.
+    client: Arc<Client>,
     body: BodyReader<'static>,
     /// The part of the blob that comes.
     range: Range<u64>,
@@ -198,27 +205,30 @@ struct RangeAnswer {
 }
 
 fn ask(
-    client: &Client,
+    hosts: &Mirrors,
     digest: Digest,
     size: u64,
     range: &Range<u64>,
 ) -> Result<RangeAnswer, Error> {
     let what = format!("blob {digest}");
-    let url = client.url(&format!("blobs/{digest}"));
     let is_whole = range.start == 0 && range.end == size;
-    let request = Request {
-        blob: Some(digest),
-        range: Some(range.clone()).filter(|_| !is_whole),
-        ..Request::new(Method::GET, &url, &what)
-    };
-    let response = client.send(&request)?;
-    let range = check(&response, size, range).map_err(|why| {
-        client.forget_location(&digest);
-        Error::new(&what, &url, Failure::Answer(why))
-    })?;
-    let body = response.into_body();
-    let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);
-    Ok(RangeAnswer { body: body.into_with_config().limit(u64::MAX).reader(), range, ending })
+    hosts.ask(Wanted::Content(digest), |client| {
+        let url = client.url(&format!("blobs/{digest}"));
+        let request = Request {
+            blob: Some(digest),
+            range: Some(range.clone()).filter(|_| !is_whole),
+            ..Request::new(Method::GET, &url, &what)
+        };
+        let response = client.send_once(&request)?.response;
+        let range = check(&response, size, range).map_err(|why| {
+            client.forget_location(&digest);
+            Error::new(&what, &url, Failure::Answer(why))
+        })?;
+        let body = response.into_body();
+        let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);
+        let body = body.into_with_config().limit(u64::MAX).reader();
+        Ok(RangeAnswer { client: Arc::clone(client), body, range, ending })
+    })
 }
 
 /// Checks an answer's header against the request: which part of the blob it brings.

@@ -3,18 +3,19 @@
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::{Method, Response, Uri, header};
+use ureq::http::{HeaderName, HeaderValue, Method, Response, Uri, header};
 use ureq::{Agent, AsSendBody, Body as HttpBody};
 
 use super::error::{Error, Failure, pause_of};
 use super::gate::Gates;
+use super::hosts::{self, Agents, Host};
 use super::link::Meter;
 use super::location::Locations;
-use super::url::{base_url, is_loopback, redirect_target, same_origin};
+use super::url::{encoded, may_lead_to, redirect_target, same_origin};
 use super::{Options, Traffic, auth, error};
 use crate::digest::Digest;
 use crate::image::MAX_MANIFEST_BYTES;
@@ -43,17 +44,36 @@ const MAX_DRAINED_BYTES: u64 = 2 << 10;
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) reference: Reference,
-    pub(super) agent: Agent,
-    /// Scheme and host of the API.
-    base: String,
+    agents: Agents,
+    /// Schemes and host of the API, and which of them is used.
+    bases: Vec<String>,
+    scheme: AtomicUsize,
+    /// The server has answered, so that its scheme is the right one.
+    is_settled: AtomicBool,
+    /// Where the API begins.
+    path: String,
+    /// The registry that the host stands in for, if it has to be told.
+    namespace: Option<String>,
+    /// What the host wants to be told besides.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// It may say what a tag means.
+    pub(super) resolves: bool,
+    /// It may be asked for content by digest.
+    pub(super) pulls: bool,
     auth: auth::Auth,
     locations: Locations,
     gates: Gates,
+    pub(super) common: Arc<Common>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) options: Options,
+}
+
+/// What the clients of all hosts for one image know together.
+#[derive(Debug, Default)]
+pub(super) struct Common {
     /// There was an answer once: who does not answer now may be starting again.
     has_answered: AtomicBool,
     pub(super) meter: Meter,
-    pub(super) traffic: Arc<Traffic>,
-    pub(super) options: Options,
 }
 
 /// A request before it is sent: what stays the same over redirects and tries.
@@ -101,45 +121,71 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(
-        reference: Reference,
+        host: Host,
         access: Access,
         options: Options,
         traffic: Arc<Traffic>,
+        common: Arc<Common>,
     ) -> Client {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // Redirects are followed here, so that Authorization does not travel.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(&options.user_agent)
-            .accept_encoding("identity")
-            .proxy(options.proxy.clone().filter(|_| !is_loopback(reference.registry())))
-            .timeout_resolve(Some(options.connect_timeout))
-            .timeout_connect(Some(options.connect_timeout))
-            .timeout_recv_response(Some(options.read_timeout))
-            .timeout_per_read(Some(options.read_timeout))
-            .timeout_per_write(Some(options.read_timeout))
-            .max_idle_connections(64)
-            .max_idle_connections_per_host(16)
-            // Load balancers drop silent connections after about 30 s.
-            .max_idle_age(Duration::from_secs(20))
-            .build()
-            .new_agent();
+        let Host { reference, bases, path, namespace, headers, resolves, pulls, agents } = host;
         let (registry, repository) = (reference.registry(), reference.repository());
         let auth = auth::Auth::new(registry, repository, access, options.credentials.clone());
-        let base = base_url(reference.registry(), options.plain_http);
         Client {
             reference,
-            agent,
-            base,
+            agents,
+            bases,
+            scheme: AtomicUsize::new(0),
+            is_settled: AtomicBool::new(false),
+            path,
+            namespace,
+            headers,
+            resolves,
+            pulls,
             auth,
             locations: Locations::default(),
             gates: Gates::default(),
-            has_answered: AtomicBool::new(false),
-            meter: Meter::default(),
+            common,
             traffic,
             options,
         }
+    }
+
+    /// Scheme and host of the API.
+    fn base(&self) -> &str {
+        let scheme = self.scheme.load(Ordering::Relaxed);
+        self.bases.get(scheme).map_or("", String::as_str)
+    }
+
+    /// The host's name.
+    pub(super) fn name(&self) -> &str {
+        self.reference.registry()
+    }
+
+    /// Whether the API is asked without TLS.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.base().starts_with("https")
+    }
+
+    /// Goes on to the other scheme after an error that may be due to the first one. Whether there is
+    /// one.
+    pub(super) fn try_other_scheme(&self, error: &Error) -> bool {
+        let is_open = self.bases.len() > 1 && !self.is_settled.load(Ordering::Relaxed);
+        let may_help = if self.is_plain() { error.wants_tls() } else { error.is_transport() };
+        let changes = is_open && may_help && self.scheme.load(Ordering::Relaxed) == 0;
+        if changes {
+            self.scheme.store(1, Ordering::Relaxed);
+        }
+        changes
+    }
+
+    /// Goes back to the first scheme: the other was no better.
+    pub(super) fn undo_other_scheme(&self) {
+        self.scheme.store(0, Ordering::Relaxed);
+    }
+
+    /// Keeps to the scheme that the server has answered to.
+    pub(super) fn settle_scheme(&self) {
+        self.is_settled.store(true, Ordering::Relaxed);
     }
 
     /// Sends a request until it succeeds, or fails for good: tries, authentication, redirects.
@@ -163,7 +209,7 @@ impl Client {
             let wait = error.retry_after().unwrap_or_else(|| jittered(pause));
             let late = Instant::now() + wait > deadline;
             let may_pass = error.is_temporary()
-                || error.is_unreachable() && self.has_answered.load(Ordering::Relaxed);
+                || error.is_unreachable() && self.common.has_answered.load(Ordering::Relaxed);
             if !may_pass || attempt >= MAX_TRIES || late {
                 return Err(error);
             }
@@ -189,7 +235,7 @@ impl Client {
                     self.auth.accepted(sent);
                 }
                 if let Some(digest) = request.blob {
-                    self.meter.round_trip(asked.elapsed());
+                    self.common.meter.round_trip(asked.elapsed());
                     if !is_registry && !is_page(&response) {
                         self.locations.remember(digest, url.clone());
                     }
@@ -211,10 +257,10 @@ impl Client {
 
     /// What the root of the API asks for, where nothing else said it.
     pub(super) fn root_challenges(&self) -> Result<Vec<auth::Challenge>, Error> {
-        let url = format!("{}/v2/", self.base);
+        let url = format!("{}{}/", self.base(), self.path);
         let request = Request::new(Method::GET, &url, "the registry's API");
         let uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
-        let response = self.call(&request, &uri, None)?;
+        let response = self.call(&request, &uri, true, None)?;
         let challenges = auth::challenges(&response);
         drain(response);
         Ok(challenges)
@@ -227,12 +273,12 @@ impl Client {
         let url = self.locations.get(&digest)?;
         let asked = Instant::now();
         // It is never the registry itself, so it gets no credentials.
-        let response = self.call(request, &url, None);
+        let response = self.call(request, &url, false, None);
         if let Ok(response) = response
             && response.status().is_success()
             && !is_page(&response)
         {
-            self.meter.round_trip(asked.elapsed());
+            self.common.meter.round_trip(asked.elapsed());
             return Some(Answer { response, url, is_registry: false, sent: None });
         }
         log::debug!("{} is of no use any more", error::without_query(&url));
@@ -250,12 +296,12 @@ impl Client {
         let parse = |url: &str| {
             url.parse::<Uri>().map_err(|_| Error::new(request.what, &url, Failure::Url))
         };
-        let (origin, mut url) = (parse(&self.base)?, parse(request.url)?);
+        let (origin, mut url) = (parse(self.base())?, parse(request.url)?);
         let is_reading = matches!(request.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
             let is_registry = same_origin(&origin, &url);
             let sent = if is_registry { self.auth.header(self)? } else { None };
-            let response = self.call(request, &url, sent.as_deref())?;
+            let response = self.call(request, &url, is_registry, sent.as_deref())?;
             let status = response.status();
             if !status.is_redirection() {
                 return Ok(Answer { response, url, is_registry, sent });
@@ -268,6 +314,9 @@ impl Client {
                 .filter(|_| is_reading || keeps_method)
                 .and_then(|location| redirect_target(&url, &location))
                 .ok_or_else(|| Error::new(request.what, &url, Failure::Redirect))?;
+            if !may_lead_to(&origin, &url) {
+                return Err(Error::new(request.what, &url, Failure::LeadsInside));
+            }
             log::debug!("redirected to {}", error::without_query(&url));
         }
         Err(Error::new(request.what, &url, Failure::TooManyRedirects))
@@ -277,6 +326,7 @@ impl Client {
         &self,
         request: &Request<'_>,
         url: &Uri,
+        is_registry: bool,
         authorization: Option<&str>,
     ) -> Result<Response<HttpBody>, Error> {
         let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
@@ -287,8 +337,14 @@ impl Client {
             let last = end.saturating_sub(1);
             builder = builder.header(header::RANGE, format!("bytes={start}-{last}"));
         }
-        if let Some(authorization) = authorization {
+        let own = self.headers.iter().filter(|_| is_registry);
+        // What the user says to send there counts before what was found for it.
+        let is_said = own.clone().any(|(name, _)| name == header::AUTHORIZATION);
+        if let Some(authorization) = authorization.filter(|_| !is_said) {
             builder = builder.header(header::AUTHORIZATION, authorization);
+        }
+        for (name, value) in own {
+            builder = builder.header(name, value);
         }
         let failed = |failure| Error::new(request.what, url, failure);
         let host = url.authority().map_or("", |authority| authority.as_str());
@@ -297,16 +353,17 @@ impl Client {
         let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
         self.count_request();
         log::debug!("{} {}", request.method, error::without_query(url));
+        let agent = self.agent(url)?;
         let response = match request.payload {
             Some((bytes, media_type)) => {
                 let http = builder.header(header::CONTENT_TYPE, media_type).body(bytes);
-                self.run(http.map_err(|_| failed(Failure::Url))?, request)
+                self.run(&agent, http.map_err(|_| failed(Failure::Url))?, request)
             }
-            None => self.run(builder.body(()).map_err(|_| failed(Failure::Url))?, request),
+            None => self.run(&agent, builder.body(()).map_err(|_| failed(Failure::Url))?, request),
         };
         let response = response.map_err(|e| failed(Failure::Transport(e.into())))?;
         log::debug!("{} {}", response.status(), error::without_query(url));
-        self.has_answered.store(true, Ordering::Relaxed);
+        self.common.has_answered.store(true, Ordering::Relaxed);
         let pause = header_text(&response, header::RETRY_AFTER.as_str());
         match response.status().as_u16() {
             429 => pass.close(pause.and_then(|text| pause_of(&text))),
@@ -316,19 +373,35 @@ impl Client {
         Ok(response)
     }
 
+    /// The HTTP client for a URL: with the certificates and the proxy for its host.
+    pub(super) fn agent(&self, url: &Uri) -> Result<Agent, Error> {
+        self.agents
+            .agent(url)
+            .map_err(|e| Error::new("connecting", url, Failure::Hosts(Arc::new(e))))
+    }
+
     fn run(
         &self,
+        agent: &Agent,
         http: ureq::http::Request<impl AsSendBody>,
         request: &Request<'_>,
     ) -> Result<Response<HttpBody>, ureq::Error> {
         // A document has to come in one go; a blob may take as long as it keeps coming.
         let whole = request.blob.is_none().then_some(self.options.deadline);
-        self.agent.run(self.agent.configure_request(http).timeout_recv_body(whole).build())
+        agent.run(agent.configure_request(http).timeout_recv_body(whole).build())
     }
 
     /// The URL of something of the repository.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("{}/v2/{}/{path}", self.base, self.reference.repository())
+        let (base, api, repository) = (self.base(), &self.path, self.reference.repository());
+        let url = format!("{base}{api}/{repository}/{path}");
+        match &self.namespace {
+            Some(namespace) => {
+                let and = if path.contains('?') { '&' } else { '?' };
+                format!("{url}{and}ns={}", encoded(namespace))
+            }
+            None => url,
+        }
     }
 
     pub(super) fn count_request(&self) {
@@ -343,7 +416,7 @@ impl Client {
     ) -> Result<Vec<u8>, Error> {
         let mut body = response.into_body();
         let bytes = body.with_config().limit(MAX_MANIFEST_BYTES + 1).read_to_vec();
-        let url = &self.base;
+        let url = &self.base();
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(ureq::Error::BodyExceedsLimit(_)) => {
@@ -362,7 +435,10 @@ impl Client {
     fn refusal(&self, request: &Request<'_>, response: Response<HttpBody>, url: &Uri) -> Error {
         let status = response.status();
         let retry_after = header_text(&response, header::RETRY_AFTER.as_str());
-        let (code, message) = error::server_words(&error_body(&mut response.into_body()));
+        let text = error_body(&mut response.into_body());
+        let (code, message) = error::server_words(&text);
+        let page = || hosts::page_words(status.as_u16(), &text).map(str::to_owned);
+        let message = message.or_else(page);
         let failure = Failure::Status { status: status.as_u16(), code, message, retry_after };
         Error::new(request.what, url, failure)
             .in_repository(self.reference.registry(), self.reference.repository())

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use ureq::http::Uri;
 
+use super::hosts;
+
 /// Longest `Retry-After` that is believed. Nobody waits beyond a deadline anyway.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -18,6 +20,8 @@ pub struct Error {
     tags: Option<(Vec<String>, usize)>,
     sought: Sought,
     failure: Failure,
+    /// What other hosts had said to the same question.
+    before: Vec<Error>,
 }
 
 /// Where credentials were looked for.
@@ -46,6 +50,10 @@ pub enum Failure {
         message: Option<String>,
         retry_after: Option<String>,
     },
+    /// A server that anyone can run redirects to an address in this network.
+    LeadsInside,
+    /// A file about this host can't be used.
+    Hosts(Arc<hosts::Error>),
     /// The server has asked for no more requests, for so long yet.
     Limited(Duration),
     /// The server wants authentication of a kind that we do not speak.
@@ -60,7 +68,7 @@ impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
         let url = without_secrets(&url.to_string());
         let (what, sought) = (what.to_owned(), Sought::default());
-        Error { what, url, repository: None, tags: None, sought, failure }
+        Error { what, url, repository: None, tags: None, sought, failure, before: Vec::new() }
     }
 
     /// Tells where credentials were looked for.
@@ -75,6 +83,29 @@ impl Error {
 
     pub(super) fn available_tags(&mut self, tags: Vec<String>, more: usize) {
         self.tags = (!tags.is_empty()).then_some((tags, more));
+    }
+
+    /// This error, with those of the hosts that had been asked before.
+    pub(super) fn after(self, before: Vec<Error>) -> Error {
+        Error { before, ..self }
+    }
+
+    /// Whether there was no answer, as connecting failed or what came was none.
+    pub(super) fn is_transport(&self) -> bool {
+        matches!(self.failure, Failure::Transport(_))
+    }
+
+    /// Whether the server could not be reached or does not work at all, or wants to be left alone.
+    pub(super) fn is_outage(&self) -> bool {
+        self.is_transport()
+            || matches!(self.failure, Failure::Limited(_))
+            || matches!(self.status(), Some(429 | 502..=504))
+    }
+
+    /// Whether a server that was asked in plain HTTP says that it speaks TLS.
+    pub(super) fn wants_tls(&self) -> bool {
+        matches!(&self.failure, Failure::Status { status: 400, message: Some(message), .. }
+            if message == hosts::SPEAKS_TLS)
     }
 
     /// The HTTP status, if there was an answer.
@@ -97,10 +128,15 @@ impl Error {
 
     /// Whether the same request may succeed a moment later.
     pub(super) fn is_temporary(&self) -> bool {
+        // An answer of the last host, the registry itself, decides.
+        if !self.is_answer() && self.before.iter().any(Error::is_temporary) {
+            return true;
+        }
         match &self.failure {
             Failure::Status { status, .. } => {
                 matches!(status, 408 | 425 | 429 | 499 | 500 | 502..=504 | 520..=527)
             }
+            Failure::Transport(error) if hosts::is_lasting(error) => false,
             Failure::Transport(error) => match &**error {
                 // Nobody listens, or the name does not exist: asking again changes nothing as a rule.
                 ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::ConnectionRefused,
@@ -169,11 +205,26 @@ pub(super) fn server_words(body: &[u8]) -> (Option<String>, Option<String>) {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} from {}: ", self.what, self.url)?;
+        self.failure_words(f)?;
+        for error in &self.before {
+            write!(f, "; before, from {}: ", error.url)?;
+            error.failure_words(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    fn failure_words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.failure {
             Failure::Url => f.write_str("this is not a valid URL"),
             Failure::Redirect => f.write_str(
                 "the server redirects to nowhere, to another protocol, or from https to http",
             ),
+            Failure::LeadsInside => f.write_str(
+                "the registry redirects to an address in this machine's own network: refused",
+            ),
+            Failure::Hosts(error) => write!(f, "{error}"),
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
             Failure::DocumentTooLarge => f.write_str("the document is larger than 4 MiB"),
             Failure::Transport(error) => transport_words(f, error),
@@ -248,6 +299,9 @@ impl Error {
 }
 
 fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Result {
+    if let Some(words) = hosts::words(error) {
+        return f.write_str(&words);
+    }
     match error {
         ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
             f.write_str("connection refused: nothing listens there")
@@ -258,15 +312,10 @@ fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Resu
             f.write_str("there is no host of that name, or no name server answers")
         }
         ureq::Error::Timeout(phase) => write!(f, "no answer in time ({phase})"),
-        // rustls' words for a plain HTTP answer to a TLS hello.
-        error
-            if error.to_string().contains("InvalidContentType")
-                || error.to_string().contains("corrupt message") =>
-        {
-            f.write_str(
-                "the server does not speak TLS; if it is meant to be plain HTTP, use --plain-http",
-            )
-        }
+        ureq::Error::ConnectProxyFailed(why) if why.contains("407") => f.write_str(
+            "the proxy wants a user and a password, or not these (they go into the proxy's URL)",
+        ),
+        ureq::Error::ConnectProxyFailed(why) => write!(f, "the proxy did not connect us: {why}"),
         error => write!(f, "{error}"),
     }
 }

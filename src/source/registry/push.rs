@@ -31,7 +31,7 @@ impl Registry {
     /// # Errors
     /// The registry can't be reached, fails or refuses.
     pub fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        let client = &self.0;
+        let client = self.0.origin();
         client.retrying(|| match has_blob(client, digest, bytes.len())? {
             true => Ok(()),
             false => upload(client, digest, bytes),
@@ -51,7 +51,7 @@ impl Registry {
         media_type: &str,
         subject: Option<&Descriptor>,
     ) -> Result<Digest, Error> {
-        let client = &self.0;
+        let client = self.0.origin();
         let digest = Digest::sha256(manifest);
         let what = format!("manifest {digest}");
         let url = client.url(&format!("manifests/{digest}"));

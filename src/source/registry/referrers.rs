@@ -41,34 +41,50 @@ impl Registry {
         subject: &Digest,
         artifact_type: &str,
     ) -> Result<Vec<Descriptor>, Error> {
-        let client = &self.0;
-        let what = format!("the list of referrers of {subject}");
-        let mut url =
-            client.url(&format!("referrers/{subject}?artifactType={}", encoded(artifact_type)));
-        let mut found = Vec::new();
-        for number in 0..MAX_PAGES {
-            let page = match page(client, &url, &what)? {
-                Some(page) => page,
-                None if number == 0 => return from_tag(client, subject, artifact_type),
-                None => {
-                    let why = "a further page of it is not an image index".to_owned();
-                    return Err(Error::new(&what, &url, Failure::Answer(why)));
-                }
-            };
-            // Filtered again: servers may ignore the type, whatever they say.
-            let of_type = |d: &Descriptor| d.artifact_type.as_deref() == Some(artifact_type);
-            found.extend(page.manifests.into_iter().filter(of_type));
-            match page.next {
-                Some(next) if found.len() < MAX_REFERRERS => url = next,
-                _ => {
-                    found.truncate(MAX_REFERRERS);
-                    return Ok(found);
-                }
+        // A mirror may well have none where the registry has some.
+        let mut result = Ok(Vec::new());
+        for client in self.0.for_names() {
+            result = listed(client, subject, artifact_type);
+            if result.as_ref().is_ok_and(|found| !found.is_empty()) {
+                break;
             }
         }
-        log::warn!("{what} has more than {MAX_PAGES} pages: the rest is left out");
-        Ok(found)
+        result
     }
+}
+
+/// What one host says, all pages of it.
+fn listed(
+    client: &Client,
+    subject: &Digest,
+    artifact_type: &str,
+) -> Result<Vec<Descriptor>, Error> {
+    let what = format!("the list of referrers of {subject}");
+    let mut url =
+        client.url(&format!("referrers/{subject}?artifactType={}", encoded(artifact_type)));
+    let mut found = Vec::new();
+    for number in 0..MAX_PAGES {
+        let page = match page(client, &url, &what)? {
+            Some(page) => page,
+            None if number == 0 => return from_tag(client, subject, artifact_type),
+            None => {
+                let why = "a further page of it is not an image index".to_owned();
+                return Err(Error::new(&what, &url, Failure::Answer(why)));
+            }
+        };
+        // Filtered again: servers may ignore the type, whatever they say.
+        let of_type = |d: &Descriptor| d.artifact_type.as_deref() == Some(artifact_type);
+        found.extend(page.manifests.into_iter().filter(of_type));
+        match page.next {
+            Some(next) if found.len() < MAX_REFERRERS => url = next,
+            _ => {
+                found.truncate(MAX_REFERRERS);
+                return Ok(found);
+            }
+        }
+    }
+    log::warn!("{what} has more than {MAX_PAGES} pages: the rest is left out");
+    Ok(found)
 }
 
 struct Page {

@@ -1,5 +1,7 @@
 //! URLs: where a registry's API is, and where a redirect leads.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use ureq::http::Uri;
 
 use crate::reference::DEFAULT_REGISTRY;
@@ -7,25 +9,65 @@ use crate::reference::DEFAULT_REGISTRY;
 /// Where Docker Hub's API answers.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
-/// Scheme and host of a registry's API: plain HTTP on loopback and where the user says so. There
-/// is no falling back from TLS anywhere.
-pub(super) fn base_url(registry: &str, plain_http: bool) -> String {
-    let host = match registry {
+/// Top-level domains that the public name system does not have (RFC 6761, 6762, 8375, and ICANN's
+/// reservation of 2024).
+const INSIDE: [&str; 5] = ["local", "internal", "test", "localhost", "home.arpa"];
+
+/// The host of a registry's API.
+pub(super) fn api_host(registry: &str) -> &str {
+    match registry {
         DEFAULT_REGISTRY => DOCKER_HUB_HOST,
         host => host,
-    };
-    let scheme = if plain_http || is_loopback(host) { "http" } else { "https" };
-    format!("{scheme}://{host}")
+    }
+}
+
+/// A host's name without its port.
+pub(super) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    }
 }
 
 /// Whether a host means this machine.
 pub fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
+    let name = without_port(host);
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let is_ip = name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     is_ip || name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Whether a host is one that nobody outside can mean: this machine, an address of a private
+/// network, or a name that only a network of one's own can know.
+pub(super) fn is_inside(host: &str) -> bool {
+    let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+    match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) if ip.is_unspecified() || ip.is_loopback() => true,
+        Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local() || is_shared(ip),
+        Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
+        Err(_) => is_loopback(&name) || !name.contains('.') || is_below(&name, &INSIDE),
+    }
+}
+
+/// Addresses between a provider and its customers (RFC 6598), which clouds use for themselves.
+fn is_shared(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    a == 100 && b & 0xc0 == 64
+}
+
+fn is_below(name: &str, domains: &[&str]) -> bool {
+    domains.iter().any(|domain| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
+}
+
+/// Whether a server at one host may send us to another: none that anyone can run may send us to an
+/// address in here, where something may listen that trusts whoever can reach it (server-side request
+/// forgery).
+pub(super) fn may_lead_to(from: &Uri, to: &Uri) -> bool {
+    let (from, to) = (from.host().unwrap_or_default(), to.host().unwrap_or_default());
+    let bare = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
+    let is_literal = bare.parse::<IpAddr>().is_ok() || is_loopback(to);
+    !is_literal || !is_inside(to) || is_inside(from)
 }
 
 pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
@@ -113,6 +155,63 @@ mod tests {
         for host in ["docker.io", "10.0.0.1", "localhost.example", "[fc00::1]", "192.168.0.1:5000"]
         {
             assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_in_here() {
+        for host in [
+            "localhost",
+            "127.0.0.1:5000",
+            "0.0.0.0",
+            "10.1.2.3:5000",
+            "172.16.0.1",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "[::1]:5000",
+            "[fd00::1]",
+            "[fe80::1]:80",
+            "[::ffff:10.0.0.1]",
+            "registry",
+            "registry:5000",
+            "registry.local",
+            "Registry.Internal.",
+            "nas.home.arpa",
+        ] {
+            assert!(is_inside(host), "{host}");
+        }
+        for host in [
+            "docker.io",
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "[2001:db8::1]:5000",
+            "registry.example:5000",
+            "notlocal.example",
+            "my-local.example",
+        ] {
+            assert!(!is_inside(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn where_servers_may_send_us() {
+        let may = |from: &str, to: &str| may_lead_to(&from.parse().unwrap(), &to.parse().unwrap());
+        for to in [
+            "https://169.254.169.254/x",
+            "https://127.0.0.1/",
+            "https://[::1]:80/x",
+            "https://localhost/",
+            "https://10.0.0.1:9000/b",
+        ] {
+            assert!(!may("https://registry.example/v2/", to), "{to}");
+            assert!(may("https://10.9.9.9:5000/v2/", to), "{to}");
+            assert!(may("https://registry.internal/v2/", to), "{to}");
+        }
+        // A name is not known to lead in here, and the registry may have one of its own.
+        for to in ["https://cdn.example/x", "https://minio.internal/x", "https://8.8.8.8/"] {
+            assert!(may("https://registry.example/v2/", to), "{to}");
         }
     }
 

@@ -1,0 +1,230 @@
+//! What this machine's files say about reaching registries: certificates, and which hosts to ask.
+//!
+//! Engines have many places for it, and users have filled them in for the engine that they use. All
+//! of these are read, so that what works there works here with nothing to configure. Which files
+//! there are is the caller's business ([`Places`]); what they mean is told in the modules below.
+//!
+//! Where files of two engines are about the same registry, `registries.conf` counts, which is said for
+//! single images too, and then containerd's `hosts.toml`. Certificates count for the host whose folder
+//! they lie in, whoever sends us there.
+//!
+//! A host is asked over TLS, with two exceptions. On loopback plain HTTP comes first, and TLS if the
+//! server says that it wants that; if there are certificates for it, or it is not to be checked, only
+//! TLS. And a host that is `insecure` in `registries.conf` is asked in plain HTTP where TLS fails, as
+//! podman does it: that is what the word means there.
+
+mod agents;
+mod certs;
+mod containerd;
+mod proxy;
+mod registries;
+mod tls;
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ureq::http::{HeaderName, HeaderValue};
+
+use super::Options;
+use super::url::{api_host, is_loopback};
+use crate::reference::Reference;
+use certs::Certificates;
+use containerd::{Found, Row};
+use registries::Registries;
+use tls::Identity;
+
+pub(super) use agents::Agents;
+pub use proxy::{Proxies, ProxyError};
+pub use tls::Roots;
+pub(super) use tls::{SPEAKS_TLS, is_lasting, page_words, words};
+
+/// Where files about registries may lie. By default nowhere: nothing is read.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Folders `certs.d`, with a folder for each host. The first that knows a host counts.
+    pub certificates: Vec<PathBuf>,
+    /// Files `registries.conf`. The first that exists counts.
+    pub registries: Vec<PathBuf>,
+    /// Folders `registries.conf.d`. All count, later ones more.
+    pub registries_drop_ins: Vec<PathBuf>,
+    /// Folders `certs.d` of containerd. The first that knows a registry counts, if `registries.conf`
+    /// says nothing about it.
+    pub containerd: Vec<PathBuf>,
+}
+
+/// A file about registries that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path}: {what}")]
+    Invalid { path: PathBuf, what: String },
+    #[error("{name} is blocked by {path} (`blocked = true`)")]
+    Blocked { name: String, path: PathBuf },
+}
+
+/// One host that can be asked about a repository.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// The image, as it is called there.
+    pub(super) reference: Reference,
+    /// Scheme and host, in the order in which to try them.
+    pub(super) bases: Vec<String>,
+    /// Where its API begins: `/v2` mostly.
+    pub(super) path: String,
+    /// The registry it stands in for, if it has to be told: it may do so for many.
+    pub(super) namespace: Option<String>,
+    /// What it wants to be told besides.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// It may say what a tag means.
+    pub(super) resolves: bool,
+    /// It may be asked for content by digest.
+    pub(super) pulls: bool,
+    pub(super) agents: Agents,
+}
+
+/// The hosts to ask about an image, in their order. The last is its registry.
+///
+/// # Errors
+/// A file about them can't be used, or forbids this registry.
+pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<Host>, Error> {
+    let places = &options.places;
+    let name = format!("{}/{}", reference.registry(), reference.repository());
+    let version = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => format!("@{digest}"),
+        (None, tag) => format!(":{}", tag.unwrap_or("latest")),
+    };
+    let registries = Registries::read(&places.registries, &places.registries_drop_ins)?;
+    if let Some(rule) = registries.rule(&name, &version) {
+        if rule.blocked {
+            return Err(Error::Blocked { name, path: rule.path.clone() });
+        }
+        let places = rule.places(&name, &version);
+        let last = places.len() - 1;
+        let hosts = places.iter().enumerate().map(|(number, place)| {
+            log::debug!("{name} is asked for at {}, as {} says", place.name, rule.path.display());
+            let moved = moved(reference, &place.name)
+                .map_err(|what| Error::Invalid { path: rule.path.clone(), what })?;
+            host(moved, place.insecure, number == last, Certificates::default(), options)
+        });
+        return hosts.collect();
+    }
+    match containerd::of_registry(&places.containerd, reference.registry())? {
+        Some(Found::Rows(rows)) => {
+            let last = rows.len().saturating_sub(1);
+            let rows = rows.into_iter().enumerate();
+            rows.map(|(number, row)| by_row(reference, row, number == last, options)).collect()
+        }
+        Some(Found::Certificates(found)) => {
+            Ok(vec![host(reference.clone(), false, true, found, options)?])
+        }
+        None => Ok(vec![host(reference.clone(), false, true, Certificates::default(), options)?]),
+    }
+}
+
+/// The same image under another name, `host[:port]/path`.
+fn moved(reference: &Reference, name: &str) -> Result<Reference, String> {
+    let is_part = |part: &str, more: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c) || more.contains(c);
+        !part.is_empty() && part.chars().all(fits)
+    };
+    match name.split_once('/') {
+        Some((host, path)) if is_part(host, ":[]") && is_part(path, "/") => {
+            Ok(reference.at(host, path))
+        }
+        _ => Err(format!("`{name}`, where an image would be, is not a registry and a repository")),
+    }
+}
+
+/// A host by its name alone. `given` are certificates that are said elsewhere to be for it.
+fn host(
+    reference: Reference,
+    insecure: bool,
+    is_registry: bool,
+    given: Certificates,
+    options: &Options,
+) -> Result<Host, Error> {
+    let registry = reference.registry();
+    let found = certs::of_host(&options.places.certificates, registry)?;
+    let is_unchecked = is_registry && !options.tls_verify;
+    let has_tls = found.is_some() || !given.is_empty() || is_unchecked;
+    let schemes: &[&str] = match (is_registry && options.plain_http, is_loopback(registry)) {
+        (true, _) => &["http"],
+        (false, true) if !has_tls => &["http", "https"],
+        (false, false) if insecure => &["https", "http"],
+        _ => &["https"],
+    };
+    let certificates = found.unwrap_or_default().and(given);
+    let identity = identity(registry, certificates, insecure, is_unchecked);
+    let host = api_host(registry).to_owned();
+    Ok(Host {
+        bases: schemes.iter().map(|scheme| format!("{scheme}://{host}")).collect(),
+        path: "/v2".to_owned(),
+        namespace: None,
+        headers: Vec::new(),
+        resolves: true,
+        pulls: true,
+        agents: Agents::new(&host, identity, options.clone()),
+        reference,
+    })
+}
+
+/// A host of a `hosts.toml`.
+fn by_row(
+    reference: &Reference,
+    row: Row,
+    is_registry: bool,
+    options: &Options,
+) -> Result<Host, Error> {
+    let registry = reference.registry();
+    let is_same = row.host == registry || row.host == api_host(registry);
+    let name = if is_same { registry } else { &row.host };
+    let found = certs::of_host(&options.places.certificates, name)?.unwrap_or_default();
+    let is_unchecked = is_registry && !options.tls_verify;
+    let identity = identity(name, row.certificates.and(found), row.unverified, is_unchecked);
+    let plain = row.plain || is_registry && options.plain_http;
+    Ok(Host {
+        reference: reference.at(name, reference.repository()),
+        bases: vec![format!("{}://{}", if plain { "http" } else { "https" }, row.host)],
+        path: row.path,
+        namespace: (!is_same).then(|| registry.to_owned()),
+        headers: row.headers,
+        resolves: row.resolve,
+        pulls: row.pull,
+        agents: Agents::new(&row.host, identity, options.clone()),
+    })
+}
+
+/// Whom to trust at a host, with a warning where that is everybody because the user said so just now.
+fn identity(
+    name: &str,
+    certificates: Certificates,
+    insecure: bool,
+    is_unchecked: bool,
+) -> Arc<Identity> {
+    if is_unchecked {
+        log::warn!("whose certificate {name} shows is not checked");
+    }
+    let unverified = insecure || is_unchecked;
+    Arc::new(Identity { unverified, ..Identity::from(certificates) })
+}
+
+/// What is wrong in a TOML file, and where, without its text: it may hold secrets.
+fn toml_words(error: &toml::de::Error, text: &str) -> String {
+    let at = error.span().and_then(|span| text.get(..span.start));
+    let line = at.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", error.message())
+}
+
+/// Reads a file that should have no more than so many bytes.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(io::Error::other(format!("it has more than {limit} bytes"))),
+        false => Ok(bytes),
+    }
+}

@@ -1,0 +1,126 @@
+//! HTTP clients: one for each way of connecting, so that each keeps its open connections.
+//!
+//! A way is whom we trust and who we are, and the proxy. What the user put down for a registry's host
+//! is for that host, on any port. Where the registry sends us, to its storage or its token server, its
+//! authorities are trusted as well, since one who has an authority of their own has it for all of
+//! these; but no client certificate goes there, and everything is checked there, whatever is not
+//! checked at the registry. A `certs.d` folder for such a host counts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ureq::http::Uri;
+use ureq::{Agent, Proxy, config::Config};
+
+use super::tls::{self, Identity};
+use super::{Error, certs};
+use crate::source::registry::Options;
+use crate::source::registry::url::without_port;
+
+/// The HTTP clients for one registry and for where it sends us.
+#[derive(Debug)]
+pub(in crate::source::registry) struct Agents {
+    /// The registry's name, without its port.
+    host: String,
+    own: Arc<Identity>,
+    others: Arc<Identity>,
+    options: Options,
+    made: Mutex<Vec<Made>>,
+}
+
+#[derive(Debug)]
+struct Made {
+    way: Way,
+    agent: Agent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Way {
+    to: To,
+    proxy: Option<Proxy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum To {
+    Registry,
+    Others,
+    /// A host, with its port, that has certificates of its own.
+    Host(String),
+}
+
+impl Agents {
+    /// The clients for a registry at `host[:port]`.
+    pub(super) fn new(host: &str, own: Arc<Identity>, options: Options) -> Agents {
+        let authorities = own.authorities.clone();
+        let others = Arc::new(Identity { authorities, ..Identity::default() });
+        Agents { host: without_port(host).to_owned(), own, others, options, made: Mutex::default() }
+    }
+
+    /// The client for a URL.
+    ///
+    /// # Errors
+    /// There are certificates for its host that can't be used.
+    pub(in crate::source::registry) fn agent(&self, url: &Uri) -> Result<Agent, Error> {
+        let is_own = url.host().is_some_and(|host| host.eq_ignore_ascii_case(&self.host));
+        let to = match url.scheme_str() {
+            // Without TLS there is nothing to tell apart.
+            Some("https") if !is_own => self.elsewhere(url),
+            _ => To::Registry,
+        };
+        let way = Way { to, proxy: self.options.proxies.for_url(url).cloned() };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made.iter().find(|made| made.way == way) {
+            return Ok(known.agent.clone());
+        }
+        let identity = self.identity(&way.to)?;
+        let config = config(&self.options, way.proxy.clone());
+        let agent = tls::agent(config, identity, Arc::clone(&self.options.roots));
+        made.push(Made { way, agent: agent.clone() });
+        Ok(agent)
+    }
+
+    fn identity(&self, to: &To) -> Result<Arc<Identity>, Error> {
+        Ok(match to {
+            To::Registry => Arc::clone(&self.own),
+            To::Others => Arc::clone(&self.others),
+            To::Host(host) => {
+                let folders = &self.options.places.certificates;
+                let mut found = certs::of_host(folders, host)?.unwrap_or_default();
+                found.authorities.extend(self.others.authorities.iter().cloned());
+                Arc::new(Identity::from(found))
+            }
+        })
+    }
+
+    /// Whose certificates count at a host that is not the registry's.
+    fn elsewhere(&self, url: &Uri) -> To {
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let host = host.to_ascii_lowercase();
+        match certs::place(&self.options.places.certificates, &host) {
+            Some(_) => To::Host(host),
+            None => To::Others,
+        }
+    }
+}
+
+fn config(options: &Options, proxy: Option<Proxy>) -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        // Redirects are followed by us, so that Authorization does not travel.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(&options.user_agent)
+        .accept_encoding("identity")
+        .proxy(proxy)
+        .timeout_resolve(Some(options.connect_timeout))
+        .timeout_connect(Some(options.connect_timeout))
+        .timeout_recv_response(Some(options.read_timeout))
+        .timeout_per_read(Some(options.read_timeout))
+        .timeout_per_write(Some(options.read_timeout))
+        .max_idle_connections(64)
+        .max_idle_connections_per_host(16)
+        // Load balancers drop silent connections after about 30 s.
+        .max_idle_age(Duration::from_secs(20))
+        .build()
+}

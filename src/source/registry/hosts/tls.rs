@@ -1,0 +1,521 @@
+//! TLS as registries need it: the system's authorities, the user's own, client certificates, and no
+//! checking where the user says so.
+//!
+//! This is the only file that uses what `ureq` calls unversioned, and why `Cargo.toml` holds it to
+//! one minor version. Its public settings can't express two things. The classic certificate of a
+//! registry at home (`openssl req -x509`) says of itself that it is an authority, which `rustls`
+//! refuses for a server: here such a certificate is accepted if it is, byte for byte, one that the user
+//! has put down for this host, after its dates and names were checked like any other's. And errors of
+//! `rustls` have to come out typed, to be told in words.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
+    InvalidMessage, RootCertStore, SignatureScheme, StreamOwned,
+};
+use ureq::http::Uri;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
+    SocksConnector, TcpConnector, Transport, TransportAdapter,
+};
+use ureq::{Agent, config::Config, http::uri::Scheme};
+
+use super::certs::{self, Certificates, ClientPair};
+
+/// Where systems keep the certificates of all authorities, in one file (the list of Go's
+/// `crypto/x509`): Debian, Fedora, openSUSE, old and new RHEL, Alpine.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The authorities that are trusted for every host. Read when the first one is connected to by TLS.
+#[derive(Debug, Default)]
+pub struct Roots {
+    /// The user's choice, instead of the system's.
+    chosen: Option<(Option<PathBuf>, Vec<PathBuf>)>,
+    store: OnceLock<RootCertStore>,
+}
+
+impl Roots {
+    /// Those in a file and in the files of folders, in PEM, instead of the system's.
+    pub fn only(file: Option<PathBuf>, folders: Vec<PathBuf>) -> Roots {
+        Roots { chosen: Some((file, folders)), store: OnceLock::new() }
+    }
+
+    fn store(&self) -> io::Result<&RootCertStore> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let store = match &self.chosen {
+            Some((file, folders)) => chosen(file.as_deref(), folders)?,
+            None => system(),
+        };
+        Ok(self.store.get_or_init(|| store))
+    }
+}
+
+/// What the user chose, which must be something: the system's would be more than was asked for.
+fn chosen(file: Option<&Path>, folders: &[PathBuf]) -> io::Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    let named = |path: &Path, e: io::Error| {
+        io::Error::new(e.kind(), format!("trusted certificates in {}: {e}", path.display()))
+    };
+    if let Some(file) = file {
+        store.add_parsable_certificates(certs::lenient(file).map_err(|e| named(file, e))?);
+    }
+    for folder in folders {
+        let entries = std::fs::read_dir(folder).map_err(|e| named(folder, e))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_file() {
+                store.add_parsable_certificates(certs::lenient(&path).unwrap_or_default());
+            }
+        }
+    }
+    if store.is_empty() {
+        let places = file.into_iter().chain(folders.iter().map(PathBuf::as_path));
+        let places: Vec<String> = places.map(|path| path.display().to_string()).collect();
+        let places = places.join(", ");
+        return Err(io::Error::other(format!("there is no trusted certificate in {places}")));
+    }
+    Ok(store)
+}
+
+/// The system's; where it has none, Mozilla's as of when this program was built.
+fn system() -> RootCertStore {
+    for bundle in BUNDLES {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certs::lenient(Path::new(bundle)).unwrap_or_default());
+        if !store.is_empty() {
+            log::debug!("{} authorities are trusted, by {bundle}", store.len());
+            return store;
+        }
+    }
+    log::info!("the system has no list of authorities: the built-in one is used");
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+/// Whom we trust and who we are, for one host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    /// Besides the [`Roots`].
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+    pub(super) client: Option<Arc<ClientPair>>,
+    /// Nothing is checked.
+    pub(super) unverified: bool,
+}
+
+impl From<Certificates> for Identity {
+    fn from(Certificates { authorities, client }: Certificates) -> Identity {
+        Identity { authorities, client, unverified: false }
+    }
+}
+
+/// What makes TLS connections for one identity.
+#[derive(Debug)]
+struct Settings {
+    identity: Arc<Identity>,
+    roots: Arc<Roots>,
+    made: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Settings {
+    fn new(identity: Arc<Identity>, roots: Arc<Roots>) -> Settings {
+        Settings { identity, roots, made: OnceLock::new() }
+    }
+
+    fn client(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(made) = self.made.get() {
+            return Ok(Arc::clone(made));
+        }
+        let made = Arc::new(self.make()?);
+        Ok(Arc::clone(self.made.get_or_init(|| made)))
+    }
+
+    fn make(&self) -> io::Result<ClientConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = match self.identity.unverified {
+            true => Arc::new(Unchecked(Arc::clone(&provider))),
+            false => Arc::new(self.verifier(&provider)?),
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        Ok(match &self.identity.client {
+            None => builder.with_no_client_auth(),
+            Some(pair) => builder
+                .with_client_auth_cert(pair.chain.clone(), pair.key.clone_key())
+                .map_err(io::Error::other)?,
+        })
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> io::Result<Checked> {
+        let mut store = self.roots.store()?.clone();
+        let given = self.identity.authorities.clone();
+        store.add_parsable_certificates(given.iter().cloned());
+        let builder =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
+        let inner = builder.build().map_err(io::Error::other)?;
+        Ok(Checked { inner, given })
+    }
+}
+
+/// The usual checks, and the user's own certificates besides.
+#[derive(Debug)]
+struct Checked {
+    inner: Arc<WebPkiServerVerifier>,
+    /// What the user put down for this host.
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Checked {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let usual = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match usual {
+            // Dates are checked before this: an expired one ends in another error.
+            Err(error) if is_authority(&error) && self.given.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            usual => usual,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate was refused for a server because it says that it is an authority.
+fn is_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// No check of whose certificate it is. That the server holds its key is checked all the same.
+#[derive(Debug)]
+struct Unchecked(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// An agent that speaks TLS with that identity.
+pub(super) fn agent(config: Config, identity: Arc<Identity>, roots: Arc<Roots>) -> Agent {
+    let proxy = config.proxy().map(|proxy| {
+        let usual = Settings::new(Arc::default(), Arc::clone(&roots));
+        (proxy.uri().clone(), usual)
+    });
+    let tls = TlsConnector { settings: Settings::new(identity, roots), proxy };
+    let connector = ().chain(SocksConnector::default());
+    let connector = connector.chain(ConnectProxyConnector::default());
+    let connector = connector.chain(TcpConnector::default()).chain(tls);
+    Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+/// Puts TLS around a connection.
+#[derive(Debug)]
+struct TlsConnector {
+    settings: Settings,
+    /// A proxy that is itself reached by TLS sees none of what is for the registry.
+    proxy: Option<(Uri, Settings)>,
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if details.uri.scheme() != Some(&Scheme::HTTPS) || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let settings = match &self.proxy {
+            Some((uri, usual)) if uri == details.uri => usual,
+            _ => &self.settings,
+        };
+        let host = details.uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned());
+        let name =
+            name.map_err(|_| io::Error::other("there can be no certificate for its name"))?;
+        let mut connection = ClientConnection::new(settings.client()?, name)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let boxed: Box<dyn Transport> = Box::new(transport);
+        let mut socket = TransportAdapter::new(boxed, Arc::clone(&details.current_time));
+        socket.set_timeout(details.timeout);
+        connection.complete_io(&mut socket)?;
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        let stream = StreamOwned::new(connection, socket);
+        Ok(Some(Either::B(TlsTransport { buffers, stream })))
+    }
+}
+
+/// A connection with TLS around it.
+struct TlsTransport {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsTransport").finish_non_exhaustive()
+    }
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        Ok(self.stream.write_all(output)?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+/// The error of TLS in an error of the client, if it is one.
+fn cause(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Whether the server answered a TLS hello with something else: plain HTTP, mostly.
+pub(in crate::source::registry) fn is_not_tls(error: &ureq::Error) -> bool {
+    matches!(
+        cause(error),
+        Some(rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType
+                | InvalidMessage::UnknownProtocolVersion
+                | InvalidMessage::MessageTooLarge
+        ))
+    )
+}
+
+/// Whether a request failed over something that stays as it is: certificates and settings.
+pub(in crate::source::registry) fn is_lasting(error: &ureq::Error) -> bool {
+    cause(error).is_some()
+}
+
+/// What is wrong between us and a server that speaks TLS; `None` if it is something else.
+pub(in crate::source::registry) fn words(error: &ureq::Error) -> Option<String> {
+    let cause = cause(error)?;
+    if is_not_tls(error) {
+        let words = "the server does not speak TLS; if it is meant to be plain HTTP, use \
+                     --plain-http";
+        return Some(words.to_owned());
+    }
+    Some(match cause {
+        rustls::Error::InvalidCertificate(error) => certificate_words(error),
+        rustls::Error::AlertReceived(alert) => alert_words(*alert),
+        rustls::Error::InconsistentKeys(_) => {
+            "the client certificate and its key do not belong together".to_owned()
+        }
+        cause => format!("TLS failed: {cause}"),
+    })
+}
+
+/// How to trust a server after all.
+const TRUST: &str = "if it is right, put it or its authority's certificate, in PEM, into \
+                     ~/.config/containers/certs.d/HOST:PORT/ca.crt, or do without any check with \
+                     --tls-verify=false";
+
+fn certificate_words(error: &CertificateError) -> String {
+    let date = |time: &UnixTime| {
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()));
+        time.map_or_else(|| "far away".to_owned(), httpdate::fmt_http_date)
+    };
+    match error {
+        CertificateError::UnknownIssuer => {
+            format!(
+                "the server's certificate is signed by nobody whom this machine trusts; {TRUST}"
+            )
+        }
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "the server's certificate has expired on {}; this machine's clock says {}",
+            date(not_after),
+            date(time)
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "the server's certificate begins on {}; this machine's clock says {}: is it right?",
+            date(not_before),
+            date(time)
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            match &presented[..] {
+                [] => format!(
+                    "the server's certificate names no host at all (a common name does not \
+                     count), and so not {expected}"
+                ),
+                names => {
+                    let names: Vec<&str> = names.iter().map(|name| bare_name(name)).collect();
+                    let names: String = names.join(", ").chars().take(300).collect();
+                    format!("the server's certificate is for {names}, not for {expected}")
+                }
+            }
+        }
+        error if is_authority(&rustls::Error::InvalidCertificate(error.clone())) => format!(
+            "the server's certificate says that it is an authority, and is none that you have \
+             put down for this host; {TRUST}"
+        ),
+        error => format!("the server's certificate is refused: {error}"),
+    }
+}
+
+/// A name of a certificate without the word for its kind: `DnsName("a")` is `a`.
+fn bare_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+fn alert_words(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::CertificateRequired => CLIENT_WANTED.to_owned(),
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::AccessDenied => {
+            format!("the server refuses our client certificate ({alert:?}); {CLIENT_WANTED}")
+        }
+        alert => format!("the server broke off TLS: {alert:?}"),
+    }
+}
+
+/// How a client certificate is given.
+const CLIENT_WANTED: &str = "the server wants a client certificate that it knows: it goes with its \
+                             key into ~/.config/containers/certs.d/HOST:PORT/ as client.cert and \
+                             client.key";
+
+/// What is wrong where plain HTTP reaches a server that speaks TLS.
+pub(in crate::source::registry) const SPEAKS_TLS: &str =
+    "the server speaks TLS there, and was asked in plain HTTP";
+
+/// What the page of a server means that was spoken to in the wrong way over HTTP: those of nginx and
+/// of Go's `net/http`, on which most registries are built.
+pub(in crate::source::registry) fn page_words(status: u16, body: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(body.get(..body.len().min(4096))?).to_lowercase();
+    if status != 400 {
+        return None;
+    }
+    if is_tls_page(&text) {
+        Some(SPEAKS_TLS)
+    } else if text.contains("required ssl certificate") || text.contains("ssl certificate error") {
+        Some(CLIENT_WANTED)
+    } else {
+        None
+    }
+}
+
+fn is_tls_page(text: &str) -> bool {
+    text.contains("http request was sent to https port")
+        || text.contains("sent an http request to an https server")
+}

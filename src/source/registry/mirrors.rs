@@ -1,0 +1,230 @@
+//! Several hosts that have the same images: which one is asked, and what happens when it fails.
+//!
+//! Each request goes to the hosts in the order in which the user has put them, the registry itself
+//! last, until one succeeds. So a mirror that is down, lacks a blob or sends something else costs a
+//! moment and nothing more, also in the middle of a blob. Who has once answered for a blob is asked
+//! first for the rest of it. Who can't be reached is left alone for a while, longer each time, as
+//! waiting for it is what makes a broken mirror slow.
+//!
+//! Every host has a [`Client`] of its own with its own credentials, which nobody else gets to see.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use super::client::Client;
+use super::error::Error;
+use crate::digest::Digest;
+use crate::image::MAX_LAYERS;
+use crate::reference::Reference;
+
+/// How long a host is left alone that could not be reached; twice as long each further time.
+const FIRST_REST: Duration = Duration::from_secs(30);
+
+/// Longest time for which a host is left alone.
+const MAX_REST: Duration = Duration::from_secs(480);
+
+/// All hosts for one image.
+#[derive(Debug)]
+pub(super) struct Mirrors {
+    /// The image, by its own name.
+    pub(super) reference: Reference,
+    /// In the order in which they are asked. There is at least one; the last is the registry.
+    hosts: Vec<Mirror>,
+    known: Mutex<LruCache<Digest, Known>>,
+}
+
+#[derive(Debug)]
+struct Mirror {
+    client: Arc<Client>,
+    rest: Mutex<Rest>,
+}
+
+/// How often a host could not be reached, and until when it is left alone for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+/// What is known of one blob or manifest, by numbers of hosts.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    answered: Option<usize>,
+    /// They sent something else under its digest.
+    wrong: Vec<usize>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Something that the host decides on: what a tag means, which tags there are.
+    Name,
+    /// Bytes with this digest, so that it does not matter who sends them.
+    Content(Digest),
+}
+
+impl Mirrors {
+    pub(super) fn new(reference: Reference, clients: Vec<Arc<Client>>) -> Mirrors {
+        let hosts = clients.into_iter().map(|client| Mirror { client, rest: Mutex::default() });
+        // The blobs of one image, and its documents.
+        let size = NonZeroUsize::new(MAX_LAYERS).unwrap_or(NonZeroUsize::MIN);
+        Mirrors { reference, hosts: hosts.collect(), known: Mutex::new(LruCache::new(size)) }
+    }
+
+    /// The registry itself.
+    pub(super) fn origin(&self) -> &Arc<Client> {
+        #[allow(clippy::expect_used, reason = "there is no way to make one without a host")]
+        let last = self.hosts.last().expect("there is a last host");
+        &last.client
+    }
+
+    /// Does something with one host after the other until it succeeds, and all of that again as long
+    /// as that may help.
+    pub(super) fn ask<T>(
+        &self,
+        wanted: Wanted,
+        mut act: impl FnMut(&Arc<Client>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.origin().retrying(|| self.ask_once(wanted, &mut act))
+    }
+
+    fn ask_once<T>(
+        &self,
+        wanted: Wanted,
+        act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let order = self.order(wanted);
+        let (last, before) = order.split_last().unwrap_or((&0, &[]));
+        let mut failed = Vec::new();
+        for number in before {
+            match self.ask_one(*number, wanted, act) {
+                Ok(done) => return Ok(done),
+                Err(error) => failed.push(error),
+            }
+        }
+        self.ask_one(*last, wanted, act).map_err(|error| error.after(failed))
+    }
+
+    fn ask_one<T>(
+        &self,
+        number: usize,
+        wanted: Wanted,
+        act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Some(mirror) = self.hosts.get(number) else { return act(self.origin()) };
+        let mut result = act(&mirror.client);
+        if let Err(error) = &result
+            && mirror.client.try_other_scheme(error)
+        {
+            let other = act(&mirror.client);
+            // That it speaks TLS it has said; that it speaks plain HTTP was a guess.
+            let is_better = match &other {
+                Ok(_) => true,
+                Err(error) => error.is_answer() || !mirror.client.is_plain(),
+            };
+            match is_better {
+                true => result = other,
+                false => mirror.client.undo_other_scheme(),
+            }
+        }
+        match &result {
+            Ok(_) => {
+                mirror.client.settle_scheme();
+                *lock(&mirror.rest) = Rest::default();
+                if let Wanted::Content(digest) = wanted
+                    && self.hosts.len() > 1
+                {
+                    let mut known = lock(&self.known);
+                    known.get_or_insert_mut(digest, Known::default).answered = Some(number);
+                }
+            }
+            Err(error) if self.hosts.len() > 1 => mirror.note(error),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// The hosts to ask, first first: who has answered for this before, then in the user's order,
+    /// without those that can't be of use now. There is always one.
+    fn order(&self, wanted: Wanted) -> Vec<usize> {
+        let all = 0..self.hosts.len();
+        if self.hosts.len() == 1 {
+            return all.collect();
+        }
+        let known = match wanted {
+            Wanted::Content(digest) => lock(&self.known).get(&digest).cloned().unwrap_or_default(),
+            Wanted::Name => Known::default(),
+        };
+        let can = |number: &usize| {
+            let client = &self.hosts[*number].client;
+            match wanted {
+                Wanted::Name => client.resolves,
+                Wanted::Content(_) => client.pulls && !known.wrong.contains(number),
+            }
+        };
+        let now = Instant::now();
+        let is_up = |number: &usize| lock(&self.hosts[*number].rest).until.is_none_or(|t| t <= now);
+        let mut order: Vec<usize> = all.clone().filter(can).filter(is_up).collect();
+        if order.is_empty() {
+            order = all.clone().filter(can).collect();
+        }
+        if order.is_empty() {
+            order.extend(all.last());
+        }
+        if let Some(first) = known.answered
+            && let Some(at) = order.iter().position(|number| *number == first)
+        {
+            order[..=at].rotate_right(1);
+        }
+        order
+    }
+
+    /// The hosts that may be asked about names, first first.
+    pub(super) fn for_names(&self) -> impl Iterator<Item = &Arc<Client>> {
+        let order = self.order(Wanted::Name).into_iter();
+        order.filter_map(|number| Some(&self.hosts.get(number)?.client))
+    }
+
+    /// Notes that who answered last for a digest sent something else. Whether there is anybody else
+    /// to ask for it.
+    pub(super) fn distrust(&self, digest: &Digest) -> bool {
+        let mut known = lock(&self.known);
+        let Some(entry) = known.get_mut(digest) else { return false };
+        let Some(number) = entry.answered.take() else { return false };
+        if let Some(mirror) = self.hosts.get(number) {
+            mirror.client.forget_location(digest);
+            log::warn!("{} sent wrong bytes for {digest}", mirror.client.name());
+        }
+        entry.wrong.push(number);
+        let is_left =
+            |number: usize| self.hosts[number].client.pulls && !entry.wrong.contains(&number);
+        if (0..self.hosts.len()).any(is_left) {
+            return true;
+        }
+        // They all did. A later read may find one that has been put in order.
+        entry.wrong.clear();
+        false
+    }
+}
+
+impl Mirror {
+    /// Remembers a failure, if it is one to connect.
+    fn note(&self, error: &Error) {
+        if !error.is_outage() {
+            log::info!("{error}; asking the next host");
+            return;
+        }
+        let mut rest = lock(&self.rest);
+        let pause = FIRST_REST * 2u32.saturating_pow(rest.failures.min(8));
+        let pause = pause.min(MAX_REST);
+        *rest = Rest { failures: rest.failures + 1, until: Some(Instant::now() + pause) };
+        log::warn!("{error}; {} is not asked for {} s", self.client.name(), pause.as_secs());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,348 @@
+//! Several hosts for one image, and what is wrong with some of them.
+
+use std::fs;
+
+use ocifs::mount::ImageOptions;
+use ocifs::source::registry::{Credentials, Options, Places};
+use tempfile::TempDir;
+
+use crate::fixture::{GOOD, Sandbox, good, has_words, image_of, noise, open, options, read};
+use crate::support::image::{Built, Compression, sha256};
+use crate::support::registry::{Fault, Logged, Registry, Times};
+use crate::support::tarball::{Entry, tar};
+
+/// A registry and a mirror of it, and the files that say so.
+struct Pair {
+    registry: Registry,
+    mirror: Registry,
+    folder: TempDir,
+}
+
+impl Pair {
+    /// Both have the image `r:t`.
+    fn with(image: &Built) -> Pair {
+        let pair = Pair {
+            registry: Registry::start(),
+            mirror: Registry::start(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        pair.registry.add_image("r", "t", image);
+        pair.mirror.add_image("r", "t", image);
+        pair
+    }
+
+    fn name(&self) -> String {
+        format!("{}/r:t", self.registry.addr())
+    }
+
+    /// Options by a `registries.conf` with more settings of the registry and of the mirror.
+    fn podman(&self, registry: &str, mirror: &str) -> ImageOptions {
+        let path = self.folder.path().join("registries.conf");
+        let text = format!(
+            "[[registry]]\nlocation = '{}'\n{registry}\n\
+             [[registry.mirror]]\nlocation = '{}'\n{mirror}\n",
+            self.registry.addr(),
+            self.mirror.addr()
+        );
+        fs::write(&path, text).unwrap();
+        with_places(Places { registries: vec![path], ..Places::default() })
+    }
+
+    /// Options by a `hosts.toml` with more settings of the mirror.
+    fn containerd(&self, path: &str, mirror: &str) -> ImageOptions {
+        let top = self.folder.path().join("certs.d");
+        let folder = top.join(self.registry.addr().to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let (server, mirror_url) = (self.registry.addr(), self.mirror.addr());
+        let text =
+            format!("server = 'http://{server}'\n[host.'http://{mirror_url}{path}']\n{mirror}\n");
+        fs::write(folder.join("hosts.toml"), text).unwrap();
+        with_places(Places { containerd: vec![top], ..Places::default() })
+    }
+
+    /// Opens the image with a fresh cache and reads its file.
+    fn reads(&self, options: &ImageOptions) -> Result<Vec<u8>, String> {
+        let sandbox = Sandbox::new();
+        read(&open(&self.name(), &sandbox.cache(), options)?, "f")
+    }
+
+    /// How many requests for blobs and manifests the registry and its mirror got.
+    fn counts(&self) -> (usize, usize) {
+        (self.registry.requests().len(), self.mirror.requests().len())
+    }
+}
+
+fn with_places(places: Places) -> ImageOptions {
+    let usual = options();
+    ImageOptions { registry: Options { places, ..usual.registry }, ..usual }
+}
+
+fn credentials(of: &[(&Registry, &str)]) -> Credentials {
+    use base64::Engine as _;
+    let auth =
+        |password: &str| base64::engine::general_purpose::STANDARD.encode(format!("me:{password}"));
+    let auths: serde_json::Map<String, serde_json::Value> = of
+        .iter()
+        .map(|(at, password)| {
+            (at.addr().to_string(), serde_json::json!({ "auth": auth(password) }))
+        })
+        .collect();
+    let mut credentials = Credentials::default();
+    let file = serde_json::json!({ "auths": auths }).to_string();
+    credentials.add_text("a test", file.as_bytes()).unwrap();
+    credentials
+}
+
+fn of_blobs(requests: &[Logged]) -> usize {
+    requests.iter().filter(|request| request.path.contains("/blobs/")).count()
+}
+
+#[test]
+fn a_mirror_spares_the_registry() {
+    let pair = Pair::with(&good());
+    assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), GOOD);
+    let (registry, mirror) = pair.counts();
+    assert_eq!(registry, 0);
+    assert!(mirror >= 3, "manifest, config and layer: {mirror}");
+    assert!(pair.mirror.requests().iter().all(|request| !request.path.contains("ns=")));
+}
+
+#[test]
+fn a_mirror_that_is_down_is_left_alone() {
+    let pair = Pair::with(&good());
+    let options = pair.podman("", "");
+    let fault = Fault::Status(503, Vec::new(), Vec::new());
+    pair.mirror.fault(("", "", Times::Always), fault);
+    assert_eq!(pair.reads(&options).unwrap(), GOOD);
+    assert_eq!(pair.mirror.requests().len(), 1, "it was asked once and not again");
+
+    let Pair { registry, mirror, folder } = pair;
+    drop(mirror);
+    let gone = Pair { registry, mirror: Registry::start(), folder };
+    assert_eq!(gone.reads(&options).unwrap(), GOOD, "nobody listens at the mirror");
+}
+
+#[test]
+fn a_mirror_may_lack_content() {
+    let pair = Pair::with(&good());
+    let missing = Fault::Status(404, Vec::new(), Vec::new());
+    pair.mirror.fault(("", "/blobs/", Times::Always), missing.clone());
+    assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), GOOD);
+    let (asked, answered) = (pair.mirror.requests(), pair.registry.requests());
+    assert_eq!(asked.iter().filter(|r| r.path.contains("/manifests/")).count(), 1);
+    assert_eq!(of_blobs(&answered), answered.len(), "the manifest came from the mirror");
+    // Once for each blob: config and layer. The registry is asked at once after that.
+    assert_eq!(of_blobs(&asked), 2);
+
+    pair.mirror.clear_log();
+    pair.registry.clear_log();
+    pair.mirror.fault(("", "/manifests/", Times::Always), missing);
+    assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), GOOD);
+}
+
+#[test]
+fn wrong_bytes_of_a_mirror_come_from_the_registry() {
+    for path in ["/blobs/", "/manifests/"] {
+        let pair = Pair::with(&good());
+        pair.mirror.fault(("GET", path, Times::Always), Fault::FlipByte(3));
+        let image = good();
+        let digest = sha256(&image.manifest);
+        let options = pair.podman("", "");
+        let sandbox = Sandbox::new();
+        // By digest, as a mirror decides what a tag means.
+        let name = format!("{}/r@{digest}", pair.registry.addr());
+        let image = open(&name, &sandbox.cache(), &options).unwrap();
+        assert_eq!(read(&image, "f").unwrap(), GOOD, "{path}");
+        let (registry, mirror) = pair.counts();
+        assert!(registry >= 1 && mirror >= 1, "{path}: {registry} {mirror}");
+    }
+}
+
+#[test]
+fn wrong_bytes_of_everybody_are_refused() {
+    let pair = Pair::with(&good());
+    for host in [&pair.mirror, &pair.registry] {
+        host.fault(("GET", "/blobs/", Times::Always), Fault::FlipByte(3));
+    }
+    let error = pair.reads(&pair.podman("", "")).unwrap_err();
+    assert!(error.contains("digest"), "{error}");
+}
+
+#[test]
+fn spans_that_a_mirror_spoils_come_from_the_registry() {
+    let content = noise(4 << 20, 7);
+    let image = image_of(&tar(&[Entry::file("f", content.clone())]), Compression::Gzip);
+    let pair = Pair::with(&image);
+    let options = pair.podman("", "");
+    let sandbox = Sandbox::new();
+    drop(open(&pair.name(), &sandbox.cache(), &options).unwrap());
+    // The index is there now; the content comes anew, in ranges.
+    for path in sandbox.cached("spans") {
+        fs::remove_file(path).unwrap();
+    }
+    pair.mirror.fault(("GET", "/blobs/", Times::Always), Fault::FlipByte(1000));
+    pair.mirror.clear_log();
+    let image = open(&pair.name(), &sandbox.cache(), &options).unwrap();
+    assert_eq!(read(&image, "f").unwrap(), content);
+    assert!(of_blobs(&pair.mirror.requests()) >= 1);
+    assert!(of_blobs(&pair.registry.requests()) >= 1);
+}
+
+#[test]
+fn a_blob_that_breaks_off_goes_on_elsewhere() {
+    let content = noise(3 << 20, 5);
+    let image = image_of(&tar(&[Entry::file("f", content.clone())]), Compression::None);
+    let pair = Pair::with(&image);
+    let layer = image.blobs.iter().max_by_key(|(_, blob)| blob.len()).unwrap().0.clone();
+    pair.mirror.fault(("GET", &layer, Times::Nth(1)), Fault::Truncate(1 << 20));
+    let down = Fault::Status(503, Vec::new(), Vec::new());
+    pair.mirror.fault(("GET", &layer, Times::Always), down);
+    assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), content);
+    let rest = pair.registry.requests();
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    let range = rest[0].range.as_deref().unwrap();
+    assert!(range.starts_with("bytes=1048576-"), "{range}");
+}
+
+#[test]
+fn credentials_stay_with_their_host() {
+    let pair = Pair::with(&good());
+    pair.registry.require_basic("me", "of the registry");
+    pair.mirror.require_bearer(Some(("me", "of the mirror")));
+    let with = |credentials: Credentials| {
+        let options = pair.podman("", "");
+        let registry = Options { credentials, ..options.registry };
+        ImageOptions { registry, ..options }
+    };
+    let both =
+        with(credentials(&[(&pair.registry, "of the registry"), (&pair.mirror, "of the mirror")]));
+    assert_eq!(pair.reads(&both).unwrap(), GOOD);
+    assert_eq!(pair.counts().0, 0);
+
+    pair.mirror.clear_log();
+    let one = with(credentials(&[(&pair.registry, "of the registry")]));
+    assert_eq!(pair.reads(&one).unwrap(), GOOD);
+    assert!(pair.counts().0 > 0);
+    let seen = pair.mirror.requests();
+    assert!(
+        !seen.is_empty() && seen.iter().all(|request| request.authorization.is_none()),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn registries_that_are_blocked() {
+    let pair = Pair::with(&good());
+    let error = pair.reads(&pair.podman("blocked = true", "")).unwrap_err();
+    let name = format!("{}/r", pair.registry.addr());
+    has_words(&error, &[&name, "blocked", "registries.conf"]).unwrap();
+    assert_eq!(pair.counts(), (0, 0));
+}
+
+#[test]
+fn files_that_are_wrong_are_named() {
+    let pair = Pair::with(&good());
+    let error = pair.reads(&pair.podman("insecure = 'maybe'", "")).unwrap_err();
+    has_words(&error, &["registries.conf", "line 3"]).unwrap();
+    let error = pair.reads(&pair.containerd("", "ca = 'absent.pem'")).unwrap_err();
+    has_words(&error, &["absent.pem"]).unwrap();
+    assert_eq!(pair.counts(), (0, 0));
+}
+
+#[test]
+fn mirrors_for_digests_only() {
+    let pair = Pair::with(&good());
+    let options = pair.podman("", "pull-from-mirror = 'digest-only'");
+    assert_eq!(pair.reads(&options).unwrap(), GOOD);
+    assert_eq!(pair.counts().1, 0, "it was asked for by its tag");
+    let digest = sha256(&good().manifest);
+    let name = format!("{}/r@{digest}", pair.registry.addr());
+    pair.registry.clear_log();
+    let sandbox = Sandbox::new();
+    assert_eq!(read(&open(&name, &sandbox.cache(), &options).unwrap(), "f").unwrap(), GOOD);
+    assert_eq!(pair.counts().0, 0);
+}
+
+#[test]
+fn images_that_have_moved() {
+    let pair = Pair::with(&good());
+    pair.mirror.add_image("team/app", "v1", &good());
+    let path = pair.folder.path().join("registries.conf");
+    let text = format!(
+        "[[registry]]\nprefix = 'old.example/group'\nlocation = '{}/team'\n",
+        pair.mirror.addr()
+    );
+    fs::write(&path, text).unwrap();
+    let options = with_places(Places { registries: vec![path], ..Places::default() });
+    let sandbox = Sandbox::new();
+    let image = open("old.example/group/app:v1", &sandbox.cache(), &options).unwrap();
+    assert_eq!(read(&image, "f").unwrap(), GOOD);
+}
+
+#[test]
+fn containerd_says_which_registry_a_mirror_stands_for() {
+    let pair = Pair::with(&good());
+    let missing = Fault::Status(404, Vec::new(), Vec::new());
+    pair.mirror.fault(("", "/blobs/", Times::Always), missing);
+    let header = "header = { authorization = 'Bearer of the mirror' }";
+    assert_eq!(pair.reads(&pair.containerd("", header)).unwrap(), GOOD);
+    let namespace = format!("ns={}", pair.registry.addr().to_string().replace(':', "%3A"));
+    for request in pair.mirror.requests() {
+        assert!(request.path.contains(&namespace), "{request:?}");
+        assert_eq!(request.authorization.as_deref(), Some("Bearer of the mirror"));
+    }
+    let own = pair.registry.requests();
+    assert!(!own.is_empty());
+    for request in own {
+        assert!(!request.path.contains("ns=") && request.authorization.is_none(), "{request:?}");
+    }
+}
+
+#[test]
+fn what_a_host_can_do_by_containerd() {
+    let pair = Pair::with(&good());
+    let tagged = |requests: &[Logged]| requests.iter().any(|r| r.path.contains("/manifests/t"));
+    for (capabilities, tag_at_mirror, blobs_at_mirror) in [
+        ("capabilities = ['pull']", false, true),
+        ("capabilities = ['resolve']", true, false),
+        ("capabilities = ['pull', 'resolve']", true, true),
+        ("capabilities = ['push']", false, false),
+    ] {
+        pair.registry.clear_log();
+        pair.mirror.clear_log();
+        assert_eq!(pair.reads(&pair.containerd("", capabilities)).unwrap(), GOOD);
+        let (own, mirror) = (pair.registry.requests(), pair.mirror.requests());
+        assert_eq!(tagged(&mirror), tag_at_mirror, "{capabilities}");
+        assert_eq!(tagged(&own), !tag_at_mirror, "{capabilities}");
+        assert_eq!(of_blobs(&mirror) > 0, blobs_at_mirror, "{capabilities}");
+        assert_eq!(of_blobs(&own) > 0, !blobs_at_mirror, "{capabilities}");
+    }
+    // Where it is asked is the whole URL, or below it.
+    pair.mirror.add_image("proxy/r", "t", &good());
+    pair.registry.clear_log();
+    let options = pair.containerd("/v2/proxy", "override_path = true");
+    assert_eq!(pair.reads(&options).unwrap(), GOOD);
+    assert_eq!(pair.counts().0, 0);
+}
+
+#[test]
+fn podmans_file_counts_before_containerds() {
+    let pair = Pair::with(&good());
+    let containerd = pair.containerd("", "").registry.places.containerd;
+    let mut both = pair.podman("", "pull-from-mirror = 'digest-only'");
+    both.registry.places.containerd = containerd;
+    assert_eq!(pair.reads(&both).unwrap(), GOOD);
+    assert_eq!(pair.counts().1, 0);
+}
+
+#[test]
+fn what_was_tried_is_told() {
+    let pair = Pair::with(&good());
+    for host in [&pair.mirror, &pair.registry] {
+        let fault = Fault::Status(404, Vec::new(), Vec::new());
+        host.fault(("", "/manifests/", Times::Always), fault);
+    }
+    let error = pair.reads(&pair.podman("", "")).unwrap_err();
+    let (own, mirror) = (pair.registry.addr().to_string(), pair.mirror.addr().to_string());
+    has_words(&error, &[&own, &mirror, "before", "not found"]).unwrap();
+}

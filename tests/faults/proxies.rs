@@ -1,0 +1,224 @@
+//! Registries behind a proxy, and where redirects may lead.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use ocifs::mount::ImageOptions;
+use ocifs::source::registry::{Options, Proxies};
+
+use crate::fixture::{GOOD, Sandbox, good, has_words, open, options, read};
+use crate::support::registry::{Fault, Registry, Times};
+
+/// A proxy that connects everybody to one server, whatever was asked for, and remembers what that
+/// was. It ends with the process.
+struct Proxy {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn start(target: SocketAddr, serve: fn(&mut TcpStream) -> io::Result<String>) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = Arc::clone(&asked);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(mut client), noted) = (client, Arc::clone(&noted)) else { continue };
+                thread::spawn(move || {
+                    let Ok(line) = serve(&mut client) else { return };
+                    let is_refused = line.starts_with('!');
+                    noted.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    if !is_refused {
+                        // Either side may go away at any moment.
+                        let _ = join(client, target);
+                    }
+                });
+            }
+        });
+        Proxy { address, asked }
+    }
+
+    /// One for HTTP, which wants `me:secret`.
+    fn http(target: SocketAddr) -> Proxy {
+        Proxy::start(target, |client| {
+            let mut lines = BufReader::new(client.try_clone()?).lines();
+            let first = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
+            let mut is_known = false;
+            for line in lines {
+                let line = line?;
+                // me:secret
+                is_known |= line == "Proxy-Authorization: Basic bWU6c2VjcmV0";
+                if line.is_empty() {
+                    break;
+                }
+            }
+            let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+            match is_known && first.starts_with("CONNECT ") {
+                true => {
+                    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+                    Ok(target)
+                }
+                false => {
+                    client.write_all(
+                        b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+                    )?;
+                    Ok(format!("!{target}"))
+                }
+            }
+        })
+    }
+
+    /// One for SOCKS 5 (RFC 1928), which wants nothing and resolves names itself.
+    fn socks(target: SocketAddr) -> Proxy {
+        Proxy::start(target, |client| {
+            let mut take = |length: usize| {
+                let mut bytes = vec![0; length];
+                client.read_exact(&mut bytes).map(|()| bytes)
+            };
+            let methods = take(2)?[1];
+            take(usize::from(methods))?;
+            client.write_all(&[5, 0])?;
+            let mut take = |length: usize| {
+                let mut bytes = vec![0; length];
+                client.read_exact(&mut bytes).map(|()| bytes)
+            };
+            // Version, command, reserved, and a name.
+            if take(4)?[3] != 3 {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let length = take(1)?[0];
+            let name = String::from_utf8_lossy(&take(usize::from(length))?).into_owned();
+            let port = take(2)?;
+            client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 0])?;
+            Ok(format!("{name}:{}", u16::from_be_bytes([port[0], port[1]])))
+        })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Passes bytes on in both directions until both have ended.
+fn join(client: TcpStream, target: SocketAddr) -> io::Result<()> {
+    let server = TcpStream::connect(target)?;
+    let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(std::net::Shutdown::Both);
+    });
+    let (mut from_client, mut to_server) = (client, server);
+    let result = io::copy(&mut from_client, &mut to_server);
+    let _ = to_server.shutdown(std::net::Shutdown::Both);
+    result.map(drop)
+}
+
+/// A name that no name server knows, so that only a proxy leads there.
+const HOST: &str = "registry.example:5000";
+
+fn through(proxy: &str, exceptions: &str) -> ImageOptions {
+    let usual = options();
+    let proxies = Proxies::new(Some(proxy), None, None, Some(exceptions)).unwrap();
+    let registry = Options { proxies, plain_http: true, ..usual.registry };
+    ImageOptions { registry, ..usual }
+}
+
+fn reads(options: &ImageOptions) -> Result<Vec<u8>, String> {
+    let sandbox = Sandbox::new();
+    read(&open(&format!("{HOST}/r:t"), &sandbox.cache(), options)?, "f")
+}
+
+fn serving() -> Registry {
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    registry
+}
+
+#[test]
+fn registries_behind_a_proxy() {
+    let registry = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    assert_eq!(reads(&through(&url, "other.example")).unwrap(), GOOD);
+    let asked = proxy.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|host| host == HOST), "{asked:?}");
+    // Several requests to the registry went through one connection.
+    assert!(registry.requests().len() > asked.len(), "{asked:?}");
+}
+
+#[test]
+fn registries_behind_a_socks_proxy() {
+    let registry = serving();
+    let proxy = Proxy::socks(registry.addr());
+    let url = format!("socks5h://{}", proxy.address);
+    assert_eq!(reads(&through(&url, "")).unwrap(), GOOD);
+    assert!(proxy.asked().iter().all(|host| host == HOST), "{:?}", proxy.asked());
+}
+
+#[test]
+fn proxies_that_refuse() {
+    let registry = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:hidden@{}", proxy.address);
+    let error = reads(&through(&url, "")).unwrap_err();
+    has_words(&error, &["proxy wants a user and a password"]).unwrap();
+    assert!(!error.contains("hidden"), "{error}");
+    assert!(registry.requests().is_empty());
+}
+
+#[test]
+fn exceptions_go_directly() {
+    let registry = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    for exceptions in ["*", "registry.example", ".example", "registry.example:5000"] {
+        let error = reads(&through(&url, exceptions)).unwrap_err();
+        has_words(&error, &["no host of that name"]).unwrap();
+    }
+    assert!(proxy.asked().is_empty(), "{:?}", proxy.asked());
+    // This machine is always reached directly.
+    let sandbox = Sandbox::new();
+    let name = format!("{}/r:t", registry.addr());
+    let options = through("http://127.0.0.1:1", "");
+    assert_eq!(read(&open(&name, &sandbox.cache(), &options).unwrap(), "f").unwrap(), GOOD);
+}
+
+#[test]
+fn storage_has_a_way_of_its_own() {
+    let registry = serving();
+    let storage = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    let layer = &good().blobs.iter().next().unwrap().0.clone();
+    let location = format!("http://storage.example/v2/r/blobs/{layer}");
+    registry.fault(("GET", layer, Times::Nth(1)), Fault::Redirect(307, location.clone()));
+    assert_eq!(reads(&through(&url, "")).unwrap(), GOOD);
+    assert!(proxy.asked().contains(&"storage.example:80".to_owned()), "{:?}", proxy.asked());
+    // The same with the storage on this side of the wall.
+    registry.fault(("GET", layer, Times::Always), Fault::Redirect(307, location));
+    let error = reads(&through(&url, "storage.example")).unwrap_err();
+    has_words(&error, &["storage.example", "no host of that name"]).unwrap();
+    drop(storage);
+}
+
+#[test]
+fn redirects_into_this_network_are_refused() {
+    let registry = serving();
+    let inside = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    for host in
+        [&inside.addr().to_string()[..], "169.254.169.254", "[::1]:80", "localhost", "10.0.0.1"]
+    {
+        registry.clear_faults();
+        let location = format!("http://{host}/v2/r/manifests/t");
+        registry.fault(("GET", "/manifests/", Times::Always), Fault::Redirect(307, location));
+        let error = reads(&through(&url, "")).unwrap_err();
+        has_words(&error, &["this machine's own network", "refused"]).unwrap();
+    }
+    assert!(inside.requests().is_empty());
+    assert!(proxy.asked().iter().all(|host| host == HOST), "{:?}", proxy.asked());
+}

@@ -1,0 +1,298 @@
+//! Registries behind TLS: whom we trust, who we are, and what is said when it fails.
+
+use std::sync::Arc;
+
+use ocifs::cache::Cache;
+use ocifs::layer::Quiet;
+use ocifs::mount::{Image, ImageOptions};
+use ocifs::source::registry::{Options, Places, Roots};
+use ocifs::tree::Symlinks;
+use rcgen::date_time_ymd;
+
+use crate::nginx::{Authority, Change, Nginx, Pair, certs_d, self_signed};
+use crate::oracle::gzip_image;
+use crate::servers::Registry;
+use crate::support::image::push;
+use crate::support::tarball::{Entry, tar};
+
+const CONTENT: &[u8] = b"over TLS";
+
+/// An image in the shared registry.
+pub fn pushed(registry: &Registry, name: &str) {
+    let image = gzip_image(&[tar(&[Entry::file("f", CONTENT)])]);
+    push(&image, registry.address(), name, "latest").unwrap();
+}
+
+/// Opens an image with a cache of its own and reads its file.
+pub fn reads(name: &str, registry: &Options) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Arc::new(Cache::open(&folder.path().join("cache")));
+    let options = ImageOptions { registry: registry.clone(), ..ImageOptions::default() };
+    let image = Image::open(&name.parse().unwrap(), &cache, &options, &Quiet);
+    let image = image.map_err(|e| e.to_string())?;
+    let filesystem = image.filesystem();
+    let ino = filesystem.tree().resolve(b"f", Symlinks::Keep).map_err(|e| e.to_string())?;
+    let mut bytes = vec![0; CONTENT.len()];
+    let deadline = filesystem.deadline();
+    filesystem.read(ino, 0, &mut bytes, deadline).map_err(|e| e.to_string())?;
+    assert_eq!(bytes, CONTENT);
+    Ok(())
+}
+
+fn with_certificates(places: &[&std::path::Path]) -> Options {
+    let certificates = places.iter().map(|path| (*path).to_owned()).collect();
+    Options { places: Places { certificates, ..Places::default() }, ..Options::default() }
+}
+
+const SAME: Change = |_| {};
+
+#[test]
+fn whom_we_trust() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/trust");
+    let authority = Authority::new("our own");
+    let stranger = Authority::new("somebody");
+    let expired: Change = |params| params.not_after = date_time_ymd(2024, 2, 29);
+    let future: Change = |params| params.not_before = date_time_ymd(2095, 1, 1);
+    let right = authority.sign(&["localhost", "127.0.0.1", "::1"], SAME);
+    let only_name = authority.sign(&["localhost"], SAME);
+    let own = self_signed(&["localhost", "127.0.0.1"], SAME);
+    let twin = self_signed(&["localhost", "127.0.0.1"], SAME);
+    let rows: &[(&str, &Pair, &str, &str, &[&str])] = &[
+        ("signed by ours", &right, "localhost", &authority.pem(), &[]),
+        ("signed by ours, an address", &right, "127.0.0.1", &authority.pem(), &[]),
+        ("signed by ours, IPv6", &right, "[::1]", &authority.pem(), &[]),
+        ("signed by itself", &own, "localhost", &own.certificate, &[]),
+        (
+            "signed by itself, among others",
+            &own,
+            "localhost",
+            &format!("{}{}", stranger.pem(), own.certificate),
+            &[],
+        ),
+        (
+            "signed by others",
+            &right,
+            "localhost",
+            &stranger.pem(),
+            &["nobody whom this machine trusts", "certs.d", "--tls-verify=false"],
+        ),
+        ("signed by itself, but another", &own, "localhost", &twin.certificate, &["certificate"]),
+        (
+            "signed by itself, not put down",
+            &own,
+            "localhost",
+            &stranger.pem(),
+            &["says that it is an authority", "certs.d"],
+        ),
+        (
+            "for another name",
+            &only_name,
+            "127.0.0.1",
+            &authority.pem(),
+            &["is for localhost", "not for 127.0.0.1"],
+        ),
+        (
+            "signed by itself for another name",
+            &self_signed(&["elsewhere.example"], SAME),
+            "localhost",
+            "",
+            &["is for elsewhere.example", "not for localhost"],
+        ),
+        (
+            "expired",
+            &authority.sign(&["localhost"], expired),
+            "localhost",
+            &authority.pem(),
+            &["expired on Thu, 29 Feb 2024", "this machine's clock says"],
+        ),
+        (
+            "signed by itself, expired",
+            &self_signed(&["localhost"], expired),
+            "localhost",
+            "",
+            &["expired on Thu, 29 Feb 2024", "clock"],
+        ),
+        (
+            "not begun",
+            &authority.sign(&["localhost"], future),
+            "localhost",
+            &authority.pem(),
+            &["begins on Sat, 01 Jan 2095", "clock"],
+        ),
+    ];
+    for (what, pair, host, trusted, words) in rows {
+        let nginx = Nginx::with_tls(registry.address(), pair, "ssl_protocols TLSv1.3;", &[]);
+        let host = format!("{host}:{}", nginx.port());
+        let trusted = if trusted.is_empty() { &pair.certificate } else { *trusted };
+        let (_folder, place) = certs_d(&host, &[("ca.crt", trusted)]);
+        let name = format!("{host}/tls/trust");
+        let result = reads(&name, &with_certificates(&[&place]));
+        match (result, words) {
+            (Ok(()), []) => {}
+            (Err(error), [_, ..]) => {
+                for word in *words {
+                    assert!(error.contains(word), "{what}: `{word}` is not in: {error}");
+                }
+            }
+            (result, _) => panic!("{what}: {result:?}"),
+        }
+        // It may be reached all the same by who wants to, and only then.
+        let unchecked = Options { tls_verify: false, ..Options::default() };
+        assert_eq!(reads(&name, &unchecked), Ok(()), "{what}");
+    }
+}
+
+#[test]
+fn authorities_for_every_host() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/roots");
+    let authority = Authority::new("of the system");
+    let pair = authority.sign(&["localhost"], SAME);
+    let nginx = Nginx::with_tls(registry.address(), &pair, "ssl_protocols TLSv1.2;", &[]);
+    let host = format!("localhost:{}", nginx.port());
+    let (folder, place) = certs_d("roots", &[("a.pem", &authority.pem()), ("b.txt", "no PEM")]);
+    let (_empty, none) = certs_d(&host, &[]);
+    let with = |roots: Roots| Options { roots: Arc::new(roots), ..with_certificates(&[&none]) };
+    let name = format!("{host}/tls/roots");
+    let roots = place.join("roots");
+    assert_eq!(reads(&name, &with(Roots::only(Some(roots.join("a.pem")), vec![]))), Ok(()));
+    assert_eq!(reads(&name, &with(Roots::only(None, vec![roots.clone()]))), Ok(()));
+    let refused = |roots: Roots| reads(&name, &with(roots)).unwrap_err();
+    assert!(refused(Roots::default()).contains("nobody whom this machine trusts"));
+    let error = refused(Roots::only(Some(roots.join("b.txt")), vec![]));
+    assert!(error.contains("no trusted certificate in") && error.contains("b.txt"), "{error}");
+    let error = refused(Roots::only(Some(roots.join("absent")), vec![]));
+    assert!(error.contains("absent"), "{error}");
+    drop(folder);
+}
+
+#[test]
+fn who_we_are() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/client");
+    let authority = Authority::new("of both sides");
+    let server = authority.sign(&["localhost"], SAME);
+    let me = authority.sign(&["me"], SAME);
+    let stranger = Authority::new("unknown").sign(&["me"], SAME);
+    for (versions, refusal) in
+        [("TLSv1.3", "client certificate"), ("TLSv1.2", "client certificate")]
+    {
+        let nginx = Nginx::with_tls(
+            registry.address(),
+            &server,
+            &format!(
+                "ssl_protocols {versions}; ssl_client_certificate DIR/clients.crt;
+                 ssl_verify_client on;"
+            ),
+            &[("clients.crt", &authority.pem())],
+        );
+        let host = format!("localhost:{}", nginx.port());
+        let name = format!("{host}/tls/client");
+        let with = |pair: Option<&Pair>| {
+            let ca = authority.pem();
+            let mut files = vec![("ca.crt", ca.as_str())];
+            if let Some(pair) = pair {
+                files.extend([("me.cert", pair.certificate.as_str()), ("me.key", &pair.key)]);
+            }
+            let (_folder, place) = certs_d(&host, &files);
+            reads(&name, &with_certificates(&[&place]))
+        };
+        assert_eq!(with(Some(&me)), Ok(()), "{versions}");
+        for (what, pair) in [("none", None), ("of a stranger", Some(&stranger))] {
+            let error = with(pair).unwrap_err();
+            assert!(error.contains(refusal) && error.contains("client.cert"), "{what}: {error}");
+        }
+        let mixed = Pair { certificate: me.certificate.clone(), key: stranger.key.clone() };
+        let error = with(Some(&mixed)).unwrap_err();
+        assert!(error.contains("do not belong together"), "{error}");
+    }
+}
+
+#[test]
+fn servers_of_this_machine_may_speak_tls() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/loopback");
+    let authority = Authority::new("of this machine");
+    let pair = authority.sign(&["localhost"], SAME);
+    let nginx = Nginx::with_tls(registry.address(), &pair, "", &[("ca.pem", &authority.pem())]);
+    let name = format!("localhost:{}/tls/loopback", nginx.port());
+    let error = reads(&name, &Options::default()).unwrap_err();
+    assert!(error.contains("https://") && error.contains("nobody whom"), "{error}");
+    let roots = Arc::new(Roots::only(Some(nginx.folder().join("ca.pem")), vec![]));
+    let trusting = Options { roots, ..Options::default() };
+    assert_eq!(reads(&name, &trusting), Ok(()));
+    // It was asked in plain HTTP once, and said so.
+    let is_refused = |line: &&String| line.contains("|400|");
+    assert_eq!(nginx.requests().iter().filter(is_refused).count(), 2, "{:?}", nginx.requests());
+    let plain = Options { plain_http: true, ..trusting };
+    let error = reads(&name, &plain).unwrap_err();
+    assert!(error.contains("the server speaks TLS there"), "{error}");
+}
+
+#[test]
+fn insecure_by_registries_conf() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/insecure");
+    let pair = Authority::new("unknown").sign(&["elsewhere.example"], SAME);
+    let nginx = Nginx::with_tls(registry.address(), &pair, "", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registries.conf");
+    let hosts = [format!("localhost:{}", nginx.port()), registry.address().to_owned()];
+    for insecure in [true, false] {
+        let rows = hosts
+            .each_ref()
+            .map(|host| format!("[[registry]]\nlocation = '{host}'\ninsecure = {insecure}\n"));
+        std::fs::write(&path, rows.concat()).unwrap();
+        let places = Places { registries: vec![path.clone()], ..Places::default() };
+        let options = Options { places, ..Options::default() };
+        let [over_tls, plain] =
+            hosts.each_ref().map(|host| reads(&format!("{host}/tls/insecure"), &options));
+        assert_eq!((over_tls.is_ok(), plain), (insecure, Ok(())), "{over_tls:?}");
+    }
+}
+
+#[test]
+fn fronts_that_change_what_registries_say() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/fronts");
+    let pass =
+        format!("proxy_pass http://{}; proxy_set_header Host $http_host;", registry.address());
+    for (what, locations) in [
+        ("no ranges", format!("location / {{ {pass} proxy_set_header Range ''; }}")),
+        (
+            "a wrong label",
+            format!(
+                "location / {{ {pass} }} location ~ /blobs/ {{ {pass} add_header Content-Encoding gzip; }}"
+            ),
+        ),
+        (
+            "compression for who asks for it",
+            format!(
+                "gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any; location / {{ {pass} }}"
+            ),
+        ),
+        (
+            "storage that is no registry",
+            format!(
+                "location / {{ {pass} }}
+                 location ~ ^/v2/(.*)/blobs/(.*)$ {{ return 307 /storage/$1/blobs/$2?signature=x; }}
+                 location /storage/ {{ rewrite ^/storage/(.*)$ /v2/$1 break; {pass} }}"
+            ),
+        ),
+    ] {
+        let nginx = Nginx::start(&format!("server {{ listen 127.0.0.1:PORT; {locations} }}"), &[]);
+        let name = format!("127.0.0.1:{}/tls/fronts", nginx.port());
+        assert_eq!(reads(&name, &Options::default()), Ok(()), "{what}");
+    }
+}
+
+#[test]
+fn servers_that_do_not_speak_tls() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/plain");
+    let (_folder, place) = certs_d(registry.address(), &[]);
+    let name = format!("{}/tls/plain", registry.address());
+    let error = reads(&name, &with_certificates(&[&place])).unwrap_err();
+    assert!(error.contains("does not speak TLS") && error.contains("--plain-http"), "{error}");
+}
