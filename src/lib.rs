@@ -28,7 +28,7 @@
 //! 4  resolve  blob  artifact    which image | verified spans | layer indexes that travel
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
-//! 1  reference  image  tar  codec    pure formats, no I/O
+//! 1  reference  image  tar  codec  bolt    pure formats, no I/O
 //! 0  digest  extent             words that everything uses
 //! ```
 //!
@@ -66,6 +66,7 @@
 
 pub mod artifact;
 pub mod blob;
+pub mod bolt;
 pub mod cache;
 pub mod codec;
 pub mod content;

@@ -30,17 +30,22 @@ use crate::artifact;
 use crate::blob::{self, Access, BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
 use crate::content::Contents;
+use crate::digest::Digest;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
 use crate::fuse::{self, Ownership, Requests, Server, kernel};
 use crate::image::Platform;
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{self, Known, OpenLayer, Progress};
-use crate::reference::{DirectoryName, ImageName, Layout};
+use crate::reference::{DirectoryName, ImageName, Layout, StoredImage};
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
 use crate::source::archive::{Archive, Files};
+use crate::source::containerd::Containerd;
+use crate::source::containers_storage::ContainersStorage;
 use crate::source::directory::Directory;
+use crate::source::docker_daemon::{DockerDaemon, Documents};
 use crate::source::registry::{self, Registry, Traffic};
+use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, docker_archive, layout};
 use crate::tree::{self, Tree};
 
@@ -104,6 +109,8 @@ pub struct ImageOptions {
     pub prove: bool,
     /// How registries are reached.
     pub registry: registry::Options,
+    /// Where stores of other programs are looked for.
+    pub places: source::Places,
     /// Longest time for one read.
     pub read_deadline: Duration,
     /// Most uncompressed bytes of one layer, if not the default.
@@ -124,6 +131,7 @@ impl Default for ImageOptions {
             trust_referrers: false,
             prove: false,
             registry: registry::Options::default(),
+            places: source::Places::default(),
             read_deadline: Duration::from_secs(60),
             max_layer_bytes: None,
             parallel_layers: layer::Options::default().parallel,
@@ -390,11 +398,10 @@ fn open_source(
             return Ok((Arc::new(registry.clone()), Some(registry)));
         }
         ImageName::Local(local) => local,
+        ImageName::Stored(stored) => return Ok((open_stored(stored, cache, options)?, None)),
     };
-    let spool = cache.temporary_folder().unwrap_or_else(|| options.temporary_folder.clone());
-    // A mount in the background leaves the current directory.
-    let path = std::path::absolute(&local.path)
-        .map_err(|source| source::Error::File { path: local.path.clone(), source })?;
+    let spool = spool(cache, options);
+    let path = absolute(&local.path)?;
     let selector = local.selector.clone();
     let source: Arc<dyn Source> = match local.layout {
         Layout::OciLayout => Arc::new(layout::Layout::open(Files::Folder(path), selector)?),
@@ -406,6 +413,62 @@ fn open_source(
         Layout::Dir => Arc::new(Directory::open(path)?),
     };
     Ok((source, None))
+}
+
+/// A folder for temporary files.
+fn spool(cache: &Cache, options: &ImageOptions) -> PathBuf {
+    cache.temporary_folder().unwrap_or_else(|| options.temporary_folder.clone())
+}
+
+/// An image in a store of another program.
+fn open_stored(
+    stored: &StoredImage,
+    cache: &Cache,
+    options: &ImageOptions,
+) -> Result<Arc<dyn Source>, source::Error> {
+    let spool = spool(cache, options);
+    Ok(match stored {
+        StoredImage::Containerd { root, image } => {
+            let named = root.as_deref().map(absolute).transpose()?.map(|root| vec![root]);
+            let roots = named.as_ref().unwrap_or(&options.places.containerd);
+            Arc::new(Containerd::open(roots, image)?)
+        }
+        StoredImage::RegistryStorage { path, image } => {
+            Arc::new(RegistryStorage::open(&absolute(path)?, image.clone())?)
+        }
+        StoredImage::ContainersStorage { root, image } => {
+            let named = root.as_deref().map(absolute).transpose()?.map(|root| vec![root]);
+            let roots = named.as_ref().unwrap_or(&options.places.containers_storage);
+            Arc::new(ContainersStorage::open(roots, image, spool)?)
+        }
+        StoredImage::DockerDaemon { image } => {
+            let daemon = DockerDaemon::open(&options.places.docker_sockets, image, spool)?;
+            Arc::new(remembered(daemon, cache)?)
+        }
+    })
+}
+
+/// An engine's image with its documents from the cache, so that it is not taken from the engine again
+/// while its layers are in the cache as well; or else with its documents put there.
+fn remembered(daemon: DockerDaemon, cache: &Cache) -> Result<DockerDaemon, source::Error> {
+    let key = format!("docker-daemon:{}", daemon.id());
+    if let Some(root) = cache.tag(&key).and_then(|record| cache.blob(&record.digest)) {
+        return Ok(daemon.remembering(root));
+    }
+    let Documents { root, config } = daemon.documents()?;
+    let digest = Digest::sha256(&root);
+    cache.put_blob(&digest, &root);
+    if let Some(config) = config {
+        cache.put_blob(&Digest::sha256(&config), &config);
+    }
+    cache.put_tag(&key, digest);
+    Ok(daemon)
+}
+
+/// An absolute path, because a mount in the background leaves the current directory.
+fn absolute(path: &Path) -> Result<PathBuf, source::Error> {
+    std::path::absolute(path)
+        .map_err(|source| source::Error::File { path: path.to_owned(), source })
 }
 
 /// How an image is mounted.

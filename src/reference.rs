@@ -3,7 +3,8 @@
 //! Two grammars meet here. *Registry references* are `[host[:port]/]path[:tag][@digest]` with
 //! Docker's defaults (`debian` is `docker.io/library/debian:latest`); *local sources* are written
 //! as skopeo writes them: `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `docker-archive:PATH[:REF]`
-//! and `dir:PATH`. Parsing does no I/O and resolves no short-name aliases.
+//! and `dir:PATH`, and so are the *stores* of engines: `containerd:`, `containers-storage:`,
+//! `docker-daemon:` and `registry-storage:`. Parsing does no I/O and resolves no short-name aliases.
 //!
 //! The grammar is that of the `distribution/reference` project, which every engine embeds; its
 //! vectors are the tests below. The `Reference` type of the `oci-spec` crate follows an older
@@ -27,15 +28,7 @@ const MAX_PATH_BYTES: usize = 255;
 const MAX_TAG_BYTES: usize = 128;
 
 /// Transports of other tools that are refused by name rather than taken for a host.
-const FOREIGN_TRANSPORTS: [&str; 7] = [
-    "containers-storage",
-    "docker-daemon",
-    "containerd",
-    "sif",
-    "ostree",
-    "tarball",
-    "registry-storage",
-];
+const FOREIGN_TRANSPORTS: [&str; 3] = ["sif", "ostree", "tarball"];
 
 /// Why a text is not a reference. Each variant is a whole sentence with its remedy.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -46,13 +39,16 @@ pub enum ParseError {
     #[error("`{0}` is a URL: leave out the scheme and write only `host/name:tag`")]
     Url(String),
     #[error(
-        "unknown transport `{0}:` (known: docker://, oci:, oci-archive:, docker-archive:, dir:)"
+        "unknown transport `{0}:` (known: docker://, oci:, oci-archive:, docker-archive:, dir:, \
+         containerd:, containers-storage:, docker-daemon:, registry-storage:)"
     )]
     UnknownTransport(String),
     #[error("`docker:{0}` lacks the slashes: write `docker://{0}`")]
     DockerWithoutSlashes(String),
     #[error("`{transport}:` needs a path after the colon")]
     MissingPath { transport: &'static str },
+    #[error("`{transport}:` is written `{form}`")]
+    Store { transport: &'static str, form: &'static str },
     #[error("`{text}` has uppercase letters in the repository name `{name}`: it must be lowercase")]
     Uppercase { text: String, name: String },
     #[error("`{0}` looks like an image ID: give a name, `name@sha256:{0}` for a manifest digest")]
@@ -136,35 +132,10 @@ impl FromStr for Reference {
         {
             return Err(ParseError::Url(text.to_owned()));
         }
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => {
-                let digest = digest
-                    .parse()
-                    .map_err(|source| ParseError::Digest { text: text.to_owned(), source })?;
-                (rest, Some(digest))
-            }
-            None => (text, None),
-        };
-        // A colon after the last slash starts a tag, unless it belongs to a bare `host:port`,
-        // which is not a reference anyway, or sits inside an IPv6 literal.
-        let slash = rest.rfind('/').map_or(0, |at| at + 1);
-        let (name, tag) = match rest[slash..].rfind(':') {
-            Some(colon) => (&rest[..slash + colon], Some(&rest[slash + colon + 1..])),
-            None => (rest, None),
-        };
-        if name.is_empty() {
-            let part = if tag.is_some() { "tag" } else { "digest" };
-            return Err(ParseError::MissingName { text: text.to_owned(), part });
-        }
-        if tag.is_none() && digest.is_none() && is_image_id(name) {
-            return Err(ParseError::ImageId(name.to_owned()));
-        }
+        let (name, tag, digest) = split_selectors(text)?;
         let (registry, path) = split_host(name);
         check_host(text, registry)?;
         check_path(text, path)?;
-        if let Some(tag) = tag {
-            check_tag(text, tag)?;
-        }
         let registry = match registry {
             None | Some("index.docker.io" | "registry-1.docker.io") => DEFAULT_REGISTRY,
             Some(host) => host,
@@ -181,6 +152,37 @@ impl FromStr for Reference {
             digest,
         })
     }
+}
+
+/// Name, tag and digest of a reference; the latter two are valid.
+fn split_selectors(text: &str) -> Result<(&str, Option<&str>, Option<Digest>), ParseError> {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => {
+            let digest = digest
+                .parse()
+                .map_err(|source| ParseError::Digest { text: text.to_owned(), source })?;
+            (rest, Some(digest))
+        }
+        None => (text, None),
+    };
+    // A colon after the last slash starts a tag, unless it belongs to a bare `host:port`,
+    // which is not a reference anyway, or sits inside an IPv6 literal.
+    let slash = rest.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match rest[slash..].rfind(':') {
+        Some(colon) => (&rest[..slash + colon], Some(&rest[slash + colon + 1..])),
+        None => (rest, None),
+    };
+    if name.is_empty() {
+        let part = if tag.is_some() { "tag" } else { "digest" };
+        return Err(ParseError::MissingName { text: text.to_owned(), part });
+    }
+    if tag.is_none() && digest.is_none() && is_image_id(name) {
+        return Err(ParseError::ImageId(name.to_owned()));
+    }
+    if let Some(tag) = tag {
+        check_tag(text, tag)?;
+    }
+    Ok((name, tag, digest))
 }
 
 fn is_image_id(name: &str) -> bool {
@@ -316,6 +318,173 @@ impl Layout {
     }
 }
 
+/// An image in a store of another program on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoredImage {
+    /// `containerd:[ROOT//][NAMESPACE/]IMAGE`: containerd's content store.
+    Containerd {
+        /// Its folder, if it is not one of the usual ones.
+        root: Option<PathBuf>,
+        /// The image as the user named it. Whether it begins with a namespace, the store knows.
+        image: String,
+    },
+    /// `containers-storage:[[DRIVER@ROOT]]IMAGE`: what podman, buildah and CRI-O keep.
+    ContainersStorage {
+        /// Its folder, if it is not the usual one.
+        root: Option<PathBuf>,
+        /// A name, an image ID or the start of one.
+        image: String,
+    },
+    /// `docker-daemon:IMAGE`: an engine, asked over its socket.
+    DockerDaemon {
+        /// A name or an image ID, of the letters of a reference.
+        image: String,
+    },
+    /// `registry-storage:PATH//REPOSITORY[:TAG][@DIGEST]`: the folder of a registry.
+    RegistryStorage {
+        /// The folder.
+        path: PathBuf,
+        /// The image. Its registry is empty.
+        image: Reference,
+    },
+}
+
+impl StoredImage {
+    const TRANSPORTS: [&str; 4] =
+        ["containerd", "containers-storage", "docker-daemon", "registry-storage"];
+
+    /// The folder that the user named.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            StoredImage::Containerd { root, .. } | StoredImage::ContainersStorage { root, .. } => {
+                root.as_deref()
+            }
+            StoredImage::DockerDaemon { .. } => None,
+            StoredImage::RegistryStorage { path, .. } => Some(path),
+        }
+    }
+
+    /// The image without the store.
+    fn image(&self) -> String {
+        match self {
+            StoredImage::Containerd { image, .. }
+            | StoredImage::ContainersStorage { image, .. }
+            | StoredImage::DockerDaemon { image } => image.clone(),
+            StoredImage::RegistryStorage { image, .. } => {
+                image.to_string().trim_start_matches('/').to_owned()
+            }
+        }
+    }
+
+    /// Parses what stands behind the colon of a transport.
+    fn parse(transport: &str, rest: &str) -> Result<StoredImage, ParseError> {
+        match transport {
+            "containerd" => containerd(rest),
+            "containers-storage" => containers_storage(rest),
+            "docker-daemon" => docker_daemon(rest),
+            _ => registry_storage(rest),
+        }
+    }
+}
+
+/// Whether a text may be the name of an image in a store: anything that can be typed.
+fn is_image_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 1024 && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn containerd(rest: &str) -> Result<StoredImage, ParseError> {
+    let (root, image) = match rest.rsplit_once("//") {
+        Some((root, image)) => (Some(root), image),
+        None => (None, rest),
+    };
+    if root == Some("") || !is_image_text(image) {
+        let form = "containerd:[NAMESPACE/]IMAGE or containerd:ROOT//[NAMESPACE/]IMAGE";
+        return Err(ParseError::Store { transport: "containerd", form });
+    }
+    Ok(StoredImage::Containerd { root: root.map(PathBuf::from), image: image.to_owned() })
+}
+
+fn containers_storage(rest: &str) -> Result<StoredImage, ParseError> {
+    let form = "containers-storage:IMAGE or containers-storage:[overlay@ROOT]IMAGE";
+    let wrong = || ParseError::Store { transport: "containers-storage", form };
+    let (store, image) = match rest.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(store, image)| (Some(store), image)),
+        None => Some((None, rest)),
+    }
+    .ok_or_else(wrong)?;
+    // The folder of running containers and options do not matter.
+    let root =
+        store.map(|store| without_driver(store).split(['+', ':']).next().unwrap_or_default());
+    if root == Some("") || !is_image_text(image) {
+        return Err(wrong());
+    }
+    Ok(StoredImage::ContainersStorage { root: root.map(PathBuf::from), image: image.to_owned() })
+}
+
+/// What stands behind the driver, which is found in the store itself.
+fn without_driver(store: &str) -> &str {
+    match store.split_once('@') {
+        Some((driver, root)) if driver.bytes().all(|b| b.is_ascii_lowercase()) => root,
+        _ => store,
+    }
+}
+
+fn docker_daemon(rest: &str) -> Result<StoredImage, ParseError> {
+    let form = "docker-daemon:NAME:TAG or docker-daemon:sha256:ID";
+    if rest.is_empty() {
+        return Err(ParseError::Store { transport: "docker-daemon", form });
+    }
+    let id = rest.strip_prefix("sha256:").unwrap_or(rest);
+    let is_hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_hex && (id.len() == 64 || (id.len() < 64 && id.len() != rest.len() && !id.is_empty())) {
+        return Ok(StoredImage::DockerDaemon { image: rest.to_owned() });
+    }
+    let image = rest.parse::<Reference>()?.to_string();
+    Ok(StoredImage::DockerDaemon { image })
+}
+
+fn registry_storage(rest: &str) -> Result<StoredImage, ParseError> {
+    let form = "registry-storage:PATH//REPOSITORY:TAG";
+    let wrong = || ParseError::Store { transport: "registry-storage", form };
+    let (path, image) = rest.rsplit_once("//").ok_or_else(wrong)?;
+    if path.is_empty() || image.is_empty() {
+        return Err(wrong());
+    }
+    let (repository, tag, digest) = split_selectors(image)?;
+    check_path(image, repository)?;
+    let image = Reference {
+        registry: String::new(),
+        repository: repository.to_owned(),
+        tag: digest.is_none().then(|| tag.unwrap_or("latest").to_owned()),
+        digest,
+    };
+    Ok(StoredImage::RegistryStorage { path: PathBuf::from(path), image })
+}
+
+impl fmt::Display for StoredImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let image = self.image();
+        match self {
+            StoredImage::Containerd { root: None, .. } => write!(f, "containerd:{image}"),
+            StoredImage::Containerd { root: Some(root), .. } => {
+                write!(f, "containerd:{}//{image}", root.display())
+            }
+            StoredImage::ContainersStorage { root: None, .. } => {
+                write!(f, "containers-storage:{image}")
+            }
+            StoredImage::ContainersStorage { root: Some(root), .. } => {
+                let root = root.display().to_string();
+                let driver = if without_driver(&root) == root { "" } else { "overlay@" };
+                write!(f, "containers-storage:[{driver}{root}]{image}")
+            }
+            StoredImage::DockerDaemon { .. } => write!(f, "docker-daemon:{image}"),
+            StoredImage::RegistryStorage { path, .. } => {
+                write!(f, "registry-storage:{}//{image}", path.display())
+            }
+        }
+    }
+}
+
 /// What a user may write wherever an image is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ImageName {
@@ -323,6 +492,8 @@ pub enum ImageName {
     Registry(Reference),
     /// An image in a folder or archive.
     Local(LocalSource),
+    /// An image in a store of another program.
+    Stored(StoredImage),
 }
 
 impl FromStr for ImageName {
@@ -338,6 +509,10 @@ impl FromStr for ImageName {
         if let Some((word, rest)) = text.split_once(':') {
             if let Some(layout) = Layout::ALL.into_iter().find(|l| l.transport() == word) {
                 return local(layout, rest).map(ImageName::Local);
+            }
+            // `docker-daemon:27` could be an image of that name; nobody has one.
+            if StoredImage::TRANSPORTS.contains(&word) {
+                return StoredImage::parse(word, rest).map(ImageName::Stored);
             }
             if FOREIGN_TRANSPORTS.contains(&word) {
                 return Err(ParseError::UnknownTransport(word.to_owned()));
@@ -385,13 +560,16 @@ impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ImageName::Registry(reference) => fmt::Display::fmt(reference, f),
+            ImageName::Stored(stored) => fmt::Display::fmt(stored, f),
             ImageName::Local(local) => {
                 write!(f, "{}:{}", local.layout.transport(), local.path.display())?;
                 match &local.selector {
-                    Some(selector) if selector.starts_with("sha") && selector.contains(':') => {
-                        write!(f, "@{selector}")
+                    Some(selector) => {
+                        let is_digest = selector.split_once(':').is_some_and(|(algorithm, hex)| {
+                            matches!(algorithm, "sha256" | "sha512") && !hex.is_empty()
+                        });
+                        write!(f, "{}{selector}", if is_digest { '@' } else { ':' })
                     }
-                    Some(selector) => write!(f, ":{selector}"),
                     None => Ok(()),
                 }
             }
@@ -450,12 +628,17 @@ impl ImageName {
     /// What else can't stand in a name becomes a dash. Different images may have the same name; `None`
     /// if there is nothing to make one of (`oci:..`).
     pub fn directory_name(&self) -> Option<DirectoryName> {
+        let of = |reference: &Reference| {
+            let name = reference.repository.rsplit('/').next().unwrap_or_default();
+            let digest = reference.digest.map(|digest| digest.to_string());
+            (name.to_owned(), digest.or_else(|| reference.tag.clone()))
+        };
         let (name, selector) = match self {
-            ImageName::Registry(reference) => {
-                let name = reference.repository.rsplit('/').next().unwrap_or_default();
-                let digest = reference.digest.map(|digest| digest.to_string());
-                (name.to_owned(), digest.or_else(|| reference.tag.clone()))
-            }
+            ImageName::Registry(reference) => of(reference),
+            ImageName::Stored(stored) => match stored.image().parse::<Reference>() {
+                Ok(reference) => of(&reference),
+                Err(_) => (stored.image(), None),
+            },
             ImageName::Local(local) => {
                 let name = local.path.file_name()?.to_string_lossy().into_owned();
                 (name, local.selector.clone())
@@ -477,6 +660,8 @@ impl ImageName {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SHA: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -545,7 +730,20 @@ mod tests {
             ("repo@sha256:ffff", "64 lowercase"),
             ("repo@md5:ffff", "not supported"),
             ("ocii:some/path", "unknown transport"),
-            ("docker-daemon:x", "unknown transport"),
+            ("sif:x", "unknown transport"),
+            ("containerd:", "containerd:ROOT//[NAMESPACE/]IMAGE"),
+            ("containerd://x", "containerd:ROOT//[NAMESPACE/]IMAGE"),
+            ("containerd:a b", "containerd:ROOT//[NAMESPACE/]IMAGE"),
+            ("containers-storage:", "containers-storage:[overlay@ROOT]IMAGE"),
+            ("containers-storage:[x", "containers-storage:[overlay@ROOT]IMAGE"),
+            ("containers-storage:[overlay@]x", "containers-storage:[overlay@ROOT]IMAGE"),
+            ("docker-daemon:", "docker-daemon:NAME:TAG"),
+            ("docker-daemon:../x", "host"),
+            ("docker-daemon:x?y", "component"),
+            ("registry-storage:/a/b:v1", "registry-storage:PATH//REPOSITORY:TAG"),
+            ("registry-storage:/a//", "registry-storage:PATH//REPOSITORY:TAG"),
+            ("registry-storage:/a//../b", "component"),
+            ("registry-storage:/a//B:v1", "must be lowercase"),
             ("docker:host.com/x", "docker://host.com/x"),
             ("oci:", "needs a path"),
             ("dir:", "needs a path"),
@@ -564,7 +762,7 @@ mod tests {
     fn transports() {
         let local = |text: &str| match text.parse::<ImageName>().unwrap() {
             ImageName::Local(l) => (l.layout, l.path.to_str().unwrap().to_owned(), l.selector),
-            ImageName::Registry(r) => panic!("{text} parsed as {r}"),
+            other => panic!("{text} parsed as {other}"),
         };
         assert_eq!(local("oci:/a/b"), (Layout::OciLayout, "/a/b".into(), None));
         assert_eq!(local("oci:b:v1:x"), (Layout::OciLayout, "b".into(), Some("v1:x".into())));
@@ -586,6 +784,53 @@ mod tests {
     }
 
     #[test]
+    fn stores() {
+        let hex = &SHA[7..];
+        for (text, expected) in [
+            ("containerd:debian:12".to_owned(), None),
+            ("containerd:k8s.io/docker.io/library/debian:12".to_owned(), None),
+            ("containerd:/a/b//k8s.io/debian@sha256:00".to_owned(), None),
+            ("containers-storage:debian".to_owned(), None),
+            (
+                "containers-storage:[overlay@/s+/run/s:overlay.x=y]localhost/app:v1".to_owned(),
+                Some("containers-storage:[/s]localhost/app:v1"),
+            ),
+            ("containers-storage:[/s]x".to_owned(), None),
+            ("docker-daemon:app".to_owned(), Some("docker-daemon:docker.io/library/app:latest")),
+            (format!("docker-daemon:{hex}"), None),
+            (format!("docker-daemon:{SHA}"), None),
+            ("docker-daemon:sha256:e3b0c442".to_owned(), None),
+            ("registry-storage:/data//team/app:v1".to_owned(), None),
+            ("registry-storage:data//app".to_owned(), Some("registry-storage:data//app:latest")),
+            (format!("registry-storage:/data//app:v1@{SHA}"), None),
+        ] {
+            let name: ImageName = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+            let expected = expected.map_or(text.replace("app:v1@", "app@"), str::to_owned);
+            assert_eq!(name.to_string(), expected);
+            assert!(matches!(name, ImageName::Stored(_)));
+            assert_eq!(expected.parse::<ImageName>().unwrap(), name);
+        }
+    }
+
+    proptest! {
+        /// Whatever is typed is refused or means one thing, which can be written down and read back.
+        #[test]
+        fn what_is_read_can_be_written(
+            transport in prop::sample::select(vec![
+                "", "docker://", "oci:", "oci-archive:", "docker-archive:", "dir:", "containerd:",
+                "containers-storage:", "docker-daemon:", "registry-storage:",
+            ]),
+            rest in "([a-zA-Z0-9./:@_\\[\\]+-]|sha256:|//|\\PC){0,40}",
+        ) {
+            if let Ok(name) = format!("{transport}{rest}").parse::<ImageName>() {
+                let again = name.to_string().parse::<ImageName>();
+                prop_assert_eq!(again.as_ref(), Ok(&name), "{}", name);
+                let _ = name.directory_name();
+            }
+        }
+    }
+
+    #[test]
     fn names_of_directories() {
         let name = |text: &str| {
             let image: ImageName = text.parse().unwrap();
@@ -602,6 +847,9 @@ mod tests {
             ("oci:a=b:v1", Some("a=b-v1")),
             ("oci:app@sha256:abc", Some("app-sha256-abc")),
             ("docker-archive:app.tar:localhost/team/app:v1", Some("app.tar-localhost-team-app-v1")),
+            ("containerd:k8s.io/app:v1", Some("app-v1")),
+            ("docker-daemon:sha256:e3b0c442", Some("sha256-e3b0c442")),
+            ("registry-storage:/data//team/app:v1", Some("app-v1")),
             ("dir:app", Some("app")),
             ("dir:.", None),
             ("oci:..:v1", None),

@@ -9,10 +9,15 @@
 //! mount of an image cost a single request.
 
 pub mod archive;
+pub mod containerd;
+pub mod containers_storage;
 pub mod directory;
 pub mod docker_archive;
+pub mod docker_daemon;
 pub mod layout;
 pub mod registry;
+pub mod registry_storage;
+mod tar_split;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -53,6 +58,10 @@ pub enum Error {
     Empty { path: PathBuf },
     #[error("{what} is not in {path}")]
     Missing { path: PathBuf, what: String },
+    #[error("{what} is not in {path}: {why}")]
+    Dropped { path: PathBuf, what: String, why: String },
+    #[error("{path}: {source}; {why}")]
+    Denied { path: PathBuf, source: io::Error, why: &'static str },
     #[error("blob {digest} has {size} bytes: there is no range {start}..{end} in it")]
     Range { digest: Digest, size: u64, start: u64, end: u64 },
     #[error(transparent)]
@@ -86,9 +95,24 @@ impl Error {
     /// Whether what was asked for is not there, though everything else may be.
     pub fn is_missing(&self) -> bool {
         match self {
-            Error::Missing { .. } => true,
+            Error::Missing { .. } | Error::Dropped { .. } => true,
             Error::Registry(e) => e.is_not_found(),
             _ => false,
+        }
+    }
+
+    /// Whether it is that a file or folder does not exist.
+    fn is_not_there(&self) -> bool {
+        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        matches!(self, Error::File { source, .. } if kinds.contains(&source.kind()))
+    }
+
+    /// A file that can't be opened; `why` says who may.
+    fn denied_or(path: impl Into<PathBuf>, source: io::Error, why: &'static str) -> Error {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Error::Denied { path, source, why },
+            _ => Error::File { path, source },
         }
     }
 
@@ -147,6 +171,27 @@ fn check_range(descriptor: &Descriptor, range: &Range<u64>) -> Result<(), Error>
     match start <= end && end <= size {
         true => Ok(()),
         false => Err(Error::Range { digest, size, start, end }),
+    }
+}
+
+/// Where stores of other programs are looked for when the user does not say.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Roots of containerd.
+    pub containerd: Vec<PathBuf>,
+    /// Roots of containers-storage.
+    pub containers_storage: Vec<PathBuf>,
+    /// Sockets of Docker engines.
+    pub docker_sockets: Vec<PathBuf>,
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places {
+            containerd: containerd::USUAL_ROOTS.map(PathBuf::from).to_vec(),
+            containers_storage: vec![PathBuf::from(containers_storage::USUAL_ROOT)],
+            docker_sockets: docker_daemon::USUAL_SOCKETS.map(PathBuf::from).to_vec(),
+        }
     }
 }
 

@@ -189,8 +189,17 @@ impl Archive {
     /// # Errors
     /// Not a tar, or I/O.
     pub fn open_file(path: &Path, spool: &Path) -> Result<Archive, Error> {
+        let file = open_without_waiting(path).map_err(|e| Error::file(path, e))?;
+        Archive::open_file_at(file, path, spool)
+    }
+
+    /// The same of a file that is open; `path` is where it comes from, for messages.
+    pub(super) fn open_file_at(
+        mut file: File,
+        path: &Path,
+        spool: &Path,
+    ) -> Result<Archive, Error> {
         let io = |e| Error::file(path, e);
-        let mut file = open_without_waiting(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() {
             return Err(Error::invalid(path, "not a regular file"));
@@ -210,6 +219,11 @@ impl Archive {
         };
         let members = scan(&file, length, path)?;
         Ok(Archive { path: path.to_owned(), file: Arc::new(file), members })
+    }
+
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn open(&self, name: &str) -> Option<Section> {

@@ -25,7 +25,14 @@ use crate::reference::Reference;
 /// # Errors
 /// It is neither.
 pub fn open(path: &Path, spool: &Path, selector: Option<String>) -> Result<Box<dyn Source>, Error> {
-    let archive = Archive::open_file(path, spool)?;
+    open_archive(Archive::open_file(path, spool)?, selector)
+}
+
+/// The same of an archive that is open.
+pub(super) fn open_archive(
+    archive: Archive,
+    selector: Option<String>,
+) -> Result<Box<dyn Source>, Error> {
     let has_rows = archive.has("manifest.json");
     if archive.has("oci-layout") && archive.has("index.json") {
         let layout = Layout::open(Files::Archive(archive), selector.clone())?;
@@ -37,7 +44,7 @@ pub fn open(path: &Path, spool: &Path, selector: Option<String>) -> Result<Box<d
     }
     if !has_rows {
         let what = "not the output of `docker save`: it has no `manifest.json`";
-        return Err(Error::invalid(path, what));
+        return Err(Error::invalid(archive.path(), what));
     }
     Ok(Box::new(DockerArchive::open(Files::Archive(archive), selector)?))
 }

@@ -27,6 +27,7 @@ mod cache_limits;
 mod credential_helpers;
 mod doctor;
 mod documents;
+mod engines;
 mod foreign_artifact;
 mod foreign_soci;
 mod foreign_toc;

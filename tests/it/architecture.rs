@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const RUNGS: [&[&str]; 10] = [
     &["digest", "extent"],
-    &["reference", "image", "tar", "codec"],
+    &["reference", "image", "tar", "codec", "bolt"],
     &["toc", "ztoc"],
     &["source", "cache", "index"],
     &["resolve", "blob", "artifact"],

@@ -22,7 +22,7 @@ use crate::support::image::{
 use crate::support::tarball::{Entry, tar};
 
 /// Something of every kind, in three layers.
-fn tars() -> Vec<Vec<u8>> {
+pub fn tars() -> Vec<Vec<u8>> {
     let text: String = (0..200_000).map(|n| format!("{n:x}\n")).collect();
     let lower = [
         Entry::dir("./").mode(0o711).owner(1, 2).mtime(3, 4),

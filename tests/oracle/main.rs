@@ -3,11 +3,13 @@
 //! The models in `tests/it` were written by the people who wrote the code and may share its
 //! misunderstandings. Here a real registry serves, skopeo copies, umoci and GNU tar unpack, and
 //! the kernel's own system calls look at the results. The tests need root, `/dev/fuse` and the
-//! Debian packages docker-registry, skopeo and umoci, and fail where these are missing.
+//! Debian packages docker-registry, skopeo, umoci, containerd, podman and docker.io, and fail where
+//! these are missing.
 //!
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
 //!   other; `storage`: compression and media types. All three compare with umoci.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
+//! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
 //! - `joint`: several images in one mount, each held against its own.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
@@ -57,3 +59,4 @@ mod read_only;
 mod requests;
 mod storage;
 mod tls;
+mod stores;

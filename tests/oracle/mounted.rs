@@ -18,6 +18,7 @@ use crate::servers::{need_root_and_fuse, run};
 pub struct Home {
     folder: TempDir,
     mounts: AtomicUsize,
+    environment: Vec<(String, String)>,
 }
 
 impl Home {
@@ -26,7 +27,13 @@ impl Home {
         for name in ["home", "cache", "run", "mounts"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Home { folder, mounts: AtomicUsize::new(0) }
+        Home { folder, mounts: AtomicUsize::new(0), environment: Vec::new() }
+    }
+
+    /// The same user with another variable.
+    pub fn with_environment(mut self, name: &str, value: &str) -> Home {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// A command for `ocifs` with this user's environment and nobody else's.
@@ -40,6 +47,7 @@ impl Home {
         for name in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"] {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -56,7 +56,7 @@ pub fn run(command: &mut Command) -> Output {
 pub struct Registry {
     child: Child,
     address: String,
-    _storage: TempDir,
+    storage: TempDir,
 }
 
 impl Registry {
@@ -98,7 +98,7 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut registry = Registry { child, address, _storage: storage };
+        let mut registry = Registry { child, address, storage };
         let until = Instant::now() + START;
         while Instant::now() < until && registry.child.try_wait().unwrap().is_none() {
             if registry.answers() {
@@ -118,6 +118,11 @@ impl Registry {
             stream.read_to_string(&mut response).map(|_| response)
         };
         ask().is_ok_and(|response| response.split(' ').nth(1) == Some("200"))
+    }
+
+    /// The folder that its configuration names for its storage.
+    pub fn storage(&self) -> PathBuf {
+        self.storage.path().join("data")
     }
 
     /// `HOST:PORT`.

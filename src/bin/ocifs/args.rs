@@ -19,7 +19,9 @@ use ocifs::reference::{DirectoryName, ImageName};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "REF is name[:tag][@digest] as for `docker pull`, or oci:PATH[:REF], \
-oci-archive:FILE[:REF], docker-archive:FILE[:REF], dir:PATH.\n\n\
+oci-archive:FILE[:REF], docker-archive:FILE[:REF], dir:PATH, \
+containerd:[ROOT//][NAMESPACE/]IMAGE, containers-storage:[[overlay@ROOT]]IMAGE, docker-daemon:IMAGE, \
+registry-storage:PATH//NAME[:TAG].\n\n\
 Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(crate) struct Args {
     #[command(subcommand)]

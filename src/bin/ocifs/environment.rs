@@ -14,8 +14,12 @@
 //! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | authorities trusted, instead of the system's |
 //! | `CONTAINERS_REGISTRIES_CONF`, `REGISTRIES_CONFIG_PATH` | another `registries.conf` |
 //! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf` and `certs.d` |
+//! | `DOCKER_HOST` | the engine of `docker-daemon:` |
+//! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME` | the stores of podman and of rootless containerd |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `TMPDIR` | temporary files where the cache can't be used |
+
+mod places;
 
 use std::collections::HashMap;
 use std::env;
@@ -108,6 +112,7 @@ pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageO
         offline: args.offline,
         trust_referrers: args.trust_referrers || config()?.trusts_referrers(name),
         registry,
+        places: places::places(name)?,
         read_deadline: args.timeout,
         max_layer_bytes: args.max_layer_size,
         open_files: open_files(),
@@ -219,7 +224,7 @@ impl Config {
             ImageName::Registry(reference) => {
                 self.registry.get(reference.registry()).is_some_and(|r| r.trust_referrers)
             }
-            ImageName::Local(_) => false,
+            ImageName::Local(_) | ImageName::Stored(_) => false,
         }
     }
 }

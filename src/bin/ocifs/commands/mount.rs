@@ -52,8 +52,13 @@ fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
             .into());
     }
     for image in places.layout.images() {
-        if let ImageName::Local(local) = image
-            && lies_below(&std::path::absolute(&local.path)?, &mount_point)
+        let place = match image {
+            ImageName::Registry(_) => None,
+            ImageName::Local(local) => Some(local.path.as_path()),
+            ImageName::Stored(stored) => stored.path(),
+        };
+        if let Some(place) = place
+            && lies_below(&std::path::absolute(place)?, &mount_point)
         {
             let what = "the image lies below the mount point and would be covered by the mount";
             return Err(format!("{image}: {what}").into());

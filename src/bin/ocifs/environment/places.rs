@@ -1,0 +1,129 @@
+//! Where the stores of other programs are, as those programs would find them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ocifs::reference::{ImageName, StoredImage};
+use ocifs::source::Places;
+use serde::Deserialize;
+
+use super::{config_home, home, variable};
+use crate::report::AnyError;
+
+/// The part of `storage.conf` (containers-storage.conf(5)) that says where things are.
+#[derive(Debug, Default, Deserialize)]
+struct StorageConf {
+    #[serde(default)]
+    storage: Storage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Storage {
+    graphroot: Option<String>,
+    rootless_storage_path: Option<String>,
+    #[serde(default)]
+    options: StorageOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct StorageOptions {
+    #[serde(default)]
+    additionalimagestores: Vec<String>,
+}
+
+/// The usual places, and those that the user's settings name.
+///
+/// # Errors
+/// The image is in a store whose settings can't be read.
+pub(super) fn places(name: &ImageName) -> Result<Places, AnyError> {
+    let mut places = Places::default();
+    let ImageName::Stored(stored) = name else { return Ok(places) };
+    let is_root = rustix::process::geteuid().is_root();
+    match stored {
+        StoredImage::Containerd { .. } if !is_root => {
+            let own = data_home().map(|folder| folder.join("containerd"));
+            places.containerd.splice(..0, own);
+        }
+        StoredImage::ContainersStorage { root: None, .. } => {
+            places.containers_storage = containers_storage(is_root)?;
+        }
+        StoredImage::DockerDaemon { .. } => places.docker_sockets = docker_sockets(is_root)?,
+        _ => {}
+    }
+    Ok(places)
+}
+
+fn data_home() -> Option<PathBuf> {
+    let named = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    named.or_else(|| Some(home()?.join(".local/share")))
+}
+
+fn containers_storage(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
+    let user = || config_home().map(|folder| folder.join("containers/storage.conf"));
+    let files = [
+        variable("CONTAINERS_STORAGE_CONF"),
+        if is_root { None } else { user() },
+        Some(PathBuf::from("/etc/containers/storage.conf")),
+        Some(PathBuf::from("/usr/share/containers/storage.conf")),
+    ];
+    let mut roots = Vec::new();
+    for path in files.into_iter().flatten() {
+        let Some(StorageConf { storage }) = storage_conf(&path)? else { continue };
+        // The system's own setting is for root.
+        let is_ours = is_root || !path.starts_with("/etc") && !path.starts_with("/usr");
+        let own = match is_ours {
+            true => storage.graphroot,
+            false => storage.rootless_storage_path,
+        };
+        let all = own.into_iter().chain(storage.options.additionalimagestores);
+        // Those with variables in them are for podman to know.
+        roots.extend(all.filter(|root| root.starts_with('/') && !root.contains('$')));
+        break;
+    }
+    let usual = match is_root {
+        true => Places::default().containers_storage.first().cloned(),
+        false => data_home().map(|folder| folder.join("containers/storage")),
+    };
+    let mut roots: Vec<PathBuf> = roots.into_iter().map(PathBuf::from).collect();
+    roots.extend(usual.filter(|usual| !roots.contains(usual)).into_iter().collect::<Vec<_>>());
+    Ok(roots)
+}
+
+fn storage_conf(path: &Path) -> Result<Option<StorageConf>, AnyError> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let conf = toml::from_str(&text);
+            let conf = conf.map_err(|e| format!("{}: {}", path.display(), e.message()))?;
+            Ok(Some(conf))
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(e) => Err(format!("{}: {e}", path.display()).into()),
+    }
+}
+
+fn docker_sockets(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
+    if let Some(host) = variable("DOCKER_HOST") {
+        let text = host.to_string_lossy().into_owned();
+        return match text.strip_prefix("unix://") {
+            Some(path) if path.starts_with('/') => Ok(vec![PathBuf::from(path)]),
+            _ => {
+                let what = "only engines on this machine can be asked, by `unix:///PATH`";
+                Err(format!("DOCKER_HOST is `{text}`: {what}").into())
+            }
+        };
+    }
+    let runtime = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("docker.sock"));
+    let own = [
+        runtime,
+        home().map(|home| home.join(".docker/run/docker.sock")),
+        home().map(|home| home.join(".docker/desktop/docker.sock")),
+    ];
+    let mut sockets = Places::default().docker_sockets;
+    // An engine of one's own goes before the system's.
+    let at = if is_root { sockets.len() } else { 0 };
+    sockets.splice(at..at, own.into_iter().flatten());
+    Ok(sockets)
+}

@@ -1,0 +1,452 @@
+//! What podman, buildah, skopeo and CRI-O keep (`containers-storage:`), read in place.
+//!
+//! ```text
+//! ROOT/overlay-images/images.json               names, IDs, the top layer of each image
+//! ROOT/overlay-images/ID/manifest, =BASE64      documents; other names are in base64
+//! ROOT/overlay-layers/layers.json               each layer's parent, digest and size
+//! ROOT/overlay-layers/LAYER.tar-split.gz        the layer's tar without the content of its files
+//! ROOT/overlay/LAYER/diff/                      these files (vfs: ROOT/vfs/dir/LAYER/)
+//! ```
+//!
+//! # Design
+//!
+//! No layer is stored as a tar, and two ways lead to what an image shows. The unpacked folders could be
+//! read as overlayfs would, with its whiteouts, the opaque marks of two namespaces, the owners mapped
+//! back, and no digest to check any of it. Or the tar is put together again (`tar_split`), which
+//! gives the bytes that the diff ID in the config names: owners, times and whiteouts are those of
+//! the image, whatever they became on disk, and all is verified like any other layer. So that is
+//! done. The image's own manifest is of no use, as its compressed layers are gone; one is made here, of
+//! uncompressed layers.
+//!
+//! Layers without such a description (some that were pulled partially, or are on composefs) are
+//! refused, with the command that makes an archive of the image.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::tar_split::SplitTar;
+use super::{Error, Opened, RawDocument, Source};
+use crate::digest::Digest;
+use crate::image::{
+    Descriptor, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, media_type,
+};
+use crate::reference::Reference;
+
+/// Where root's store is.
+pub(super) const USUAL_ROOT: &str = "/var/lib/containers/storage";
+
+/// The drivers whose folders we know.
+const DRIVERS: [&str; 2] = ["overlay", "vfs"];
+
+/// Largest list of images or layers, in bytes: a hundred thousand of them.
+const MAX_LIST_BYTES: u64 = 256 << 20;
+
+/// Fewest digits of an ID that count as one.
+const MIN_ID_DIGITS: usize = 3;
+
+const DENIED: &str = "a store's files belong to its containers' users: run this as root for root's \
+                      store, or within `podman unshare` for your own";
+
+/// A row of `images.json`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ImageRow {
+    id: String,
+    #[serde(default)]
+    digest: Option<Digest>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    layer: Option<String>,
+    #[serde(default)]
+    big_data_digests: Option<HashMap<String, Digest>>,
+}
+
+/// A row of `layers.json`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct LayerRow {
+    id: String,
+    #[serde(default)]
+    parent: Option<String>,
+    #[serde(default)]
+    diff_digest: Option<Digest>,
+    #[serde(default)]
+    diff_size: Option<i64>,
+    #[serde(default)]
+    flags: Option<HashMap<String, serde_json::Value>>,
+}
+
+/// A layer of the image.
+#[derive(Debug)]
+struct Layer {
+    split: PathBuf,
+    folder: PathBuf,
+    /// Where its bytes come from, once somebody asked.
+    tar: Mutex<Option<Arc<SplitTar>>>,
+}
+
+/// An image in containers-storage.
+#[derive(Debug)]
+pub struct ContainersStorage {
+    root: PathBuf,
+    spool: PathBuf,
+    /// What to do if it can't be read.
+    remedy: String,
+    manifest: Vec<u8>,
+    config: (Digest, Vec<u8>),
+    layers: HashMap<Digest, Layer>,
+}
+
+impl ContainersStorage {
+    /// Opens the first of several stores that has the image; `spool` is a folder for temporary
+    /// files.
+    ///
+    /// # Errors
+    /// There is no store, none has the image, or what was typed means several.
+    pub fn open(
+        roots: &[PathBuf],
+        image: &str,
+        spool: PathBuf,
+    ) -> Result<ContainersStorage, Error> {
+        let mut failure = None;
+        let stores = roots.iter().flat_map(|root| DRIVERS.map(|driver| (root, driver)));
+        for (root, driver) in stores {
+            let store = Store { root, driver };
+            let rows = match store.images() {
+                Ok(rows) => rows,
+                Err(e) if e.is_not_there() => continue,
+                Err(e) => {
+                    failure.get_or_insert(e);
+                    continue;
+                }
+            };
+            match choose(&rows, image, root) {
+                Ok(row) => return store.open(row, spool),
+                Err(e) => drop(failure.get_or_insert(e)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            let places: Vec<String> = roots.iter().map(|r| r.display().to_string()).collect();
+            let what = format!(
+                "there is no store of podman here, looked for `overlay-images` and `vfs-images` in {}; \
+                 name its root: containers-storage:[overlay@ROOT]{image}",
+                places.join(", ")
+            );
+            Error::invalid("containers-storage", what)
+        }))
+    }
+
+    fn tar(&self, digest: &Digest) -> Result<Arc<SplitTar>, Error> {
+        let Some(layer) = self.layers.get(digest) else {
+            let what = format!("blob {digest}");
+            return Err(Error::Missing { path: self.root.clone(), what });
+        };
+        let mut tar = layer.tar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tar) = &*tar {
+            return Ok(Arc::clone(tar));
+        }
+        let opened = SplitTar::open(&layer.split, &layer.folder, &self.spool);
+        let opened = Arc::new(opened.map_err(|e| match e.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::denied_or(&layer.split, e, DENIED),
+            _ => Error::invalid(&layer.split, format!("{e}; {}", self.remedy)),
+        })?);
+        *tar = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+/// A store of one driver.
+struct Store<'a> {
+    root: &'a Path,
+    driver: &'a str,
+}
+
+impl Store<'_> {
+    fn folder(&self, kind: &str) -> PathBuf {
+        self.root.join(format!("{}-{kind}", self.driver))
+    }
+
+    fn images(&self) -> Result<Vec<ImageRow>, Error> {
+        list(&self.folder("images").join("images.json"))
+    }
+
+    fn open(&self, row: &ImageRow, spool: PathBuf) -> Result<ContainersStorage, Error> {
+        let name = row.names.as_ref().and_then(|names| names.first()).unwrap_or(&row.id);
+        let remedy = format!(
+            "write it to an archive with `podman save --format oci-archive {name} -o FILE`"
+        );
+        let documents = self.folder("images").join(&row.id);
+        let manifest = read(&documents.join("manifest"), MAX_MANIFEST_BYTES)?;
+        let manifest = match Document::parse(&manifest, None) {
+            Ok(Document::Manifest(manifest)) => manifest,
+            Ok(Document::Index(_)) => {
+                let what = format!("`{name}` is a manifest list, not an image");
+                return Err(Error::invalid(documents, what));
+            }
+            Err(e) => return Err(Error::invalid(documents.join("manifest"), e)),
+        };
+        let digest = manifest.config.digest;
+        let config_path = documents.join(format!("={}", STANDARD.encode(digest.to_string())));
+        let config = read(&config_path, MAX_CONFIG_BYTES)?;
+        let layers = self.layers(row, &remedy)?;
+        let parsed = ImageConfig::parse(&config, layers.len())
+            .map_err(|e| Error::invalid(&config_path, format!("{e}; {remedy}")))?;
+        let diff_ids = parsed.rootfs.diff_ids.iter().map(|diff_id| diff_id.0);
+        if let Some(((wrong, _, _), _)) =
+            layers.iter().zip(diff_ids).find(|((_, digest, _), diff_id)| digest != diff_id)
+        {
+            let what = format!("layer {} is not the one that the config names; {remedy}", wrong.id);
+            return Err(Error::invalid(self.folder("layers"), what));
+        }
+        let descriptors: Vec<_> = layers
+            .iter()
+            .map(|(_, digest, size)| {
+                json!({ "mediaType": media_type::DOCKER_LAYER, "digest": digest, "size": size })
+            })
+            .collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::DOCKER_MANIFEST,
+            "config": {
+                "mediaType": media_type::DOCKER_CONFIG,
+                "digest": digest,
+                "size": config.len(),
+            },
+            "layers": descriptors,
+        });
+        let layers = layers.into_iter().map(|(layer, digest, _)| (digest, self.layer(&layer.id)));
+        Ok(ContainersStorage {
+            root: self.root.to_owned(),
+            spool,
+            remedy,
+            manifest: manifest.to_string().into_bytes(),
+            config: (digest, config),
+            layers: layers.collect(),
+        })
+    }
+
+    fn layer(&self, id: &str) -> Layer {
+        let driver = self.root.join(self.driver);
+        Layer {
+            split: self.folder("layers").join(format!("{id}.tar-split.gz")),
+            folder: match self.driver {
+                "vfs" => driver.join("dir").join(id),
+                _ => driver.join(id).join("diff"),
+            },
+            tar: Mutex::default(),
+        }
+    }
+
+    /// The layers of an image, base first, with digest and size of their tars.
+    fn layers(
+        &self,
+        image: &ImageRow,
+        remedy: &str,
+    ) -> Result<Vec<(LayerRow, Digest, u64)>, Error> {
+        let path = self.folder("layers").join("layers.json");
+        let mut rows: Vec<LayerRow> = list(&path)?;
+        match list(&self.folder("layers").join("volatile-layers.json")) {
+            Ok(more) => rows.extend::<Vec<LayerRow>>(more),
+            Err(e) if e.is_not_there() => {}
+            Err(e) => return Err(e),
+        }
+        let by_id: HashMap<&str, &LayerRow> = rows.iter().map(|row| (&row.id[..], row)).collect();
+        let mut found = Vec::new();
+        let mut next = image.layer.as_deref().filter(|id| !id.is_empty());
+        while let Some(id) = next {
+            let wrong = |what: &str| Error::invalid(&path, format!("layer {id} {what}; {remedy}"));
+            if found.len() >= MAX_LAYERS {
+                return Err(wrong("has too many parents"));
+            }
+            let row = *by_id.get(id).ok_or_else(|| wrong("is not there"))?;
+            let is_flagged = |name| row.flags.as_ref().is_some_and(|f| f.contains_key(name));
+            if !is_hex(id) {
+                return Err(wrong("has a name that is no ID"));
+            }
+            if is_flagged("incomplete") {
+                return Err(wrong("is incomplete"));
+            }
+            let size = row.diff_size.and_then(|size| u64::try_from(size).ok());
+            let (Some(digest), Some(size)) = (row.diff_digest, size) else {
+                return Err(wrong("has no digest of its tar"));
+            };
+            let layer = self.layer(id);
+            if !layer.split.is_file()
+                || self.root.join("overlay").join(id).join("composefs-data").exists()
+            {
+                return Err(wrong("can't be put together again, as the store does not say how"));
+            }
+            found.push((row.clone(), digest, size));
+            next = row.parent.as_deref().filter(|id| !id.is_empty());
+        }
+        found.reverse();
+        Ok(found)
+    }
+}
+
+/// Whether a text is an ID, and so no path.
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).map_err(|e| Error::denied_or(path, e, DENIED))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
+    match bytes.len() as u64 > limit {
+        true => Err(Error::invalid(path, format!("it has more than the {limit} bytes allowed"))),
+        false => Ok(bytes),
+    }
+}
+
+fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
+    let bytes = read(path, MAX_LIST_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::invalid(path, e))
+}
+
+/// The image that a user means: by name, by ID, by digest, or by the start of an ID.
+fn choose<'a>(rows: &'a [ImageRow], image: &str, root: &Path) -> Result<&'a ImageRow, Error> {
+    let names = |row: &ImageRow| row.names.clone().unwrap_or_default();
+    let id = image.strip_prefix("sha256:").or(image.strip_prefix('@')).unwrap_or(image);
+    // podman puts images that it has built under `localhost/`, and leaves that out.
+    let texts = [image.to_owned(), format!("localhost/{image}")];
+    let wanted: Vec<Reference> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+    let has_digest = |row: &ImageRow, digest: Digest| {
+        let of_documents = row.big_data_digests.iter().flatten();
+        row.digest == Some(digest)
+            || of_documents.into_iter().any(|(k, d)| k.starts_with("manifest") && *d == digest)
+    };
+    let is_named = |row: &ImageRow, wanted: &Reference| {
+        let parsed = names(row).into_iter().filter_map(|name| name.parse::<Reference>().ok());
+        let repository = |r: &Reference| (r.registry().to_owned(), r.repository().to_owned());
+        let mut same = parsed.filter(|name| repository(name) == repository(wanted));
+        match wanted.digest() {
+            Some(digest) => same.next().is_some() && has_digest(row, digest),
+            None => same.any(|name| name.tag() == wanted.tag()),
+        }
+    };
+    let digest = image.parse::<Digest>().ok();
+    let rules: [&dyn Fn(&ImageRow) -> bool; 6] = [
+        &|row| names(row).iter().any(|name| name == image),
+        &|row| wanted.first().is_some_and(|wanted| is_named(row, wanted)),
+        &|row| wanted.get(1).is_some_and(|wanted| is_named(row, wanted)),
+        &|row| row.id == id,
+        &|row| digest.is_some_and(|digest| has_digest(row, digest)),
+        &|row| id.len() >= MIN_ID_DIGITS && is_hex(id) && row.id.starts_with(id),
+    ];
+    let available = |rows: &[&ImageRow]| {
+        let mut all: Vec<String> = rows
+            .iter()
+            .flat_map(|row| {
+                let names = names(row);
+                if names.is_empty() { vec![row.id.clone()] } else { names }
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let path = || root.to_owned();
+    for rule in rules {
+        let found: Vec<&ImageRow> =
+            rows.iter().filter(|row| is_hex(&row.id) && rule(row)).collect();
+        match found[..] {
+            [] => {}
+            [row] => return Ok(row),
+            _ => return Err(Error::Ambiguous { path: path(), available: available(&found) }),
+        }
+    }
+    let available = available(&rows.iter().collect::<Vec<_>>());
+    Err(Error::NoSuchImage { path: path(), wanted: image.to_owned(), available })
+}
+
+impl Source for ContainersStorage {
+    fn root(&self) -> Result<RawDocument, Error> {
+        let media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
+        Ok(RawDocument { bytes: self.manifest.clone(), media_type, digest: None })
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
+        let what = format!("document {}", descriptor.digest);
+        Err(Error::Missing { path: self.root.clone(), what })
+    }
+
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        super::check_range(descriptor, &range)?;
+        let Range { start, end } = range;
+        let (digest, bytes) = &self.config;
+        if descriptor.digest == *digest {
+            let bytes = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
+            let body = std::io::Cursor::new(bytes.unwrap_or_default().to_vec());
+            return Ok(Opened { body: Box::new(body.take(end - start)), start, end });
+        }
+        let tar = self.tar(&descriptor.digest)?;
+        if tar.len() != descriptor.size {
+            let what = format!(
+                "layer {} would have {} bytes and not {}; {}",
+                descriptor.digest,
+                tar.len(),
+                descriptor.size,
+                self.remedy
+            );
+            return Err(Error::invalid(&self.root, what));
+        }
+        Ok(Opened { body: Box::new(tar.reader(start).take(end - start)), start, end })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_name_means() {
+        let digest = |text: &str| Digest::sha256(text.as_bytes());
+        let row = |id: &str, names: &[&str]| {
+            let (id, names) = (id.to_owned(), Some(names.iter().map(|n| n.to_string()).collect()));
+            let documents = HashMap::from([("manifest".to_owned(), digest(&id))]);
+            ImageRow { id, digest: None, names, layer: None, big_data_digests: Some(documents) }
+        };
+        let rows = [
+            row("aaaa1111", &["docker.io/library/debian:12", "localhost/mine:latest"]),
+            row("aaaa2222", &["localhost/debian:13", "docker.io/library/mine:1"]),
+            row("bbbb3333", &[]),
+            row("../../etc", &["docker.io/library/evil:1"]),
+        ];
+        let id = |text: &str| choose(&rows, text, Path::new("/")).map(|row| row.id.clone());
+        for (text, expected) in [
+            ("debian:12", "aaaa1111"),
+            ("docker.io/library/debian:12", "aaaa1111"),
+            ("debian:13", "aaaa2222"),
+            ("mine", "aaaa1111"),
+            ("mine:1", "aaaa2222"),
+            ("bbb", "bbbb3333"),
+            ("sha256:bbbb3333", "bbbb3333"),
+            ("@aaaa2222", "aaaa2222"),
+            (&digest("bbbb3333").to_string(), "bbbb3333"),
+            (&format!("debian@{}", digest("aaaa1111")), "aaaa1111"),
+        ] {
+            assert_eq!(id(text).unwrap(), expected, "{text}");
+        }
+        for (text, words) in [
+            ("aaaa", "several images"),
+            ("bb", "there is no image"),
+            ("evil:1", "there is no image"),
+            ("debian:14", "bbbb3333, docker.io/library/debian:12"),
+            (&format!("debian@{}", digest("other")), "there is no image"),
+        ] {
+            let error = id(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! An image of a Docker engine, asked over its socket (`docker-daemon:`).
+//!
+//! # Design
+//!
+//! What Docker keeps on disk is its own business (and that of its storage driver), but `GET
+//! /images/ID/get` gives what `docker save` writes. That stream has no ranges, so it is taken once,
+//! into a temporary file, and read there like any archive, for as long as somebody has it open. It is
+//! taken only when something is wanted that the cache does not have: the caller may remember the
+//! [`Documents`] of an image by its ID, and the content of its layers is in the cache like that
+//! of any other image.
+//!
+//! A name is turned into an ID first, so that it does not come to mean another image in between.
+
+mod http;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::archive::Archive;
+use super::{Error, Opened, RawDocument, Source, docker_archive};
+use crate::digest::Digest;
+use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES};
+
+/// Where an engine listens if nothing else is said.
+pub(super) const USUAL_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
+
+/// Longest silence of an engine that is asked something small.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest silence before and while an image comes: old engines unpack all of it to a temporary
+/// folder before the first byte.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Largest answer to something small, in bytes. The list of images is the longest.
+const MAX_ANSWER_BYTES: u64 = 16 << 20;
+
+const DENIED: &str = "an engine's socket is for root and the group `docker`";
+
+/// The documents of an image, which lead to everything else.
+#[derive(Clone, Debug)]
+pub struct Documents {
+    /// What the name means: a manifest or an index.
+    pub root: Vec<u8>,
+    /// The config, if the root is a manifest.
+    pub config: Option<Vec<u8>>,
+}
+
+/// An image that an engine has.
+#[derive(Debug)]
+pub struct DockerDaemon {
+    socket: PathBuf,
+    spool: PathBuf,
+    id: Digest,
+    /// What the name means, if somebody remembered.
+    root: Option<Vec<u8>>,
+    archive: Mutex<Option<Arc<dyn Source>>>,
+}
+
+/// What an engine says of an image.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: Digest,
+}
+
+/// What an engine says when something is wrong.
+#[derive(Deserialize)]
+struct Complaint {
+    message: String,
+}
+
+/// A row of an engine's list of images.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+}
+
+impl DockerDaemon {
+    /// Asks the first engine that listens for an image; `spool` is a folder for temporary files.
+    ///
+    /// # Errors
+    /// No engine answers, or it does not have the image.
+    pub fn open(sockets: &[PathBuf], image: &str, spool: PathBuf) -> Result<DockerDaemon, Error> {
+        let places: Vec<String> = sockets.iter().map(|s| s.display().to_string()).collect();
+        let Some(socket) = sockets.iter().find(|socket| socket.exists()) else {
+            let what = format!(
+                "no engine listens at {}; start one, or say where it is with DOCKER_HOST=unix://…",
+                places.join(", ")
+            );
+            return Err(Error::invalid("docker-daemon", what));
+        };
+        // The letters of a reference need no escapes in a path.
+        let id = match ask(socket, &format!("/images/{image}/json"))? {
+            Ok(bytes) => {
+                let inspected: Inspected = serde_json::from_slice(&bytes)
+                    .map_err(|e| Error::invalid(socket, format!("the engine's answer: {e}")))?;
+                inspected.id
+            }
+            Err((404, _)) => {
+                let (path, wanted) = (socket.clone(), image.to_owned());
+                return Err(Error::NoSuchImage { path, wanted, available: names(socket) });
+            }
+            Err((status, message)) => return Err(refused(socket, status, &message)),
+        };
+        let (socket, archive) = (socket.clone(), Mutex::default());
+        Ok(DockerDaemon { socket, spool, id, root: None, archive })
+    }
+
+    /// The image's ID, which names its content.
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// The same with the root of its [`Documents`] as they were found the last time for this ID.
+    pub fn remembering(mut self, root: Vec<u8>) -> DockerDaemon {
+        self.root = Some(root);
+        self
+    }
+
+    /// Takes the image from the engine for its documents.
+    ///
+    /// # Errors
+    /// It does not give it.
+    pub fn documents(&self) -> Result<Documents, Error> {
+        let archive = self.archive()?;
+        let root = archive.root()?;
+        let config = match Document::parse(&root.bytes, root.media_type.as_deref()) {
+            Ok(Document::Manifest(m)) if m.config.size <= MAX_CONFIG_BYTES => {
+                let mut bytes = Vec::new();
+                let mut body = archive.blob(&m.config, 0..m.config.size)?.body;
+                let read = body.read_to_end(&mut bytes).is_ok();
+                Some(bytes).filter(|bytes| read && m.config.digest.matches(bytes))
+            }
+            _ => None,
+        };
+        Ok(Documents { root: root.bytes, config })
+    }
+
+    /// The image as an archive, taken from the engine if nobody has yet.
+    fn archive(&self) -> Result<Arc<dyn Source>, Error> {
+        let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(archive) = &*archive {
+            return Ok(Arc::clone(archive));
+        }
+        let file = self.fetch()?;
+        let opened = Archive::open_file_at(file, &self.socket, &self.spool)?;
+        let opened: Arc<dyn Source> = Arc::from(docker_archive::open_archive(opened, None)?);
+        *archive = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    fn fetch(&self) -> Result<File, Error> {
+        let target = format!("/images/{}/get", self.id);
+        let spooled = |e| Error::file(&self.spool, e);
+        let mut answer = http::get(&self.socket, &target, IMAGE_TIMEOUT)
+            .map_err(|e| unanswered(&self.socket, e))?;
+        if answer.status != 200 {
+            let message = complaint(&mut answer.body);
+            return Err(refused(&self.socket, answer.status, &message));
+        }
+        log::info!("taking image {} from {}", self.id, self.socket.display());
+        let mut file = tempfile::tempfile_in(&self.spool).map_err(spooled)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let n = answer.body.read(&mut buffer).map_err(|e| unanswered(&self.socket, e))?;
+            if n == 0 {
+                break;
+            }
+            file.write_all(&buffer[..n]).map_err(spooled)?;
+        }
+        file.rewind().map_err(spooled)?;
+        Ok(file)
+    }
+}
+
+/// An answer that is small: its bytes, or status and message.
+type Small = Result<Vec<u8>, (u16, String)>;
+
+fn ask(socket: &Path, target: &str) -> Result<Small, Error> {
+    let failed = |e| unanswered(socket, e);
+    let mut answer = http::get(socket, target, ANSWER_TIMEOUT).map_err(failed)?;
+    if answer.status != 200 {
+        return Ok(Err((answer.status, complaint(&mut answer.body))));
+    }
+    let mut bytes = Vec::new();
+    answer.body.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 > MAX_ANSWER_BYTES {
+        true => Err(Error::invalid(socket, "the engine's answer is too long")),
+        false => Ok(Ok(bytes)),
+    }
+}
+
+/// The names of an engine's images, for a message.
+fn names(socket: &Path) -> Vec<String> {
+    let Ok(Ok(bytes)) = ask(socket, "/images/json") else { return Vec::new() };
+    let rows: Vec<Listed> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut names: Vec<String> =
+        rows.into_iter().flat_map(|row| row.repo_tags.unwrap_or_default()).collect();
+    names.sort();
+    names
+}
+
+fn complaint(body: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    // A reason that can't be read is none.
+    let _ = body.take(64 << 10).read_to_end(&mut bytes);
+    match serde_json::from_slice::<Complaint>(&bytes) {
+        Ok(complaint) => complaint.message,
+        Err(_) => String::from_utf8_lossy(&bytes).chars().take(200).collect(),
+    }
+}
+
+fn refused(socket: &Path, status: u16, message: &str) -> Error {
+    Error::invalid(socket, format!("the engine answers with status {status}: {message}"))
+}
+
+fn unanswered(socket: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            Error::invalid(socket, "no engine listens there; start it, or set DOCKER_HOST")
+        }
+        io::ErrorKind::UnexpectedEof => Error::invalid(socket, "the engine hung up"),
+        _ => Error::denied_or(socket, error, DENIED),
+    }
+}
+
+impl Source for DockerDaemon {
+    fn root(&self) -> Result<RawDocument, Error> {
+        match &self.root {
+            Some(root) => Ok(RawDocument { bytes: root.clone(), media_type: None, digest: None }),
+            None => self.archive()?.root(),
+        }
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
+        self.archive()?.document(descriptor)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        self.archive()?.blob(descriptor, range)
+    }
+
+    fn has(&self, descriptor: &Descriptor) -> bool {
+        self.archive().is_ok_and(|archive| archive.has(descriptor))
+    }
+}

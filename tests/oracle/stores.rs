@@ -1,0 +1,418 @@
+//! Images in the stores of other programs, put there by these programs.
+//!
+//! The mount from the registry, which `files`, `layers` and `storage` hold against umoci, is the
+//! measure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::forms::tars;
+use crate::mounted::Home;
+use crate::oracle::gzip_image;
+use crate::servers::{Registry, program, run};
+use crate::snapshot::Snapshot;
+use crate::support::image::{push, write_docker_archive_legacy, write_oci_archive};
+use crate::support::tarball::{Entry, tar};
+
+/// What a command that has to fail says.
+fn failure(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?} fails");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn registry_storage() {
+    let (registry, home) = (Registry::shared(), Home::new());
+    let image = gzip_image(&tars());
+    push(&image, registry.address(), "team/app", "v1").unwrap();
+    let reference = format!("{}/team/app:v1", registry.address());
+    let expected = Snapshot::of(home.mount(&reference).path());
+    let root = registry.storage().display().to_string();
+    let digest = &image.manifest_digest;
+    for name in [
+        format!("registry-storage:{root}//team/app:v1"),
+        format!("registry-storage:{root}/docker/registry/v2//team/app:v1"),
+        format!("registry-storage:{root}//team/app@{digest}"),
+    ] {
+        let home = Home::new();
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+    }
+    for (name, words) in [
+        ("team/app:v2", "there is no image `team/app:v2`"),
+        ("team/app:v2", "there is team/app:v1"),
+        ("team/apple:v1", "team/app"),
+        (
+            "team/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "e3b0c4",
+        ),
+    ] {
+        let error = failure(home.ocifs().args(["ls", &format!("registry-storage:{root}//{name}")]));
+        assert!(error.contains(words), "{name}: {error}");
+    }
+    let error = failure(home.ocifs().args(["ls", "registry-storage:/proc//app"]));
+    assert!(error.contains("not the storage of a registry"), "{error}");
+}
+
+/// How long a daemon may take until it answers.
+const START: Duration = Duration::from_secs(60);
+
+/// A daemon with its folders below a temporary one.
+struct Daemon {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Starts a daemon by a command that is given the folder, and waits until a question to it
+    /// succeeds.
+    fn start(command: impl Fn(&Path) -> Command, ask: impl Fn(&Path) -> Command) -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = command(folder.path());
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut daemon = Daemon { child: command.spawn().unwrap(), folder };
+        let until = Instant::now() + START;
+        while !ask(daemon.path()).output().unwrap().status.success() {
+            let ended = daemon.child.try_wait().unwrap();
+            let log = fs::read_to_string(daemon.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none() && Instant::now() < until, "{ended:?}: {log}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        daemon
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // So that it ends those that it has started, and unmounts what it has mounted.
+        let id = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let until = Instant::now() + START;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// containerd, and nothing of it that would run containers.
+fn containerd() -> Daemon {
+    let command = |folder: &Path| {
+        let config = folder.join("config.toml");
+        let place = folder.display();
+        let text = format!(
+            "version = 2\nroot = '{place}/root'\nstate = '{place}/state'\n\
+             disabled_plugins = ['io.containerd.grpc.v1.cri', 'io.containerd.internal.v1.opt']\n\
+             [grpc]\naddress = '{place}/socket'\n[ttrpc]\naddress = '{place}/socket.ttrpc'\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = program("containerd", "containerd");
+        command.arg("--config").arg(config);
+        command
+    };
+    Daemon::start(command, |folder| {
+        let mut ask = ctr(&folder.join("socket"));
+        ask.arg("version");
+        ask
+    })
+}
+
+fn ctr(socket: &Path) -> Command {
+    let mut command = program("ctr", "containerd");
+    command.arg("--address").arg(socket);
+    command
+}
+
+#[test]
+fn containerd_store() {
+    let (registry, home) = (Registry::shared(), Home::new());
+    let image = gzip_image(&tars());
+    push(&image, registry.address(), "containerd", "v1").unwrap();
+    let reference = format!("{}/containerd:v1", registry.address());
+    let expected = Snapshot::of(home.mount(&reference).path());
+    let daemon = containerd();
+    let ctr = || ctr(&daemon.place("socket"));
+    let archive = daemon.place("image.tar");
+    write_oci_archive(&archive, &[(Some("docker.io/library/app:v1"), &image)]).unwrap();
+    run(ctr().args(["images", "import", "--no-unpack"]).arg(&archive));
+    run(ctr().args(["-n", "k8s.io", "content", "fetch", "--plain-http"]).arg(&reference));
+    // So many that the names take several pages.
+    for n in 0..60 {
+        let name = format!("docker.io/library/app:copy-{n}");
+        run(ctr().args(["images", "tag", "docker.io/library/app:v1", &name]));
+    }
+    let root = daemon.place("root").display().to_string();
+    for name in [
+        format!("containerd:{root}//app:v1"),
+        format!("containerd:{root}//app:copy-37"),
+        format!("containerd:{root}//default/docker.io/library/app:v1"),
+        format!("containerd:{root}//{reference}"),
+        format!("containerd:{root}//k8s.io/{reference}"),
+        format!("containerd:{root}//{}", image.manifest_digest),
+    ] {
+        let home = Home::new();
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+    }
+    let ls = |name: &str| {
+        let mut command = Home::new().ocifs();
+        command.args(["ls", &format!("containerd:{root}//{name}")]);
+        command
+    };
+    let error = failure(&mut ls("nothing:v1"));
+    assert!(error.contains("there is no image `nothing:v1`"), "{error}");
+    assert!(error.contains("default/docker.io/library/app:copy-0, "), "{error}");
+    let error = failure(Home::new().ocifs().args(["ls", "containerd:/proc//app"]));
+    assert!(error.contains("there is no containerd here"), "{error}");
+    // What `discard_unpacked_layers` does.
+    let layer = image.layer_digests()[1].replacen(':', "/", 1);
+    let blobs = format!("{root}/io.containerd.content.v1.content/blobs");
+    fs::remove_file(Path::new(&blobs).join(layer)).unwrap();
+    let error = failure(&mut ls("app:v1"));
+    assert!(error.contains("discard_unpacked_layers"), "{error}");
+    assert!(error.contains("`docker.io/library/app:v1`"), "{error}");
+    // The database of a containerd that is gone is read as well.
+    drop(daemon);
+}
+
+/// Names come and go while the database is read: each answer is right or an error, never another
+/// image.
+#[test]
+fn containerd_that_is_busy() {
+    let daemon = containerd();
+    let socket = daemon.place("socket");
+    let archive = daemon.place("image.tar");
+    let image = gzip_image(&tars());
+    write_oci_archive(&archive, &[(Some("docker.io/library/app:v1"), &image)]).unwrap();
+    run(ctr(&socket).args(["images", "import", "--no-unpack"]).arg(&archive));
+    let root = daemon.place("root").display().to_string();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..60 {
+                let name = format!("docker.io/library/other:{n}");
+                run(ctr(&socket).args(["images", "tag", "docker.io/library/app:v1", &name]));
+                if n % 2 == 0 {
+                    run(ctr(&socket).args(["images", "rm", &name]));
+                }
+            }
+        });
+        let home = Home::new();
+        let mut answers = 0;
+        while !writer.is_finished() {
+            let name = format!("containerd:{root}//app:v1");
+            let output = run(home.ocifs().args(["ls", &name]));
+            assert!(!output.stdout.is_empty());
+            answers += 1;
+        }
+        assert!(answers > 0);
+    });
+}
+
+/// podman with a store of its own, and the settings that say where.
+fn podman(folder: &Path, driver: &str) -> Command {
+    let place = folder.display();
+    let text = format!(
+        "[storage]\ndriver = '{driver}'\ngraphroot = '{place}/root'\nrunroot = '{place}/run'\n"
+    );
+    fs::write(folder.join("storage.conf"), text).unwrap();
+    let mut command = program("podman", "podman");
+    command.arg("--tmpdir").arg(folder.join("tmp"));
+    command.env("CONTAINERS_STORAGE_CONF", folder.join("storage.conf"));
+    command
+}
+
+/// Whiteouts, opaque marks and attributes that overlayfs stores in its own ways. No hard links to
+/// lower layers, which engines on overlayfs can't unpack.
+fn stack() -> Vec<Vec<u8>> {
+    let text: String = (0..200_000).map(|n| format!("{n:x}\n")).collect();
+    let lower = [
+        Entry::dir("./").mode(0o711).owner(1, 2).mtime(3, 4),
+        Entry::dir("d").mode(0o1777).mtime(5, 250_000_000),
+        Entry::file("d/text", &text).mode(0o640).owner(4_000_000_000, 3_000_000).mtime(7, 0),
+        Entry::hardlink("d/hard", "d/text"),
+        Entry::file("d/gone", "x"),
+        Entry::file(b"d/latin1-\xe9", "x").xattr("user.binary", b"\0=\n\xff"),
+        Entry::symlink("link", "d/text").mtime(10_000_000, 1),
+        Entry::fifo("fifo").mode(0o600),
+        Entry::char_device("null", 1, 3),
+        Entry::file("setuid", "#!").mode(0o4755),
+        Entry::dir("opaque").mode(0o750).owner(7, 8),
+        Entry::file("opaque/old", "old"),
+        Entry::dir("all"),
+        Entry::file("all/deep", "x"),
+        Entry::file("twice", "first"),
+    ];
+    let upper = [
+        Entry::file("d/.wh.gone", ""),
+        Entry::dir("opaque").mode(0o700).owner(100_000, 65_534).mtime(5, 6),
+        Entry::file("opaque/.wh..wh..opq", ""),
+        Entry::file("opaque/new", "new").owner(1234, 4321),
+        Entry::file(".wh.all", ""),
+        Entry::file("twice", "second"),
+        Entry::file("zeros", vec![0; 100_000]),
+        Entry::symlink("symlinked", "d"),
+        Entry::file(format!("{}/{}", "n".repeat(200), "m".repeat(200)), "deep"),
+    ];
+    vec![tar(&lower), tar(&upper), tar(&[]), tar(&[Entry::file("d/new", &text[77..500_000])])]
+}
+
+#[test]
+fn containers_storage() {
+    let registry = Registry::shared();
+    let image = gzip_image(&stack());
+    push(&image, registry.address(), "podman", "v1").unwrap();
+    let reference = format!("{}/podman:v1", registry.address());
+    let home = Home::new();
+    let expected = Snapshot::of(home.mount(&reference).path());
+    for driver in ["overlay", "vfs"] {
+        let folder = tempfile::tempdir().unwrap();
+        let podman = || podman(folder.path(), driver);
+        run(podman().args(["pull", "--quiet", "--tls-verify=false", &reference]));
+        run(podman().args(["tag", &reference, "localhost/team/app:v1"]));
+        let root = format!("[{driver}@{}+/run/x]", folder.path().join("root").display());
+        let id = &crate::support::image::sha256(&image.config)[7..];
+        let conf = folder.path().join("storage.conf").display().to_string();
+        let home = Home::new().with_environment("CONTAINERS_STORAGE_CONF", &conf);
+        let name = "containers-storage:team/app:v1";
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(name).path()), name);
+        for name in [
+            reference.clone(),
+            "localhost/team/app:v1".to_owned(),
+            "team/app:v1".to_owned(),
+            format!("team/app@{}", image.manifest_digest),
+            id.to_owned(),
+            id[..12].to_owned(),
+        ] {
+            let name = format!("containers-storage:{root}{name}");
+            let home = Home::new();
+            Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+        }
+        let ls = |name: &str| {
+            let mut command = Home::new().ocifs();
+            command.args(["ls", &format!("containers-storage:{root}{name}")]);
+            command
+        };
+        let error = failure(&mut ls("other:v1"));
+        assert!(error.contains("there is no image `other:v1`"), "{error}");
+        assert!(error.contains("localhost/team/app:v1"), "{error}");
+        // A file that somebody changed in place: other bytes are not shown.
+        let pattern = match driver {
+            "overlay" => folder.path().join("root/overlay"),
+            _ => folder.path().join("root/vfs/dir"),
+        };
+        let changed = find(&pattern, "twice");
+        assert!(!changed.is_empty());
+        for path in changed {
+            fs::write(path, "SECOND").unwrap();
+        }
+        let error = failure(&mut ls("team/app:v1"));
+        assert!(error.contains("does not match its digest"), "{error}");
+        // Without its description a layer can't be put together.
+        for path in find(&folder.path().join(format!("root/{driver}-layers")), ".tar-split.gz") {
+            fs::remove_file(path).unwrap();
+        }
+        let error = failure(&mut ls("team/app:v1"));
+        assert!(error.contains("podman save --format oci-archive"), "{error}");
+    }
+    let error = failure(Home::new().ocifs().args(["ls", "containers-storage:[/proc]app"]));
+    assert!(error.contains("no store of podman"), "{error}");
+}
+
+/// Regular files below a folder whose names end so.
+fn find(folder: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            if kind.is_dir() {
+                todo.push(path);
+            } else if kind.is_file() && entry.file_name().to_string_lossy().ends_with(end) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn docker(daemon: &Path) -> Command {
+    let mut command = program("docker", "docker.io");
+    command.arg("--host").arg(format!("unix://{}/socket", daemon.display()));
+    command
+}
+
+/// A Docker engine that touches nothing outside of its folder.
+fn dockerd() -> Daemon {
+    let command = |folder: &Path| {
+        let mut command = program("dockerd", "docker.io");
+        for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")]
+        {
+            command.arg(flag).arg(folder.join(name));
+        }
+        command.arg("--host").arg(format!("unix://{}/socket", folder.display()));
+        command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
+        command.args(["--storage-driver=vfs"]);
+        command
+    };
+    Daemon::start(command, |folder| {
+        let mut ask = docker(folder);
+        ask.arg("version");
+        ask
+    })
+}
+
+#[test]
+fn docker_daemon() {
+    let image = gzip_image(&stack());
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("image.tar");
+    write_docker_archive_legacy(&archive, &image, &stack(), &["team/app:v1"]).unwrap();
+    let home = Home::new();
+    let measure = format!("docker-archive:{}", archive.display());
+    let expected = Snapshot::of(home.mount(&measure).path());
+    let daemon = dockerd();
+    run(docker(daemon.path()).arg("load").arg("--quiet").arg("--input").arg(&archive));
+    let host = format!("unix://{}", daemon.place("socket").display());
+    let id = crate::support::image::sha256(&image.config);
+    for name in ["team/app:v1".to_owned(), id.clone(), id[7..].to_owned(), id[..20].to_owned()] {
+        let home = Home::new().with_environment("DOCKER_HOST", &host);
+        let name = format!("docker-daemon:{name}");
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+    }
+    let home = Home::new().with_environment("DOCKER_HOST", &host);
+    let ls = |name: &str| {
+        let mut command = home.ocifs();
+        command.args(["ls", "-R", &format!("docker-daemon:{name}")]);
+        command
+    };
+    let error = failure(&mut ls("other:v1"));
+    assert!(error.contains("there is no image `docker.io/library/other:v1`"), "{error}");
+    assert!(error.contains("there is team/app:v1"), "{error}");
+    let first = run(&mut ls("team/app:v1")).stdout;
+    // What `docker save` writes now is as good as what was read from it.
+    let saved = folder.path().join("saved.tar");
+    run(docker(daemon.path()).arg("save").arg("--output").arg(&saved).arg("team/app:v1"));
+    let saved = format!("docker-archive:{}:team/app:v1", saved.display());
+    Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&saved).path()), &saved);
+    drop(daemon);
+    let error = failure(&mut ls("team/app:v1"));
+    assert!(error.contains("no engine listens"), "{error}");
+    assert!(!first.is_empty());
+    let home = Home::new().with_environment("DOCKER_HOST", "tcp://127.0.0.1:2375");
+    let error = failure(home.ocifs().args(["ls", "docker-daemon:app"]));
+    assert!(error.contains("only engines on this machine"), "{error}");
+}
