@@ -75,7 +75,9 @@ const LISTED_NAMES: usize = 20;
 
 fn listed(names: &[String]) -> String {
     match names {
-        [] => "its images have no names: use a digest (`@sha256:…`)".to_owned(),
+        [] => {
+            "its images have no names: use a digest (`@sha256:…`) or a position (`@0`)".to_owned()
+        }
         names if names.len() > LISTED_NAMES => {
             format!(
                 "there are {} and {} more",

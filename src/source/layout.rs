@@ -2,8 +2,8 @@
 //!
 //! Tools disagree on what the annotation `org.opencontainers.image.ref.name` holds: a tag
 //! (containerd, the spec's habit), a full name (podman), or whatever the user typed (skopeo). So
-//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique. A digest
-//! also names what no entry of `index.json` points to, such as an image or an attestation further
+//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique. `@N` is the
+//! entry at that position (from 0), and a digest also names what no entry of `index.json` points to, such as an image or an attestation further
 //! down.
 
 use std::collections::BTreeMap;
@@ -82,6 +82,11 @@ impl Layout {
         let path = || self.files.path().to_owned();
         let index = self.index()?;
         if let Some(selector) = &self.selector {
+            // skopeo's way to name what has no name.
+            let position = selector.strip_prefix('@').and_then(|n| n.parse::<usize>().ok());
+            if let Some(descriptor) = position.and_then(|at| index.manifests.get(at)) {
+                return Ok(Selection::One(Box::new(descriptor.clone())));
+            }
             let available = names(&index.manifests);
             let mut found = find(index.manifests, selector);
             if let (true, Ok(digest)) = (found.is_empty(), selector.parse::<Digest>()) {

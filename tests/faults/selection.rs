@@ -299,7 +299,13 @@ fn flat_layouts() {
     ];
     write_layout(&folder, entries, &files);
     let words = ["several images", "a, b"];
-    fails(&sandbox, &format!("oci:{}", folder.display()), &options(), &words).unwrap();
+    let name = format!("oci:{}", folder.display());
+    fails(&sandbox, &name, &options(), &words).unwrap();
+    for (position, word) in ["arm64", "amd64"].iter().enumerate() {
+        let image = open(&format!("{name}:@{position}"), &sandbox.cache(), &options()).unwrap();
+        assert_eq!(read(&image, "f").unwrap(), word.as_bytes());
+    }
+    fails(&Sandbox::new(), &format!("{name}:@2"), &options(), &["no image `@2`"]).unwrap();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::forms::tars;
@@ -16,7 +17,9 @@ use crate::mounted::Home;
 use crate::oracle::gzip_image;
 use crate::servers::{Registry, program, run};
 use crate::snapshot::Snapshot;
-use crate::support::image::{push, write_docker_archive_legacy, write_oci_archive};
+use crate::support::image::{
+    Compression, ImageBuilder, push, push_index, write_docker_archive_legacy, write_oci_archive,
+};
 use crate::support::tarball::{Entry, tar};
 
 /// What a command that has to fail says.
@@ -168,6 +171,19 @@ fn containerd_store() {
         let home = Home::new();
         Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
     }
+    // As `kind` and k3s hand images out, and compressed as people keep them.
+    let exported = daemon.place("exported.tar").display().to_string();
+    run(ctr().args(["images", "export", &exported, "docker.io/library/app:v1"]));
+    run(Command::new("gzip").args(["--keep", &exported]));
+    for name in [
+        format!("oci-archive:{exported}"),
+        format!("oci-archive:{exported}:app:v1"),
+        format!("docker-archive:{exported}:docker.io/library/app:v1"),
+        format!("docker-archive:{exported}.gz"),
+    ] {
+        let home = Home::new();
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+    }
     let ls = |name: &str| {
         let mut command = Home::new().ocifs();
         command.args(["ls", &format!("containerd:{root}//{name}")]);
@@ -187,6 +203,46 @@ fn containerd_store() {
     assert!(error.contains("`docker.io/library/app:v1`"), "{error}");
     // The database of a containerd that is gone is read as well.
     drop(daemon);
+}
+
+/// Of an image for several platforms containerd fetches one, and exports what it has.
+#[test]
+fn containerd_with_one_platform_of_several() {
+    let registry = Registry::shared();
+    let platform = |architecture: &str| {
+        ImageBuilder::new()
+            .platform("linux", architecture, None)
+            .layer(&tar(&[Entry::file("architecture", architecture)]), Compression::Gzip)
+            .build()
+    };
+    let (amd, arm) = (platform("amd64"), platform("arm64"));
+    let pairs = [(&amd, "amd64"), (&arm, "arm64")]
+        .map(|(built, arch)| (built, json!({ "os": "linux", "architecture": arch })));
+    push_index(&pairs, registry.address(), "platforms", "v1").unwrap();
+    let reference = format!("{}/platforms:v1", registry.address());
+    let daemon = containerd();
+    let ctr = || ctr(&daemon.place("socket"));
+    let fetch = ["content", "fetch", "--plain-http", "--platform", "linux/arm64", &reference];
+    run(ctr().args(fetch));
+    let exported = daemon.place("exported.tar").display().to_string();
+    run(ctr().args(["images", "export", "--platform", "linux/arm64", &exported, &reference]));
+    let root = daemon.place("root").display().to_string();
+    for name in [
+        format!("containerd:{root}//{reference}"),
+        format!("oci-archive:{exported}"),
+        format!("docker-archive:{exported}"),
+    ] {
+        let home = Home::new();
+        // Only one is there, so that it is meant wherever this runs.
+        for options in [&[][..], &["--platform", "linux/arm64"]] {
+            let cat = run(home.ocifs().args(["cat", &name, "architecture"]).args(options));
+            assert_eq!(cat.stdout, b"arm64", "{name}");
+        }
+        let mut other = home.ocifs();
+        other.args(["cat", &name, "architecture", "--platform", "linux/amd64"]);
+        let error = failure(&mut other);
+        assert!(error.contains("linux/arm64"), "{name}: {error}");
+    }
 }
 
 /// Names come and go while the database is read: each answer is right or an error, never another
@@ -289,6 +345,26 @@ fn containers_storage() {
         let home = Home::new().with_environment("CONTAINERS_STORAGE_CONF", &conf);
         let name = "containers-storage:team/app:v1";
         Snapshot::assert_same(&expected, &Snapshot::of(home.mount(name).path()), name);
+        let save = |format: &str| {
+            let file = folder.path().join(format).display().to_string();
+            run(podman()
+                .args(["save", "--quiet", "--format", format, "--output", &file, &reference]));
+            file
+        };
+        let pushed = folder.path().join("buildah").display().to_string();
+        let mut buildah = program("buildah", "buildah");
+        buildah.env("CONTAINERS_STORAGE_CONF", &conf).args(["push", "--quiet", &reference]);
+        run(buildah.arg(format!("oci:{pushed}:v1")));
+        for name in [
+            format!("oci-archive:{}", save("oci-archive")),
+            format!("docker-archive:{}", save("docker-archive")),
+            format!("oci:{}", save("oci-dir")),
+            format!("dir:{}", save("docker-dir")),
+            format!("oci:{pushed}:v1"),
+        ] {
+            let home = Home::new();
+            Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+        }
         for name in [
             reference.clone(),
             "localhost/team/app:v1".to_owned(),
