@@ -51,7 +51,8 @@
 //! *Manifest*, *image index*, *config*, *layer*, *blob*, *descriptor*, *platform*: as in the OCI
 //! image specification. *Digest*: of a blob as it is stored, for a layer of the compressed bytes.
 //! *Diff ID*: digest of the uncompressed tar of a layer. *Image ID*: digest of the config.
-//! *Referrer*: an artifact whose manifest names another one as its *subject*.
+//! *Referrer*: an artifact whose manifest names another one as its *subject*. *Store*: where another
+//! program keeps images on this machine.
 //!
 //! *TOC*: a table of contents inside a layer (eStargz, zstd:chunked), made by its writer. *Chunk*: a
 //! run of content that a TOC gives a digest and a place in the blob.

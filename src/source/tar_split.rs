@@ -158,8 +158,14 @@ impl SplitTar {
         let mut name = vec![0; usize::from(run.name_bytes)];
         self.spool.read_exact_at(&mut name, run.at)?;
         let named = |e: io::Error| {
+            let hint = match e.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "; it belongs to another user of the store: run this within `podman unshare`"
+                }
+                _ => "",
+            };
             let name = name.escape_ascii();
-            io::Error::new(e.kind(), format!("`{name}` of the unpacked layer: {e}"))
+            io::Error::new(e.kind(), format!("`{name}` of the unpacked layer: {e}{hint}"))
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -16,6 +16,7 @@
 //! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf` and `certs.d` |
 //! | `DOCKER_HOST` | the engine of `docker-daemon:` |
 //! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME` | the stores of podman and of rootless containerd |
+//! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 

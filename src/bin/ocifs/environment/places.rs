@@ -39,7 +39,9 @@ struct StorageOptions {
 pub(super) fn places(name: &ImageName) -> Result<Places, AnyError> {
     let mut places = Places::default();
     let ImageName::Stored(stored) = name else { return Ok(places) };
-    let is_root = rustix::process::geteuid().is_root();
+    // Within `podman unshare` a user looks like root and has the stores of a user.
+    let is_root = rustix::process::geteuid().is_root()
+        && variable("_CONTAINERS_ROOTLESS_UID").is_none_or(|id| id.as_os_str() == "0");
     match stored {
         StoredImage::Containerd { .. } if !is_root => {
             let own = data_home().map(|folder| folder.join("containerd"));
