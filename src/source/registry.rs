@@ -13,7 +13,8 @@
 //!
 //! - Every wait has a limit: connecting, the response's header, and silence while reading a body.
 //! - Credentials go to the registry and to its token server, never to where a redirect points, be it
-//!   fresh or remembered.
+//!   fresh or remembered. Each of several hosts for an image gets its own.
+//! - A certificate that can't be checked ends the request. What the user exempts is one host.
 //! - Nothing that a server sends is trusted for size: documents are cut at a limit, bodies are
 //!   counted by their reader.
 //! - URLs in messages have no query: signed URLs are secrets.

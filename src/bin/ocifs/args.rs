@@ -141,6 +141,7 @@ pub(crate) struct ImageArgs {
         require_equals = true,
         hide_default_value = true,
         hide_possible_values = true,
+        help_heading = "Registry",
         action = clap::ArgAction::Set
     )]
     pub(crate) tls_verify: bool,

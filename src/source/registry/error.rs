@@ -18,7 +18,7 @@ pub struct Error {
     url: String,
     repository: Option<String>,
     tags: Option<(Vec<String>, usize)>,
-    sought: Sought,
+    sought: Box<Sought>,
     failure: Failure,
     /// What other hosts had said to the same question.
     before: Vec<Error>,
@@ -67,13 +67,13 @@ pub enum Failure {
 impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
         let url = without_secrets(&url.to_string());
-        let (what, sought) = (what.to_owned(), Sought::default());
+        let (what, sought) = (what.to_owned(), Box::default());
         Error { what, url, repository: None, tags: None, sought, failure, before: Vec::new() }
     }
 
     /// Tells where credentials were looked for.
     pub(super) fn with_sought(self, sought: Sought) -> Error {
-        Error { sought, ..self }
+        Error { sought: Box::new(sought), ..self }
     }
 
     pub(super) fn in_repository(mut self, registry: &str, repository: &str) -> Error {
@@ -260,7 +260,7 @@ impl Error {
         let repository = self.repository.as_deref().unwrap_or("the repository");
         match status {
             401 | 403 => {
-                let Sought { host, source, searched } = &self.sought;
+                let Sought { host, source, searched } = &*self.sought;
                 write!(f, "access denied ({status}): ")?;
                 match source {
                     Some(source) => write!(

@@ -218,9 +218,14 @@ impl Mirror {
             return;
         }
         let mut rest = lock(&self.rest);
+        let now = Instant::now();
+        if rest.until.is_some_and(|until| until > now) {
+            // Another thread has just found out as well.
+            return;
+        }
         let pause = FIRST_REST * 2u32.saturating_pow(rest.failures.min(8));
         let pause = pause.min(MAX_REST);
-        *rest = Rest { failures: rest.failures + 1, until: Some(Instant::now() + pause) };
+        *rest = Rest { failures: rest.failures + 1, until: Some(now + pause) };
         log::warn!("{error}; {} is not asked for {} s", self.client.name(), pause.as_secs());
     }
 }
