@@ -146,16 +146,16 @@ impl ContainersStorage {
         }))
     }
 
-    fn tar(&self, digest: &Digest) -> Result<Arc<SplitTar>, Error> {
-        let Some(layer) = self.layers.get(digest) else {
-            let what = format!("blob {digest}");
+    fn tar(&self, descriptor: &Descriptor) -> Result<Arc<SplitTar>, Error> {
+        let Some(layer) = self.layers.get(&descriptor.digest) else {
+            let what = format!("blob {}", descriptor.digest);
             return Err(Error::Missing { path: self.root.clone(), what });
         };
         let mut tar = layer.tar.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tar) = &*tar {
             return Ok(Arc::clone(tar));
         }
-        let opened = SplitTar::open(&layer.split, &layer.folder, &self.spool);
+        let opened = SplitTar::open(&layer.split, &layer.folder, &self.spool, descriptor.size);
         let opened = Arc::new(opened.map_err(|e| match e.kind() {
             std::io::ErrorKind::PermissionDenied => Error::denied_or(&layer.split, e, DENIED),
             _ => Error::invalid(&layer.split, format!("{e}; {}", self.remedy)),
@@ -389,17 +389,7 @@ impl Source for ContainersStorage {
             let body = std::io::Cursor::new(bytes.unwrap_or_default().to_vec());
             return Ok(Opened { body: Box::new(body.take(end - start)), start, end });
         }
-        let tar = self.tar(&descriptor.digest)?;
-        if tar.len() != descriptor.size {
-            let what = format!(
-                "layer {} would have {} bytes and not {}; {}",
-                descriptor.digest,
-                tar.len(),
-                descriptor.size,
-                self.remedy
-            );
-            return Err(Error::invalid(&self.root, what));
-        }
+        let tar = self.tar(descriptor)?;
         Ok(Opened { body: Box::new(tar.reader(start).take(end - start)), start, end })
     }
 }

@@ -35,8 +35,8 @@ use serde::Deserialize;
 /// Longest line of the JSON, in bytes. Padding comes in pieces of a MiB at most.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 
-/// Most runs of one tar: memory for ten million files.
-const MAX_RUNS: usize = 1 << 25;
+/// Most runs of one tar: 8 million files, for which 400 MB are enough.
+const MAX_RUNS: usize = 1 << 24;
 
 /// Longest name of a file, in bytes.
 const MAX_NAME_BYTES: usize = 4096;
@@ -82,8 +82,14 @@ pub(super) struct SplitTar {
 }
 
 impl SplitTar {
-    /// Reads the table of a layer: `split` is its tar-split file, `folder` where its files are.
-    pub(super) fn open(split: &Path, folder: &Path, spool: &Path) -> io::Result<SplitTar> {
+    /// Reads the table of a layer whose tar has `length` bytes: `split` is its tar-split file, `folder`
+    /// where its files are, `spool` a folder for a temporary file.
+    pub(super) fn open(
+        split: &Path,
+        folder: &Path,
+        spool: &Path,
+        length: u64,
+    ) -> io::Result<SplitTar> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
         let mut lines = BufReader::new(MultiGzDecoder::new(BufReader::new(File::open(split)?)));
@@ -100,8 +106,15 @@ impl SplitTar {
             if !line.trim_ascii().is_empty() {
                 spooled += tar.add(&line, spooled, &mut spool)?;
             }
+            if tar.length > length {
+                return Err(invalid(format!("more than the {length} bytes of the layer's tar")));
+            }
         }
         spool.flush()?;
+        if tar.length < length {
+            let got = tar.length;
+            return Err(invalid(format!("only {got} of the {length} bytes of the layer's tar")));
+        }
         Ok(tar)
     }
 
@@ -137,11 +150,6 @@ impl SplitTar {
         let end = self.length.checked_add(length).filter(|end| *end <= i64::MAX as u64);
         self.length = end.ok_or_else(|| invalid("a tar of absurd size".to_owned()))?;
         Ok(bytes.len() as u64)
-    }
-
-    /// Length of the tar.
-    pub(super) fn len(&self) -> u64 {
-        self.length
     }
 
     /// Reads the tar from an offset on.
@@ -239,14 +247,14 @@ mod tests {
 
     use super::*;
 
-    fn split(lines: &str, folder: &Path) -> io::Result<Arc<SplitTar>> {
+    fn split(lines: &str, folder: &Path, length: u64) -> io::Result<Arc<SplitTar>> {
         let path = folder.join("split.gz");
         let mut encoder =
             flate2::write::GzEncoder::new(File::create(&path)?, flate2::Compression::fast());
         encoder.write_all(lines.as_bytes())?;
         encoder.finish()?;
         fs::create_dir_all(folder.join("diff"))?;
-        SplitTar::open(&path, &folder.join("diff"), folder).map(Arc::new)
+        SplitTar::open(&path, &folder.join("diff"), folder, length).map(Arc::new)
     }
 
     fn bytes(tar: &Arc<SplitTar>, at: u64) -> io::Result<Vec<u8>> {
@@ -263,13 +271,15 @@ mod tests {
              {\"type\":2,\"payload\":\"fHw=\"}\n\
              {\"type\":1,\"name\":\"?\",\"name_raw\":\"bOk=\",\"size\":1}\n\n\
              {\"type\":2,\"payload\":\"\"}";
-        let tar = split(lines, folder.path()).unwrap();
+        let tar = split(lines, folder.path(), 12).unwrap();
+        for wrong in [0, 11, 13] {
+            assert!(split(lines, folder.path(), wrong).is_err());
+        }
         let diff = folder.path().join("diff");
         fs::create_dir(diff.join("d")).unwrap();
         fs::write(diff.join("d/f"), "12345").unwrap();
         let latin: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"l\xe9");
         fs::write(diff.join(latin), "X").unwrap();
-        assert_eq!(tar.len(), 12);
         for at in 0..=12 {
             assert_eq!(bytes(&tar, at).unwrap(), b"head12345||X"[at as usize..]);
         }
@@ -292,7 +302,7 @@ mod tests {
         rustix::fs::mknodat(CWD, diff.join("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
             .unwrap();
         for line in lines {
-            let tar = split(&line, folder.path()).unwrap();
+            let tar = split(&line, folder.path(), 5).unwrap();
             assert!(bytes(&tar, 0).is_err(), "{line}");
         }
     }
@@ -310,9 +320,10 @@ mod tests {
             "{\"type\":1,\"name\":\"a\",\"size\":18446744073709551615}",
             &endless,
         ] {
-            assert!(split(lines, folder.path()).is_err(), "{lines}");
+            for length in [0, 1, 5, u64::MAX] {
+                assert!(split(lines, folder.path(), length).is_err(), "{lines}");
+            }
         }
-        assert_eq!(split("", folder.path()).unwrap().len(), 0);
-        assert_eq!(bytes(&split("", folder.path()).unwrap(), 0).unwrap(), b"");
+        assert_eq!(bytes(&split("", folder.path(), 0).unwrap(), 0).unwrap(), b"");
     }
 }

@@ -131,6 +131,23 @@ fn forms_of_skopeo() {
     }
 }
 
+/// A layout that umoci has changed: another name for an image, and an image of its own.
+#[test]
+fn forms_of_umoci() {
+    let fixture = Fixture::new("forms_of_umoci");
+    let reference = fixture.reference("forms_of_umoci");
+    let expected = fixture.mounted(&reference);
+    let layout = fixture.path("oci");
+    fixture.skopeo_copy(&format!("docker://{reference}"), &format!("oci:{layout}:v1"));
+    let umoci = |arguments: &[&str]| run(program("umoci", "umoci").args(arguments));
+    umoci(&["tag", "--image", &format!("{layout}:v1"), "v2"]);
+    umoci(&["config", "--image", &format!("{layout}:v2"), "--tag", "v3", "--author", "x"]);
+    for tag in ["v1", "v2", "v3"] {
+        let form = format!("oci:{layout}:{tag}");
+        Snapshot::assert_same(&expected, &fixture.mounted(&form), &form);
+    }
+}
+
 /// `docker-archive:FILE:NAME:TAG` means a tag of `manifest.json`, to skopeo also where the archive
 /// has an OCI layout as well, whose own names may be others.
 #[test]
