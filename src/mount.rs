@@ -16,6 +16,7 @@ mod joint;
 mod probe;
 mod publish;
 mod status;
+mod tag;
 mod verify;
 
 use std::io;
@@ -48,6 +49,7 @@ use crate::source::registry::{self, Registry, Traffic};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, docker_archive, layout};
 use crate::tree::{self, Tree};
+use tag::Tag;
 
 pub use joint::Joint;
 pub use probe::{Probe, probe};
@@ -56,7 +58,7 @@ pub use publish::{
 };
 pub use status::{
     ImageStatus, LayerStatus, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
-    query_status,
+    TagStatus, query_status,
 };
 pub use verify::{LayerVerification, Verification, verify};
 
@@ -147,6 +149,7 @@ struct Opening<'a> {
     source: Arc<dyn Source>,
     finder: Arc<Finder>,
     traffic: Arc<Traffic>,
+    tag: Option<Arc<Tag>>,
     cache: &'a Arc<Cache>,
     options: layer::Options,
 }
@@ -179,6 +182,7 @@ impl<'a> Opening<'a> {
             options.trust_referrers,
             options.offline,
         ));
+        let tag = Tag::of(name, &resolved, &source, options.offline);
         let options = layer::Options {
             prove: options.prove,
             offline: options.offline,
@@ -186,7 +190,7 @@ impl<'a> Opening<'a> {
             parallel: options.parallel_layers,
             keep_spans: true,
         };
-        Ok(Opening { resolved, source, finder, traffic, cache, options })
+        Ok(Opening { resolved, source, finder, traffic, tag, cache, options })
     }
 
     fn layers(
@@ -227,6 +231,7 @@ impl<'a> Opening<'a> {
 #[derive(Debug)]
 pub struct Image {
     resolved: ResolvedImage,
+    tag: Option<Arc<Tag>>,
     /// What was checked of each layer.
     proofs: Vec<Proof>,
     filesystem: Arc<Filesystem>,
@@ -257,8 +262,8 @@ impl Image {
             .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
         let contents = Contents::new(readers.collect());
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
-        let Opening { resolved, traffic, .. } = opening;
-        Ok(Image { resolved, proofs, filesystem, spans, traffic })
+        let Opening { resolved, tag, traffic, .. } = opening;
+        Ok(Image { resolved, tag, proofs, filesystem, spans, traffic })
     }
 
     /// Brings everything into the cache that is not there yet, layers side by side.
@@ -335,12 +340,14 @@ pub struct Shown {
     pub image: ResolvedImage,
     /// What was checked of each layer, base first.
     pub proofs: Vec<Proof>,
+    /// Its tag, to ask whether it has moved.
+    tag: Option<Arc<Tag>>,
 }
 
 impl From<Image> for View {
     fn from(image: Image) -> View {
-        let Image { resolved, proofs, filesystem, spans, traffic } = image;
-        let shown = Shown { directory: None, image: resolved, proofs };
+        let Image { resolved, tag, proofs, filesystem, spans, traffic } = image;
+        let shown = Shown { directory: None, image: resolved, proofs, tag };
         View { images: vec![shown], filesystem, spans, traffic }
     }
 }

@@ -91,6 +91,8 @@ pub struct ResolvedImage {
     pub name: String,
     /// Digest of the image manifest.
     pub digest: Digest,
+    /// Digest of what the name itself means: the manifest, or the image index it is from.
+    pub root: Digest,
     /// Digest of the config: the image ID.
     pub image_id: Digest,
     /// The platform that the config names.
@@ -174,6 +176,7 @@ pub fn resolve(
     Ok(ResolvedImage {
         name: name.to_string(),
         digest,
+        root: root_digest,
         image_id: manifest.config.digest,
         platform,
         size,

@@ -94,7 +94,8 @@ impl Joint {
             layers.push(number);
         }
         let proofs = open.iter().map(|open| open.index.proof()).collect();
-        let shown = Shown { directory: Some(directory.clone()), image: opening.resolved, proofs };
+        let Opening { resolved, tag, .. } = opening;
+        let shown = Shown { directory: Some(directory.clone()), image: resolved, proofs, tag };
         let indexes = open.into_iter().map(|open| open.index).collect();
         self.members.push(Member { name: directory, shown, tree, origins, indexes, layers });
         Ok(())

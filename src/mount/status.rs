@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ use crate::source::registry::Traffic;
 
 /// Longest wait for a status, either way.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long registries have to say what tags mean now; well within [`TIMEOUT`].
+const TAG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest status document read, in bytes.
 const MAX_STATUS_BYTES: u64 = 16 << 20;
@@ -86,20 +89,47 @@ pub struct ImageStatus {
     pub digest: String,
     /// Digest of the config.
     pub image_id: String,
+    /// What its tag means now; none if there is no tag, or its registry does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<TagStatus>,
     /// The image's platform.
     pub platform: String,
     /// The layers, base first.
     pub layers: Vec<LayerStatus>,
 }
 
+/// What the tag of a mounted image means now.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TagStatus {
+    /// It means something else than what is mounted.
+    pub moved: bool,
+    /// Digest of the manifest or image index.
+    pub digest: String,
+}
+
+/// What the tags mean now, as far as their registries say so soon: all are asked at the same time.
+fn tags_of(images: &[Shown]) -> Vec<Option<TagStatus>> {
+    let until = Instant::now() + TAG_TIMEOUT;
+    let asked: Vec<_> =
+        images.iter().map(|shown| shown.tag.as_ref().map(|tag| (tag, tag.ask()))).collect();
+    let answers = asked.into_iter().map(|asked| {
+        let (tag, answer) = asked?;
+        let left = until.saturating_duration_since(Instant::now());
+        let now = answer.recv_timeout(left).ok()?;
+        Some(TagStatus { moved: now != tag.digest, digest: now.to_string() })
+    });
+    answers.collect()
+}
+
 impl ImageStatus {
-    fn of(shown: &Shown) -> ImageStatus {
+    fn of((shown, tag): (&Shown, Option<TagStatus>)) -> ImageStatus {
         let layers = shown.image.layers.iter().zip(&shown.proofs);
         ImageStatus {
             directory: shown.directory.as_ref().map(|name| name.to_string()),
             image: shown.image.name.clone(),
             digest: shown.image.digest.to_string(),
             image_id: shown.image.image_id.to_string(),
+            tag,
             platform: shown.image.platform.to_string(),
             layers: layers
                 .map(|(layer, proof)| LayerStatus {
@@ -153,24 +183,27 @@ pub struct StatusSource {
 }
 
 impl StatusSource {
-    /// The state now.
+    /// The state now. Asks registries what tags mean, for a short while.
     pub fn status(&self) -> Status {
+        // Before the question about tags, which is one more request.
+        let network =
+            NetworkStatus { requests: self.traffic.requests(), bytes: self.traffic.body_bytes() };
+        let mut images =
+            self.images.iter().zip(tags_of(&self.images)).map(ImageStatus::of).collect::<Vec<_>>();
         let (hits, misses) = self.spans.hits_and_misses();
         let counts = self.requests.counts().into_iter();
         Status {
             mount_point: self.mount_point.clone(),
-            shown: match &self.images[..] {
-                [image] if image.directory.is_none() => ShownStatus::Single(ImageStatus::of(image)),
-                images => ShownStatus::Directories {
-                    images: images.iter().map(ImageStatus::of).collect(),
-                },
+            shown: match (images.pop(), images.is_empty()) {
+                (Some(only), true) if only.directory.is_none() => ShownStatus::Single(only),
+                (last, _) => {
+                    images.extend(last);
+                    ShownStatus::Directories { images }
+                }
             },
             pid: std::process::id(),
             inodes: self.inodes,
-            network: NetworkStatus {
-                requests: self.traffic.requests(),
-                bytes: self.traffic.body_bytes(),
-            },
+            network,
             spans: SpanStatus { hits, misses },
             pushed: self.requests.pushed.load(Ordering::Relaxed),
             requests: counts.map(|(name, count)| (name.to_owned(), count.into())).collect(),

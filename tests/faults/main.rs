@@ -45,6 +45,7 @@ mod lazy_servers;
 mod lazy_size;
 mod lazy_walks;
 mod links;
+mod long_lives;
 mod mirrors;
 mod names;
 mod outages;

@@ -50,6 +50,7 @@ mod servers;
 mod snapshot;
 
 mod corpus;
+mod credentials;
 mod files;
 mod forms;
 mod joint;
@@ -58,5 +59,5 @@ mod pushing;
 mod read_only;
 mod requests;
 mod storage;
-mod tls;
 mod stores;
+mod tls;

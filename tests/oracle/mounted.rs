@@ -44,7 +44,14 @@ impl Home {
         {
             command.env(name, self.folder.path().join(folder));
         }
-        for name in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"] {
+        for name in [
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "OCIFS_CREDS",
+            "REGISTRY_AUTH_FILE",
+            "DOCKER_AUTH_CONFIG",
+            "DOCKER_CONFIG",
+        ] {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -65,20 +65,25 @@ impl Registry {
         static SHARED: Mutex<Weak<Registry>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let registry = Arc::new(Registry::start());
+            let registry = Arc::new(Registry::start(None));
             *shared = Arc::downgrade(&registry);
             registry
         })
     }
 
-    fn start() -> Registry {
+    /// One of its own, that wants a password of those in an htpasswd file with this text.
+    pub fn with_passwords(htpasswd: &str) -> Registry {
+        Registry::start(Some(htpasswd))
+    }
+
+    fn start(htpasswd: Option<&str>) -> Registry {
         // Another process may take the port between our choice and the start.
         (0..5)
-            .find_map(|_| Registry::try_start())
+            .find_map(|_| Registry::try_start(htpasswd))
             .expect("docker-registry starts within 5 attempts")
     }
 
-    fn try_start() -> Option<Registry> {
+    fn try_start(htpasswd: Option<&str>) -> Option<Registry> {
         let storage = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let config = storage.path().join("config.yml");
@@ -89,7 +94,12 @@ impl Registry {
              http: {{addr: '{address}'}}\n",
             storage.path().join("data").display()
         );
-        fs::write(&config, text).unwrap();
+        let auth = htpasswd.map(|htpasswd| {
+            let path = storage.path().join("htpasswd");
+            fs::write(&path, htpasswd).unwrap();
+            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display())
+        });
+        fs::write(&config, text + &auth.unwrap_or_default()).unwrap();
         let child = program("docker-registry", "docker-registry")
             .arg("serve")
             .arg(&config)
@@ -117,7 +127,8 @@ impl Registry {
             let mut response = String::new();
             stream.read_to_string(&mut response).map(|_| response)
         };
-        ask().is_ok_and(|response| response.split(' ').nth(1) == Some("200"))
+        // One that wants a password answers as well.
+        ask().is_ok_and(|response| matches!(response.split(' ').nth(1), Some("200" | "401")))
     }
 
     /// The folder that its configuration names for its storage.

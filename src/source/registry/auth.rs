@@ -44,6 +44,9 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
 /// How long the user's files and helpers are not asked again, if what they had was never accepted.
 const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long what was not accepted is not sent again, unless it has changed.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(300);
+
 /// The user that an identity token stands under where a password is expected.
 const TOKEN_USER: &str = "<token>";
 
@@ -187,8 +190,15 @@ struct State {
 struct Search {
     found: Found,
     at: Option<Instant>,
-    /// The token server does not take it; it is asked without.
-    is_refused: bool,
+    /// When it was last not accepted, if that was so.
+    refused: Option<Instant>,
+}
+
+impl Search {
+    /// Whether what was found is better not sent: a wrong password again and again locks accounts.
+    fn is_refused(&self) -> bool {
+        self.refused.is_some_and(|at| at.elapsed() < REFUSAL_MEMORY)
+    }
 }
 
 impl fmt::Debug for Auth {
@@ -298,6 +308,7 @@ impl Auth {
             return Ok(true);
         }
         state.is_flying = true;
+        state.outcome = None;
         let asked = state.asked.clone();
         drop(state);
         let flight = Flight(self);
@@ -344,12 +355,20 @@ impl Auth {
         sent: Option<&str>,
     ) -> Result<Option<Authorization>, Error> {
         let of = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
+        if self.known().is_some_and(|search| search.is_refused()) {
+            self.search_again();
+        }
         // What was sent and refused is not sent again.
         let fresh = |of: &dyn Fn(&Credential) -> Option<Authorization>| {
             let make = || self.credential().as_ref().and_then(of);
             let first = make();
-            let is_spent = first.as_ref().is_some_and(|new| Some(new.header()) == sent);
-            if is_spent && self.search_again() { make() } else { first.filter(|_| !is_spent) }
+            if first.as_ref().is_none_or(|new| Some(new.header()) != sent) {
+                return first;
+            }
+            if !self.search_again() {
+                self.refuse();
+            }
+            make()
         };
         if let Some(challenge) = of("bearer") {
             return match self.credential() {
@@ -386,11 +405,11 @@ impl Auth {
     fn credential(&self) -> Option<Credential> {
         let search = self.known().unwrap_or_else(|| {
             let found = self.credentials.for_repository(&self.registry, &self.repository);
-            let search = Search { found, at: Some(Instant::now()), is_refused: false };
+            let search = Search { found, at: Some(Instant::now()), refused: None };
             self.know(search.clone());
             search
         });
-        search.found.credential.filter(|_| !search.is_refused)
+        if search.is_refused() { None } else { search.found.credential }
     }
 
     /// Searches once more, since what was found before is not accepted: whether there is something
@@ -403,9 +422,16 @@ impl Auth {
         }
         let found = self.credentials.for_repository(&self.registry, &self.repository);
         let is_new = found.credential != before.found.credential;
-        let is_refused = before.is_refused && !is_new;
-        self.know(Search { found, at: Some(Instant::now()), is_refused });
+        let refused = before.refused.filter(|_| !is_new);
+        self.know(Search { found, at: Some(Instant::now()), refused });
         is_new
+    }
+
+    /// Notes that what was found is not accepted.
+    fn refuse(&self) {
+        if let Some(search) = self.known() {
+            self.know(Search { refused: Some(Instant::now()), ..search });
+        }
     }
 
     fn fetch_token(
@@ -452,9 +478,6 @@ impl Auth {
     ) -> Result<Response<HttpBody>, Error> {
         let is_refused = |answer: &Response<_>| matches!(answer.status().as_u16(), 401 | 403);
         let mut credential = self.credential();
-        if self.known().is_some_and(|search| search.is_refused) && self.search_again() {
-            credential = self.credential();
-        }
         let mut answer = ask(credential.as_ref())?;
         if credential.is_some() && is_refused(&answer) && self.search_again() {
             credential = self.credential();
@@ -467,15 +490,13 @@ impl Auth {
             self.is_accepted.store(true, Ordering::Relaxed);
             return Ok(answer);
         }
-        if let Some(search) = self.known() {
-            let source = search.found.source.as_deref().unwrap_or_default();
-            let host = &self.registry;
-            log::warn!(
-                "the credentials for {host} from {source} are not accepted; trying without \
-                 (renew them with `docker login {host}` or `podman login {host}`)"
-            );
-            self.know(Search { is_refused: true, ..search });
-        }
+        let source = self.sought().source.unwrap_or_default();
+        let host = &self.registry;
+        log::warn!(
+            "the credentials for {host} from {source} are not accepted; trying without (renew them \
+             with `docker login {host}` or `podman login {host}`)"
+        );
+        self.refuse();
         ask(None)
     }
 }
@@ -523,7 +544,8 @@ struct Token {
 
 impl Token {
     fn authorization(self) -> Option<Authorization> {
-        let token = self.token.filter(|t| !t.is_empty()).or(self.access_token)?;
+        let mut tokens = [self.token, self.access_token].into_iter().flatten();
+        let token = tokens.find(|token| !token.is_empty())?;
         // A number, and by some servers a text.
         let seconds = self.expires_in.and_then(|value| match value {
             serde_json::Value::String(text) => text.trim().parse().ok(),
@@ -578,7 +600,10 @@ fn check_realm(realm: &Uri, registry: &Uri) -> Result<(), &'static str> {
                 Ok(ip) if ip.is_unspecified() || ip.is_loopback() => true,
                 Ok(std::net::IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
                 Ok(std::net::IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
-                Err(_) => false,
+                // What the resolver may take for an address all the same: `127.1`, `0x7f000001`.
+                Err(_) => host.rsplit('.').next().is_some_and(|last| {
+                    last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit())
+                }),
             }
     };
     if host != registry_host && is_private(host) && !is_private(registry_host) {
@@ -697,6 +722,56 @@ mod tests {
     }
 
     #[test]
+    fn lifetimes_of_tokens() {
+        let lifetime = |answer: &str| {
+            let token: Token = serde_json::from_str(answer).unwrap();
+            let Some(Authorization::Bearer { header, renewal, expiry }) = token.authorization()
+            else {
+                return None;
+            };
+            assert_eq!(header, "Bearer x", "{answer}");
+            let margin = expiry - renewal;
+            let left = (expiry - Instant::now()).as_secs_f64().round();
+            assert!(margin >= MIN_MARGIN && margin.as_secs_f64() >= left / 10.0, "{answer}");
+            Some(left)
+        };
+        let day = 24.0 * 3600.0;
+        for (answer, seconds) in [
+            (r#"{"token":"x"}"#, Some(60.0)),
+            (r#"{"access_token":"x"}"#, Some(60.0)),
+            (r#"{"token":"","access_token":"x"}"#, Some(60.0)),
+            (r#"{"token":"x","access_token":"y","expires_in":0}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":1}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":-5}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":null}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":"soon"}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":[1]}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":300}"#, Some(300.0)),
+            (r#"{"token":"x","expires_in":300.5}"#, Some(301.0)),
+            (r#"{"token":"x","expires_in":"300"}"#, Some(300.0)),
+            (r#"{"token":"x","expires_in":1e300}"#, Some(60.0)),
+            (r#"{"token":"x","expires_in":1000000}"#, Some(day)),
+            (r#"{"token":""}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(lifetime(answer), seconds, "{answer}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever a server says it wants, understanding it ends without a panic.
+        #[test]
+        fn any_challenge(text in "[ -~]{0,80}", words in "(Bearer|Basic|realm|scope|[=\",\\\\ a])*") {
+            for text in [&text, &words] {
+                for challenge in parse_challenges(text) {
+                    proptest::prop_assert!(!challenge.scheme.is_empty());
+                }
+                scopes(text, "a/b", Access::Push);
+            }
+        }
+    }
+
+    #[test]
     fn scopes_are_completed() {
         for (challenge, access, expected) in [
             ("", Access::Read, &["repository:a/b:pull"][..]),
@@ -725,6 +800,11 @@ mod tests {
         assert!(check("http://127.0.0.1:5001/token", "http://127.0.0.1:5000/v2/"));
         assert!(!check("http://auth.example/token", "https://reg.example/v2/"));
         assert!(!check("https://169.254.169.254/token", "https://reg.example/v2/"));
-        assert!(!check("https://[::1]/token", "https://reg.example/v2/"));
+        for host in ["[::1]", "[::ffff:10.0.0.1]", "127.1", "2130706433", "0x7f.1", "localhost"] {
+            assert!(!check(&format!("https://{host}/token"), "https://reg.example/v2/"), "{host}");
+        }
+        assert!(check("https://reg.example/token", "https://reg.example/v2/"));
+        assert!(check("https://10.0.0.1/token", "https://10.0.0.1:5000/v2/"));
+        assert!(check("https://1.example/token", "https://reg.example/v2/"));
     }
 }

@@ -244,7 +244,7 @@ impl Client {
             }
             // Only the registry itself may ask for credentials, not where it redirects to.
             let refusal = auth::refusal(&response, &url, sent).filter(|_| is_registry);
-            let error = self.refusal(request, response, &url);
+            let error = self.refusal(request, response, &url).elsewhere(!is_registry);
             match refusal {
                 Some(refusal) if !reauthorised && self.auth.answer(self, &refusal)? => {
                     reauthorised = true;

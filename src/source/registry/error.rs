@@ -19,6 +19,8 @@ pub struct Error {
     repository: Option<String>,
     tags: Option<(Vec<String>, usize)>,
     sought: Box<Sought>,
+    /// Not the registry has answered, but where it redirects to.
+    is_elsewhere: bool,
     failure: Failure,
     /// What other hosts had said to the same question.
     before: Vec<Error>,
@@ -68,12 +70,18 @@ impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
         let url = without_secrets(&url.to_string());
         let (what, sought) = (what.to_owned(), Box::default());
-        Error { what, url, repository: None, tags: None, sought, failure, before: Vec::new() }
+        let (repository, tags, is_elsewhere, before) = (None, None, false, Vec::new());
+        Error { what, url, repository, tags, sought, is_elsewhere, failure, before }
     }
 
     /// Tells where credentials were looked for.
     pub(super) fn with_sought(self, sought: Sought) -> Error {
         Error { sought: Box::new(sought), ..self }
+    }
+
+    /// Tells whether it was the registry itself that answered.
+    pub(super) fn elsewhere(self, is_elsewhere: bool) -> Error {
+        Error { is_elsewhere, ..self }
     }
 
     pub(super) fn in_repository(mut self, registry: &str, repository: &str) -> Error {
@@ -259,6 +267,11 @@ impl Error {
     fn status_words(&self, f: &mut fmt::Formatter<'_>, status: u16) -> fmt::Result {
         let repository = self.repository.as_deref().unwrap_or("the repository");
         match status {
+            400 | 401 | 403 if self.is_elsewhere => write!(
+                f,
+                "refused ({status}) by the storage that the registry redirects to: its signed URL \
+                 has ended, or this machine's clock or a proxy is wrong"
+            ),
             401 | 403 => {
                 let Sought { host, source, searched } = &*self.sought;
                 write!(f, "access denied ({status}): ")?;

@@ -76,6 +76,9 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
     }
     writeln!(out, "  image     {}", image.image)?;
     writeln!(out, "  digest    {}", image.digest)?;
+    if let Some(tag) = image.tag.as_ref().filter(|tag| tag.moved) {
+        writeln!(out, "  tag       moved: it is {} now; a new mount shows that", tag.digest)?;
+    }
     writeln!(out, "  platform  {}", image.platform)?;
     writeln!(
         out,
