@@ -462,13 +462,12 @@ fn remembered(daemon: DockerDaemon, cache: &Cache) -> Result<DockerDaemon, sourc
     if let Some(root) = cache.tag(&key).and_then(|record| cache.blob(&record.digest)) {
         return Ok(daemon.remembering(root));
     }
-    let Documents { root, config } = daemon.documents()?;
-    let digest = Digest::sha256(&root);
-    cache.put_blob(&digest, &root);
-    if let Some(config) = config {
-        cache.put_blob(&Digest::sha256(&config), &config);
+    if let Some(Documents { root, others }) = daemon.documents()? {
+        for document in others.iter().chain([&root]) {
+            cache.put_blob(&Digest::sha256(document), document);
+        }
+        cache.put_tag(&key, Digest::sha256(&root));
     }
-    cache.put_tag(&key, digest);
     Ok(daemon)
 }
 

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use super::archive::Archive;
 use super::{Error, Opened, RawDocument, Source, docker_archive};
 use crate::digest::Digest;
-use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES};
+use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES, Manifest, media_type};
 
 /// Where an engine listens if nothing else is said.
 pub(super) const USUAL_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
@@ -45,10 +45,10 @@ const DENIED: &str = "an engine's socket is for root and the group `docker`";
 /// The documents of an image, which lead to everything else.
 #[derive(Clone, Debug)]
 pub struct Documents {
-    /// What the name means: a manifest or an index.
+    /// What the name means: a manifest, or an index of what the engine has of it.
     pub root: Vec<u8>,
-    /// The config, if the root is a manifest.
-    pub config: Option<Vec<u8>>,
+    /// Manifests and configs below it.
+    pub others: Vec<Vec<u8>>,
 }
 
 /// An image that an engine has.
@@ -125,23 +125,40 @@ impl DockerDaemon {
         self
     }
 
-    /// Takes the image from the engine for its documents.
+    /// Takes the image from the engine for its documents; `None` if they are nested so that it is
+    /// not worth it.
     ///
     /// # Errors
     /// It does not give it.
-    pub fn documents(&self) -> Result<Documents, Error> {
+    pub fn documents(&self) -> Result<Option<Documents>, Error> {
         let archive = self.archive()?;
         let root = archive.root()?;
-        let config = match Document::parse(&root.bytes, root.media_type.as_deref()) {
-            Ok(Document::Manifest(m)) if m.config.size <= MAX_CONFIG_BYTES => {
-                let mut bytes = Vec::new();
-                let mut body = archive.blob(&m.config, 0..m.config.size)?.body;
-                let read = body.read_to_end(&mut bytes).is_ok();
-                Some(bytes).filter(|bytes| read && m.config.digest.matches(bytes))
+        let mut others = Vec::new();
+        let root = match Document::parse(&root.bytes, root.media_type.as_deref()) {
+            Ok(Document::Manifest(manifest)) => {
+                others.extend(config(archive.as_ref(), &manifest)?);
+                root.bytes
             }
-            _ => None,
+            Ok(Document::Index(index)) => {
+                let mut present = Vec::new();
+                for (at, descriptor) in index.manifests.iter().enumerate() {
+                    if !archive.has(descriptor) {
+                        continue;
+                    }
+                    let bytes = archive.document(descriptor)?.bytes;
+                    let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, None) else {
+                        return Ok(None);
+                    };
+                    present.push(at);
+                    others.extend(config(archive.as_ref(), &manifest)?);
+                    others.push(bytes);
+                }
+                let Some(root) = only(&root.bytes, &present) else { return Ok(None) };
+                root
+            }
+            Err(_) => return Ok(None),
         };
-        Ok(Documents { root: root.bytes, config })
+        Ok(Some(Documents { root, others }))
     }
 
     /// The image as an archive, taken from the engine if nobody has yet.
@@ -179,6 +196,28 @@ impl DockerDaemon {
         file.rewind().map_err(spooled)?;
         Ok(file)
     }
+}
+
+/// The config of a manifest, if it is what its descriptor says.
+fn config(archive: &dyn Source, manifest: &Manifest) -> Result<Option<Vec<u8>>, Error> {
+    let Descriptor { digest, size, .. } = manifest.config;
+    if size > MAX_CONFIG_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let read = archive.blob(&manifest.config, 0..size)?.body.read_to_end(&mut bytes).is_ok();
+    Ok(Some(bytes).filter(|bytes| read && digest.matches(bytes)))
+}
+
+/// An index with only some of its entries, by position.
+fn only(index: &[u8], present: &[usize]) -> Option<Vec<u8>> {
+    let index: serde_json::Value = serde_json::from_slice(index).ok()?;
+    let entries = index.get("manifests")?.as_array()?;
+    let entries: Vec<_> = present.iter().filter_map(|at| entries.get(*at)).collect();
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries,
+    });
+    Some(index.to_string().into_bytes())
 }
 
 /// An answer that is small: its bytes, or status and message.
@@ -249,6 +288,7 @@ impl Source for DockerDaemon {
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {
-        self.archive().is_ok_and(|archive| archive.has(descriptor))
+        // What is remembered lists only what was there.
+        self.root.is_some() || self.archive().is_ok_and(|archive| archive.has(descriptor))
     }
 }

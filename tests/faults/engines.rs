@@ -128,6 +128,43 @@ fn an_image_is_taken_once() {
 /// What is wrong, the answers to a question and for an image, and the words of the error.
 type EngineRow<'a> = (&'a str, Vec<u8>, Vec<u8>, &'a [&'a str]);
 
+/// An engine with containerd's store has some platforms of an image, which are not looked for
+/// again either.
+#[test]
+fn one_platform_of_several_is_taken_once() {
+    let sandbox = Sandbox::new();
+    let (image, _) = archive(sandbox.path());
+    let entry = |built: &Built, architecture: &str| {
+        let mut descriptor = built.descriptor();
+        descriptor["platform"] = json!({ "os": "linux", "architecture": architecture });
+        descriptor
+    };
+    let absent = image_of(b"", Compression::Gzip);
+    let index = json!({
+        "schemaVersion": 2, "mediaType": OCI_INDEX,
+        "manifests": [entry(&absent, "amd64"), entry(&absent, "arm64"), entry(&image, "s390x")],
+    });
+    let index = index.to_string().into_bytes();
+    let outer = json!({ "schemaVersion": 2, "manifests": [
+        { "mediaType": OCI_INDEX, "digest": sha256(&index), "size": index.len() },
+    ]});
+    let blobs = image.blobs.values().chain([&image.manifest, &index]);
+    let mut entries: Vec<Entry> = blobs
+        .map(|bytes| Entry::file(format!("blobs/sha256/{}", &sha256(bytes)[7..]), bytes))
+        .collect();
+    entries.push(Entry::file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#));
+    entries.push(Entry::file("index.json", outer.to_string()));
+    let (bytes, id) = (tar(&entries), sha256(&index));
+    let engine = Engine::start(
+        sandbox.path(),
+        Box::new(move |path| if path.ends_with("/get") { chunked(&bytes) } else { inspected(&id) }),
+    );
+    for _ in 0..3 {
+        opens(&sandbox, NAME, &engine.options()).unwrap();
+    }
+    assert_eq!(engine.taken(), 1);
+}
+
 #[test]
 fn engines_that_fail() {
     let folder = Sandbox::new();
