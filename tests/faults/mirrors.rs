@@ -205,6 +205,20 @@ fn a_blob_that_breaks_off_goes_on_elsewhere() {
 }
 
 #[test]
+fn a_registry_that_pauses_is_waited_for() {
+    // Its blob is known to be there, and a mirror that lacks it does not make it vanish.
+    let content = noise(3 << 20, 9);
+    let image = image_of(&tar(&[Entry::file("f", content.clone())]), Compression::None);
+    let pair = Pair::with(&image);
+    let layer = image.blobs.iter().max_by_key(|(_, blob)| blob.len()).unwrap().0.clone();
+    pair.mirror.fault(("GET", &layer, Times::Always), Fault::Status(404, Vec::new(), Vec::new()));
+    pair.registry.fault(("GET", &layer, Times::Nth(1)), Fault::Truncate(1 << 20));
+    let pause = Fault::Status(503, Vec::new(), Vec::new());
+    pair.registry.fault(("GET", &layer, Times::First(3)), pause);
+    assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), content);
+}
+
+#[test]
 fn credentials_stay_with_their_host() {
     let pair = Pair::with(&good());
     pair.registry.require_basic("me", "of the registry");
@@ -342,7 +356,15 @@ fn what_was_tried_is_told() {
         let fault = Fault::Status(404, Vec::new(), Vec::new());
         host.fault(("", "/manifests/", Times::Always), fault);
     }
-    let error = pair.reads(&pair.podman("", "")).unwrap_err();
+    let options = pair.podman("", "");
+    let error = pair.reads(&options).unwrap_err();
     let (own, mirror) = (pair.registry.addr().to_string(), pair.mirror.addr().to_string());
     has_words(&error, &[&own, &mirror, "before", "not found"]).unwrap();
+
+    // What the registry itself says counts in the end, and be it nothing.
+    pair.registry.clear_faults();
+    pair.registry.fault(("", "", Times::Always), Fault::Status(503, Vec::new(), Vec::new()));
+    let error = pair.reads(&options).unwrap_err();
+    let first = format!("http://{own}/v2/r/manifests/t: the registry failed (503)");
+    has_words(&error, &[&first, &mirror, "before", "not found"]).unwrap();
 }

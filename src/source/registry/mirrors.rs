@@ -3,8 +3,9 @@
 //! Each request goes to the hosts in the order in which the user has put them, the registry itself
 //! last, until one succeeds. So a mirror that is down, lacks a blob or sends something else costs a
 //! moment and nothing more, also in the middle of a blob. Who has once answered for a blob is asked
-//! first for the rest of it. Who can't be reached is left alone for a while, longer each time, as
-//! waiting for it is what makes a broken mirror slow.
+//! first for the rest of it. A mirror that can't be reached is left alone for a while, longer each
+//! time, as waiting for it is what makes a broken one slow. The registry itself never is: what it says,
+//! or that it can't be reached, is the answer in the end.
 //!
 //! Every host has a [`Client`] of its own with its own credentials, which nobody else gets to see.
 
@@ -96,16 +97,20 @@ impl Mirrors {
         wanted: Wanted,
         act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let order = self.order(wanted);
-        let (last, before) = order.split_last().unwrap_or((&0, &[]));
         let mut failed = Vec::new();
-        for number in before {
-            match self.ask_one(*number, wanted, act) {
+        for number in self.order(wanted) {
+            match self.ask_one(number, wanted, act) {
                 Ok(done) => return Ok(done),
-                Err(error) => failed.push(error),
+                Err(error) => failed.push((number, error)),
             }
         }
-        self.ask_one(*last, wanted, act).map_err(|error| error.after(failed))
+        // The registry's own word counts, whenever it was asked.
+        failed.sort_by_key(|(number, _)| *number);
+        let mut errors = failed.into_iter().map(|(_, error)| error).collect::<Vec<_>>();
+        match errors.pop() {
+            Some(last) => Err(last.after(errors)),
+            None => act(self.origin()),
+        }
     }
 
     fn ask_one<T>(
@@ -141,7 +146,8 @@ impl Mirrors {
                     known.get_or_insert_mut(digest, Known::default).answered = Some(number);
                 }
             }
-            Err(error) if self.hosts.len() > 1 => mirror.note(error),
+            // The registry itself is asked in any case, as there is nobody after it.
+            Err(error) if number + 1 < self.hosts.len() => mirror.note(error),
             Err(_) => {}
         }
         result
@@ -169,7 +175,7 @@ impl Mirrors {
         let is_up = |number: &usize| lock(&self.hosts[*number].rest).until.is_none_or(|t| t <= now);
         let mut order: Vec<usize> = all.clone().filter(can).filter(is_up).collect();
         if order.is_empty() {
-            order = all.clone().filter(can).collect();
+            order.extend(all.clone().filter(can));
         }
         if order.is_empty() {
             order.extend(all.last());
