@@ -20,7 +20,7 @@ use ureq::http::{Response, Uri, header};
 use super::client::{Access, Client, drain, error_body, jittered};
 use super::credentials::{Credential, Credentials, Found};
 use super::error::{Error, Failure, Sought, server_words};
-use super::url::{has_scheme, is_loopback, redirect_target};
+use super::url::{has_scheme, may_lead_to, redirect_target};
 
 /// What a token server is called as: some want a name.
 const CLIENT_ID: &str = "ocifs";
@@ -593,20 +593,7 @@ fn check_realm(realm: &Uri, registry: &Uri) -> Result<(), &'static str> {
     if realm.scheme_str() != Some("https") && registry.scheme_str() == Some("https") {
         return Err("the token server is not reached over https");
     }
-    let is_private = |host: &str| {
-        let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        is_loopback(host)
-            || match ip.map(|ip| ip.to_canonical()) {
-                Ok(ip) if ip.is_unspecified() || ip.is_loopback() => true,
-                Ok(std::net::IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
-                Ok(std::net::IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
-                // What the resolver may take for an address all the same: `127.1`, `0x7f000001`.
-                Err(_) => host.rsplit('.').next().is_some_and(|last| {
-                    last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit())
-                }),
-            }
-    };
-    if host != registry_host && is_private(host) && !is_private(registry_host) {
+    if host != registry_host && !may_lead_to(registry, realm) {
         return Err("the token server is said to be inside this network");
     }
     Ok(())

@@ -46,8 +46,20 @@ pub(super) fn is_inside(host: &str) -> bool {
         Ok(ip) if ip.is_unspecified() || ip.is_loopback() => true,
         Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local() || is_shared(ip),
         Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
-        Err(_) => is_loopback(&name) || !name.contains('.') || is_below(&name, &INSIDE),
+        Err(_) => {
+            is_loopback(&name)
+                || is_short_address(&name)
+                || !name.contains('.')
+                || is_below(&name, &INSIDE)
+        }
     }
+}
+
+/// Whether resolvers may take a name for an address: `127.1`, `0x7f000001`.
+fn is_short_address(name: &str) -> bool {
+    name.rsplit('.')
+        .next()
+        .is_some_and(|last| last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Addresses between a provider and its customers (RFC 6598), which clouds use for themselves.
@@ -66,7 +78,7 @@ fn is_below(name: &str, domains: &[&str]) -> bool {
 pub(super) fn may_lead_to(from: &Uri, to: &Uri) -> bool {
     let (from, to) = (from.host().unwrap_or_default(), to.host().unwrap_or_default());
     let bare = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
-    let is_literal = bare.parse::<IpAddr>().is_ok() || is_loopback(to);
+    let is_literal = bare.parse::<IpAddr>().is_ok() || is_loopback(to) || is_short_address(to);
     !is_literal || !is_inside(to) || is_inside(from)
 }
 
@@ -204,6 +216,8 @@ mod tests {
             "https://[::1]:80/x",
             "https://localhost/",
             "https://10.0.0.1:9000/b",
+            "https://127.1/",
+            "https://0x7f000001/",
         ] {
             assert!(!may("https://registry.example/v2/", to), "{to}");
             assert!(may("https://10.9.9.9:5000/v2/", to), "{to}");
