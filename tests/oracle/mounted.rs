@@ -4,9 +4,10 @@
 //! it goes away when its value does, also while a failed test unwinds.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -74,6 +75,9 @@ impl Home {
     }
 }
 
+/// Tries to unmount what is busy.
+const MAX_TRIES: usize = 40;
+
 /// A mounted image.
 #[derive(Debug)]
 pub struct Mounted<'a> {
@@ -97,8 +101,18 @@ impl Mounted<'_> {
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        let unmounted = self.home.ocifs().arg("umount").arg(&self.path).status();
-        if unmounted.as_ref().is_ok_and(|status| status.success()) {
+        let unmount = || self.home.ocifs().arg("umount").arg(&self.path).output();
+        let mut unmounted = unmount();
+        // Between its fork and its exec, a child of another test holds all that is open here.
+        let is_busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("is busy");
+        for _ in 0..MAX_TRIES {
+            if !unmounted.as_ref().is_ok_and(is_busy) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+            unmounted = unmount();
+        }
+        if unmounted.as_ref().is_ok_and(|output| output.status.success()) {
             return;
         }
         // By another program, since ours has just shown that it can't.
