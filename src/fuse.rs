@@ -262,7 +262,7 @@ impl Adapter {
             nlink: a.nlink,
             uid,
             gid,
-            rdev: device_number(a.device),
+            rdev: a.encoded_device(),
             blksize: BLOCK_BYTES as u32,
             flags: 0,
         }
@@ -277,11 +277,6 @@ impl Adapter {
 fn refused(operation: &str, error: &fs::Error) -> Errno {
     log::debug!("{operation}: {error}");
     Errno::from_i32(error.errno().raw_os_error())
-}
-
-/// Linux's encoding of a device number for the wire (`new_encode_dev`, include/linux/kdev_t.h).
-fn device_number((major, minor): (u32, u32)) -> u32 {
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 fn system_time(seconds: i64, nanoseconds: u32) -> SystemTime {
@@ -536,15 +531,6 @@ fn xattr_answer(reply: ReplyXattr, size: u32, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn device_numbers_are_the_kernels() {
-        assert_eq!(device_number((1, 3)), 0x0103);
-        assert_eq!(
-            device_number((259, 70_000)),
-            (70_000 & 0xff) | (259 << 8) | (70_000 & !0xff) << 12
-        );
-    }
 
     #[test]
     fn times_before_the_epoch() {

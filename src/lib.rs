@@ -22,7 +22,7 @@
 //! 10 bin/ocifs                  arguments, words, exit codes, environment, progress bars
 //! 9  mount                      assembly and lifecycle: the only place that knows every rung
 //! 8  fuse                       the kernel's requests; mounting and unmounting
-//! 7  fs                         file operations and errno, over plain values
+//! 7  fs  erofs                  file operations and errno, over plain values | a tree as an image
 //! 6  tree  content  layer       names of an image | bytes of a file | opening a layer
 //! 5  foreign                    layer indexes that others made, found and read
 //! 4  resolve  blob  artifact    which image | verified spans | layer indexes that travel
@@ -72,6 +72,7 @@ pub mod cache;
 pub mod codec;
 pub mod content;
 pub mod digest;
+pub mod erofs;
 pub mod extent;
 pub mod foreign;
 pub mod fs;

@@ -101,6 +101,15 @@ pub struct Attributes {
     pub device: (u32, u32),
 }
 
+impl Attributes {
+    /// The number of a device as Linux has it in 32 bits (`new_encode_dev`,
+    /// include/linux/kdev_t.h).
+    pub fn encoded_device(&self) -> u32 {
+        let (major, minor) = self.device;
+        (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+    }
+}
+
 /// Where the content of a regular file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content<'a> {
@@ -399,5 +408,21 @@ impl Tree {
 
     fn text(&self, offset: u32, length: u32) -> &[u8] {
         &self.bytes[offset as usize..offset as usize + length as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_are_the_kernels() {
+        let mut attributes = merge(&[]).unwrap().attributes(Ino::ROOT);
+        let mut encoded = |device| {
+            attributes.device = device;
+            attributes.encoded_device()
+        };
+        assert_eq!(encoded((1, 3)), 0x0103);
+        assert_eq!(encoded((259, 70_000)), (70_000 & 0xff) | (259 << 8) | (70_000 & !0xff) << 12);
     }
 }

@@ -13,7 +13,7 @@ const RUNGS: [&[&str]; 10] = [
     &["resolve", "blob", "artifact"],
     &["foreign"],
     &["tree", "content", "layer"],
-    &["fs"],
+    &["fs", "erofs"],
     &["fuse"],
     &["mount"],
 ];

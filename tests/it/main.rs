@@ -12,6 +12,7 @@ mod support;
 
 mod ahead;
 mod architecture;
+mod erofs;
 mod format;
 mod hostile;
 mod join;

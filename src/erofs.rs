@@ -1,0 +1,446 @@
+//! A tree as an EROFS image: names and attributes in the form in which the kernel reads them itself.
+//!
+//! # Problem
+//!
+//! Through FUSE the first look at a directory costs requests, and the first read of a small file
+//! one more. A kernel that reads names and attributes from an image of its own asks for nothing but
+//! bytes of files, and for those in large runs that many files share.
+//!
+//! # Design
+//!
+//! [`write()`] makes an image with everything but the contents of regular files. A file that is not
+//! empty is *chunk-based*, with a single chunk on an extra *device*: a run of blocks that somebody else
+//! serves. [`Devices`] says what lies where on them; there is one for each layer that has
+//! content, with its files in the order of the layer's tar, so that reading ahead on a device is
+//! reading ahead in the layer.
+//!
+//! A device is not the tar. Each file begins at a block of its own, holes of sparse files are
+//! zeros like all others, and the rest of a file's last block is zero. Rejected: the tar itself as the
+//! device, with blocks of 512 bytes, which is how `mkfs.erofs --tar=i` does it. Then whatever a tar has
+//! behind the end of a file shows up in the last page of a mapping, what lies between the files of the
+//! tree is readable, sparse files need a device of their own, `st_blksize` is 512 (and with it
+//! the buffers of stdio and Python), and directories are cut into blocks of 512 bytes. It would save
+//! 1.5 KiB a file on average, of memory that is soon given back.
+//!
+//! The writer goes over the tree three times and remembers 8 bytes an inode: a first pass finds a
+//! place for each inode, the second writes the inodes, the third the directories that don't fit
+//! beside their inodes. The image is about 100 bytes an inode and the names.
+//!
+//! # Format
+//!
+//! `fs/erofs/erofs_fs.h` of Linux 6.12 and Documentation/filesystems/erofs.rst. Little-endian. Only
+//! extended inodes of 64 bytes are made, because compact ones have no times. An inode is followed
+//! by its extended attributes and by what is inline: the target of a symlink, the last block of
+//! a directory, the one chunk index of a file.
+//!
+//! ```text
+//! 0      empty
+//! 1024   superblock, device slots; zeros up to the next block
+//! ...    inodes, the root first, then in the order of their numbers
+//! ...    blocks of directories and long symlinks, in the same order
+//! ```
+//!
+//! # What does not fit
+//!
+//! - Inode numbers are places in the image; they come in the order of the tree's.
+//! - A directory has the size of its blocks; of files `st_blocks` counts holes too.
+//! - Directories are listed by name, not in the order of the data.
+//! - Extended attributes outside `user.`, `trusted.`, `security.` and the POSIX ACLs are left out, as
+//!   when an image is unpacked to a disk. Larger ones than the format can hold are an error, and so
+//!   are files of more than 8 TiB, and layers of more than 16.
+
+mod devices;
+mod directory;
+mod xattrs;
+
+use std::io::{self, Write};
+
+use crate::tree::{Attributes, FileKind, Ino, Order, Tree};
+
+pub use devices::{Device, Devices, Piece};
+use directory::Blocks;
+use xattrs::Body;
+
+/// Size of a block in bytes, the same as that of the plain mount's.
+pub const BLOCK_BYTES: u64 = 1 << BLOCK_BITS;
+const BLOCK_BITS: u8 = 12;
+
+/// Place of the superblock, and of the table of devices behind it.
+const SUPER_OFFSET: usize = 1024;
+const SUPER_BYTES: usize = 128;
+const SLOT_BYTES: usize = 128;
+
+/// `EROFS_SUPER_MAGIC_V1`.
+const MAGIC: u32 = 0xe0f5_e1e2;
+
+/// `EROFS_FEATURE_COMPAT_SB_CHKSUM`, `EROFS_FEATURE_COMPAT_MTIME`.
+const COMPATIBLE: u32 = 1 | 2;
+
+/// `EROFS_FEATURE_INCOMPAT_CHUNKED_FILE`, `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`.
+const CHUNKED_FILE: u32 = 4;
+const DEVICE_TABLE: u32 = 8;
+
+/// An inode is named by its place in units of this many bytes.
+const SLOT: u64 = 32;
+const INODE_BYTES: u64 = 64;
+
+/// `EROFS_INODE_LAYOUT_EXTENDED`, and the layouts of data.
+const EXTENDED: u16 = 1;
+const FLAT_PLAIN: u16 = 0;
+const FLAT_INLINE: u16 = 2;
+const CHUNK_BASED: u16 = 4;
+
+/// `EROFS_CHUNK_FORMAT_INDEXES`; the bits below it are the size of chunks.
+const CHUNK_INDEXES: u32 = 0x20;
+const CHUNK_INDEX_BYTES: u64 = 8;
+
+/// The superblock has 16 bits for the place of the root, which lies behind the devices.
+const MAX_DEVICES: usize = 16_000;
+
+/// Why a tree can't be written.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("`{path}`: a file of {size} bytes does not fit into EROFS, which takes 8 TiB")]
+    FileTooLarge { path: String, size: u64 },
+    #[error("layer {layer}: its files have more than 16 TiB, which do not fit into EROFS")]
+    LayerTooLarge { layer: usize },
+    #[error("more than {MAX_DEVICES} layers with files do not fit into EROFS")]
+    TooManyLayers,
+    #[error("`{path}`: its extended attributes do not fit into EROFS, which takes 64 KiB each")]
+    XattrsTooLarge { path: String },
+    #[error("names and attributes of more than 128 GiB do not fit into EROFS")]
+    TooLarge,
+    #[error("writing names and attributes: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Writes the image of a tree; everything belongs to `owner` (user and group) if that is given. What
+/// is on the devices is returned.
+///
+/// # Errors
+/// See [`Error`].
+pub fn write(
+    tree: &Tree,
+    owner: Option<(u32, u32)>,
+    out: &mut impl Write,
+) -> Result<Devices, Error> {
+    let plan = Plan::of(tree)?;
+    let mut out = Counted { out, at: 0 };
+    out.put(&plan.header())?;
+    plan.write_inodes(owner, &mut out)?;
+    plan.write_blocks(&mut out)?;
+    Ok(plan.devices)
+}
+
+/// Where everything is.
+struct Plan<'a> {
+    tree: &'a Tree,
+    devices: Devices,
+    /// Places of the inodes in units of [`SLOT`].
+    nids: Vec<u32>,
+    /// The first block behind the inodes, and behind everything.
+    first_block: u32,
+    end_block: u32,
+}
+
+/// What follows an inode and its extended attributes, and what lies elsewhere.
+struct Data {
+    layout: u16,
+    /// Bytes behind the inode.
+    inline: u64,
+    /// Blocks elsewhere.
+    blocks: u64,
+    /// Size of the file.
+    size: u64,
+}
+
+impl<'a> Plan<'a> {
+    fn of(tree: &'a Tree) -> Result<Plan<'a>, Error> {
+        let devices = Devices::of(tree)?;
+        if devices.len() > MAX_DEVICES {
+            return Err(Error::TooManyLayers);
+        }
+        let header = (SUPER_OFFSET + SUPER_BYTES + devices.len() * SLOT_BYTES) as u64;
+        let mut at = header.next_multiple_of(BLOCK_BYTES);
+        let mut nids = Vec::with_capacity(tree.len());
+        let mut blocks = 0;
+        for ino in tree.inos() {
+            let body = Body::of(tree, ino)?;
+            let data = Data::of(tree, ino);
+            at = place(at, body.bytes(), data.inline);
+            nids.push(u32::try_from(at / SLOT).map_err(|_| Error::TooLarge)?);
+            let data = data.at(at + INODE_BYTES + body.bytes());
+            at += INODE_BYTES + body.bytes() + data.inline;
+            blocks += data.blocks;
+        }
+        let first_block = at.div_ceil(BLOCK_BYTES);
+        let too_large = |_| Error::TooLarge;
+        let end_block = u32::try_from(first_block + blocks).map_err(too_large)?;
+        Ok(Plan { tree, devices, nids, first_block: first_block as u32, end_block })
+    }
+
+    fn nid(&self, ino: Ino) -> u64 {
+        u64::from(self.nids[ino.number() as usize - 1])
+    }
+
+    /// Everything before the inodes.
+    fn header(&self) -> Vec<u8> {
+        let mut header = vec![0; SUPER_OFFSET];
+        let mut put = |bytes: &[u8]| header.extend_from_slice(bytes);
+        put(&MAGIC.to_le_bytes());
+        // The checksum, below.
+        put(&[0; 4]);
+        put(&COMPATIBLE.to_le_bytes());
+        put(&[BLOCK_BITS, 0]);
+        put(&(self.nid(Ino::ROOT) as u16).to_le_bytes());
+        put(&(self.tree.len() as u64).to_le_bytes());
+        // Time of the image, which compact inodes would have.
+        put(&[0; 12]);
+        put(&self.end_block.to_le_bytes());
+        // Blocks that inodes and shared extended attributes are counted from; an UUID.
+        put(&[0; 4 + 4 + 16]);
+        put(b"ocifs\0\0\0\0\0\0\0\0\0\0\0");
+        put(&(CHUNKED_FILE | DEVICE_TABLE).to_le_bytes());
+        put(&[0; 2]);
+        put(&(self.devices.len() as u16).to_le_bytes());
+        put(&(((SUPER_OFFSET + SUPER_BYTES) / SLOT_BYTES) as u16).to_le_bytes());
+        put(&[0; SUPER_BYTES - 90]);
+        for (at, device) in self.devices.iter().enumerate() {
+            let mut slot = [0; SLOT_BYTES];
+            let name = at.to_string();
+            slot[..name.len()].copy_from_slice(name.as_bytes());
+            slot[64..68].copy_from_slice(&device.blocks().to_le_bytes());
+            header.extend_from_slice(&slot);
+        }
+        header.resize(header.len().next_multiple_of(BLOCK_BYTES as usize), 0);
+        let checksum = crc32c(&header[SUPER_OFFSET..BLOCK_BYTES as usize]);
+        header[SUPER_OFFSET + 4..SUPER_OFFSET + 8].copy_from_slice(&checksum.to_le_bytes());
+        header
+    }
+
+    fn write_inodes(
+        &self,
+        owner: Option<(u32, u32)>,
+        out: &mut Counted<impl Write>,
+    ) -> Result<(), Error> {
+        let mut block = self.first_block;
+        let mut tail = Vec::new();
+        for ino in self.tree.inos() {
+            let body = Body::of(self.tree, ino)?;
+            let at = self.nid(ino) * SLOT;
+            let data = Data::of(self.tree, ino).at(at + INODE_BYTES + body.bytes());
+            out.fill(at)?;
+            out.put(&self.inode(ino, owner, &body, &data, block))?;
+            tail.clear();
+            body.write(&mut tail);
+            self.write_inline(ino, &data, &mut tail);
+            out.put(&tail)?;
+            block += data.blocks as u32;
+        }
+        out.fill(u64::from(self.first_block) * BLOCK_BYTES)
+    }
+
+    /// `struct erofs_inode_extended`.
+    fn inode(
+        &self,
+        ino: Ino,
+        owner: Option<(u32, u32)>,
+        body: &Body<'_>,
+        data: &Data,
+        block: u32,
+    ) -> [u8; INODE_BYTES as usize] {
+        let attributes = self.tree.attributes(ino);
+        let (uid, gid) = owner.unwrap_or((attributes.uid, attributes.gid));
+        let specific = match attributes.kind {
+            FileKind::CharDevice | FileKind::BlockDevice => attributes.encoded_device(),
+            _ if data.layout == CHUNK_BASED => CHUNK_INDEXES | chunk_bits(data.size),
+            _ => block,
+        };
+        let mut inode = [0; INODE_BYTES as usize];
+        let mut put = |at: usize, bytes: &[u8]| inode[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &(EXTENDED | data.layout << 1).to_le_bytes());
+        put(2, &body.count().to_le_bytes());
+        put(4, &(type_bits(attributes.kind) | attributes.mode).to_le_bytes());
+        put(8, &data.size.to_le_bytes());
+        put(16, &specific.to_le_bytes());
+        // What 32-bit programs see.
+        put(20, &(ino.number() as u32).to_le_bytes());
+        put(24, &uid.to_le_bytes());
+        put(28, &gid.to_le_bytes());
+        put(32, &attributes.mtime_seconds.to_le_bytes());
+        put(40, &attributes.mtime_nanoseconds.to_le_bytes());
+        put(44, &attributes.nlink.to_le_bytes());
+        inode
+    }
+
+    /// Adds what follows the extended attributes of an inode.
+    fn write_inline(&self, ino: Ino, data: &Data, out: &mut Vec<u8>) {
+        match self.tree.kind(ino) {
+            FileKind::Regular if data.inline > 0 => {
+                // Extended attributes end at a multiple of 4, the index begins at one of 8.
+                out.resize(out.len().next_multiple_of(CHUNK_INDEX_BYTES as usize), 0);
+                let (device, block) = self.devices.place(ino);
+                out.extend_from_slice(&[0; 2]);
+                // 0 is the image itself.
+                out.extend_from_slice(&(device + 1).to_le_bytes());
+                out.extend_from_slice(&block.to_le_bytes());
+            }
+            FileKind::Symlink if data.layout == FLAT_INLINE => {
+                out.extend_from_slice(self.tree.symlink(ino).unwrap_or_default());
+            }
+            FileKind::Directory if data.layout == FLAT_INLINE => {
+                if let Some(names) = Blocks::of(self.tree, ino).iter().last() {
+                    self.write_names(&names, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn write_names(&self, names: &[directory::Name<'_>], out: &mut Vec<u8>) {
+        directory::encode(names, |ino| (self.nid(ino), self.tree.kind(ino)), out);
+    }
+
+    fn write_blocks(&self, out: &mut Counted<impl Write>) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        for ino in self.tree.inos() {
+            let kind = self.tree.kind(ino);
+            if !matches!(kind, FileKind::Directory | FileKind::Symlink) {
+                continue;
+            }
+            let end = self.nid(ino) * SLOT + INODE_BYTES + Body::of(self.tree, ino)?.bytes();
+            let data = Data::of(self.tree, ino).at(end);
+            if kind == FileKind::Symlink && data.blocks > 0 {
+                out.put(self.tree.symlink(ino).unwrap_or_default())?;
+                out.fill(out.at.next_multiple_of(BLOCK_BYTES))?;
+            }
+            if kind == FileKind::Directory && data.blocks > 0 {
+                for names in Blocks::of(self.tree, ino).iter().take(data.blocks as usize) {
+                    bytes.clear();
+                    self.write_names(&names, &mut bytes);
+                    out.put(&bytes)?;
+                    out.fill(out.at.next_multiple_of(BLOCK_BYTES))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Data {
+    /// What an inode has if everything that can be inline is.
+    fn of(tree: &Tree, ino: Ino) -> Data {
+        let Attributes { kind, size, .. } = tree.attributes(ino);
+        let plain = Data { layout: FLAT_PLAIN, inline: 0, blocks: 0, size: 0 };
+        match kind {
+            FileKind::Regular if size > 0 => {
+                Data { layout: CHUNK_BASED, inline: CHUNK_INDEX_BYTES, blocks: 0, size }
+            }
+            FileKind::Symlink => Data { layout: FLAT_INLINE, inline: size, blocks: 0, size },
+            FileKind::Directory => {
+                let blocks = Blocks::of(tree, ino);
+                Data {
+                    layout: FLAT_INLINE,
+                    inline: blocks.last_bytes(),
+                    blocks: blocks.len() as u64 - 1,
+                    size: blocks.bytes(),
+                }
+            }
+            _ => plain,
+        }
+    }
+
+    /// The same where the extended attributes end at `end`. What is inline may not cross the end
+    /// of a block.
+    fn at(self, end: u64) -> Data {
+        match self.layout {
+            CHUNK_BASED => {
+                // The alignment of the index.
+                let padding = end.next_multiple_of(CHUNK_INDEX_BYTES) - end;
+                Data { inline: padding + CHUNK_INDEX_BYTES, ..self }
+            }
+            FLAT_INLINE if !fits(end, self.inline) => {
+                Data { layout: FLAT_PLAIN, inline: 0, blocks: self.blocks + 1, ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
+/// The first place from `at` on for an inode whose header does not cross the end of a block. If there
+/// is one where what is inline does not either, that one.
+fn place(at: u64, xattr_bytes: u64, inline: u64) -> u64 {
+    let slots = || (at.next_multiple_of(SLOT)..).step_by(SLOT as usize);
+    let mut whole = slots().filter(|at| fits(*at, INODE_BYTES));
+    let is_best = |at: &u64| fits(at + INODE_BYTES + xattr_bytes, inline);
+    // Beyond a block everything comes again.
+    let best = whole.by_ref().take(BLOCK_BYTES as usize / SLOT as usize).find(is_best);
+    best.or_else(|| slots().find(|at| fits(*at, INODE_BYTES))).unwrap_or(at)
+}
+
+/// Whether so many bytes from a place on are in one block.
+fn fits(at: u64, bytes: u64) -> bool {
+    at % BLOCK_BYTES + bytes <= BLOCK_BYTES
+}
+
+/// The smallest chunk that a file fits in, as blocks to the power of 2.
+fn chunk_bits(size: u64) -> u32 {
+    size.div_ceil(BLOCK_BYTES).next_power_of_two().trailing_zeros()
+}
+
+/// The bits of `st_mode` for the kind of file.
+fn type_bits(kind: FileKind) -> u16 {
+    match kind {
+        FileKind::Fifo => 0o010000,
+        FileKind::CharDevice => 0o020000,
+        FileKind::Directory => 0o040000,
+        FileKind::BlockDevice => 0o060000,
+        FileKind::Regular => 0o100000,
+        FileKind::Symlink => 0o120000,
+    }
+}
+
+/// The path of an inode, for people.
+fn path(tree: &Tree, ino: Ino) -> String {
+    let mut walk = tree.walk(Ino::ROOT, Order::Data);
+    while let Some((path, found)) = walk.next() {
+        if found == ino {
+            return path.escape_ascii().to_string();
+        }
+    }
+    "/".to_owned()
+}
+
+/// CRC-32C (Castagnoli) without the final inversion, as EROFS has it.
+fn crc32c(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+/// A writer that knows where it is.
+struct Counted<'a, W> {
+    out: &'a mut W,
+    at: u64,
+}
+
+impl<W: Write> Counted<'_, W> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.out.write_all(bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes zeros up to a place.
+    fn fill(&mut self, end: u64) -> Result<(), Error> {
+        const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+        while self.at < end {
+            let length = ZEROS.len().min((end - self.at) as usize);
+            self.put(&ZEROS[..length])?;
+        }
+        Ok(())
+    }
+}
