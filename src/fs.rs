@@ -183,23 +183,42 @@ impl Filesystem {
         buf: &mut [u8],
         give_up: Instant,
     ) -> Result<(), Error> {
+        self.read_for(Some(ino), ino, offset, buf, give_up)
+    }
+
+    /// The same where nobody may have asked for this file, because the kernel reads ahead in the layer.
+    /// `reached` is the file of the layer that a reader is known to have come to and missed; what else
+    /// is fetched depends on that one.
+    ///
+    /// # Errors
+    /// As [`Filesystem::read`].
+    pub fn read_for(
+        &self,
+        reached: Option<Ino>,
+        ino: Ino,
+        offset: u64,
+        buf: &mut [u8],
+        give_up: Instant,
+    ) -> Result<(), Error> {
         let content = self.content(ino)?;
         let Content { layer, .. } = content;
         self.walks.reached(&self.contents, layer);
         let length = buf.len() as u64;
         let walked = match self.contents.is_coming(layer, place(&content), offset, length) {
             true => None,
-            false => self.walks.missed(&self.tree, &self.contents, ino),
+            false => reached.and_then(|file| self.walks.missed(&self.tree, &self.contents, file)),
         };
         // Looked up here: whoever asks for it holds a lock.
         let below = walked.map(|dir| scope::below(&self.tree, dir, layer));
-        let scope = |goes_on| match &below {
-            Some(below) => below.clone(),
-            None if goes_on => self.scopes.guess(&self.tree, ino, layer),
-            None => Scope::Until(0),
+        let scope = |goes_on| match (&below, reached) {
+            (Some(below), _) => below.clone(),
+            (None, Some(file)) if goes_on => self.scopes.guess(&self.tree, file, layer),
+            _ => Scope::Until(0),
         };
         let result = self.contents.read(layer, place(&content), offset, buf, give_up, &scope);
-        self.scopes.missed(ino, layer);
+        if let Some(file) = reached {
+            self.scopes.missed(file, layer);
+        }
         result.map_err(|source| Error::Content { ino, source })
     }
 
