@@ -24,7 +24,7 @@
 //!
 //! The writer goes over the tree three times and remembers 8 bytes an inode: a first pass finds a
 //! place for each inode, the second writes the inodes, the third the directories that don't fit
-//! beside their inodes. The image is about 100 bytes an inode and the names.
+//! beside their inodes. The image is about 110 bytes an inode and the names.
 //!
 //! # Format
 //!

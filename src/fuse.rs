@@ -28,10 +28,15 @@
 //!
 //! # Mounting
 //!
+//! Where root asks for it, the kernel gets names and attributes as an image and asks for nothing but
+//! blocks of contents: [`metadata`].
+//!
 //! Is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what somebody else
 //! has mounted there in the meantime.
 
+mod blobs;
 pub mod kernel;
+pub mod metadata;
 mod notify;
 mod pool;
 mod pusher;
@@ -46,10 +51,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request, Session,
-    SessionACL,
+    AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem as FuseFilesystem,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyXattr, Request, Session, SessionACL,
 };
 
 use crate::fs::{self, Filesystem};
@@ -184,14 +189,20 @@ pub fn serve(
         pusher,
     };
     let notifier = queue.is_some().then(|| notify::Notifier::new(&device)).transpose()?;
-    let mut config = Config::default();
-    config.n_threads = Some(LOOP_THREADS);
-    // The kernel decides who may come in (`allow_other`); fuser need not check again.
-    let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+    let server = start(adapter, device)?;
     if let Some((queue, notifier)) = queue.zip(notifier) {
         // It ends with the session, which owns the other end of its queue.
         queue.serve(filesystem, notifier, move || count(&requests.pushed))?;
     }
+    Ok(server)
+}
+
+/// Accepts a connection and answers its requests.
+fn start(adapter: impl FuseFilesystem, device: OwnedFd) -> io::Result<Server> {
+    let mut config = Config::default();
+    config.n_threads = Some(LOOP_THREADS);
+    // The kernel decides who may come in (`allow_other`); fuser need not check again.
+    let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
     Ok(Server { thread })
 }
@@ -288,7 +299,7 @@ fn system_time(seconds: i64, nanoseconds: u32) -> SystemTime {
     base.and_then(|t| t.checked_add(Duration::from_nanos(nanoseconds.into()))).unwrap_or(UNIX_EPOCH)
 }
 
-impl fuser::Filesystem for Adapter {
+impl FuseFilesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let wanted = [
             InitFlags::FUSE_DO_READDIRPLUS,

@@ -34,7 +34,7 @@ use crate::content::Contents;
 use crate::digest::Digest;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
-use crate::fuse::{self, Ownership, Requests, Server, kernel};
+use crate::fuse::{self, Ownership, Requests, Server, kernel, metadata};
 use crate::image::Platform;
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{self, Known, OpenLayer, Progress};
@@ -79,6 +79,8 @@ pub enum Error {
     Tree(#[from] tree::Error),
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    #[error(transparent)]
+    Metadata(#[from] metadata::Error),
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
@@ -488,6 +490,9 @@ pub struct MountOptions {
     pub ownership: Ownership,
     /// Give the kernel small files before it asks for them.
     pub push: bool,
+    /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
+    /// in and permissions are checked, whatever the other options say, and nothing is pushed.
+    pub kernel_metadata: bool,
 }
 
 /// An image, or several, at a place in the file system.
@@ -512,6 +517,9 @@ impl Mount {
     ) -> Result<Mount, Error> {
         let view = view.into();
         let mount_point = kernel::prepare(mount_point)?;
+        if options.kernel_metadata {
+            return Mount::with_kernel_metadata(view, mount_point, options);
+        }
         let kernel_options = kernel::Options {
             source: view.source(),
             allow_other: options.allow_other,
@@ -531,6 +539,18 @@ impl Mount {
         })?;
         let connection = connection_at(&mount_point);
         Ok(Mount { view, mount_point, connection, requests, server })
+    }
+
+    fn with_kernel_metadata(
+        view: View,
+        mount_point: PathBuf,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
+        let requests = Arc::new(Requests::default());
+        let options = metadata::Options { source: view.source(), ownership: options.ownership };
+        let (server, connection) =
+            metadata::mount(&mount_point, &view.filesystem, &options, &requests)?;
+        Ok(Mount { view, mount_point, connection: Some(connection), requests, server })
     }
 
     /// The real path of the mount point.

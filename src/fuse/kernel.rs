@@ -20,11 +20,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
+use super::metadata;
+
 /// The file system type that `/proc/mounts` and `findmnt` show.
 pub const FS_TYPE: &str = "fuse.ocifs";
 
 /// The largest read that the kernel may send, in bytes.
-const MAX_READ_BYTES: u32 = 1 << 20;
+pub(super) const MAX_READ_BYTES: u32 = 1 << 20;
 
 /// Symlinks followed to find a mount point (Linux's `MAXSYMLINKS`).
 const MAX_SYMLINKS: usize = 40;
@@ -107,8 +109,7 @@ pub fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
 }
 
 fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
-    let device = rustix::fs::open(FUSE_DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::Device(e.into()))?;
+    let device = open_device().map_err(Error::Device)?;
     let failed = |source| Error::Mount { path: mount_point.to_owned(), source };
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},max_read={MAX_READ_BYTES}",
@@ -127,6 +128,12 @@ fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Erro
     rustix::mount::mount(options.source.as_str(), mount_point, FS_TYPE, flags, data.as_c_str())
         .map_err(|e| failed(e.into()))?;
     Ok(device)
+}
+
+/// A new connection to the kernel.
+pub(super) fn open_device() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(FUSE_DEVICE, flags, Mode::empty())?)
 }
 
 fn common_options(options: &Options) -> [(bool, &'static str); 2] {
@@ -255,6 +262,8 @@ pub struct Mounted {
     pub connection: u32,
     /// Who mounted it.
     pub user: Option<u32>,
+    /// Whether the kernel has names and attributes to itself ([`metadata`]).
+    pub kernel_metadata: bool,
     is_ours: bool,
 }
 
@@ -290,13 +299,22 @@ fn parse_mount(line: &[u8]) -> Option<Mounted> {
     let options = rest.first().map(|options| String::from_utf8_lossy(options));
     let user = options.as_deref().into_iter().flat_map(|options| options.split(','));
     let device = std::str::from_utf8(fields.get(2)?).ok()?;
-    Some(Mounted {
+    let mut mounted = Mounted {
         mount_point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
         source: String::from_utf8_lossy(&unescape(source)).into_owned(),
         connection: device.split_once(':')?.1.parse().ok()?,
         user: user.filter_map(|option| option.strip_prefix("user_id=")?.parse().ok()).next(),
+        kernel_metadata: false,
         is_ours: kind == FS_TYPE.as_bytes(),
-    })
+    };
+    if kind == metadata::FS_TYPE.as_bytes()
+        && let Some((connection, source)) = metadata::parse_source(&mounted.source)
+    {
+        // Its own device number says nothing.
+        (mounted.connection, mounted.source) = (connection, source.to_owned());
+        (mounted.kernel_metadata, mounted.is_ours) = (true, true);
+    }
+    Some(mounted)
 }
 
 /// Octal escapes of space, tab, newline and backslash.
@@ -460,11 +478,23 @@ mod tests {
             source: "docker.io/library/debian:12".into(),
             connection: 52,
             user: Some(0),
+            kernel_metadata: false,
             is_ours: true,
         };
         assert_eq!(parse_mount(line), Some(expected));
         let other = parse_mount(b"25 1 0:20 / /proc rw - proc proc rw");
         assert!(other.is_some_and(|mount| !mount.is_ours));
         assert_eq!(parse_mount(b""), None);
+
+        let line =
+            b"45 27 0:41 / /mnt/b ro - erofs /proc/self/fd/7/ocifs-52/docker.io/debian:12 ro,acl";
+        let erofs = parse_mount(line).unwrap();
+        assert_eq!((erofs.connection, erofs.source.as_str()), (52, "docker.io/debian:12"));
+        assert!(erofs.is_ours && erofs.kernel_metadata);
+        for other in ["/dev/loop0", "/proc/self/fd/7/image", "/proc/self/fd/7/ocifs-x/image"] {
+            let other =
+                parse_mount(format!("45 27 0:41 / /mnt/b ro - erofs {other} ro").as_bytes());
+            assert!(other.is_some_and(|mount| !mount.is_ours));
+        }
     }
 }

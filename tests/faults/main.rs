@@ -35,6 +35,7 @@ mod foreign_verify;
 mod foreign_walks;
 mod indexes;
 mod joint;
+mod kernel_metadata;
 mod lazy;
 mod lazy_ahead;
 mod lazy_indexes;

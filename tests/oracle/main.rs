@@ -11,6 +11,8 @@
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
+//! - `kernel_metadata`: what `mount --kernel-metadata` shows is what `mount` shows, and costs less.
+//!   (All cases above are mounted both ways, where the kernel can.)
 //! - `joint`: several images in one mount, each held against its own.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
@@ -40,6 +42,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../model/mod.rs"]
+mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -54,6 +58,7 @@ mod credentials;
 mod files;
 mod forms;
 mod joint;
+mod kernel_metadata;
 mod layers;
 mod pushing;
 mod read_only;

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::mounted::Home;
-use crate::servers::{Registry, need_root_and_fuse, program, run};
+use crate::servers::{Registry, has_kernel_metadata, need_root_and_fuse, program, run};
 use crate::snapshot::{Node, Snapshot};
 use crate::support::image::{Built, Compression, ImageBuilder, push};
 use crate::support::tarball::{Entry, tar};
@@ -91,6 +91,11 @@ impl Case {
         let home = Home::new();
         let mounted = home.mount(&reference);
         Snapshot::assert_same(&expected, &Snapshot::of(mounted.path()), name);
+        if has_kernel_metadata() {
+            let mounted = home.mount_with(&["--kernel-metadata"], &reference);
+            let whose = format!("{name}, --kernel-metadata");
+            Snapshot::assert_same(&expected, &Snapshot::of(mounted.path()), &whose);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::mounted::Home;
 use crate::oracle::gzip_image;
+use crate::servers::has_kernel_metadata;
 use crate::snapshot::Snapshot;
 use crate::support::image::write_oci_layout;
 use crate::support::tarball::{Entry, tar};
@@ -83,11 +84,15 @@ fn every_attempt_to_write_fails_with_erofs() {
     let layout = tempfile::tempdir().unwrap();
     write_oci_layout(layout.path(), &[(None, &image)]).unwrap();
     let home = Home::new();
-    let mounted = home.mount(&format!("oci:{}", layout.path().display()));
-    let before = Snapshot::of(mounted.path());
-    for (name, attempt) in ATTEMPTS {
-        let errno = attempt(mounted.path()).err().and_then(|e| e.raw_os_error());
-        assert_eq!(errno, Some(Errno::ROFS.raw_os_error()), "{name}");
+    let reference = format!("oci:{}", layout.path().display());
+    let ways: &[&[&str]] = &[&[], &["--kernel-metadata"]];
+    for options in &ways[..if has_kernel_metadata() { 2 } else { 1 }] {
+        let mounted = home.mount_with(options, &reference);
+        let before = Snapshot::of(mounted.path());
+        for (name, attempt) in ATTEMPTS {
+            let errno = attempt(mounted.path()).err().and_then(|e| e.raw_os_error());
+            assert_eq!(errno, Some(Errno::ROFS.raw_os_error()), "{name} {options:?}");
+        }
+        Snapshot::assert_same(&before, &Snapshot::of(mounted.path()), "after all attempts");
     }
-    Snapshot::assert_same(&before, &Snapshot::of(mounted.path()), "after all attempts");
 }

@@ -18,7 +18,7 @@ use crate::support::tarball::{Entry, tar};
 
 /// Pushes an image of a few hundred files without extended attributes, whose absence the kernel
 /// remembers as well. Values it would ask for each time: it caches none.
-fn push_image(registry: &Registry, name: &str) -> String {
+pub fn push_image(registry: &Registry, name: &str) -> String {
     let mut entries = Vec::new();
     for dir in 0..20 {
         entries.push(Entry::dir(format!("{dir}")));
@@ -37,7 +37,7 @@ fn push_image(registry: &Registry, name: &str) -> String {
 }
 
 /// Looks at everything with the tools that people use.
-fn pass(top: &Path, copy: &Path) {
+pub fn pass(top: &Path, copy: &Path) {
     let top_text = top.display();
     for script in [
         format!("find '{top_text}' -printf '%s\\n'"),
@@ -83,7 +83,7 @@ fn a_second_pass_asks_nothing() {
 }
 
 /// Regular files that are not empty, in [`push_image`]'s image: each of them is read at least once.
-const FILES: u64 = 20 * 20;
+pub const FILES: u64 = 20 * 20;
 
 #[test]
 fn a_walk_is_given_what_it_is_about_to_read() {

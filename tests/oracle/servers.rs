@@ -39,6 +39,22 @@ pub fn need_root_and_fuse() {
     );
 }
 
+/// Whether this kernel takes `--kernel-metadata`; an old one does not, and that is said. With
+/// `OCIFS_REQUIRE_EROFS` set it has to.
+#[allow(clippy::print_stderr, reason = "a test that did not run must say so")]
+pub fn has_kernel_metadata() -> bool {
+    use ocifs::fuse::metadata::{self, Error};
+    match metadata::check() {
+        Ok(()) => true,
+        Err(e @ (Error::NoErofs | Error::NotFromFile)) => {
+            assert!(env::var_os("OCIFS_REQUIRE_EROFS").is_none(), "{e}");
+            eprintln!("not tested: {e}");
+            false
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
 /// Runs a command and returns what it wrote, or panics with its own words.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));

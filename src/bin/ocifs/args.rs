@@ -253,6 +253,14 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) push: bool,
 
+    /// Give the kernel names and attributes as a file system of its own (root, Linux 6.12)
+    ///
+    /// It then asks for contents only, in large pieces: a first `find` costs nothing, a first `grep -r`
+    /// few requests. Any user may enter, as with --allow-other. The mount is of type `erofs`; its
+    /// files do not have `user.ocifs.proof`.
+    #[arg(long, conflicts_with = "push", help_heading = "Mount")]
+    pub(crate) kernel_metadata: bool,
+
     /// Give each of several images inodes of its own
     ///
     /// By default a file that several images have is one inode, as if it were hard linked.

@@ -14,8 +14,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use ocifs::fuse::{Ownership, kernel};
-use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
+use ocifs::fuse::{Ownership, kernel, metadata};
+use ocifs::mount::{Mount, MountOptions, StatusSocket, View, query_status};
 use ocifs::reference::ImageName;
 use ocifs::tree::Sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -44,6 +44,10 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
 /// Tells what can be known to fail before anything is fetched.
 fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
     kernel::check_requirements()?;
+    if args.kernel_metadata {
+        metadata::check()?;
+    }
+    clear_dead(&places.mount_point)?;
     let mount_point = kernel::prepare(&places.mount_point)?;
     let cache = environment::cache_folder(&args.image_args.cache_args);
     if cache.is_some_and(|cache| lies_below(&cache, &mount_point)) {
@@ -65,6 +69,22 @@ fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
         }
     }
     Ok(())
+}
+
+/// Removes a mount with `--kernel-metadata` whose process is dead. The kernel goes on answering for its
+/// names, so it does not look dead; but nobody listens on the socket that is still there.
+fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
+    let place = kernel::absolute(mount_point)?;
+    let Some(mounted) = kernel::uppermost(&place)?.filter(|mounted| mounted.kernel_metadata) else {
+        return Ok(());
+    };
+    match query_status(&environment::runtime_folder(), mounted.connection) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            log::info!("removing the mount that a dead process left at {}", place.display());
+            kernel::unmount(&place, kernel::Unmount::Lazy)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a folder, which may not exist yet, lies at or below a place.
@@ -142,6 +162,7 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
         strict_modes: args.strict_modes,
         ownership,
         push: args.push,
+        kernel_metadata: args.kernel_metadata,
     };
     let mount = Mount::new(view, &places.mount_point, &options)?;
     let unmounter = mount.unmounter();

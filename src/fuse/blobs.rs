@@ -1,0 +1,271 @@
+//! A FUSE file system of a few large files: the devices of an EROFS image.
+//!
+//! It has no place in the file system: only the kernel's EROFS opens its files, by number
+//! (`fuse::metadata`). A read covers whole blocks and as many files of the image as lie in them; each
+//! is read as over the plain mount, with the same caches and deadlines. The kernel keeps what it was
+//! given and reads ahead as in any file.
+//!
+//! # Reading ahead
+//!
+//! So it also asks for files that nobody wants, behind the end of a directory for example. If those
+//! counted as read, a walk over a directory would be taken for one over everything, and all of the
+//! layer be fetched. But a read that does not go on where another ended begins with what somebody
+//! wants; and the kernel reads on only when somebody has come to what it asked for before. So what
+//! is missed in a read that goes on counts only when the next one is missed.
+
+use std::ffi::OsStr;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, UNIX_EPOCH};
+
+use super::pool::Pool;
+use super::{
+    Errno, FOREVER, FileAttr, FileHandle, FileType, FuseFilesystem, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, MAX_BACKGROUND, OpenFlags, ReplyAttr, ReplyData, ReplyEntry,
+    ReplyOpen, Request, Requests, count,
+};
+use crate::erofs::{BLOCK_BYTES, Device, Devices};
+use crate::fs::{self, Filesystem};
+use crate::tree::Ino;
+
+/// The number of the first file; the root directory is 1.
+const FIRST: u64 = 2;
+
+/// Readers of a device that are told apart.
+const STREAMS: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Blobs(Arc<Shared>, Pool);
+
+/// What a read needs, here or on a thread of the pool.
+#[derive(Debug)]
+struct Shared {
+    filesystem: Arc<Filesystem>,
+    devices: Devices,
+    /// One for each device.
+    streams: Vec<Mutex<Stream>>,
+    requests: Arc<Requests>,
+}
+
+/// How a device is read.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Where the last reads ended, in a ring.
+    ends: [u64; STREAMS],
+    next: usize,
+    /// The file that was missed last.
+    missed: Option<Ino>,
+}
+
+impl Stream {
+    /// Notes a read; whether it goes on where another one ended.
+    fn read(&mut self, range: Range<u64>) -> bool {
+        let before = self.ends.iter().position(|end| *end == range.start && range.start > 0);
+        let at = before.unwrap_or_else(|| {
+            self.next = (self.next + 1) % STREAMS;
+            self.next
+        });
+        self.ends[at] = range.end;
+        before.is_some()
+    }
+
+    /// Notes that a file is missed. The one that a reader has come to.
+    fn miss(&mut self, file: Ino, goes_on: bool) -> Option<Ino> {
+        let before = self.missed.replace(file);
+        if goes_on { before } else { Some(file) }
+    }
+}
+
+/// A read that is under way.
+struct Reading {
+    ino: u64,
+    offset: u64,
+    /// What was asked for, as far as the device goes; zeros where no file lies.
+    buf: Vec<u8>,
+    /// How many pieces of it have been read.
+    done: usize,
+    /// Whether it begins where another read ended.
+    goes_on: bool,
+}
+
+impl Blobs {
+    pub(super) fn new(
+        filesystem: Arc<Filesystem>,
+        devices: Devices,
+        requests: Arc<Requests>,
+    ) -> Blobs {
+        let streams = devices.iter().map(|_| Mutex::default()).collect();
+        Blobs(Arc::new(Shared { filesystem, devices, streams, requests }), Pool::default())
+    }
+}
+
+impl Shared {
+    fn device(&self, ino: u64) -> Result<&Device, fs::Error> {
+        let number = ino.checked_sub(FIRST).and_then(|number| usize::try_from(number).ok());
+        number.and_then(|number| self.devices.get(number)).ok_or(fs::Error::NotFound)
+    }
+
+    /// The stream of a device that there is.
+    fn stream(&self, ino: u64) -> MutexGuard<'_, Stream> {
+        self.streams[(ino - FIRST) as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attr(&self, ino: u64) -> Result<FileAttr, fs::Error> {
+        let (kind, size) = match ino {
+            1 => (FileType::Directory, 0),
+            ino => (FileType::RegularFile, self.device(ino)?.bytes()),
+        };
+        Ok(FileAttr {
+            ino: INodeNo(ino),
+            size,
+            blocks: size.div_ceil(512),
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm: 0o500,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: BLOCK_BYTES as u32,
+            flags: 0,
+        })
+    }
+
+    fn begin(&self, ino: u64, offset: u64, size: u32) -> Result<Reading, fs::Error> {
+        let left = self.device(ino)?.bytes().saturating_sub(offset);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
+        let goes_on = self.stream(ino).read(offset..offset + length as u64);
+        Ok(Reading { ino, offset, buf: vec![0; length], done: 0, goes_on })
+    }
+
+    /// Reads on; false where something has to be fetched and nobody says until when that may take.
+    fn read(&self, reading: &mut Reading, give_up: Option<Instant>) -> Result<bool, fs::Error> {
+        let Reading { ino, offset, buf, done, goes_on } = reading;
+        let device = self.device(*ino)?;
+        let mut is_first = true;
+        for piece in device.pieces(self.filesystem.tree(), *offset, buf.len()).skip(*done) {
+            let part = &mut buf[piece.at..piece.at + piece.length];
+            if !self.filesystem.read_local(piece.ino, piece.offset, part)? {
+                let Some(give_up) = give_up else { return Ok(false) };
+                // Of several in one read, the others are ahead of the first.
+                let reached = is_first.then(|| self.stream(*ino).miss(piece.ino, *goes_on));
+                self.filesystem.read_for(
+                    reached.flatten(),
+                    piece.ino,
+                    piece.offset,
+                    part,
+                    give_up,
+                )?;
+                is_first = false;
+            }
+            *done += 1;
+        }
+        Ok(true)
+    }
+
+    fn fail(&self, error: &fs::Error) -> Errno {
+        self.requests.failed(error);
+        Errno::from_i32(error.errno().raw_os_error())
+    }
+}
+
+impl FuseFilesystem for Blobs {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        if config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_err()
+            || config.set_max_background(MAX_BACKGROUND).is_err()
+        {
+            log::info!("the kernel keeps its own settings");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        count(&self.0.requests.lookup);
+        let number = name.to_str().and_then(|name| name.parse::<u64>().ok());
+        let ino = number.and_then(|number| number.checked_add(FIRST));
+        match ino.ok_or(fs::Error::NotFound).and_then(|ino| self.0.attr(ino)) {
+            Ok(attr) => reply.entry(&FOREVER, &attr, Generation(0)),
+            Err(e) => reply.error(super::refused("lookup", &e)),
+        }
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        count(&self.0.requests.getattr);
+        match self.0.attr(ino.0) {
+            Ok(attr) => reply.attr(&FOREVER, &attr),
+            Err(e) => reply.error(super::refused("getattr", &e)),
+        }
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        count(&self.0.requests.open);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        count(&self.0.requests.read);
+        let begun = self.0.begin(ino.0, offset, size).and_then(|mut reading| {
+            let is_done = self.0.read(&mut reading, None)?;
+            Ok((reading, is_done))
+        });
+        match begun {
+            Ok((reading, true)) => reply.data(&reading.buf),
+            Ok((mut reading, false)) => {
+                let shared = Arc::clone(&self.0);
+                // Waiting for a free thread counts too.
+                let give_up = shared.filesystem.deadline();
+                self.1.run(move || match shared.read(&mut reading, Some(give_up)) {
+                    Ok(_) => reply.data(&reading.buf),
+                    Err(e) => reply.error(shared.fail(&e)),
+                });
+            }
+            Err(e) => reply.error(super::refused("read", &e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree;
+
+    #[test]
+    fn reads_that_go_on() {
+        let mut stream = Stream::default();
+        // The start of a device is nobody's end.
+        assert!(!stream.read(0..4096));
+        assert!(stream.read(4096..16384));
+        assert!(!stream.read(4096..16384), "that was read on already");
+        // Two readers, and more than are told apart.
+        assert!(!stream.read(1 << 30..2 << 30));
+        assert!(stream.read(16384..32768));
+        assert!(stream.read(2 << 30..3 << 30));
+        (10..10 + STREAMS as u64).for_each(|n| assert!(!stream.read(n << 40..(n << 40) + 1)));
+        assert!(!stream.read(32768..65536));
+    }
+
+    #[test]
+    fn what_was_read_ahead_counts_when_somebody_comes_to_it() {
+        let tree = tree::merge(&[]).unwrap();
+        let ino = tree.ino(1).unwrap();
+        let mut stream = Stream::default();
+        assert_eq!(stream.miss(ino, true), None);
+        assert_eq!(stream.miss(ino, true), Some(ino));
+        let mut stream = Stream::default();
+        assert_eq!(stream.miss(ino, false), Some(ino));
+    }
+}

@@ -1,0 +1,281 @@
+//! A mount whose names and attributes the kernel has to itself: EROFS over FUSE.
+//!
+//! # Design
+//!
+//! Three file systems, of which users see one:
+//!
+//! ```text
+//! EROFS at the mount point    names, attributes; contents are blocks of the devices
+//!   | its image               a file on a ramfs
+//!   | its devices             files of a FUSE file system: `fuse::blobs`
+//! ```
+//!
+//! The ramfs and the FUSE file system are *detached*: they have no place in any tree of mounts and
+//! live as long as EROFS has their files open. So everything goes when the mount at the mount point
+//! goes, by whatever means: its last user gone, EROFS closes its devices, the FUSE file system
+//! ends, and with it [`Server::wait`]. If this process dies, what the kernel has cached stays
+//! readable, everything else is an error at once, and an `umount` cleans up.
+//!
+//! The path of the image, which `/proc/mounts` shows as the source of the mount, is made so that the
+//! mount can be recognised as ours and its connection found.
+//!
+//! Rejected for the image: tmpfs and memfd, which EROFS (6.18) does not read from; a file in the
+//! cache, as the kernel warns in its log when that is on ext4; a loop device, which takes `ioctl` and
+//! is seen by all. The price of ramfs: the image, about 110 bytes a file and the names, is in memory
+//! that can't be swapped out.
+
+use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+
+use super::blobs::Blobs;
+use super::{Ownership, Requests, Server, kernel};
+use crate::erofs::{self, Devices};
+use crate::fs::Filesystem;
+use crate::tree::{self, Tree};
+
+/// The file system type that `/proc/mounts` shows.
+pub(super) const FS_TYPE: &str = "erofs";
+
+/// The kernel takes no longer values for options, in bytes.
+const MAX_VALUE_BYTES: usize = 255;
+
+/// Where a process finds its own descriptors.
+const DESCRIPTORS: &str = "/proc/self/fd/";
+
+/// Begins the name of the folder that the image is in; the number of the connection follows.
+const MARK: &str = "ocifs-";
+
+/// Why such a mount does not work.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error("--kernel-metadata needs root: mount without it")]
+    NotRoot,
+    #[error(
+        "--kernel-metadata needs root of the machine, not of a container or a user namespace: mount \
+         without it"
+    )]
+    NotPermitted,
+    #[error(
+        "--kernel-metadata needs a kernel that has EROFS (`modprobe erofs`, CONFIG_EROFS_FS): mount \
+         without it"
+    )]
+    NoErofs,
+    #[error(
+        "--kernel-metadata needs a kernel that mounts EROFS from a file (Linux 6.12 with \
+         CONFIG_EROFS_FS_BACKED_BY_FILE): mount without it"
+    )]
+    NotFromFile,
+    #[error("--kernel-metadata: {0}: mount without it")]
+    Image(#[from] erofs::Error),
+    #[error("--kernel-metadata: {what}: {source}")]
+    Step { what: &'static str, source: io::Error },
+}
+
+/// Says what was being done when something failed.
+fn step<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
+    move |e| Error::Step { what, source: e.into() }
+}
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is mounted, for people.
+    pub source: String,
+    /// Whose the files are shown to be.
+    pub ownership: Ownership,
+}
+
+/// Finds out whether such a mount is possible here, by making one without a place.
+///
+/// # Errors
+/// See [`Error`].
+pub fn check() -> Result<(), Error> {
+    if !kernel::is_root() {
+        return Err(Error::NotRoot);
+    }
+    let empty = tree::merge(&[]).map_err(|e| step("a mount to try")(io::Error::other(e)))?;
+    let store = detached("ramfs", &[])?;
+    let path = format!("{}/try", place(&store));
+    write_image(&empty, None, Path::new(&path))?;
+    mount_image(&path, 0, "").map(|_| ())
+}
+
+/// Mounts a file system and serves it. Returns the server and the number of the connection.
+///
+/// # Errors
+/// See [`Error`]; nothing is left mounted.
+pub fn mount(
+    mount_point: &Path,
+    filesystem: &Arc<Filesystem>,
+    options: &Options,
+    requests: &Arc<Requests>,
+) -> Result<(Server, u32), Error> {
+    let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
+    let blobs = detached(
+        "fuse",
+        &[
+            ("source", "ocifs"),
+            ("fd", &device.as_raw_fd().to_string()),
+            ("rootmode", "40000"),
+            ("user_id", "0"),
+            ("group_id", "0"),
+            ("max_read", &kernel::MAX_READ_BYTES.to_string()),
+            // The kernel reads for everybody who may read a file of the image.
+            ("allow_other", ""),
+        ],
+    )?;
+    let connection = connection_of(&blobs).map_err(step("the FUSE connection"))?;
+    let store = detached("ramfs", &[])?;
+    let path = image_path(&place(&store), connection, &options.source);
+    let folder = Path::new(&path).parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder).map_err(step("a folder for names and attributes"))?;
+    let owner = match options.ownership {
+        Ownership::Image => None,
+        Ownership::Squash { uid, gid } => Some((uid, gid)),
+    };
+    let devices = write_image(filesystem.tree(), owner, Path::new(&path))?;
+    let count = devices.len();
+    let blob_files = Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests));
+    let server = super::start(blob_files, device).map_err(step("serving"))?;
+    let image = mount_image(&path, count, &place(&blobs))?;
+    rustix::mount::move_mount(
+        &image,
+        "",
+        CWD,
+        mount_point,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(step("mounting"))?;
+    Ok((server, connection))
+}
+
+fn write_image(tree: &Tree, owner: Option<(u32, u32)>, path: &Path) -> Result<Devices, Error> {
+    let file = std::fs::File::create_new(path).map_err(step("a file for names and attributes"))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let devices = erofs::write(tree, owner, &mut out)?;
+    out.flush().map_err(erofs::Error::Write)?;
+    Ok(devices)
+}
+
+/// EROFS without a place yet; its devices are the files `0`, `1` ... of a folder.
+fn mount_image(path: &str, devices: usize, folder: &str) -> Result<OwnedFd, Error> {
+    let context =
+        rustix::mount::fsopen(FS_TYPE, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
+            Errno::NODEV => Error::NoErofs,
+            Errno::PERM => Error::NotPermitted,
+            Errno::NOSYS => Error::NotFromFile,
+            e => step("EROFS")(e),
+        })?;
+    let set = |key: &str, value: &str| {
+        rustix::mount::fsconfig_set_string(context.as_fd(), key, value).map_err(step("EROFS"))
+    };
+    set("source", path)?;
+    (0..devices).try_for_each(|number| set("device", &format!("{folder}/{number}")))?;
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(|e| match e {
+        Errno::PERM => Error::NotPermitted,
+        // It wants a block device.
+        Errno::NOTBLK => Error::NotFromFile,
+        e => step("mounting EROFS")(e),
+    })?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(step("mounting EROFS"))
+}
+
+/// A new file system of a type, without a place. Options without a value are flags.
+fn detached(kind: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd, Error> {
+    let failed = |e| match e {
+        Errno::PERM => Error::NotPermitted,
+        e => step(kind)(e),
+    };
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+    for (key, value) in options {
+        match *value {
+            "" => rustix::mount::fsconfig_set_flag(context.as_fd(), *key),
+            value => rustix::mount::fsconfig_set_string(context.as_fd(), *key, value),
+        }
+        .map_err(failed)?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(failed)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(failed)
+}
+
+/// The path of a detached mount, for this process.
+fn place(mount: &OwnedFd) -> String {
+    format!("{DESCRIPTORS}{}", mount.as_raw_fd())
+}
+
+/// The number of a FUSE connection: the minor device number of its file system. Nobody need answer
+/// yet.
+fn connection_of(mount: &OwnedFd) -> io::Result<u32> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    Ok(rustix::fs::statx(mount, "", flags, StatxFlags::empty())?.stx_dev_minor)
+}
+
+/// `STORE/ocifs-CONNECTION/SOURCE`, where the source is cut and changed so far that it is a path.
+fn image_path(store: &str, connection: u32, source: &str) -> String {
+    let folder = format!("{store}/{MARK}{connection}");
+    let mut path = folder.clone();
+    let components = source.split('/').filter(|name| !matches!(*name, "" | "." | ".."));
+    for component in components {
+        let room = (MAX_VALUE_BYTES - 1).saturating_sub(path.len());
+        let fits = |end: &usize| *end <= room && component.is_char_boundary(*end);
+        let end = (0..=component.len()).rev().find(fits).unwrap_or(0);
+        if end > 0 {
+            path.push('/');
+            path.push_str(&component[..end]);
+        }
+        if end < component.len() {
+            break;
+        }
+    }
+    if path == folder {
+        path.push_str("/image");
+    }
+    path
+}
+
+/// The connection and what is mounted, from the source that the kernel shows; `None` if the mount is
+/// not one of these.
+pub(super) fn parse_source(source: &str) -> Option<(u32, &str)> {
+    let (_, path) = source.strip_prefix(DESCRIPTORS)?.split_once('/')?;
+    let (connection, source) = path.strip_prefix(MARK)?.split_once('/')?;
+    Some((connection.parse().ok()?, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_found_again() {
+        let shown = |source: &str| {
+            let path = image_path("/proc/self/fd/12", 345, source);
+            assert!(path.len() <= MAX_VALUE_BYTES);
+            let (connection, source) = parse_source(&path).unwrap();
+            assert_eq!(connection, 345);
+            source.to_owned()
+        };
+        assert_eq!(shown("docker.io/library/debian:12"), "docker.io/library/debian:12");
+        assert_eq!(shown("oci:/a//b/../c/./d"), "oci:/a/b/c/d");
+        assert_eq!(shown(""), "image");
+        assert_eq!(shown("../.."), "image");
+        assert!(shown(&"a/".repeat(400)).ends_with("/a"));
+        let long = shown(&format!("x{}", "\u{fc}".repeat(400)));
+        assert!(long.len() > 200 && long.starts_with("x\u{fc}"));
+        for other in ["", "/dev/loop0", "/proc/self/fd/1/image", "/proc/self/fd/1/ocifs-/x"] {
+            assert_eq!(parse_source(other), None, "{other}");
+        }
+    }
+}
