@@ -15,15 +15,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::fixture::{files_below, image_of, noise};
 use crate::shell::{Home, eventually, run, wait};
 use crate::support::image::Compression;
+use crate::support::kernel::mounts_erofs_from_files;
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 const FLAG: &str = "--kernel-metadata";
 
-/// Whether this kernel can; `tests/oracle` insists where it is told to.
+/// Whether this kernel can.
 #[allow(clippy::print_stderr, reason = "a test that did not run must say so")]
 fn can() -> bool {
-    metadata::check().inspect_err(|e| eprintln!("not tested: {e}")).is_ok()
+    let checked = metadata::check();
+    assert_eq!(checked.is_ok(), mounts_erofs_from_files(), "{checked:?}");
+    checked.inspect_err(|e| eprintln!("not tested: {e}")).is_ok()
 }
 
 /// Files of all sizes up to 60 KiB, 12 MiB in all.

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::support::kernel::mounts_erofs_from_files;
+
 /// How long the registry may take until it answers.
 const START: Duration = Duration::from_secs(30);
 
@@ -39,20 +41,13 @@ pub fn need_root_and_fuse() {
     );
 }
 
-/// Whether this kernel takes `--kernel-metadata`; an old one does not, and that is said. With
-/// `OCIFS_REQUIRE_EROFS` set it has to.
+/// Whether `mount --kernel-metadata` is possible. Where the kernel can it has to be, and where it can't
+/// that is said.
 #[allow(clippy::print_stderr, reason = "a test that did not run must say so")]
 pub fn has_kernel_metadata() -> bool {
-    use ocifs::fuse::metadata::{self, Error};
-    match metadata::check() {
-        Ok(()) => true,
-        Err(e @ (Error::NoErofs | Error::NotFromFile)) => {
-            assert!(env::var_os("OCIFS_REQUIRE_EROFS").is_none(), "{e}");
-            eprintln!("not tested: {e}");
-            false
-        }
-        Err(e) => panic!("{e}"),
-    }
+    let checked = ocifs::fuse::metadata::check();
+    assert_eq!(checked.is_ok(), mounts_erofs_from_files(), "{checked:?}");
+    checked.inspect_err(|e| eprintln!("not tested: {e}")).is_ok()
 }
 
 /// Runs a command and returns what it wrote, or panics with its own words.

@@ -14,6 +14,7 @@ pub mod deflate;
 pub mod estargz;
 pub mod formats;
 pub mod image;
+pub mod kernel;
 pub mod registry;
 #[cfg(test)]
 mod registry_tests;
