@@ -26,12 +26,18 @@
 //! directory that is being walked can be given to the kernel before it asks (`fuse::pusher`): of the
 //! reads of a first `grep -r` one in six is left. It is off unless asked for, and why is said there.
 //!
+//! # What was left out
+//!
+//! Passthrough (Linux 6.9, root), where the kernel reads a file on disk in our place: contents lie in
+//! spans of about 2 MiB that many files share, so that there is no file to hand over; and it needs an
+//! OPEN for each file, which the kernel otherwise stops sending.
+//!
 //! # Mounting
 //!
 //! Where root asks for it, the kernel gets names and attributes as an image and asks for nothing but
 //! blocks of contents: [`metadata`].
 //!
-//! Is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what somebody else
+//! Mounting is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what somebody else
 //! has mounted there in the meantime.
 
 mod blobs;
