@@ -231,6 +231,7 @@ impl<'a, P: Pages + ?Sized> Snapshot<'a, P> {
                 for at in 0..page.count {
                     let element = page.leaf_element(at)?;
                     if element.key == key {
+                        self.spend(element.value.len() as u64)?;
                         return page.item(&element).map(Some);
                     }
                 }
@@ -261,6 +262,7 @@ impl<'a, P: Pages + ?Sized> Snapshot<'a, P> {
             if page.is_leaf()? {
                 for at in 0..page.count {
                     let element = page.leaf_element(at)?;
+                    self.spend(element.value.len() as u64)?;
                     if !visit(element.key, page.item(&element)?)? {
                         return Ok(());
                     }

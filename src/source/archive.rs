@@ -246,6 +246,15 @@ impl Archive {
     }
 }
 
+/// Opens a file that has to be a regular one.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let file = open_without_waiting(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
 /// Opens a file; one that is a named pipe does not make us wait for a writer.
 fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;

@@ -15,13 +15,12 @@
 //! [`bolt`] for why that is right. Blobs may go at any time: when the image is removed, or
 //! because the daemon was told to keep no blob that it has unpacked (`discard_unpacked_layers`).
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::archive::Files;
+use super::archive::{Files, open_regular};
 use super::{Error, Opened, RawDocument, Source};
 use crate::bolt::{self, Bucket, Pages, Snapshot};
 use crate::digest::Digest;
@@ -97,6 +96,7 @@ impl Containerd {
                         target: entry.target,
                     });
                 }
+                Err(e @ Error::Ambiguous { .. }) => return Err(e),
                 Err(e) => drop(failure.get_or_insert(e)),
             }
         }
@@ -135,7 +135,7 @@ impl Containerd {
 /// All names of images in a database.
 fn entries(path: &Path) -> Result<Vec<Entry>, Error> {
     let denied = "containerd's store belongs to root: run this as root";
-    let file = File::open(path).map_err(|e| Error::denied_or(path, e, denied))?;
+    let file = open_regular(path).map_err(|e| Error::denied_or(path, e, denied))?;
     let mut failure = String::new();
     for attempt in 0..TRIES {
         if attempt > 0 {

@@ -22,7 +22,6 @@
 //! refused, with the command that makes an archive of the image.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -33,6 +32,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::archive::open_regular;
 use super::tar_split::SplitTar;
 use super::{Error, Opened, RawDocument, Source};
 use crate::digest::Digest;
@@ -132,6 +132,7 @@ impl ContainersStorage {
             };
             match choose(&rows, image, root) {
                 Ok(row) => return store.open(row, spool),
+                Err(e @ Error::Ambiguous { .. }) => return Err(e),
                 Err(e) => drop(failure.get_or_insert(e)),
             }
         }
@@ -300,7 +301,7 @@ fn is_hex(text: &str) -> bool {
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
-    let file = File::open(path).map_err(|e| Error::denied_or(path, e, DENIED))?;
+    let file = open_regular(path).map_err(|e| Error::denied_or(path, e, DENIED))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
     match bytes.len() as u64 > limit {

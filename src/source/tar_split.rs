@@ -21,7 +21,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
+
+use super::archive::open_regular;
 
 /// Longest line of the JSON, in bytes. Padding comes in pieces of a MiB at most.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -92,7 +94,7 @@ impl SplitTar {
     ) -> io::Result<SplitTar> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
-        let mut lines = BufReader::new(MultiGzDecoder::new(BufReader::new(File::open(split)?)));
+        let mut lines = BufReader::new(MultiGzDecoder::new(BufReader::new(open_regular(split)?)));
         let mut tar =
             SplitTar { runs: Vec::new(), spool: tempfile::tempfile_in(spool)?, folder, length: 0 };
         let mut spool = BufWriter::new(tar.spool.try_clone()?);
@@ -175,15 +177,16 @@ impl SplitTar {
             let name = name.escape_ascii();
             io::Error::new(e.kind(), format!("`{name}` of the unpacked layer: {e}{hint}"))
         };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        // Looked at first: to open a device may do something.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let opened =
             rustix::fs::openat2(&self.folder, name.as_slice(), flags, Mode::empty(), resolve);
-        let file = File::from(opened.map_err(|e| named(e.into()))?);
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(named(invalid("not a regular file".to_owned()))),
+        let place = File::from(opened.map_err(|e| named(e.into()))?);
+        if !place.metadata()?.is_file() {
+            return Err(named(invalid("not a regular file".to_owned())));
         }
+        File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(named)
     }
 }
 

@@ -205,6 +205,22 @@ fn a_blob_that_breaks_off_goes_on_elsewhere() {
 }
 
 #[test]
+fn a_mirror_that_always_breaks_off_is_left() {
+    let content = noise(3 << 20, 6);
+    let image = image_of(&tar(&[Entry::file("f", content.clone())]), Compression::None);
+    for fault in [Fault::Truncate(1 << 20), Fault::Reset(1 << 20), Fault::Truncate(0)] {
+        let pair = Pair::with(&image);
+        let layer = image.blobs.iter().max_by_key(|(_, blob)| blob.len()).unwrap().0.clone();
+        pair.mirror.fault(("GET", &layer, Times::Always), fault);
+        assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), content);
+        let asked = |registry: &Registry| {
+            registry.requests().iter().filter(|request| request.path.contains(&layer)).count()
+        };
+        assert_eq!((asked(&pair.mirror), asked(&pair.registry)), (1, 1));
+    }
+}
+
+#[test]
 fn a_registry_that_pauses_is_waited_for() {
     // Its blob is known to be there, and a mirror that lacks it does not make it vanish.
     let content = noise(3 << 20, 9);

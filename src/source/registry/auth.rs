@@ -17,7 +17,7 @@ use serde::Deserialize;
 use ureq::Body as HttpBody;
 use ureq::http::{Response, Uri, header};
 
-use super::client::{Access, Client, drain, error_body, jittered};
+use super::client::{Access, Client, drain, error_body, header_text, jittered};
 use super::credentials::{Credential, Credentials, Found};
 use super::error::{Error, Failure, Sought, server_words};
 use super::url::{has_scheme, may_lead_to, redirect_target};
@@ -129,7 +129,8 @@ fn split_outside_quotes(text: &str) -> impl Iterator<Item = &str> {
 /// What is sent with requests.
 #[derive(Clone)]
 enum Authorization {
-    Basic(String),
+    /// It has no end of its own.
+    Fixed(String),
     Bearer {
         header: String,
         /// When to ask for another one; some time before it expires.
@@ -141,7 +142,7 @@ enum Authorization {
 impl Authorization {
     fn header(&self) -> &str {
         match self {
-            Authorization::Basic(header) | Authorization::Bearer { header, .. } => header,
+            Authorization::Fixed(header) | Authorization::Bearer { header, .. } => header,
         }
     }
 }
@@ -190,14 +191,14 @@ struct State {
 struct Search {
     found: Found,
     at: Option<Instant>,
-    /// When it was last not accepted, if that was so.
-    refused: Option<Instant>,
+    /// Until when it is not sent, if it was not accepted.
+    refused_until: Option<Instant>,
 }
 
 impl Search {
     /// Whether what was found is better not sent: a wrong password again and again locks accounts.
     fn is_refused(&self) -> bool {
-        self.refused.is_some_and(|at| at.elapsed() < REFUSAL_MEMORY)
+        self.refused_until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -275,7 +276,7 @@ impl Auth {
 
     /// Notes that a request with this header was accepted.
     pub(super) fn accepted(&self, sent: &str) {
-        if matches!(&self.lock().current, Some(Authorization::Basic(header)) if header == sent) {
+        if matches!(&self.lock().current, Some(Authorization::Fixed(header)) if header == sent) {
             self.is_accepted.store(true, Ordering::Relaxed);
         }
     }
@@ -365,15 +366,18 @@ impl Auth {
             if first.as_ref().is_none_or(|new| Some(new.header()) != sent) {
                 return first;
             }
+            let had_worked = self.is_accepted.load(Ordering::Relaxed);
             if !self.search_again() {
-                self.refuse();
+                self.refuse(had_worked);
             }
             make()
         };
         if let Some(challenge) = of("bearer") {
             return match self.credential() {
                 Some(Credential::RegistryToken(_)) => Ok(fresh(&|credential| match credential {
-                    Credential::RegistryToken(token) => Some(bearer(token, MAX_LIFETIME)),
+                    Credential::RegistryToken(token) => {
+                        Some(Authorization::Fixed(format!("Bearer {token}")))
+                    }
                     _ => None,
                 })),
                 _ => self.fetch_token(client, challenge, url).map(Some),
@@ -382,7 +386,7 @@ impl Auth {
         if of("basic").is_some() {
             return Ok(fresh(&|credential| match credential {
                 Credential::Basic { user, password } => {
-                    Some(Authorization::Basic(basic(user, password)))
+                    Some(Authorization::Fixed(basic(user, password)))
                 }
                 _ => None,
             }));
@@ -405,7 +409,7 @@ impl Auth {
     fn credential(&self) -> Option<Credential> {
         let search = self.known().unwrap_or_else(|| {
             let found = self.credentials.for_repository(&self.registry, &self.repository);
-            let search = Search { found, at: Some(Instant::now()), refused: None };
+            let search = Search { found, at: Some(Instant::now()), refused_until: None };
             self.know(search.clone());
             search
         });
@@ -422,15 +426,16 @@ impl Auth {
         }
         let found = self.credentials.for_repository(&self.registry, &self.repository);
         let is_new = found.credential != before.found.credential;
-        let refused = before.refused.filter(|_| !is_new);
-        self.know(Search { found, at: Some(Instant::now()), refused });
+        let refused_until = before.refused_until.filter(|_| !is_new);
+        self.know(Search { found, at: Some(Instant::now()), refused_until });
         is_new
     }
 
-    /// Notes that what was found is not accepted.
-    fn refuse(&self) {
+    /// Notes that what was found is not accepted. If it was before, the server may just be confused.
+    fn refuse(&self, had_worked: bool) {
         if let Some(search) = self.known() {
-            self.know(Search { refused: Some(Instant::now()), ..search });
+            let memory = if had_worked { SEARCH_PAUSE } else { REFUSAL_MEMORY };
+            self.know(Search { refused_until: Some(Instant::now() + memory), ..search });
         }
     }
 
@@ -456,15 +461,17 @@ impl Auth {
         };
         let answer = self.ask_as_somebody(ask)?;
         let status = answer.status();
+        let retry_after = header_text(&answer, header::RETRY_AFTER.as_str());
         let mut body = answer.into_body();
         if !status.is_success() {
             let (code, message) = server_words(&error_body(&mut body));
-            let retry_after = None;
             let failure = Failure::Status { status: status.as_u16(), code, message, retry_after };
             return Err(Error::new("access token", &realm, failure).with_sought(self.sought()));
         }
         let bytes = body.with_config().limit(MAX_TOKEN_BYTES).read_to_vec();
-        let bytes = bytes.map_err(|e| refused(&e.to_string()))?;
+        let broken =
+            |e: ureq::Error| Error::new("access token", &realm, Failure::Transport(e.into()));
+        let bytes = bytes.map_err(broken)?;
         let token: Token =
             serde_json::from_slice(&bytes).map_err(|_| refused("the answer is not JSON"))?;
         token.authorization().ok_or_else(|| refused("the answer holds no token"))
@@ -478,6 +485,7 @@ impl Auth {
     ) -> Result<Response<HttpBody>, Error> {
         let is_refused = |answer: &Response<_>| matches!(answer.status().as_u16(), 401 | 403);
         let mut credential = self.credential();
+        let had_worked = self.is_accepted.load(Ordering::Relaxed);
         let mut answer = ask(credential.as_ref())?;
         if credential.is_some() && is_refused(&answer) && self.search_again() {
             credential = self.credential();
@@ -496,7 +504,7 @@ impl Auth {
             "the credentials for {host} from {source} are not accepted; trying without (renew them \
              with `docker login {host}` or `podman login {host}`)"
         );
-        self.refuse();
+        self.refuse(had_worked);
         ask(None)
     }
 }

@@ -96,8 +96,21 @@ struct BlobReader {
 }
 
 impl BlobReader {
-    /// Asks again for what is missing.
-    fn resume(&mut self, error: io::Error) -> io::Result<()> {
+    /// Asks again for what is missing, if it can be of use until there is an answer.
+    fn resume(&mut self, mut error: io::Error) -> io::Result<()> {
+        loop {
+            self.pause_after(error)?;
+            let rest = self.at..self.end;
+            let answer = ask(&self.hosts, self.digest, self.size, &rest);
+            match self.take_over(answer.map_err(io::Error::other)?) {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    /// Counts a broken connection, and waits a moment; the error, if there were too many.
+    fn pause_after(&mut self, error: io::Error) -> io::Result<()> {
         // A server that sends a byte and hangs up gets no second life for that byte.
         if self.failures == 0 || self.at - self.failed_at >= PROGRESS_BYTES {
             self.failures = 0;
@@ -109,9 +122,14 @@ impl BlobReader {
         }
         log::info!("blob {} broke off at {} bytes ({error}); resuming", self.digest, self.at);
         self.body = None;
+        // Who answers and breaks off may do so each time.
+        self.hosts.broke_off(&self.digest);
         thread::sleep(jittered(FIRST_PAUSE * self.failures));
-        let rest = self.at..self.end;
-        let answer = ask(&self.hosts, self.digest, self.size, &rest).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    /// Goes on with another answer, which may begin before what is missing.
+    fn take_over(&mut self, answer: RangeAnswer) -> io::Result<()> {
         let mut body = answer.body;
         let skip = self.at - answer.range.start;
         if io::copy(&mut (&mut body).take(skip), &mut io::sink())? < skip {

@@ -54,6 +54,8 @@ struct Rest {
 #[derive(Clone, Debug, Default)]
 struct Known {
     answered: Option<usize>,
+    /// Who broke off in the middle of it last.
+    broke_off: Option<usize>,
     /// They sent something else under its digest.
     wrong: Vec<usize>,
 }
@@ -185,6 +187,9 @@ impl Mirrors {
         {
             order[..=at].rotate_right(1);
         }
+        if let Some(broke_off) = known.broke_off {
+            order.sort_by_key(|number| *number == broke_off);
+        }
         order
     }
 
@@ -194,17 +199,26 @@ impl Mirrors {
         order.filter_map(|number| Some(&self.hosts.get(number)?.client))
     }
 
+    /// Notes that who answered last for a digest broke off: the others are asked before.
+    pub(super) fn broke_off(&self, digest: &Digest) {
+        if let Some(entry) = lock(&self.known).get_mut(digest) {
+            entry.broke_off = entry.answered.take();
+        }
+    }
+
     /// Notes that who answered last for a digest sent something else. Whether there is anybody else
     /// to ask for it.
     pub(super) fn distrust(&self, digest: &Digest) -> bool {
         let mut known = lock(&self.known);
         let Some(entry) = known.get_mut(digest) else { return false };
-        let Some(number) = entry.answered.take() else { return false };
-        if let Some(mirror) = self.hosts.get(number) {
-            mirror.client.forget_location(digest);
-            log::warn!("{} sent wrong bytes for {digest}", mirror.client.name());
+        // If there is none, another thread has just found out as well.
+        if let Some(number) = entry.answered.take() {
+            if let Some(mirror) = self.hosts.get(number) {
+                mirror.client.forget_location(digest);
+                log::warn!("{} sent wrong bytes for {digest}", mirror.client.name());
+            }
+            entry.wrong.push(number);
         }
-        entry.wrong.push(number);
         let is_left =
             |number: usize| self.hosts[number].client.pulls && !entry.wrong.contains(&number);
         if (0..self.hosts.len()).any(is_left) {

@@ -77,6 +77,7 @@ fn is_below(name: &str, domains: &[&str]) -> bool {
 /// forgery).
 pub(super) fn may_lead_to(from: &Uri, to: &Uri) -> bool {
     let (from, to) = (from.host().unwrap_or_default(), to.host().unwrap_or_default());
+    let to = &*to.to_ascii_lowercase();
     let bare = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
     let is_literal = bare.parse::<IpAddr>().is_ok() || is_loopback(to) || is_short_address(to);
     !is_literal || !is_inside(to) || is_inside(from)
@@ -217,7 +218,8 @@ mod tests {
             "https://localhost/",
             "https://10.0.0.1:9000/b",
             "https://127.1/",
-            "https://0x7f000001/",
+            "https://0X7f000001/",
+            "https://LOCALHOST/",
         ] {
             assert!(!may("https://registry.example/v2/", to), "{to}");
             assert!(may("https://10.9.9.9:5000/v2/", to), "{to}");
