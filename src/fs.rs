@@ -15,11 +15,8 @@ use crate::content::{Contents, Place};
 use crate::index::Proof;
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
 
+pub use crate::index::PROOF_XATTR;
 pub use ahead::{Ahead, Listings};
-
-/// An extended attribute that every file has and none lists: `full`, `toc` or `hint`. It is not
-/// listed so that copies and archives of a mount do not take it along.
-pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]

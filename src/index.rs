@@ -85,6 +85,10 @@ pub enum Error {
     TooLarge,
 }
 
+/// An extended attribute that every file has and none lists: `full`, `toc` or `hint`. It is not
+/// listed so that copies and archives of a mount do not take it along.
+pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
+
 /// What of a layer was checked against digests that the manifest commits to.
 ///
 /// Ordered: a later variant proves more.

@@ -6,6 +6,7 @@
 //! few kinds there are come on few files.)
 
 use super::{Error, path};
+use crate::index::PROOF_XATTR;
 use crate::tree::{Ino, Tree};
 
 const HEADER_BYTES: usize = 12;
@@ -83,7 +84,9 @@ fn rows(tree: &Tree, ino: Ino) -> impl Iterator<Item = (u8, &[u8], &[u8])> {
         let rest = &name[prefix.len()..];
         let is_acl = prefix.starts_with(b"system.");
         // No system call takes a longer name, nor an empty one.
-        let is_valid = is_acl == rest.is_empty() && name.len() <= u8::MAX as usize;
+        // What was checked is nothing for an image to say.
+        let is_ours = name == PROOF_XATTR;
+        let is_valid = is_acl == rest.is_empty() && name.len() <= u8::MAX as usize && !is_ours;
         is_valid.then_some((*number, rest, value))
     })
 }

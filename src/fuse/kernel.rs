@@ -262,8 +262,8 @@ pub struct Mounted {
     pub connection: u32,
     /// Who mounted it.
     pub user: Option<u32>,
-    /// Whether the kernel has names and attributes to itself ([`metadata`]).
-    pub kernel_metadata: bool,
+    /// The process that serves it, if the kernel has names and attributes to itself ([`metadata`]).
+    pub behind_erofs: Option<u32>,
     is_ours: bool,
 }
 
@@ -304,15 +304,16 @@ fn parse_mount(line: &[u8]) -> Option<Mounted> {
         source: String::from_utf8_lossy(&unescape(source)).into_owned(),
         connection: device.split_once(':')?.1.parse().ok()?,
         user: user.filter_map(|option| option.strip_prefix("user_id=")?.parse().ok()).next(),
-        kernel_metadata: false,
+        behind_erofs: None,
         is_ours: kind == FS_TYPE.as_bytes(),
     };
     if kind == metadata::FS_TYPE.as_bytes()
-        && let Some((connection, source)) = metadata::parse_source(&mounted.source)
+        && let Some(origin) = metadata::parse_source(&mounted.source)
     {
         // Its own device number says nothing.
-        (mounted.connection, mounted.source) = (connection, source.to_owned());
-        (mounted.kernel_metadata, mounted.is_ours) = (true, true);
+        mounted.connection = origin.connection;
+        (mounted.behind_erofs, mounted.is_ours) = (Some(origin.pid), true);
+        mounted.source = origin.source.to_owned();
     }
     Some(mounted)
 }
@@ -478,7 +479,7 @@ mod tests {
             source: "docker.io/library/debian:12".into(),
             connection: 52,
             user: Some(0),
-            kernel_metadata: false,
+            behind_erofs: None,
             is_ours: true,
         };
         assert_eq!(parse_mount(line), Some(expected));
@@ -487,10 +488,10 @@ mod tests {
         assert_eq!(parse_mount(b""), None);
 
         let line =
-            b"45 27 0:41 / /mnt/b ro - erofs /proc/self/fd/7/ocifs-52/docker.io/debian:12 ro,acl";
+            b"45 27 0:41 / /mnt/b ro - erofs /proc/self/fd/7/ocifs-52-7/docker.io/debian:12 ro,acl";
         let erofs = parse_mount(line).unwrap();
         assert_eq!((erofs.connection, erofs.source.as_str()), (52, "docker.io/debian:12"));
-        assert!(erofs.is_ours && erofs.kernel_metadata);
+        assert!(erofs.is_ours && erofs.behind_erofs == Some(7));
         for other in ["/dev/loop0", "/proc/self/fd/7/image", "/proc/self/fd/7/ocifs-x/image"] {
             let other =
                 parse_mount(format!("45 27 0:41 / /mnt/b ro - erofs {other} ro").as_bytes());

@@ -17,26 +17,31 @@
 //! readable, everything else is an error at once, and an `umount` cleans up.
 //!
 //! The path of the image, which `/proc/mounts` shows as the source of the mount, is made so that the
-//! mount can be recognised as ours and its connection found.
+//! mount can be recognised as ours, and its connection and process found.
 //!
 //! Rejected for the image: tmpfs and memfd, which EROFS (6.18) does not read from; a file in the
 //! cache, as the kernel warns in its log when that is on ext4; a loop device, which takes `ioctl` and
 //! is seen by all. The price of ramfs: the image, about 110 bytes a file and the names, is in memory
 //! that can't be swapped out.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 use super::blobs::Blobs;
 use super::{Ownership, Requests, Server, kernel};
+use crate::codec::Compression;
+use crate::digest::{DiffId, Digest, SpanDigest};
 use crate::erofs::{self, Devices};
+use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::fs::Filesystem;
+use crate::index::{self, Check, Identity, Proof, Restart, Span};
+use crate::tar::Parser;
 use crate::tree::{self, Tree};
 
 /// The file system type that `/proc/mounts` shows.
@@ -48,7 +53,8 @@ const MAX_VALUE_BYTES: usize = 255;
 /// Where a process finds its own descriptors.
 const DESCRIPTORS: &str = "/proc/self/fd/";
 
-/// Begins the name of the folder that the image is in; the number of the connection follows.
+/// Begins the name of the folder that the image is in; the numbers of the connection and of its process
+/// follow.
 const MARK: &str = "ocifs-";
 
 /// Why such a mount does not work.
@@ -72,6 +78,11 @@ pub enum Error {
          CONFIG_EROFS_FS_BACKED_BY_FILE): mount without it"
     )]
     NotFromFile,
+    #[error(
+        "--kernel-metadata needs a kernel whose EROFS says when it can't read something (Linux 6.18.21 \
+         or later, for example): this one would show zeros instead; mount without it"
+    )]
+    ShortReads,
     #[error("--kernel-metadata: {0}: mount without it")]
     Image(#[from] erofs::Error),
     #[error("--kernel-metadata: {what}: {source}")]
@@ -92,7 +103,8 @@ pub struct Options {
     pub ownership: Ownership,
 }
 
-/// Finds out whether such a mount is possible here, by making one without a place.
+/// Finds out whether such a mount is possible here, by making one without a place. [`mount()`] does so
+/// too.
 ///
 /// # Errors
 /// See [`Error`].
@@ -104,7 +116,67 @@ pub fn check() -> Result<(), Error> {
     let store = detached("ramfs", &[])?;
     let path = format!("{}/try", place(&store));
     write_image(&empty, None, Path::new(&path))?;
-    mount_image(&path, 0, "").map(|_| ())
+    mount_image(&path, 0, "")?;
+    check_short_reads(&store)
+}
+
+/// Finds out what the kernel makes of a device that it can't read to the end. Before "erofs: set
+/// fileio bio failed in short read case" (6.18.21 among others) the rest became zeros without an error,
+/// and so would whatever can't be fetched in time.
+fn check_short_reads(store: &OwnedFd) -> Result<(), Error> {
+    let folder = place(store);
+    let failed = step::<io::Error>("a mount to try");
+    let block = erofs::BLOCK_BYTES;
+    let device = std::fs::File::create_new(format!("{folder}/0"));
+    device.and_then(|device| device.set_len(block)).map_err(&failed)?;
+    let tree = tree_of_a_file(2 * block).map_err(&failed)?;
+    let path = format!("{folder}/short");
+    write_image(&tree, None, Path::new(&path))?;
+    let mounted = mount_image(&path, 1, &folder)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::openat(&mounted, "f", flags, Mode::empty()).map_err(step("a file to try"))?;
+    let mut buf = vec![0; 2 * block as usize];
+    match rustix::io::pread(&file, &mut buf, 0) {
+        Ok(length) if length as u64 > block => Err(Error::ShortReads),
+        _ => Ok(()),
+    }
+}
+
+/// A tree of one file, `f`, of so many bytes.
+fn tree_of_a_file(length: u64) -> io::Result<Tree> {
+    let mut header = ::tar::Header::new_ustar();
+    header.set_path("f")?;
+    header.set_size(length);
+    header.set_mode(0o400);
+    header.set_cksum();
+    let mut archive = ::tar::Builder::new(Vec::new());
+    archive.append(&header, io::repeat(0).take(length))?;
+    let bytes = archive.into_inner()?;
+    let mut parser = Parser::new();
+    let mut builder = index::Builder::new();
+    parser.feed(&bytes, &mut builder).map_err(io::Error::other)?;
+    parser.finish().map_err(io::Error::other)?;
+    let digest = Digest::sha256(&bytes);
+    let size = bytes.len() as u64;
+    builder.span(&Span {
+        start: UncompressedOffset(0),
+        length: bytes.len() as u32,
+        compressed_start: CompressedOffset(0),
+        compressed_end: CompressedOffset(size),
+        restart: Restart::Here,
+        check: Check::Content,
+        digest: SpanDigest::of(&bytes),
+    });
+    let layer = builder.finish(Identity {
+        blob: digest,
+        blob_size: size,
+        diff_id: DiffId(digest),
+        uncompressed_size: size,
+        compression: Compression::None,
+        proof: Proof::Full,
+    });
+    tree::merge(&[&layer.map_err(io::Error::other)?]).map_err(io::Error::other)
 }
 
 /// Mounts a file system and serves it. Returns the server and the number of the connection.
@@ -117,6 +189,7 @@ pub fn mount(
     options: &Options,
     requests: &Arc<Requests>,
 ) -> Result<(Server, u32), Error> {
+    check()?;
     let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
     let blobs = detached(
         "fuse",
@@ -223,9 +296,10 @@ fn connection_of(mount: &OwnedFd) -> io::Result<u32> {
     Ok(rustix::fs::statx(mount, "", flags, StatxFlags::empty())?.stx_dev_minor)
 }
 
-/// `STORE/ocifs-CONNECTION/SOURCE`, where the source is cut and changed so far that it is a path.
+/// `STORE/ocifs-CONNECTION-PID/SOURCE`, where the source is cut and changed so far that it is a path.
 fn image_path(store: &str, connection: u32, source: &str) -> String {
-    let folder = format!("{store}/{MARK}{connection}");
+    let pid = std::process::id();
+    let folder = format!("{store}/{MARK}{connection}-{pid}");
     let mut path = folder.clone();
     let components = source.split('/').filter(|name| !matches!(*name, "" | "." | ".."));
     for component in components {
@@ -246,12 +320,22 @@ fn image_path(store: &str, connection: u32, source: &str) -> String {
     path
 }
 
-/// The connection and what is mounted, from the source that the kernel shows; `None` if the mount is
-/// not one of these.
-pub(super) fn parse_source(source: &str) -> Option<(u32, &str)> {
+/// What the source that the kernel shows says of such a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin<'a> {
+    pub(super) connection: u32,
+    /// Who serves it.
+    pub(super) pid: u32,
+    /// What is mounted.
+    pub(super) source: &'a str,
+}
+
+/// Reads the source that the kernel shows; `None` if the mount is not one of these.
+pub(super) fn parse_source(source: &str) -> Option<Origin<'_>> {
     let (_, path) = source.strip_prefix(DESCRIPTORS)?.split_once('/')?;
-    let (connection, source) = path.strip_prefix(MARK)?.split_once('/')?;
-    Some((connection.parse().ok()?, source))
+    let (mark, source) = path.strip_prefix(MARK)?.split_once('/')?;
+    let (connection, pid) = mark.split_once('-')?;
+    Some(Origin { connection: connection.parse().ok()?, pid: pid.parse().ok()?, source })
 }
 
 #[cfg(test)]
@@ -263,9 +347,9 @@ mod tests {
         let shown = |source: &str| {
             let path = image_path("/proc/self/fd/12", 345, source);
             assert!(path.len() <= MAX_VALUE_BYTES);
-            let (connection, source) = parse_source(&path).unwrap();
-            assert_eq!(connection, 345);
-            source.to_owned()
+            let origin = parse_source(&path).unwrap();
+            assert_eq!((origin.connection, origin.pid), (345, std::process::id()));
+            origin.source.to_owned()
         };
         assert_eq!(shown("docker.io/library/debian:12"), "docker.io/library/debian:12");
         assert_eq!(shown("oci:/a//b/../c/./d"), "oci:/a/b/c/d");

@@ -72,6 +72,13 @@ fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
     Ok(image.map_err(failed(name))?)
 }
 
+/// Whether a process runs; one that has ended and was not waited for (`Z`) does not.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
 /// Names the image that an error is about.
 fn failed(name: &ImageName) -> impl FnOnce(ocifs::mount::Error) -> Failed {
     |error| Failed { name: name.to_string(), error }

@@ -87,7 +87,12 @@ fn with_causes(error: &dyn Error) -> String {
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
     let mut checks = vec![fuse(), allow_other(), cache(&args.image_args)];
-    if let Some(name) = &args.image {
+    if let Some(name) = &args.image
+        && args.image_args.offline
+    {
+        let text = format!("{name} is not asked for: --offline");
+        checks.push(Check::note("image", text));
+    } else if let Some(name) = &args.image {
         checks.extend(image(name, &args.image_args));
     }
     print(&checks, args.json)?;

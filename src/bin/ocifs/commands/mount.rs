@@ -75,16 +75,18 @@ fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
 /// names, so it does not look dead; but nobody listens on the socket that is still there.
 fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
     let place = kernel::absolute(mount_point)?;
-    let Some(mounted) = kernel::uppermost(&place)?.filter(|mounted| mounted.kernel_metadata) else {
-        return Ok(());
+    let Some(mounted) = kernel::uppermost(&place)? else { return Ok(()) };
+    let Some(pid) = mounted.behind_erofs else { return Ok(()) };
+    // Its number may be that of another process by now, and the socket an older one's.
+    let refuses = || {
+        query_status(&environment::runtime_folder(), mounted.connection)
+            .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
     };
-    match query_status(&environment::runtime_folder(), mounted.connection) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-            log::info!("removing the mount that a dead process left at {}", place.display());
-            kernel::unmount(&place, kernel::Unmount::Lazy)
-        }
-        _ => Ok(()),
+    if super::is_running(pid) || !refuses() {
+        return Ok(());
     }
+    log::info!("removing the mount that a dead process left at {}", place.display());
+    kernel::unmount(&place, kernel::Unmount::Lazy)
 }
 
 /// Whether a folder, which may not exist yet, lies at or below a place.
@@ -192,11 +194,14 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
     })?;
     let end = ended.recv()?;
     let result = match end {
-        End::Signal => unmounter.unmount_lazily().map_err(AnyError::from),
+        End::Signal => {
+            // Whoever still uses the mount has nobody to answer from here on. First of all, as once
+            // it is gone the connection's number may be somebody else's.
+            unmounter.abort();
+            unmounter.unmount_lazily().map_err(AnyError::from)
+        }
         End::Unmounted(result) => result.map_err(AnyError::from),
     };
-    // Whoever still uses the mount has nobody to answer from here on.
-    unmounter.abort();
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use ocifs::fuse::kernel::{self, Unmount};
 use ocifs::mount::query_status;
 
 use crate::args;
+use crate::commands::is_running;
 use crate::environment;
 use crate::report::AnyError;
 
@@ -59,11 +60,4 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-/// Whether a process runs; one that has ended and was not waited for (`Z`) does not.
-fn is_running(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
-    state.is_some_and(|state| state != 'Z')
 }
