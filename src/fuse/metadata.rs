@@ -24,25 +24,24 @@
 //! is seen by all. The price of ramfs: the image, about 110 bytes a file and the names, is in memory
 //! that can't be swapped out.
 
-use std::io::{self, BufWriter, Read, Write};
+mod probe;
+
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 use super::blobs::Blobs;
 use super::{Ownership, Requests, Server, kernel};
-use crate::codec::Compression;
-use crate::digest::{DiffId, Digest, SpanDigest};
 use crate::erofs::{self, Devices};
-use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::fs::Filesystem;
-use crate::index::{self, Check, Identity, Proof, Restart, Span};
-use crate::tar::Parser;
-use crate::tree::{self, Tree};
+use crate::tree::Tree;
+
+pub use probe::check;
 
 /// The file system type that `/proc/mounts` shows.
 pub(super) const FS_TYPE: &str = "erofs";
@@ -101,82 +100,6 @@ pub struct Options {
     pub source: String,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
-}
-
-/// Finds out whether such a mount is possible here, by making one without a place. [`mount()`] does so
-/// too.
-///
-/// # Errors
-/// See [`Error`].
-pub fn check() -> Result<(), Error> {
-    if !kernel::is_root() {
-        return Err(Error::NotRoot);
-    }
-    let empty = tree::merge(&[]).map_err(|e| step("a mount to try")(io::Error::other(e)))?;
-    let store = detached("ramfs", &[])?;
-    let path = format!("{}/try", place(&store));
-    write_image(&empty, None, Path::new(&path))?;
-    mount_image(&path, 0, "")?;
-    check_short_reads(&store)
-}
-
-/// Finds out what the kernel makes of a device that it can't read to the end. Before "erofs: set
-/// fileio bio failed in short read case" (6.18.21 among others) the rest became zeros without an error,
-/// and so would whatever can't be fetched in time.
-fn check_short_reads(store: &OwnedFd) -> Result<(), Error> {
-    let folder = place(store);
-    let failed = step::<io::Error>("a mount to try");
-    let block = erofs::BLOCK_BYTES;
-    let device = std::fs::File::create_new(format!("{folder}/0"));
-    device.and_then(|device| device.set_len(block)).map_err(&failed)?;
-    let tree = tree_of_a_file(2 * block).map_err(&failed)?;
-    let path = format!("{folder}/short");
-    write_image(&tree, None, Path::new(&path))?;
-    let mounted = mount_image(&path, 1, &folder)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file =
-        rustix::fs::openat(&mounted, "f", flags, Mode::empty()).map_err(step("a file to try"))?;
-    let mut buf = vec![0; 2 * block as usize];
-    match rustix::io::pread(&file, &mut buf, 0) {
-        Ok(length) if length as u64 > block => Err(Error::ShortReads),
-        _ => Ok(()),
-    }
-}
-
-/// A tree of one file, `f`, of so many bytes.
-fn tree_of_a_file(length: u64) -> io::Result<Tree> {
-    let mut header = ::tar::Header::new_ustar();
-    header.set_path("f")?;
-    header.set_size(length);
-    header.set_mode(0o400);
-    header.set_cksum();
-    let mut archive = ::tar::Builder::new(Vec::new());
-    archive.append(&header, io::repeat(0).take(length))?;
-    let bytes = archive.into_inner()?;
-    let mut parser = Parser::new();
-    let mut builder = index::Builder::new();
-    parser.feed(&bytes, &mut builder).map_err(io::Error::other)?;
-    parser.finish().map_err(io::Error::other)?;
-    let digest = Digest::sha256(&bytes);
-    let size = bytes.len() as u64;
-    builder.span(&Span {
-        start: UncompressedOffset(0),
-        length: bytes.len() as u32,
-        compressed_start: CompressedOffset(0),
-        compressed_end: CompressedOffset(size),
-        restart: Restart::Here,
-        check: Check::Content,
-        digest: SpanDigest::of(&bytes),
-    });
-    let layer = builder.finish(Identity {
-        blob: digest,
-        blob_size: size,
-        diff_id: DiffId(digest),
-        uncompressed_size: size,
-        compression: Compression::None,
-        proof: Proof::Full,
-    });
-    tree::merge(&[&layer.map_err(io::Error::other)?]).map_err(io::Error::other)
 }
 
 /// Mounts a file system and serves it. Returns the server and the number of the connection.

@@ -24,19 +24,28 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut text = format!("error: {}\n", printable(&error.to_string()));
+    for cause in causes(error.as_ref()) {
+        text.push_str(&format!("  caused by: {}\n", printable(&cause)));
+    }
+    write_stderr(&text);
+    ExitCode::from(FAILED)
+}
+
+/// What the causes of an error have to add, outermost first.
+pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
+    let mut added = Vec::new();
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let words = error.to_string();
         // Many errors tell their cause in their own sentence.
         if !said.contains(&words) {
-            text.push_str(&format!("  caused by: {}\n", printable(&words)));
+            added.push(words.clone());
         }
         said = words;
         cause = error.source();
     }
-    write_stderr(&text);
-    ExitCode::from(FAILED)
+    added
 }
 
 /// Prints what is wrong with the command line beyond its grammar; the exit code for it.

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::args::{self, ImageArgs};
 use crate::environment;
-use crate::report::{AnyError, FAILED, printable};
+use crate::report::{AnyError, FAILED, causes, printable};
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,22 +67,9 @@ impl Check {
     }
 
     fn fails(name: &'static str, error: &dyn Error) -> Check {
-        Check { name, verdict: Verdict::Fails, text: with_causes(error) }
+        let text = [vec![error.to_string()], causes(error)].concat().join(": ");
+        Check { name, verdict: Verdict::Fails, text }
     }
-}
-
-/// An error and what it says of its causes, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(&format!(": {words}"));
-        }
-        cause = error.source();
-    }
-    text
 }
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
