@@ -207,15 +207,13 @@ impl Filesystem {
         };
         // Looked up here: whoever asks for it holds a lock.
         let below = walked.map(|dir| scope::below(&self.tree, dir, layer));
-        let scope = |goes_on| match (&below, reached) {
+        let missed = reached.map(|file| (self.scopes.missed(&self.tree, file, layer), file));
+        let scope = |goes_on| match (&below, missed) {
             (Some(below), _) => below.clone(),
-            (None, Some(file)) if goes_on => self.scopes.guess(&self.tree, file, layer),
+            (None, Some((last, file))) if goes_on => scope::guess(&self.tree, last, file, layer),
             _ => Scope::Until(0),
         };
         let result = self.contents.read(layer, place(&content), offset, buf, give_up, &scope);
-        if let Some(file) = reached {
-            self.scopes.missed(file, layer);
-        }
         result.map_err(|source| Error::Content { ino, source })
     }
 

@@ -41,33 +41,33 @@ impl Scopes {
         Scopes { last_missed: (0..layers).map(|_| AtomicU64::new(NONE)).collect() }
     }
 
-    /// Remembers that bytes of a file in a layer were missing.
-    pub(super) fn missed(&self, ino: Ino, layer: usize) {
-        self.last_missed[layer].store(ino.number(), Ordering::Relaxed);
+    /// Remembers that bytes of a file in a layer are missing; the file of which some were before, or
+    /// this one. To be called before they are fetched, as the next read of the file may come meanwhile.
+    pub(super) fn missed(&self, tree: &Tree, ino: Ino, layer: usize) -> Ino {
+        let last = self.last_missed[layer].swap(ino.number(), Ordering::Relaxed);
+        tree.ino(last).unwrap_or(ino)
     }
+}
 
-    /// Where in the layer the scope of a reader of `ino` ends.
-    pub(super) fn guess(&self, tree: &Tree, ino: Ino, layer: usize) -> Scope {
-        let last = self.last_missed[layer].load(Ordering::Relaxed);
-        let last = tree.ino(last).unwrap_or(ino);
-        if last == ino {
-            return Scope::Until(content_end(tree, ino, layer));
-        }
-        let common = match (tree.directory_of(last), tree.directory_of(ino)) {
-            (Some(last), Some(this)) => tree.common_directory(last, this),
-            _ => Ino::ROOT,
-        };
-        if tree.is_top(common) {
-            // Everything.
-            return Scope::Until(u64::MAX);
-        }
-        let mut end = 0;
-        let mut walk = tree.walk(common, Order::Data);
-        while let Some((_, ino)) = walk.next() {
-            end = end.max(content_end(tree, ino, layer));
-        }
-        Scope::Until(end)
+/// Where in the layer the scope of a reader ends who has missed bytes of one file after another.
+pub(super) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> Scope {
+    if last == ino {
+        return Scope::Until(content_end(tree, ino, layer));
     }
+    let common = match (tree.directory_of(last), tree.directory_of(ino)) {
+        (Some(last), Some(this)) => tree.common_directory(last, this),
+        _ => Ino::ROOT,
+    };
+    if tree.is_top(common) {
+        // Everything.
+        return Scope::Until(u64::MAX);
+    }
+    let mut end = 0;
+    let mut walk = tree.walk(common, Order::Data);
+    while let Some((_, ino)) = walk.next() {
+        end = end.max(content_end(tree, ino, layer));
+    }
+    Scope::Until(end)
 }
 
 /// Where in a layer the files below a directory have their content.
