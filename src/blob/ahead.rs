@@ -87,6 +87,7 @@ impl BlobReader {
             spans,
             gap_bytes: plan::gap_bytes(link),
             back_bytes: plan::back_bytes(link),
+            again_bytes: sky.runs.again_left(spans),
             is_at_hand: &|at| self.is_coming(&sky, at),
             needed_end: 0,
             scope: &|_| Scope::All(Vec::new()),
@@ -98,7 +99,8 @@ impl BlobReader {
         let row = situation.missing_from(first, ranges, before);
         let Some(piece) = bounded(spans, row, most_bytes) else { return 0 };
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
-        sky.runs.brought(piece.end);
+        let again_bytes = situation.again_bytes_in(piece.clone());
+        sky.runs.brought(piece.end, again_bytes);
         match self.take_off(&mut sky, piece, Some(walk.clone())) {
             Ok(()) => bytes,
             Err(e) => {

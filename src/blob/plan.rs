@@ -55,8 +55,8 @@ pub(super) fn gap_bytes(link: Option<Link>) -> u64 {
     (bytes as u64).clamp(GAP_BYTES.start, GAP_BYTES.end)
 }
 
-/// Of a layer at most one part in so many is fetched again to save a walk a request.
-const AGAIN: u64 = 160;
+/// Of a layer at most one part in so many is fetched again to save its walks requests.
+const AGAIN: u64 = 60;
 
 /// Limits of [`back_bytes`].
 const BACK_BYTES: Range<u64> = (64 << 10)..(16 << 20);
@@ -83,11 +83,17 @@ struct Run {
     steps: usize,
 }
 
-/// The runs of a layer, the latest last.
+/// The runs of a layer.
 #[derive(Debug, Default)]
-pub(super) struct Runs(Vec<Run>);
+pub(super) struct Runs {
+    /// The latest last.
+    known: Vec<Run>,
+    /// Compressed bytes that walks were sent again.
+    again_bytes: u64,
+}
 
-/// Compressed bytes of spans in a row that a walk has no need of, and those of them that it has had.
+/// Compressed bytes that a walk has no need of: those of the spans in a row that it is passing, and
+/// those of all spans passed that it has had already.
 #[derive(Default)]
 struct Passed {
     bytes: u64,
@@ -99,6 +105,8 @@ pub(super) struct Situation<'a> {
     pub(super) spans: &'a [Span],
     pub(super) gap_bytes: u64,
     pub(super) back_bytes: u64,
+    /// Compressed bytes that may be fetched again, see [`Runs::again_left`].
+    pub(super) again_bytes: u64,
     /// Whether a span is at hand or on its way.
     pub(super) is_at_hand: &'a dyn Fn(usize) -> bool,
     /// Just past the last span that the read needs, which may reach over several.
@@ -121,7 +129,7 @@ impl Situation<'_> {
         for behind in at + 1..before {
             if self.is_missing(behind, ranges) {
                 end = behind + 1;
-                passed = Passed::default();
+                passed.bytes = 0;
             } else if !self.can_pass(&mut passed, behind) {
                 break;
             }
@@ -129,10 +137,11 @@ impl Situation<'_> {
         at..end
     }
 
-    /// Where to begin to bring what is missing of the ranges before `at` as well.
-    fn missing_before(&self, at: usize, ranges: &[Range<u64>]) -> usize {
+    /// Where to begin to bring what is missing of the ranges before `at` as well, when so much is
+    /// sent again behind it.
+    fn missing_before(&self, at: usize, ranges: &[Range<u64>], again_bytes: u64) -> usize {
         let mut begin = at;
-        let mut passed = Passed::default();
+        let mut passed = Passed { bytes: 0, again_bytes };
         for before in (0..at).rev() {
             let (from, to) = (&self.spans[before], &self.spans[at]);
             let back = to.compressed_start.0.saturating_sub(from.compressed_start.0);
@@ -141,7 +150,7 @@ impl Situation<'_> {
             }
             if self.is_missing(before, ranges) {
                 begin = before;
-                passed = Passed::default();
+                passed.bytes = 0;
             } else if !self.can_pass(&mut passed, before) {
                 break;
             }
@@ -158,14 +167,15 @@ impl Situation<'_> {
 
     /// Whether a further span can be read past for the price of a request.
     fn can_pass(&self, passed: &mut Passed, at: usize) -> bool {
-        let span = &self.spans[at];
-        let bytes = span.compressed_end.0.saturating_sub(span.compressed_start.0);
-        passed.bytes += bytes;
-        if (self.is_at_hand)(at) {
-            passed.again_bytes += bytes;
-        }
-        let layer = self.spans.last().map_or(0, |last| last.compressed_end.0);
-        passed.bytes <= self.gap_bytes && passed.again_bytes <= layer / AGAIN
+        passed.bytes += compressed_bytes(&self.spans[at]);
+        passed.again_bytes += self.again_bytes_in(at..at + 1);
+        passed.bytes <= self.gap_bytes && passed.again_bytes <= self.again_bytes
+    }
+
+    /// Compressed bytes of spans that are at hand.
+    pub(super) fn again_bytes_in(&self, spans: Range<usize>) -> u64 {
+        let again = spans.filter(|at| (self.is_at_hand)(*at));
+        again.map(|at| compressed_bytes(&self.spans[at])).sum()
     }
 
     /// The first of the spans that are missing of the ranges, if it is not far to look for it.
@@ -182,10 +192,10 @@ impl Runs {
         let distance = |from: usize, to: usize| {
             spans[to].compressed_start.0.saturating_sub(spans[from].compressed_start.0)
         };
-        let known = self.0.iter().rposition(|run| {
+        let known = self.known.iter().rposition(|run| {
             run.end <= at && run.end < spans.len() && distance(run.end, at) <= situation.gap_bytes
         });
-        let (from, steps) = match known.map(|place| self.0.remove(place)) {
+        let (from, steps) = match known.map(|place| self.known.remove(place)) {
             // What lies between is not worth a request of its own later.
             Some(run) => (run.end, run.steps + 1),
             None => (at, 0),
@@ -193,9 +203,11 @@ impl Runs {
         let from = (from..=at).find(|span| !(situation.is_at_hand)(*span)).unwrap_or(at);
         let scope_end = match (situation.scope)(steps > 0) {
             Scope::All(ranges) => {
-                let from = from.min(situation.missing_before(at, &ranges));
-                let end =
-                    situation.missing_from(at, &ranges, spans.len()).end.max(situation.needed_end);
+                let row = situation.missing_from(at, &ranges, spans.len());
+                let again_bytes = situation.again_bytes_in(row.clone());
+                let from = from.min(situation.missing_before(at, &ranges, again_bytes));
+                self.again_bytes += situation.again_bytes_in(from..at) + again_bytes;
+                let end = row.end.max(situation.needed_end);
                 self.remember(Run { end, steps });
                 return begin_of(spans, from)..end;
             }
@@ -220,16 +232,24 @@ impl Runs {
         begin_of(spans, from)..end
     }
 
-    /// Remembers that what lies before `end` was fetched ahead of a reader.
-    pub(super) fn brought(&mut self, end: usize) {
+    /// Remembers that what lies before `end` is fetched ahead of a reader, so much of it again.
+    pub(super) fn brought(&mut self, end: usize, again_bytes: u64) {
+        self.again_bytes += again_bytes;
         self.remember(Run { end, steps: 1 });
     }
 
+    /// Compressed bytes of a layer that may still be fetched again: it has a budget for all its walks,
+    /// as what is fetched once is kept.
+    pub(super) fn again_left(&self, spans: &[Span]) -> u64 {
+        let layer = spans.last().map_or(0, |last| last.compressed_end.0);
+        (layer / AGAIN).saturating_sub(self.again_bytes)
+    }
+
     fn remember(&mut self, run: Run) {
-        if self.0.len() == MAX_RUNS {
-            self.0.remove(0);
+        if self.known.len() == MAX_RUNS {
+            self.known.remove(0);
         }
-        self.0.push(run);
+        self.known.push(run);
     }
 
     /// Where to stop in `range`: before a stretch that is at hand and too long to be read past.
@@ -253,6 +273,11 @@ impl Runs {
         }
         stretch.unwrap_or(end)
     }
+}
+
+/// Compressed size of a span.
+fn compressed_bytes(span: &Span) -> u64 {
+    span.compressed_end.0.saturating_sub(span.compressed_start.0)
 }
 
 /// The spans that hold a range of uncompressed bytes.
@@ -312,12 +337,14 @@ mod tests {
         scope: &Scope,
         at_hand: &[usize],
     ) -> Range<usize> {
+        let again_bytes = runs.again_left(spans);
         runs.plan(
             at,
             &Situation {
                 spans,
                 gap_bytes: 300 << 10,
                 back_bytes: 2 << 20,
+                again_bytes,
                 is_at_hand: &|span| at_hand.contains(&span),
                 needed_end: at + 1,
                 scope: &|_| scope.clone(),
@@ -371,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_walk_takes_all_that_hangs_together() {
-        // As many that one of them may be fetched again, and two may not.
+        // As many that three of them may be fetched again.
         let spans = spans(200, |_| Restart::Here);
         let mib = |range: Range<u64>| range.start << 20..range.end << 20;
         let all = Scope::All(std::iter::once(0..u64::MAX).collect());
@@ -385,8 +412,14 @@ mod tests {
         assert_eq!(plan(5, &all, &[1, 2, 4, 7, 90, 91]), 3..90);
         assert_eq!(plan(5, &all, &[4, 6]), 0..200);
         assert_eq!(plan(5, &all, &[3, 4, 6, 7]), 5..6);
-        // Of a smaller layer one is too much already.
-        assert_eq!(plan_in(&mut Runs::default(), &spans[..100], 5, &all, &[4, 6]), 5..6);
+        // Of a smaller layer two are too much, or one.
+        assert_eq!(plan_in(&mut Runs::default(), &spans[..100], 5, &all, &[4, 6]), 5..100);
+        assert_eq!(plan_in(&mut Runs::default(), &spans[..50], 5, &all, &[4, 6]), 5..6);
+        // All walks together have that budget.
+        let runs = &mut Runs::default();
+        assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 0..200);
+        assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..200);
+        assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..6);
         // What nobody will read is treated in the same way.
         let some = Scope::All(vec![mib(10..12), mib(13..14), mib(16..30)]);
         assert_eq!(plan(11, &some, &[]), 10..14);
