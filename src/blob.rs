@@ -374,6 +374,11 @@ impl BlobReader {
         Ok(())
     }
 
+    /// Whether the cache holds all of the layer, for now.
+    pub fn is_cached(&self) -> bool {
+        self.table.spans.iter().all(|span| self.shared.cache.has_span(&span.digest))
+    }
+
     /// Uncompressed bytes that the cache does not hold, once it has come to rest.
     pub fn uncached_bytes(&self) -> u64 {
         let cache = &self.shared.cache;

@@ -90,6 +90,27 @@ fn names_and_attributes_cost_no_request() {
 }
 
 #[test]
+fn what_is_cached_is_read_far_ahead() {
+    if !has_kernel_metadata() {
+        return;
+    }
+    const BYTES: usize = 16 << 20;
+    let mut word = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        word = word.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (word >> 33) as u8
+    });
+    let content: Vec<u8> = noise.take(BYTES).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let reference = layout(folder.path(), &gzip_image(&[tar(&[Entry::file("large", &content)])]));
+    let home = Home::new();
+    let mounted = home.mount_with(&[FLAG], &reference);
+    assert!(fs::read(mounted.path().join("large")).unwrap() == content);
+    let reads = requests(&mounted)["read"].as_u64().unwrap();
+    assert!(reads <= BYTES as u64 / (512 << 10), "{reads} reads for {BYTES} bytes");
+}
+
+#[test]
 fn random_images_look_the_same() {
     if !has_kernel_metadata() {
         return;
