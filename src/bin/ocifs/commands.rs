@@ -13,6 +13,8 @@ mod umount;
 mod verify;
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
 use ocifs::mount::{Image, Joint, View};
@@ -72,11 +74,43 @@ fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
     Ok(image.map_err(failed(name))?)
 }
 
-/// Whether a process runs; one that has ended and was not waited for (`Z`) does not.
-fn is_running(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
-    state.is_some_and(|state| state != 'Z')
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Runs,
+    /// It has let go of its memory, and not yet of its files.
+    Ends,
+    Ended,
+}
+
+/// Looks at a process (proc(5), `/proc/pid/stat`; `PF_EXITING` of `linux/sched.h`). One that nobody has
+/// waited for (`Z`) has ended.
+fn stage(pid: u32) -> Stage {
+    const EXITING: u32 = 4;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+    let (state, flags) = (fields.next(), fields.nth(5));
+    let flags = flags.and_then(|flags| flags.parse::<u32>().ok());
+    match (state, flags) {
+        (None | Some("" | "Z" | "X"), _) => Stage::Ended,
+        (_, Some(flags)) if flags & EXITING != 0 => Stage::Ends,
+        _ => Stage::Runs,
+    }
+}
+
+/// How long a process that is about to end is waited for.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Waits while a process is in some stage, not for ever; the stage it has come to.
+fn wait_while(pid: u32, is_early: impl Fn(Stage) -> bool) -> Stage {
+    let until = Instant::now() + GRACE;
+    loop {
+        let stage = stage(pid);
+        if !is_early(stage) || Instant::now() > until {
+            return stage;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Names the image that an error is about.

@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::{self, Layout, Places};
-use crate::commands::{open_image, open_images};
+use crate::commands::{Stage, open_image, open_images, wait_while};
 use crate::environment;
 use crate::report::{self, AnyError};
 
@@ -82,7 +82,7 @@ fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
         query_status(&environment::runtime_folder(), mounted.connection)
             .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
     };
-    if super::is_running(pid) || !refuses() {
+    if wait_while(pid, |stage| stage == Stage::Ends) != Stage::Ended || !refuses() {
         return Ok(());
     }
     log::info!("removing the mount that a dead process left at {}", place.display());

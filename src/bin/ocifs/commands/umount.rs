@@ -2,19 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use ocifs::fuse::kernel::{self, Unmount};
 use ocifs::mount::query_status;
 
 use crate::args;
-use crate::commands::is_running;
+use crate::commands::{Stage, wait_while};
 use crate::environment;
 use crate::report::AnyError;
-
-/// How long to wait for the serving process to end after its mount is gone.
-const GRACE: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     let how = if args.lazy { Unmount::Lazy } else { Unmount::Now };
@@ -55,9 +50,10 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
         result => result?,
     }
     // The process ends by itself; whoever removes its cache next should not meet it any more.
-    let until = Instant::now() + GRACE;
-    while how == Unmount::Now && pid.is_some_and(is_running) && Instant::now() < until {
-        thread::sleep(Duration::from_millis(5));
+    if how == Unmount::Now
+        && let Some(pid) = pid
+    {
+        wait_while(pid, |stage| stage != Stage::Ended);
     }
     Ok(())
 }
