@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! fetch thread    source -> hash of the blob, size -> chunks
-//! inflate thread  chunks -> decompress -> spans of 1 to 2 MiB, and how each can be begun at
+//! inflate thread  chunks -> decompress -> spans of 1 to 2.5 MiB, and how each can be begun at
 //! this thread     spans -> diff ID, tar entries, hash of each file
 //! keep thread     the same spans -> span digest, window -> cache
 //! ```
@@ -18,9 +18,9 @@
 //!
 //! # Where spans begin
 //!
-//! A span ends at the first place where decoding can begin again after 2 MiB of output or 512 KiB
+//! A span ends at the first place where decoding can begin again after 2.5 MiB of output or 512 KiB
 //! of input: the end of a deflate block, a gzip member or a zstd frame. A member or frame ends it from
-//! half of that on, because it needs no window. Where nothing comes for 3.5 MiB the span ends anyway,
+//! half of that on, because it needs no window. Where nothing comes for 4 MiB the span ends anyway,
 //! and the next one can only be had by decoding this one first ([`Restart::Continues`]): a zstd
 //! layer of a single frame is one long row of these. The
 //! windows then take about half a percent of a gzip layer, and a cold read fetches half a megabyte;
@@ -63,7 +63,7 @@ use crate::toc;
 pub use known::Known;
 
 /// A span ends at the first boundary after so many uncompressed bytes ...
-pub const SPAN_BYTES: usize = 2 << 20;
+pub const SPAN_BYTES: usize = 5 << 19;
 
 /// ... or so many compressed ones: what a cold read of a small file has to fetch.
 const SPAN_COMPRESSED_BYTES: u64 = 512 << 10;
@@ -72,7 +72,7 @@ const SPAN_COMPRESSED_BYTES: u64 = 512 << 10;
 const PLAIN_SPAN_BYTES: usize = 512 << 10;
 
 /// Longest span. Deflate blocks of real layers are below 1.5 MiB.
-const MAX_SPAN_BYTES: usize = 7 << 19;
+const MAX_SPAN_BYTES: usize = 4 << 20;
 
 /// Bytes of the blob handed on at a time, and how many such chunks may wait.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -125,6 +125,8 @@ pub enum ErrorKind {
          is fetched from addresses that an image names"
     )]
     Foreign { url: String },
+    #[error("no thread can be started for it: {0}")]
+    Thread(io::Error),
     #[error("a worker thread died")]
     Worker,
 }
@@ -485,9 +487,10 @@ fn pipeline(
     thread::scope(|scope| {
         let reader = VerifyingReader::new(download, descriptor.digest, descriptor.size);
         let used_here = used_sender.clone();
-        let fetch = scope.spawn(move || fetch(reader, &chunk_sender, progress));
-        let inflate = scope.spawn(move || inflate(&chunks, &piece_sender, &used, limit));
-        let keep = scope.spawn(move || keeper.keep(&kept, &used_sender));
+        let fetch = stage(scope, "fetch", move || fetch(reader, &chunk_sender, progress))?;
+        let inflate =
+            stage(scope, "inflate", move || inflate(&chunks, &piece_sender, &used, limit))?;
+        let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
         let parsed = parse(&pieces, kept_sender, &used_here, layer.diff_id);
         // From here on nobody takes pieces: the inflating thread ends at its next one.
         drop(pieces);
@@ -521,6 +524,16 @@ fn pipeline(
             proof: Proof::Full,
         })?)
     })
+}
+
+/// Starts a stage on a thread of its own, whose name tells profilers which it is.
+fn stage<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, ErrorKind> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn_scoped(scope, work).map_err(ErrorKind::Thread)
 }
 
 /// Why a stage ended early.
