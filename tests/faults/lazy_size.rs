@@ -46,7 +46,7 @@ fn real_archive(folders: &[&str], bytes: u64) -> Vec<u8> {
 }
 
 /// Programs, libraries, scripts and texts, in layers of their own: checkpoints take no more than
-/// 0.6 % of all, and little more of what is the worst case, nothing but scripts.
+/// 0.6 % of any.
 #[test]
 fn checkpoints_of_real_files_are_small() {
     let mut measured = Vec::new();
@@ -63,9 +63,7 @@ fn checkpoints_of_real_files_are_small() {
         assert!(index.window_bytes() > 0, "it has checkpoints");
         measured.push((folder, index.window_bytes(), index.blob_size()));
     }
-    let of_all = measured.iter().fold((0, 0), |sum, (_, w, b)| (sum.0 + w, sum.1 + b));
-    assert!(of_all.0 * 1000 <= of_all.1 * 6, "{measured:?}");
-    assert!(measured.iter().all(|(_, windows, blob)| windows * 1000 <= blob * 8), "{measured:?}");
+    assert!(measured.iter().all(|(_, windows, blob)| windows * 1000 <= blob * 6), "{measured:?}");
 }
 
 /// The most memory that the program takes while it makes the index of a layer of so many MiB.
