@@ -195,7 +195,7 @@ pub fn serve(
         pusher,
     };
     let notifier = queue.is_some().then(|| notify::Notifier::new(&device)).transpose()?;
-    let server = start(adapter, device)?;
+    let server = start(adapter, device, LOOP_THREADS)?;
     if let Some((queue, notifier)) = queue.zip(notifier) {
         // It ends with the session, which owns the other end of its queue.
         queue.serve(filesystem, notifier, move || count(&requests.pushed))?;
@@ -203,10 +203,10 @@ pub fn serve(
     Ok(server)
 }
 
-/// Accepts a connection and answers its requests.
-fn start(adapter: impl FuseFilesystem, device: OwnedFd) -> io::Result<Server> {
+/// Accepts a connection and answers its requests, on so many threads.
+fn start(adapter: impl FuseFilesystem, device: OwnedFd, threads: usize) -> io::Result<Server> {
     let mut config = Config::default();
-    config.n_threads = Some(LOOP_THREADS);
+    config.n_threads = Some(threads);
     // The kernel decides who may come in (`allow_other`); fuser need not check again.
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;

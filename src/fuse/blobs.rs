@@ -11,7 +11,8 @@
 //! counted as read, a walk over a directory would be taken for one over everything, and all of the
 //! layer be fetched. But a read that does not go on where another ended begins with what somebody
 //! wants; and the kernel reads on only when somebody has come to what it asked for before. So what
-//! is missed in a read that goes on counts only when the next one is missed.
+//! is missed in a read that goes on counts only when the next one is missed. To tell that, requests
+//! have to be seen in the order in which the kernel sent them, so one thread takes them all in.
 
 use std::ffi::OsStr;
 use std::io;
@@ -28,6 +29,9 @@ use super::{
 use crate::erofs::{BLOCK_BYTES, Device, Devices};
 use crate::fs::{self, Filesystem};
 use crate::tree::Ino;
+
+/// Threads that read requests from the kernel.
+pub(super) const LOOP_THREADS: usize = 1;
 
 /// The number of the first file; the root directory is 1.
 const FIRST: u64 = 2;
@@ -87,6 +91,10 @@ struct Reading {
     done: usize,
     /// Whether it begins where another read ended.
     goes_on: bool,
+    /// What somebody has come to, once a file of it is missed. Of several in one read, the others are
+    /// ahead of the first.
+    reached: Option<Ino>,
+    is_missed: bool,
 }
 
 impl Blobs {
@@ -139,28 +147,29 @@ impl Shared {
         let left = self.device(ino)?.bytes().saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
         let goes_on = self.stream(ino).read(offset..offset + length as u64);
-        Ok(Reading { ino, offset, buf: vec![0; length], done: 0, goes_on })
+        Ok(Reading {
+            ino,
+            offset,
+            buf: vec![0; length],
+            done: 0,
+            goes_on,
+            reached: None,
+            is_missed: false,
+        })
     }
 
     /// Reads on; false where something has to be fetched and nobody says until when that may take.
     fn read(&self, reading: &mut Reading, give_up: Option<Instant>) -> Result<bool, fs::Error> {
-        let Reading { ino, offset, buf, done, goes_on } = reading;
+        let Reading { ino, offset, buf, done, goes_on, reached, is_missed } = reading;
         let device = self.device(*ino)?;
-        let mut is_first = true;
         for piece in device.pieces(self.filesystem.tree(), *offset, buf.len()).skip(*done) {
             let part = &mut buf[piece.at..piece.at + piece.length];
             if !self.filesystem.read_local(piece.ino, piece.offset, part)? {
+                if !std::mem::replace(is_missed, true) {
+                    *reached = self.stream(*ino).miss(piece.ino, *goes_on);
+                }
                 let Some(give_up) = give_up else { return Ok(false) };
-                // Of several in one read, the others are ahead of the first.
-                let reached = is_first.then(|| self.stream(*ino).miss(piece.ino, *goes_on));
-                self.filesystem.read_for(
-                    reached.flatten(),
-                    piece.ino,
-                    piece.offset,
-                    part,
-                    give_up,
-                )?;
-                is_first = false;
+                self.filesystem.read_for(reached.take(), piece.ino, piece.offset, part, give_up)?;
             }
             *done += 1;
         }

@@ -210,11 +210,26 @@ pub enum Unmount {
     Abort,
 }
 
+/// How often a busy mount is tried again, and how long after. A process that had a file of it open may be
+/// about to end, or one that was forked a moment ago may not have let go of it yet.
+const BUSY_TRIES: u32 = 8;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Unmounts whatever is mounted last at `mount_point`, which the caller has found to be ours.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
+    for _ in 0..BUSY_TRIES {
+        match unmount_once(mount_point, how) {
+            Err(Error::Busy(_)) => thread::sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+    unmount_once(mount_point, how)
+}
+
+fn unmount_once(mount_point: &Path, how: Unmount) -> Result<(), Error> {
     let flags = match how {
         Unmount::Now => UnmountFlags::NOFOLLOW,
         Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,

@@ -35,7 +35,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
-use super::blobs::Blobs;
+use super::blobs::{self, Blobs};
 use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices};
 use crate::fs::Filesystem;
@@ -119,7 +119,7 @@ pub fn mount(
 ) -> Result<(Server, u32), Error> {
     check()?;
     let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
-    let blobs = detached(
+    let files = detached(
         "fuse",
         &[
             ("source", "ocifs"),
@@ -132,7 +132,7 @@ pub fn mount(
             ("allow_other", ""),
         ],
     )?;
-    let connection = connection_of(&blobs).map_err(step("the FUSE connection"))?;
+    let connection = connection_of(&files).map_err(step("the FUSE connection"))?;
     let store = detached("ramfs", &[])?;
     let path = image_path(&place(&store), connection, &options.source);
     let folder = Path::new(&path).parent().unwrap_or(Path::new("/"));
@@ -144,12 +144,12 @@ pub fn mount(
     let devices = write_image(filesystem.tree(), owner, Path::new(&path))?;
     let count = devices.len();
     let blob_files = Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests));
-    let server = super::start(blob_files, device).map_err(step("serving"))?;
+    let server = super::start(blob_files, device, blobs::LOOP_THREADS).map_err(step("serving"))?;
     if filesystem.contents().layers().iter().all(|layer| layer.is_cached()) {
         // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
         read_ahead(connection);
     }
-    let image = mount_image(&path, count, &place(&blobs))?;
+    let image = mount_image(&path, count, &place(&files))?;
     rustix::mount::move_mount(
         &image,
         "",
