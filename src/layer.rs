@@ -415,7 +415,8 @@ impl Download {
         cache: &Cache,
     ) -> Result<Download, source::Error> {
         let size = descriptor.size;
-        let is_worth_it = source.is_remote() && size >= MIN_KEPT_BYTES;
+        let is_worth_it =
+            source.is_remote() && size >= MIN_KEPT_BYTES && source.nearby(descriptor).is_none();
         let partial = is_worth_it.then(|| cache.partial(&descriptor.digest)).flatten();
         let start = partial.as_ref().map_or(0, Partial::len);
         let reader = partial.as_ref().and_then(|partial| partial.reader().ok());

@@ -45,6 +45,7 @@ use crate::source::containerd::Containerd;
 use crate::source::containers_storage::ContainersStorage;
 use crate::source::directory::Directory;
 use crate::source::docker_daemon::{DockerDaemon, Documents};
+use crate::source::nearby::Nearby;
 use crate::source::registry::{self, Registry, Traffic};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, docker_archive, layout};
@@ -145,6 +146,14 @@ impl Default for ImageOptions {
     }
 }
 
+impl ImageOptions {
+    /// The same, but the blobs of an image in a registry come from there alone.
+    fn asking_only_where_it_is(&self) -> ImageOptions {
+        let places = source::Places { content_stores: Vec::new(), ..self.places.clone() };
+        ImageOptions { places, ..self.clone() }
+    }
+}
+
 /// An image that is resolved, with all that opening its layers needs.
 struct Opening<'a> {
     resolved: ResolvedImage,
@@ -233,6 +242,7 @@ impl<'a> Opening<'a> {
 #[derive(Debug)]
 pub struct Image {
     resolved: ResolvedImage,
+    source: Arc<dyn Source>,
     tag: Option<Arc<Tag>>,
     /// What was checked of each layer.
     proofs: Vec<Proof>,
@@ -264,8 +274,8 @@ impl Image {
             .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
         let contents = Contents::new(readers.collect());
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
-        let Opening { resolved, tag, traffic, .. } = opening;
-        Ok(Image { resolved, tag, proofs, filesystem, spans, traffic })
+        let Opening { resolved, source, tag, traffic, .. } = opening;
+        Ok(Image { resolved, source, tag, proofs, filesystem, spans, traffic })
     }
 
     /// Brings everything into the cache that is not there yet, layers side by side.
@@ -342,14 +352,16 @@ pub struct Shown {
     pub image: ResolvedImage,
     /// What was checked of each layer, base first.
     pub proofs: Vec<Proof>,
+    /// Where it is.
+    source: Arc<dyn Source>,
     /// Its tag, to ask whether it has moved.
     tag: Option<Arc<Tag>>,
 }
 
 impl From<Image> for View {
     fn from(image: Image) -> View {
-        let Image { resolved, tag, proofs, filesystem, spans, traffic } = image;
-        let shown = Shown { directory: None, image: resolved, proofs, tag };
+        let Image { resolved, source, tag, proofs, filesystem, spans, traffic } = image;
+        let shown = Shown { directory: None, image: resolved, proofs, source, tag };
         View { images: vec![shown], filesystem, spans, traffic }
     }
 }
@@ -404,7 +416,8 @@ fn open_source(
         ImageName::Registry(reference) => {
             let (reference, traffic) = (reference.clone(), Arc::clone(traffic));
             let registry = Registry::new(reference, options.registry.clone(), traffic)?;
-            return Ok((Arc::new(registry.clone()), Some(registry)));
+            let nearby = Nearby::new(Arc::new(registry.clone()), &options.places.content_stores);
+            return Ok((Arc::new(nearby), Some(registry)));
         }
         ImageName::Local(local) => local,
         ImageName::Stored(stored) => return Ok((open_stored(stored, cache, options)?, None)),

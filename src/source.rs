@@ -15,6 +15,7 @@ pub mod directory;
 pub mod docker_archive;
 pub mod docker_daemon;
 pub mod layout;
+pub mod nearby;
 pub mod registry;
 pub mod registry_storage;
 mod tar_split;
@@ -181,6 +182,8 @@ fn check_range(descriptor: &Descriptor, range: &Range<u64>) -> Result<(), Error>
 pub struct Places {
     /// Roots of containerd.
     pub containerd: Vec<PathBuf>,
+    /// Roots of containerd from whose stores blobs are taken that an image in a registry has.
+    pub content_stores: Vec<PathBuf>,
     /// Roots of containers-storage.
     pub containers_storage: Vec<PathBuf>,
     /// Sockets of Docker engines.
@@ -191,6 +194,7 @@ impl Default for Places {
     fn default() -> Places {
         Places {
             containerd: containerd::USUAL_ROOTS.map(PathBuf::from).to_vec(),
+            content_stores: containerd::USUAL_ROOTS.map(PathBuf::from).to_vec(),
             containers_storage: vec![PathBuf::from(containers_storage::USUAL_ROOT)],
             docker_sockets: docker_daemon::USUAL_SOCKETS.map(PathBuf::from).to_vec(),
         }
@@ -236,6 +240,12 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Whether the blob is there at all. Archives of multi-platform images are often partial.
     fn has(&self, _descriptor: &Descriptor) -> bool {
         true
+    }
+
+    /// The root of the store on this machine that a blob is read from instead of from where the image
+    /// is, if there is one that has it.
+    fn nearby(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
+        None
     }
 
     /// Takes note that what came for a digest is not what it should be. Whether somebody else can be

@@ -94,8 +94,9 @@ impl Joint {
             layers.push(number);
         }
         let proofs = open.iter().map(|open| open.index.proof()).collect();
-        let Opening { resolved, tag, .. } = opening;
-        let shown = Shown { directory: Some(directory.clone()), image: resolved, proofs, tag };
+        let Opening { resolved, source, tag, .. } = opening;
+        let shown =
+            Shown { directory: Some(directory.clone()), image: resolved, proofs, source, tag };
         let indexes = open.into_iter().map(|open| open.index).collect();
         self.members.push(Member { name: directory, shown, tree, origins, indexes, layers });
         Ok(())

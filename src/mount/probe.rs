@@ -27,6 +27,7 @@ pub struct Probe {
 /// [`Error::Source`], [`Error::Resolve`].
 pub fn probe(name: &ImageName, options: &ImageOptions) -> Result<Probe, Error> {
     let cache = Cache::none();
+    let options = &options.asking_only_where_it_is();
     let (source, _) = open_source(name, &cache, options, &Arc::default())?;
     let resolve_options = resolve::Options { platform: options.platform.clone(), offline: false };
     let image = resolve::resolve(name, source.as_ref(), &cache, &resolve_options)?;

@@ -136,6 +136,7 @@ impl ImageStatus {
                     digest: layer.descriptor.digest.to_string(),
                     size: layer.descriptor.size,
                     proof: proof.name().to_owned(),
+                    store: shown.source.nearby(&layer.descriptor),
                 })
                 .collect(),
         }
@@ -151,6 +152,9 @@ pub struct LayerStatus {
     pub size: u64,
     /// What has been checked of it.
     pub proof: String,
+    /// The root of the store on this machine that its bytes come from, instead of from the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
 }
 
 /// Traffic with the registry.

@@ -75,7 +75,8 @@ pub fn verify(
     options: &ImageOptions,
     progress: &dyn Progress,
 ) -> Result<Verification, Error> {
-    let options = ImageOptions { prove: true, ..options.clone() };
+    // What is checked is what the registry has, and not a file of somebody else's store.
+    let options = ImageOptions { prove: true, ..options.asking_only_where_it_is() };
     let opening = Opening::new(name, cache, &options)?;
     // All at once, as that is fastest; one by one if not all are good, to know each.
     let layers = &opening.resolved.layers;

@@ -38,7 +38,8 @@ pub(super) const USUAL_ROOTS: [&str; 6] = [
 ];
 
 const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
-const CONTENT: &str = "io.containerd.content.v1.content";
+/// Where the content is below the root.
+pub const CONTENT_FOLDER: &str = "io.containerd.content.v1.content";
 
 /// How often a database that changes while it is read is read again, and the pause in between.
 const TRIES: usize = 20;
@@ -89,7 +90,7 @@ impl Containerd {
             match choose(&entries, image, root) {
                 Ok(entry) => {
                     log::info!("containerd: {} in {}", entry.full_name(), root.display());
-                    let files = Files::Folder(root.join(CONTENT));
+                    let files = Files::Folder(root.join(CONTENT_FOLDER));
                     return Ok(Containerd {
                         files,
                         name: entry.name.clone(),
@@ -111,10 +112,6 @@ impl Containerd {
         }))
     }
 
-    fn blob_path(digest: &Digest) -> String {
-        format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
-    }
-
     /// Says why a blob may be missing, and where else it is.
     fn explained(&self, error: Error) -> Error {
         match error {
@@ -130,6 +127,11 @@ impl Containerd {
             error => error,
         }
     }
+}
+
+/// Where a blob is below the folder of the content.
+pub(super) fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 /// All names of images in a database.
@@ -232,13 +234,13 @@ fn matching<'a>(entries: &[&'a Entry], image: &str) -> Vec<&'a Entry> {
 
 impl Source for Containerd {
     fn root(&self) -> Result<RawDocument, Error> {
-        let bytes = self.files.read(&Self::blob_path(&self.target), MAX_MANIFEST_BYTES);
+        let bytes = self.files.read(&blob_path(&self.target), MAX_MANIFEST_BYTES);
         let bytes = bytes.map_err(|e| self.explained(e))?;
         Ok(RawDocument { bytes, media_type: None, digest: Some(self.target) })
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
-        let bytes = self.files.read(&Self::blob_path(&descriptor.digest), MAX_MANIFEST_BYTES);
+        let bytes = self.files.read(&blob_path(&descriptor.digest), MAX_MANIFEST_BYTES);
         Ok(RawDocument {
             bytes: bytes.map_err(|e| self.explained(e))?,
             media_type: Some(descriptor.media_type.clone()).filter(|t| !t.is_empty()),
@@ -247,12 +249,12 @@ impl Source for Containerd {
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
-        let opened = self.files.blob(&Self::blob_path(&descriptor.digest), descriptor, range);
+        let opened = self.files.blob(&blob_path(&descriptor.digest), descriptor, range);
         opened.map_err(|e| self.explained(e))
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {
-        matches!(self.files.open(&Self::blob_path(&descriptor.digest)), Ok(Some(_)))
+        matches!(self.files.open(&blob_path(&descriptor.digest)), Ok(Some(_)))
     }
 }
 

@@ -49,6 +49,7 @@ mod links;
 mod long_lives;
 mod mirrors;
 mod names;
+mod nearby;
 mod outages;
 mod program;
 mod proxies;

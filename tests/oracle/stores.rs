@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::forms::tars;
 use crate::mounted::Home;
 use crate::oracle::gzip_image;
-use crate::servers::{Registry, program, run};
+use crate::servers::{Registry, has_kernel_metadata, program, run};
 use crate::snapshot::Snapshot;
 use crate::support::image::{
     Compression, ImageBuilder, push, push_index, write_docker_archive_legacy, write_oci_archive,
@@ -203,6 +203,59 @@ fn containerd_store() {
     assert!(error.contains("`docker.io/library/app:v1`"), "{error}");
     // The database of a containerd that is gone is read as well.
     drop(daemon);
+}
+
+/// What containerd has pulled is read from its store while the registry is asked for the name only; what
+/// its garbage collection takes away comes from the registry.
+#[test]
+fn containerd_has_the_layers_of_a_registry_s_image() {
+    let (registry, home) = (Registry::shared(), Home::new());
+    let text: String = (0..300_000).map(|n| format!("{n:x} ")).collect();
+    let mut layers = stack();
+    layers.push(tar(&[Entry::file("only/in/this/test", text)]));
+    let image = gzip_image(&layers);
+    push(&image, registry.address(), "pulled", "v1").unwrap();
+    let reference = format!("{}/pulled:v1", registry.address());
+    let expected = Snapshot::of(home.mount(&reference).path());
+    let daemon = containerd();
+    let ctr = || ctr(&daemon.place("socket"));
+    run(ctr().args(["content", "fetch", "--plain-http", &reference]));
+    let root = daemon.place("root").display().to_string();
+    let options = ["--content-store", &root];
+    {
+        let home = Home::new();
+        let mounted = home.mount_with(&options, &reference);
+        Snapshot::assert_same(&expected, &Snapshot::of(mounted.path()), "from the store");
+        let status = mounted.status();
+        for layer in status["layers"].as_array().unwrap() {
+            assert_eq!(layer["store"], root, "{status}");
+        }
+        assert_eq!(status["network"]["requests"], 1, "{status}");
+        assert_eq!(status["network"]["bytes"], image.manifest.len(), "{status}");
+    }
+    // Nothing of the last layer is left there: all of it can only come from the store.
+    let hex = image.layer_digests().pop().unwrap()[7..].to_owned();
+    let blob = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    let (blob, aside) = (registry.storage().join(blob), registry.storage().join("aside"));
+    fs::rename(&blob, &aside).unwrap();
+    for options in [&options[..], &["--content-store", &root, "--kernel-metadata"]] {
+        if options.len() > 2 && !has_kernel_metadata() {
+            continue;
+        }
+        let home = Home::new();
+        let mounted = home.mount_with(options, &reference);
+        fs::read(mounted.path().join("only/in/this/test")).unwrap();
+    }
+    let mut pull = Home::new().ocifs();
+    run(pull.args(["pull", "--content-store", &root, &reference]));
+    fs::rename(&aside, &blob).unwrap();
+    run(ctr().args(["images", "rm", "--sync", &reference]));
+    let store = format!("{root}/io.containerd.content.v1.content/blobs/sha256/{hex}");
+    assert!(!Path::new(&store).exists(), "containerd has collected its garbage");
+    let home = Home::new();
+    let mounted = home.mount_with(&options, &reference);
+    Snapshot::assert_same(&expected, &Snapshot::of(mounted.path()), "after the collection");
+    assert!(mounted.status()["network"]["bytes"].as_u64() > Some(image.manifest.len() as u64));
 }
 
 /// Of an image for several platforms containerd fetches one, and exports what it has.

@@ -146,6 +146,15 @@ pub(crate) struct ImageArgs {
     )]
     pub(crate) tls_verify: bool,
 
+    /// Take layers that containerd has below ROOT from there, not from the registry; `none` for nowhere
+    ///
+    /// Can be given several times. By default the usual places of containerd, of Docker with
+    /// containerd's store, k3s, RKE2, k0s and MicroK8s are looked at, as far as you may read there. What
+    /// an image consists of is asked of its registry all the same, and all that is read is checked.
+    /// Can be set in `~/.config/ocifs/config.toml`.
+    #[arg(long, value_name = "ROOT", help_heading = "Registry")]
+    pub(crate) content_store: Vec<ContentStore>,
+
     /// Give up a read after this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -159,6 +168,23 @@ pub(crate) struct ImageArgs {
 
     #[command(flatten)]
     pub(crate) cache_args: CacheArgs,
+}
+
+/// Where containerd keeps what it has pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ContentStore {
+    /// `none`
+    Nowhere,
+    Root(PathBuf),
+}
+
+impl From<OsString> for ContentStore {
+    fn from(text: OsString) -> ContentStore {
+        match text.to_str() {
+            Some("none") => ContentStore::Nowhere,
+            _ => ContentStore::Root(PathBuf::from(text)),
+        }
+    }
 }
 
 /// `USER:PASSWORD`. Never printed.

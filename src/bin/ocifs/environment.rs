@@ -15,7 +15,7 @@
 //! | `CONTAINERS_REGISTRIES_CONF`, `REGISTRIES_CONFIG_PATH` | another `registries.conf` |
 //! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf` and `certs.d` |
 //! | `DOCKER_HOST` | the engine of `docker-daemon:` |
-//! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME` | the stores of podman and of rootless containerd |
+//! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `TMPDIR` | temporary files where the cache can't be used |
@@ -104,6 +104,7 @@ pub(crate) fn runtime_folder() -> PathBuf {
 /// # Errors
 /// A credentials file that can't be read.
 pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
+    let config = config()?;
     let registry = match name {
         ImageName::Registry(name) if !args.offline => registry_options(name, args)?,
         _ => registry::Options::default(),
@@ -111,9 +112,9 @@ pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageO
     Ok(ImageOptions {
         platform: args.platform.clone(),
         offline: args.offline,
-        trust_referrers: args.trust_referrers || config()?.trusts_referrers(name),
+        trust_referrers: args.trust_referrers || config.trusts_referrers(name),
         registry,
-        places: places::places(name)?,
+        places: places::places(name, &args.content_store, config.content_stores)?,
         read_deadline: args.timeout,
         max_layer_bytes: args.max_layer_size,
         open_files: open_files(),
@@ -201,12 +202,16 @@ fn proxies() -> Result<Proxies, AnyError> {
 /// The user's settings, from `ocifs/config.toml` below the configuration folder:
 ///
 /// ```toml
+/// content-stores = ["/srv/containerd"]
+///
 /// [registry."registry.example:5000"]
 /// trust-referrers = true
 /// ```
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Config {
+    /// Instead of the usual roots of containerd.
+    content_stores: Option<Vec<PathBuf>>,
     #[serde(default)]
     registry: HashMap<String, RegistryConfig>,
 }

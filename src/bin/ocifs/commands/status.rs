@@ -1,5 +1,6 @@
 //! `ocifs status`: all mounts, or one.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -86,7 +87,16 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
         image.layers.len(),
         indicatif::HumanBytes(size),
         weakest.unwrap_or("full"),
-    )
+    )?;
+    let stores = image.layers.iter().filter_map(|layer| layer.store.as_ref());
+    let places: BTreeSet<_> = stores.clone().map(|store| store.display().to_string()).collect();
+    match places.is_empty() {
+        true => Ok(()),
+        false => {
+            let places = places.into_iter().collect::<Vec<_>>().join(", ");
+            writeln!(out, "  store     {} of them are taken from {places}", stores.count())
+        }
+    }
 }
 
 fn print_unknown(out: &mut impl Write, mount: &Mounted, error: &io::Error) -> io::Result<()> {

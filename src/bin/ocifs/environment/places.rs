@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use ocifs::reference::{ImageName, StoredImage};
 use ocifs::source::Places;
+use ocifs::source::containerd::CONTENT_FOLDER;
 use serde::Deserialize;
 
 use super::{config_home, home, variable};
+use crate::args::ContentStore;
 use crate::report::AnyError;
 
 /// The part of `storage.conf` (containers-storage.conf(5)) that says where things are.
@@ -36,17 +38,31 @@ struct StorageOptions {
 ///
 /// # Errors
 /// The image is in a store whose settings can't be read.
-pub(super) fn places(name: &ImageName) -> Result<Places, AnyError> {
+pub(super) fn places(
+    name: &ImageName,
+    content_stores: &[ContentStore],
+    configured_stores: Option<Vec<PathBuf>>,
+) -> Result<Places, AnyError> {
     let mut places = Places::default();
-    let ImageName::Stored(stored) = name else { return Ok(places) };
     // Within `podman unshare` a user looks like root and has the stores of a user.
     let is_root = rustix::process::geteuid().is_root()
         && variable("_CONTAINERS_ROOTLESS_UID").is_none_or(|id| id.as_os_str() == "0");
-    match stored {
-        StoredImage::Containerd { .. } if !is_root => {
-            let own = data_home().map(|folder| folder.join("containerd"));
-            places.containerd.splice(..0, own);
+    if !is_root {
+        places.containerd.splice(..0, own_containerd());
+    }
+    let stored = match name {
+        ImageName::Stored(stored) => stored,
+        ImageName::Registry(_) => {
+            places.content_stores = match (content_stores, configured_stores) {
+                ([], None) => places.containerd.clone(),
+                ([], Some(roots)) => absolute(roots)?,
+                (named, _) => named_stores(named)?,
+            };
+            return Ok(places);
         }
+        ImageName::Local(_) => return Ok(places),
+    };
+    match stored {
         StoredImage::ContainersStorage { root: None, .. } => {
             places.containers_storage = containers_storage(is_root)?;
         }
@@ -54,6 +70,41 @@ pub(super) fn places(name: &ImageName) -> Result<Places, AnyError> {
         _ => {}
     }
     Ok(places)
+}
+
+/// The roots of a user's own containerd, alone, under Docker and under k3s.
+fn own_containerd() -> impl Iterator<Item = PathBuf> {
+    let data = ["containerd", "docker/containerd/daemon"].map(|name| Some(data_home()?.join(name)));
+    let k3s = home().map(|home| home.join(".rancher/k3s/agent/containerd"));
+    data.into_iter().chain([k3s]).flatten()
+}
+
+/// The stores that flags name.
+///
+/// # Errors
+/// There is none at such a place.
+fn named_stores(named: &[ContentStore]) -> Result<Vec<PathBuf>, AnyError> {
+    let mut roots = Vec::new();
+    for store in named {
+        let ContentStore::Root(root) = store else { continue };
+        let root = std::path::absolute(root).map_err(|e| format!("--content-store: {e}"))?;
+        let content = root.join(CONTENT_FOLDER);
+        fs::metadata(&content)
+            .map_err(|e| format!("--content-store: {}: {e}", content.display()))?;
+        roots.push(root);
+    }
+    Ok(roots)
+}
+
+/// The stores of the settings, which may be for several machines.
+///
+/// # Errors
+/// A path is relative.
+fn absolute(roots: Vec<PathBuf>) -> Result<Vec<PathBuf>, AnyError> {
+    match roots.iter().find(|root| !root.is_absolute()) {
+        Some(root) => Err(format!("content-stores: `{}` is not absolute", root.display()).into()),
+        None => Ok(roots),
+    }
 }
 
 fn data_home() -> Option<PathBuf> {
