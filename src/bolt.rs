@@ -29,14 +29,14 @@
 //!   after [`MAX_READ_BYTES`] and [`MAX_DEPTH`], whatever the pages say.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Most bytes of pages read through one snapshot.
+/// Most bytes read through one snapshot: of pages, and of the keys and values handed on.
 pub const MAX_READ_BYTES: u64 = 256 << 20;
 
 /// Most levels of pages below the root of a bucket.
@@ -262,7 +262,8 @@ impl<'a, P: Pages + ?Sized> Snapshot<'a, P> {
             if page.is_leaf()? {
                 for at in 0..page.count {
                     let element = page.leaf_element(at)?;
-                    self.spend(element.value.len() as u64)?;
+                    // Elements may lie over each other: what is handed on is more than was read.
+                    self.spend(element.key.len() as u64 + element.value.len() as u64)?;
                     if !visit(element.key, page.item(&element)?)? {
                         return Ok(());
                     }

@@ -11,18 +11,18 @@ const SIZE: usize = 1024;
 
 /// A bucket to be written.
 #[derive(Clone, Debug, Default)]
-struct Tree {
+pub(crate) struct Tree {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     buckets: BTreeMap<Vec<u8>, Tree>,
 }
 
 impl Tree {
-    fn value(mut self, key: &str, value: &[u8]) -> Tree {
+    pub(crate) fn value(mut self, key: &str, value: &[u8]) -> Tree {
         self.values.insert(key.as_bytes().to_vec(), value.to_vec());
         self
     }
 
-    fn bucket(mut self, key: &str, bucket: Tree) -> Tree {
+    pub(crate) fn bucket(mut self, key: &str, bucket: Tree) -> Tree {
         self.buckets.insert(key.as_bytes().to_vec(), bucket);
         self
     }
@@ -140,7 +140,7 @@ fn meta(id: u64, root: u64, pages: u64, transaction: u64) -> Vec<u8> {
     page
 }
 
-fn database(tree: &Tree, fanout: usize) -> Vec<u8> {
+pub(crate) fn database(tree: &Tree, fanout: usize) -> Vec<u8> {
     let mut writer = Writer::default();
     let root = writer.bucket(tree, fanout);
     writer.finish(root, 10)
@@ -279,4 +279,29 @@ proptest! {
 
 fn sample_small() -> Tree {
     (0..20).fold(Tree::default(), |tree, n| tree.value(&format!("k{n}"), b"v"))
+}
+
+/// Elements that lie over each other would be more than all memory when they are copied.
+#[test]
+fn keys_over_each_other_count_each_time() {
+    let (count, key_bytes) = (60_000, 1 << 20);
+    let mut content = Vec::new();
+    for at in 0..count {
+        let position = (count - at) * ELEMENT_BYTES;
+        for number in [0, position as u32, key_bytes as u32, 0] {
+            content.extend(number.to_le_bytes());
+        }
+    }
+    content.resize(content.len() + key_bytes, b'x');
+    let mut writer = Writer::default();
+    let root = writer.append(LEAF, count, &content);
+    let file = writer.finish(root, 5);
+    let snapshot = Snapshot::open(&file[..]).unwrap();
+    let mut seen = 0;
+    let result = snapshot.for_each(&snapshot.root(), &mut |key, _| {
+        seen += key.len() as u64;
+        Ok(true)
+    });
+    assert!(matches!(result, Err(Error::TooLarge)), "{result:?}");
+    assert!(seen > 0 && seen <= MAX_READ_BYTES, "{seen}");
 }

@@ -48,6 +48,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Names that are kept of one store, for matching and for messages.
 const MAX_NAMES: usize = 100_000;
 
+/// Longest name of an image or namespace, in bytes; others are nobody's. A reference has 400 at most.
+const MAX_NAME_BYTES: usize = 1024;
+
 /// An image that containerd has.
 #[derive(Debug)]
 pub struct Containerd {
@@ -163,11 +166,15 @@ fn read_entries<P: Pages + ?Sized>(snapshot: &Snapshot<'_, P>) -> Result<Vec<Ent
     };
     let Some(v1) = sub(&snapshot.root(), b"v1")? else { return Ok(found) };
     snapshot.for_each(&v1, &mut |namespace, item| {
-        let Some(bucket) = item.bucket() else { return Ok(true) };
+        let Some(bucket) = item.bucket().filter(|_| namespace.len() <= MAX_NAME_BYTES) else {
+            return Ok(true);
+        };
         let Some(images) = sub(&bucket, b"images")? else { return Ok(true) };
         let namespace = String::from_utf8_lossy(namespace).into_owned();
         snapshot.for_each(&images, &mut |name, item| {
-            let Some(image) = item.bucket() else { return Ok(true) };
+            let Some(image) = item.bucket().filter(|_| name.len() <= MAX_NAME_BYTES) else {
+                return Ok(true);
+            };
             let Some(target) = sub(&image, b"target")? else { return Ok(true) };
             let digest = snapshot.get(&target, b"digest")?.and_then(bolt::Item::value);
             let digest = digest.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
@@ -262,10 +269,29 @@ impl Source for Containerd {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::bolt::tests::{Tree, database};
 
     fn entry(namespace: &str, name: &str, content: &str) -> Entry {
         let target = Digest::sha256(content.as_bytes());
         Entry { namespace: namespace.to_owned(), name: name.to_owned(), target }
+    }
+
+    #[test]
+    fn endless_names_are_left_out() {
+        let digest = Digest::sha256(b"").to_string();
+        let image = || {
+            let target = Tree::default().value("digest", digest.as_bytes());
+            Tree::default().bucket("target", target)
+        };
+        let endless = "n".repeat(MAX_NAME_BYTES + 1);
+        let images = Tree::default().bucket("app", image()).bucket(&endless, image());
+        let namespace = || Tree::default().bucket("images", images.clone());
+        let namespaces = Tree::default().bucket("default", namespace());
+        let namespaces = namespaces.bucket(&endless, namespace());
+        let file = database(&Tree::default().bucket("v1", namespaces), 10);
+        let found = read_entries(&Snapshot::open(&file[..]).unwrap()).unwrap();
+        let names: Vec<String> = found.iter().map(Entry::full_name).collect();
+        assert_eq!(names, ["default/app"]);
     }
 
     #[test]
