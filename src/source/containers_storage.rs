@@ -22,14 +22,17 @@
 //! refused, with the command that makes an archive of the image.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Read;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, de};
 use serde_json::json;
 
 use super::archive::open_regular;
@@ -47,8 +50,9 @@ pub(super) const USUAL_ROOT: &str = "/var/lib/containers/storage";
 /// The drivers whose folders we know.
 const DRIVERS: [&str; 2] = ["overlay", "vfs"];
 
-/// Largest list of images or layers, in bytes: a hundred thousand of them.
-const MAX_LIST_BYTES: u64 = 256 << 20;
+/// Largest list of images or layers, in bytes and in rows: a hundred thousand of them, which are small.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+const MAX_ROWS: usize = 100_000;
 
 /// Fewest digits of an ID that count as one.
 const MIN_ID_DIGITS: usize = 3;
@@ -83,7 +87,7 @@ struct LayerRow {
     #[serde(default)]
     diff_size: Option<i64>,
     #[serde(default)]
-    flags: Option<HashMap<String, serde_json::Value>>,
+    flags: Option<HashMap<String, IgnoredAny>>,
 }
 
 /// A layer of the image.
@@ -312,7 +316,37 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
 
 fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
     let bytes = read(path, MAX_LIST_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::invalid(path, e))
+    let rows: Rows<T> = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(path, e))?;
+    Ok(rows.0)
+}
+
+/// At most [`MAX_ROWS`] rows: a few bytes of JSON may take hundreds in memory.
+struct Rows<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Rows<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rows<T>, D::Error> {
+        struct Limited<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Limited<T> {
+            type Value = Rows<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Rows<T>, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = list.next_element()? {
+                    if rows.len() >= MAX_ROWS {
+                        let what = format!("it has more than {MAX_ROWS} rows");
+                        return Err(de::Error::custom(what));
+                    }
+                    rows.push(row);
+                }
+                Ok(Rows(rows))
+            }
+        }
+        deserializer.deserialize_seq(Limited(PhantomData))
+    }
 }
 
 /// The image that a user means: by name, by ID, by digest, or by the start of an ID.

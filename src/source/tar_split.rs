@@ -33,9 +33,15 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::Deserialize;
 
 use super::archive::open_regular;
+use crate::codec;
 
 /// Longest line of the JSON, in bytes. Padding comes in pieces of a MiB at most.
 const MAX_LINE_BYTES: u64 = 16 << 20;
+
+/// Most JSON for each byte of the tar, and for none, in bytes. An entry has a header of 512 bytes at least;
+/// that in base64, twice its name with escapes, and the words of two lines are less than 2 KiB.
+const MAX_JSON_RATIO: u64 = 16;
+const FREE_JSON_BYTES: u64 = 1 << 20;
 
 /// Most runs of one tar: 8 million files, for which 400 MB are enough.
 const MAX_RUNS: usize = 1 << 24;
@@ -94,7 +100,11 @@ impl SplitTar {
     ) -> io::Result<SplitTar> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(CWD, folder, flags, Mode::empty())?;
-        let mut lines = BufReader::new(MultiGzDecoder::new(BufReader::new(open_regular(split)?)));
+        let split = open_regular(split)?;
+        let most = length.saturating_mul(MAX_JSON_RATIO).saturating_add(FREE_JSON_BYTES);
+        let most = most.min(codec::plausible_uncompressed_bytes(split.metadata()?.len()));
+        let json = MultiGzDecoder::new(BufReader::new(split));
+        let mut lines = BufReader::new(json.take(most));
         let mut tar =
             SplitTar { runs: Vec::new(), spool: tempfile::tempfile_in(spool)?, folder, length: 0 };
         let mut spool = BufWriter::new(tar.spool.try_clone()?);
@@ -328,5 +338,12 @@ mod tests {
             }
         }
         assert_eq!(bytes(&split("", folder.path(), 0).unwrap(), 0).unwrap(), b"");
+        // Nothing is read for ever, however well it compresses.
+        let good = "{\"type\":2,\"payload\":\"aGVhZA==\"}\n";
+        for filler in ["\n", "{\"type\":2}\n", "{\"type\":1,\"name\":\"d/\"}\n"] {
+            let few = filler.repeat(FREE_JSON_BYTES as usize / 2 / filler.len());
+            assert!(split(&(few.clone() + good), folder.path(), 4).is_ok());
+            assert!(split(&(few.repeat(3) + good), folder.path(), 4).is_err());
+        }
     }
 }

@@ -332,6 +332,7 @@ fn stores_of_registries_that_lie() {
     let mut verdict = Verdict::default();
     let absent = sha256(b"absent");
     for (what, content, words) in [
+        ("too many rows", images.clone(), json!(vec![row("a", ""); 100_001]), &["100000 rows"]),
         ("empty", &b""[..], &["not a digest"][..]),
         ("a path", b"sha256:../../../../etc/passwd", &["hexadecimal"]),
         ("endless", &[b'x'; 5000], &["more than the 256"]),
