@@ -35,7 +35,7 @@ use crate::digest::Digest;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
 use crate::fuse::{self, Ownership, Requests, Server, kernel, metadata};
-use crate::image::Platform;
+use crate::image::{Document, Platform};
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{self, Known, OpenLayer, Progress};
 use crate::reference::{DirectoryName, ImageName, Layout, StoredImage};
@@ -465,16 +465,22 @@ fn open_stored(
         }
         StoredImage::DockerDaemon { image } => {
             let daemon = DockerDaemon::open(&options.places.docker_sockets, image, spool)?;
-            Arc::new(remembered(daemon, cache)?)
+            Arc::new(remembered(daemon, cache, options.platform.as_ref())?)
         }
     })
 }
 
 /// An engine's image with its documents from the cache, so that it is not taken from the engine again
 /// while its layers are in the cache as well; or else with its documents put there.
-fn remembered(daemon: DockerDaemon, cache: &Cache) -> Result<DockerDaemon, source::Error> {
+fn remembered(
+    daemon: DockerDaemon,
+    cache: &Cache,
+    platform: Option<&Platform>,
+) -> Result<DockerDaemon, source::Error> {
     let key = format!("docker-daemon:{}", daemon.id());
-    if let Some(root) = cache.tag(&key).and_then(|record| cache.blob(&record.digest)) {
+    if let Some(root) = cache.tag(&key).and_then(|record| cache.blob(&record.digest))
+        && is_final(&root, platform)
+    {
         return Ok(daemon.remembering(root));
     }
     if let Some(Documents { root, others }) = daemon.documents()? {
@@ -484,6 +490,21 @@ fn remembered(daemon: DockerDaemon, cache: &Cache) -> Result<DockerDaemon, sourc
         cache.put_tag(&key, Digest::sha256(&root));
     }
     Ok(daemon)
+}
+
+/// Whether nothing that an engine may pull under the same ID later would be shown instead: of an index
+/// it lists what the engine had, and what was not wanted then may have been all.
+fn is_final(root: &[u8], platform: Option<&Platform>) -> bool {
+    let host = Platform::host();
+    let wanted = platform.unwrap_or(&host);
+    match Document::parse(root, None) {
+        Ok(Document::Manifest(_)) => true,
+        Ok(Document::Index(index)) => {
+            let mut listed = index.manifests.iter().filter_map(|image| image.platform.as_ref());
+            listed.any(|platform| wanted.rank(platform) == Some(0))
+        }
+        Err(_) => false,
+    }
 }
 
 /// An absolute path, because a mount in the background leaves the current directory.

@@ -40,6 +40,9 @@ const IMAGE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Largest answer to something small, in bytes. The list of images is the longest.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
+/// Images of an index whose documents are remembered: each may take megabytes.
+const MAX_REMEMBERED: usize = 16;
+
 const DENIED: &str = "an engine's socket is for root and the group `docker`";
 
 /// The documents of an image, which lead to everything else.
@@ -125,25 +128,30 @@ impl DockerDaemon {
         self
     }
 
-    /// Takes the image from the engine for its documents; `None` if they are nested so that it is
-    /// not worth it.
+    /// Takes the image from the engine for its documents; `None` if they are so nested or so many that
+    /// it is not worth it, or not bound to the ID, under which others would find them.
     ///
     /// # Errors
     /// It does not give it.
     pub fn documents(&self) -> Result<Option<Documents>, Error> {
         let archive = self.archive()?;
         let root = archive.root()?;
+        let is_named = self.id.matches(&root.bytes);
         let mut others = Vec::new();
         let root = match Document::parse(&root.bytes, root.media_type.as_deref()) {
-            Ok(Document::Manifest(manifest)) => {
+            // Classic engines call an image by its config.
+            Ok(Document::Manifest(manifest)) if is_named || manifest.config.digest == self.id => {
                 others.extend(config(archive.as_ref(), &manifest)?);
                 root.bytes
             }
-            Ok(Document::Index(index)) => {
+            Ok(Document::Index(index)) if is_named => {
                 let mut present = Vec::new();
                 for (at, descriptor) in index.manifests.iter().enumerate() {
                     if !archive.has(descriptor) {
                         continue;
+                    }
+                    if present.len() >= MAX_REMEMBERED {
+                        return Ok(None);
                     }
                     let bytes = archive.document(descriptor)?.bytes;
                     let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, None) else {
@@ -156,7 +164,7 @@ impl DockerDaemon {
                 let Some(root) = only(&root.bytes, &present) else { return Ok(None) };
                 root
             }
-            Err(_) => return Ok(None),
+            _ => return Ok(None),
         };
         Ok(Some(Documents { root, others }))
     }
@@ -205,7 +213,9 @@ fn config(archive: &dyn Source, manifest: &Manifest) -> Result<Option<Vec<u8>>, 
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    let read = archive.blob(&manifest.config, 0..size)?.body.read_to_end(&mut bytes).is_ok();
+    // A whole blob may be longer than it should be.
+    let body = archive.blob(&manifest.config, 0..size)?.body;
+    let read = body.take(size + 1).read_to_end(&mut bytes).is_ok();
     Ok(Some(bytes).filter(|bytes| read && digest.matches(bytes)))
 }
 
@@ -290,5 +300,51 @@ impl Source for DockerDaemon {
     fn has(&self, descriptor: &Descriptor) -> bool {
         // What is remembered lists only what was there.
         self.root.is_some() || self.archive().is_ok_and(|archive| archive.has(descriptor))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Every blob is far longer than its descriptor says.
+    #[derive(Debug, Default)]
+    struct Endless(Arc<AtomicU64>);
+
+    struct Counted(Arc<AtomicU64>);
+
+    impl Read for Counted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let before = self.0.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            if before > 64 << 20 { Ok(0) } else { Ok(buffer.len()) }
+        }
+    }
+
+    impl Source for Endless {
+        fn root(&self) -> Result<RawDocument, Error> {
+            unreachable!("nobody asks")
+        }
+
+        fn document(&self, _: &Descriptor) -> Result<RawDocument, Error> {
+            unreachable!("nobody asks")
+        }
+
+        fn blob(&self, _: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+            let Range { start, end } = range;
+            Ok(Opened { body: Box::new(Counted(Arc::clone(&self.0))), start, end })
+        }
+    }
+
+    #[test]
+    fn a_config_is_read_no_further_than_it_should_be() {
+        let digest = Digest::sha256(b"{}");
+        let text = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":2}}}}"#);
+        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        let source = Endless::default();
+        assert_eq!(config(&source, &manifest).unwrap(), None);
+        assert!(source.0.load(Ordering::Relaxed) < 1 << 20, "{source:?}");
     }
 }

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use ocifs::image::Platform;
 use ocifs::mount::ImageOptions;
 use ocifs::source::Places;
 use serde_json::{Value, json};
 
-use crate::fixture::{GOOD, Sandbox, Verdict, fails, has_words, image_of, open, opens, options};
+use crate::fixture::{
+    GOOD, Sandbox, Verdict, fails, has_words, image_of, open, opens, options, read,
+};
 use crate::support::image::{
     Built, Compression, OCI_INDEX, sha256, write_docker_archive_legacy, write_docker_archive_modern,
 };
@@ -128,41 +131,112 @@ fn an_image_is_taken_once() {
 /// What is wrong, the answers to a question and for an image, and the words of the error.
 type EngineRow<'a> = (&'a str, Vec<u8>, Vec<u8>, &'a [&'a str]);
 
-/// An engine with containerd's store has some platforms of an image, which are not looked for
-/// again either.
-#[test]
-fn one_platform_of_several_is_taken_once() {
-    let sandbox = Sandbox::new();
-    let (image, _) = archive(sandbox.path());
-    let entry = |built: &Built, architecture: &str| {
-        let mut descriptor = built.descriptor();
-        descriptor["platform"] = json!({ "os": "linux", "architecture": architecture });
-        descriptor
-    };
-    let absent = image_of(b"", Compression::Gzip);
-    let index = json!({
-        "schemaVersion": 2, "mediaType": OCI_INDEX,
-        "manifests": [entry(&absent, "amd64"), entry(&absent, "arm64"), entry(&image, "s390x")],
-    });
+/// An index of images for these architectures, and the archive in which some of them are.
+fn several(images: &[(&Built, &str)], present: &[&Built]) -> (String, Vec<u8>) {
+    let entries: Vec<Value> = images
+        .iter()
+        .map(|(built, architecture)| {
+            let mut descriptor = built.descriptor();
+            descriptor["platform"] = json!({ "os": "linux", "architecture": architecture });
+            descriptor
+        })
+        .collect();
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
     let index = index.to_string().into_bytes();
     let outer = json!({ "schemaVersion": 2, "manifests": [
         { "mediaType": OCI_INDEX, "digest": sha256(&index), "size": index.len() },
     ]});
-    let blobs = image.blobs.values().chain([&image.manifest, &index]);
+    let blobs = present.iter().flat_map(|built| built.blobs.values().chain([&built.manifest]));
     let mut entries: Vec<Entry> = blobs
+        .chain([&index])
         .map(|bytes| Entry::file(format!("blobs/sha256/{}", &sha256(bytes)[7..]), bytes))
         .collect();
     entries.push(Entry::file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#));
     entries.push(Entry::file("index.json", outer.to_string()));
-    let (bytes, id) = (tar(&entries), sha256(&index));
-    let engine = Engine::start(
-        sandbox.path(),
+    (sha256(&index), tar(&entries))
+}
+
+/// An engine that gives this archive.
+fn giving(folder: &Path, id: String, bytes: Vec<u8>) -> Engine {
+    Engine::start(
+        folder,
         Box::new(move |path| if path.ends_with("/get") { chunked(&bytes) } else { inspected(&id) }),
-    );
+    )
+}
+
+/// The platform of this machine, and another one.
+fn architectures() -> (String, &'static str) {
+    let host = Platform::host().architecture;
+    let other = if host == "s390x" { "riscv64" } else { "s390x" };
+    (host, other)
+}
+
+/// An engine with containerd's store has some platforms of an image: what is wanted is not looked for
+/// again, and what was not there may be by now.
+#[test]
+fn one_platform_of_several_is_taken_once() {
+    let sandbox = Sandbox::new();
+    let (image, _) = archive(sandbox.path());
+    let foreign = image_of(&tar(&[Entry::file("f", "foreign")]), Compression::Gzip);
+    let (host, other) = architectures();
+    let images = [(&foreign, other), (&image, &host)];
+    let (id, bytes) = several(&images, &[&foreign]);
+    let engine = giving(sandbox.path(), id.clone(), bytes);
+    for _ in 0..2 {
+        // With a warning.
+        let image = open(NAME, &sandbox.cache(), &engine.options()).unwrap();
+        assert_eq!(read(&image, "f").unwrap(), b"foreign");
+    }
+    let named = ImageOptions { platform: other.parse().ok(), ..engine.options() };
+    let taken = engine.taken();
+    open(NAME, &sandbox.cache(), &named).unwrap();
+    assert_eq!(engine.taken(), taken, "it is remembered");
+    // Somebody pulls the right one; the ID stays the same.
+    let (_, bytes) = several(&images, &[&foreign, &image]);
+    let engine = giving(sandbox.path(), id, bytes);
     for _ in 0..3 {
         opens(&sandbox, NAME, &engine.options()).unwrap();
     }
+    open(NAME, &sandbox.cache(), &named).unwrap();
     assert_eq!(engine.taken(), 1);
+}
+
+/// What an engine gives under an ID of something else is not remembered for others.
+#[test]
+fn an_engine_that_gives_another_image() {
+    for modern in [false, true] {
+        let sandbox = Sandbox::new();
+        let (image, bytes) = archive(sandbox.path());
+        let id = if modern { image.manifest_digest.clone() } else { sha256(&image.config) };
+        let layer = tar(&[Entry::file("f", "evil")]);
+        let evil = image_of(&layer, Compression::None);
+        let path = sandbox.path().join("evil.tar");
+        match modern {
+            false => write_docker_archive_legacy(&path, &evil, &[layer], &["r:t"]).unwrap(),
+            true => write_docker_archive_modern(&path, &evil, &["r:t"]).unwrap(),
+        }
+        let engine = giving(sandbox.path(), id.clone(), fs::read(path).unwrap());
+        let _ = open(NAME, &sandbox.cache(), &engine.options());
+        let (_, index) = several(&[(&evil, &architectures().0)], &[&evil]);
+        let engine = giving(sandbox.path(), id.clone(), index);
+        let _ = open(NAME, &sandbox.cache(), &engine.options());
+        let engine = giving(sandbox.path(), id, bytes);
+        opens(&sandbox, NAME, &engine.options()).unwrap();
+    }
+}
+
+/// An index may name one manifest of megabytes thousands of times.
+#[test]
+fn an_index_of_too_many_is_not_remembered() {
+    let sandbox = Sandbox::new();
+    let (image, _) = archive(sandbox.path());
+    let host = architectures().0;
+    let (id, bytes) = several(&vec![(&image, &host[..]); 2000], &[&image]);
+    let engine = giving(sandbox.path(), id, bytes);
+    for _ in 0..2 {
+        opens(&sandbox, NAME, &engine.options()).unwrap();
+    }
+    assert_eq!(engine.taken(), 2);
 }
 
 #[test]
@@ -258,6 +332,7 @@ fn stores_of_podman_that_lie() {
         ("undescribed", images.clone(), json!([row("aaa", "")]), &["put together again"]),
         ("no JSON", images.clone(), json!("x"), &["layers.json"]),
         ("no images", json!([]), json!([]), &["there is no image `r:t`"]),
+        ("too many rows", images.clone(), json!(vec![row("a", ""); 100_001]), &["100000 rows"]),
         (
             "a path for an ID",
             json!([{ "id": "../abc123", "names": ["localhost/r:t"], "layer": "aaa" }]),
@@ -332,7 +407,6 @@ fn stores_of_registries_that_lie() {
     let mut verdict = Verdict::default();
     let absent = sha256(b"absent");
     for (what, content, words) in [
-        ("too many rows", images.clone(), json!(vec![row("a", ""); 100_001]), &["100000 rows"]),
         ("empty", &b""[..], &["not a digest"][..]),
         ("a path", b"sha256:../../../../etc/passwd", &["hexadecimal"]),
         ("endless", &[b'x'; 5000], &["more than the 256"]),
