@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::fixture::{GOOD, good, image_of, noise};
 use crate::shell::{Home, eventually, run, wait};
 use crate::support::image::Compression;
-use crate::support::registry::{Fault, Registry, Times};
+use crate::support::registry::{Fault, Gate, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 /// A home with the good image mounted, and the process that serves it.
@@ -192,13 +192,16 @@ fn a_terminated_front_process_takes_its_child_along() {
     let registry = Registry::start();
     let image = image_of(&tar(&[Entry::file("f", noise(1 << 20, 6))]), Compression::None);
     registry.add_image("r", "t", &image);
-    registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(2000));
+    let gate = Gate::default();
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::Hold(gate.clone()));
     let name = format!("{}/r:t", registry.addr());
     let mut command = home.ocifs(&["mount", &name, "M"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     assert!(eventually(|| registry.requests().iter().any(|r| r.path.contains("/blobs/"))));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_ne!(wait(&mut child), 0);
+    // The other one goes on until it has something to tell.
+    gate.open();
     home.is_quiet();
 }
 
