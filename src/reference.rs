@@ -4,7 +4,8 @@
 //! Docker's defaults (`debian` is `docker.io/library/debian:latest`); *local sources* are written
 //! as skopeo writes them: `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `docker-archive:PATH[:REF]`
 //! and `dir:PATH`, and so are the *stores* of engines: `containerd:`, `containers-storage:`,
-//! `docker-daemon:` and `registry-storage:`. Parsing does no I/O and resolves no short-name aliases.
+//! `docker-daemon:` and `registry-storage:`. Parsing does no I/O, so it knows no aliases; but a name
+//! that was written without a registry remembers how, for those who do ([`Reference::short_name`]).
 //!
 //! The grammar is that of the `distribution/reference` project, which every engine embeds; its
 //! vectors are the tests below. The `Reference` type of the `oci-spec` crate follows an older
@@ -13,6 +14,7 @@
 //! error of all.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -77,6 +79,24 @@ pub struct Reference {
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
+    short: Short,
+}
+
+/// The name of a repository as it was written, if that was without a registry. What a reference
+/// means does not depend on it, and so all of them are equal.
+#[derive(Clone, Debug, Default)]
+struct Short(Option<String>);
+
+impl PartialEq for Short {
+    fn eq(&self, _: &Short) -> bool {
+        true
+    }
+}
+
+impl Eq for Short {}
+
+impl Hash for Short {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Reference {
@@ -102,10 +122,16 @@ impl Reference {
         self.digest
     }
 
+    /// The name without tag and digest as it was written, if that was without a registry: `debian`,
+    /// `library/debian`. Aliases are for these; that they mean Docker Hub is only a default.
+    pub fn short_name(&self) -> Option<&str> {
+        self.short.0.as_deref()
+    }
+
     /// The same tag and digest in another place, whose names are taken as they are.
     pub(crate) fn at(&self, registry: &str, repository: &str) -> Reference {
         let (registry, repository) = (registry.to_owned(), repository.to_owned());
-        Reference { registry, repository, ..self.clone() }
+        Reference { registry, repository, short: Short::default(), ..self.clone() }
     }
 }
 
@@ -136,6 +162,7 @@ impl FromStr for Reference {
         let (registry, path) = split_host(name);
         check_host(text, registry)?;
         check_path(text, path)?;
+        let short = Short(registry.is_none().then(|| path.to_owned()));
         let registry = match registry {
             None | Some("index.docker.io" | "registry-1.docker.io") => DEFAULT_REGISTRY,
             Some(host) => host,
@@ -150,6 +177,7 @@ impl FromStr for Reference {
             repository,
             tag: digest.is_none().then(|| tag.unwrap_or("latest").to_owned()),
             digest,
+            short,
         })
     }
 }
@@ -457,6 +485,7 @@ fn registry_storage(rest: &str) -> Result<StoredImage, ParseError> {
         repository: repository.to_owned(),
         tag: digest.is_none().then(|| tag.unwrap_or("latest").to_owned()),
         digest,
+        short: Short::default(),
     };
     Ok(StoredImage::RegistryStorage { path: PathBuf::from(path), image })
 }
@@ -500,10 +529,13 @@ impl FromStr for ImageName {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<ImageName, ParseError> {
-        // `oci://` is how Helm and Flux write what skopeo writes as `docker://`.
+        // `oci://` is how Helm and Flux write what skopeo writes as `docker://`. Names behind these are
+        // never short: without a registry they mean Docker Hub.
         for scheme in ["docker://", "oci://"] {
             if let Some(rest) = text.strip_prefix(scheme) {
-                return rest.parse().map(ImageName::Registry);
+                let reference: Reference = rest.parse()?;
+                let reference = Reference { short: Short::default(), ..reference };
+                return Ok(ImageName::Registry(reference));
             }
         }
         if let Some((word, rest)) = text.split_once(':') {
@@ -693,6 +725,33 @@ mod tests {
             let reference = text.parse::<Reference>().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(reference.to_string(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn short_names_are_remembered_and_make_no_difference() {
+        for (text, short) in [
+            ("debian", Some("debian")),
+            ("debian:12", Some("debian")),
+            ("library/debian", Some("library/debian")),
+            ("foo/bar:v1", Some("foo/bar")),
+            ("docker.io/debian", None),
+            ("index.docker.io/debian", None),
+            ("docker://debian", None),
+            ("oci://debian", None),
+            ("localhost/debian", None),
+            ("host:5000/debian", None),
+        ] {
+            let ImageName::Registry(reference) = text.parse().unwrap() else { panic!("{text}") };
+            assert_eq!(reference.short_name(), short, "{text}");
+            assert_eq!(reference.at("a", "b").short_name(), None);
+        }
+        let pinned: Reference = format!("debian:12@{SHA}").parse().unwrap();
+        assert_eq!(pinned.short_name(), Some("debian"));
+        let (short, full): (Reference, Reference) =
+            ("debian".parse().unwrap(), "docker.io/library/debian".parse().unwrap());
+        assert_eq!(short, full);
+        assert_eq!(short.to_string(), full.to_string());
+        assert_eq!(std::collections::HashSet::from([short, full]).len(), 1);
     }
 
     #[test]

@@ -48,7 +48,7 @@ use crate::reference::Reference;
 use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};
-pub use hosts::{Error as HostsError, Places, Proxies, ProxyError, Roots};
+pub use hosts::{Aliased, Error as HostsError, Places, Proxies, ProxyError, Roots, aliased};
 use mirrors::{Mirrors, Wanted};
 pub use url::is_loopback;
 

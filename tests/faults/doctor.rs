@@ -75,6 +75,48 @@ fn credentials_are_told_but_not_shown() {
 }
 
 #[test]
+fn aliases_of_short_names_are_followed_and_told() {
+    let (registry, home) = (registry(), Home::new());
+    let folder = home.path().join("home/.config/containers");
+    fs::create_dir_all(&folder).unwrap();
+    let conf = folder.join("registries.conf");
+    let name = name_in(&registry);
+    let write =
+        |target: &str| fs::write(&conf, format!("[aliases]\nshort = '{target}'\n")).unwrap();
+    write(name.trim_end_matches(":t"));
+    let (code, rows) = doctor(&home, &["short:t"]);
+    assert_eq!(code, 0, "{rows:?}");
+    let (verdict_of, text) = verdict(&rows, "alias");
+    let tells = text.contains(&name) && text.contains(conf.to_str().unwrap());
+    assert!(verdict_of == "ok" && tells, "{rows:?}");
+    // It is told with -v, and the cache knows the image by its real name.
+    let outcome = home.run(&["-v", "ls", "short:t"]);
+    let says = |text: &str| text.contains(&format!("means {name}, as {}", conf.display()));
+    assert!(outcome.code == 0 && outcome.stdout == "f\n" && says(&outcome.stderr), "{outcome:?}");
+    home.run(&["ls", "short:t"]).succeeded();
+    for offline in ["short:t", &name] {
+        home.run(&["ls", "--offline", offline]).succeeded();
+    }
+    home.run(&["ls", "--offline", "docker.io/library/short:t"]).failed(1, &["docker.io/library"]);
+    home.run(&["ls", "short:t", "none"]).failed(1, &[&name]);
+    home.run(&["ls", "--offline", "docker://short:t"]).failed(1, &["docker.io/library"]);
+    // Several images in one mount are called as they were written.
+    let point = home.mount_point();
+    home.run(&["mount", "short:t", "x=short:t", point.to_str().unwrap()]).succeeded();
+    assert_eq!(fs::read(point.join("short-t/f")).unwrap(), noise(50_000, 1));
+    home.run(&["umount", point.to_str().unwrap()]).succeeded();
+    // One that is wrong is told; those who say which registry they mean do not need it.
+    write("no-registry");
+    for words in [&["ls", "short:t"][..], &["ls", "--offline", "short:t"]] {
+        home.run(words).failed(1, &["registries.conf", "`short`", "lacks the registry"]);
+    }
+    let (code, rows) = doctor(&home, &["short:t"]);
+    assert!(code == 1 && verdict(&rows, "settings").0 == "fails", "{rows:?}");
+    home.run(&["ls", "--offline", &name]).succeeded();
+    home.is_quiet();
+}
+
+#[test]
 fn registries_that_make_mounts_fail_or_slow() {
     let (registry, home) = (registry(), Home::new());
     let name = name_in(&registry);

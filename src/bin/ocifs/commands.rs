@@ -55,12 +55,13 @@ fn open_images(
     sharing: Sharing,
     args: &ImageArgs,
 ) -> Result<View, AnyError> {
-    let Some((_, first)) = images.first() else { return Err("there is no image".into()) };
+    let images = images.iter().map(|(at, name)| Ok((at, environment::image(name, args)?)));
+    let images = images.collect::<Result<Vec<_>, AnyError>>()?;
+    let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
     let cache = environment::cache(&args.cache_args);
-    let mut joint = Joint::new(&cache, &environment::image_options(first, args)?);
-    for (directory, name) in images {
-        let options = environment::image_options(name, args)?;
-        let added = joint.add(directory.clone(), name, &options, &Bar::indexing());
+    let mut joint = Joint::new(&cache, first);
+    for (directory, (name, options)) in &images {
+        let added = joint.add((*directory).clone(), name, options, &Bar::indexing());
         added.map_err(failed(name))?;
     }
     Ok(joint.finish(sharing)?)
@@ -68,10 +69,10 @@ fn open_images(
 
 /// Opens an image as the flags and the environment say, showing progress.
 fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
-    let options = environment::image_options(name, args)?;
+    let (name, options) = environment::image(name, args)?;
     let cache = environment::cache(&args.cache_args);
-    let image = Image::open(name, &cache, &options, &Bar::indexing());
-    Ok(image.map_err(failed(name))?)
+    let image = Image::open(&name, &cache, &options, &Bar::indexing());
+    Ok(image.map_err(failed(&name))?)
 }
 
 /// How far a process has come.

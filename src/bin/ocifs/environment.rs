@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `OCIFS_CACHE_DIR` | the cache (flag `--cache-dir`) |
 //! | `OCIFS_CACHE_SIZE` | its limit (flag `--cache-size`) |
-//! | `XDG_CACHE_HOME`, `HOME` | the cache's default place |
+//! | `XDG_CACHE_HOME`, `HOME` | the cache's default place; the user's short-name aliases |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
 //! | `OCIFS_CREDS` | a user name and password (flag `--creds`) |
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_AUTH_CONFIG`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
@@ -34,7 +34,7 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::mount::ImageOptions;
 use ocifs::reference::{ImageName, Reference};
-use ocifs::source::registry::{self, AuthFileError, Credentials, Places, Proxies, Roots};
+use ocifs::source::registry::{self, Aliased, AuthFileError, Credentials, Places, Proxies, Roots};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
 
@@ -71,13 +71,15 @@ fn home() -> Option<PathBuf> {
 
 /// The folder of the cache that the user's flags and environment mean.
 pub(crate) fn cache_folder(args: &CacheArgs) -> Option<PathBuf> {
-    let folder = args.cache_dir.clone().or_else(|| {
-        let base = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-        let base = base.or_else(|| Some(home()?.join(".cache")));
-        base.map(|base| base.join("ocifs"))
-    });
+    let folder = args.cache_dir.clone().or_else(|| Some(cache_home()?.join("ocifs")));
     // A mount in the background leaves the current directory.
     folder.and_then(|folder| std::path::absolute(folder).ok())
+}
+
+/// Where programs keep what they can get again.
+fn cache_home() -> Option<PathBuf> {
+    let named = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    named.or_else(|| Some(home()?.join(".cache")))
 }
 
 /// The cache in that folder.
@@ -99,11 +101,37 @@ pub(crate) fn runtime_folder() -> PathBuf {
     }
 }
 
-/// Everything that opening an image needs.
+/// An image by the name that the user's aliases give it, and everything that opening it needs.
 ///
 /// # Errors
-/// A credentials file that can't be read.
-pub(crate) fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
+/// A file of settings or credentials that can't be used.
+pub(crate) fn image(
+    name: &ImageName,
+    args: &ImageArgs,
+) -> Result<(ImageName, ImageOptions), AnyError> {
+    let name = match alias(name)? {
+        Some(Aliased { reference, path }) => {
+            log::info!("{name} means {reference}, as {} says", path.display());
+            ImageName::Registry(reference)
+        }
+        None => name.clone(),
+    };
+    let options = image_options(&name, args)?;
+    Ok((name, options))
+}
+
+/// What a name means by an alias, if it has one.
+///
+/// # Errors
+/// A file of settings that can't be used.
+pub(crate) fn alias(name: &ImageName) -> Result<Option<Aliased>, AnyError> {
+    match name {
+        ImageName::Registry(reference) => Ok(registry::aliased(reference, &places())?),
+        ImageName::Local(_) | ImageName::Stored(_) => Ok(None),
+    }
+}
+
+fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
     let config = config()?;
     let registry = match name {
         ImageName::Registry(name) if !args.offline => registry_options(name, args)?,
@@ -166,6 +194,12 @@ fn places() -> Places {
             below(config_home(), &["containers/registries.conf.d"]),
         ]
         .concat(),
+        // Where podman notes them.
+        short_name_aliases: match places::is_root() {
+            true => Some(PathBuf::from("/var/cache")),
+            false => cache_home(),
+        }
+        .map(|folder| folder.join("containers/short-name-aliases.conf")),
         containerd: [
             below(config_home(), &["containerd/certs.d"]),
             paths(&["/etc/containerd/certs.d"]),

@@ -14,6 +14,7 @@
 //! podman does it: that is what the word means there.
 
 mod agents;
+mod aliases;
 mod certs;
 mod containerd;
 mod proxy;
@@ -30,6 +31,7 @@ use ureq::http::{HeaderName, HeaderValue};
 use super::Options;
 use super::url::{api_host, is_loopback};
 use crate::reference::Reference;
+use aliases::Aliases;
 use certs::Certificates;
 use containerd::{Found, Row};
 use registries::Registries;
@@ -40,6 +42,9 @@ pub use proxy::{Proxies, ProxyError};
 pub use tls::Roots;
 pub(super) use tls::{SPEAKS_TLS, is_lasting, page_words, words};
 
+/// Longest file of settings that is read.
+const MAX_SETTINGS_BYTES: u64 = 1 << 20;
+
 /// Where files about registries may lie. By default nowhere: nothing is read.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
@@ -49,6 +54,8 @@ pub struct Places {
     pub registries: Vec<PathBuf>,
     /// Folders `registries.conf.d`. All count, later ones more.
     pub registries_drop_ins: Vec<PathBuf>,
+    /// The file in which podman keeps the aliases that the user has chosen. It counts before all others.
+    pub short_name_aliases: Option<PathBuf>,
     /// Folders `certs.d` of containerd. The first that knows a registry counts, if `registries.conf`
     /// says nothing about it.
     pub containerd: Vec<PathBuf>,
@@ -64,6 +71,34 @@ pub enum Error {
     Invalid { path: PathBuf, what: String },
     #[error("{name} is blocked by {path} (`blocked = true`)")]
     Blocked { name: String, path: PathBuf },
+}
+
+/// What a short name means by an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aliased {
+    /// The image, with the tag or digest that the user wrote.
+    pub reference: Reference,
+    /// The file that says so.
+    pub path: PathBuf,
+}
+
+/// What a reference means by the aliases of this machine's files, if it is a short name that has one.
+/// Nothing below this knows aliases: it is for whoever reads what a user wrote.
+///
+/// # Errors
+/// A file can't be used.
+pub fn aliased(reference: &Reference, places: &Places) -> Result<Option<Aliased>, Error> {
+    let Some(name) = reference.short_name() else { return Ok(None) };
+    let own = places.short_name_aliases.as_deref();
+    let own = own.map(Aliases::read).transpose()?.unwrap_or_default();
+    let Registries { aliases, .. } =
+        Registries::read(&places.registries, &places.registries_drop_ins)?;
+    // One that is empty takes back what other files say.
+    let Some(alias) = own.get(name).or_else(|| aliases.get(name)) else { return Ok(None) };
+    Ok(alias.target.as_ref().map(|target| Aliased {
+        reference: reference.at(target.registry(), target.repository()),
+        path: alias.path.clone(),
+    }))
 }
 
 /// One host that can be asked about a repository.
@@ -217,6 +252,19 @@ fn toml_words(error: &toml::de::Error, text: &str) -> String {
     let at = error.span().and_then(|span| text.get(..span.start));
     let line = at.map_or(1, |before| before.matches('\n').count() + 1);
     format!("line {line}: {}", error.message())
+}
+
+/// Reads a file of settings; `None`, with a warning, if it is not for us to read.
+fn read_text(path: &Path) -> Result<Option<String>, Error> {
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    match read_bounded(path, MAX_SETTINGS_BYTES) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|e| failed(io::Error::other(e))),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            log::warn!("{}: {e}; going on without it", path.display());
+            Ok(None)
+        }
+        Err(e) => Err(failed(e)),
+    }
 }
 
 /// Reads a file that should have no more than so many bytes.

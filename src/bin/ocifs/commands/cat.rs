@@ -17,7 +17,7 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
 pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
     let image = open_image(&args.image, &args.image_args)?;
-    let filesystem = image.filesystem();
+    let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let mut out = io::stdout().lock();
     // All names are looked up before anything is printed.
     let inos: Vec<(Ino, &OsStr)> = args
@@ -26,12 +26,12 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         .map(|path| {
             let ino = filesystem.tree().resolve(path.as_bytes(), Symlinks::Follow);
             ino.map(|ino| (ino, path.as_os_str()))
-                .map_err(|e| format!("{}: {}: {e}", args.image, path.display()))
+                .map_err(|e| format!("{name}: {}: {e}", path.display()))
         })
         .collect::<Result<_, _>>()?;
     for (ino, path) in inos {
         copy(filesystem, ino, &mut out).map_err(|e| match e {
-            Copy::Read(e) => AnyError::from(format!("{}: {}: {e}", args.image, path.display())),
+            Copy::Read(e) => AnyError::from(format!("{name}: {}: {e}", path.display())),
             Copy::Write(e) => e.into(),
         })?;
     }

@@ -14,7 +14,7 @@ use ocifs::cache::Cache;
 use ocifs::fuse::kernel;
 use ocifs::mount;
 use ocifs::reference::{ImageName, Reference};
-use ocifs::source::registry::Credentials;
+use ocifs::source::registry::{Aliased, Credentials};
 use serde_json::json;
 
 use crate::args::{self, ImageArgs};
@@ -161,18 +161,23 @@ fn cache(args: &ImageArgs) -> Check {
 
 /// Whether an image can be had, with whose credentials, and whether parts of its layers can.
 fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
-    let options = match environment::image_options(name, args) {
-        Ok(options) => options,
-        Err(e) => return vec![Check::fails("settings", e.as_ref())],
+    let (alias, (name, options)) = match (environment::alias(name), environment::image(name, args))
+    {
+        (Ok(alias), Ok(image)) => (alias, image),
+        (Err(e), _) | (_, Err(e)) => return vec![Check::fails("settings", e.as_ref())],
     };
     let mut checks = Vec::new();
-    if let ImageName::Registry(reference) = name {
+    if let Some(Aliased { reference, path }) = alias {
+        let text = format!("the short name means {reference}, as {} says", path.display());
+        checks.push(Check::ok("alias", text));
+    }
+    if let ImageName::Registry(reference) = &name {
         checks.push(credentials(reference, &options.registry.credentials));
     }
-    let probe = match mount::probe(name, &options) {
+    let probe = match mount::probe(&name, &options) {
         Ok(probe) => probe,
         Err(e) => {
-            checks.push(Check::fails("image", &super::failed(name)(e)));
+            checks.push(Check::fails("image", &super::failed(&name)(e)));
             return checks;
         }
     };

@@ -23,13 +23,12 @@ pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
 }
 
 fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
-    let name = &verb.image;
-    let options = environment::image_options(name, &verb.image_args)?;
+    let (name, options) = environment::image(&verb.image, &verb.image_args)?;
     let cache = environment::cache(&verb.image_args.cache_args);
     let publication =
-        mount::build_indexes(name, &cache, &options, &Bar::indexing()).map_err(failed(name))?;
+        mount::build_indexes(&name, &cache, &options, &Bar::indexing()).map_err(failed(&name))?;
     let artifact = match push {
-        true => Some(mount::push_indexes(&publication, name, &options).map_err(failed(name))?),
+        true => Some(mount::push_indexes(&publication, &name, &options).map_err(failed(&name))?),
         false => None,
     };
     let Publication { image, indexes, layer_bytes } = &publication;
@@ -70,10 +69,9 @@ fn as_json(packed: &Packed) -> Value {
 }
 
 fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
-    let name = &verb.image;
-    let options = environment::image_options(name, &verb.image_args)?;
+    let (name, options) = environment::image(&verb.image, &verb.image_args)?;
     let cache = environment::cache(&verb.image_args.cache_args);
-    let known = mount::known_indexes(name, &cache, &options).map_err(failed(name))?;
+    let known = mount::known_indexes(&name, &cache, &options).map_err(failed(&name))?;
     let mut out = io::stdout().lock();
     let layers = known.image.layers.iter().zip(&known.cached);
     if verb.json {

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let follow = if args.long { Symlinks::Keep } else { Symlinks::Follow };
     let ino = tree
         .resolve(path, follow)
-        .map_err(|e| format!("{}: {}: {e}", args.image, args.path.display()))?;
+        .map_err(|e| format!("{}: {}: {e}", image.resolved().name, args.path.display()))?;
     let mut out = BufWriter::new(io::stdout().lock());
     let terminal = io::stdout().is_terminal();
     let listing = Listing { tree, long: args.long, json: args.json, terminal };

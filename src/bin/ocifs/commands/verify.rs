@@ -14,11 +14,10 @@ use crate::progress::Bar;
 use crate::report::{AnyError, FAILED, printable};
 
 pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
-    let name = &args.image;
-    let options = environment::image_options(name, &args.image_args)?;
+    let (name, options) = environment::image(&args.image, &args.image_args)?;
     let cache = environment::cache(&args.image_args.cache_args);
     let verification =
-        mount::verify(name, &cache, &options, &Bar::indexing()).map_err(failed(name))?;
+        mount::verify(&name, &cache, &options, &Bar::indexing()).map_err(failed(&name))?;
     let mut out = io::stdout().lock();
     match args.json {
         true => writeln!(out, "{}", as_json(&verification))?,

@@ -44,9 +44,7 @@ pub(super) fn places(
     configured_stores: Option<Vec<PathBuf>>,
 ) -> Result<Places, AnyError> {
     let mut places = Places::default();
-    // Within `podman unshare` a user looks like root and has the stores of a user.
-    let is_root = rustix::process::geteuid().is_root()
-        && variable("_CONTAINERS_ROOTLESS_UID").is_none_or(|id| id.as_os_str() == "0");
+    let is_root = is_root();
     if !is_root {
         places.containerd.splice(..0, own_containerd());
     }
@@ -105,6 +103,12 @@ fn absolute(roots: Vec<PathBuf>) -> Result<Vec<PathBuf>, AnyError> {
         Some(root) => Err(format!("content-stores: `{}` is not absolute", root.display()).into()),
         None => Ok(roots),
     }
+}
+
+/// Whether we are root. Within `podman unshare` a user looks like root and has the files of a user.
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+        && variable("_CONTAINERS_ROOTLESS_UID").is_none_or(|id| id.as_os_str() == "0")
 }
 
 fn data_home() -> Option<PathBuf> {

@@ -14,25 +14,26 @@
 //! pull-from-mirror = "digest-only"        # or "tag-only", "all"
 //! ```
 //!
-//! A file in a `registries.conf.d` replaces what was said before for the same prefix. Version 1 is
-//! passed over with a warning. Aliases and lists of registries to search for short names are not used:
-//! a short name means Docker Hub here, as it does for Docker and containerd.
+//! A file in a `registries.conf.d` replaces what was said before for the same prefix, and so it is with
+//! the aliases ([`aliases`](super::aliases)). Version 1 is passed over with a warning.
+//! `unqualified-search-registries` is not used: a short name without an alias means Docker Hub here, as
+//! it does for Docker and containerd, and never whichever of several registries has something of
+//! that name.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::Error;
-
-/// Longest file that is read.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+use super::aliases::Aliases;
 
 /// The rules of all files together.
 #[derive(Debug, Default)]
 pub(super) struct Registries {
     rules: Vec<Rule>,
+    pub(super) aliases: Aliases,
 }
 
 /// What is said of the images below a prefix.
@@ -75,6 +76,7 @@ pub(super) struct Place {
 #[serde(default, rename_all = "kebab-case")]
 struct File {
     registry: Vec<RegistryTable>,
+    aliases: BTreeMap<String, String>,
     /// Version 1.
     registries: Option<toml::Table>,
 }
@@ -108,16 +110,7 @@ impl Registries {
         let first = files.iter().find(|path| path.exists()).cloned();
         let drop_ins = folders.iter().flat_map(|folder| drop_ins(folder));
         for path in first.into_iter().chain(drop_ins) {
-            let failed = |source| Error::File { path: path.clone(), source };
-            let bytes = match super::read_bounded(&path, MAX_FILE_BYTES) {
-                Ok(bytes) => bytes,
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                    log::warn!("{}: {e}; going on without it", path.display());
-                    continue;
-                }
-                Err(e) => return Err(failed(e)),
-            };
-            let text = String::from_utf8(bytes).map_err(|e| failed(io::Error::other(e)))?;
+            let Some(text) = super::read_text(&path)? else { continue };
             all.add(&text, &path).map_err(|what| Error::Invalid { path: path.clone(), what })?;
         }
         Ok(all)
@@ -127,7 +120,7 @@ impl Registries {
     fn add(&mut self, text: &str, path: &Path) -> Result<(), String> {
         let file: File = toml::from_str(text).map_err(|e| super::toml_words(&e, text))?;
         if file.registries.is_some() {
-            if !file.registry.is_empty() {
+            if !file.registry.is_empty() || !file.aliases.is_empty() {
                 return Err("it mixes version 1 of the format with version 2".to_owned());
             }
             log::warn!("{} is of version 1 of its format and not used", path.display());
@@ -138,7 +131,7 @@ impl Registries {
             self.rules.retain(|known| known.prefix != rule.prefix);
             self.rules.push(rule);
         }
-        Ok(())
+        self.aliases.add(file.aliases, path)
     }
 
     /// The rule for an image by its name, `host[:port]/path`, and its `:tag` or `@digest`.
@@ -384,7 +377,7 @@ mod tests {
             ("unused", "[[registry]]\nlocation = 'unused'"),
             ("conf.d/20.conf", "[[registry]]\nlocation = 'b'\ninsecure = true"),
             ("conf.d/10.conf", "[[registry]]\nlocation = 'a'\n[[registry]]\nlocation = 'b'"),
-            ("conf.d/30.conf", "[aliases]\nx = 'a/x'"),
+            ("conf.d/30.conf", "[aliases]\nx = 'a.example/x'"),
             ("conf.d/40.txt", "nonsense ["),
         ] {
             fs::write(path(name), text).unwrap();
@@ -406,6 +399,9 @@ mod tests {
         assert!(parse("unqualified-search-registries = ['a', 'b']\nshort-name-mode = 'x'").is_ok());
         for (text, word) in [
             (&format!("{v1}[[registry]]\nlocation='a'")[..], "version 1"),
+            (&format!("{v1}[aliases]\na = 'b.example/c'"), "version 1"),
+            ("[aliases]\na = 'b'", "registry"),
+            ("[aliases]\na = 1", "line 2"),
             ("[[registry]]\ninsecure = true", "neither a prefix"),
             ("[[registry]]\nlocation = 'https://a'", "must be without"),
             ("[[registry]]\nprefix = 'a.*.b'\nlocation = 'c'", "at its beginning"),
