@@ -1,14 +1,19 @@
 //! Registries behind a proxy, and where redirects may lead.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use ocifs::digest::Digest;
+use ocifs::image::Descriptor;
 use ocifs::mount::ImageOptions;
-use ocifs::source::registry::{Options, Proxies};
+use ocifs::reference::Reference;
+use ocifs::source::registry::{Credentials, Options, Places, Proxies, Registry as Client};
 
 use crate::fixture::{GOOD, Sandbox, good, has_words, open, options, read};
+use crate::support::image::sha256;
 use crate::support::registry::{Fault, Registry, Times};
 
 /// A proxy that connects everybody to one server, whatever was asked for, and remembers what that
@@ -202,6 +207,51 @@ fn storage_has_a_way_of_its_own() {
     let error = reads(&through(&url, "storage.example")).unwrap_err();
     has_words(&error, &["storage.example", "no host of that name"]).unwrap();
     drop(storage);
+}
+
+/// A registry that `registries.conf` calls insecure is asked over TLS first. Pushing, and asking for
+/// referrers before anything else, find out that it speaks plain HTTP like reading does.
+#[test]
+fn pushing_finds_plain_http_too() {
+    let registry = serving();
+    registry.require_basic("me", "pa55");
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("registries.conf");
+    fs::write(&conf, format!("[[registry]]\nlocation = '{HOST}'\ninsecure = true\n")).unwrap();
+    let mut credentials = Credentials::default();
+    credentials.add_login("a test", HOST, "me", "pa55");
+    let options = Options {
+        proxies: Proxies::new(Some(&url), Some(&url), None, None).unwrap(),
+        places: Places { registries: vec![conf], ..Places::default() },
+        credentials,
+        ..options().registry
+    };
+    let reference: Reference = format!("{HOST}/r:t").parse().unwrap();
+    let pusher =
+        || Client::for_pushing(reference.clone(), options.clone(), Arc::default()).unwrap();
+    let blob = b"a blob";
+    pusher().push_blob(&Digest::sha256(blob), blob).unwrap();
+    assert_eq!(registry.blob("r", &sha256(blob)).unwrap(), blob);
+    let subject = Descriptor::of_manifest(Digest::sha256(b"the subject"));
+    let (media_type, artifact_type) = ("application/vnd.oci.image.manifest.v1+json", "a/type");
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type, "artifactType": artifact_type,
+        "subject": subject.digest, "layers": [],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let digest = pusher().push_manifest(&manifest, media_type, Some(&subject)).unwrap();
+    let reader = Client::new(reference.clone(), options.clone(), Arc::default()).unwrap();
+    let found = reader.referrers(&subject.digest, artifact_type).unwrap();
+    assert_eq!(found.iter().map(|found| found.digest).collect::<Vec<_>>(), [digest]);
+    // Nowhere else is TLS given up: not without that word.
+    let options = Options { places: Places::default(), ..options };
+    let reader = Client::new(reference.clone(), options.clone(), Arc::default()).unwrap();
+    reader.referrers(&subject.digest, artifact_type).unwrap_err();
+    let pusher = Client::for_pushing(reference, options, Arc::default()).unwrap();
+    pusher.push_blob(&Digest::sha256(b"x"), b"x").unwrap_err();
+    assert_eq!(registry.blob("r", &sha256(b"x")), None);
 }
 
 #[test]

@@ -80,6 +80,10 @@ impl Request {
             if stream.read(&mut byte)? == 0 {
                 return Ok(None);
             }
+            // The hello of TLS, which is not spoken here.
+            if head.is_empty() && byte == [0x16] {
+                return Ok(None);
+            }
             head.push(byte[0]);
         }
         let head = String::from_utf8_lossy(&head);

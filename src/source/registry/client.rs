@@ -162,13 +162,13 @@ impl Client {
     }
 
     /// Whether the API is asked without TLS.
-    pub(super) fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         !self.base().starts_with("https")
     }
 
     /// Goes on to the other scheme after an error that may be due to the first one. Whether there is
     /// one.
-    pub(super) fn try_other_scheme(&self, error: &Error) -> bool {
+    fn try_other_scheme(&self, error: &Error) -> bool {
         let is_open = self.bases.len() > 1 && !self.is_settled.load(Ordering::Relaxed);
         let may_help = if self.is_plain() { error.wants_tls() } else { error.is_transport() };
         let changes = is_open && may_help && self.scheme.load(Ordering::Relaxed) == 0;
@@ -178,19 +178,37 @@ impl Client {
         changes
     }
 
-    /// Goes back to the first scheme: the other was no better.
-    pub(super) fn undo_other_scheme(&self) {
-        self.scheme.store(0, Ordering::Relaxed);
+    /// Does something in the scheme that the server speaks. Where it may be either, that is found out
+    /// here: so URLs have to be made in `act`, as the second time they are other ones.
+    pub(super) fn in_its_scheme<T>(
+        &self,
+        mut act: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut result = act();
+        if let Err(error) = &result
+            && self.try_other_scheme(error)
+        {
+            let other = act();
+            // That it speaks TLS it has said; that it speaks plain HTTP was a guess.
+            let is_better = match &other {
+                Ok(_) => true,
+                Err(error) => error.is_answer() || !self.is_plain(),
+            };
+            match is_better {
+                true => result = other,
+                false => self.scheme.store(0, Ordering::Relaxed),
+            }
+        }
+        if result.is_ok() {
+            self.is_settled.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
-    /// Keeps to the scheme that the server has answered to.
-    pub(super) fn settle_scheme(&self) {
-        self.is_settled.store(true, Ordering::Relaxed);
-    }
-
-    /// Sends a request until it succeeds, or fails for good: tries, authentication, redirects.
-    pub(super) fn send(&self, request: &Request<'_>) -> Result<Response<HttpBody>, Error> {
-        self.retrying(|| self.send_once(request)).map(|answer| answer.response)
+    /// Does something with this host alone until it succeeds or fails for good: see
+    /// [`Client::in_its_scheme`] and [`Client::retrying`].
+    pub(super) fn ask<T>(&self, mut act: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        self.retrying(|| self.in_its_scheme(&mut act))
     }
 
     /// Does something until it succeeds or fails for good. It must be something that may be done

@@ -122,24 +122,9 @@ impl Mirrors {
         act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Some(mirror) = self.hosts.get(number) else { return act(self.origin()) };
-        let mut result = act(&mirror.client);
-        if let Err(error) = &result
-            && mirror.client.try_other_scheme(error)
-        {
-            let other = act(&mirror.client);
-            // That it speaks TLS it has said; that it speaks plain HTTP was a guess.
-            let is_better = match &other {
-                Ok(_) => true,
-                Err(error) => error.is_answer() || !mirror.client.is_plain(),
-            };
-            match is_better {
-                true => result = other,
-                false => mirror.client.undo_other_scheme(),
-            }
-        }
+        let result = mirror.client.in_its_scheme(|| act(&mirror.client));
         match &result {
             Ok(_) => {
-                mirror.client.settle_scheme();
                 *lock(&mirror.rest) = Rest::default();
                 if let Wanted::Content(digest) = wanted
                     && self.hosts.len() > 1

@@ -4,6 +4,9 @@
 //! bound to a session that may be used up when the answer to it is lost, so what is tried again is
 //! the whole of it, beginning with the question whether the blob is there by now.
 //!
+//! The registry is reached as it is for reading: by the same files, certificates, credentials and
+//! schemes. Mirrors are not pushed to.
+//!
 //! A manifest is pushed by digest, which may be done any number of times. If it is about a subject
 //! and the registry does not say that it took note of that, the client has to: by an image index
 //! under a tag of the subject's digest ("Pushing Manifests with Subject"). Two clients that do so at
@@ -32,7 +35,7 @@ impl Registry {
     /// The registry can't be reached, fails or refuses.
     pub fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let client = self.0.origin();
-        client.retrying(|| match has_blob(client, digest, bytes.len())? {
+        client.ask(|| match has_blob(client, digest, bytes.len())? {
             true => Ok(()),
             false => upload(client, digest, bytes),
         })
@@ -54,11 +57,14 @@ impl Registry {
         let client = self.0.origin();
         let digest = Digest::sha256(manifest);
         let what = format!("manifest {digest}");
-        let url = client.url(&format!("manifests/{digest}"));
-        let payload = Some((manifest, media_type));
-        let request = Request { payload, ..Request::new(Method::PUT, &url, &what) };
-        let response = client.send(&request)?;
-        check_stored(&response, &digest).map_err(|why| Error::new(&what, &url, why))?;
+        let response = client.ask(|| {
+            let url = client.url(&format!("manifests/{digest}"));
+            let payload = Some((manifest, media_type));
+            let request = Request { payload, ..Request::new(Method::PUT, &url, &what) };
+            let Answer { response, url, .. } = client.send_once(&request)?;
+            check_stored(&response, &digest).map_err(|why| Error::new(&what, &url, why))?;
+            Ok(response)
+        })?;
         let noted = header_text(&response, "oci-subject").and_then(|text| text.parse().ok());
         drain(response);
         if let Some(subject) = subject

@@ -60,23 +60,24 @@ fn listed(
     artifact_type: &str,
 ) -> Result<Vec<Descriptor>, Error> {
     let what = format!("the list of referrers of {subject}");
-    let mut url =
-        client.url(&format!("referrers/{subject}?artifactType={}", encoded(artifact_type)));
+    let path = format!("referrers/{subject}?artifactType={}", encoded(artifact_type));
+    let mut next: Option<String> = None;
     let mut found = Vec::new();
-    for number in 0..MAX_PAGES {
-        let page = match page(client, &url, &what)? {
-            Some(page) => page,
-            None if number == 0 => return from_tag(client, subject, artifact_type),
-            None => {
+    for _ in 0..MAX_PAGES {
+        let url = || next.clone().unwrap_or_else(|| client.url(&path));
+        let page = match (page(client, url, &what)?, &next) {
+            (Some(page), _) => page,
+            (None, None) => return from_tag(client, subject, artifact_type),
+            (None, Some(url)) => {
                 let why = "a further page of it is not an image index".to_owned();
-                return Err(Error::new(&what, &url, Failure::Answer(why)));
+                return Err(Error::new(&what, url, Failure::Answer(why)));
             }
         };
         // Filtered again: servers may ignore the type, whatever they say.
         let of_type = |d: &Descriptor| d.artifact_type.as_deref() == Some(artifact_type);
         found.extend(page.manifests.into_iter().filter(of_type));
         match page.next {
-            Some(next) if found.len() < MAX_REFERRERS => url = next,
+            more @ Some(_) if found.len() < MAX_REFERRERS => next = more,
             _ => {
                 found.truncate(MAX_REFERRERS);
                 return Ok(found);
@@ -94,11 +95,14 @@ struct Page {
 }
 
 /// A page of the list; `None` if the answer is not one.
-fn page(client: &Client, url: &str, what: &str) -> Result<Option<Page>, Error> {
-    let accept = Some(media_type::OCI_INDEX.to_owned());
-    let request = Request { accept, ..Request::new(Method::GET, url, what) };
-    let Some(response) = found(client.send(&request))? else { return Ok(None) };
-    let next = next_page(&response, url);
+fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<Page>, Error> {
+    let response = client.ask(|| {
+        let (url, accept) = (url(), Some(media_type::OCI_INDEX.to_owned()));
+        let request = Request { accept, ..Request::new(Method::GET, &url, what) };
+        Ok(client.send_once(&request)?.response)
+    });
+    let Some(response) = found(response)? else { return Ok(None) };
+    let next = next_page(&response, &url());
     let manifests = descriptors(client, response, what)?;
     Ok(manifests.map(|manifests| Page { manifests, next }))
 }
@@ -111,9 +115,11 @@ fn from_tag(
 ) -> Result<Vec<Descriptor>, Error> {
     let tag = fallback_tag(subject);
     let what = format!("manifest `{tag}`");
-    let url = client.url(&format!("manifests/{tag}"));
-    let response = found(client.send(&manifest_request(Method::GET, &url, &what)))?;
-    let Some(response) = response else { return Ok(Vec::new()) };
+    let response = client.ask(|| {
+        let url = client.url(&format!("manifests/{tag}"));
+        Ok(client.send_once(&manifest_request(Method::GET, &url, &what))?.response)
+    });
+    let Some(response) = found(response)? else { return Ok(Vec::new()) };
     let mut found = descriptors(client, response, &what)?.unwrap_or_default();
     found.retain(|d| d.artifact_type.as_deref().is_none_or(|t| t == artifact_type));
     found.truncate(MAX_REFERRERS);
