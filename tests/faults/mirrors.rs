@@ -204,6 +204,53 @@ fn a_blob_that_breaks_off_goes_on_elsewhere() {
     assert!(range.starts_with("bytes=1048576-"), "{range}");
 }
 
+/// Where one has sent the first part of a blob and another the rest, a wrong digest may be the fault of
+/// either.
+#[test]
+fn a_blob_of_two_hosts_blames_neither_at_first() {
+    let content = noise(3 << 20, 8);
+    let image = image_of(&tar(&[Entry::file("f", content.clone())]), Compression::None);
+    let (layer, right) = image.blobs.iter().max_by_key(|(_, blob)| blob.len()).unwrap();
+    let mut wrong = right.clone();
+    for at in [1000, wrong.len() - 1000] {
+        wrong[at] ^= 1;
+    }
+    for mirror_lies in [true, false] {
+        let pair = Pair::with(&image);
+        let liar = if mirror_lies { &pair.mirror } else { &pair.registry };
+        liar.add_blob("r", layer, &wrong);
+        pair.mirror.fault(("GET", layer, Times::Nth(1)), Fault::Truncate(1 << 20));
+        assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), content, "{mirror_lies}");
+        let ranges = |registry: &Registry| {
+            let requests = registry.requests().into_iter().filter(|r| r.path.contains(layer));
+            requests.map(|request| request.range).collect::<Vec<_>>()
+        };
+        // The rest of it, and then all of it; of the mirror too if that was wrong again.
+        let rest = Some("bytes=1048576-".to_owned() + &(right.len() - 1).to_string());
+        assert_eq!(ranges(&pair.registry), [rest, None], "{mirror_lies}");
+        let of_mirror = ranges(&pair.mirror);
+        assert!(of_mirror.iter().all(Option::is_none), "{of_mirror:?}");
+        assert_eq!(of_mirror.len(), if mirror_lies { 1 } else { 2 });
+    }
+    // All of it has to come from one then, be it in several pieces.
+    let pair = Pair::with(&image);
+    pair.mirror.add_blob("r", layer, &wrong);
+    pair.mirror.fault(("GET", layer, Times::Nth(1)), Fault::Truncate(1 << 20));
+    pair.registry.fault(("GET", layer, Times::Nth(2)), Fault::Truncate(2 << 20));
+    assert_eq!(pair.reads(&pair.podman("", "")).unwrap(), content);
+    let asked =
+        |registry: &Registry| registry.requests().iter().filter(|r| r.path.contains(layer)).count();
+    assert_eq!((asked(&pair.mirror), asked(&pair.registry)), (1, 3));
+    // If both lie, that is told.
+    let pair = Pair::with(&image);
+    for host in [&pair.mirror, &pair.registry] {
+        host.add_blob("r", layer, &wrong);
+        host.fault(("GET", layer, Times::Nth(1)), Fault::Truncate(1 << 20));
+    }
+    let error = pair.reads(&pair.podman("", "")).unwrap_err();
+    assert!(error.contains("digest"), "{error}");
+}
+
 #[test]
 fn a_mirror_that_always_breaks_off_is_left() {
     let content = noise(3 << 20, 6);

@@ -255,6 +255,24 @@ fn pushing_finds_plain_http_too() {
 }
 
 #[test]
+fn uploads_into_this_network_are_refused() {
+    let registry = serving();
+    let inside = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    for host in [&inside.addr().to_string()[..], "169.254.169.254", "[::1]:80", "localhost"] {
+        registry.set_upload_origin(&format!("http://{host}"));
+        let reference = format!("{HOST}/r:t").parse().unwrap();
+        let options = through(&url, "").registry;
+        let pusher = Client::for_pushing(reference, options, Arc::default()).unwrap();
+        let error = pusher.push_blob(&Digest::sha256(b"x"), b"x").unwrap_err().to_string();
+        has_words(&error, &["upload", "this machine's own network", "refused"]).unwrap();
+    }
+    assert!(inside.requests().is_empty());
+    assert!(proxy.asked().iter().all(|host| host == HOST), "{:?}", proxy.asked());
+}
+
+#[test]
 fn redirects_into_this_network_are_refused() {
     let registry = serving();
     let inside = serving();

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocifs::mount::ImageOptions;
-use ocifs::source::registry::{Credentials, Options};
+use ocifs::source::Source;
+use ocifs::source::registry::{Credentials, Options, Registry as Client};
 use serde_json::json;
 
 use crate::fixture::{
-    GOOD, HANG, Sandbox, Verdict, fails, good, image_of, name_in, noise, open, opens, options, read,
+    GOOD, HANG, Sandbox, Verdict, fails, good, has_words, image_of, name_in, noise, open, opens,
+    options, read,
 };
 use crate::logs;
 use crate::support::image::Compression;
@@ -314,6 +316,28 @@ fn token_servers_that_stumble() {
 
 /// The challenge names the token server: it may not lead a password to a place of its choice in
 /// plain text, and nonsense in it is no panic.
+/// A token server that asks to be left alone is, by everybody: whoever comes later does not ask either.
+#[test]
+fn token_servers_that_are_busy_are_left_alone() {
+    logs::install();
+    let (registry, tokens) = (Registry::start(), Registry::start());
+    let with = |status, name: &str, value: String| {
+        Fault::Status(status, vec![(name.to_owned(), value)], Vec::new())
+    };
+    let challenge = format!("Bearer realm=\"http://{}/token\"", tokens.addr());
+    registry.fault(("", "", Times::Always), with(401, "WWW-Authenticate", challenge));
+    tokens.fault(("", "", Times::Always), with(429, "Retry-After", "3600".to_owned()));
+    let reference = name_in(&registry).parse().unwrap();
+    let client = Client::new(reference, options().registry, Arc::default()).unwrap();
+    for _ in 0..3 {
+        let error = client.root().unwrap_err().to_string();
+        has_words(&error, &["access token", "429"]).unwrap();
+    }
+    assert_eq!(tokens.requests().len(), 1);
+    // The registry itself has not asked for anything.
+    assert_eq!(registry.requests().len(), 3);
+}
+
 #[test]
 fn odd_challenges() {
     let challenge = |value: &str| {

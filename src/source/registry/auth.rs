@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use ureq::Body as HttpBody;
-use ureq::http::{Response, Uri, header};
+use ureq::http::{Method, Response, Uri, header};
+use ureq::{Agent, Body as HttpBody};
 
 use super::client::{Access, Client, drain, error_body, header_text, jittered};
 use super::credentials::{Credential, Credentials, Found};
@@ -641,23 +641,21 @@ impl TokenRequest<'_> {
     }
 
     fn get(&self, login: Option<(&str, &str)>) -> Result<Response<HttpBody>, Error> {
-        let client = self.client;
-        let limit = Some(client.options.deadline);
-        let mut request =
-            client.agent(self.realm)?.get(self.realm).config().timeout_recv_body(limit).build();
-        if let Some(service) = self.service {
-            request = request.query("service", service);
-        }
-        for scope in self.scopes {
-            request = request.query("scope", scope);
-        }
-        if let Some((user, password)) = login {
-            request =
-                request.query("account", user).header(header::AUTHORIZATION, basic(user, password));
-        }
-        request = request.query("client_id", CLIENT_ID);
-        client.count_request();
-        request.call().map_err(|e| self.failed(e))
+        self.send_by(&Method::GET, |agent, limit| {
+            let mut request = agent.get(self.realm).config().timeout_recv_body(limit).build();
+            if let Some(service) = self.service {
+                request = request.query("service", service);
+            }
+            for scope in self.scopes {
+                request = request.query("scope", scope);
+            }
+            if let Some((user, password)) = login {
+                let authorization = basic(user, password);
+                request =
+                    request.query("account", user).header(header::AUTHORIZATION, authorization);
+            }
+            request.query("client_id", CLIENT_ID).call()
+        })
     }
 
     /// The form for identity tokens (OAuth 2, RFC 6749, 6).
@@ -670,16 +668,22 @@ impl TokenRequest<'_> {
             ("client_id", CLIENT_ID),
             ("scope", &scope),
         ];
-        let client = self.client;
-        client.count_request();
-        let limit = Some(client.options.deadline);
-        let request =
-            client.agent(self.realm)?.post(self.realm).config().timeout_recv_body(limit).build();
-        request.send_form(form).map_err(|e| self.failed(e))
+        self.send_by(&Method::POST, |agent, limit| {
+            agent.post(self.realm).config().timeout_recv_body(limit).build().send_form(form)
+        })
     }
 
-    fn failed(&self, error: ureq::Error) -> Error {
-        Error::new("access token", self.realm, Failure::Transport(error.into()))
+    /// Sends it when the token server may be asked; with the time that its answer may take.
+    fn send_by(
+        &self,
+        method: &Method,
+        send: impl FnOnce(&Agent, Option<Duration>) -> Result<Response<HttpBody>, ureq::Error>,
+    ) -> Result<Response<HttpBody>, Error> {
+        let limit = self.client.options.deadline;
+        let deadline = Instant::now() + limit;
+        self.client.exchange_one("access token", method, self.realm, deadline, |agent| {
+            send(agent, Some(limit))
+        })
     }
 }
 

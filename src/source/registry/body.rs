@@ -42,6 +42,7 @@ pub(super) fn open(
         return Ok(Opened { body: Box::new(io::empty()), start, end });
     }
     let is_whole = start == 0 && end == size;
+    let is_for_one = hosts.is_for_one(&digest);
     let answer = ask(hosts, digest, size, &range)?;
     let Range { start, end } = answer.range;
     let reader = BlobReader {
@@ -51,7 +52,9 @@ pub(super) fn open(
         size,
         end,
         is_whole,
+        is_for_one,
         at: start,
+        taken_over_at: start,
         body: Some(answer.body),
         ending: answer.ending,
         last_read: Instant::now(),
@@ -83,8 +86,12 @@ struct BlobReader {
     end: u64,
     /// The whole blob was asked for: what comes after `end` is for the verifying reader to refuse.
     is_whole: bool,
+    /// All of it has to come from the one that sends now.
+    is_for_one: bool,
     /// Offset in the blob of the next byte to come.
     at: u64,
+    /// The first byte from the one that sends now.
+    taken_over_at: u64,
     /// Gone when all has been read.
     body: Option<BodyReader<'static>>,
     ending: Ending,
@@ -101,7 +108,11 @@ impl BlobReader {
         loop {
             self.pause_after(error)?;
             let rest = self.at..self.end;
-            let answer = ask(&self.hosts, self.digest, self.size, &rest);
+            let (client, digest, size) = (&self.client, self.digest, self.size);
+            let answer = match self.is_for_one {
+                true => client.retrying(|| ask_one(client, digest, size, &rest)),
+                false => ask(&self.hosts, digest, size, &rest),
+            };
             match self.take_over(answer.map_err(io::Error::other)?) {
                 Ok(()) => return Ok(()),
                 Err(again) => error = again,
@@ -123,7 +134,10 @@ impl BlobReader {
         log::info!("blob {} broke off at {} bytes ({error}); resuming", self.digest, self.at);
         self.body = None;
         // Who answers and breaks off may do so each time.
-        self.hosts.broke_off(&self.digest);
+        if !self.is_for_one {
+            let has_sent = self.at > self.taken_over_at;
+            self.hosts.broke_off(&self.digest, &self.client, has_sent);
+        }
         thread::sleep(jittered(FIRST_PAUSE * self.failures));
         Ok(())
     }
@@ -137,6 +151,7 @@ impl BlobReader {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
         self.client = answer.client;
+        self.taken_over_at = self.at;
         self.ending = if answer.range.end > self.end { Ending::More } else { answer.ending };
         self.body = Some(body);
         self.last_read = Instant::now();
@@ -228,25 +243,33 @@ fn ask(
     size: u64,
     range: &Range<u64>,
 ) -> Result<RangeAnswer, Error> {
+    hosts.ask(Wanted::Content(digest), |client| ask_one(client, digest, size, range))
+}
+
+/// Asks one host, once.
+fn ask_one(
+    client: &Arc<Client>,
+    digest: Digest,
+    size: u64,
+    range: &Range<u64>,
+) -> Result<RangeAnswer, Error> {
     let what = format!("blob {digest}");
     let is_whole = range.start == 0 && range.end == size;
-    hosts.ask(Wanted::Content(digest), |client| {
-        let url = client.url(&format!("blobs/{digest}"));
-        let request = Request {
-            blob: Some(digest),
-            range: Some(range.clone()).filter(|_| !is_whole),
-            ..Request::new(Method::GET, &url, &what)
-        };
-        let response = client.send_once(&request)?.response;
-        let range = check(&response, size, range).map_err(|why| {
-            client.forget_location(&digest);
-            Error::new(&what, &url, Failure::Answer(why))
-        })?;
-        let body = response.into_body();
-        let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);
-        let body = body.into_with_config().limit(u64::MAX).reader();
-        Ok(RangeAnswer { client: Arc::clone(client), body, range, ending })
-    })
+    let url = client.url(&format!("blobs/{digest}"));
+    let request = Request {
+        blob: Some(digest),
+        range: Some(range.clone()).filter(|_| !is_whole),
+        ..Request::new(Method::GET, &url, &what)
+    };
+    let response = client.send_once(&request)?.response;
+    let range = check(&response, size, range).map_err(|why| {
+        client.forget_location(&digest);
+        Error::new(&what, &url, Failure::Answer(why))
+    })?;
+    let body = response.into_body();
+    let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);
+    let body = body.into_with_config().limit(u64::MAX).reader();
+    Ok(RangeAnswer { client: Arc::clone(client), body, range, ending })
 }
 
 /// Checks an answer's header against the request: which part of the blob it brings.

@@ -317,6 +317,9 @@ impl Client {
         let (origin, mut url) = (parse(self.base())?, parse(request.url)?);
         let is_reading = matches!(request.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
+            if !may_lead_to(&origin, &url) {
+                return Err(Error::new(request.what, &url, Failure::LeadsInside));
+            }
             let is_registry = same_origin(&origin, &url);
             let sent = if is_registry { self.auth.header(self)? } else { None };
             let response = self.call(request, &url, is_registry, sent.as_deref())?;
@@ -332,9 +335,6 @@ impl Client {
                 .filter(|_| is_reading || keeps_method)
                 .and_then(|location| redirect_target(&url, &location))
                 .ok_or_else(|| Error::new(request.what, &url, Failure::Redirect))?;
-            if !may_lead_to(&origin, &url) {
-                return Err(Error::new(request.what, &url, Failure::LeadsInside));
-            }
             log::debug!("redirected to {}", error::without_query(&url));
         }
         Err(Error::new(request.what, &url, Failure::TooManyRedirects))
@@ -364,24 +364,46 @@ impl Client {
         for (name, value) in own {
             builder = builder.header(name, value);
         }
-        let failed = |failure| Error::new(request.what, url, failure);
-        let host = url.authority().map_or("", |authority| authority.as_str());
+        let invalid = |_| Error::new(request.what, url, Failure::Url);
         let deadline = request.since + self.options.deadline;
-        let pass = self.gates.enter(host, deadline);
-        let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
-        self.count_request();
-        log::debug!("{} {}", request.method, error::without_query(url));
-        let agent = self.agent(url)?;
         let response = match request.payload {
             Some((bytes, media_type)) => {
                 let http = builder.header(header::CONTENT_TYPE, media_type).body(bytes);
-                self.run(&agent, http.map_err(|_| failed(Failure::Url))?, request)
+                let http = http.map_err(invalid)?;
+                self.exchange_one(request.what, &request.method, url, deadline, |agent| {
+                    self.run(agent, http, request)
+                })?
             }
-            None => self.run(&agent, builder.body(()).map_err(|_| failed(Failure::Url))?, request),
+            None => {
+                let http = builder.body(()).map_err(invalid)?;
+                self.exchange_one(request.what, &request.method, url, deadline, |agent| {
+                    self.run(agent, http, request)
+                })?
+            }
         };
-        let response = response.map_err(|e| failed(Failure::Transport(e.into())))?;
-        log::debug!("{} {}", response.status(), error::without_query(url));
         self.common.has_answered.store(true, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    /// Sends something once its host may be asked, and heeds the host's wish to be left alone: every
+    /// request goes through here, those to token servers too.
+    pub(super) fn exchange_one(
+        &self,
+        what: &str,
+        method: &Method,
+        url: &Uri,
+        deadline: Instant,
+        send: impl FnOnce(&Agent) -> Result<Response<HttpBody>, ureq::Error>,
+    ) -> Result<Response<HttpBody>, Error> {
+        let failed = |failure| Error::new(what, url, failure);
+        let host = url.authority().map_or("", |authority| authority.as_str());
+        let pass = self.gates.enter(host, deadline);
+        let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+        log::debug!("{method} {}", error::without_query(url));
+        let agent = self.agent(url)?;
+        let response = send(&agent).map_err(|e| failed(Failure::Transport(e.into())))?;
+        log::debug!("{} {}", response.status(), error::without_query(url));
         let pause = header_text(&response, header::RETRY_AFTER.as_str());
         match response.status().as_u16() {
             429 => pass.close(pause.and_then(|text| pause_of(&text))),
@@ -392,7 +414,7 @@ impl Client {
     }
 
     /// The HTTP client for a URL: with the certificates and the proxy for its host.
-    pub(super) fn agent(&self, url: &Uri) -> Result<Agent, Error> {
+    fn agent(&self, url: &Uri) -> Result<Agent, Error> {
         self.agents
             .agent(url)
             .map_err(|e| Error::new("connecting", url, Failure::Hosts(Arc::new(e))))
@@ -420,10 +442,6 @@ impl Client {
             }
             None => url,
         }
-    }
-
-    pub(super) fn count_request(&self) {
-        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads a document, cut at the limit.

@@ -52,7 +52,7 @@ pub enum Failure {
         message: Option<String>,
         retry_after: Option<String>,
     },
-    /// A server that anyone can run redirects to an address in this network.
+    /// A server that anyone can run sends us to an address in this network.
     LeadsInside,
     /// A file about this host can't be used.
     Hosts(Arc<hosts::Error>),
@@ -230,7 +230,7 @@ impl Error {
                 "the server redirects to nowhere, to another protocol, or from https to http",
             ),
             Failure::LeadsInside => f.write_str(
-                "the registry redirects to an address in this machine's own network: refused",
+                "the registry sends us to an address in this machine's own network: refused",
             ),
             Failure::Hosts(error) => write!(f, "{error}"),
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),

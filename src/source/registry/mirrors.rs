@@ -7,8 +7,12 @@
 //! time, as waiting for it is what makes a broken one slow. The registry itself never is: what it says,
 //! or that it can't be reached, is the answer in the end.
 //!
+//! A blob of which several hosts have sent parts, and which turns out wrong, may be wrong by any of them.
+//! It is asked for once more then, all of it from one of them, which shows who it is.
+//!
 //! Every host has a [`Client`] of its own with its own credentials, which nobody else gets to see.
 
+use std::mem;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +30,10 @@ const FIRST_REST: Duration = Duration::from_secs(30);
 
 /// Longest time for which a host is left alone.
 const MAX_REST: Duration = Duration::from_secs(480);
+
+/// How often a blob may come in parts from several hosts and be wrong before the last of them is blamed
+/// for it, as there is to be an end.
+const MAX_SPLICED: u32 = 3;
 
 /// All hosts for one image.
 #[derive(Debug)]
@@ -56,6 +64,12 @@ struct Known {
     answered: Option<usize>,
     /// Who broke off in the middle of it last.
     broke_off: Option<usize>,
+    /// Who had sent some of it before breaking off: others went on.
+    earlier: Vec<usize>,
+    /// Times that it was wrong and several had sent parts.
+    spliced: u32,
+    /// The next time it is to come from one host alone.
+    is_for_one: bool,
     /// They sent something else under its digest.
     wrong: Vec<usize>,
 }
@@ -184,11 +198,24 @@ impl Mirrors {
         order.filter_map(|number| Some(&self.hosts.get(number)?.client))
     }
 
-    /// Notes that who answered last for a digest broke off: the others are asked before.
-    pub(super) fn broke_off(&self, digest: &Digest) {
-        if let Some(entry) = lock(&self.known).get_mut(digest) {
-            entry.broke_off = entry.answered.take();
+    /// Notes that a host broke off in the middle of a blob, having sent some of it or nothing: the others
+    /// are asked before it.
+    pub(super) fn broke_off(&self, digest: &Digest, client: &Arc<Client>, has_sent: bool) {
+        let number = self.hosts.iter().position(|host| Arc::ptr_eq(&host.client, client));
+        let mut known = lock(&self.known);
+        if let (Some(number), Some(entry)) = (number, known.get_mut(digest)) {
+            entry.answered = entry.answered.filter(|answered| *answered != number);
+            entry.broke_off = Some(number);
+            if has_sent && !entry.earlier.contains(&number) {
+                entry.earlier.push(number);
+            }
         }
+    }
+
+    /// Whether a blob that is asked for now has to come from one host alone, since it was wrong when
+    /// several had sent parts of it.
+    pub(super) fn is_for_one(&self, digest: &Digest) -> bool {
+        lock(&self.known).get_mut(digest).is_some_and(|entry| mem::take(&mut entry.is_for_one))
     }
 
     /// Notes that who answered last for a digest sent something else. Whether there is anybody else
@@ -198,8 +225,22 @@ impl Mirrors {
         let Some(entry) = known.get_mut(digest) else { return false };
         // If there is none, another thread has just found out as well.
         if let Some(number) = entry.answered.take() {
+            let mut suspects = mem::take(&mut entry.earlier);
+            suspects.retain(|earlier| *earlier != number);
+            let is_spliced = !suspects.is_empty() && entry.spliced < MAX_SPLICED;
+            suspects.push(number);
+            let clients =
+                suspects.iter().filter_map(|number| Some(&self.hosts.get(*number)?.client));
+            clients.clone().for_each(|client| client.forget_location(digest));
+            if is_spliced {
+                let names: Vec<&str> = clients.map(|client| client.name()).collect();
+                let names = names.join(" or ");
+                log::warn!("{names} sent wrong bytes for {digest}; asking one alone for it");
+                entry.spliced += 1;
+                entry.is_for_one = true;
+                return true;
+            }
             if let Some(mirror) = self.hosts.get(number) {
-                mirror.client.forget_location(digest);
                 log::warn!("{} sent wrong bytes for {digest}", mirror.client.name());
             }
             entry.wrong.push(number);

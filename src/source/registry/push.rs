@@ -2,7 +2,9 @@
 //!
 //! A blob goes in one piece, as what is pushed from here is small next to layers. Its upload is
 //! bound to a session that may be used up when the answer to it is lost, so what is tried again is
-//! the whole of it, beginning with the question whether the blob is there by now.
+//! the whole of it, beginning with the question whether the blob is there by now. Where the registry
+//! wants it uploaded is held to what redirects are held to: credentials go to the registry's own origin
+//! and nowhere else, and a registry that anyone can run may not send us to an address in here.
 //!
 //! The registry is reached as it is for reading: by the same files, certificates, credentials and
 //! schemes. Mirrors are not pushed to.
