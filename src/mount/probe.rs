@@ -7,6 +7,7 @@ use super::{Error, ImageOptions, open_source};
 use crate::cache::Cache;
 use crate::reference::ImageName;
 use crate::resolve::{self, ResolvedImage};
+use crate::source::registry::Traffic;
 
 /// Bytes of a blob that are asked for to see whether ranges of it can be had.
 const PROBED_BYTES: u64 = 512;
@@ -21,14 +22,19 @@ pub struct Probe {
     pub sends_ranges: Option<bool>,
 }
 
-/// Resolves an image and asks for a few bytes of its largest layer, with nothing from any cache.
+/// Resolves an image and asks for a few bytes of its largest layer, with nothing from any cache. What is
+/// known of the network after that, be it a failure, is in `traffic`.
 ///
 /// # Errors
 /// [`Error::Source`], [`Error::Resolve`].
-pub fn probe(name: &ImageName, options: &ImageOptions) -> Result<Probe, Error> {
+pub fn probe(
+    name: &ImageName,
+    options: &ImageOptions,
+    traffic: &Arc<Traffic>,
+) -> Result<Probe, Error> {
     let cache = Cache::none();
     let options = &options.asking_only_where_it_is();
-    let (source, _) = open_source(name, &cache, options, &Arc::default())?;
+    let (source, _) = open_source(name, &cache, options, traffic)?;
     let resolve_options = resolve::Options { platform: options.platform.clone(), offline: false };
     let image = resolve::resolve(name, source.as_ref(), &cache, &resolve_options)?;
     let layers = image.layers.iter().map(|layer| &layer.descriptor);

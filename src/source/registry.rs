@@ -35,9 +35,9 @@ mod referrers;
 mod url;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use ureq::http::{Method, header};
 
@@ -48,7 +48,10 @@ use crate::reference::Reference;
 use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};
-pub use hosts::{Aliased, Error as HostsError, Places, Proxies, ProxyError, Roots, aliased};
+pub use hosts::{
+    Aliased, Error as HostsError, Places, Proxies, ProxyError, ProxyRoute, Roots, Route, aliased,
+    routes,
+};
 use mirrors::{Mirrors, Wanted};
 pub use url::is_loopback;
 
@@ -102,6 +105,18 @@ impl Default for Options {
 pub struct Traffic {
     requests: AtomicU64,
     body_bytes: AtomicU64,
+    clock: Mutex<Option<Clock>>,
+}
+
+/// What a registry's clock showed, and this machine's at that moment.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// The registry.
+    pub host: String,
+    /// Its time, by the header `Date`.
+    pub theirs: SystemTime,
+    /// This machine's time.
+    pub ours: SystemTime,
 }
 
 impl Traffic {
@@ -113,6 +128,17 @@ impl Traffic {
     /// Bytes of response bodies received.
     pub fn body_bytes(&self) -> u64 {
         self.body_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the clock showed of the registry that answered last, if it said so.
+    pub fn clock(&self) -> Option<Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the clock of a registry shows.
+    fn note_clock(&self, host: &str, theirs: SystemTime) {
+        let clock = Clock { host: host.to_owned(), theirs, ours: SystemTime::now() };
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
     }
 }
 

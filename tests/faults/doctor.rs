@@ -2,7 +2,10 @@
 //! behind.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -114,6 +117,106 @@ fn aliases_of_short_names_are_followed_and_told() {
     assert!(code == 1 && verdict(&rows, "settings").0 == "fails", "{rows:?}");
     home.run(&["ls", "--offline", &name]).succeeded();
     home.is_quiet();
+}
+
+/// A home that asks through these proxies.
+fn proxied(variables: &[&str]) -> Home {
+    let home = Home::new();
+    let words = [&["env"], variables].concat();
+    home.with_prefix(&words)
+}
+
+#[test]
+fn proxies_are_told() {
+    let registry = registry();
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listening.local_addr().unwrap();
+    let https = format!("https_proxy=http://me:hidden@{proxy}");
+    let name = name_in(&registry);
+    // This machine is never asked through one.
+    let (code, rows) = doctor(&proxied(&[&https, "HTTP_PROXY=http://127.0.0.1:1"]), &[&name]);
+    let (verdict_of, text) = verdict(&rows, "proxy");
+    assert!(code == 0 && verdict_of == "ok" && text.contains("this machine"), "{rows:?}");
+    drop(listening);
+    // One that does not answer is what fails, and is called by its name without the password.
+    let (code, rows) = doctor(&proxied(&[&https]), &["registry.example/r:t"]);
+    let (verdict_of, text) = verdict(&rows, "proxy");
+    let way = format!("https://registry.example is reached through http://{proxy} (HTTPS_PROXY)");
+    assert!(code == 1 && verdict_of == "fails" && text.contains(&way), "{rows:?}");
+    assert!(text.contains("does not answer") && text.contains("NO_PROXY"), "{rows:?}");
+    let (verdict_of, text) = verdict(&rows, "image");
+    let asked = format!("asked through the proxy http://{proxy}");
+    assert!(verdict_of == "fails" && text.contains(&asked), "{rows:?}");
+    assert!(!format!("{rows:?}").contains("hidden"), "{rows:?}");
+    // Nothing is asked without being told to.
+    let (_, rows) = doctor(&proxied(&[&https]), &["--offline", "registry.example/r:t"]);
+    assert!(!rows.iter().any(|(name, ..)| name == "proxy" || name == "clock"), "{rows:?}");
+    let (code, rows) = doctor(&proxied(&[&https]), &[]);
+    assert!(code == 0 && !rows.iter().any(|(name, ..)| name == "proxy"), "{rows:?}");
+}
+
+#[test]
+fn proxies_that_answer_and_exceptions_are_told() {
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listening.local_addr().unwrap();
+    // It hangs up on everybody.
+    thread::spawn(move || listening.incoming().for_each(drop));
+    let all = format!("ALL_PROXY=socks5h://{proxy}");
+    let (code, rows) = doctor(&proxied(&[&all]), &["--timeout", "2", "registry.invalid/r:t"]);
+    let (verdict_of, text) = verdict(&rows, "proxy");
+    let way = format!("through socks5h://{proxy} (ALL_PROXY)");
+    assert!(code == 1 && verdict_of == "ok" && text.contains(&way), "{rows:?}");
+    let text = verdict(&rows, "clock").1;
+    assert!(text.contains("not compared"), "{rows:?}");
+    let (_, rows) = doctor(&proxied(&[&all, "NO_PROXY=a,.invalid"]), &["registry.invalid/r:t"]);
+    let (verdict_of, text) = verdict(&rows, "proxy");
+    assert!(verdict_of == "ok" && text.contains("directly: NO_PROXY has `.invalid`"), "{rows:?}");
+}
+
+#[test]
+fn clocks_are_compared() {
+    let (registry, home) = (registry(), Home::new());
+    let name = name_in(&registry);
+    let image = image();
+    let at = |offset: i64, age: u64| {
+        let now = SystemTime::now();
+        let then = match offset {
+            0.. => now + Duration::from_secs(offset.unsigned_abs()),
+            _ => now - Duration::from_secs(offset.unsigned_abs()),
+        };
+        let headers = vec![
+            ("Date".to_owned(), httpdate::fmt_http_date(then)),
+            ("Age".to_owned(), age.to_string()),
+            ("Content-Type".to_owned(), image.manifest_media_type.clone()),
+        ];
+        registry.clear_faults();
+        let answer = Fault::Status(200, headers, image.manifest.clone());
+        registry.fault(("GET", "/manifests/", Times::Always), answer);
+        doctor(&home, &[&name])
+    };
+    let hour = 3600;
+    for (offset, age, expected, words) in [
+        (0, 0, "ok", "the same time"),
+        (-hour, 3600, "ok", "the same time"),
+        (60, 0, "ok", "the same time"),
+        (hour, 0, "note", "behind"),
+        (-hour, 0, "note", "ahead of"),
+    ] {
+        let (code, rows) = at(offset, age);
+        let (verdict_of, text) = verdict(&rows, "clock");
+        let told = verdict_of == expected && text.contains(words);
+        assert!(code == 0 && told && text.contains("127.0.0.1"), "{offset}: {rows:?}");
+    }
+    registry.clear_faults();
+    let (code, rows) = doctor(&home, &[&name]);
+    assert!(code == 0 && verdict(&rows, "clock").1.contains("not compared"), "{rows:?}");
+    // A registry that refuses has told the time all the same.
+    let then = SystemTime::now() + Duration::from_secs(7200);
+    let headers = vec![("Date".to_owned(), httpdate::fmt_http_date(then))];
+    registry.fault(("", "", Times::Always), Fault::Status(403, headers, Vec::new()));
+    let (code, rows) = doctor(&home, &[&name]);
+    let (verdict_of, text) = verdict(&rows, "clock");
+    assert!(code == 1 && verdict_of == "note" && text.contains("2 hours behind"), "{rows:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::support::image::{Built, write_oci_layout};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Environment variables that could lead the program out of its home.
-const FOREIGN: [&str; 11] = [
+const FOREIGN: [&str; 17] = [
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "OCIFS_CREDS",
@@ -33,6 +33,12 @@ const FOREIGN: [&str; 11] = [
     "SSL_CERT_FILE",
     "http_proxy",
     "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
 ];
 
 /// How a command ended.
@@ -83,6 +89,12 @@ impl Home {
             prefix: Vec::new(),
             namespace: None,
         }
+    }
+
+    /// The same with words in front of the program's.
+    pub fn with_prefix(mut self, words: &[&str]) -> Home {
+        self.prefix = words.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// The same for a program elsewhere, started through other words, in a mount namespace where

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderName, HeaderValue, Method, Response, Uri, header};
 use ureq::{Agent, AsSendBody, Body as HttpBody};
@@ -382,6 +382,9 @@ impl Client {
             }
         };
         self.common.has_answered.store(true, Ordering::Relaxed);
+        if is_registry && let Some(now) = date(&response) {
+            self.traffic.note_clock(self.name(), now);
+        }
         Ok(response)
     }
 
@@ -395,7 +398,7 @@ impl Client {
         deadline: Instant,
         send: impl FnOnce(&Agent) -> Result<Response<HttpBody>, ureq::Error>,
     ) -> Result<Response<HttpBody>, Error> {
-        let failed = |failure| Error::new(what, url, failure);
+        let failed = |failure| Error::new(what, url, failure).through(self.agents.route(url));
         let host = url.authority().map_or("", |authority| authority.as_str());
         let pass = self.gates.enter(host, deadline);
         let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
@@ -498,6 +501,15 @@ pub(super) fn error_body(body: &mut HttpBody) -> Vec<u8> {
 
 pub(super) fn header_text(response: &Response<HttpBody>, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// What time it is by the clock of the server: an answer may be from a cache before it (RFC 9111, 5.1).
+fn date(response: &Response<HttpBody>) -> Option<SystemTime> {
+    let date = header_text(response, header::DATE.as_str())?;
+    let age = header_text(response, header::AGE.as_str());
+    let age = age.and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or(0);
+    let date = httpdate::parse_http_date(&date).ok()?;
+    date.checked_add(Duration::from_secs(age.into()))
 }
 
 /// Whether an answer is a web page: a login portal's, say.

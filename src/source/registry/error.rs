@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ureq::http::Uri;
 
-use super::hosts;
+use super::hosts::{self, Route};
 
 /// Longest `Retry-After` that is believed. Nobody waits beyond a deadline anyway.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -21,6 +21,8 @@ pub struct Error {
     sought: Box<Sought>,
     /// Not the registry has answered, but where it redirects to.
     is_elsewhere: bool,
+    /// The proxy between, for people.
+    proxy: Option<String>,
     failure: Failure,
     /// What other hosts had said to the same question.
     before: Vec<Error>,
@@ -70,8 +72,18 @@ impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
         let url = without_secrets(&url.to_string());
         let (what, sought) = (what.to_owned(), Box::default());
-        let (repository, tags, is_elsewhere, before) = (None, None, false, Vec::new());
-        Error { what, url, repository, tags, sought, is_elsewhere, failure, before }
+        let (repository, tags, is_elsewhere, proxy) = (None, None, false, None);
+        let before = Vec::new();
+        Error { what, url, repository, tags, sought, is_elsewhere, proxy, failure, before }
+    }
+
+    /// Tells which proxy it went through, if any.
+    pub(super) fn through(self, route: Route) -> Error {
+        let proxy = match route {
+            Route::Proxy(proxy) => Some(proxy.to_string()),
+            Route::Direct | Route::Loopback | Route::Exempt(_) => None,
+        };
+        Error { proxy, ..self }
     }
 
     /// Tells where credentials were looked for.
@@ -235,7 +247,11 @@ impl Error {
             Failure::Hosts(error) => write!(f, "{error}"),
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
             Failure::DocumentTooLarge => f.write_str("the document is larger than 4 MiB"),
-            Failure::Transport(error) => transport_words(f, error),
+            Failure::Transport(error) => {
+                transport_words(f, error)?;
+                let Some(proxy) = &self.proxy else { return Ok(()) };
+                write!(f, " (asked through the proxy {proxy})")
+            }
             Failure::Limited(left) => write!(
                 f,
                 "too many requests (429): the server asks to be left alone for another {} s; log in \

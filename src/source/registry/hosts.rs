@@ -38,7 +38,7 @@ use registries::Registries;
 use tls::Identity;
 
 pub(super) use agents::Agents;
-pub use proxy::{Proxies, ProxyError};
+pub use proxy::{Proxies, ProxyError, ProxyRoute, Route};
 pub use tls::Roots;
 pub(super) use tls::{SPEAKS_TLS, is_lasting, page_words, words};
 
@@ -158,6 +158,21 @@ pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<
         }
         None => Ok(vec![host(reference.clone(), false, true, Certificates::default(), options)?]),
     }
+}
+
+/// How the hosts are reached that have an image: scheme and host of each, in the order in which they are
+/// asked. Where storage and token servers are, only they can say.
+///
+/// # Errors
+/// A file about them can't be used, or forbids this registry.
+pub fn routes(reference: &Reference, options: &Options) -> Result<Vec<(String, Route)>, Error> {
+    let hosts = for_image(reference, options)?.into_iter();
+    let bases = hosts.filter_map(|host| host.bases.into_iter().next());
+    let routed = bases.filter_map(|base| {
+        let route = options.proxies.route(&base.parse().ok()?);
+        Some((base, route))
+    });
+    Ok(routed.collect())
 }
 
 /// The same image under another name, `host[:port]/path`.

@@ -8,18 +8,23 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanDuration};
 use ocifs::cache::Cache;
 use ocifs::fuse::kernel;
-use ocifs::mount;
+use ocifs::mount::{self, Probe};
 use ocifs::reference::{ImageName, Reference};
-use ocifs::source::registry::{Aliased, Credentials};
+use ocifs::source::registry::{self, Aliased, Clock, Credentials, Route};
 use serde_json::json;
 
 use crate::args::{self, ImageArgs};
 use crate::environment;
 use crate::report::{AnyError, FAILED, causes, printable};
+
+/// How far clocks may differ: the least that token servers, signed URLs and certificates commonly bear.
+const MAX_SKEW: Duration = Duration::from_secs(3 * 60);
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +79,7 @@ impl Check {
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
     let mut checks = vec![fuse(), allow_other(), cache(&args.image_args)];
-    if let Some(name) = &args.image
-        && args.image_args.offline
-    {
-        let text = format!("{name} is not asked for: --offline");
-        checks.push(Check::note("image", text));
-    } else if let Some(name) = &args.image {
+    if let Some(name) = &args.image {
         checks.extend(image(name, &args.image_args));
     }
     print(&checks, args.json)?;
@@ -159,7 +159,8 @@ fn cache(args: &ImageArgs) -> Check {
     }
 }
 
-/// Whether an image can be had, with whose credentials, and whether parts of its layers can.
+/// Whether an image can be had, which way and with whose credentials, whether parts of its layers can, and
+/// whether its registry agrees on what time it is.
 fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
     let (alias, (name, options)) = match (environment::alias(name), environment::image(name, args))
     {
@@ -171,16 +172,29 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
         let text = format!("the short name means {reference}, as {} says", path.display());
         checks.push(Check::ok("alias", text));
     }
+    if args.offline {
+        checks.push(Check::note("image", format!("{name} is not asked for: --offline")));
+        return checks;
+    }
     if let ImageName::Registry(reference) = &name {
+        // What makes this fail is told by asking for the image.
+        let routes = registry::routes(reference, &options.registry).unwrap_or_default();
+        checks.extend(routes.iter().map(|(host, route)| proxy(host, route, &options.registry)));
         checks.push(credentials(reference, &options.registry.credentials));
     }
-    let probe = match mount::probe(&name, &options) {
-        Ok(probe) => probe,
-        Err(e) => {
-            checks.push(Check::fails("image", &super::failed(&name)(e)));
-            return checks;
-        }
-    };
+    let traffic = Arc::default();
+    match mount::probe(&name, &options, &traffic) {
+        Ok(probe) => checks.extend(found(&name, &probe)),
+        Err(e) => checks.push(Check::fails("image", &super::failed(&name)(e))),
+    }
+    if let ImageName::Registry(_) = &name {
+        checks.push(clock(traffic.clock()));
+    }
+    checks
+}
+
+/// What was found of an image.
+fn found(name: &ImageName, probe: &Probe) -> [Check; 2] {
     let image = &probe.image;
     let bytes = image.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
     let found = format!(
@@ -199,8 +213,55 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
         ),
         None => Check::ok("ranges", "not asked: no layer is large enough to matter"),
     };
-    checks.extend([Check::ok("image", found), ranges]);
-    checks
+    [Check::ok("image", found), ranges]
+}
+
+/// Whether a host is reached through a proxy, and whether that answers.
+fn proxy(host: &str, route: &Route, options: &registry::Options) -> Check {
+    let name = "proxy";
+    match route {
+        Route::Direct => Check::ok(name, format!("{host} is reached directly: no proxy is set")),
+        Route::Loopback => {
+            Check::ok(name, format!("{host} is reached directly: it is this machine"))
+        }
+        Route::Exempt(entry) => {
+            Check::ok(name, format!("{host} is reached directly: NO_PROXY has `{entry}`"))
+        }
+        Route::Proxy(proxy) => {
+            let way = format!("{host} is reached through {proxy} ({})", proxy.variable());
+            match proxy.check(options.connect_timeout) {
+                Ok(()) => Check::ok(name, way),
+                Err(e) => {
+                    let text = format!(
+                        "{way}, which does not answer: {e}; every mount from there fails until it \
+                         does, or the variable is put right, or NO_PROXY has the host"
+                    );
+                    Check { name, verdict: Verdict::Fails, text }
+                }
+            }
+        }
+    }
+}
+
+/// Whether this machine's clock is right, as far as the registry's is.
+fn clock(clock: Option<Clock>) -> Check {
+    let name = "clock";
+    let Some(Clock { host, theirs, ours }) = clock else {
+        return Check::ok(name, "not compared: the registry has not said what time it is");
+    };
+    let (skew, direction) = match ours.duration_since(theirs) {
+        Ok(skew) => (skew, "ahead of"),
+        Err(e) => (e.duration(), "behind"),
+    };
+    if skew <= MAX_SKEW {
+        return Check::ok(name, format!("shows the same time as that of {host}"));
+    }
+    let skew = HumanDuration(skew);
+    let text = format!(
+        "{skew} {direction} that of {host}: tokens, signed URLs and certificates may be refused as not \
+         yet or no longer valid; set it right, by NTP for example"
+    );
+    Check::note(name, text)
 }
 
 /// Where the credentials for an image's registry are from. Which they are is never shown.

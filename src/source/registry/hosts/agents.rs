@@ -13,7 +13,7 @@ use ureq::http::Uri;
 use ureq::{Agent, Proxy, config::Config};
 
 use super::tls::{self, Identity};
-use super::{Error, certs};
+use super::{Error, Route, certs};
 use crate::source::registry::Options;
 use crate::source::registry::url::without_port;
 
@@ -67,7 +67,7 @@ impl Agents {
             Some("https") if !is_own => self.elsewhere(url),
             _ => To::Registry,
         };
-        let way = Way { to, proxy: self.options.proxies.for_url(url).cloned() };
+        let way = Way { to, proxy: self.options.proxies.for_url(url) };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = made.iter().find(|made| made.way == way) {
             return Ok(known.agent.clone());
@@ -77,6 +77,11 @@ impl Agents {
         let agent = tls::agent(config, identity, Arc::clone(&self.options.roots));
         made.push(Made { way, agent: agent.clone() });
         Ok(agent)
+    }
+
+    /// How a URL is reached.
+    pub(in crate::source::registry) fn route(&self, url: &Uri) -> Route {
+        self.options.proxies.route(url)
     }
 
     fn identity(&self, to: &To) -> Result<Arc<Identity>, Error> {

@@ -5,7 +5,10 @@
 //! network. `ALL_PROXY` is curl's. Each URL is decided on its own, since the storage that a registry
 //! redirects to may lie on the other side of the wall.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
 
 use ureq::Proxy;
 use ureq::http::Uri;
@@ -15,9 +18,66 @@ use crate::source::registry::url::is_loopback;
 /// The proxies of a user, as the usual variables give them. By default none.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    http: Option<Proxy>,
-    https: Option<Proxy>,
+    http: Option<Chosen>,
+    https: Option<Chosen>,
     exceptions: Exceptions,
+}
+
+/// A proxy, and the variable that says so.
+#[derive(Clone, Debug)]
+struct Chosen {
+    proxy: Proxy,
+    variable: &'static str,
+}
+
+/// How a URL is reached.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// No proxy is set for its scheme.
+    Direct,
+    /// It is this machine, which is never asked through a proxy.
+    Loopback,
+    /// It is exempt, by this entry of `NO_PROXY`.
+    Exempt(String),
+    /// Through a proxy.
+    Proxy(ProxyRoute),
+}
+
+/// A way through a proxy. Its text is the proxy's URL without user and password.
+#[derive(Clone, Debug)]
+pub struct ProxyRoute(Chosen);
+
+impl ProxyRoute {
+    /// The variable that names the proxy.
+    pub fn variable(&self) -> &'static str {
+        self.0.variable
+    }
+
+    /// Connects to the proxy, and no more; each of its addresses may take so long.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn check(&self, timeout: Duration) -> io::Result<()> {
+        let proxy = &self.0.proxy;
+        let host = proxy.host();
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+        for address in (bare, proxy.port()).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(_) => return Ok(()),
+                Err(e) => failed = e,
+            }
+        }
+        Err(failed)
+    }
+}
+
+impl fmt::Display for ProxyRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = &self.0.proxy;
+        let scheme = proxy.uri().scheme_str().unwrap_or("http");
+        write!(f, "{scheme}://{}:{}", proxy.host(), proxy.port())
+    }
 }
 
 /// A proxy that can't be used. Its URL may hold a password and is not told.
@@ -50,18 +110,31 @@ impl Proxies {
     }
 
     /// The proxy for a URL, if it goes through one.
-    pub(super) fn for_url(&self, url: &Uri) -> Option<&Proxy> {
-        let (proxy, port) = match url.scheme_str() {
-            Some("https") => (self.https.as_ref()?, 443),
-            _ => (self.http.as_ref()?, 80),
+    pub(super) fn for_url(&self, url: &Uri) -> Option<Proxy> {
+        match self.route(url) {
+            Route::Proxy(ProxyRoute(chosen)) => Some(chosen.proxy),
+            Route::Direct | Route::Loopback | Route::Exempt(_) => None,
+        }
+    }
+
+    /// How a URL is reached, and why.
+    pub(super) fn route(&self, url: &Uri) -> Route {
+        let (chosen, port) = match url.scheme_str() {
+            Some("https") => (&self.https, 443),
+            _ => (&self.http, 80),
         };
-        let host = url.host()?;
-        let port = url.port_u16().unwrap_or(port);
-        (!is_loopback(host) && !self.exceptions.has(host, port)).then_some(proxy)
+        let (Some(chosen), Some(host)) = (chosen, url.host()) else { return Route::Direct };
+        if is_loopback(host) {
+            return Route::Loopback;
+        }
+        match self.exceptions.find(host, url.port_u16().unwrap_or(port)) {
+            Some(entry) => Route::Exempt(entry.to_owned()),
+            None => Route::Proxy(ProxyRoute(chosen.clone())),
+        }
     }
 }
 
-fn proxy(variable: &'static str, value: Option<&str>) -> Result<Option<Proxy>, ProxyError> {
+fn proxy(variable: &'static str, value: Option<&str>) -> Result<Option<Chosen>, ProxyError> {
     let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -69,14 +142,15 @@ fn proxy(variable: &'static str, value: Option<&str>) -> Result<Option<Proxy>, P
         true => value.to_owned(),
         false => format!("http://{value}"),
     };
-    Proxy::new(&value).map(Some).map_err(|_| ProxyError { variable })
+    let proxy = Proxy::new(&value).map_err(|_| ProxyError { variable })?;
+    Ok(Some(Chosen { proxy, variable }))
 }
 
 /// `NO_PROXY`: what is reached directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Exceptions {
-    all: bool,
-    rules: Vec<Rule>,
+    /// With their texts.
+    rules: Vec<(Rule, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +161,7 @@ struct Rule {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Hosts {
+    All,
     /// Addresses whose first bits are these.
     Network(IpAddr, u32),
     /// A name and all below it.
@@ -99,23 +174,24 @@ impl Exceptions {
     /// Entries between commas or blanks; what can't be understood matches nothing.
     fn parse(text: &str) -> Exceptions {
         let entries = text.split([',', ' ', '\t']).map(str::trim).filter(|e| !e.is_empty());
-        let mut exceptions = Exceptions::default();
-        for entry in entries {
-            match entry {
-                "*" => exceptions.all = true,
-                entry => exceptions.rules.extend(Rule::parse(&entry.to_ascii_lowercase())),
-            }
-        }
-        exceptions
+        let rules = entries.filter_map(|entry| {
+            Some((Rule::parse(&entry.to_ascii_lowercase())?, entry.to_owned()))
+        });
+        Exceptions { rules: rules.collect() }
     }
 
-    fn has(&self, host: &str, port: u16) -> bool {
-        self.all || self.rules.iter().any(|rule| rule.matches(host, port))
+    /// The entry that a host is exempt by, if it is.
+    fn find(&self, host: &str, port: u16) -> Option<&str> {
+        let found = self.rules.iter().find(|(rule, _)| rule.matches(host, port));
+        found.map(|(_, entry)| entry.as_str())
     }
 }
 
 impl Rule {
     fn parse(entry: &str) -> Option<Rule> {
+        if entry == "*" {
+            return Some(Rule { hosts: Hosts::All, port: None });
+        }
         if let Some((address, bits)) = entry.split_once('/') {
             let address: IpAddr = address.parse().ok()?;
             let bits = bits.parse().ok().filter(|bits| *bits <= width(&address))?;
@@ -147,6 +223,7 @@ impl Rule {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
         match (&self.hosts, bare.parse::<IpAddr>()) {
+            (Hosts::All, _) => true,
             (Hosts::Network(network, bits), Ok(address)) => within(&address, network, *bits),
             (Hosts::Domain(domain), Err(_)) => {
                 let below = host.strip_suffix(domain.as_str());
@@ -208,6 +285,37 @@ mod tests {
         for own in ["http://localhost:5000/", "https://127.9.0.1/", "https://[::1]:5000/"] {
             assert_eq!(through(&all, own), None, "{own}");
         }
+    }
+
+    #[test]
+    fn reasons_are_told() {
+        let proxies = Proxies::new(
+            Some("http://me:s%40cret@a:1"),
+            None,
+            Some("socks5h://me:s%40cret@b"),
+            Some("c.example, *.D.example:443"),
+        );
+        let proxies = proxies.unwrap();
+        let told = |url: &str| match proxies.route(&url.parse().unwrap()) {
+            Route::Direct => "direct".to_owned(),
+            Route::Loopback => "loopback".to_owned(),
+            Route::Exempt(entry) => entry,
+            Route::Proxy(route) => format!("{} {route}", route.variable()),
+        };
+        for (url, expected) in [
+            ("http://x/", "HTTP_PROXY http://a:1"),
+            ("https://x/", "ALL_PROXY socks5h://b:1080"),
+            ("https://x.c.example/", "c.example"),
+            ("https://x.d.example/", "*.D.example:443"),
+            ("http://x.d.example/", "HTTP_PROXY http://a:1"),
+            ("http://localhost/", "loopback"),
+        ] {
+            assert_eq!(told(url), expected, "{url}");
+        }
+        let none = Proxies::new(None, Some("a:1"), None, Some("*")).unwrap();
+        let route = |url: &str| none.route(&url.parse().unwrap());
+        assert!(matches!(route("http://x/"), Route::Direct));
+        assert!(matches!(route("https://x/"), Route::Exempt(entry) if entry == "*"));
     }
 
     #[test]
@@ -274,7 +382,7 @@ mod tests {
         #[test]
         fn no_list_of_exceptions_panics(text in "[a-z0-9.:*/\\[\\], ]{0,40}", host in "\\PC{0,20}") {
             let exceptions = Exceptions::parse(&text);
-            let _ = exceptions.has(&host, 443);
+            let _ = exceptions.find(&host, 443);
         }
 
         #[test]
