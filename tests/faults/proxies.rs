@@ -174,6 +174,32 @@ fn proxies_that_refuse() {
     assert!(registry.requests().is_empty());
 }
 
+/// Plain HTTP goes by a tunnel as well, which is told where it is what fails.
+#[test]
+fn proxies_that_make_no_tunnels() {
+    let registry = serving();
+    let proxy = Proxy::start(registry.addr(), |client| {
+        let mut head = BufReader::new(client.try_clone()?).lines();
+        let first = head.next().ok_or(io::ErrorKind::UnexpectedEof)??;
+        while head.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
+        Ok(format!("!{first}"))
+    });
+    let url = format!("http://me:hidden@{}", proxy.address);
+    let error = reads(&through(&url, "")).unwrap_err();
+    let own = format!("the proxy http://{}", proxy.address);
+    has_words(&error, &["403", &own, "port 443 alone", "NO_PROXY"]).unwrap();
+    assert!(!error.contains("hidden"), "{error}");
+    // Over TLS there is nothing to say about ports.
+    let https = Options {
+        proxies: Proxies::new(None, Some(&url), None, None).unwrap(),
+        ..options().registry
+    };
+    let error = reads(&ImageOptions { registry: https, ..options() }).unwrap_err();
+    has_words(&error, &["403", &own]).unwrap();
+    assert!(!error.contains("port 443"), "{error}");
+}
+
 #[test]
 fn exceptions_go_directly() {
     let registry = serving();

@@ -250,7 +250,13 @@ impl Error {
             Failure::Transport(error) => {
                 transport_words(f, error)?;
                 let Some(proxy) = &self.proxy else { return Ok(()) };
-                write!(f, " (asked through the proxy {proxy})")
+                write!(f, " (asked through the proxy {proxy})")?;
+                match &**error {
+                    ureq::Error::ConnectProxyFailed(_) if self.url.starts_with("http://") => {
+                        f.write_str(TUNNELS)
+                    }
+                    _ => Ok(()),
+                }
             }
             Failure::Limited(left) => write!(
                 f,
@@ -326,6 +332,11 @@ impl Error {
         }
     }
 }
+
+/// What helps where a proxy makes no tunnel to a registry without TLS.
+const TUNNELS: &str = "; plain HTTP needs a tunnel (CONNECT) as well, and many proxies make them to port \
+                       443 alone: allow the registry's port there, or name its host in NO_PROXY if it \
+                       can be reached directly";
 
 fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Result {
     if let Some(words) = hosts::words(error) {

@@ -4,6 +4,11 @@
 //! of the URL that is asked, this machine itself never, and exceptions by host, suffix, port and
 //! network. `ALL_PROXY` is curl's. Each URL is decided on its own, since the storage that a registry
 //! redirects to may lie on the other side of the wall.
+//!
+//! Through an HTTP proxy everything goes by a tunnel (`CONNECT`), plain HTTP too. Browsers ask a proxy for
+//! `http://` URLs by an ordinary request with the whole URL in its first line (RFC 9112, 3.2.2), and
+//! there are proxies that allow tunnels to port 443 alone; but `ureq` writes the path alone into that
+//! line, and has no setting for it. The message for a proxy that refuses says what helps.
 
 use std::fmt;
 use std::io;
