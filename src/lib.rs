@@ -29,7 +29,7 @@
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
 //! 1  reference  image  tar  codec  bolt    pure formats, no I/O
-//! 0  digest  extent             words that everything uses
+//! 0  digest  extent  bounded    words that everything uses, and reading no more than so much
 //! ```
 //!
 //! # Flows
@@ -69,6 +69,7 @@
 pub mod artifact;
 pub mod blob;
 pub mod bolt;
+mod bounded;
 pub mod cache;
 pub mod codec;
 pub mod content;

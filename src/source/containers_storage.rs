@@ -38,6 +38,7 @@ use serde_json::json;
 use super::archive::open_regular;
 use super::tar_split::SplitTar;
 use super::{Error, Opened, RawDocument, Source};
+use crate::bounded;
 use crate::digest::Digest;
 use crate::image::{
     Descriptor, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, media_type,
@@ -306,12 +307,7 @@ fn is_hex(text: &str) -> bool {
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     let file = open_regular(path).map_err(|e| Error::denied_or(path, e, DENIED))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
-    match bytes.len() as u64 > limit {
-        true => Err(Error::invalid(path, format!("it has more than the {limit} bytes allowed"))),
-        false => Ok(bytes),
-    }
+    bounded::read_all(file, limit).map_err(|e| Error::file(path, e))
 }
 
 fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {

@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 use super::archive::Archive;
 use super::{Error, Opened, RawDocument, Source, docker_archive};
+use crate::bounded;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES, Manifest, media_type};
 
@@ -239,12 +240,7 @@ fn ask(socket: &Path, target: &str) -> Result<Small, Error> {
     if answer.status != 200 {
         return Ok(Err((answer.status, complaint(&mut answer.body))));
     }
-    let mut bytes = Vec::new();
-    answer.body.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    match bytes.len() as u64 > MAX_ANSWER_BYTES {
-        true => Err(Error::invalid(socket, "the engine's answer is too long")),
-        false => Ok(Ok(bytes)),
-    }
+    bounded::read_all(answer.body, MAX_ANSWER_BYTES).map(Ok).map_err(failed)
 }
 
 /// The names of an engine's images, for a message.

@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +30,7 @@ use serde::Deserialize;
 use serde_json::error::Category;
 
 use super::helper::{HELPER_LIMIT, Helpers};
+use crate::bounded;
 use crate::reference::DEFAULT_REGISTRY;
 
 /// Largest file of credentials that is read, in bytes. Real ones have some KiB.
@@ -300,12 +301,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, AuthFileError> {
         }
         Err(e) => return Err(e.into()),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_FILE_BYTES {
-        true => Err(io::Error::other("it is larger than 4 MiB").into()),
-        false => Ok(Some(bytes)),
-    }
+    Ok(Some(bounded::read_all(file, MAX_FILE_BYTES)?))
 }
 
 /// A file of credentials, read.

@@ -21,8 +21,8 @@ mod proxy;
 mod registries;
 mod tls;
 
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ use ureq::http::{HeaderName, HeaderValue};
 
 use super::Options;
 use super::url::{api_host, is_loopback};
+use crate::bounded;
 use crate::reference::Reference;
 use aliases::Aliases;
 use certs::Certificates;
@@ -269,25 +270,20 @@ fn toml_words(error: &toml::de::Error, text: &str) -> String {
     format!("line {line}: {}", error.message())
 }
 
+/// Reads a file that should have no more than so many bytes.
+fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bounded::read_all(File::open(path)?, limit)
+}
+
 /// Reads a file of settings; `None`, with a warning, if it is not for us to read.
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
     let failed = |source| Error::File { path: path.to_owned(), source };
-    match read_bounded(path, MAX_SETTINGS_BYTES) {
+    match read_file(path, MAX_SETTINGS_BYTES) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|e| failed(io::Error::other(e))),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             log::warn!("{}: {e}; going on without it", path.display());
             Ok(None)
         }
         Err(e) => Err(failed(e)),
-    }
-}
-
-/// Reads a file that should have no more than so many bytes.
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > limit {
-        true => Err(io::Error::other(format!("it has more than {limit} bytes"))),
-        false => Ok(bytes),
     }
 }

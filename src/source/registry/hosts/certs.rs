@@ -181,7 +181,7 @@ fn readable(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    super::read_bounded(path, MAX_FILE_BYTES)
+    super::read_file(path, MAX_FILE_BYTES)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ pub(super) fn of_registry(folders: &[PathBuf], registry: &str) -> Result<Option<
     if !path.exists() {
         return Ok(Some(Found::Certificates(certs::in_folder(&place)?)));
     }
-    let bytes = super::read_bounded(&path, MAX_FILE_BYTES)
+    let bytes = super::read_file(&path, MAX_FILE_BYTES)
         .map_err(|source| Error::File { path: path.clone(), source })?;
     let invalid = |what: String| Error::Invalid { path: path.clone(), what };
     let text = String::from_utf8(bytes).map_err(|e| invalid(e.to_string()))?;
