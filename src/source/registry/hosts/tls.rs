@@ -149,10 +149,7 @@ impl Settings {
 
     fn make(&self) -> io::Result<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match self.identity.unverified {
-            true => Arc::new(Unchecked(Arc::clone(&provider))),
-            false => Arc::new(self.verifier(&provider)?),
-        };
+        let verifier = Arc::new(self.verifier(&provider)?);
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
@@ -166,26 +163,33 @@ impl Settings {
         })
     }
 
-    fn verifier(&self, provider: &Arc<CryptoProvider>) -> io::Result<Checked> {
-        let mut store = self.roots.store()?.clone();
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> io::Result<Verifier> {
+        let provider = Arc::clone(provider);
         let given = self.identity.authorities.clone();
+        if self.identity.unverified {
+            return Ok(Verifier { provider, usual: None, given });
+        }
+        let mut store = self.roots.store()?.clone();
         store.add_parsable_certificates(given.iter().cloned());
         let builder =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
-        let inner = builder.build().map_err(io::Error::other)?;
-        Ok(Checked { inner, given })
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider));
+        let usual = Some(builder.build().map_err(io::Error::other)?);
+        Ok(Verifier { provider, usual, given })
     }
 }
 
-/// The usual checks, and the user's own certificates besides.
+/// Decides whether a server is whom it says it is. That it holds the key of its certificate is checked
+/// whatever the user exempts.
 #[derive(Debug)]
-struct Checked {
-    inner: Arc<WebPkiServerVerifier>,
-    /// What the user put down for this host.
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// The usual checks; `None` if nothing is to be checked.
+    usual: Option<Arc<WebPkiServerVerifier>>,
+    /// What the user put down for this host besides.
     given: Vec<CertificateDer<'static>>,
 }
 
-impl ServerCertVerifier for Checked {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -194,20 +198,16 @@ impl ServerCertVerifier for Checked {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let usual = self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match usual {
+        let Some(usual) = &self.usual else { return Ok(ServerCertVerified::assertion()) };
+        let checked =
+            usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match checked {
             // Dates are checked before this: an expired one ends in another error.
             Err(error) if is_authority(&error) && self.given.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            usual => usual,
+            checked => checked,
         }
     }
 
@@ -217,54 +217,7 @@ impl ServerCertVerifier for Checked {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Whether a certificate was refused for a server because it says that it is an authority.
-fn is_authority(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
-        return false;
-    };
-    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-}
-
-/// No check of whose certificate it is. That the server holds its key is checked all the same.
-#[derive(Debug)]
-struct Unchecked(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
@@ -274,13 +227,21 @@ impl ServerCertVerifier for Unchecked {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Whether a certificate was refused for a server because it says that it is an authority.
+fn is_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// An agent that speaks TLS with that identity.
