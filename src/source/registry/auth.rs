@@ -3,7 +3,9 @@
 //!
 //! A request is sent first without anything; the registry's 401 says what it wants. A password
 //! goes out only in answer to such a challenge, and only to the registry itself or to the token
-//! server it names.
+//! server it names. What is asked of that one, and what its answers mean, is in [`token`].
+
+mod token;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,30 +15,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use ureq::http::{Method, Response, Uri, header};
-use ureq::{Agent, Body as HttpBody};
+use ureq::Body as HttpBody;
+use ureq::http::{Response, Uri, header};
 
-use super::client::{Access, Client, drain, error_body, header_text, jittered};
+use super::client::{Access, Client};
 use super::credentials::{Credential, Credentials, Found};
-use super::error::{Error, Failure, Sought, server_words};
-use super::url::{has_scheme, may_lead_to, redirect_target};
-
-/// What a token server is called as: some want a name.
-const CLIENT_ID: &str = "ocifs";
-
-/// Bytes of a token server's answer that are read. Real tokens have some KiB.
-const MAX_TOKEN_BYTES: u64 = 1 << 20;
-
-/// Lifetime of a token that does not say, and the shortest that is believed (token specification:
-/// 60 seconds, "for compatibility with older clients"). One that ends sooner is found out by a 401.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Longest lifetime of a token that is believed.
-const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// Shortest time before its end at which a token is renewed.
-const MIN_MARGIN: Duration = Duration::from_secs(10);
+use super::error::{Error, Failure, Sought};
+use token::TokenServer;
 
 /// How long a token that ends soon is used before renewing it is tried again.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(2);
@@ -46,9 +31,6 @@ const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long what was not accepted is not sent again, unless it has changed.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(300);
-
-/// The user that an identity token stands under where a password is expected.
-const TOKEN_USER: &str = "<token>";
 
 /// One challenge of a `WWW-Authenticate` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -445,36 +427,10 @@ impl Auth {
         challenge: &Challenge,
         url: &Uri,
     ) -> Result<Authorization, Error> {
-        let refused = |why: &str| Error::new("authentication", url, Failure::Token(why.to_owned()));
-        let realm = challenge.parameters.get("realm").ok_or_else(|| refused("no realm given"))?;
-        // A path is tolerated, as some registries give one; anything else must be a URL.
-        let is_url = has_scheme(realm) || realm.starts_with('/');
-        let realm = redirect_target(url, realm).filter(|_| is_url);
-        let realm = realm.ok_or_else(|| refused("the realm is not a URL"))?;
-        check_realm(&realm, url).map_err(refused)?;
-        let challenge_scope = challenge.parameters.get("scope").map(String::as_str);
-        let scopes = scopes(challenge_scope.unwrap_or_default(), &self.repository, self.access);
-        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-        let service = challenge.parameters.get("service").map(String::as_str);
-        let ask = |credential: Option<&Credential>| {
-            TokenRequest { client, realm: &realm, service, scopes: &scopes }.send(credential)
-        };
-        let answer = self.ask_as_somebody(ask)?;
-        let status = answer.status();
-        let retry_after = header_text(&answer, header::RETRY_AFTER.as_str());
-        let mut body = answer.into_body();
-        if !status.is_success() {
-            let (code, message) = server_words(&error_body(&mut body));
-            let failure = Failure::Status { status: status.as_u16(), code, message, retry_after };
-            return Err(Error::new("access token", &realm, failure).with_sought(self.sought()));
-        }
-        let bytes = body.with_config().limit(MAX_TOKEN_BYTES).read_to_vec();
-        let broken =
-            |e: ureq::Error| Error::new("access token", &realm, Failure::Transport(e.into()));
-        let bytes = bytes.map_err(broken)?;
-        let token: Token =
-            serde_json::from_slice(&bytes).map_err(|_| refused("the answer is not JSON"))?;
-        token.authorization().ok_or_else(|| refused("the answer holds no token"))
+        let server = TokenServer::named(challenge, url, &self.repository, self.access)
+            .map_err(|why| Error::new("authentication", url, Failure::Token(why.to_owned())))?;
+        let answer = self.ask_as_somebody(|credential| server.ask(client, credential))?;
+        server.token(answer).map_err(|error| error.with_sought(self.sought()))
     }
 
     /// Asks a token server with the user's credential; with a newer one if that is not accepted;
@@ -531,160 +487,8 @@ fn shared(error: Arc<Error>) -> Error {
     Error::clone(&error)
 }
 
-fn bearer(token: &str, lifetime: Duration) -> Authorization {
-    let now = Instant::now();
-    let margin = (lifetime / 10).max(MIN_MARGIN);
-    // Clocks differ, requests take time, and many clients must not come at once.
-    let early = (margin / 2 + jittered(margin)).min(lifetime);
-    let (renewal, expiry) = (now + (lifetime - early), now + lifetime);
-    Authorization::Bearer { header: format!("Bearer {token}"), renewal, expiry }
-}
-
-#[derive(Deserialize)]
-struct Token {
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    access_token: Option<String>,
-    #[serde(default)]
-    expires_in: Option<serde_json::Value>,
-}
-
-impl Token {
-    fn authorization(self) -> Option<Authorization> {
-        let mut tokens = [self.token, self.access_token].into_iter().flatten();
-        let token = tokens.find(|token| !token.is_empty())?;
-        // A number, and by some servers a text.
-        let seconds = self.expires_in.and_then(|value| match value {
-            serde_json::Value::String(text) => text.trim().parse().ok(),
-            value => value.as_f64(),
-        });
-        let lifetime = seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .unwrap_or(DEFAULT_LIFETIME)
-            .clamp(DEFAULT_LIFETIME, MAX_LIFETIME);
-        Some(bearer(&token, lifetime))
-    }
-}
-
-/// The scopes to ask for: the registry's first, as some token servers read only the first, and
-/// with all that is wanted of the repository.
-fn scopes(challenge: &str, repository: &str, access: Access) -> Vec<String> {
-    let wanted: &[&str] = match access {
-        Access::Read => &["pull"],
-        Access::Push => &["pull", "push"],
-    };
-    let mut scopes: Vec<String> = challenge.split_whitespace().map(str::to_owned).collect();
-    let actions = |scope: &str| {
-        let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
-        (name == repository).then(|| actions.split(',').map(str::to_owned).collect::<Vec<_>>())
-    };
-    match scopes.iter_mut().find_map(|scope| Some((actions(scope)?, scope))) {
-        Some((granted, scope)) => {
-            for action in wanted {
-                if !granted.iter().any(|a| a == action || a == "*") {
-                    scope.push(',');
-                    scope.push_str(action);
-                }
-            }
-        }
-        None => scopes.push(format!("repository:{repository}:{}", wanted.join(","))),
-    }
-    scopes
-}
-
-/// A token server is reached over TLS unless the registry itself is not, and is no address of
-/// this machine or its network unless the registry is one too.
-fn check_realm(realm: &Uri, registry: &Uri) -> Result<(), &'static str> {
-    let host = realm.host().unwrap_or_default();
-    let registry_host = registry.host().unwrap_or_default();
-    if realm.scheme_str() != Some("https") && registry.scheme_str() == Some("https") {
-        return Err("the token server is not reached over https");
-    }
-    if host != registry_host && !may_lead_to(registry, realm) {
-        return Err("the token server is said to be inside this network");
-    }
-    Ok(())
-}
-
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
-}
-
-/// A request for a token.
-struct TokenRequest<'a> {
-    client: &'a Client,
-    realm: &'a Uri,
-    service: Option<&'a str>,
-    scopes: &'a [&'a str],
-}
-
-impl TokenRequest<'_> {
-    /// Asks in the form that fits the credential.
-    fn send(&self, credential: Option<&Credential>) -> Result<Response<HttpBody>, Error> {
-        match credential {
-            Some(Credential::IdentityToken { user, token }) => {
-                let answer = self.post(token)?;
-                // Token servers without the POST form: fall back to the old one.
-                match answer.status().as_u16() {
-                    400 | 401 | 404 | 405 => {
-                        drain(answer);
-                        let user = user.as_deref().unwrap_or(TOKEN_USER);
-                        self.get(Some((user, token)))
-                    }
-                    _ => Ok(answer),
-                }
-            }
-            Some(Credential::Basic { user, password }) => self.get(Some((user, password))),
-            Some(Credential::RegistryToken(_)) | None => self.get(None),
-        }
-    }
-
-    fn get(&self, login: Option<(&str, &str)>) -> Result<Response<HttpBody>, Error> {
-        self.send_by(&Method::GET, |agent, limit| {
-            let mut request = agent.get(self.realm).config().timeout_recv_body(limit).build();
-            if let Some(service) = self.service {
-                request = request.query("service", service);
-            }
-            for scope in self.scopes {
-                request = request.query("scope", scope);
-            }
-            if let Some((user, password)) = login {
-                let authorization = basic(user, password);
-                request =
-                    request.query("account", user).header(header::AUTHORIZATION, authorization);
-            }
-            request.query("client_id", CLIENT_ID).call()
-        })
-    }
-
-    /// The form for identity tokens (OAuth 2, RFC 6749, 6).
-    fn post(&self, refresh: &str) -> Result<Response<HttpBody>, Error> {
-        let scope = self.scopes.join(" ");
-        let form = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh),
-            ("service", self.service.unwrap_or_default()),
-            ("client_id", CLIENT_ID),
-            ("scope", &scope),
-        ];
-        self.send_by(&Method::POST, |agent, limit| {
-            agent.post(self.realm).config().timeout_recv_body(limit).build().send_form(form)
-        })
-    }
-
-    /// Sends it when the token server may be asked; with the time that its answer may take.
-    fn send_by(
-        &self,
-        method: &Method,
-        send: impl FnOnce(&Agent, Option<Duration>) -> Result<Response<HttpBody>, ureq::Error>,
-    ) -> Result<Response<HttpBody>, Error> {
-        let limit = self.client.options.deadline;
-        let deadline = Instant::now() + limit;
-        self.client.exchange_one("access token", method, self.realm, deadline, |agent| {
-            send(agent, Some(limit))
-        })
-    }
 }
 
 #[cfg(test)]
@@ -720,43 +524,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lifetimes_of_tokens() {
-        let lifetime = |answer: &str| {
-            let token: Token = serde_json::from_str(answer).unwrap();
-            let Some(Authorization::Bearer { header, renewal, expiry }) = token.authorization()
-            else {
-                return None;
-            };
-            assert_eq!(header, "Bearer x", "{answer}");
-            let margin = expiry - renewal;
-            let left = (expiry - Instant::now()).as_secs_f64().round();
-            assert!(margin >= MIN_MARGIN && margin.as_secs_f64() >= left / 10.0, "{answer}");
-            Some(left)
-        };
-        let day = 24.0 * 3600.0;
-        for (answer, seconds) in [
-            (r#"{"token":"x"}"#, Some(60.0)),
-            (r#"{"access_token":"x"}"#, Some(60.0)),
-            (r#"{"token":"","access_token":"x"}"#, Some(60.0)),
-            (r#"{"token":"x","access_token":"y","expires_in":0}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":1}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":-5}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":null}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":"soon"}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":[1]}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":300}"#, Some(300.0)),
-            (r#"{"token":"x","expires_in":300.0}"#, Some(300.0)),
-            (r#"{"token":"x","expires_in":"300"}"#, Some(300.0)),
-            (r#"{"token":"x","expires_in":1e300}"#, Some(60.0)),
-            (r#"{"token":"x","expires_in":1000000}"#, Some(day)),
-            (r#"{"token":""}"#, None),
-            ("{}", None),
-        ] {
-            assert_eq!(lifetime(answer), seconds, "{answer}");
-        }
-    }
-
     proptest::proptest! {
         /// Whatever a server says it wants, understanding it ends without a panic.
         #[test]
@@ -765,45 +532,7 @@ mod tests {
                 for challenge in parse_challenges(text) {
                     proptest::prop_assert!(!challenge.scheme.is_empty());
                 }
-                scopes(text, "a/b", Access::Push);
             }
         }
-    }
-
-    #[test]
-    fn scopes_are_completed() {
-        for (challenge, access, expected) in [
-            ("", Access::Read, &["repository:a/b:pull"][..]),
-            ("", Access::Push, &["repository:a/b:pull,push"]),
-            ("repository:a/b:pull", Access::Read, &["repository:a/b:pull"]),
-            ("repository:a/b:pull", Access::Push, &["repository:a/b:pull,push"]),
-            ("repository:a/b:push,pull", Access::Push, &["repository:a/b:push,pull"]),
-            ("repository:a/b:*", Access::Push, &["repository:a/b:*"]),
-            ("repository:a/b:delete", Access::Read, &["repository:a/b:delete,pull"]),
-            (
-                "x:y:z repository:a:pull",
-                Access::Read,
-                &["x:y:z", "repository:a:pull", "repository:a/b:pull"],
-            ),
-        ] {
-            assert_eq!(scopes(challenge, "a/b", access), expected, "{challenge}");
-        }
-    }
-
-    #[test]
-    fn token_servers_are_not_found_inside() {
-        let check = |realm: &str, registry: &str| {
-            check_realm(&realm.parse().unwrap(), &registry.parse().unwrap()).is_ok()
-        };
-        assert!(check("https://auth.docker.io/token", "https://registry-1.docker.io/v2/"));
-        assert!(check("http://127.0.0.1:5001/token", "http://127.0.0.1:5000/v2/"));
-        assert!(!check("http://auth.example/token", "https://reg.example/v2/"));
-        assert!(!check("https://169.254.169.254/token", "https://reg.example/v2/"));
-        for host in ["[::1]", "[::ffff:10.0.0.1]", "127.1", "2130706433", "0x7f.1", "localhost"] {
-            assert!(!check(&format!("https://{host}/token"), "https://reg.example/v2/"), "{host}");
-        }
-        assert!(check("https://reg.example/token", "https://reg.example/v2/"));
-        assert!(check("https://10.0.0.1/token", "https://10.0.0.1:5000/v2/"));
-        assert!(check("https://1.example/token", "https://reg.example/v2/"));
     }
 }
