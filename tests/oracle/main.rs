@@ -3,13 +3,14 @@
 //! The models in `tests/it` were written by the people who wrote the code and may share its
 //! misunderstandings. Here a real registry serves, skopeo copies, umoci and GNU tar unpack, and
 //! the kernel's own system calls look at the results. The tests need root, `/dev/fuse` and the
-//! Debian packages docker-registry, skopeo, umoci, containerd, podman and docker.io, and fail where
-//! these are missing.
+//! Debian packages docker-registry, nginx, openssl, skopeo, umoci, containerd, podman and docker.io,
+//! and fail where these are missing.
 //!
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
 //!   other; `storage`: compression and media types. All three compare with umoci.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
+//! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
 //! - `kernel_metadata`: what `mount --kernel-metadata` shows is what `mount` shows, and costs less.
 //!   (All cases above are mounted both ways, where the kernel can.)
@@ -47,6 +48,8 @@ mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod large;
+mod local;
 mod mounted;
 mod nginx;
 mod oracle;
@@ -66,3 +69,4 @@ mod requests;
 mod storage;
 mod stores;
 mod tls;
+mod tokens;

@@ -76,7 +76,7 @@ impl Registry {
         static SHARED: Mutex<Weak<Registry>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let registry = Arc::new(Registry::start(None));
+            let registry = Arc::new(Registry::configured(""));
             *shared = Arc::downgrade(&registry);
             registry
         })
@@ -84,62 +84,27 @@ impl Registry {
 
     /// One of its own, that wants a password of those in an htpasswd file with this text.
     pub fn with_passwords(htpasswd: &str) -> Registry {
-        Registry::start(Some(htpasswd))
-    }
-
-    fn start(htpasswd: Option<&str>) -> Registry {
-        // Another process may take the port between our choice and the start.
-        (0..5)
-            .find_map(|_| Registry::try_start(htpasswd))
-            .expect("docker-registry starts within 5 attempts")
-    }
-
-    fn try_start(htpasswd: Option<&str>) -> Option<Registry> {
         let storage = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let config = storage.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\n\
-             log: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '{address}'}}\n",
-            storage.path().join("data").display()
-        );
-        let auth = htpasswd.map(|htpasswd| {
-            let path = storage.path().join("htpasswd");
-            fs::write(&path, htpasswd).unwrap();
-            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display())
-        });
-        fs::write(&config, text + &auth.unwrap_or_default()).unwrap();
-        let child = program("docker-registry", "docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut registry = Registry { child, address, storage };
-        let until = Instant::now() + START;
-        while Instant::now() < until && registry.child.try_wait().unwrap().is_none() {
-            if registry.answers() {
-                return Some(registry);
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        None
+        let path = storage.path().join("htpasswd");
+        fs::write(&path, htpasswd).unwrap();
+        let auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display());
+        Registry::on(storage, &auth)
     }
 
-    fn answers(&self) -> bool {
-        let request = format!("GET /v2/ HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
-        let ask = || {
-            let mut stream = TcpStream::connect(&self.address)?;
-            stream.write_all(request.as_bytes())?;
-            let mut response = String::new();
-            stream.read_to_string(&mut response).map(|_| response)
-        };
-        // One that wants a password answers as well.
-        ask().is_ok_and(|response| matches!(response.split(' ').nth(1), Some("200" | "401")))
+    /// One of its own, with these lines of configuration besides.
+    pub fn configured(lines: &str) -> Registry {
+        Registry::on(tempfile::tempdir().unwrap(), lines)
+    }
+
+    fn on(storage: TempDir, lines: &str) -> Registry {
+        let (child, address) = start(storage.path(), lines);
+        Registry { child, address, storage }
+    }
+
+    /// Serves the same storage by another configuration from now on, at another address.
+    pub fn reconfigure(&mut self, lines: &str) {
+        stop(&mut self.child);
+        (self.child, self.address) = start(self.storage.path(), lines);
     }
 
     /// The folder that its configuration names for its storage.
@@ -155,8 +120,59 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // It has either been killed or is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        stop(&mut self.child);
     }
+}
+
+fn stop(registry: &mut Child) {
+    // It has either been killed or is gone already.
+    let _ = registry.kill();
+    let _ = registry.wait();
+}
+
+fn start(folder: &Path, lines: &str) -> (Child, String) {
+    // Another process may take the port between our choice and the start.
+    (0..5).find_map(|_| try_start(folder, lines)).expect("docker-registry starts within 5 attempts")
+}
+
+fn try_start(folder: &Path, lines: &str) -> Option<(Child, String)> {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let config = folder.join("config.yml");
+    let text = format!(
+        "version: 0.1\n\
+         log: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http: {{addr: '{address}'}}\n",
+        folder.join("data").display()
+    );
+    fs::write(&config, text + lines).unwrap();
+    let mut child = program("docker-registry", "docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + START;
+    while Instant::now() < until && child.try_wait().unwrap().is_none() {
+        if answers(&address) {
+            return Some((child, address));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    stop(&mut child);
+    None
+}
+
+fn answers(address: &str) -> bool {
+    let request = format!("GET /v2/ HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(request.as_bytes())?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).map(|_| response)
+    };
+    // One that wants a password answers as well.
+    ask().is_ok_and(|response| matches!(response.split(' ').nth(1), Some("200" | "401")))
 }
