@@ -120,7 +120,7 @@ fn gzip_labels_do_not_decode() {
     // The encoding itself, which nobody asked for: not the blob, and never served as such.
     registry.clear_faults();
     registry.fault(("GET", &digest, Times::Always), Fault::ContentEncoding("gzip".into()));
-    let words = ["its descriptor says"];
+    let words = ["its descriptor says", "`Content-Encoding: gzip`, which was not asked for"];
     fails(&Sandbox::new(), &name_in(&registry), &options(), &words).unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! HTTP servers inside the test process, for what no package of Debian has: a token server of the
-//! distribution project's token authentication.
+//! distribution project's token authentication, and a signer of URLs.
 //!
-//! What checks its work is not ours: docker-registry verifies the tokens.
+//! What checks their work is not ours: docker-registry verifies the tokens, nginx the signatures.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -235,4 +235,59 @@ fn token(header: &Value, key: &Path, lifetime: Duration, access: &[Value]) -> St
     let text = parts.join(".");
     let signature = openssl(&["dgst", "-sha256", "-sign", key.to_str().unwrap()], text.as_bytes());
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// Redirects every path to a URL of another server that ends soon, in the way of nginx's
+/// `secure_link`: see [`Signer::check`].
+pub struct Signer {
+    server: Local,
+    signed: Arc<AtomicUsize>,
+}
+
+/// What only the signer and nginx know.
+const SECRET: &str = "what signs URLs";
+
+impl Signer {
+    /// URLs of the server at `http://ADDRESS` are good for this time, or up to a second less. They
+    /// say so in a word that no storage has, so that each end is found out by a refusal.
+    pub fn start(address: &str, lifetime: Duration) -> Signer {
+        let (address, signed) = (address.to_owned(), Arc::new(AtomicUsize::new(0)));
+        let server = Local::start({
+            let signed = Arc::clone(&signed);
+            move |request| {
+                signed.fetch_add(1, Ordering::SeqCst);
+                let (path, end) = (&request.target, unix_now() + lifetime.as_secs());
+                let text = format!("{end}{path} {SECRET}");
+                let signature = openssl(&["md5", "-binary"], text.as_bytes());
+                let signature = URL_SAFE_NO_PAD.encode(signature);
+                let url = format!("http://{address}{path}?signature={signature}&until={end}");
+                Response::new(307, "text/plain", "").with("Location", url)
+            }
+        });
+        Signer { server, signed }
+    }
+
+    /// The lines of docker-registry's configuration that make it redirect blobs to this server.
+    pub fn lines(&self) -> String {
+        format!(
+            "middleware: {{storage: [{{name: redirect, options: {{baseurl: '{}/'}}}}]}}\n",
+            self.server.url()
+        )
+    }
+
+    /// What makes a server of nginx check the signatures: 403 for a wrong one, this status for one
+    /// that has ended, and 400 for who shows a password as well, as Amazon's storage does.
+    pub fn check(ended: u16) -> String {
+        format!(
+            "secure_link $arg_signature,$arg_until; secure_link_md5 '$arg_until$uri {SECRET}';
+             if ($http_authorization) {{ return 400; }}
+             if ($secure_link = '') {{ return 403; }}
+             if ($secure_link = '0') {{ return {ended}; }}"
+        )
+    }
+
+    /// How many URLs were signed so far.
+    pub fn signed(&self) -> usize {
+        self.signed.load(Ordering::SeqCst)
+    }
 }

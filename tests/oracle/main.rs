@@ -11,6 +11,7 @@
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
+//!   `fronts`: what stands between registries and their users.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
 //! - `kernel_metadata`: what `mount --kernel-metadata` shows is what `mount` shows, and costs less.
 //!   (All cases above are mounted both ways, where the kernel can.)
@@ -60,6 +61,7 @@ mod corpus;
 mod credentials;
 mod files;
 mod forms;
+mod fronts;
 mod joint;
 mod kernel_metadata;
 mod layers;

@@ -19,7 +19,9 @@ use std::time::Instant;
 use ureq::http::{Method, Response, StatusCode, header};
 use ureq::{Body as HttpBody, BodyReader};
 
-use super::client::{Client, FIRST_PAUSE, MAX_TRIES, Request, header_text, is_page, jittered};
+use super::client::{
+    Client, FIRST_PAUSE, MAX_TRIES, Request, content_encoding, header_text, is_page, jittered,
+};
 use super::error::{Error, Failure};
 use super::link::MAX_PAUSE;
 use super::mirrors::{Mirrors, Wanted};
@@ -278,9 +280,8 @@ fn check(
     size: u64,
     asked: &Range<u64>,
 ) -> Result<Range<u64>, String> {
-    if let Some(encoding) = header_text(response, header::CONTENT_ENCODING.as_str())
-        && !encoding.eq_ignore_ascii_case("identity")
-    {
+    let encoding = content_encoding(response);
+    if let Some(encoding) = &encoding {
         // Some servers label a gzip layer so; its bytes are right all the same, and the digest
         // decides. Nothing here decodes.
         log::debug!("the server labels the blob with Content-Encoding {encoding}");
@@ -295,7 +296,13 @@ fn check(
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return match length {
             Some(length) if length != size => {
-                Err(format!("the server says it has {length} bytes, its descriptor says {size}"))
+                let encoded = encoding.map(|encoding| {
+                    format!(" (it came as `Content-Encoding: {encoding}`, which was not asked for)")
+                });
+                let encoded = encoded.unwrap_or_default();
+                Err(format!(
+                    "the server says it has {length} bytes, its descriptor says {size}{encoded}"
+                ))
             }
             _ => Ok(0..size),
         };

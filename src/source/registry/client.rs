@@ -40,6 +40,9 @@ const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 /// connection is cheaper (Go's HTTP client has the same limit).
 const MAX_DRAINED_BYTES: u64 = 2 << 10;
 
+/// So much of a server's `Content-Encoding` is told.
+const MAX_ENCODING_CHARS: usize = 40;
+
 /// What talks to one registry about one repository.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -453,6 +456,7 @@ impl Client {
         response: Response<HttpBody>,
         what: &str,
     ) -> Result<Vec<u8>, Error> {
+        let encoding = content_encoding(&response);
         let mut body = response.into_body();
         let bytes = body.with_config().limit(MAX_MANIFEST_BYTES + 1).read_to_vec();
         let url = &self.base();
@@ -466,6 +470,16 @@ impl Client {
         self.traffic.body_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(Error::new(what, url, Failure::DocumentTooLarge));
+        }
+        // What is only labelled so is JSON all the same.
+        if let Some(encoding) = encoding
+            && !bytes.trim_ascii_start().starts_with(b"{")
+        {
+            let why = format!(
+                "it came encoded (`Content-Encoding: {encoding}`), which was not asked for: \
+                 something between here and the registry does that"
+            );
+            return Err(Error::new(what, url, Failure::Answer(why)));
         }
         Ok(bytes)
     }
@@ -510,6 +524,13 @@ fn date(response: &Response<HttpBody>) -> Option<SystemTime> {
     let age = age.and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or(0);
     let date = httpdate::parse_http_date(&date).ok()?;
     date.checked_add(Duration::from_secs(age.into()))
+}
+
+/// How a body is said to be encoded, if it is.
+pub(super) fn content_encoding(response: &Response<HttpBody>) -> Option<String> {
+    let encoding = header_text(response, header::CONTENT_ENCODING.as_str())?;
+    let is_encoded = !encoding.eq_ignore_ascii_case("identity");
+    is_encoded.then(|| encoding.chars().take(MAX_ENCODING_CHARS).collect())
 }
 
 /// Whether an answer is a web page: a login portal's, say.

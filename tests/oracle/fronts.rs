@@ -1,0 +1,205 @@
+//! What stands between registries and their users: storages with signed URLs, limits of requests,
+//! compression, newer protocols. All of it real; requests are counted from nginx's log.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::large::{self, FILES};
+use crate::local::Signer;
+use crate::mounted::Home;
+use crate::nginx::{Authority, Nginx};
+use crate::oracle::gzip_image;
+use crate::servers::{Registry, run};
+use crate::support::image::{Built, push};
+use crate::support::tarball::{Entry, tar};
+
+/// How long a condition is waited for that has to come true.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Options with which nothing is kept: reads ask.
+const UNCACHED: [&str; 2] = ["--cache-size", "0"];
+
+/// The requests so far that were answered with this status.
+fn answered(nginx: &Nginx, status: u16) -> usize {
+    let status = format!("|{status}|");
+    nginx.requests().iter().filter(|line| line.contains(&status)).count()
+}
+
+/// Where docker-registry keeps the bytes of a digest, below its storage.
+fn stored(digest: &str) -> String {
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2])
+}
+
+/// Signed URLs end in the middle of reading, by both words that storages have for it: the registry
+/// is asked for another one, and readers notice nothing.
+#[test]
+fn signed_urls_end_under_a_mount() {
+    const ENDED: usize = 3;
+    for status in [403, 410] {
+        let mut registry = Registry::configured("");
+        push(&large::image(), registry.address(), "team/app", "t").unwrap();
+        let storage = registry.storage().display().to_string();
+        let check = Signer::check(status);
+        let server = format!("server {{ listen 127.0.0.1:PORT; root {storage}; {check} }}");
+        let nginx = Nginx::start(&server, &[]);
+        let address = format!("127.0.0.1:{}", nginx.port());
+        let signer = Signer::start(&address, Duration::from_secs(2));
+        registry.reconfigure(&signer.lines());
+        let home = Home::new();
+        let mounted = home.mount_with(&UNCACHED, &format!("{}/team/app:t", registry.address()));
+        let started = Instant::now();
+        let mut number = 0;
+        while answered(&nginx, status) < ENDED {
+            assert!(started.elapsed() < LIMIT, "{:?}", nginx.requests());
+            large::check(mounted.path(), number % FILES);
+            number += 1;
+        }
+        (0..FILES).for_each(|number| large::check(mounted.path(), number));
+        let requests = nginx.requests();
+        assert_eq!(answered(&nginx, 400), 0, "a storage was shown a password: {requests:?}");
+        // What is signed is for the first look at a blob, or instead of what has ended. Two threads
+        // may look at once.
+        let (signed, ended) = (signer.signed(), answered(&nginx, status));
+        let blobs = large::image().blobs.len();
+        assert!(signed <= 2 * (blobs + ended), "{signed} signed, {ended} ended");
+        assert!(answered(&nginx, 206) > signed, "URLs are used again: {requests:?}");
+    }
+}
+
+/// Readers of a registry that allows few requests wait as it tells them to, and are served.
+#[test]
+fn limits_of_requests_are_kept() {
+    const READERS: usize = 3;
+    const REFUSED: usize = 3;
+    let registry = Registry::shared();
+    push(&large::image(), registry.address(), "fronts/limit", "t").unwrap();
+    let nginx = Nginx::start(
+        &format!(
+            "limit_req_zone $binary_remote_addr zone=all:1m rate=5r/s; limit_req_status 429;
+             server {{ listen 127.0.0.1:PORT; location / {{ limit_req zone=all burst=5 nodelay;
+             add_header Retry-After 1 always; proxy_pass http://{};
+             proxy_set_header Host $http_host; }} }}",
+            registry.address()
+        ),
+        &[],
+    );
+    let home = Home::new();
+    let reference = format!("127.0.0.1:{}/fronts/limit:t", nginx.port());
+    let mounted = home.mount_with(&UNCACHED, &reference);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for reader in 0..READERS {
+            let (mounted, nginx) = (&mounted, &nginx);
+            scope.spawn(move || {
+                let mut number = reader;
+                while answered(nginx, 429) < REFUSED {
+                    assert!(started.elapsed() < LIMIT, "{:?}", nginx.requests());
+                    large::check(mounted.path(), number % FILES);
+                    number += 2 * reader + 1;
+                }
+            });
+        }
+    });
+    (0..FILES).step_by(5).for_each(|number| large::check(mounted.path(), number));
+    // Whoever runs into the limit closes the gate for all; those on their way may be refused as well.
+    let (refused, served) = (answered(&nginx, 429), answered(&nginx, 206) + answered(&nginx, 200));
+    assert!(refused <= served, "{refused} refused, {served} served: {:?}", nginx.requests());
+}
+
+const CONTENT: &str = "what is read in the end\n";
+
+fn small() -> Built {
+    gzip_image(&[tar(&[Entry::file("f", CONTENT.repeat(1000))])])
+}
+
+fn cat(reference: &str) -> Result<(), String> {
+    let output = Home::new().ocifs().args(["cat", reference, "f"]).output().unwrap();
+    if output.status.success() {
+        assert!(output.stdout == CONTENT.repeat(1000).as_bytes(), "wrong bytes");
+        return Ok(());
+    }
+    assert!(output.stdout.is_empty(), "{output:?}");
+    Err(String::from_utf8(output.stderr).unwrap())
+}
+
+/// A server that compresses what nobody asked to be compressed: `Content-Encoding: gzip`, and the
+/// bytes are really encoded.
+#[test]
+fn what_comes_encoded_is_never_taken_for_content() {
+    let registry = Registry::shared();
+    let image = small();
+    push(&image, registry.address(), "fronts/encoded", "t").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [layer] = &image.layer_digests()[..] else { panic!("one layer") };
+    let config = image.blobs.keys().find(|digest| *digest != layer).unwrap();
+    let manifest = &image.manifest_digest;
+    for digest in [layer, config, manifest] {
+        let to = folder.path().join(digest);
+        std::fs::copy(registry.storage().join(stored(digest)), &to).unwrap();
+        run(Command::new("gzip").arg("--keep").arg(to));
+    }
+    let pass =
+        format!("proxy_pass http://{}; proxy_set_header Host $http_host;", registry.address());
+    let address = |nginx: &Nginx| format!("127.0.0.1:{}/fronts/encoded", nginx.port());
+    let (tag, by_digest) = (":t".to_owned(), format!("@{manifest}"));
+    for (what, path, digest, reference) in [
+        ("a layer", format!("blobs/{layer}"), layer, &tag),
+        ("a config", format!("blobs/{config}"), config, &tag),
+        ("a manifest", "manifests/t".to_owned(), manifest, &tag),
+        ("a manifest by digest", format!("manifests/{manifest}"), manifest, &by_digest),
+    ] {
+        let server = format!(
+            "server {{ listen 127.0.0.1:PORT; location / {{ {pass} }}
+             location = /v2/fronts/encoded/{path} {{ gzip_static always; alias {}/{digest};
+             types {{ }} default_type {}; }} }}",
+            folder.path().display(),
+            image.manifest_media_type
+        );
+        let nginx = Nginx::start(&server, &[]);
+        let error = cat(&format!("{}{reference}", address(&nginx))).unwrap_err();
+        assert!(nginx.requests().iter().any(|line| line.contains(&path)), "{what} is asked for");
+        for words in ["`Content-Encoding: gzip`", "was not asked for", digest_or_tag(&path)] {
+            assert!(error.contains(words), "{what}: `{words}` is not in {error}");
+        }
+        // Who sends what it has is believed, whatever the label.
+        let server = format!(
+            "server {{ listen 127.0.0.1:PORT; location / {{ {pass} add_header Content-Encoding gzip; }} }}"
+        );
+        let nginx = Nginx::start(&server, &[]);
+        cat(&format!("{}{reference}", address(&nginx))).unwrap();
+    }
+}
+
+/// The last part of a path.
+fn digest_or_tag(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// TLS 1.3 and nothing else, and a server that offers HTTP/2.
+#[test]
+fn newer_protocols() {
+    let registry = Registry::shared();
+    push(&large::image(), registry.address(), "fronts/newer", "t").unwrap();
+    let authority = Authority::new("for newer protocols");
+    let pair = authority.sign(&["localhost"], |_| {});
+    let server = format!(
+        "server {{ listen 127.0.0.1:PORT ssl http2; ssl_certificate DIR/server.crt;
+         ssl_certificate_key DIR/server.key; ssl_protocols TLSv1.3;
+         location / {{ proxy_pass http://{}; proxy_set_header Host $http_host; }} }}",
+        registry.address()
+    );
+    let files = [
+        ("server.crt", pair.certificate.as_str()),
+        ("server.key", &pair.key),
+        ("ca.pem", &authority.pem()),
+    ];
+    let nginx = Nginx::start(&server, &files);
+    let trusted = nginx.folder().join("ca.pem").display().to_string();
+    let home = Home::new().with_environment("SSL_CERT_FILE", &trusted);
+    let mounted = home.mount_with(&UNCACHED, &format!("localhost:{}/fronts/newer:t", nginx.port()));
+    (0..FILES).for_each(|number| large::check(mounted.path(), number));
+    let served = answered(&nginx, 206);
+    assert!(served > 0, "{:?}", nginx.requests());
+}
