@@ -1,13 +1,14 @@
 //! What stands between registries and their users: storages with signed URLs, limits of requests,
-//! compression, newer protocols. All of it real; requests are counted from nginx's log.
+//! compression, newer protocols, caches. All of it real; requests are counted from nginx's log.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::large::{self, FILES};
 use crate::local::Signer;
-use crate::mounted::Home;
+use crate::mounted::{Home, Mounted};
 use crate::nginx::{Authority, Nginx};
 use crate::oracle::gzip_image;
 use crate::servers::{Registry, run};
@@ -202,4 +203,66 @@ fn newer_protocols() {
     (0..FILES).for_each(|number| large::check(mounted.path(), number));
     let served = answered(&nginx, 206);
     assert!(served > 0, "{:?}", nginx.requests());
+}
+
+/// Reads everything of a mount, and all of it again.
+fn read_twice(mounted: &Mounted<'_>) {
+    (0..FILES).chain((0..FILES).rev()).for_each(|number| large::check(mounted.path(), number));
+}
+
+/// A server that knows no ranges: layers come whole, and once.
+#[test]
+fn blobs_that_come_whole() {
+    let registry = Registry::shared();
+    let image = large::image();
+    push(&image, registry.address(), "fronts/whole", "t").unwrap();
+    let server = format!(
+        "server {{ listen 127.0.0.1:PORT; location / {{ proxy_pass http://{};
+         proxy_set_header Host $http_host; proxy_set_header Range ''; }} }}",
+        registry.address()
+    );
+    let nginx = Nginx::start(&server, &[]);
+    let reference = format!("127.0.0.1:{}/fronts/whole:t", nginx.port());
+    let home = Home::new();
+    let mounted = home.mount(&reference);
+    read_twice(&mounted);
+    assert_eq!(answered(&nginx, 206), 0, "{:?}", nginx.requests());
+    for digest in image.layer_digests() {
+        let requests = nginx.requests();
+        let count = requests.iter().filter(|line| line.contains(&digest)).count();
+        assert_eq!(count, 1, "{requests:?}");
+    }
+    // Without a cache it takes more than one, but never wrong bytes.
+    let home = Home::new();
+    read_twice(&home.mount_with(&UNCACHED, &reference));
+}
+
+/// A registry that fetches from another what it is asked for.
+#[test]
+fn a_registry_that_is_a_cache_of_another() {
+    let registry = Registry::shared();
+    push(&large::image(), registry.address(), "fronts/upstream", "t").unwrap();
+    for options in [&UNCACHED[..], &[]] {
+        // A cold one answers the first requests for ranges with the whole blob.
+        let lines = format!("proxy: {{remoteurl: 'http://{}'}}\n", registry.address());
+        let cache = Registry::configured(&lines);
+        let home = Home::new();
+        let reference = format!("{}/fronts/upstream:t", cache.address());
+        let mounted = home.mount_with(options, &reference);
+        read_twice(&mounted);
+        assert_mirrors(&cache, mounted.path(), &large::image());
+    }
+}
+
+/// Waits until the cache has what was read, and reads once more from there.
+fn assert_mirrors(cache: &Registry, mount: &Path, image: &Built) {
+    let started = Instant::now();
+    for digest in image.layer_digests() {
+        let path = cache.storage().join(stored(&digest));
+        while !path.exists() {
+            assert!(started.elapsed() < LIMIT, "{} is not fetched", path.display());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    (0..FILES).for_each(|number| large::check(mount, number));
 }
