@@ -59,6 +59,7 @@ mod registry_errors;
 mod registry_push;
 mod registry_ranges;
 mod registry_referrers;
+mod rounds;
 mod selection;
 mod signals;
 mod sparse_maps;

@@ -263,9 +263,14 @@ pub fn wait(child: &mut Child) -> i32 {
 }
 
 /// Waits for something to become true, and says whether it did.
-pub fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+pub fn eventually(holds: impl FnMut() -> bool) -> bool {
+    eventually_within(Duration::from_secs(6), holds)
+}
+
+/// The same for what may take longer.
+pub fn eventually_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(6) {
+    while started.elapsed() < limit {
         if holds() {
             return true;
         }
