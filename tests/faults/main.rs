@@ -51,6 +51,7 @@ mod mirrors;
 mod names;
 mod nearby;
 mod outages;
+mod pressure;
 mod program;
 mod proxies;
 mod registry_auth;
