@@ -94,7 +94,7 @@ fn aliases_of_short_names_are_followed_and_told() {
     assert!(verdict_of == "ok" && tells, "{rows:?}");
     // It is told with -v, and the cache knows the image by its real name.
     let outcome = home.run(&["-v", "ls", "short:t"]);
-    let says = |text: &str| text.contains(&format!("means {name}, as {}", conf.display()));
+    let says = |text: &str| text.contains(&format!("`short` means {name}, as {}", conf.display()));
     assert!(outcome.code == 0 && outcome.stdout == "f\n" && says(&outcome.stderr), "{outcome:?}");
     home.run(&["ls", "short:t"]).succeeded();
     for offline in ["short:t", &name] {

@@ -110,8 +110,8 @@ pub(crate) fn image(
     args: &ImageArgs,
 ) -> Result<(ImageName, ImageOptions), AnyError> {
     let name = match alias(name)? {
-        Some(Aliased { reference, path }) => {
-            log::info!("{name} means {reference}, as {} says", path.display());
+        Some(Aliased { name, reference, path }) => {
+            log::info!("`{name}` means {reference}, as {} says", path.display());
             ImageName::Registry(reference)
         }
         None => name.clone(),

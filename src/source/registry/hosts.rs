@@ -77,6 +77,8 @@ pub enum Error {
 /// What a short name means by an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aliased {
+    /// The name as it was written, without tag and digest.
+    pub name: String,
     /// The image, with the tag or digest that the user wrote.
     pub reference: Reference,
     /// The file that says so.
@@ -97,6 +99,7 @@ pub fn aliased(reference: &Reference, places: &Places) -> Result<Option<Aliased>
     // One that is empty takes back what other files say.
     let Some(alias) = own.get(name).or_else(|| aliases.get(name)) else { return Ok(None) };
     Ok(alias.target.as_ref().map(|target| Aliased {
+        name: name.to_owned(),
         reference: reference.at(target.registry(), target.repository()),
         path: alias.path.clone(),
     }))

@@ -168,8 +168,8 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
         (Err(e), _) | (_, Err(e)) => return vec![Check::fails("settings", e.as_ref())],
     };
     let mut checks = Vec::new();
-    if let Some(Aliased { reference, path }) = alias {
-        let text = format!("the short name means {reference}, as {} says", path.display());
+    if let Some(Aliased { name, reference, path }) = alias {
+        let text = format!("`{name}` means {reference}, as {} says", path.display());
         checks.push(Check::ok("alias", text));
     }
     if args.offline {
