@@ -49,7 +49,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,6 +72,10 @@ pub use plan::Scope;
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
 /// off. One span is a MiB or two.
 const MEMORY_SPANS: usize = 6;
+
+/// Span files opened until those that stay open are looked at, whether they were evicted: how many may
+/// take room that the cache has given back. Looking at a thousand takes a millisecond.
+const OPENED_BETWEEN_LOOKS: u32 = 16;
 
 /// Bytes read from a source at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -149,6 +153,7 @@ pub trait WindowSource: std::fmt::Debug + Send + Sync {
 pub struct Spans {
     cache: Arc<Cache>,
     open: Mutex<LruCache<SpanDigest, Arc<SpanFile>>>,
+    opened: AtomicU32,
     memory: Mutex<LruCache<SpanDigest, Arc<Vec<u8>>>>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -161,6 +166,7 @@ impl Spans {
         Spans {
             cache,
             open: Mutex::new(LruCache::new(at_least_one(open_files))),
+            opened: AtomicU32::new(0),
             memory: Mutex::new(LruCache::new(at_least_one(MEMORY_SPANS))),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -192,7 +198,19 @@ impl Spans {
         let Some((file, bytes)) = self.cache.span(&span.digest, span.length) else { return false };
         copy_part(&bytes, offset, buf);
         lock(&self.open).put(span.digest, Arc::new(file));
+        if self.opened.fetch_add(1, Ordering::Relaxed) % OPENED_BETWEEN_LOOKS == 0 {
+            self.let_go();
+        }
         true
+    }
+
+    /// Closes files that are no longer in the cache: they take room until then.
+    fn let_go(&self) {
+        let open: Vec<_> =
+            lock(&self.open).iter().map(|(digest, file)| (*digest, Arc::clone(file))).collect();
+        for (digest, _) in open.iter().filter(|(_, file)| !file.is_kept()) {
+            lock(&self.open).pop(digest);
+        }
     }
 
     /// Whether a span seems to be at hand; cheap, and may be wrong.

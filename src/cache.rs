@@ -44,7 +44,7 @@ mod walk;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,6 +140,8 @@ pub enum LayerName {
 pub struct SpanFile {
     file: File,
     length: u32,
+    /// Read since it was last looked at.
+    is_used: AtomicBool,
 }
 
 impl SpanFile {
@@ -149,7 +151,18 @@ impl SpanFile {
     /// I/O.
     pub fn read_at(&self, buf: &mut [u8], offset: u32) -> io::Result<()> {
         debug_assert!(offset as usize + buf.len() <= self.length as usize);
+        self.is_used.store(true, Ordering::Relaxed);
         self.file.read_exact_at(buf, u64::from(offset))
+    }
+
+    /// Whether it is still in the cache. What was read since this was last asked counts as used now,
+    /// and so is not the next to be evicted.
+    pub fn is_kept(&self) -> bool {
+        if self.is_used.swap(false, Ordering::Relaxed) {
+            mark_used(&self.file);
+        }
+        // If that can't be told it is as good as before.
+        self.file.metadata().map_or(true, |metadata| metadata.nlink() > 0)
     }
 }
 
@@ -311,7 +324,7 @@ impl Cache {
         }
         bytes.truncate(length as usize);
         mark_used(&file);
-        Some((SpanFile { file, length }, bytes))
+        Some((SpanFile { file, length, is_used: AtomicBool::new(false) }, bytes))
     }
 
     /// Keeps a span that the caller has verified; true if it was not there before and is now.

@@ -92,6 +92,36 @@ fn what_was_evicted_is_fetched_again_and_only_that() {
     assert_eq!(sandbox.cached("spans"), before);
 }
 
+/// What is open takes its room until it is closed, so a mount does not hold on to what is evicted.
+#[test]
+fn files_are_closed_after_they_were_evicted() {
+    let (registry, sandbox) = (Registry::start(), Sandbox::new());
+    registry.add_image("r", "t", &image(40, 0));
+    let image = open(&name_in(&registry), &sandbox.cache(), &options()).unwrap();
+    let read_some = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            assert!(read(&image, &format!("f{number}")).unwrap() == content(number, 0));
+        }
+    };
+    let spans = sandbox.path().join("cache/v1/spans");
+    let open_and_gone = || {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let places = links.filter_map(|link| fs::read_link(link.path()).ok());
+        let ours = places.filter(|place| place.starts_with(&spans));
+        ours.filter(|place| place.to_string_lossy().ends_with("(deleted)")).count()
+    };
+    read_some(0..20);
+    sandbox.cache().collect(0).unwrap();
+    let before = open_and_gone();
+    assert!(before >= 30, "{before}");
+    // They come from the registry, and then from new files.
+    read_some(20..40);
+    read_some(20..40);
+    let after = open_and_gone();
+    assert!(after < before / 2, "{after} of {before}");
+    read_some(0..20);
+}
+
 #[test]
 fn readers_do_not_notice_evictions() {
     let (registry, sandbox) = (Registry::start(), Sandbox::new());
