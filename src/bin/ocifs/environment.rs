@@ -18,12 +18,14 @@
 //! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
+//! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
 mod places;
 
 use std::collections::HashMap;
 use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -46,6 +48,15 @@ pub(crate) const CREDS: &str = "OCIFS_CREDS";
 
 /// Set by ourselves for the process that serves a mount in the background.
 pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
+
+/// How many heaps glibc's allocator may make for threads, and how many we want: by default there are eight
+/// for each processor, of which every one keeps what its threads have freed. Ours allocate little.
+pub(crate) const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+
+/// The user's number of heaps, or ours.
+pub(crate) fn arenas() -> OsString {
+    env::var_os(ARENAS.0).unwrap_or_else(|| ARENAS.1.into())
+}
 
 /// Most span files kept open, where the system lets us.
 const MAX_OPEN_SPANS: u64 = 4096;
