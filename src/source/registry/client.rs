@@ -30,6 +30,9 @@ pub(super) const MAX_TRIES: u32 = 5;
 /// First pause between tries; it doubles each time.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// Longest pause between two tries that nobody has asked for.
+const MAX_PAUSE: Duration = Duration::from_secs(3);
+
 /// Bytes of an error body that are read for its message.
 const MAX_ERROR_BODY_BYTES: u64 = 64 << 10;
 
@@ -76,6 +79,8 @@ pub(super) struct Client {
 pub(super) struct Common {
     /// There was an answer once: who does not answer now may be starting again.
     has_answered: AtomicBool,
+    /// Something that was asked for has come.
+    has_served: AtomicBool,
     pub(super) meter: Meter,
 }
 
@@ -214,7 +219,8 @@ impl Client {
         self.retrying(|| self.in_its_scheme(&mut act))
     }
 
-    /// Does something until it succeeds or fails for good. It must be something that may be done
+    /// Does something until it succeeds or fails for good. An outage of a registry that has served us is
+    /// waited out until the deadline: it is being restarted. It must be something that may be done
     /// again after it had gone well, as the answer may have been lost.
     pub(super) fn retrying<T>(
         &self,
@@ -231,14 +237,16 @@ impl Client {
             let late = Instant::now() + wait > deadline;
             let may_pass = error.is_temporary()
                 || error.is_unreachable() && self.common.has_answered.load(Ordering::Relaxed);
-            if !may_pass || attempt >= MAX_TRIES || late {
+            let is_too_often = attempt >= MAX_TRIES
+                && !(error.is_outage() && self.common.has_served.load(Ordering::Relaxed));
+            if !may_pass || is_too_often || late {
                 return Err(error);
             }
             log::info!("{error}; trying again in {} ms", wait.as_millis());
             thread::sleep(wait);
-            pause *= 2;
+            pause = MAX_PAUSE.min(pause * 2);
         }
-        unreachable!("the loop returns at MAX_TRIES")
+        unreachable!("the loop returns at the deadline")
     }
 
     /// Sends a request once, not counting what authentication and redirects need.
@@ -252,6 +260,7 @@ impl Client {
             let Answer { response, url, is_registry, sent } = self.exchange(request)?;
             let status = response.status();
             if status.is_success() {
+                self.common.has_served.store(true, Ordering::Relaxed);
                 if let Some(sent) = &sent {
                     self.auth.accepted(sent);
                 }
