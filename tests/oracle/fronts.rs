@@ -104,7 +104,7 @@ fn limits_of_requests_are_kept() {
         }
     });
     (0..FILES).step_by(5).for_each(|number| large::check(mounted.path(), number));
-    // Whoever runs into the limit closes the gate for all; those on their way may be refused as well.
+    // They do not try again and again. (That many threads wait as one is shown in the fault tests.)
     let (refused, served) = (answered(&nginx, 429), answered(&nginx, 206) + answered(&nginx, 200));
     assert!(refused <= served, "{refused} refused, {served} served: {:?}", nginx.requests());
 }
