@@ -12,7 +12,8 @@
 //! layer be fetched. But a read that does not go on where another ended begins with what somebody
 //! wants; and the kernel reads on only when somebody has come to what it asked for before. So what
 //! is missed in a read that goes on counts only when the next one is missed. To tell that, requests
-//! have to be seen in the order in which the kernel sent them, so one thread takes them all in.
+//! have to be seen in the order in which the kernel sent them, so one thread takes them all in where
+//! something may be missed.
 
 use std::ffi::OsStr;
 use std::io;
@@ -30,7 +31,7 @@ use crate::erofs::{BLOCK_BYTES, Device, Devices};
 use crate::fs::{self, Filesystem};
 use crate::tree::Ino;
 
-/// Threads that read requests from the kernel.
+/// Threads that read requests from the kernel, if not all of the image is in the cache.
 pub(super) const LOOP_THREADS: usize = 1;
 
 /// The number of the first file; the root directory is 1.

@@ -143,9 +143,11 @@ pub fn mount(
     };
     let devices = write_image(filesystem.tree(), owner, Path::new(&path))?;
     let count = devices.len();
+    let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
+    let threads = if is_cached { super::LOOP_THREADS } else { blobs::LOOP_THREADS };
     let blob_files = Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests));
-    let server = super::start(blob_files, device, blobs::LOOP_THREADS).map_err(step("serving"))?;
-    if filesystem.contents().layers().iter().all(|layer| layer.is_cached()) {
+    let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
+    if is_cached {
         // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
         read_ahead(connection);
     }
