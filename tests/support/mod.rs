@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod deflate;
 pub mod estargz;
 pub mod formats;
+pub mod guard;
 pub mod image;
 pub mod kernel;
 pub mod registry;

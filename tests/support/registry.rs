@@ -3,7 +3,7 @@
 //! It serves the OCI distribution API from memory on a loopback port, logs each request, can ask
 //! for credentials in both ways that registries do, and spoils chosen responses in the ways that
 //! networks, proxies and broken registries do ([`Fault`]). What is pushed, and the lists of
-//! referrers, are the business of `store`.
+//! referrers, are the business of `store`; who may ask is that of `guard`.
 //!
 //! Each connection has a thread, and requests on it are handled one after the other.
 
@@ -13,20 +13,16 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use crate::support::guard::{Auth, Guard};
 use crate::support::image::{Built, sha256};
 pub use crate::support::store::Referrers;
 use crate::support::store::Uploads;
 pub use crate::support::wire::{Fault, Gate};
 use crate::support::wire::{Request, Response, Wire, blob, decode, spoil};
-
-/// The service that challenges name.
-const SERVICE: &str = "test-registry";
 
 /// Which of the requests that match a fault it is for. Requests refused for lack of credentials
 /// do not count.
@@ -78,13 +74,7 @@ pub(super) struct State {
     pub(super) referrers: Referrers,
     log: Vec<(Logged, Arc<AtomicU64>)>,
     rules: Vec<Rule>,
-    auth: Auth,
-    /// The scope that each token is for, and when it expires.
-    tokens: HashMap<String, (String, Instant)>,
-    tokens_issued: usize,
-    token_lifetime: Duration,
-    /// What is exchanged for tokens by POST, if that is offered.
-    identity_token: Option<String>,
+    guard: Guard,
     stopping: bool,
     /// How many connections there were.
     accepted: usize,
@@ -101,11 +91,7 @@ impl Default for State {
             referrers: Referrers::Absent,
             log: Vec::new(),
             rules: Vec::new(),
-            auth: Auth::None,
-            tokens: HashMap::new(),
-            tokens_issued: 0,
-            token_lifetime: Duration::from_secs(300),
-            identity_token: None,
+            guard: Guard::default(),
             stopping: false,
             accepted: 0,
             connections: HashMap::new(),
@@ -120,15 +106,6 @@ struct Rule {
     times: Times,
     fault: Fault,
     seen: usize,
-}
-
-#[derive(Clone, Debug)]
-enum Auth {
-    None,
-    /// The value of the `Authorization` header that is asked for.
-    Basic(String),
-    /// The value that the token endpoint asks for, if it asks for any.
-    Bearer(Option<String>),
 }
 
 impl Registry {
@@ -208,13 +185,12 @@ impl Registry {
 
     /// Asks for these credentials in each request.
     pub fn require_basic(&self, user: &str, password: &str) {
-        self.shared.lock().auth = Auth::Basic(basic(user, password));
+        self.shared.lock().guard.auth = Auth::basic(user, password);
     }
 
     /// Asks for a token in each request, and for these credentials before it gives out one.
     pub fn require_bearer(&self, user_password: Option<(&str, &str)>) {
-        let credentials = user_password.map(|(user, password)| basic(user, password));
-        self.shared.lock().auth = Auth::Bearer(credentials);
+        self.shared.lock().guard.auth = Auth::bearer(user_password);
     }
 
     /// Which API for referrers there is from now on; none at first.
@@ -241,17 +217,17 @@ impl Registry {
 
     /// How long the tokens are valid that are given out from now on.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
-        self.shared.lock().token_lifetime = lifetime;
+        self.shared.lock().guard.token_lifetime = lifetime;
     }
 
     /// Gives out tokens by POST as well, for this refresh token.
     pub fn set_identity_token(&self, token: &str) {
-        self.shared.lock().identity_token = Some(token.to_string());
+        self.shared.lock().guard.identity_token = Some(token.to_string());
     }
 
     /// Makes all tokens invalid that were given out so far.
     pub fn revoke_tokens(&self) {
-        self.shared.lock().tokens.clear();
+        self.shared.lock().guard.tokens.clear();
     }
 }
 
@@ -345,7 +321,7 @@ impl State {
         address: SocketAddr,
         sent: &Arc<AtomicU64>,
     ) -> (Response, Option<Fault>) {
-        let (response, fault) = match self.refusal(request, address) {
+        let (response, fault) = match self.guard.refusal(request, address) {
             Some(refusal) => (refusal, None),
             None => {
                 let fault = self.fault_for(request);
@@ -393,53 +369,10 @@ impl State {
         chosen
     }
 
-    /// The challenge to a request that lacks credentials.
-    fn refusal(&self, request: &Request, address: SocketAddr) -> Option<Response> {
-        let path = request.target.split('?').next().unwrap_or_default();
-        if path == "/token" {
-            return None;
-        }
-        let given = request.header("authorization");
-        let challenge = match &self.auth {
-            Auth::None => return None,
-            Auth::Basic(expected) if given == Some(expected) => return None,
-            Auth::Basic(_) => format!("Basic realm=\"{SERVICE}\""),
-            Auth::Bearer(_) => {
-                let actions = if request.is_read() { "pull" } else { "pull,push" };
-                let scope =
-                    Place::parse(path).map(|place| format!("repository:{}:{actions}", place.repo));
-                let token = given.and_then(|value| value.strip_prefix("Bearer "));
-                let granted = token.and_then(|token| self.tokens.get(token));
-                let error = match (granted, &scope) {
-                    (None, _) if token.is_none() => "",
-                    (None, _) => ",error=\"invalid_token\"",
-                    (Some((_, expiry)), _) if *expiry <= Instant::now() => {
-                        ",error=\"invalid_token\""
-                    }
-                    (Some((granted, _)), Some(scope)) if !covers(granted, scope) => {
-                        ",error=\"insufficient_scope\""
-                    }
-                    (Some(_), _) => return None,
-                };
-                let scope = scope.map(|scope| format!(",scope=\"{scope}\"")).unwrap_or_default();
-                format!(
-                    "Bearer realm=\"http://{address}/token\",service=\"{SERVICE}\"{scope}{error}"
-                )
-            }
-        };
-        Some(Response::error(401, "UNAUTHORIZED").with("WWW-Authenticate", challenge))
-    }
-
     fn route(&mut self, request: &Request, ranged: bool) -> Response {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         if path == "/token" {
-            return match (request.is_read(), &self.identity_token) {
-                (true, _) => self.token(request, query),
-                (false, Some(expected)) => {
-                    self.exchange(request, &format!("refresh_token={expected}&"))
-                }
-                (false, None) => Response::error(405, "UNSUPPORTED"),
-            };
+            return self.guard.token(request, query);
         }
         if request.is_read() && path == "/v2/" {
             return Response::new(200, "application/json", "{}")
@@ -482,39 +415,6 @@ impl State {
             _ => Response::error(404, "NOT_FOUND"),
         }
     }
-
-    /// Gives out a token for the scope that is asked for, whatever it is.
-    fn token(&mut self, request: &Request, query: &str) -> Response {
-        if let Auth::Bearer(Some(expected)) = &self.auth
-            && request.header("authorization") != Some(expected)
-        {
-            return Response::error(401, "UNAUTHORIZED")
-                .with("WWW-Authenticate", format!("Basic realm=\"{SERVICE}\""));
-        }
-        self.issue(query)
-    }
-
-    /// The same for a form that holds this.
-    fn exchange(&mut self, request: &Request, expected: &str) -> Response {
-        let form = String::from_utf8_lossy(&request.body).into_owned();
-        let is_whole = form.contains("grant_type=refresh_token") && form.contains("client_id=");
-        match is_whole && form.contains(expected) {
-            true => self.issue(&form),
-            false => Response::error(401, "UNAUTHORIZED"),
-        }
-    }
-
-    fn issue(&mut self, query: &str) -> Response {
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let scopes = pairs.filter(|(key, _)| *key == "scope").map(|(_, value)| decode(value));
-        let scope = scopes.collect::<Vec<_>>().join(" ");
-        self.tokens_issued += 1;
-        let token = sha256(format!("token {}", self.tokens_issued).as_bytes()).split_off(7);
-        let lifetime = self.token_lifetime;
-        self.tokens.insert(token.clone(), (scope, Instant::now() + lifetime));
-        let body = json!({ "token": token, "expires_in": lifetime.as_secs() });
-        Response::new(200, "application/json", body.to_string())
-    }
 }
 
 /// What a path of the distribution API names.
@@ -525,7 +425,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn parse(path: &str) -> Option<Place> {
+    pub(super) fn parse(path: &str) -> Option<Place> {
         let path = decode(path);
         let path = path.strip_prefix("/v2/")?;
         ["manifests", "blobs", "tags", "referrers"].into_iter().find_map(|kind| {
@@ -533,20 +433,4 @@ impl Place {
             Some(Place { repo: repo.to_string(), kind, reference: reference.to_string() })
         })
     }
-}
-
-/// Whether granted scopes, separated by blanks, include all actions of one.
-fn covers(granted: &str, scope: &str) -> bool {
-    let (name, wanted) = scope.rsplit_once(':').expect("own scopes have actions");
-    wanted.split(',').all(|wanted| {
-        granted.split(' ').filter_map(|granted| granted.rsplit_once(':')).any(
-            |(granted, actions)| {
-                granted == name && actions.split(',').any(|action| action == wanted)
-            },
-        )
-    })
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
