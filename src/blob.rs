@@ -70,11 +70,11 @@ pub use ahead::Walk;
 pub use plan::Scope;
 
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
-/// off. One span is a MiB or two.
+/// off. One span is a MiB or two, four at most.
 const MEMORY_SPANS: usize = 6;
 
-/// Span files opened until those that stay open are looked at, whether they were evicted: how many may
-/// take room that the cache has given back. Looking at a thousand takes a millisecond.
+/// Span files opened until those that stay open are looked at, whether they were evicted and take room
+/// that the cache has given back. Looking at a thousand takes a millisecond.
 const OPENED_BETWEEN_LOOKS: u32 = 16;
 
 /// Bytes read from a source at a time.
@@ -198,7 +198,7 @@ impl Spans {
         let Some((file, bytes)) = self.cache.span(&span.digest, span.length) else { return false };
         copy_part(&bytes, offset, buf);
         lock(&self.open).put(span.digest, Arc::new(file));
-        if self.opened.fetch_add(1, Ordering::Relaxed) % OPENED_BETWEEN_LOOKS == 0 {
+        if self.opened.fetch_add(1, Ordering::Relaxed).is_multiple_of(OPENED_BETWEEN_LOOKS) {
             self.let_go();
         }
         true

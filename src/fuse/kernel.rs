@@ -220,10 +220,16 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// See [`Error`].
 pub fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
+    let connection = || uppermost(mount_point).ok().flatten().map(|mount| mount.connection);
+    let ours = connection();
     for _ in 0..BUSY_TRIES {
         match unmount_once(mount_point, how) {
             Err(Error::Busy(_)) => thread::sleep(BUSY_PAUSE),
             result => return result,
+        }
+        // Somebody else may have unmounted it: what lies below it is not ours to unmount.
+        if ours.is_none() || connection() != ours {
+            return Err(Error::Busy(mount_point.to_owned()));
         }
     }
     unmount_once(mount_point, how)

@@ -51,7 +51,8 @@ const MAX_VALUE_BYTES: usize = 255;
 
 /// How far the kernel reads ahead in the devices of an image that is in the cache: one READ brings so
 /// many bytes of files that lie one after the other, and a walk an eighth of the requests that it
-/// costs at the usual 128 KiB. What would have to be fetched is not worth it unasked.
+/// costs at the usual 128 KiB. What would have to be fetched is not worth it unasked. (It is decided when
+/// it is mounted; what is evicted later costs more to fetch, and is as right.)
 const READ_AHEAD_BYTES: u32 = kernel::MAX_READ_BYTES;
 
 /// Where a process finds its own descriptors.

@@ -64,6 +64,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
 use super::{Body, Error, Link, Opened, RawDocument, Source};
@@ -146,6 +147,15 @@ impl Shared {
                     return Some((file, store));
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound && is_new => {}
+                // It is our own want, which passes: only this read goes to the registry.
+                Err(e) if is_want(&e) => {
+                    log::info!("{}: {e}; asking the registry", path.display());
+                    match is_new {
+                        true => drop(known.remove(&digest)),
+                        false => entry.store = Some(store),
+                    }
+                    return None;
+                }
                 Err(e) => log::info!("{}: {e}; asking the registry", path.display()),
             }
         }
@@ -159,6 +169,12 @@ impl Shared {
             log::warn!("blob {digest} in {}: {why}; asking the registry", store.display());
         }
     }
+}
+
+/// Whether opening failed because we have too many files open, or too little memory.
+fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    error.raw_os_error().is_some_and(|code| wants.iter().any(|want| want.raw_os_error() == code))
 }
 
 /// Opens a regular file of that size.

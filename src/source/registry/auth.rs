@@ -235,6 +235,10 @@ impl Auth {
             return Ok(Some(header));
         }
         let Some((challenges, url)) = asked else { return Ok(Some(header)) };
+        // Nobody waits for a token while there is one.
+        if !is_over && self.must_wait(client, &challenges, &url) {
+            return Ok(Some(header));
+        }
         let ended = Refusal { challenges, url, sent: Some(header.clone()), is_final: false };
         let renewed = self.answer(client, &ended);
         match renewed {
@@ -254,6 +258,13 @@ impl Auth {
                 Ok(Some(header))
             }
         }
+    }
+
+    /// Whether the token server wants to be left alone for now.
+    fn must_wait(&self, client: &Client, challenges: &[Challenge], url: &Uri) -> bool {
+        let challenge = challenges.iter().find(|challenge| challenge.scheme == "bearer");
+        let named = |c| TokenServer::named(c, url, &self.repository, self.access).ok();
+        challenge.and_then(named).is_some_and(|server| client.must_wait(server.realm()))
     }
 
     /// Notes that a request with this header was accepted.

@@ -70,6 +70,8 @@ pub(super) struct Client {
     locations: Locations,
     gates: Gates,
     pub(super) common: Arc<Common>,
+    /// Something that was asked of this host has come.
+    has_served: AtomicBool,
     pub(super) traffic: Arc<Traffic>,
     pub(super) options: Options,
 }
@@ -79,8 +81,6 @@ pub(super) struct Client {
 pub(super) struct Common {
     /// There was an answer once: who does not answer now may be starting again.
     has_answered: AtomicBool,
-    /// Something that was asked for has come.
-    has_served: AtomicBool,
     pub(super) meter: Meter,
 }
 
@@ -153,6 +153,7 @@ impl Client {
             locations: Locations::default(),
             gates: Gates::default(),
             common,
+            has_served: AtomicBool::new(false),
             traffic,
             options,
         }
@@ -219,8 +220,8 @@ impl Client {
         self.retrying(|| self.in_its_scheme(&mut act))
     }
 
-    /// Does something until it succeeds or fails for good. An outage of a registry that has served us is
-    /// waited out until the deadline: it is being restarted. It must be something that may be done
+    /// Does something until it succeeds or fails for good. That nobody answers where we were
+    /// served before is waited out until the deadline: the registry is being restarted. It must be something that may be done
     /// again after it had gone well, as the answer may have been lost.
     pub(super) fn retrying<T>(
         &self,
@@ -237,8 +238,8 @@ impl Client {
             let late = Instant::now() + wait > deadline;
             let may_pass = error.is_temporary()
                 || error.is_unreachable() && self.common.has_answered.load(Ordering::Relaxed);
-            let is_too_often = attempt >= MAX_TRIES
-                && !(error.is_outage() && self.common.has_served.load(Ordering::Relaxed));
+            let is_restarting = error.is_gone() && self.has_served.load(Ordering::Relaxed);
+            let is_too_often = attempt >= MAX_TRIES && !is_restarting;
             if !may_pass || is_too_often || late {
                 return Err(error);
             }
@@ -260,7 +261,7 @@ impl Client {
             let Answer { response, url, is_registry, sent } = self.exchange(request)?;
             let status = response.status();
             if status.is_success() {
-                self.common.has_served.store(true, Ordering::Relaxed);
+                self.has_served.store(true, Ordering::Relaxed);
                 if let Some(sent) = &sent {
                     self.auth.accepted(sent);
                 }
@@ -426,6 +427,11 @@ impl Client {
             _ => drop(pass),
         }
         Ok(response)
+    }
+
+    /// Whether the host of a URL wants to be left alone for now.
+    pub(super) fn must_wait(&self, url: &Uri) -> bool {
+        url.authority().is_some_and(|host| self.gates.is_closed(host.as_str()))
     }
 
     /// The HTTP client for a URL: with the certificates and the proxy for its host.

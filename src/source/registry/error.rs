@@ -122,6 +122,12 @@ impl Error {
             || matches!(self.status(), Some(429 | 502..=504))
     }
 
+    /// Whether no host serves for now, and none of them has said that there is no such thing.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_down = self.is_transport() || matches!(self.status(), Some(502..=504));
+        is_down && !self.before.iter().any(Error::is_not_found)
+    }
+
     /// Whether a server that was asked in plain HTTP says that it speaks TLS.
     pub(super) fn wants_tls(&self) -> bool {
         matches!(&self.failure, Failure::Status { status: 400, message: Some(message), .. }

@@ -38,6 +38,11 @@ pub(super) struct Pass<'a> {
 }
 
 impl Gates {
+    /// Whether a host wants to be left alone, or has just been asked whether it still does.
+    pub(super) fn is_closed(&self, host: &str) -> bool {
+        self.lock().contains_key(host)
+    }
+
     /// Waits until the host may be asked; for how much longer it may not, if that is beyond the
     /// deadline.
     pub(super) fn enter<'a>(

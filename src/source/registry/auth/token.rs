@@ -64,6 +64,11 @@ impl TokenServer {
         Ok(TokenServer { realm, service: parameter("service").map(str::to_owned), scopes })
     }
 
+    /// Where it is.
+    pub(super) fn realm(&self) -> &Uri {
+        &self.realm
+    }
+
     /// Asks in the form that fits the credential.
     ///
     /// # Errors
