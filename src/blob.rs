@@ -505,14 +505,12 @@ impl BlobReader {
         let mut runs = std::mem::take(&mut sky.runs);
         let link = self.access.source.link();
         let scope = |goes_on| self.affordable(scope(goes_on), goes_on);
-        let again_bytes = runs.again_left(spans);
         let plan = runs.plan(
             at,
             &Situation {
                 spans,
                 gap_bytes: plan::gap_bytes(link),
                 back_bytes: plan::back_bytes(link),
-                again_bytes,
                 is_at_hand: &|at| self.is_coming(sky, at),
                 needed_end,
                 scope: &scope,

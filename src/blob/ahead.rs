@@ -53,9 +53,7 @@ impl BlobReader {
     pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
         let range = start.0..start.0.saturating_add(length);
         let is_inside = range.end <= self.table.uncompressed_size;
-        let mut held_by = plan::holding(&self.table.spans, &range);
-        let sky = lock(&self.sky);
-        length == 0 || is_inside && held_by.all(|at| self.is_coming(&sky, at))
+        length == 0 || is_inside && plan::holding(&self.table.spans, &range).all(holds)
     }
 
     /// A range of uncompressed bytes, widened to the spans that hold it.
@@ -87,7 +85,6 @@ impl BlobReader {
             spans,
             gap_bytes: plan::gap_bytes(link),
             back_bytes: plan::back_bytes(link),
-            again_bytes: sky.runs.again_left(spans),
             is_at_hand: &|at| self.is_coming(&sky, at),
             needed_end: 0,
             scope: &|_| Scope::All(Vec::new()),

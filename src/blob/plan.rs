@@ -92,12 +92,11 @@ pub(super) struct Runs {
     again_bytes: u64,
 }
 
-/// Compressed bytes that a walk has no need of: those of the spans in a row that it is passing, and
-/// those of all spans passed that it has had already.
-#[derive(Default)]
+/// Compressed bytes that a walk has no need of: those of the spans in a row that it is passing, and how
+/// many it may still be sent that it has had already.
 struct Passed {
     bytes: u64,
-    again_bytes: u64,
+    again_left: u64,
 }
 
 /// What the planner has to know of the world.
@@ -105,8 +104,6 @@ pub(super) struct Situation<'a> {
     pub(super) spans: &'a [Span],
     pub(super) gap_bytes: u64,
     pub(super) back_bytes: u64,
-    /// Compressed bytes that may be fetched again, see [`Runs::again_left`].
-    pub(super) again_bytes: u64,
     /// Whether a span is at hand or on its way.
     pub(super) is_at_hand: &'a dyn Fn(usize) -> bool,
     /// Just past the last span that the read needs, which may reach over several.
@@ -117,15 +114,16 @@ pub(super) struct Situation<'a> {
 
 impl Situation<'_> {
     /// What is missing of the ranges from `at` on, as far as it hangs together and lies before the
-    /// span `before`.
+    /// span `before`, when so many bytes may be sent again.
     pub(super) fn missing_from(
         &self,
         at: usize,
         ranges: &[Range<u64>],
         before: usize,
+        again_left: u64,
     ) -> Range<usize> {
         let mut end = at + 1;
-        let mut passed = Passed::default();
+        let mut passed = Passed { bytes: 0, again_left };
         for behind in at + 1..before {
             if self.is_missing(behind, ranges) {
                 end = behind + 1;
@@ -137,11 +135,11 @@ impl Situation<'_> {
         at..end
     }
 
-    /// Where to begin to bring what is missing of the ranges before `at` as well, when so much is
-    /// sent again behind it.
-    fn missing_before(&self, at: usize, ranges: &[Range<u64>], again_bytes: u64) -> usize {
+    /// Where to begin to bring what is missing of the ranges before `at` as well, when so many
+    /// bytes may be sent again.
+    fn missing_before(&self, at: usize, ranges: &[Range<u64>], again_left: u64) -> usize {
         let mut begin = at;
-        let mut passed = Passed { bytes: 0, again_bytes };
+        let mut passed = Passed { bytes: 0, again_left };
         for before in (0..at).rev() {
             let (from, to) = (&self.spans[before], &self.spans[at]);
             let back = to.compressed_start.0.saturating_sub(from.compressed_start.0);
@@ -168,8 +166,11 @@ impl Situation<'_> {
     /// Whether a further span can be read past for the price of a request.
     fn can_pass(&self, passed: &mut Passed, at: usize) -> bool {
         passed.bytes += compressed_bytes(&self.spans[at]);
-        passed.again_bytes += self.again_bytes_in(at..at + 1);
-        passed.bytes <= self.gap_bytes && passed.again_bytes <= self.again_bytes
+        match passed.again_left.checked_sub(self.again_bytes_in(at..at + 1)) {
+            Some(left) => passed.again_left = left,
+            None => return false,
+        }
+        passed.bytes <= self.gap_bytes
     }
 
     /// Compressed bytes of spans that are at hand.
@@ -203,10 +204,11 @@ impl Runs {
         let from = (from..=at).find(|span| !(situation.is_at_hand)(*span)).unwrap_or(at);
         let scope_end = match (situation.scope)(steps > 0) {
             Scope::All(ranges) => {
-                let row = situation.missing_from(at, &ranges, spans.len());
-                let again_bytes = situation.again_bytes_in(row.clone());
-                let from = from.min(situation.missing_before(at, &ranges, again_bytes));
-                self.again_bytes += situation.again_bytes_in(from..at) + again_bytes;
+                let row = situation.missing_from(at, &ranges, spans.len(), self.again_left(spans));
+                self.again_bytes += situation.again_bytes_in(row.clone());
+                let before = situation.missing_before(at, &ranges, self.again_left(spans));
+                let from = from.min(before);
+                self.again_bytes += situation.again_bytes_in(from..at);
                 let end = row.end.max(situation.needed_end);
                 self.remember(Run { end, steps });
                 return begin_of(spans, from)..end;
@@ -337,14 +339,12 @@ mod tests {
         scope: &Scope,
         at_hand: &[usize],
     ) -> Range<usize> {
-        let again_bytes = runs.again_left(spans);
         runs.plan(
             at,
             &Situation {
                 spans,
                 gap_bytes: 300 << 10,
                 back_bytes: 2 << 20,
-                again_bytes,
                 is_at_hand: &|span| at_hand.contains(&span),
                 needed_end: at + 1,
                 scope: &|_| scope.clone(),
