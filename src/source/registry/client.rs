@@ -220,9 +220,9 @@ impl Client {
         self.retrying(|| self.in_its_scheme(&mut act))
     }
 
-    /// Does something until it succeeds or fails for good. That nobody answers where we were
-    /// served before is waited out until the deadline: the registry is being restarted. It must be something that may be done
-    /// again after it had gone well, as the answer may have been lost.
+    /// Does something until it succeeds or fails for good. That nobody answers where we were served
+    /// before is waited out until the deadline: the registry is being restarted. It must be something
+    /// that may be done again after it had gone well, as the answer may have been lost.
     pub(super) fn retrying<T>(
         &self,
         mut act: impl FnMut() -> Result<T, Error>,

@@ -117,15 +117,17 @@ impl Error {
 
     /// Whether the server could not be reached or does not work at all, or wants to be left alone.
     pub(super) fn is_outage(&self) -> bool {
-        self.is_transport()
-            || matches!(self.failure, Failure::Limited(_))
-            || matches!(self.status(), Some(429 | 502..=504))
+        self.is_down() || matches!(self.failure, Failure::Limited(_)) || self.status() == Some(429)
+    }
+
+    /// Whether the server could not be reached or does not work at all.
+    fn is_down(&self) -> bool {
+        self.is_transport() || matches!(self.status(), Some(502..=504))
     }
 
     /// Whether no host serves for now, and none of them has said that there is no such thing.
     pub(super) fn is_gone(&self) -> bool {
-        let is_down = self.is_transport() || matches!(self.status(), Some(502..=504));
-        is_down && !self.before.iter().any(Error::is_not_found)
+        self.is_down() && !self.before.iter().any(Error::is_not_found)
     }
 
     /// Whether a server that was asked in plain HTTP says that it speaks TLS.
