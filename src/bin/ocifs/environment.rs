@@ -51,11 +51,11 @@ pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
 
 /// How many heaps glibc's allocator may make for threads, and how many we want: by default there are eight
 /// for each processor, of which every one keeps what its threads have freed. Ours allocate little.
-pub(crate) const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+pub(crate) const ARENAS: &str = "MALLOC_ARENA_MAX";
 
 /// The user's number of heaps, or ours.
 pub(crate) fn arenas() -> OsString {
-    env::var_os(ARENAS.0).unwrap_or_else(|| ARENAS.1.into())
+    env::var_os(ARENAS).unwrap_or_else(|| "1".into())
 }
 
 /// Most span files kept open, where the system lets us.

@@ -106,7 +106,7 @@ fn start_child(args: &args::Mount) -> Result<ExitCode, AnyError> {
     }
     let mut child = command
         .env(environment::BACKGROUND_CHILD, "1")
-        .env(environment::ARENAS.0, environment::arenas())
+        .env(environment::ARENAS, environment::arenas())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
