@@ -180,23 +180,26 @@ impl Spans {
 
     /// Reads from a span that is at hand; false if it is not.
     fn read(&self, span: &Span, offset: u32, buf: &mut [u8]) -> bool {
+        let read_from = |file: &SpanFile, buf: &mut [u8]| {
+            let read = file.read_at(buf, offset);
+            read.inspect_err(|e| log::warn!("span {}: {e}", span.digest.hex())).is_ok()
+        };
         let open = lock(&self.open).get(&span.digest).cloned();
         if let Some(file) = open {
-            match file.read_at(buf, offset) {
-                Ok(()) => return true,
-                Err(e) => {
-                    log::warn!("span {}: {e}", span.digest.hex());
-                    lock(&self.open).pop(&span.digest);
-                }
+            if read_from(&file, buf) {
+                return true;
             }
+            lock(&self.open).pop(&span.digest);
         }
         let in_memory = lock(&self.memory).get(&span.digest).cloned();
         if let Some(bytes) = in_memory {
             copy_part(&bytes, offset, buf);
             return true;
         }
-        let Some((file, bytes)) = self.cache.span(&span.digest, span.length) else { return false };
-        copy_part(&bytes, offset, buf);
+        let Some(file) = self.cache.span(&span.digest, span.length) else { return false };
+        if !read_from(&file, buf) {
+            return false;
+        }
         lock(&self.open).put(span.digest, Arc::new(file));
         if self.opened.fetch_add(1, Ordering::Relaxed).is_multiple_of(OPENED_BETWEEN_LOOKS) {
             self.let_go();

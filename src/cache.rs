@@ -305,26 +305,22 @@ impl Cache {
         }
     }
 
-    /// Opens a span and reads all of it once, which proves that it is whole: the open file and
-    /// its bytes.
-    pub fn span(&self, digest: &SpanDigest, length: u32) -> Option<(SpanFile, Vec<u8>)> {
+    /// Opens a span and reads all of it once, which proves that it is whole.
+    pub fn span(&self, digest: &SpanDigest, length: u32) -> Option<SpanFile> {
         SPAN_KINDS.into_iter().find_map(|kind| self.span_of(kind, digest, length))
     }
 
-    fn span_of(&self, kind: Kind, digest: &SpanDigest, length: u32) -> Option<(SpanFile, Vec<u8>)> {
+    fn span_of(&self, kind: Kind, digest: &SpanDigest, length: u32) -> Option<SpanFile> {
         let path = self.span_path(kind, digest)?;
         let file = open_file(&path).ok()?;
-        let mut bytes = Vec::with_capacity(length as usize + SPAN_TRAILER_BYTES + 1);
-        let limit = u64::from(length) + SPAN_TRAILER_BYTES as u64 + 1;
-        let read = (&file).take(limit).read_to_end(&mut bytes);
-        let whole = read.is_ok() && bytes.len() == length as usize + SPAN_TRAILER_BYTES;
-        if !whole || bytes[length as usize..] != span_trailer(digest, &bytes[..length as usize]) {
+        let file_length = u64::from(length) + SPAN_TRAILER_BYTES as u64;
+        let is_as_long = file.metadata().is_ok_and(|metadata| metadata.len() == file_length);
+        if !is_as_long || inspect::check_span(&file, digest, &mut |_| {}).is_err() {
             self.discard(&path, "its checksum does not match");
             return None;
         }
-        bytes.truncate(length as usize);
         mark_used(&file);
-        Some((SpanFile { file, length, is_used: AtomicBool::new(false) }, bytes))
+        Some(SpanFile { file, length, is_used: AtomicBool::new(false) })
     }
 
     /// Keeps a span that the caller has verified; true if it was not there before and is now.
@@ -567,7 +563,9 @@ mod tests {
         let (digest, other) = (SpanDigest::of(&bytes), SpanDigest::of(b"other"));
         assert!(cache.put_span(&digest, &bytes, Cost::Cheap));
         assert!(!cache.put_span(&digest, &bytes, Cost::Cheap));
-        let (file, read) = cache.span(&digest, 100_000).unwrap();
+        let file = cache.span(&digest, 100_000).unwrap();
+        let mut read = vec![0; 100_000];
+        file.read_at(&mut read, 0).unwrap();
         assert_eq!(read, bytes);
         let mut part = [0; 5];
         file.read_at(&mut part, 99_995).unwrap();

@@ -18,7 +18,7 @@ use super::{
 use crate::digest::{Digest, Hasher, SpanDigest};
 
 /// Bytes read at a time.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 128 << 10;
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -167,7 +167,7 @@ impl Cache {
 }
 
 /// Why a file did not pass.
-enum Wrong {
+pub(super) enum Wrong {
     Damaged(String),
     /// Evicted or replaced meanwhile.
     Gone,
@@ -224,7 +224,11 @@ fn read_whole(file: &File, limit: u64) -> Result<Vec<u8>, Wrong> {
 
 /// The trailer of a span, which every process that opens it checks. (Not its digest: that of a span
 /// made of chunks is over their digests.)
-fn check_span(file: &File, digest: &SpanDigest, advance: &mut dyn FnMut(u64)) -> Result<(), Wrong> {
+pub(super) fn check_span(
+    file: &File,
+    digest: &SpanDigest,
+    advance: &mut dyn FnMut(u64),
+) -> Result<(), Wrong> {
     let length = file.metadata()?.len();
     let Some(length) = length.checked_sub(SPAN_TRAILER_BYTES as u64) else {
         return Err(Wrong::Damaged("it is too short".to_owned()));
