@@ -51,18 +51,33 @@ impl Contents {
     /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be at hand
     /// or on their way.
     pub fn is_coming(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
+        self.all(layer, place, offset, length, BlobReader::is_coming_at)
+    }
+
+    /// Whether all of a file, which is `length` bytes long, seems to be at hand.
+    pub fn is_at_hand(&self, layer: usize, place: Place<'_>, length: u64) -> bool {
+        self.all(layer, place, 0, length, BlobReader::is_at_hand)
+    }
+
+    /// Whether something holds of all places in a layer that have a part of a file.
+    fn all(
+        &self,
+        layer: usize,
+        place: Place<'_>,
+        offset: u64,
+        length: u64,
+        holds: impl Fn(&BlobReader, UncompressedOffset, u64) -> bool,
+    ) -> bool {
         let reader = &self.layers[layer];
         match place {
-            Place::Whole(start) => {
-                reader.is_coming_at(UncompressedOffset(start.0 + offset), length)
-            }
+            Place::Whole(start) => holds(reader, UncompressedOffset(start.0 + offset), length),
             Place::Sparse(runs) => {
                 let end = offset + length;
                 let first = runs.partition_point(|run| run.file_end() <= offset);
                 runs[first..].iter().take_while(|run| run.file_offset < end).all(|run| {
                     let skipped = offset.saturating_sub(run.file_offset);
                     let wanted = run.file_end().min(end) - run.file_offset - skipped;
-                    reader.is_coming_at(UncompressedOffset(run.start.0 + skipped), wanted)
+                    holds(reader, UncompressedOffset(run.start.0 + skipped), wanted)
                 })
             }
         }

@@ -5,6 +5,7 @@
 //! There are no handles: the image cannot change, so opening is nothing to remember.
 
 mod ahead;
+mod course;
 mod scope;
 mod walk;
 
@@ -17,6 +18,7 @@ use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
 
 pub use crate::index::PROOF_XATTR;
 pub use ahead::{Ahead, Listings};
+pub use course::{Course, Step};
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +163,14 @@ impl Filesystem {
             self.walks.reached(&self.contents, content.layer);
         }
         Ok(is_local)
+    }
+
+    /// Whether all of a regular file seems to be at hand; false for anything else. Cheap, and may be
+    /// wrong.
+    pub fn is_at_hand(&self, ino: Ino) -> bool {
+        self.tree.content(ino).is_some_and(|content| {
+            self.contents.is_at_hand(content.layer, place(&content), content.size)
+        })
     }
 
     /// When a read that begins now must have been answered.

@@ -324,9 +324,27 @@ impl Tree {
 
     /// The inodes that a directory lists behind `ino`, in the order of [`Tree::children`].
     pub fn listed_after(&self, dir: Ino, ino: Ino) -> impl ExactSizeIterator<Item = Ino> {
-        let dirents = self.dirents_of(dir);
-        let from = dirents.partition_point(|dirent| dirent.ino <= ino.0);
-        dirents[from..].iter().map(|dirent| Ino(dirent.ino))
+        self.dirents_after(dir, ino.0).iter().map(|dirent| Ino(dirent.ino))
+    }
+
+    /// The name of an inode in a directory that lists it, the first if it has several there.
+    pub fn name_in(&self, dir: Ino, ino: Ino) -> Option<&[u8]> {
+        let first = self.dirents_after(dir, ino.0 - 1).first()?;
+        (first.ino == ino.0).then(|| self.dir_entry(first).name)
+    }
+
+    /// The path of a directory from the root, without a slash at its ends: empty for the root.
+    pub fn path(&self, dir: Ino) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = dir;
+        while at != Ino::ROOT
+            && let Some(parent) = self.parent(at)
+        {
+            names.extend(self.name_in(parent, at));
+            at = parent;
+        }
+        names.reverse();
+        names.join(&b'/')
     }
 
     /// The names of a directory in byte order.
@@ -391,6 +409,12 @@ impl Tree {
             }
             _ => 0..0,
         }
+    }
+
+    /// The names of a directory whose inodes come behind a number.
+    fn dirents_after(&self, dir: Ino, number: u32) -> &[Dirent] {
+        let dirents = self.dirents_of(dir);
+        &dirents[dirents.partition_point(|dirent| dirent.ino <= number)..]
     }
 
     fn dirents_of(&self, dir: Ino) -> &[Dirent] {

@@ -51,6 +51,21 @@ impl BlobReader {
     /// Whether `length` bytes from `start` seem to be at hand or on their way; those past the layer
     /// are never.
     pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
+        let sky = lock(&self.sky);
+        self.all_that_hold(start, length, |at| self.is_coming(&sky, at))
+    }
+
+    /// The same without what is on its way.
+    pub fn is_at_hand(&self, start: UncompressedOffset, length: u64) -> bool {
+        self.all_that_hold(start, length, |at| self.shared.has(&self.table.spans[at]))
+    }
+
+    fn all_that_hold(
+        &self,
+        start: UncompressedOffset,
+        length: u64,
+        holds: impl FnMut(usize) -> bool,
+    ) -> bool {
         let range = start.0..start.0.saturating_add(length);
         let is_inside = range.end <= self.table.uncompressed_size;
         length == 0 || is_inside && plan::holding(&self.table.spans, &range).all(holds)
@@ -93,7 +108,7 @@ impl BlobReader {
         // No further than it may go: this is asked for while readers are answered.
         let most_end = spans[first].start.0.saturating_add(most_bytes);
         let before = plan::holding(spans, &(spans[first].start.0..most_end)).end;
-        let row = situation.missing_from(first, ranges, before);
+        let row = situation.missing_from(first, ranges, before, sky.runs.again_left(spans));
         let Some(piece) = bounded(spans, row, most_bytes) else { return 0 };
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
         let again_bytes = situation.again_bytes_in(piece.clone());

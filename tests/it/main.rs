@@ -12,6 +12,7 @@ mod support;
 
 mod ahead;
 mod architecture;
+mod course;
 mod erofs;
 mod format;
 mod hostile;

@@ -1,0 +1,434 @@
+//! Which directories and small files a walk comes to next.
+//!
+//! # Problem
+//!
+//! Whatever a first pass over a mount asks for costs a round trip between two processes, 25 to 40
+//! microseconds however soon it is answered, and while one of them works the other waits. A tool
+//! that walks a tree (`find`, `grep -r`, `tar`, `diff -r`) could find everything in the kernel's
+//! caches, if somebody went before it on another processor (`fuse::forerunner`). This module says
+//! where to.
+//!
+//! # Design
+//!
+//! Seen here are only the walker's own requests, and those only the first time: what the kernel has in
+//! memory it does not ask for. So a guess that was right leaves no trace, and how far the walker has
+//! come is not known unless something is *left* for it to ask for.
+//!
+//! - A walk is taken for one when [`SURE`] directories or files are asked for in directories that have
+//!   been listed, each within [`HASTE`] of the one before.
+//! - From there a *run* goes through the tree as walkers do: in the order in which directories list,
+//!   and into each directory as it is met. It covers listings; files as well while files are being
+//!   read, and symlinks while those are.
+//! - After every [`BATCH`] something small is left. The walker that asks for it has *reached* it, and
+//!   the run may go on to [`AHEAD`] beyond it. A walker that stops costs no more than that.
+//! - A walker that is as fast as the run would only meet it at every step. When it asks for what is being
+//!   fetched for it at this moment, the run jumps: the next [`LEAD`] things are left for the walker
+//!   to do, while the run does those behind them. So does a run that begins.
+//! - Asking for something that was neither left nor covered begins a new run: walkers differ in the
+//!   order of siblings (`diff` goes by name), and several may be under way. One that does this all the
+//!   time (`rg` reads many directories at a time) has no use for runs, and there is silence for
+//!   [`SILENCE`] requests.
+//!
+//! Everything is covered once. When many things that were covered are asked for nevertheless, the
+//! kernel has dropped them, and all is as in the beginning. So what can be wasted is bounded by the
+//! small files of the image, whatever the walkers do.
+//!
+//! (Rejected: remembering the order in which tools came by before. It would have to be right for all
+//! of them, and the first pass is the one that counts.)
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::tree::{FileKind, Ino, Tree};
+
+/// Largest file that is covered, in bytes: what one READ would bring.
+const MAX_FILE_BYTES: u64 = 128 << 10;
+
+/// Directories with more names are left to the walker.
+const MAX_NAMES: usize = 4096;
+
+/// Requests of a walk before it is taken for one, and the longest time between two of them.
+const SURE: u32 = 4;
+const HASTE: Duration = Duration::from_millis(50);
+
+/// Work, in units of about one request: between two things that are left, how far a run may be ahead
+/// of the walker, and what is left where it meets it.
+const BATCH: u64 = 64;
+const AHEAD: u64 = 512;
+const LEAD: u64 = 32;
+
+/// So many more bytes are one more unit.
+const UNIT_BYTES: u64 = 16 << 10;
+
+/// A directory that is left has no more names than this, and no directories.
+const MAX_LEFT_NAMES: usize = 16;
+
+/// Runs at a time: those of a `diff` of two trees, twice.
+const RUNS: usize = 4;
+
+/// Names that are passed over in search of something to cover, before a run is given up.
+const MAX_LOOKS: usize = 1 << 14;
+
+/// Listings without a file (or a symlink) being read until none is covered.
+const UNREAD: u32 = 6;
+const UNFOLLOWED: u32 = 24;
+
+/// Covered things that are asked for until it is clear that the kernel has dropped them.
+const STRAYS: u32 = 64;
+
+/// Runs that begin, less those that are of use, before there is silence for so many requests.
+const RESTARTS: u32 = 16;
+const SILENCE: u32 = 512;
+
+/// Something that a walk will ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The listing of this directory.
+    List(Ino),
+    /// The content of a regular file.
+    Read {
+        /// The directory that lists it.
+        dir: Ino,
+        /// The file.
+        file: Ino,
+    },
+    /// The target of a symlink.
+    Follow {
+        /// The directory that lists it.
+        dir: Ino,
+        /// The symlink.
+        link: Ino,
+    },
+}
+
+impl Step {
+    /// What is asked for.
+    fn ino(self) -> Ino {
+        match self {
+            Step::List(ino) | Step::Read { file: ino, .. } | Step::Follow { link: ino, .. } => ino,
+        }
+    }
+}
+
+/// A way through the tree.
+#[derive(Debug)]
+struct Run {
+    /// It has passed this inode in this directory.
+    dir: Ino,
+    place: Ino,
+    /// Units passed so far, of which the walker is known to have reached so many.
+    passed: u64,
+    reached: u64,
+    since_left: u64,
+    /// Things to be left before anything else.
+    lead: u64,
+    /// Where it last jumped, in units.
+    jumped: u64,
+    /// What was left, and where.
+    left: VecDeque<(Ino, u64)>,
+    /// It has come to the end.
+    is_over: bool,
+}
+
+impl Run {
+    fn new(dir: Ino, place: Ino) -> Run {
+        Run {
+            dir,
+            place,
+            passed: 0,
+            reached: 0,
+            since_left: 0,
+            lead: LEAD,
+            jumped: 0,
+            left: VecDeque::new(),
+            is_over: false,
+        }
+    }
+
+    fn may_go_on(&self) -> bool {
+        !self.is_over && self.passed - self.reached < AHEAD
+    }
+
+    /// Takes note of the walker asking for something; whether it had been left for it.
+    fn reach(&mut self, ino: Ino) -> bool {
+        let Some(at) = self.left.iter().position(|(left, _)| *left == ino) else { return false };
+        self.reached = self.left[at].1;
+        self.left.drain(..=at);
+        true
+    }
+
+    /// Leaves room for a walker that has come up to it.
+    fn jump(&mut self) {
+        self.reached = self.passed;
+        if self.passed >= self.jumped + BATCH {
+            self.jumped = self.passed;
+            self.lead = LEAD;
+        }
+    }
+
+    /// Whether the next thing, of so many units, is left for the walker.
+    fn leaves(&mut self, ino: Ino, units: u64, is_small: bool) -> bool {
+        self.passed += units;
+        let leaves = is_small && (self.lead > 0 || self.since_left >= BATCH);
+        if leaves {
+            self.lead = self.lead.saturating_sub(1);
+            self.since_left = 0;
+            self.left.push_back((ino, self.passed));
+        } else {
+            self.since_left += units;
+        }
+        leaves
+    }
+}
+
+/// Follows the walks over an image.
+#[derive(Debug)]
+pub struct Course {
+    /// A bit for each inode whose listing, content or target was asked for or named.
+    covered: Vec<u64>,
+    /// The latest last.
+    runs: Vec<Run>,
+    /// Steps that were taken and are not done.
+    under_way: VecDeque<Ino>,
+    /// Requests that look like a walk, and when the last one came.
+    streak: u32,
+    last: Option<Instant>,
+    reads_files: bool,
+    follows_links: bool,
+    unread: u32,
+    unfollowed: u32,
+    strays: u32,
+    restarts: u32,
+    silence: u32,
+}
+
+impl Course {
+    /// For a tree of so many inodes.
+    pub fn new(inodes: usize) -> Course {
+        Course {
+            covered: vec![0; inodes / 64 + 1],
+            runs: Vec::with_capacity(RUNS),
+            under_way: VecDeque::new(),
+            streak: 0,
+            last: None,
+            reads_files: false,
+            follows_links: false,
+            unread: 0,
+            unfollowed: 0,
+            strays: 0,
+            restarts: 0,
+            silence: 0,
+        }
+    }
+
+    /// A directory is listed from its start; true if there may be steps to take.
+    pub fn listed(&mut self, tree: &Tree, dir: Ino, now: Instant) -> bool {
+        self.unread += 1;
+        self.unfollowed += 1;
+        self.reads_files &= self.unread < UNREAD;
+        self.follows_links &= self.unfollowed < UNFOLLOWED;
+        let Some(parent) = tree.parent(dir) else { return false };
+        let is_new = self.is_new(dir);
+        if is_new == Some(true) {
+            let goes_on = dir != Ino::ROOT && self.is_covered(parent);
+            // No directory lists the root: everything lies behind it.
+            return self.walked(goes_on, now) && self.begin(Run::new(dir, Ino::ROOT));
+        }
+        is_new == Some(false)
+    }
+
+    /// A file is read from its start; true if there may be steps to take.
+    pub fn read(&mut self, tree: &Tree, file: Ino, now: Instant) -> bool {
+        let Some(dir) = tree.directory_of(file).filter(|_| is_small(tree, file)) else {
+            return false;
+        };
+        (self.reads_files, self.unread) = (true, 0);
+        let is_new = self.is_new(file);
+        if is_new == Some(true) {
+            let goes_on = self.is_covered(dir);
+            return self.walked(goes_on, now) && self.begin(Run::new(dir, file));
+        }
+        is_new == Some(false)
+    }
+
+    /// A symlink is read.
+    pub fn followed(&mut self) {
+        (self.follows_links, self.unfollowed) = (true, 0);
+    }
+
+    /// The next step. It counts as under way until it is [done](Course::done).
+    pub fn next(&mut self, tree: &Tree) -> Option<Step> {
+        let mut looks = MAX_LOOKS;
+        while let Some(at) = self.runs.iter().rposition(Run::may_go_on) {
+            match self.advance(tree, at) {
+                Way::Step(step) => {
+                    self.under_way.push_back(step.ino());
+                    return Some(step);
+                }
+                Way::On if looks > 0 => looks -= 1,
+                // The walker has yet to come to what was left.
+                Way::On | Way::Over => self.runs[at].is_over = true,
+            }
+        }
+        None
+    }
+
+    /// The first steps of those under way are done.
+    pub fn done(&mut self, steps: usize) {
+        self.under_way.drain(..steps.min(self.under_way.len()));
+    }
+
+    /// What was named is not to be had: the latest run ends.
+    pub fn stop(&mut self) {
+        self.runs.pop();
+    }
+
+    /// The walker is gone: all runs end.
+    pub fn stop_all(&mut self) {
+        self.runs.clear();
+    }
+
+    /// Whether something that is asked for is news; if not, whether that leads on. (`None`: it does
+    /// not, or is not wanted to be known.)
+    fn is_new(&mut self, ino: Ino) -> Option<bool> {
+        if self.silence > 0 {
+            self.silence -= 1;
+            return None;
+        }
+        if let Some(at) = self.runs.iter_mut().position(|run| run.reach(ino)) {
+            let run = self.runs.remove(at);
+            self.runs.push(run);
+            self.cover(ino);
+            self.strays = 0;
+            self.restarts = self.restarts.saturating_sub(2);
+            return Some(false);
+        }
+        if !self.is_covered(ino) {
+            self.cover(ino);
+            return Some(true);
+        }
+        if self.under_way.contains(&ino) {
+            self.runs.last_mut()?.jump();
+            return Some(false);
+        }
+        self.strays += 1;
+        if self.strays > STRAYS {
+            self.strays = 0;
+            self.covered.fill(0);
+            self.runs.clear();
+        }
+        None
+    }
+
+    /// Takes a request for news into account; whether it is part of a walk.
+    fn walked(&mut self, goes_on: bool, now: Instant) -> bool {
+        let is_hasty = self.last.is_some_and(|last| now.duration_since(last) < HASTE);
+        self.last = Some(now);
+        self.streak = match (goes_on, is_hasty) {
+            (true, true) => self.streak.saturating_add(1),
+            (true, false) => 1,
+            (false, _) => 0,
+        };
+        self.streak >= SURE
+    }
+
+    fn begin(&mut self, run: Run) -> bool {
+        self.restarts += 1;
+        if self.restarts > RESTARTS {
+            self.restarts = 0;
+            self.silence = SILENCE;
+            self.runs.clear();
+            return false;
+        }
+        if self.runs.len() == RUNS {
+            self.runs.remove(0);
+        }
+        self.runs.push(run);
+        true
+    }
+
+    /// Goes on by one name.
+    fn advance(&mut self, tree: &Tree, at: usize) -> Way {
+        let run = &mut self.runs[at];
+        let Some(ino) = tree.listed_after(run.dir, run.place).next() else {
+            // Upwards, behind the directory that was come from.
+            return match tree.parent(run.dir).filter(|_| run.dir != Ino::ROOT) {
+                Some(parent) => {
+                    (run.place, run.dir) = (run.dir, parent);
+                    Way::On
+                }
+                None => Way::Over,
+            };
+        };
+        let dir = run.dir;
+        run.place = ino;
+        let is_covered = self.covered[(ino.number() / 64) as usize] & mask(ino) != 0;
+        let step = match tree.kind(ino) {
+            FileKind::Directory => {
+                if tree.child_count(ino) > MAX_NAMES {
+                    return Way::On;
+                }
+                (run.dir, run.place) = (ino, Ino::ROOT);
+                Step::List(ino)
+            }
+            FileKind::Regular if self.reads_files && is_small(tree, ino) => {
+                Step::Read { dir, file: ino }
+            }
+            FileKind::Symlink if self.follows_links => Step::Follow { dir, link: ino },
+            _ => return Way::On,
+        };
+        if is_covered {
+            return Way::On;
+        }
+        let (units, is_small) = match step {
+            Step::List(dir) => (1 + tree.child_count(dir) as u64 / 64, is_leaf(tree, dir)),
+            Step::Read { file, .. } => (1 + size(tree, file) / UNIT_BYTES, true),
+            // Asking for it is not seen with its directory.
+            Step::Follow { .. } => (1, false),
+        };
+        if run.leaves(ino, units, is_small) {
+            if let Step::List(_) = step {
+                // With all that is in it, of which the kernel knows nothing yet.
+                (run.dir, run.place) = (dir, ino);
+                tree.children(ino, 0).for_each(|child| self.cover(child.ino));
+            }
+            return Way::On;
+        }
+        self.cover(ino);
+        Way::Step(step)
+    }
+
+    fn cover(&mut self, ino: Ino) {
+        self.covered[(ino.number() / 64) as usize] |= mask(ino);
+    }
+
+    fn is_covered(&self, ino: Ino) -> bool {
+        self.covered[(ino.number() / 64) as usize] & mask(ino) != 0
+    }
+}
+
+/// Where a run has come to.
+enum Way {
+    Step(Step),
+    On,
+    Over,
+}
+
+fn mask(ino: Ino) -> u64 {
+    1 << (ino.number() % 64)
+}
+
+fn size(tree: &Tree, file: Ino) -> u64 {
+    tree.content(file).map_or(0, |content| content.size)
+}
+
+/// Whether a file is worth a step.
+fn is_small(tree: &Tree, file: Ino) -> bool {
+    (1..=MAX_FILE_BYTES).contains(&size(tree, file))
+}
+
+/// Whether a directory can be left with all that is in it.
+fn is_leaf(tree: &Tree, dir: Ino) -> bool {
+    tree.child_count(dir) <= MAX_LEFT_NAMES
+        && tree.children(dir, 0).all(|child| tree.kind(child.ino) != FileKind::Directory)
+}

@@ -1,0 +1,259 @@
+//! Where a walk is guessed to go.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use ocifs::fs::{Course, Step};
+use ocifs::tree::{FileKind, Ino, Tree};
+
+use crate::layers::merge;
+use crate::support::tarball::{Entry, tar};
+
+const FILE_BYTES: usize = 100;
+
+/// Directories in two levels, so many in each, of so many files.
+fn tree(tops: usize, subs: usize, files: usize) -> Tree {
+    let mut entries = Vec::new();
+    for top in 0..tops {
+        entries.push(Entry::dir(format!("{top:03}")));
+        for sub in 0..subs {
+            let dir = format!("{top:03}/{sub:03}");
+            entries.push(Entry::dir(&dir));
+            for file in 0..files {
+                entries.push(Entry::file(format!("{dir}/{file:04}"), vec![b'x'; FILE_BYTES]));
+            }
+            entries.push(Entry::symlink(format!("{dir}/link"), "0000"));
+        }
+        entries.push(Entry::file(format!("{top:03}/empty"), ""));
+        entries.push(Entry::file(format!("{top:03}/large"), vec![b'x'; (128 << 10) + 1]));
+    }
+    merge(&[tar(&entries)]).unwrap()
+}
+
+fn ino_of(step: Step) -> Ino {
+    match step {
+        Step::List(ino) | Step::Read { file: ino, .. } | Step::Follow { link: ino, .. } => ino,
+    }
+}
+
+/// A tool that walks, and the kernel's caches.
+struct Walker {
+    tree: Tree,
+    course: Course,
+    now: Instant,
+    /// Time between two requests.
+    pace: Duration,
+    /// What the kernel has.
+    cached: HashSet<Ino>,
+    /// What the walker had to ask for, and what was named before.
+    asked: Vec<Ino>,
+    named: Vec<Step>,
+    /// Steps that are taken for each request, and whether they are done at once.
+    steps: usize,
+    is_done: bool,
+}
+
+impl Walker {
+    fn new(tree: Tree) -> Walker {
+        let course = Course::new(tree.len());
+        Walker {
+            tree,
+            course,
+            now: Instant::now(),
+            pace: Duration::from_micros(50),
+            cached: HashSet::new(),
+            asked: Vec::new(),
+            named: Vec::new(),
+            steps: usize::MAX,
+            is_done: true,
+        }
+    }
+
+    fn ask(&mut self, ino: Ino) {
+        if !self.cached.insert(ino) {
+            return;
+        }
+        self.now += self.pace;
+        self.asked.push(ino);
+        let _ = match self.tree.kind(ino) {
+            FileKind::Directory => self.course.listed(&self.tree, ino, self.now),
+            FileKind::Symlink => {
+                self.course.followed();
+                false
+            }
+            _ => self.course.read(&self.tree, ino, self.now),
+        };
+        for _ in 0..self.steps {
+            let Some(step) = self.course.next(&self.tree) else { break };
+            self.named.push(step);
+            if self.is_done {
+                self.cached.insert(ino_of(step));
+                self.course.done(1);
+            }
+        }
+    }
+
+    /// Walks below a directory as `find` does, or `grep -r`, or `tar`.
+    fn walk(&mut self, dir: Ino, reads: bool, follows: bool) {
+        self.ask(dir);
+        let children: Vec<Ino> = self.tree.children(dir, 0).map(|child| child.ino).collect();
+        for child in children {
+            match self.tree.kind(child) {
+                FileKind::Directory => self.walk(child, reads, follows),
+                FileKind::Symlink if follows => self.ask(child),
+                FileKind::Regular if reads && self.size(child) > 0 => self.ask(child),
+                _ => {}
+            }
+        }
+    }
+
+    fn size(&self, file: Ino) -> u64 {
+        self.tree.content(file).unwrap().size
+    }
+
+    fn asked_of(&self, kind: FileKind) -> usize {
+        self.asked.iter().filter(|ino| self.tree.kind(**ino) == kind).count()
+    }
+}
+
+#[test]
+fn a_walk_over_directories_asks_for_few_of_them() {
+    let mut walker = Walker::new(tree(40, 20, 3));
+    walker.walk(Ino::ROOT, false, false);
+    let dirs = 1 + 40 * 21;
+    let asked = walker.asked_of(FileKind::Directory);
+    assert!(asked <= dirs / 8, "{asked} of {dirs}");
+    assert!(walker.named.iter().all(|step| matches!(step, Step::List(_))), "nothing is read");
+    let named: HashSet<Ino> = walker.named.iter().map(|step| ino_of(*step)).collect();
+    assert_eq!(named.len(), walker.named.len(), "each is named once");
+    assert!(walker.asked.iter().all(|ino| !named.contains(ino)), "and not what was asked for");
+}
+
+#[test]
+fn a_walk_that_reads_asks_for_few_files() {
+    let mut walker = Walker::new(tree(10, 10, 30));
+    walker.walk(Ino::ROOT, true, true);
+    let large = walker
+        .asked
+        .iter()
+        .filter(|ino| walker.tree.kind(**ino) == FileKind::Regular && walker.size(**ino) > 1 << 10);
+    assert_eq!(large.count(), 10, "a large file is nobody else's business");
+    let (files, links) = (10 * 10 * 30, 10 * 10);
+    assert!(walker.asked_of(FileKind::Regular) <= files / 8, "{:?}", walker.asked.len());
+    assert!(walker.asked_of(FileKind::Symlink) <= links / 2);
+    assert!(walker.asked_of(FileKind::Directory) <= 1 + 10 * 11);
+}
+
+/// What was named is what the walk comes to next, and no more than so much of it.
+#[test]
+fn a_walk_that_stops_has_cost_little() {
+    let mut walker = Walker::new(tree(200, 20, 3));
+    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    walker.ask(Ino::ROOT);
+    for top in &tops[..5] {
+        walker.walk(*top, false, false);
+    }
+    let beyond = walker.named.iter().filter(|step| ino_of(**step) > tops[5]).count();
+    assert!((100..=512).contains(&beyond), "{beyond}");
+    assert!(walker.named.iter().all(|step| ino_of(*step) < tops[5 + 30]));
+}
+
+/// Somebody who looks around, a program that opens what it needs, and one that jumps about.
+#[test]
+fn what_is_no_walk_is_left_alone() {
+    let mut slow = Walker::new(tree(20, 5, 5));
+    slow.pace = Duration::from_millis(200);
+    slow.walk(Ino::ROOT, true, false);
+    assert_eq!(slow.named, []);
+
+    let mut picky = Walker::new(tree(20, 5, 5));
+    let files: Vec<Ino> = picky.tree.inos().filter(|i| picky.tree.content(*i).is_some()).collect();
+    for file in files.iter().step_by(7) {
+        picky.ask(*file);
+    }
+    assert_eq!(picky.named, [], "nothing was listed");
+}
+
+/// A walker that is at the heels of the run is given room, and does not do all of it by itself.
+#[test]
+fn a_fast_walker_and_its_run_share_the_work() {
+    let mut walker = Walker::new(tree(60, 20, 3));
+    // Nothing is done until the walker is there.
+    walker.steps = 2;
+    walker.is_done = false;
+    let dirs: Vec<Ino> =
+        walker.tree.inos().filter(|ino| walker.tree.parent(*ino).is_some()).collect();
+    let mut both = 0;
+    for dir in dirs {
+        let was_named = walker.named.iter().any(|step| ino_of(*step) == dir);
+        walker.ask(dir);
+        both += usize::from(was_named);
+        if walker.named.len().is_multiple_of(8) {
+            walker.course.done(8);
+        }
+    }
+    assert!(walker.named.len() > 60 * 21 / 8, "{} named", walker.named.len());
+    assert!(both < walker.named.len(), "{both} of {}", walker.named.len());
+}
+
+/// `diff -r` of two trees, by name and in turns.
+#[test]
+fn two_walks_in_turns() {
+    let mut walker = Walker::new(tree(2, 300, 2));
+    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    let of = |top: Ino| walker.tree.children_by_name(top).map(|row| row.ino).collect::<Vec<_>>();
+    let pairs: Vec<_> = of(tops[0]).into_iter().zip(of(tops[1])).collect();
+    [Ino::ROOT, tops[0], tops[1]].into_iter().for_each(|dir| walker.ask(dir));
+    for (left, right) in pairs {
+        if walker.tree.kind(left) == FileKind::Directory {
+            walker.ask(left);
+            walker.ask(right);
+        }
+    }
+    assert!(walker.asked.len() <= 600 / 4, "{}", walker.asked.len());
+}
+
+/// When the kernel drops everything, all begins anew.
+#[test]
+fn what_the_kernel_has_dropped_is_named_again() {
+    let mut walker = Walker::new(tree(20, 20, 3));
+    walker.walk(Ino::ROOT, false, false);
+    let first = walker.asked.len();
+    walker.cached.clear();
+    walker.asked.clear();
+    walker.walk(Ino::ROOT, false, false);
+    let second = walker.asked.len();
+    assert!(second <= 2 * first + 100, "{first}, then {second} of {}", 1 + 20 * 21);
+}
+
+/// A walker that goes everywhere at the same time has no use for runs: they end for a while.
+#[test]
+fn walks_without_order_are_left_alone() {
+    let mut walker = Walker::new(tree(400, 2, 1));
+    walker.steps = 1;
+    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    walker.ask(Ino::ROOT);
+    for at in 0..400 {
+        // Each is far from the one before.
+        walker.ask(tops[at * 211 % 400]);
+    }
+    assert!(walker.named.len() < 100, "{}", walker.named.len());
+}
+
+/// What is named and not to be had ends the run, and so does the end of the walker.
+#[test]
+fn runs_end() {
+    for stop in [Course::stop, Course::stop_all] {
+        let mut walker = Walker::new(tree(40, 20, 3));
+        walker.steps = 1;
+        let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+        walker.ask(Ino::ROOT);
+        tops[..6].iter().for_each(|top| walker.ask(*top));
+        assert!(walker.course.next(&walker.tree).is_some());
+        stop(&mut walker.course);
+        while walker.course.next(&walker.tree).is_some() {
+            stop(&mut walker.course);
+        }
+        assert_eq!(walker.course.next(&walker.tree), None);
+    }
+}
