@@ -22,9 +22,13 @@
 //! # Threads
 //!
 //! Loop threads answer what is in memory or in a local file. A read that has to be fetched is handed,
-//! reply and all, to a pool, because a loop that waits is a mount that hangs. The small files of a
-//! directory that is being walked can be given to the kernel before it asks (`fuse::pusher`): of the
-//! reads of a first `grep -r` one in six is left. It is off unless asked for, and why is said there.
+//! reply and all, to a pool, because a loop that waits is a mount that hangs.
+//!
+//! # Ahead of walks
+//!
+//! What is left of the cost of a first pass is that its tool and this process wait for each other, so
+//! somebody goes before it: by default a process that asks as the walk will ([`forerunner`]), and on request a thread
+//! that gives the kernel small files (`fuse::pusher`).
 //!
 //! # What was left out
 //!
@@ -41,6 +45,7 @@
 //! has mounted there in the meantime.
 
 mod blobs;
+pub mod forerunner;
 pub mod kernel;
 pub mod metadata;
 mod notify;
@@ -66,6 +71,7 @@ use fuser::{
 use crate::fs::{self, Filesystem};
 use crate::index::Proof;
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
+use forerunner::Forerunner;
 
 /// How long the kernel may keep what it was told: longer than any machine runs.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
@@ -95,14 +101,26 @@ pub enum Ownership {
 }
 
 /// How a file system is served.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whose the files are shown to be.
     pub ownership: Ownership,
     /// Whether it was mounted so that the kernel checks permissions.
     pub default_permissions: bool,
-    /// Give the kernel small files before it asks for them.
-    pub push: bool,
+    /// Who has the kernel ask for things before a walk comes to them.
+    pub ahead: Ahead,
+}
+
+/// Who goes before a walk.
+#[derive(Clone, Debug, Default)]
+pub enum Ahead {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// This process gives the kernel small files before it asks for them.
+    Push,
+    /// A process of its own asks before the walk does.
+    Forerunner(forerunner::Program, forerunner::Place),
 }
 
 /// Requests that the kernel has sent, by kind.
@@ -124,6 +142,8 @@ pub struct Requests {
     pub errors: AtomicU64,
     /// Files that were given before they were asked for.
     pub pushed: AtomicU64,
+    /// Requests of the forerunner, of whatever kind, which are not among the others.
+    pub ahead: AtomicU64,
     recent_errors: Mutex<VecDeque<String>>,
 }
 
@@ -183,7 +203,17 @@ pub fn serve(
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
     let has_xattrs = filesystem.tree().has_xattrs();
-    let (pusher, queue) = options.push.then(pusher::channel).unzip();
+    let (guide, queue) = match &options.ahead {
+        Ahead::Nobody => (None, None),
+        Ahead::Push => {
+            let (pusher, queue) = pusher::channel();
+            (Some(Guide::Pusher(pusher)), Some(queue))
+        }
+        Ahead::Forerunner(program, place) => {
+            let started = Forerunner::new(&filesystem, program.clone(), place.clone())?;
+            (Some(Guide::Forerunner(started)), None)
+        }
+    };
     let adapter = Adapter {
         has_xattrs,
         is_proven: filesystem.proof(Ino::ROOT) == Proof::Full,
@@ -192,7 +222,7 @@ pub fn serve(
         ownership: options.ownership,
         requests: Arc::clone(&requests),
         pool: pool::Pool::default(),
-        pusher,
+        guide: guide.map(Arc::new),
     };
     let notifier = queue.is_some().then(|| notify::Notifier::new(&device)).transpose()?;
     let server = start(adapter, device, LOOP_THREADS)?;
@@ -249,7 +279,48 @@ struct Adapter {
     /// Whether the kernel checks access control lists.
     acl: bool,
     pool: pool::Pool,
-    pusher: Option<pusher::Pusher>,
+    guide: Option<Arc<Guide>>,
+}
+
+/// Whom walks are told.
+#[derive(Debug)]
+enum Guide {
+    Pusher(pusher::Pusher),
+    Forerunner(Forerunner),
+}
+
+impl Guide {
+    /// Whether the process with this number asks for us.
+    fn asks(&self, pid: u32) -> bool {
+        match self {
+            Guide::Pusher(_) => false,
+            Guide::Forerunner(forerunner) => forerunner.asks(pid),
+        }
+    }
+
+    /// The process with this number lists a directory from its start.
+    fn listed(&self, pid: u32, dir: Ino) {
+        match self {
+            Guide::Pusher(pusher) => pusher.listed(dir),
+            Guide::Forerunner(forerunner) => forerunner.listed(pid, dir),
+        }
+    }
+
+    /// It has read the start of a file.
+    fn read(&self, pid: u32, file: Ino) {
+        match self {
+            Guide::Pusher(pusher) => pusher.read(file),
+            Guide::Forerunner(forerunner) => forerunner.read(pid, file),
+        }
+    }
+
+    /// It has read a symlink.
+    fn followed(&self, pid: u32) {
+        match self {
+            Guide::Pusher(_) => {}
+            Guide::Forerunner(forerunner) => forerunner.followed(pid),
+        }
+    }
 }
 
 impl Adapter {
@@ -287,6 +358,12 @@ impl Adapter {
 
     fn ino(&self, ino: INodeNo) -> Result<Ino, fs::Error> {
         self.filesystem.ino(ino.0)
+    }
+
+    /// Counts a request: those of the forerunner by themselves, as nobody waits for them.
+    fn count(&self, request: &Request, counter: &AtomicU64) {
+        let is_ahead = self.guide.as_ref().is_some_and(|guide| guide.asks(request.pid()));
+        count(if is_ahead { &self.requests.ahead } else { counter });
     }
 }
 
@@ -327,8 +404,8 @@ impl FuseFilesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        count(&self.requests.lookup);
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(req, &self.requests.lookup);
         let found = self.ino(parent).and_then(|dir| self.filesystem.lookup(dir, name.as_bytes()));
         match found {
             Ok(attributes) => reply.entry(&FOREVER, &self.attr(&attributes), Generation(0)),
@@ -342,8 +419,8 @@ impl FuseFilesystem for Adapter {
         }
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        count(&self.requests.getattr);
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.count(req, &self.requests.getattr);
         match self.ino(ino) {
             Ok(ino) => {
                 let attributes = self.filesystem.tree().attributes(ino);
@@ -353,27 +430,28 @@ impl FuseFilesystem for Adapter {
         }
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        count(&self.requests.readlink);
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.count(req, &self.requests.readlink);
+        self.guide.as_ref().inspect(|guide| guide.followed(req.pid()));
         match self.ino(ino).and_then(|ino| self.filesystem.read_link(ino)) {
             Ok(target) => reply.data(target),
             Err(e) => reply.error(refused("readlink", &e)),
         }
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        count(&self.requests.open);
+    fn open(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(req, &self.requests.open);
         reply.error(Errno::ENOSYS);
     }
 
-    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        count(&self.requests.opendir);
+    fn opendir(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(req, &self.requests.opendir);
         reply.error(Errno::ENOSYS);
     }
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -382,7 +460,7 @@ impl FuseFilesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        count(&self.requests.read);
+        self.count(req, &self.requests.read);
         let found = self.ino(ino).and_then(|ino| {
             let length = self.filesystem.readable(ino, offset, size as usize)?;
             let mut buf = vec![0; length];
@@ -390,20 +468,20 @@ impl FuseFilesystem for Adapter {
             Ok((ino, buf, ready))
         });
         // Before the answer: its reader is the next to want a processor.
-        let pusher = self.pusher.as_ref().filter(|_| offset == 0);
+        let (pid, guide) = (req.pid(), self.guide.as_ref().filter(|_| offset == 0));
         match found {
             Ok((ino, buf, true)) => {
-                pusher.inspect(|pusher| pusher.read(ino));
+                guide.inspect(|guide| guide.read(pid, ino));
                 reply.data(&buf);
             }
             Ok((ino, mut buf, false)) => {
                 let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
-                let pusher = pusher.cloned();
+                let guide = guide.cloned();
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
                 self.pool.run(move || match filesystem.read(ino, offset, &mut buf, give_up) {
                     Ok(()) => {
-                        pusher.inspect(|pusher| pusher.read(ino));
+                        guide.inspect(|guide| guide.read(pid, ino));
                         reply.data(&buf);
                     }
                     Err(e) => {
@@ -418,13 +496,13 @@ impl FuseFilesystem for Adapter {
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        count(&self.requests.readdir);
+        self.count(req, &self.requests.readdir);
         let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
         match rows {
             Ok(rows) => {
@@ -444,13 +522,13 @@ impl FuseFilesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        count(&self.requests.readdirplus);
+        self.count(req, &self.requests.readdirplus);
         let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
         match rows {
             Ok(rows) => {
@@ -461,25 +539,25 @@ impl FuseFilesystem for Adapter {
                         break;
                     }
                 }
-                reply.ok();
-                if let (Some(pusher), 0, Ok(dir)) = (&self.pusher, offset, self.ino(ino)) {
-                    pusher.listed(dir);
+                if let (Some(guide), 0, Ok(dir)) = (&self.guide, offset, self.ino(ino)) {
+                    guide.listed(req.pid(), dir);
                 }
+                reply.ok();
             }
             Err(e) => reply.error(refused("readdirplus", &e)),
         }
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        count(&self.requests.statfs);
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.count(req, &self.requests.statfs);
         let totals = self.filesystem.totals();
         let block = BLOCK_BYTES as u32;
         let blocks = totals.bytes.div_ceil(BLOCK_BYTES);
         reply.statfs(blocks, 0, 0, totals.inodes, 0, block, 255, block);
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        count(&self.requests.xattr);
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.count(req, &self.requests.xattr);
         // ENOSYS ends all questions, those for the proof too; so it is not said where that matters.
         let may_end = !self.has_xattrs && self.is_proven;
         if may_end && name.as_bytes() != fs::PROOF_XATTR {
@@ -492,8 +570,8 @@ impl FuseFilesystem for Adapter {
         }
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        count(&self.requests.xattr);
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.count(req, &self.requests.xattr);
         if !self.has_xattrs {
             return reply.error(Errno::ENOSYS);
         }
@@ -503,33 +581,33 @@ impl FuseFilesystem for Adapter {
         }
     }
 
-    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        count(&self.requests.other);
+    fn access(&self, req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        self.count(req, &self.requests.other);
         reply.error(Errno::ENOSYS);
     }
 
     fn flush(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         _fh: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        count(&self.requests.other);
+        self.count(req, &self.requests.other);
         reply.error(Errno::ENOSYS);
     }
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         _fh: FileHandle,
         _offset: i64,
         _whence: i32,
         reply: ReplyLseek,
     ) {
-        count(&self.requests.other);
+        self.count(req, &self.requests.other);
         reply.error(Errno::ENOSYS);
     }
 }

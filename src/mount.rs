@@ -34,7 +34,7 @@ use crate::content::Contents;
 use crate::digest::Digest;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
-use crate::fuse::{self, Ownership, Requests, Server, kernel, metadata};
+use crate::fuse::{self, Ahead, Ownership, Requests, Server, forerunner, kernel, metadata};
 use crate::image::{Document, Platform};
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{self, Known, OpenLayer, Progress};
@@ -522,8 +522,10 @@ pub struct MountOptions {
     pub strict_modes: bool,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
-    /// Give the kernel small files before it asks for them.
+    /// Give the kernel small files before it asks for them; there is no forerunner then.
     pub push: bool,
+    /// The program that goes before walks, if any.
+    pub forerunner: Option<forerunner::Program>,
     /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
     /// in and permissions are checked, whatever the other options say, and nothing is pushed.
     pub kernel_metadata: bool,
@@ -560,18 +562,26 @@ impl Mount {
             default_permissions: options.strict_modes || kernel::is_root(),
         };
         let device = kernel::mount(&mount_point, &kernel_options)?;
+        let connection = connection_at(&mount_point);
         let requests = Arc::new(Requests::default());
         let serve_options = fuse::Options {
             ownership: options.ownership,
             default_permissions: kernel_options.default_permissions,
-            push: options.push,
+            ahead: match (options.push, &options.forerunner, connection) {
+                (true, ..) => Ahead::Push,
+                (false, Some(program), Some(connection)) => {
+                    let mount_point = mount_point.clone();
+                    let place = forerunner::Place { mount_point, connection };
+                    Ahead::Forerunner(program.clone(), place)
+                }
+                (false, ..) => Ahead::Nobody,
+            },
         };
         let server = serve(&view, device, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mount_point, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
         })?;
-        let connection = connection_at(&mount_point);
         Ok(Mount { view, mount_point, connection, requests, server })
     }
 

@@ -47,6 +47,9 @@ pub struct Status {
     /// Files that the kernel was given before it asked for them.
     #[serde(default)]
     pub pushed: u64,
+    /// Requests of the kernel that were the forerunner's doing, which are not among the others.
+    #[serde(default)]
+    pub ahead: u64,
     /// Requests of the kernel by kind.
     pub requests: serde_json::Map<String, serde_json::Value>,
     /// The last reasons for failed reads, oldest first.
@@ -210,6 +213,7 @@ impl StatusSource {
             network,
             spans: SpanStatus { hits, misses },
             pushed: self.requests.pushed.load(Ordering::Relaxed),
+            ahead: self.requests.ahead.load(Ordering::Relaxed),
             requests: counts.map(|(name, count)| (name.to_owned(), count.into())).collect(),
             recent_errors: self.requests.recent_errors(),
         }

@@ -33,6 +33,7 @@ mod foreign_soci;
 mod foreign_toc;
 mod foreign_verify;
 mod foreign_walks;
+mod forerunner;
 mod indexes;
 mod joint;
 mod kernel_metadata;

@@ -182,6 +182,16 @@ impl Home {
 
     /// The processes of this home that serve a mount.
     pub fn serving(&self) -> Vec<Pid> {
+        self.processes("mount")
+    }
+
+    /// Processes that go before walks over mounts below here.
+    pub fn forerunners(&self) -> Vec<Pid> {
+        self.processes("forerun")
+    }
+
+    /// Processes of ours that name this folder and that word.
+    fn processes(&self, word: &str) -> Vec<Pid> {
         let home = self.path();
         let home = home.to_str().unwrap();
         let mut found = Vec::new();
@@ -191,7 +201,8 @@ impl Home {
             // A process that ended meanwhile has no words, and neither has a zombie.
             let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).into_owned();
-            if words.contains(home) && words.contains("mount") && words.contains("ocifs") {
+            let is_verb = words.split('\0').any(|each| each == word);
+            if is_verb && words.contains(home) && words.contains("ocifs") {
                 found.extend(Pid::from_raw(pid));
             }
         }
@@ -201,8 +212,9 @@ impl Home {
     /// Waits until nothing is mounted and nobody serves.
     #[track_caller]
     pub fn is_quiet(&self) {
-        let quiet = || self.mounts().is_empty() && self.serving().is_empty();
-        assert!(eventually(quiet), "left: {:?} {:?}", self.mounts(), self.serving());
+        let left = || (self.mounts(), self.serving(), self.forerunners());
+        let is_quiet = || left() == (Vec::new(), Vec::new(), Vec::new());
+        assert!(eventually(is_quiet), "left: {:?}", left());
     }
 }
 

@@ -75,6 +75,14 @@ pub(crate) enum Command {
     ///
     /// Fails if something would make a mount fail, and says what to do about it.
     Doctor(Doctor),
+    /// Go before walks over a mount, as its process says on stdin
+    #[command(hide = true)]
+    Forerun {
+        /// The number of the mount's connection
+        connection: u32,
+        /// Where it is mounted
+        dir: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -278,6 +286,14 @@ pub(crate) struct Mount {
     /// does `umount -f`.
     #[arg(long, help_heading = "Mount")]
     pub(crate) push: bool,
+
+    /// Let no process go before walks
+    ///
+    /// By default, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
+    /// directories and reads small files just before they do, on another processor, so that a first pass
+    /// takes less time. It reads only what is in the cache.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) no_forerunner: bool,
 
     /// Give the kernel names and attributes as a file system of its own (root, Linux 6.12)
     ///

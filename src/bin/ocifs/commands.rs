@@ -12,11 +12,13 @@ mod status;
 mod umount;
 mod verify;
 
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
+use ocifs::fuse::forerunner;
 use ocifs::mount::{Image, Joint, View};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::Sharing;
@@ -40,9 +42,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Verify(verify) => verify::run(verify),
         Command::Index(index) => index::run(index),
         Command::Doctor(doctor) => doctor::run(doctor),
+        Command::Forerun { connection, dir } => {
+            forerunner::run(dir, *connection, io::stdin(), io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut command = Args::command();
-            clap_complete::generate(*shell, &mut command, "ocifs", &mut std::io::stdout());
+            clap_complete::generate(*shell, &mut command, "ocifs", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -8,13 +8,14 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use ocifs::fuse::{Ownership, kernel, metadata};
+use ocifs::fuse::{Ownership, forerunner, kernel, metadata};
 use ocifs::mount::{Mount, MountOptions, StatusSocket, View, query_status};
 use ocifs::reference::ImageName;
 use ocifs::tree::Sharing;
@@ -165,6 +166,7 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
         strict_modes: args.strict_modes,
         ownership,
         push: args.push,
+        forerunner: forerunner(args),
         kernel_metadata: args.kernel_metadata,
     };
     let mount = Mount::new(view, &places.mount_point, &options)?;
@@ -205,6 +207,18 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
     };
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Ourselves, unless nobody is wanted, or there is no second processor to run on.
+fn forerunner(args: &args::Mount) -> Option<forerunner::Program> {
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    if args.no_forerunner || processors < 2 {
+        return None;
+    }
+    // What is running, even if the file has been replaced: its name is then another one.
+    let path = std::env::current_exe().ok().filter(|path| path.exists());
+    let path = path.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    Some(forerunner::Program { path, arguments: vec!["forerun".to_owned()] })
 }
 
 /// How serving ends.

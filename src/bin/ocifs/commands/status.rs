@@ -60,7 +60,11 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
         status.network.requests,
     )?;
     writeln!(out, "  spans     {} at hand, {} fetched", status.spans.hits, status.spans.misses)?;
-    writeln!(out, "  kernel    {requests} requests, {} files pushed", status.pushed)?;
+    let Status { ahead, pushed, .. } = status;
+    writeln!(
+        out,
+        "  kernel    {requests} requests, {ahead} ahead of walks, {pushed} files pushed"
+    )?;
     writeln!(out, "  process   {}", status.pid)?;
     for error in &status.recent_errors {
         writeln!(out, "  error     {error}")?;

@@ -1,0 +1,142 @@
+//! The forerunner itself.
+
+use std::io::{self, BufReader, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{
+    Advice, AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, fadvise, openat, openat2,
+    readlinkat, statx,
+};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use super::stage::{MAX_BUFFER_BYTES, read_word};
+
+/// Goes over the mount at `mount_point` as it is told on `stages`, until that ends, and answers on `answers`.
+/// Does nothing if something else is mounted there than the file system of this connection.
+///
+/// # Errors
+/// Reading stages or answering fails; nothing that happens in the mount is an error.
+pub fn run(
+    mount_point: &Path,
+    connection: u32,
+    stages: impl Read + AsFd,
+    mut answers: impl Write,
+) -> io::Result<()> {
+    let mut stages = BufReader::new(stages);
+    let mut buffer = vec![MaybeUninit::uninit(); MAX_BUFFER_BYTES];
+    let mut name = Vec::new();
+    let mut at = At::default();
+    let mut client = 0;
+    while let Some(letter) = read_word(&mut stages, &mut name)? {
+        let is_step = !matches!(letter, b'p' | b'.');
+        if is_step && !is_alive(client) {
+            at = At::default();
+            continue;
+        }
+        // What does not work here is asked for by the walk itself.
+        let _ = match letter {
+            b'p' => {
+                client = number(&name)?;
+                Ok(())
+            }
+            b'd' => at.go(mount_point, connection, &name),
+            b'l' => at.list(number(&name)?, &mut buffer),
+            b'f' => at.read_ahead(&name),
+            b's' => at.follow(&name),
+            b'.' => {
+                // In use, the mount can't be unmounted.
+                if stages.buffer().is_empty() && !has_more(stages.get_ref())? {
+                    at = At::default();
+                }
+                answers.write_all(&[0])?;
+                answers.flush()?;
+                Ok(())
+            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+    }
+    Ok(())
+}
+
+/// A number in decimal.
+fn number(digits: &[u8]) -> io::Result<u32> {
+    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether there is a process (or thread) with this number.
+pub(super) fn is_alive(number: u32) -> bool {
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+/// Whether there is something to read already.
+fn has_more(stages: &impl AsFd) -> io::Result<bool> {
+    let mut waits = [PollFd::new(stages, PollFlags::IN)];
+    Ok(poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+}
+
+/// Where we are.
+#[derive(Default)]
+struct At {
+    root: Option<OwnedFd>,
+    dir: Option<OwnedFd>,
+}
+
+impl At {
+    fn go(&mut self, mount_point: &Path, connection: u32, path: &[u8]) -> rustix::io::Result<()> {
+        self.dir = None;
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => root_of(mount_point, connection)?,
+        };
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let dir = openat2(&root, path, flags, Mode::empty(), inside);
+        self.root = Some(root);
+        self.dir = Some(dir?);
+        Ok(())
+    }
+
+    fn here(&self) -> rustix::io::Result<&OwnedFd> {
+        self.dir.as_ref().ok_or(Errno::NOENT)
+    }
+
+    fn list(&self, bytes: u32, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<()> {
+        let buffer = buffer.get_mut(..bytes as usize).ok_or(Errno::INVAL)?;
+        let mut rows = RawDir::new(self.here()?, buffer);
+        while let Some(row) = rows.next() {
+            row?;
+        }
+        Ok(())
+    }
+
+    fn read_ahead(&self, name: &[u8]) -> rustix::io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(self.here()?, name, flags, Mode::empty())?;
+        // All of it.
+        fadvise(&file, 0, None, Advice::WillNeed)
+    }
+
+    fn follow(&self, name: &[u8]) -> rustix::io::Result<()> {
+        readlinkat(self.here()?, name, Vec::new()).map(drop)
+    }
+}
+
+/// The root of the mount, if it is the one that is meant.
+fn root_of(mount_point: &Path, connection: u32) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = openat(CWD, mount_point, flags, Mode::empty())?;
+    // Without asking the file system.
+    let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(&root, c"", how, StatxFlags::empty())?;
+    match (stat.stx_dev_major, stat.stx_dev_minor) == (0, connection) {
+        true => Ok(root),
+        false => Err(Errno::XDEV),
+    }
+}

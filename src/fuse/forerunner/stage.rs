@@ -1,0 +1,91 @@
+//! What the forerunner is told.
+//!
+//! A row of *words*, each a letter and a name that ends with a zero byte, as names and paths have none:
+//!
+//! | letter | name | to do |
+//! |---|---|---|
+//! | `p` | a process number, in decimal | do what follows only while there is this process |
+//! | `d` | path of a directory from the root of the mount, empty for the root | go there |
+//! | `l` | size of a buffer in bytes, in decimal | list it |
+//! | `f` | of a regular file in it | read it ahead |
+//! | `s` | of a symlink in it | read it |
+//! | `.` | empty | answer with a byte |
+
+use std::io::{self, BufRead};
+
+use crate::fs::Step;
+use crate::tree::{Ino, Tree};
+
+/// What one name takes in the kernel's answer besides the name itself, and what names take: it is
+/// only worth an estimate (`struct fuse_direntplus`, include/uapi/linux/fuse.h).
+const ROW_BYTES: usize = 152;
+const NAME_BYTES: usize = 32;
+
+/// Sizes of buffers for listings.
+const PAGE_BYTES: usize = 4096;
+pub(super) const MAX_BUFFER_BYTES: usize = 1 << 20;
+
+/// A few steps.
+#[derive(Debug)]
+pub(super) struct Stage {
+    words: Vec<u8>,
+    dir: Option<Ino>,
+}
+
+impl Stage {
+    /// An empty stage before a walk of this process.
+    pub(super) fn new(client: u32) -> Stage {
+        let mut stage = Stage { words: Vec::new(), dir: None };
+        stage.word(b'p', client.to_string().as_bytes());
+        stage
+    }
+
+    /// Adds a step.
+    pub(super) fn add(&mut self, tree: &Tree, step: Step) {
+        let (dir, letter, name) = match step {
+            Step::List(dir) => (dir, b'l', Some(buffer_bytes(tree, dir).to_string().into_bytes())),
+            Step::Read { dir, file } => (dir, b'f', tree.name_in(dir, file).map(<[u8]>::to_vec)),
+            Step::Follow { dir, link } => (dir, b's', tree.name_in(dir, link).map(<[u8]>::to_vec)),
+        };
+        let Some(name) = name else { return };
+        if self.dir != Some(dir) {
+            self.dir = Some(dir);
+            self.word(b'd', &tree.path(dir));
+        }
+        self.word(letter, &name);
+    }
+
+    /// The stage as it is sent.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.word(b'.', b"");
+        self.words
+    }
+
+    fn word(&mut self, letter: u8, name: &[u8]) {
+        self.words.push(letter);
+        self.words.extend(name);
+        self.words.push(0);
+    }
+}
+
+/// A buffer that takes a whole listing, if not an enormous one: the kernel answers with no more than fits,
+/// and clears all of it before.
+fn buffer_bytes(tree: &Tree, dir: Ino) -> usize {
+    // With `.` and `..`.
+    let bytes = (2 + tree.child_count(dir)) * (ROW_BYTES + NAME_BYTES);
+    bytes.next_multiple_of(PAGE_BYTES).min(MAX_BUFFER_BYTES)
+}
+
+/// Reads a word into `name` and returns its letter; `None` at the end.
+pub(super) fn read_word(stages: &mut impl BufRead, name: &mut Vec<u8>) -> io::Result<Option<u8>> {
+    name.clear();
+    stages.read_until(0, name)?;
+    match (name.first().copied(), name.pop()) {
+        (None, _) => Ok(None),
+        (Some(letter), Some(0)) if letter != 0 => {
+            name.remove(0);
+            Ok(Some(letter))
+        }
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}

@@ -1,0 +1,211 @@
+//! The process that goes before walks: when there is one, what it may do, and that nothing depends on it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::fixture::{noise, within};
+use crate::shell::{Home, eventually, run, text};
+use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::registry::Registry;
+use crate::support::tarball::{Entry, tar};
+
+const DIRS: u64 = 60;
+const FILES: u64 = 20;
+
+/// How long any of this may take before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn content(dir: u64, file: u64) -> Vec<u8> {
+    noise(500 + 400 * file as usize, dir * FILES + file + 1)
+}
+
+fn image() -> Built {
+    let entries = (0..DIRS).flat_map(|dir| {
+        let files = (0..FILES).map(move |file| (format!("{dir:02}/{file:02}"), content(dir, file)));
+        let files = files.map(|(name, content)| Entry::file(name, content));
+        let rest =
+            [Entry::symlink(format!("{dir:02}/link"), "00"), Entry::dir(format!("{dir:02}"))];
+        rest.into_iter().rev().chain(files)
+    });
+    let layer = tar(&entries.collect::<Vec<_>>());
+    ImageBuilder::new().layer(&layer, Compression::Gzip).build()
+}
+
+/// Reads everything, not faster than somebody can get ahead of it.
+fn walk(top: &Path) -> io::Result<()> {
+    for dir in 0..DIRS {
+        let path = top.join(format!("{dir:02}"));
+        assert_eq!(fs::read_dir(&path)?.count() as u64, FILES + 1);
+        for file in 0..FILES {
+            assert!(
+                fs::read(path.join(format!("{file:02}")))? == content(dir, file),
+                "{dir} {file}"
+            );
+            thread::sleep(Duration::from_micros(200));
+        }
+        assert_eq!(fs::read_link(path.join("link"))?, Path::new("00"));
+    }
+    Ok(())
+}
+
+fn status(home: &Home) -> Value {
+    let shown = home.run(&["status", "--json", "M"]);
+    shown.succeeded();
+    serde_json::from_str::<Value>(&shown.stdout).unwrap()[0].take()
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap()
+}
+
+/// Begins a walk by another process, and waits until somebody goes before it.
+fn begin(home: &Home) -> (thread::JoinHandle<io::Result<()>>, Pid) {
+    let top = home.mount_point();
+    // The root is listed, as by all who find their way themselves.
+    assert_eq!(fs::read_dir(&top).unwrap().count() as u64, DIRS);
+    let walker = thread::spawn(move || walk(&top));
+    assert!(eventually(|| !home.forerunners().is_empty()), "nobody goes before the walk");
+    (walker, home.forerunners()[0])
+}
+
+#[test]
+fn it_is_started_by_a_walk_and_ends_with_the_mount() {
+    let home = Home::new();
+    home.run(&["mount", "--creds", "user:secret", &home.layout(&image()), "M"]).succeeded();
+    let top = home.mount_point();
+    assert_eq!(fs::read_dir(top.join("03")).unwrap().count() as u64, FILES + 1);
+    assert_eq!(fs::read(top.join("03/04")).unwrap(), content(3, 4));
+    assert_eq!(home.forerunners(), [], "nobody walks");
+
+    let (walker, forerunner) = begin(&home);
+    let proc = Path::new("/proc").join(forerunner.as_raw_nonzero().to_string());
+    let files = fs::read_dir(proc.join("fd")).unwrap().flatten();
+    let open: Vec<_> = files.filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    // With the device open it would keep the mount alive, and itself waiting, when its server is killed.
+    assert!(!open.is_empty() && open.iter().all(|path| path != Path::new("/dev/fuse")), "{open:?}");
+    assert_eq!(fs::read(proc.join("environ")).unwrap(), b"");
+    walker.join().unwrap().unwrap();
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+#[test]
+fn what_it_has_read_a_walk_need_not_ask_for() {
+    let home = Home::new();
+    let layout = home.layout(&image());
+    // How far it gets ahead depends on when it runs.
+    let enough = (0..3).any(|_| {
+        home.run(&["mount", &layout, "M"]).succeeded();
+        begin(&home).0.join().unwrap().unwrap();
+        let status = status(&home);
+        let requests = &status["requests"];
+        assert!(count(&status["ahead"]) > 0, "{status}");
+        assert!(count(&requests["readdirplus"]) <= 2 * (1 + DIRS), "{status}");
+        assert_eq!(count(&requests["lookup"]), 0, "{status}");
+        home.run(&["umount", "M"]).succeeded();
+        count(&requests["read"]) <= DIRS * FILES / 2
+    });
+    assert!(enough);
+    home.is_quiet();
+
+    home.run(&["mount", "--no-forerunner", &layout, "M"]).succeeded();
+    walk(&home.mount_point()).unwrap();
+    let status = status(&home);
+    assert_eq!(count(&status["requests"]["read"]), DIRS * FILES);
+    assert_eq!((count(&status["ahead"]), home.forerunners()), (0, Vec::new()));
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// Ended, stopped or killed in the middle of a walk, it does not matter.
+#[test]
+fn nothing_depends_on_it() {
+    let home = Home::new();
+    let layout = home.layout(&image());
+    for signal in [Signal::TERM, Signal::KILL, Signal::STOP] {
+        home.run(&["mount", &layout, "M"]).succeeded();
+        let (walker, forerunner) = begin(&home);
+        kill_process(forerunner, signal).unwrap();
+        within(LIMIT, || walker.join().unwrap()).unwrap();
+        let top = home.mount_point();
+        within(LIMIT, move || walk(&top)).unwrap();
+        if signal == Signal::STOP {
+            kill_process(forerunner, Signal::CONT).unwrap();
+        }
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}
+
+/// A mount that a process was using until now can be unmounted: whoever goes before it does not go on.
+#[test]
+fn a_mount_is_free_when_its_walker_has_ended() {
+    let home = Home::new();
+    let layout = home.layout(&image());
+    let is_free = |round: u64| {
+        home.run(&["mount", &layout, "M"]).succeeded();
+        let mut find = Command::new("grep");
+        find.args(["-r", "nobody has this"]).arg(home.mount_point()).stdout(Stdio::null());
+        let mut find = find.spawn().unwrap();
+        thread::sleep(Duration::from_millis(4 + round));
+        find.kill().unwrap();
+        find.wait().unwrap();
+        // Not ours, which tries more than once.
+        let is_free = run(Command::new("umount").arg(text(&home.mount_point()))).code == 0;
+        if !is_free {
+            home.run(&["umount", "M"]).succeeded();
+        }
+        home.is_quiet();
+        is_free
+    };
+    let busy = (0..20).filter(|round| !is_free(*round)).count();
+    // It is looked whether the walker lives before each step, and a machine may pause in one.
+    assert!(busy <= 2, "{busy} of 20");
+}
+
+/// A walk is followed only to what is at hand.
+#[test]
+fn nothing_is_fetched_for_it() {
+    let home = Home::new();
+    let registry = Registry::start();
+    // A megabyte for each directory.
+    let entries = (0..DIRS).flat_map(|dir| {
+        let names = (0..FILES).map(move |file| format!("{dir:02}/{file:02}"));
+        let small = names.map(move |name| Entry::file(name, noise(50 << 10, dir)));
+        std::iter::once(Entry::dir(format!("{dir:02}"))).chain(small)
+    });
+    let layer = tar(&entries.collect::<Vec<_>>());
+    let built = ImageBuilder::new().layer(&layer, Compression::None).build();
+    registry.add_image("r", "t", &built);
+    let name = format!("{}/r:t", registry.addr());
+    home.run(&["ls", &name]).succeeded();
+    fs::remove_dir_all(home.path().join("cache/v1/spans")).unwrap();
+    home.run(&["mount", &name, "M"]).succeeded();
+    let top = home.mount_point();
+    assert_eq!(fs::read_dir(&top).unwrap().count() as u64, DIRS);
+    assert_eq!(fs::read(top.join("00/00")).unwrap(), noise(50 << 10, 0));
+    let before = registry.requests().len();
+    for dir in 0..DIRS {
+        let path = top.join(format!("{dir:02}"));
+        assert_eq!(fs::read_dir(&path).unwrap().count() as u64, FILES);
+        // It looks like a walk that reads, but of what it reads all is at hand.
+        let near = top.join(format!("00/{:02}", (1 + dir) % FILES));
+        assert_eq!(fs::read(near).unwrap(), noise(50 << 10, 0));
+        thread::sleep(Duration::from_millis(1));
+    }
+    let ahead = count(&status(&home)["ahead"]);
+    assert!(ahead > 0 && !home.forerunners().is_empty());
+    // The question what the tag means now is the status's.
+    let of_layer = registry.requests().into_iter().skip(before);
+    let of_layer: Vec<_> = of_layer.filter(|request| request.path.contains("/blobs/")).collect();
+    assert!(of_layer.is_empty(), "{of_layer:?}");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
