@@ -52,6 +52,7 @@ mod notify;
 mod pool;
 mod pusher;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
@@ -241,6 +242,12 @@ fn start(adapter: impl FuseFilesystem, device: OwnedFd, threads: usize) -> io::R
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
     Ok(Server { thread })
+}
+
+thread_local! {
+    /// What is read on its way to the kernel: no longer than the kernel asks for, at most
+    /// [`kernel::MAX_READ_BYTES`].
+    static CONTENT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// A served mount.
@@ -461,22 +468,24 @@ impl FuseFilesystem for Adapter {
         reply: ReplyData,
     ) {
         self.count(req, &self.requests.read);
+        let mut content = CONTENT.take();
         let found = self.ino(ino).and_then(|ino| {
             let length = self.filesystem.readable(ino, offset, size as usize)?;
-            let mut buf = vec![0; length];
-            let ready = self.filesystem.read_local(ino, offset, &mut buf)?;
-            Ok((ino, buf, ready))
+            content.resize(length.max(content.len()), 0);
+            let is_ready = self.filesystem.read_local(ino, offset, &mut content[..length])?;
+            Ok((ino, length, is_ready))
         });
         // Before the answer: its reader is the next to want a processor.
         let (pid, guide) = (req.pid(), self.guide.as_ref().filter(|_| offset == 0));
         match found {
-            Ok((ino, buf, true)) => {
+            Ok((ino, length, true)) => {
                 guide.inspect(|guide| guide.read(pid, ino));
-                reply.data(&buf);
+                reply.data(&content[..length]);
             }
-            Ok((ino, mut buf, false)) => {
+            Ok((ino, length, false)) => {
                 let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
                 let guide = guide.cloned();
+                let mut buf = vec![0; length];
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
                 self.pool.run(move || match filesystem.read(ino, offset, &mut buf, give_up) {
@@ -492,6 +501,7 @@ impl FuseFilesystem for Adapter {
             }
             Err(e) => reply.error(refused("read", &e)),
         }
+        CONTENT.set(content);
     }
 
     fn readdir(

@@ -302,8 +302,24 @@ impl Tree {
     /// The layers of the image that an inode belongs to, base first; `None` if the tree is of one image
     /// only, and for the directory above several.
     pub fn layers_of(&self, ino: Ino) -> Option<&[u32]> {
-        let images = self.images.partition_point(|image| image.root <= ino.0);
-        Some(&self.images[images.checked_sub(1)?].layers)
+        Some(&self.images[self.image_of(ino)?].layers)
+    }
+
+    /// The image that an inode belongs to, the first of those that share it; `None` as in
+    /// [`Tree::layers_of`].
+    fn image_of(&self, ino: Ino) -> Option<usize> {
+        self.images.partition_point(|image| image.root <= ino.0).checked_sub(1)
+    }
+
+    /// The regular files that several images have, each once for every other image.
+    pub fn shared_files(&self) -> impl Iterator<Item = Ino> {
+        let dirs = self.inos().skip(if self.images.is_empty() { self.len() } else { 0 });
+        dirs.flat_map(move |dir| {
+            let image = self.image_of(dir);
+            let files = self.listed_after(dir, Ino::ROOT);
+            let files = files.filter(|file| self.kind(*file) == FileKind::Regular);
+            files.filter(move |file| image.is_some() && self.image_of(*file) != image)
+        })
     }
 
     /// Whether a directory holds all of an image, or more.

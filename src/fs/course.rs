@@ -29,8 +29,10 @@
 //!   time (`rg` reads many directories at a time) has no use for runs, and there is silence for
 //!   [`SILENCE`] requests.
 //!
+//! Files that several images of a mount share are not covered: who compares the images does not open them.
+//!
 //! Everything is covered once. When many things that were covered are asked for nevertheless, the
-//! kernel has dropped them, and all is as in the beginning. So what can be wasted is bounded by the
+//! kernel has dropped them or never had them, and all is as in the beginning. So what can be wasted is bounded by the
 //! small files of the image, whatever the walkers do.
 //!
 //! (Rejected: remembering the order in which tools came by before. It would have to be right for all
@@ -203,10 +205,10 @@ pub struct Course {
 }
 
 impl Course {
-    /// For a tree of so many inodes.
-    pub fn new(inodes: usize) -> Course {
-        Course {
-            covered: vec![0; inodes / 64 + 1],
+    /// For walks over this tree.
+    pub fn new(tree: &Tree) -> Course {
+        let mut course = Course {
+            covered: vec![0; tree.len() / 64 + 1],
             runs: Vec::with_capacity(RUNS),
             under_way: VecDeque::new(),
             streak: 0,
@@ -218,7 +220,9 @@ impl Course {
             strays: 0,
             restarts: 0,
             silence: 0,
-        }
+        };
+        tree.shared_files().for_each(|file| course.cover(file));
+        course
     }
 
     /// A directory is listed from its start; true if there may be steps to take.
@@ -228,7 +232,7 @@ impl Course {
         self.reads_files &= self.unread < UNREAD;
         self.follows_links &= self.unfollowed < UNFOLLOWED;
         let Some(parent) = tree.parent(dir) else { return false };
-        let is_new = self.is_new(dir);
+        let is_new = self.is_new(tree, dir);
         if is_new == Some(true) {
             let goes_on = dir != Ino::ROOT && self.is_covered(parent);
             // No directory lists the root: everything lies behind it.
@@ -243,7 +247,7 @@ impl Course {
             return false;
         };
         (self.reads_files, self.unread) = (true, 0);
-        let is_new = self.is_new(file);
+        let is_new = self.is_new(tree, file);
         if is_new == Some(true) {
             let goes_on = self.is_covered(dir);
             return self.walked(goes_on, now) && self.begin(Run::new(dir, file));
@@ -290,7 +294,7 @@ impl Course {
 
     /// Whether something that is asked for is news; if not, whether that leads on. (`None`: it does
     /// not, or is not wanted to be known.)
-    fn is_new(&mut self, ino: Ino) -> Option<bool> {
+    fn is_new(&mut self, tree: &Tree, ino: Ino) -> Option<bool> {
         if self.silence > 0 {
             self.silence -= 1;
             return None;
@@ -313,11 +317,25 @@ impl Course {
         }
         self.strays += 1;
         if self.strays > STRAYS {
-            self.strays = 0;
-            self.covered.fill(0);
-            self.runs.clear();
+            self.forget(tree, ino);
         }
         None
+    }
+
+    /// What was covered and is asked for again has been dropped, and so has everything like it: listings go
+    /// last.
+    fn forget(&mut self, tree: &Tree, dropped: Ino) {
+        self.strays = 0;
+        self.runs.clear();
+        match tree.kind(dropped) {
+            FileKind::Directory => self.covered.fill(0),
+            _ => {
+                let is_listing = |ino: &Ino| tree.kind(*ino) == FileKind::Directory;
+                for ino in tree.inos().filter(|ino| !is_listing(ino)) {
+                    self.covered[(ino.number() / 64) as usize] &= !mask(ino);
+                }
+            }
+        }
     }
 
     /// Takes a request for news into account; whether it is part of a walk.

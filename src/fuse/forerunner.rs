@@ -112,7 +112,7 @@ impl Forerunner {
         program: Program,
         place: Place,
     ) -> io::Result<Forerunner> {
-        let course = Course::new(filesystem.tree().len());
+        let course = Course::new(filesystem.tree());
         let shared = Arc::new(Shared {
             filesystem: Arc::clone(filesystem),
             state: Mutex::new(State { course, has_news: false, client: 0 }),

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use ocifs::fs::{Course, Step};
-use ocifs::tree::{FileKind, Ino, Tree};
+use ocifs::tree::{FileKind, Ino, Sharing, Tree};
 
+use crate::join::Images;
 use crate::layers::merge;
 use crate::support::tarball::{Entry, tar};
 
@@ -13,6 +14,10 @@ const FILE_BYTES: usize = 100;
 
 /// Directories in two levels, so many in each, of so many files.
 fn tree(tops: usize, subs: usize, files: usize) -> Tree {
+    merge(&[layer(tops, subs, files)]).unwrap()
+}
+
+fn layer(tops: usize, subs: usize, files: usize) -> Vec<u8> {
     let mut entries = Vec::new();
     for top in 0..tops {
         entries.push(Entry::dir(format!("{top:03}")));
@@ -27,7 +32,7 @@ fn tree(tops: usize, subs: usize, files: usize) -> Tree {
         entries.push(Entry::file(format!("{top:03}/empty"), ""));
         entries.push(Entry::file(format!("{top:03}/large"), vec![b'x'; (128 << 10) + 1]));
     }
-    merge(&[tar(&entries)]).unwrap()
+    tar(&entries)
 }
 
 fn ino_of(step: Step) -> Ino {
@@ -55,7 +60,7 @@ struct Walker {
 
 impl Walker {
     fn new(tree: Tree) -> Walker {
-        let course = Course::new(tree.len());
+        let course = Course::new(&tree);
         Walker {
             tree,
             course,
@@ -256,4 +261,37 @@ fn runs_end() {
         }
         assert_eq!(walker.course.next(&walker.tree), None);
     }
+}
+
+/// Who compares two images that share their files does not read them; who reads them nevertheless is
+/// gone before like anybody else.
+#[test]
+fn files_that_several_images_share() {
+    let changed = (0..10).map(|top| Entry::file(format!("{top:03}/007/0003"), "changed"));
+    let upper = tar(&changed.collect::<Vec<_>>());
+    let images = Images::new(&[vec![layer(10, 20, 20)], vec![layer(10, 20, 20), upper]]).unwrap();
+    let joint = || images.join(Sharing::Equal);
+    let mut compares = Walker::new(joint());
+    let tree = joint();
+    let tops: Vec<Ino> = tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    let files = tree.inos().filter(|ino| tree.kind(*ino) == FileKind::Regular);
+    assert_eq!(tree.shared_files().count() + 10, files.filter(|file| *file < tops[1]).count());
+
+    compares.ask(Ino::ROOT);
+    let mut pairs = vec![(tops[0], tops[1])];
+    while let Some((left, right)) = pairs.pop() {
+        if left == right {
+            continue;
+        }
+        compares.ask(left);
+        compares.ask(right);
+        let [left, right] = [left, right].map(|dir| tree.children_by_name(dir).map(|row| row.ino));
+        pairs.extend(left.zip(right));
+    }
+    let read = compares.named.iter().filter(|step| matches!(step, Step::Read { .. }));
+    assert!(read.count() <= 2 * 10, "what is equal is not read");
+
+    let mut reads = Walker::new(joint());
+    reads.walk(Ino::ROOT, true, false);
+    assert!(reads.asked_of(FileKind::Regular) <= 10 * 20 * 20 / 2, "{}", reads.asked.len());
 }

@@ -12,7 +12,7 @@ use crate::model::generators;
 use crate::support::tarball::{Entry, TarWriter, tar};
 
 /// Images to be joined, by their layers.
-struct Images {
+pub struct Images {
     /// Of each image, base first: numbers of layers.
     images: Vec<Vec<usize>>,
     /// Distinct layers.
@@ -22,7 +22,7 @@ struct Images {
 
 impl Images {
     /// Of tars; equal ones are the same layer. `None` if an image is not valid on its own.
-    fn new(stacks: &[Vec<Vec<u8>>]) -> Option<Images> {
+    pub fn new(stacks: &[Vec<Vec<u8>>]) -> Option<Images> {
         let mut images = Images { images: Vec::new(), tars: Vec::new(), indexes: Vec::new() };
         for stack in stacks {
             merge(stack).ok()?;
@@ -56,7 +56,7 @@ impl Images {
         (0..self.images.len()).map(|at| format!("image-{}", 9 - at)).collect()
     }
 
-    fn join(&self, sharing: Sharing) -> Tree {
+    pub fn join(&self, sharing: Sharing) -> Tree {
         let names = self.names();
         let parts = self.images.iter().zip(&names).map(|(layers, name)| {
             let indexes: Vec<&LayerIndex> = layers.iter().map(|at| &self.indexes[*at]).collect();
