@@ -18,7 +18,7 @@ use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
 
 pub use crate::index::PROOF_XATTR;
 pub use ahead::{Ahead, Listings};
-pub use course::{Course, Step};
+pub use course::{Course, Next, Step};
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]

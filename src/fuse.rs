@@ -211,8 +211,9 @@ pub fn serve(
             (Some(Guide::Pusher(pusher)), Some(queue))
         }
         Ahead::Forerunner(program, place) => {
-            let started = Forerunner::new(&filesystem, program.clone(), place.clone())?;
-            (Some(Guide::Forerunner(started)), None)
+            let started = Forerunner::new(&filesystem, program.clone(), place.clone());
+            let started = started.inspect_err(|e| log::info!("nobody goes before walks: {e}"));
+            (started.ok().map(Guide::Forerunner), None)
         }
     };
     let adapter = Adapter {
@@ -305,11 +306,20 @@ impl Guide {
         }
     }
 
-    /// The process with this number lists a directory from its start.
-    fn listed(&self, pid: u32, dir: Ino) {
+    /// The process with this number lists a directory from its start: the sooner it is known, the less
+    /// the forerunner meets it there.
+    fn lists(&self, pid: u32, dir: Ino) {
+        match self {
+            Guide::Pusher(_) => {}
+            Guide::Forerunner(forerunner) => forerunner.listed(pid, dir),
+        }
+    }
+
+    /// The kernel has the listing of a directory from its start.
+    fn listed(&self, dir: Ino) {
         match self {
             Guide::Pusher(pusher) => pusher.listed(dir),
-            Guide::Forerunner(forerunner) => forerunner.listed(pid, dir),
+            Guide::Forerunner(_) => {}
         }
     }
 
@@ -549,10 +559,11 @@ impl FuseFilesystem for Adapter {
                         break;
                     }
                 }
-                if let (Some(guide), 0, Ok(dir)) = (&self.guide, offset, self.ino(ino)) {
-                    guide.listed(req.pid(), dir);
-                }
+                let dir = self.ino(ino).ok().filter(|_| offset == 0);
+                let told = self.guide.as_ref().zip(dir);
+                told.inspect(|(guide, dir)| guide.lists(req.pid(), *dir));
                 reply.ok();
+                told.inspect(|(guide, dir)| guide.listed(*dir));
             }
             Err(e) => reply.error(refused("readdirplus", &e)),
         }

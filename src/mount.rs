@@ -527,7 +527,7 @@ pub struct MountOptions {
     /// The program that goes before walks, if any.
     pub forerunner: Option<forerunner::Program>,
     /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
-    /// in and permissions are checked, whatever the other options say, and nothing is pushed.
+    /// in and permissions are checked, whatever the other options say, and nobody goes before walks.
     pub kernel_metadata: bool,
 }
 

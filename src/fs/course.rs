@@ -54,7 +54,8 @@ const SURE: u32 = 4;
 const HASTE: Duration = Duration::from_millis(50);
 
 /// Work, in units of about one request: between two things that are left, how far a run may be ahead
-/// of the walker, and what is left where it meets it.
+/// of the walker, and what is left where it meets it. (A small directory is left with its files, though that
+/// is more requests: where a walker is fast, its files are as near as it is. Measured.)
 const BATCH: u64 = 64;
 const AHEAD: u64 = 512;
 const LEAD: u64 = 32;
@@ -68,8 +69,9 @@ const MAX_LEFT_NAMES: usize = 16;
 /// Runs at a time: those of a `diff` of two trees, twice.
 const RUNS: usize = 4;
 
-/// Names that are passed over in search of something to cover, before a run is given up.
-const MAX_LOOKS: usize = 1 << 14;
+/// Names that are passed over in search of something to cover, at a time and before a run is given up.
+const LOOKS: u32 = 256;
+const MAX_LOOKS: u32 = 1 << 14;
 
 /// Listings without a file (or a symlink) being read until none is covered.
 const UNREAD: u32 = 6;
@@ -112,9 +114,27 @@ impl Step {
     }
 }
 
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A step before this process. It counts as under way until it is [done](Course::done).
+    Step {
+        /// The process that walks.
+        client: u32,
+        /// What it will ask for.
+        step: Step,
+    },
+    /// Nothing yet, but there may be: this has taken long enough for once.
+    Again,
+    /// Nothing until there is news.
+    Nothing,
+}
+
 /// A way through the tree.
 #[derive(Debug)]
 struct Run {
+    /// The process that walks.
+    client: u32,
     /// It has passed this inode in this directory.
     dir: Ino,
     place: Ino,
@@ -128,13 +148,16 @@ struct Run {
     jumped: u64,
     /// What was left, and where.
     left: VecDeque<(Ino, u64)>,
+    /// Names that it has passed over since its last step.
+    looks: u32,
     /// It has come to the end.
     is_over: bool,
 }
 
 impl Run {
-    fn new(dir: Ino, place: Ino) -> Run {
+    fn new(client: u32, dir: Ino, place: Ino) -> Run {
         Run {
+            client,
             dir,
             place,
             passed: 0,
@@ -143,6 +166,7 @@ impl Run {
             lead: LEAD,
             jumped: 0,
             left: VecDeque::new(),
+            looks: 0,
             is_over: false,
         }
     }
@@ -225,10 +249,10 @@ impl Course {
         course
     }
 
-    /// A directory is listed from its start; true if there may be steps to take.
-    pub fn listed(&mut self, tree: &Tree, dir: Ino, now: Instant) -> bool {
-        self.unread += 1;
-        self.unfollowed += 1;
+    /// A process lists a directory from its start; true if there may be steps to take.
+    pub fn listed(&mut self, tree: &Tree, client: u32, dir: Ino, now: Instant) -> bool {
+        self.unread = self.unread.saturating_add(1);
+        self.unfollowed = self.unfollowed.saturating_add(1);
         self.reads_files &= self.unread < UNREAD;
         self.follows_links &= self.unfollowed < UNFOLLOWED;
         let Some(parent) = tree.parent(dir) else { return false };
@@ -236,21 +260,22 @@ impl Course {
         if is_new == Some(true) {
             let goes_on = dir != Ino::ROOT && self.is_covered(parent);
             // No directory lists the root: everything lies behind it.
-            return self.walked(goes_on, now) && self.begin(Run::new(dir, Ino::ROOT));
+            return self.walked(goes_on, now) && self.begin(Run::new(client, dir, Ino::ROOT));
         }
         is_new == Some(false)
     }
 
-    /// A file is read from its start; true if there may be steps to take.
-    pub fn read(&mut self, tree: &Tree, file: Ino, now: Instant) -> bool {
-        let Some(dir) = tree.directory_of(file).filter(|_| is_small(tree, file)) else {
+    /// A process reads a file from its start; true if there may be steps to take.
+    pub fn read(&mut self, tree: &Tree, client: u32, file: Ino, now: Instant) -> bool {
+        if !is_small(tree, file) {
             return false;
-        };
+        }
         (self.reads_files, self.unread) = (true, 0);
         let is_new = self.is_new(tree, file);
         if is_new == Some(true) {
+            let Some(dir) = tree.directory_of(file) else { return false };
             let goes_on = self.is_covered(dir);
-            return self.walked(goes_on, now) && self.begin(Run::new(dir, file));
+            return self.walked(goes_on, now) && self.begin(Run::new(client, dir, file));
         }
         is_new == Some(false)
     }
@@ -260,21 +285,27 @@ impl Course {
         (self.follows_links, self.unfollowed) = (true, 0);
     }
 
-    /// The next step. It counts as under way until it is [done](Course::done).
-    pub fn next(&mut self, tree: &Tree) -> Option<Step> {
-        let mut looks = MAX_LOOKS;
-        while let Some(at) = self.runs.iter().rposition(Run::may_go_on) {
-            match self.advance(tree, at) {
+    /// The next step.
+    pub fn next(&mut self, tree: &Tree) -> Next {
+        for _ in 0..LOOKS {
+            let Some(at) = self.runs.iter().rposition(Run::may_go_on) else { return Next::Nothing };
+            let way = self.advance(tree, at);
+            let run = &mut self.runs[at];
+            match way {
                 Way::Step(step) => {
+                    run.looks = 0;
                     self.under_way.push_back(step.ino());
-                    return Some(step);
+                    return Next::Step { client: run.client, step };
                 }
-                Way::On if looks > 0 => looks -= 1,
-                // The walker has yet to come to what was left.
-                Way::On | Way::Over => self.runs[at].is_over = true,
+                // The walker has yet to come to what was left, so it stays.
+                Way::Over => run.is_over = true,
+                Way::On => {
+                    run.looks += 1;
+                    run.is_over = run.looks > MAX_LOOKS;
+                }
             }
         }
-        None
+        Next::Again
     }
 
     /// The first steps of those under way are done.
@@ -282,14 +313,16 @@ impl Course {
         self.under_way.drain(..steps.min(self.under_way.len()));
     }
 
-    /// What was named is not to be had: the latest run ends.
-    pub fn stop(&mut self) {
-        self.runs.pop();
+    /// What a step asks for is not to be had without harm: its run ends.
+    pub fn stop(&mut self, step: Step) {
+        let ino = step.ino();
+        self.runs.retain(|run| run.place != ino);
+        self.covered[(ino.number() / 64) as usize] &= !mask(ino);
     }
 
-    /// The walker is gone: all runs end.
-    pub fn stop_all(&mut self) {
-        self.runs.clear();
+    /// Ends the runs of processes that have ended.
+    pub fn retain(&mut self, is_alive: impl Fn(u32) -> bool) {
+        self.runs.retain(|run| is_alive(run.client));
     }
 
     /// Whether something that is asked for is news; if not, whether that leads on. (`None`: it does
@@ -344,10 +377,11 @@ impl Course {
         self.last = Some(now);
         self.streak = match (goes_on, is_hasty) {
             (true, true) => self.streak.saturating_add(1),
-            (true, false) => 1,
-            (false, _) => 0,
+            // The first of a walk, or a file that has another name in a directory that was listed.
+            (false, true) => self.streak,
+            (_, false) => u32::from(goes_on),
         };
-        self.streak >= SURE
+        goes_on && self.streak >= SURE
     }
 
     fn begin(&mut self, run: Run) -> bool {

@@ -24,9 +24,10 @@
 //! # Invariants
 //!
 //! - All of it is a hint. What the forerunner asks for is answered like everything else; nobody waits for it.
-//! - Only what is at hand is named, so it makes nothing be fetched.
+//! - Only what is at hand is named, so nothing is fetched for it but what is evicted in this moment.
 //! - A mount that is in use can't be unmounted. The forerunner uses it only while it has stages to work on, a
-//!   few milliseconds, and stops as soon as the process that walks has ended.
+//!   few tens of milliseconds after the walk's last request, and stops as soon as the process that walks has
+//!   ended and been waited for.
 //! - Its process number, in every request, keeps it from being taken for a walk itself. If that number is not
 //!   seen (another namespace), it is given up.
 //!
@@ -39,6 +40,7 @@ mod stage;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -46,7 +48,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::fs::{Course, Filesystem, Step};
+use rustix::fs::{PROC_SUPER_MAGIC, statfs};
+
+use crate::fs::{Course, Filesystem, Next, Step};
 use crate::tree::Ino;
 
 pub use process::run;
@@ -62,12 +66,16 @@ const WINDOW: usize = 2;
 /// one, everything may have been in the kernel's caches.)
 const MAX_UNSEEN: u32 = 8;
 
-/// How the forerunner is started.
+/// What is running, whatever has become of its file, or been mounted over it: an image may have a program of
+/// that name.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// How this program is started as a forerunner.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The program, which calls [`run`].
-    pub path: PathBuf,
-    /// Its arguments; those that [`run`] needs follow: the connection and the mount point.
+    /// The name under which it is shown.
+    pub name: String,
+    /// The arguments for which it calls [`run`]; the connection and the mount point follow.
     pub arguments: Vec<String>,
 }
 
@@ -101,8 +109,6 @@ struct Shared {
 struct State {
     course: Course,
     has_news: bool,
-    /// Who has asked for something last.
-    client: u32,
 }
 
 impl Forerunner {
@@ -115,7 +121,7 @@ impl Forerunner {
         let course = Course::new(filesystem.tree());
         let shared = Arc::new(Shared {
             filesystem: Arc::clone(filesystem),
-            state: Mutex::new(State { course, has_news: false, client: 0 }),
+            state: Mutex::new(State { course, has_news: false }),
             news: Condvar::new(),
             pid: AtomicU32::new(0),
             is_seen: AtomicBool::new(false),
@@ -143,12 +149,12 @@ impl Forerunner {
 
     /// A directory is listed from its start, by this process.
     pub(super) fn listed(&self, pid: u32, dir: Ino) {
-        self.tell(pid, |course| course.listed(self.0.filesystem.tree(), dir, Instant::now()));
+        self.tell(pid, |course| course.listed(self.0.filesystem.tree(), pid, dir, Instant::now()));
     }
 
     /// A file was read from its start.
     pub(super) fn read(&self, pid: u32, file: Ino) {
-        self.tell(pid, |course| course.read(self.0.filesystem.tree(), file, Instant::now()));
+        self.tell(pid, |course| course.read(self.0.filesystem.tree(), pid, file, Instant::now()));
     }
 
     /// A symlink was read.
@@ -165,7 +171,6 @@ impl Forerunner {
             return;
         }
         let mut state = self.0.lock();
-        state.client = pid;
         if news(&mut state.course) {
             state.has_news = true;
             drop(state);
@@ -197,27 +202,51 @@ impl Shared {
     /// The next stage, and how many steps it took; it may have fewer, as not all is at hand.
     fn next_stage(&self) -> (Stage, usize) {
         let tree = self.filesystem.tree();
-        let client = self.lock().client;
-        let mut stage = Stage::new(client);
-        if !process::is_alive(client) {
-            self.lock().course.stop_all();
-        }
-        for steps in 0..STAGE_STEPS {
-            let Some(step) = self.lock().course.next(tree) else { return (stage, steps) };
-            match step {
-                Step::Read { file, .. } if !self.filesystem.is_at_hand(file) => {
-                    self.lock().course.stop();
+        let (mut stage, mut steps) = (Stage::default(), 0);
+        self.lock().course.retain(process::is_alive);
+        while steps < STAGE_STEPS {
+            // Not for longer: who answers the kernel wants it too.
+            let next = self.lock().course.next(tree);
+            match next {
+                Next::Step { step, .. } if !self.is_at_hand(step) => {
+                    self.lock().course.stop(step);
+                    steps += 1;
                 }
-                step => stage.add(tree, step),
+                Next::Step { client, step } => {
+                    stage.add(tree, client, step);
+                    steps += 1;
+                }
+                Next::Again => {}
+                Next::Nothing => break,
             }
         }
-        (stage, STAGE_STEPS)
+        (stage, steps)
+    }
+
+    fn is_at_hand(&self, step: Step) -> bool {
+        match step {
+            Step::Read { file, .. } => self.filesystem.is_at_hand(file),
+            Step::List(_) | Step::Follow { .. } => true,
+        }
     }
 }
 
 /// Sends stages until there is nobody any more to tell of walks.
 fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
     let mut process = None;
+    let result = send_stages(shared, program, place, &mut process);
+    if let Some(process) = process {
+        process.end(shared);
+    }
+    result
+}
+
+fn send_stages(
+    shared: &Shared,
+    program: &Program,
+    place: &Place,
+    process: &mut Option<Process>,
+) -> io::Result<()> {
     loop {
         shared.wait();
         while !shared.is_off.load(Ordering::Relaxed) {
@@ -225,13 +254,16 @@ fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
             if steps == 0 {
                 break;
             }
-            let process = match &mut process {
-                Some(process) => process,
-                none => none.insert(Process::start(shared, program, place)?),
-            };
-            process.send(shared, stage, steps)?;
+            match process {
+                Some(process) => process.send(shared, stage, steps)?,
+                None if stage.is_empty() => shared.lock().course.done(steps),
+                None => {
+                    let started = process.insert(Process::start(shared, program, place)?);
+                    started.send(shared, stage, steps)?;
+                }
+            }
         }
-        if let Some(process) = &mut process {
+        if let Some(process) = process {
             process.wait_for_all(shared)?;
         }
         if shared.is_off.load(Ordering::Relaxed) {
@@ -244,7 +276,7 @@ fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    stages: Option<ChildStdin>,
+    stages: ChildStdin,
     answers: ChildStdout,
     /// Steps of the stages under way.
     under_way: VecDeque<usize>,
@@ -254,7 +286,12 @@ struct Process {
 
 impl Process {
     fn start(shared: &Shared, program: &Program, place: &Place) -> io::Result<Process> {
-        let mut child = Command::new(&program.path)
+        let proc = statfs("/proc/self")?;
+        if proc.f_type != PROC_SUPER_MAGIC {
+            return Err(io::Error::other("something else is mounted over /proc"));
+        }
+        let mut child = Command::new(OURSELVES)
+            .arg0(&program.name)
             .args(&program.arguments)
             .arg(place.connection.to_string())
             .arg(&place.mount_point)
@@ -268,17 +305,22 @@ impl Process {
         let (Some(stages), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a process without pipes"));
         };
-        Ok(Process { child, stages: Some(stages), answers, under_way: VecDeque::new(), unseen: 0 })
+        Ok(Process { child, stages, answers, under_way: VecDeque::new(), unseen: 0 })
     }
 
     /// Sends a stage, as soon as there is room for it.
     fn send(&mut self, shared: &Shared, stage: Stage, steps: usize) -> io::Result<()> {
+        if stage.is_empty() {
+            match self.under_way.back_mut() {
+                Some(last) => *last += steps,
+                None => shared.lock().course.done(steps),
+            }
+            return Ok(());
+        }
         if self.under_way.len() == WINDOW {
             self.wait_for_one(shared)?;
         }
-        if let Some(stages) = &mut self.stages {
-            stages.write_all(&stage.finish())?;
-        }
+        self.stages.write_all(&stage.finish())?;
         self.under_way.push_back(steps);
         Ok(())
     }
@@ -305,12 +347,15 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
+impl Process {
+    /// Ends it.
+    fn end(mut self, shared: &Shared) {
         // The end of its input is its end.
-        drop(self.stages.take());
+        drop(self.stages);
         if let Err(e) = self.child.wait() {
             log::debug!("the forerunner: {e}");
         }
+        // The number may become another process's.
+        shared.pid.store(0, Ordering::Relaxed);
     }
 }

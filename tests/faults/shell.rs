@@ -229,7 +229,7 @@ impl Drop for Home {
             }
             let _ = umount.arg("-l").arg(place).stderr(Stdio::null()).status();
         }
-        for pid in self.serving() {
+        for pid in [self.serving(), self.forerunners()].concat() {
             let _ = kill_process(pid, Signal::KILL);
         }
         if let Some(holder) = &mut self.namespace {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use ocifs::fs::{Course, Step};
+use ocifs::fs::{Course, Next, Step};
 use ocifs::tree::{FileKind, Ino, Sharing, Tree};
 
 use crate::join::Images;
@@ -11,6 +11,9 @@ use crate::layers::merge;
 use crate::support::tarball::{Entry, tar};
 
 const FILE_BYTES: usize = 100;
+
+/// The process that walks.
+const CLIENT: u32 = 77;
 
 /// Directories in two levels, so many in each, of so many files.
 fn tree(tops: usize, subs: usize, files: usize) -> Tree {
@@ -81,19 +84,32 @@ impl Walker {
         self.now += self.pace;
         self.asked.push(ino);
         let _ = match self.tree.kind(ino) {
-            FileKind::Directory => self.course.listed(&self.tree, ino, self.now),
+            FileKind::Directory => self.course.listed(&self.tree, CLIENT, ino, self.now),
             FileKind::Symlink => {
                 self.course.followed();
                 false
             }
-            _ => self.course.read(&self.tree, ino, self.now),
+            _ => self.course.read(&self.tree, CLIENT, ino, self.now),
         };
         for _ in 0..self.steps {
-            let Some(step) = self.course.next(&self.tree) else { break };
+            let Some(step) = self.next() else { break };
             self.named.push(step);
             if self.is_done {
                 self.cached.insert(ino_of(step));
                 self.course.done(1);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Step> {
+        loop {
+            match self.course.next(&self.tree) {
+                Next::Step { client, step } => {
+                    assert_eq!(client, CLIENT);
+                    return Some(step);
+                }
+                Next::Again => {}
+                Next::Nothing => return None,
             }
         }
     }
@@ -179,26 +195,28 @@ fn what_is_no_walk_is_left_alone() {
     assert_eq!(picky.named, [], "nothing was listed");
 }
 
-/// A walker that is at the heels of the run is given room, and does not do all of it by itself.
+/// A walker that is at the heels of the run is given room: it hardly ever asks for what is being asked for.
 #[test]
 fn a_fast_walker_and_its_run_share_the_work() {
     let mut walker = Walker::new(tree(60, 20, 3));
-    // Nothing is done until the walker is there.
-    walker.steps = 2;
-    walker.is_done = false;
-    let dirs: Vec<Ino> =
-        walker.tree.inos().filter(|ino| walker.tree.parent(*ino).is_some()).collect();
-    let mut both = 0;
-    for dir in dirs {
-        let was_named = walker.named.iter().any(|step| ino_of(*step) == dir);
+    (walker.steps, walker.is_done) = (2, false);
+    let dirs = walker.tree.inos().filter(|ino| walker.tree.parent(*ino).is_some());
+    let (mut met, mut done) = (0, 0);
+    for dir in dirs.collect::<Vec<_>>() {
+        // What was named is done two requests later.
+        let named: Vec<Ino> = walker.named.iter().map(|step| ino_of(*step)).collect();
+        met += usize::from(named[done..].contains(&dir));
         walker.ask(dir);
-        both += usize::from(was_named);
-        if walker.named.len().is_multiple_of(8) {
-            walker.course.done(8);
-        }
+        let ready = named.len().saturating_sub(2);
+        walker.cached.extend(&named[done..ready.max(done)]);
+        walker.course.done(ready.saturating_sub(done));
+        done = ready.max(done);
     }
-    assert!(walker.named.len() > 60 * 21 / 8, "{} named", walker.named.len());
-    assert!(both < walker.named.len(), "{both} of {}", walker.named.len());
+    let (asked, named) = (walker.asked.len(), walker.named.len());
+    assert!(named > 60 * 21 / 3, "{named} named, {asked} asked for");
+    assert!(met < named / 8, "{met} of {named}");
+    let distinct: HashSet<Ino> = walker.named.iter().map(|step| ino_of(*step)).collect();
+    assert_eq!(distinct.len(), named, "each is named once");
 }
 
 /// `diff -r` of two trees, by name and in turns.
@@ -245,22 +263,40 @@ fn walks_without_order_are_left_alone() {
     assert!(walker.named.len() < 100, "{}", walker.named.len());
 }
 
-/// What is named and not to be had ends the run, and so does the end of the walker.
+/// What is named and not to be had ends its run and no other; the end of a process ends those of its own.
 #[test]
 fn runs_end() {
-    for stop in [Course::stop, Course::stop_all] {
-        let mut walker = Walker::new(tree(40, 20, 3));
-        walker.steps = 1;
-        let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
-        walker.ask(Ino::ROOT);
-        tops[..6].iter().for_each(|top| walker.ask(*top));
-        assert!(walker.course.next(&walker.tree).is_some());
-        stop(&mut walker.course);
-        while walker.course.next(&walker.tree).is_some() {
-            stop(&mut walker.course);
-        }
-        assert_eq!(walker.course.next(&walker.tree), None);
-    }
+    let mut walker = Walker::new(tree(40, 20, 3));
+    walker.steps = 0;
+    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    walker.ask(Ino::ROOT);
+    tops[..5].iter().for_each(|top| walker.ask(*top));
+    let first = walker.next().unwrap();
+    walker.course.stop(first);
+    let second = walker.next().unwrap();
+    assert_ne!(first, second);
+    walker.course.retain(|client| client == CLIENT);
+    assert!(walker.next().is_some());
+    walker.course.retain(|client| client != CLIENT);
+    assert_eq!(walker.next(), None);
+}
+
+/// A directory of nothing to cover does not hold anybody up, and ends only the run that has come there.
+#[test]
+fn a_directory_of_nothing_to_cover() {
+    let mut entries = vec![Entry::dir("many")];
+    entries.extend((0..40_000).map(|file| Entry::file(format!("many/{file}"), "")));
+    let rest = (0..10).map(|dir| Entry::dir(format!("z{dir}")));
+    entries.extend(rest);
+    let mut walker = Walker::new(merge(&[tar(&entries)]).unwrap());
+    walker.steps = 0;
+    walker.ask(Ino::ROOT);
+    let dirs: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    dirs[1..6].iter().for_each(|dir| walker.ask(*dir));
+    walker.ask(dirs[0]);
+    let turns = (0..1000).map(|_| walker.course.next(&walker.tree)).collect::<Vec<_>>();
+    assert!(turns.contains(&Next::Again), "{turns:?}");
+    assert_eq!(turns.last(), Some(&Next::Nothing));
 }
 
 /// Who compares two images that share their files does not read them; who reads them nevertheless is

@@ -12,7 +12,9 @@ mod status;
 mod umount;
 mod verify;
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,7 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Index(index) => index::run(index),
         Command::Doctor(doctor) => doctor::run(doctor),
         Command::Forerun { connection, dir } => {
-            forerunner::run(dir, *connection, io::stdin(), io::stdout())?;
+            // Without a buffer of its own: it is looked whether there is more to read.
+            let stages = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+            forerunner::run(dir, *connection, stages, io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

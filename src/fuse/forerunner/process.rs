@@ -95,9 +95,7 @@ impl At {
             None => root_of(mount_point, connection)?,
         };
         let path = if path.is_empty() { b"." } else { path };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let dir = openat2(&root, path, flags, Mode::empty(), inside);
+        let dir = open_inside(&root, path, OFlags::DIRECTORY);
         self.root = Some(root);
         self.dir = Some(dir?);
         Ok(())
@@ -117,8 +115,7 @@ impl At {
     }
 
     fn read_ahead(&self, name: &[u8]) -> rustix::io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(self.here()?, name, flags, Mode::empty())?;
+        let file = open_inside(self.here()?, name, OFlags::NONBLOCK)?;
         // All of it.
         fadvise(&file, 0, None, Advice::WillNeed)
     }
@@ -126,6 +123,13 @@ impl At {
     fn follow(&self, name: &[u8]) -> rustix::io::Result<()> {
         readlinkat(self.here()?, name, Vec::new()).map(drop)
     }
+}
+
+/// Opens something of the mount itself, not what may be mounted over it.
+fn open_inside(dir: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    openat2(dir, path, flags, Mode::empty(), inside)
 }
 
 /// The root of the mount, if it is the one that is meant.

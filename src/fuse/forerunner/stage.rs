@@ -26,28 +26,31 @@ const PAGE_BYTES: usize = 4096;
 pub(super) const MAX_BUFFER_BYTES: usize = 1 << 20;
 
 /// A few steps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Stage {
     words: Vec<u8>,
+    client: u32,
     dir: Option<Ino>,
 }
 
 impl Stage {
-    /// An empty stage before a walk of this process.
-    pub(super) fn new(client: u32) -> Stage {
-        let mut stage = Stage { words: Vec::new(), dir: None };
-        stage.word(b'p', client.to_string().as_bytes());
-        stage
+    /// Whether there is nothing to do in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.is_empty()
     }
 
-    /// Adds a step.
-    pub(super) fn add(&mut self, tree: &Tree, step: Step) {
+    /// Adds a step before a process.
+    pub(super) fn add(&mut self, tree: &Tree, client: u32, step: Step) {
         let (dir, letter, name) = match step {
             Step::List(dir) => (dir, b'l', Some(buffer_bytes(tree, dir).to_string().into_bytes())),
             Step::Read { dir, file } => (dir, b'f', tree.name_in(dir, file).map(<[u8]>::to_vec)),
             Step::Follow { dir, link } => (dir, b's', tree.name_in(dir, link).map(<[u8]>::to_vec)),
         };
         let Some(name) = name else { return };
+        if self.client != client {
+            self.client = client;
+            self.word(b'p', client.to_string().as_bytes());
+        }
         if self.dir != Some(dir) {
             self.dir = Some(dir);
             self.word(b'd', &tree.path(dir));

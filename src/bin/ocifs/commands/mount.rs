@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -215,10 +215,10 @@ fn forerunner(args: &args::Mount) -> Option<forerunner::Program> {
     if args.no_forerunner || processors < 2 {
         return None;
     }
-    // What is running, even if the file has been replaced: its name is then another one.
-    let path = std::env::current_exe().ok().filter(|path| path.exists());
-    let path = path.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-    Some(forerunner::Program { path, arguments: vec!["forerun".to_owned()] })
+    Some(forerunner::Program {
+        name: env!("CARGO_BIN_NAME").to_owned(),
+        arguments: vec!["forerun".to_owned()],
+    })
 }
 
 /// How serving ends.
