@@ -6,6 +6,7 @@
 
 mod ahead;
 mod course;
+mod inos;
 mod scope;
 mod walk;
 

@@ -35,10 +35,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::inos::{InoSet, is_small, size};
 use crate::tree::{Ino, Tree};
-
-/// Largest file that is named, in bytes: what one READ would bring.
-const MAX_FILE_BYTES: u64 = 128 << 10;
 
 /// Limits of a burst: files and bytes named, and names looked at, as nobody wants to pass over the
 /// subdirectories and large files of a huge directory.
@@ -124,8 +122,8 @@ impl Visit {
 /// Guesses what will be read.
 #[derive(Debug)]
 pub struct Ahead {
-    /// A bit for each inode that was named or read.
-    named: Vec<u64>,
+    /// What was named or read.
+    named: InoSet,
     /// The latest last; only its burst goes on.
     visits: Vec<Visit>,
     /// Directories that were read after they were listed, less those that were not listed before.
@@ -141,7 +139,7 @@ impl Ahead {
     /// For a tree of so many inodes.
     pub fn new(inodes: usize) -> Ahead {
         Ahead {
-            named: vec![0; inodes / 64 + 1],
+            named: InoSet::new(inodes),
             visits: Vec::with_capacity(VISITS),
             streak: 0,
             unread: 0,
@@ -164,18 +162,18 @@ impl Ahead {
             };
             self.set_hot(listings, self.streak > WARM_UP);
         }
-        if visit.reads == 0 && visit.named == 0 && self.is_named(file) {
+        if visit.reads == 0 && visit.named == 0 && self.named.contains(file) {
             // On an earlier visit. The kernel has dropped it, and probably those listed with it.
             for sibling in tree.listed_after(dir, file).take(MAX_LOOKS) {
-                *self.word(sibling) &= !mask(sibling);
+                self.named.remove(sibling);
             }
         }
-        if file > visit.place || !self.is_named(file) {
+        if file > visit.place || !self.named.contains(file) {
             let mut behind = tree.listed_after(dir, file).take(MAX_LOOKS);
             let behind = behind.find(|ino| is_small(tree, *ino));
             visit.place = behind.unwrap_or(file);
         }
-        *self.word(file) |= mask(file);
+        self.named.insert(file);
         visit.begin_burst(match (was_listed, visit.reads) {
             (true, _) => MAX_FILES,
             (false, 0) => 0,
@@ -207,12 +205,12 @@ impl Ahead {
             let Some(ino) = tree.listed_after(visit.dir, visit.place).next() else { break };
             visit.place = ino;
             visit.looks -= 1;
-            if is_small(tree, ino) && !self.is_named(ino) {
-                let size = tree.content(ino).map_or(0, |content| content.size);
+            if is_small(tree, ino) && !self.named.contains(ino) {
+                let size = size(tree, ino);
                 visit.files = if size > visit.bytes { 0 } else { visit.files - 1 };
                 visit.bytes = visit.bytes.saturating_sub(size);
                 visit.named = visit.named.saturating_add(1);
-                *self.word(ino) |= mask(ino);
+                self.named.insert(ino);
                 found = Some(ino);
             }
         }
@@ -263,21 +261,4 @@ impl Ahead {
         self.is_hot = is_hot;
         listings.is_hot.store(is_hot, Ordering::Relaxed);
     }
-
-    fn word(&mut self, ino: Ino) -> &mut u64 {
-        &mut self.named[(ino.number() / 64) as usize]
-    }
-
-    fn is_named(&mut self, ino: Ino) -> bool {
-        *self.word(ino) & mask(ino) != 0
-    }
-}
-
-fn mask(ino: Ino) -> u64 {
-    1 << (ino.number() % 64)
-}
-
-/// Whether a file is worth naming.
-fn is_small(tree: &Tree, ino: Ino) -> bool {
-    tree.content(ino).is_some_and(|content| (1..=MAX_FILE_BYTES).contains(&content.size))
 }

@@ -41,10 +41,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::inos::{InoSet, is_small, size};
 use crate::tree::{FileKind, Ino, Tree};
-
-/// Largest file that is covered, in bytes: what one READ would bring.
-const MAX_FILE_BYTES: u64 = 128 << 10;
 
 /// Directories with more names are left to the walker.
 const MAX_NAMES: usize = 4096;
@@ -210,8 +208,8 @@ impl Run {
 /// Follows the walks over an image.
 #[derive(Debug)]
 pub struct Course {
-    /// A bit for each inode whose listing, content or target was asked for or named.
-    covered: Vec<u64>,
+    /// Whose listing, content or target was asked for or named.
+    covered: InoSet,
     /// The latest last.
     runs: Vec<Run>,
     /// Steps that were taken and are not done.
@@ -232,7 +230,7 @@ impl Course {
     /// For walks over this tree.
     pub fn new(tree: &Tree) -> Course {
         let mut course = Course {
-            covered: vec![0; tree.len() / 64 + 1],
+            covered: InoSet::new(tree.len()),
             runs: Vec::with_capacity(RUNS),
             under_way: VecDeque::new(),
             streak: 0,
@@ -245,7 +243,7 @@ impl Course {
             restarts: 0,
             silence: 0,
         };
-        tree.shared_files().for_each(|file| course.cover(file));
+        tree.shared_files().for_each(|file| course.covered.insert(file));
         course
     }
 
@@ -256,13 +254,14 @@ impl Course {
         self.reads_files &= self.unread < UNREAD;
         self.follows_links &= self.unfollowed < UNFOLLOWED;
         let Some(parent) = tree.parent(dir) else { return false };
-        let is_new = self.is_new(tree, dir);
-        if is_new == Some(true) {
-            let goes_on = dir != Ino::ROOT && self.is_covered(parent);
-            // No directory lists the root: everything lies behind it.
-            return self.walked(goes_on, now) && self.begin(Run::new(client, dir, Ino::ROOT));
+        match self.take(tree, dir) {
+            Asked::News => {
+                let goes_on = dir != Ino::ROOT && self.covered.contains(parent);
+                // No directory lists the root: everything lies behind it.
+                self.walked(goes_on, now) && self.begin(Run::new(client, dir, Ino::ROOT))
+            }
+            asked => asked == Asked::Progress,
         }
-        is_new == Some(false)
     }
 
     /// A process reads a file from its start; true if there may be steps to take.
@@ -271,13 +270,13 @@ impl Course {
             return false;
         }
         (self.reads_files, self.unread) = (true, 0);
-        let is_new = self.is_new(tree, file);
-        if is_new == Some(true) {
-            let Some(dir) = tree.directory_of(file) else { return false };
-            let goes_on = self.is_covered(dir);
-            return self.walked(goes_on, now) && self.begin(Run::new(client, dir, file));
+        match (self.take(tree, file), tree.directory_of(file)) {
+            (Asked::News, Some(dir)) => {
+                let goes_on = self.covered.contains(dir);
+                self.walked(goes_on, now) && self.begin(Run::new(client, dir, file))
+            }
+            (asked, _) => asked == Asked::Progress,
         }
-        is_new == Some(false)
     }
 
     /// A symlink is read.
@@ -317,7 +316,7 @@ impl Course {
     pub fn stop(&mut self, step: Step) {
         let ino = step.ino();
         self.runs.retain(|run| run.place != ino);
-        self.covered[(ino.number() / 64) as usize] &= !mask(ino);
+        self.covered.remove(ino);
     }
 
     /// Ends the runs of processes that have ended.
@@ -325,34 +324,33 @@ impl Course {
         self.runs.retain(|run| is_alive(run.client));
     }
 
-    /// Whether something that is asked for is news; if not, whether that leads on. (`None`: it does
-    /// not, or is not wanted to be known.)
-    fn is_new(&mut self, tree: &Tree, ino: Ino) -> Option<bool> {
+    /// What it means that something is asked for.
+    fn take(&mut self, tree: &Tree, ino: Ino) -> Asked {
         if self.silence > 0 {
             self.silence -= 1;
-            return None;
+            return Asked::Nothing;
         }
         if let Some(at) = self.runs.iter_mut().position(|run| run.reach(ino)) {
             let run = self.runs.remove(at);
             self.runs.push(run);
-            self.cover(ino);
+            self.covered.insert(ino);
             self.strays = 0;
             self.restarts = self.restarts.saturating_sub(2);
-            return Some(false);
+            return Asked::Progress;
         }
-        if !self.is_covered(ino) {
-            self.cover(ino);
-            return Some(true);
+        if !self.covered.contains(ino) {
+            self.covered.insert(ino);
+            return Asked::News;
         }
         if self.under_way.contains(&ino) {
-            self.runs.last_mut()?.jump();
-            return Some(false);
+            self.runs.last_mut().map(Run::jump);
+            return Asked::Progress;
         }
         self.strays += 1;
         if self.strays > STRAYS {
             self.forget(tree, ino);
         }
-        None
+        Asked::Nothing
     }
 
     /// What was covered and is asked for again has been dropped, and so has everything like it: listings go
@@ -361,11 +359,10 @@ impl Course {
         self.strays = 0;
         self.runs.clear();
         match tree.kind(dropped) {
-            FileKind::Directory => self.covered.fill(0),
+            FileKind::Directory => self.covered.clear(),
             _ => {
-                let is_listing = |ino: &Ino| tree.kind(*ino) == FileKind::Directory;
-                for ino in tree.inos().filter(|ino| !is_listing(ino)) {
-                    self.covered[(ino.number() / 64) as usize] &= !mask(ino);
+                for ino in tree.inos().filter(|ino| tree.kind(*ino) != FileKind::Directory) {
+                    self.covered.remove(ino);
                 }
             }
         }
@@ -414,7 +411,7 @@ impl Course {
         };
         let dir = run.dir;
         run.place = ino;
-        let is_covered = self.covered[(ino.number() / 64) as usize] & mask(ino) != 0;
+        let is_covered = self.covered.contains(ino);
         let step = match tree.kind(ino) {
             FileKind::Directory => {
                 if tree.child_count(ino) > MAX_NAMES {
@@ -442,21 +439,24 @@ impl Course {
             if let Step::List(_) = step {
                 // With all that is in it, of which the kernel knows nothing yet.
                 (run.dir, run.place) = (dir, ino);
-                tree.children(ino, 0).for_each(|child| self.cover(child.ino));
+                tree.children(ino, 0).for_each(|child| self.covered.insert(child.ino));
             }
             return Way::On;
         }
-        self.cover(ino);
+        self.covered.insert(ino);
         Way::Step(step)
     }
+}
 
-    fn cover(&mut self, ino: Ino) {
-        self.covered[(ino.number() / 64) as usize] |= mask(ino);
-    }
-
-    fn is_covered(&self, ino: Ino) -> bool {
-        self.covered[(ino.number() / 64) as usize] & mask(ino) != 0
-    }
+/// What a request tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Of something that nobody has asked for or named before.
+    News,
+    /// How far a walker has come.
+    Progress,
+    /// Nothing, or nothing that is wanted to be known.
+    Nothing,
 }
 
 /// Where a run has come to.
@@ -464,19 +464,6 @@ enum Way {
     Step(Step),
     On,
     Over,
-}
-
-fn mask(ino: Ino) -> u64 {
-    1 << (ino.number() % 64)
-}
-
-fn size(tree: &Tree, file: Ino) -> u64 {
-    tree.content(file).map_or(0, |content| content.size)
-}
-
-/// Whether a file is worth a step.
-fn is_small(tree: &Tree, file: Ino) -> bool {
-    (1..=MAX_FILE_BYTES).contains(&size(tree, file))
 }
 
 /// Whether a directory can be left with all that is in it.
