@@ -144,3 +144,45 @@ fn root_of(mount_point: &Path, connection: u32) -> rustix::io::Result<OwnedFd> {
         false => Err(Errno::XDEV),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Seek, SeekFrom};
+
+    use super::*;
+
+    fn told(words: &[u8]) -> (io::Result<()>, usize) {
+        let mut stages = tempfile::tempfile().unwrap();
+        stages.write_all(words).unwrap();
+        stages.seek(SeekFrom::Start(0)).unwrap();
+        let mut answers = Vec::new();
+        let result = run(Path::new("/proc"), 0, stages, &mut answers);
+        (result, answers.len())
+    }
+
+    #[test]
+    fn each_stage_is_answered_whatever_becomes_of_it() {
+        let own = std::process::id();
+        let words = format!("p{own}\0d\0l4096\0fversion\0sself\0.\0fnothing\0.\0");
+        let (result, answers) = told(words.as_bytes());
+        assert_eq!((result.is_ok(), answers), (true, 2));
+    }
+
+    #[test]
+    fn what_can_not_be_understood_ends_it() {
+        let own = std::process::id();
+        for words in ["q\0", "px\0", "l-1\0", "d", "\0"] {
+            assert!(told(format!("p{own}\0{words}").as_bytes()).0.is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn another_mount_is_not_entered() {
+        let stat = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::empty()).unwrap();
+        assert_eq!(stat.stx_dev_major, 0);
+        let at = |connection| root_of(Path::new("/proc"), connection).map(drop);
+        assert_eq!(at(stat.stx_dev_minor), Ok(()));
+        assert_eq!(at(stat.stx_dev_minor + 1), Err(Errno::XDEV));
+    }
+}
