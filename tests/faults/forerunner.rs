@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::fixture::{image_of, noise, within};
 use crate::shell::{Home, eventually, run, text};
-use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::image::{Built, Compression};
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
@@ -26,16 +26,19 @@ fn content(dir: u64, file: u64) -> Vec<u8> {
     noise(500 + 400 * file as usize, dir * FILES + file + 1)
 }
 
+fn entries() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for dir in 0..DIRS {
+        entries.push(Entry::dir(format!("{dir:02}")));
+        entries.push(Entry::symlink(format!("{dir:02}/link"), "00"));
+        let files = (0..FILES).map(|file| (format!("{dir:02}/{file:02}"), content(dir, file)));
+        entries.extend(files.map(|(name, content)| Entry::file(name, content)));
+    }
+    entries
+}
+
 fn image() -> Built {
-    let entries = (0..DIRS).flat_map(|dir| {
-        let files = (0..FILES).map(move |file| (format!("{dir:02}/{file:02}"), content(dir, file)));
-        let files = files.map(|(name, content)| Entry::file(name, content));
-        let rest =
-            [Entry::symlink(format!("{dir:02}/link"), "00"), Entry::dir(format!("{dir:02}"))];
-        rest.into_iter().rev().chain(files)
-    });
-    let layer = tar(&entries.collect::<Vec<_>>());
-    ImageBuilder::new().layer(&layer, Compression::Gzip).build()
+    image_of(&tar(&entries()), Compression::Gzip)
 }
 
 /// Reads everything, not faster than somebody can get ahead of it.
@@ -53,12 +56,6 @@ fn walk(top: &Path) -> io::Result<()> {
         assert_eq!(fs::read_link(path.join("link"))?, Path::new("00"));
     }
     Ok(())
-}
-
-fn status(home: &Home) -> Value {
-    let shown = home.run(&["status", "--json", "M"]);
-    shown.succeeded();
-    serde_json::from_str::<Value>(&shown.stdout).unwrap()[0].take()
 }
 
 fn count(value: &Value) -> u64 {
@@ -109,7 +106,7 @@ fn what_it_has_read_a_walk_need_not_ask_for() {
     let enough = (0..3).any(|_| {
         home.run(&["mount", &layout, "M"]).succeeded();
         begin(&home).0.join().unwrap().unwrap();
-        let status = status(&home);
+        let status = home.status();
         let requests = &status["requests"];
         assert!(count(&status["ahead"]) > 0, "{status}");
         assert!(count(&requests["readdirplus"]) <= 2 * (1 + DIRS), "{status}");
@@ -122,7 +119,7 @@ fn what_it_has_read_a_walk_need_not_ask_for() {
 
     home.run(&["mount", "--no-forerunner", &layout, "M"]).succeeded();
     walk(&home.mount_point()).unwrap();
-    let status = status(&home);
+    let status = home.status();
     assert_eq!(count(&status["requests"]["read"]), DIRS * FILES);
     assert_eq!((count(&status["ahead"]), home.forerunners()), (0, Vec::new()));
     home.run(&["umount", "M"]).succeeded();
@@ -191,7 +188,7 @@ fn nothing_is_fetched_for_it() {
         std::iter::once(Entry::dir(format!("{dir:02}"))).chain(files)
     });
     let layer = tar(&entries.collect::<Vec<_>>());
-    let built = ImageBuilder::new().layer(&layer, Compression::None).build();
+    let built = image_of(&layer, Compression::None);
     registry.add_image("r", "t", &built);
     let name = format!("{}/r:t", registry.addr());
     home.run(&["ls", &name]).succeeded();
@@ -209,7 +206,7 @@ fn nothing_is_fetched_for_it() {
         assert_eq!(fs::read(near).unwrap(), content(0));
         thread::sleep(Duration::from_millis(1));
     }
-    let ahead = count(&status(&home)["ahead"]);
+    let ahead = count(&home.status()["ahead"]);
     assert!(ahead > 0 && !home.forerunners().is_empty());
     // The question what the tag means now is the status's.
     let of_layer = registry.requests().into_iter().skip(before);
@@ -229,13 +226,8 @@ fn it_is_never_a_program_of_the_image() {
     fs::copy(env!("CARGO_BIN_EXE_ocifs"), &program).unwrap();
     let mark = home.path().join("trapped");
     let trap = format!("#!/bin/sh\ntouch '{}'\n", mark.display());
-    let mut entries = vec![Entry::file("ocifs", trap).mode(0o755)];
-    for dir in 0..DIRS {
-        entries.push(Entry::dir(format!("{dir:02}")));
-        let files = (0..FILES).map(|file| (format!("{dir:02}/{file:02}"), content(dir, file)));
-        entries.extend(files.map(|(name, content)| Entry::file(name, content)));
-        entries.push(Entry::symlink(format!("{dir:02}/link"), "00"));
-    }
+    let mut entries = entries();
+    entries.push(Entry::file("ocifs", trap).mode(0o755));
     let layout = home.layout(&image_of(&tar(&entries), Compression::Gzip));
     let mut mount = home.command(&program);
     assert_eq!(run(mount.args(["mount", &layout, text(&home.mount_point())])).code, 0);

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use ocifs::cache::Cache;
 use ocifs::mount::ImageOptions;
-use serde_json::Value;
 
 use crate::fixture::{GOOD, HANG, good, image_of, name_in, noise, open, options, read};
 use crate::shell::Home;
@@ -24,10 +23,7 @@ fn a_tag_moves() {
     registry.add_image("r", "t", &good());
     let name = name_in(&registry);
     home.run(&["mount", &name, "M"]).succeeded();
-    let status = || -> Value {
-        let outcome = home.run(&["status", "--json", "M"]);
-        serde_json::from_str::<Vec<Value>>(&outcome.stdout).unwrap().remove(0)
-    };
+    let status = || home.status();
     assert_eq!(status()["tag"]["moved"], false);
     assert!(!home.run(&["status", "M"]).stdout.contains("tag "));
 

@@ -448,9 +448,8 @@ fn users_say_where_and_whether() {
     let outcome = home.run(&["status", "M"]);
     let row = format!("store     1 of them are taken from {root}");
     assert!(outcome.stdout.contains(&row), "{outcome:?}");
-    let outcome = home.run(&["status", "--json", "M"]);
-    let status: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!(status[0]["layers"][0]["store"], root, "{status}");
+    let status = home.status();
+    assert_eq!(status["layers"][0]["store"], root, "{status}");
     fs::remove_file(store.place(&image.layer_digests()[0])).unwrap();
     assert!(!home.run(&["status", "M"]).stdout.contains("store"));
     home.run(&["umount", "M"]).succeeded();

@@ -185,6 +185,14 @@ impl Home {
         self.processes("mount")
     }
 
+    /// What `status` says of the mount at `M`.
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        let shown = self.run(&["status", "--json", "M"]);
+        shown.succeeded();
+        serde_json::from_str::<serde_json::Value>(&shown.stdout).unwrap()[0].take()
+    }
+
     /// Processes that go before walks over mounts below here.
     pub fn forerunners(&self) -> Vec<Pid> {
         self.processes("forerun")

@@ -128,6 +128,11 @@ impl Walker {
         }
     }
 
+    /// The directories of the root.
+    fn tops(&self) -> Vec<Ino> {
+        self.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect()
+    }
+
     fn size(&self, file: Ino) -> u64 {
         self.tree.content(file).unwrap().size
     }
@@ -169,7 +174,7 @@ fn a_walk_that_reads_asks_for_few_files() {
 #[test]
 fn a_walk_that_stops_has_cost_little() {
     let mut walker = Walker::new(tree(200, 20, 3));
-    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    let tops = walker.tops();
     walker.ask(Ino::ROOT);
     for top in &tops[..5] {
         walker.walk(*top, false, false);
@@ -223,7 +228,7 @@ fn a_fast_walker_and_its_run_share_the_work() {
 #[test]
 fn two_walks_in_turns() {
     let mut walker = Walker::new(tree(2, 300, 2));
-    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    let tops = walker.tops();
     let of = |top: Ino| walker.tree.children_by_name(top).map(|row| row.ino).collect::<Vec<_>>();
     let pairs: Vec<_> = of(tops[0]).into_iter().zip(of(tops[1])).collect();
     [Ino::ROOT, tops[0], tops[1]].into_iter().for_each(|dir| walker.ask(dir));
@@ -254,7 +259,7 @@ fn what_the_kernel_has_dropped_is_named_again() {
 fn walks_without_order_are_left_alone() {
     let mut walker = Walker::new(tree(400, 2, 1));
     walker.steps = 1;
-    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    let tops = walker.tops();
     walker.ask(Ino::ROOT);
     for at in 0..400 {
         // Each is far from the one before.
@@ -268,7 +273,7 @@ fn walks_without_order_are_left_alone() {
 fn runs_end() {
     let mut walker = Walker::new(tree(40, 20, 3));
     walker.steps = 0;
-    let tops: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
+    let tops = walker.tops();
     walker.ask(Ino::ROOT);
     tops[..5].iter().for_each(|top| walker.ask(*top));
     let first = walker.next().unwrap();
