@@ -32,8 +32,8 @@
 //!   seen (another namespace), it is given up.
 //!
 //! (Rejected: pushing contents with FUSE_NOTIFY_STORE, which `fuse::pusher` does and which saves the request
-//! altogether. It was slower in each bench, as it does nothing about listings, and a reader may hang when
-//! the process is killed.)
+//! altogether. `scripts/bench` has both as fast where files are read; but it does nothing about listings, and a reader
+//! may hang when the process is killed.)
 
 mod process;
 mod stage;
@@ -345,9 +345,7 @@ impl Process {
         }
         Ok(())
     }
-}
 
-impl Process {
     /// Ends it.
     fn end(mut self, shared: &Shared) {
         // The end of its input is its end.
