@@ -29,7 +29,8 @@
 //!   time (`rg` reads many directories at a time) has no use for runs, and there is silence for
 //!   [`SILENCE`] requests.
 //!
-//! Files that several images of a mount share are not covered: who compares the images does not open them.
+//! Files that several images of a mount share are left alone at first, as if they were covered: who compares the
+//! images does not open them. Who reads them nevertheless is understood after [`STRAYS`] of them.
 //!
 //! Everything is covered once. When many things that were covered are asked for nevertheless, the
 //! kernel has dropped them or never had them, and all is as in the beginning. So what can be wasted is bounded by the
