@@ -1,7 +1,8 @@
 //! The operations of a read-only file system, over plain values.
 //!
-//! This is what FUSE needs and what `ocifs ls`, `cat` and `export` use without any kernel. Nothing
-//! here blocks but [`Filesystem::read`]; everything else is answered from the tree in memory.
+//! This is what FUSE needs and what `ocifs ls`, `cat` and `export` use without any kernel. Only
+//! [`Filesystem::read`] and [`Filesystem::read_for`] wait for a network; everything else is answered from the
+//! tree in memory, and [`Filesystem::read_local`] from files of the cache.
 //! There are no handles: the image cannot change, so opening is nothing to remember.
 
 mod ahead;
@@ -14,12 +15,16 @@ use std::time::{Duration, Instant};
 
 use crate::blob::{self, Scope};
 use crate::content::{Contents, Place};
-use crate::index::Proof;
+use crate::index::{MAX_NAME_BYTES, Proof};
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
 
 pub use crate::index::PROOF_XATTR;
 pub use ahead::{Ahead, Listings};
 pub use course::{Course, Next, Step};
+
+/// Extended attributes that only root sees (xattr(7)). The kernel refuses their values to others itself, but
+/// not that they are listed.
+const TRUSTED_XATTRS: &[u8] = b"trusted.";
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +40,8 @@ pub enum Error {
     WrongKind,
     #[error("no such attribute")]
     NoAttribute,
-    #[error("the file system is read-only")]
-    ReadOnly,
+    #[error("a name of more than {MAX_NAME_BYTES} bytes")]
+    NameTooLong,
     #[error("reading inode {ino}: {source}")]
     Content { ino: Ino, source: blob::Error },
 }
@@ -51,7 +56,7 @@ impl Error {
             Error::IsADirectory => Errno::ISDIR,
             Error::WrongKind => Errno::INVAL,
             Error::NoAttribute => Errno::NODATA,
-            Error::ReadOnly => Errno::ROFS,
+            Error::NameTooLong => Errno::NAMETOOLONG,
             Error::Content { .. } => Errno::IO,
         }
     }
@@ -105,10 +110,13 @@ impl Filesystem {
     /// The attributes of a name in a directory.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotADirectory`].
+    /// [`Error::NotFound`], [`Error::NotADirectory`], [`Error::NameTooLong`].
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attributes, Error> {
         if self.tree.kind(dir) != FileKind::Directory {
             return Err(Error::NotADirectory);
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Error::NameTooLong);
         }
         let child = match name {
             b"." => Some(dir),
@@ -252,10 +260,12 @@ impl Filesystem {
         found.map(|(_, value)| value).ok_or(Error::NoAttribute)
     }
 
-    /// The names of all extended attributes, each with a NUL behind it.
-    pub fn xattr_names(&self, ino: Ino) -> Vec<u8> {
+    /// The names of all extended attributes, each with a NUL behind it; those that are [only
+    /// root's](TRUSTED_XATTRS) for root only.
+    pub fn xattr_names(&self, ino: Ino, is_root: bool) -> Vec<u8> {
         let mut names = Vec::new();
-        for (name, _) in self.tree.xattrs(ino) {
+        let shown = |name: &[u8]| is_root || !name.starts_with(TRUSTED_XATTRS);
+        for (name, _) in self.tree.xattrs(ino).filter(|(name, _)| shown(name)) {
             names.extend_from_slice(name);
             names.push(0);
         }

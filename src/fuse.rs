@@ -45,6 +45,7 @@
 //! has mounted there in the meantime.
 
 mod blobs;
+mod failures;
 pub mod forerunner;
 pub mod kernel;
 pub mod metadata;
@@ -56,6 +57,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,9 +66,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem as FuseFilesystem,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyXattr, Request, Session, SessionACL,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
 };
 
 use crate::fs::{self, Filesystem};
@@ -146,6 +148,7 @@ pub struct Requests {
     /// Requests of the forerunner, of whatever kind, which are not among the others.
     pub ahead: AtomicU64,
     recent_errors: Mutex<VecDeque<String>>,
+    failures: failures::Failures,
 }
 
 impl Requests {
@@ -155,8 +158,9 @@ impl Requests {
         errors.iter().cloned().collect()
     }
 
-    /// Logs and remembers why a read failed.
-    fn failed(&self, error: &fs::Error) {
+    /// Logs and remembers that a read of these bytes failed, and why; what the kernel is told.
+    fn failed(&self, ino: INodeNo, range: Range<u64>, error: &fs::Error) -> Errno {
+        self.failures.remember(ino.0, range);
         count(&self.errors);
         log::error!("{error}");
         let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +168,16 @@ impl Requests {
             errors.pop_front();
         }
         errors.push_back(error.to_string());
+        Errno::from_i32(error.errno().raw_os_error())
+    }
+
+    /// Whether this is only the kernel that asks again for what has just [failed](failures).
+    fn has_just_failed(&self, ino: INodeNo, offset: u64) -> bool {
+        let has_failed = self.failures.contains(ino.0, offset);
+        if has_failed {
+            count(&self.errors);
+        }
+        has_failed
     }
 
     /// Names and counts, in a fixed order.
@@ -220,6 +234,7 @@ pub fn serve(
         has_xattrs,
         is_proven: filesystem.proof(Ino::ROOT) == Proof::Full,
         acl: has_xattrs && options.default_permissions,
+        opens_directories: false,
         filesystem: Arc::clone(&filesystem),
         ownership: options.ownership,
         requests: Arc::clone(&requests),
@@ -286,6 +301,8 @@ struct Adapter {
     is_proven: bool,
     /// Whether the kernel checks access control lists.
     acl: bool,
+    /// Whether the kernel insists on opening directories.
+    opens_directories: bool,
     pool: pool::Pool,
     guide: Option<Arc<Guide>>,
 }
@@ -308,7 +325,7 @@ impl Guide {
 
     /// The process with this number lists a directory from its start: the sooner it is known, the less
     /// the forerunner meets it there.
-    fn lists(&self, pid: u32, dir: Ino) {
+    fn before_listing(&self, pid: u32, dir: Ino) {
         match self {
             Guide::Pusher(_) => {}
             Guide::Forerunner(forerunner) => forerunner.listed(pid, dir),
@@ -316,7 +333,7 @@ impl Guide {
     }
 
     /// The kernel has the listing of a directory from its start.
-    fn listed(&self, dir: Ino) {
+    fn after_listing(&self, dir: Ino) {
         match self {
             Guide::Pusher(pusher) => pusher.listed(dir),
             Guide::Forerunner(_) => {}
@@ -406,7 +423,6 @@ impl FuseFilesystem for Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_NO_OPEN_SUPPORT,
-            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
         ];
         let acl = self.acl.then_some(InitFlags::FUSE_POSIX_ACL);
         for flag in wanted.into_iter().chain(acl) {
@@ -415,6 +431,9 @@ impl FuseFilesystem for Adapter {
                 log::info!("the kernel does not know {flag:?}");
             }
         }
+        // Before Linux 5.1 a directory has to be opened.
+        self.opens_directories =
+            config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_err();
         if config.set_max_background(MAX_BACKGROUND).is_err() {
             log::info!("the kernel keeps its own limit of background requests");
         }
@@ -463,7 +482,14 @@ impl FuseFilesystem for Adapter {
 
     fn opendir(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(req, &self.requests.opendir);
-        reply.error(Errno::ENOSYS);
+        match self.opens_directories {
+            // What later kernels take for granted when they are told that it need not be opened.
+            true => {
+                let keeps = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+                reply.opened(FileHandle(0), keeps);
+            }
+            false => reply.error(Errno::ENOSYS),
+        }
     }
 
     fn read(
@@ -492,20 +518,25 @@ impl FuseFilesystem for Adapter {
                 guide.inspect(|guide| guide.read(pid, ino));
                 reply.data(&content[..length]);
             }
-            Ok((ino, length, false)) => {
+            Ok((_, _, false)) if self.requests.has_just_failed(ino, offset) => {
+                reply.error(Errno::EIO);
+            }
+            Ok((file, length, false)) => {
                 let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
                 let guide = guide.cloned();
-                let mut buf = vec![0; length];
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
-                self.pool.run(move || match filesystem.read(ino, offset, &mut buf, give_up) {
-                    Ok(()) => {
-                        guide.inspect(|guide| guide.read(pid, ino));
-                        reply.data(&buf);
-                    }
-                    Err(e) => {
-                        requests.failed(&e);
-                        reply.error(Errno::from_i32(e.errno().raw_os_error()));
+                self.pool.run(move || {
+                    let mut buf = vec![0; length];
+                    match filesystem.read(file, offset, &mut buf, give_up) {
+                        Ok(()) => {
+                            guide.inspect(|guide| guide.read(pid, file));
+                            reply.data(&buf);
+                        }
+                        Err(e) => {
+                            let range = offset..offset + length as u64;
+                            reply.error(requests.failed(ino, range, &e));
+                        }
                     }
                 });
             }
@@ -561,9 +592,9 @@ impl FuseFilesystem for Adapter {
                 }
                 let dir = self.ino(ino).ok().filter(|_| offset == 0);
                 let told = self.guide.as_ref().zip(dir);
-                told.inspect(|(guide, dir)| guide.lists(req.pid(), *dir));
+                told.inspect(|(guide, dir)| guide.before_listing(req.pid(), *dir));
                 reply.ok();
-                told.inspect(|(guide, dir)| guide.listed(*dir));
+                told.inspect(|(guide, dir)| guide.after_listing(*dir));
             }
             Err(e) => reply.error(refused("readdirplus", &e)),
         }
@@ -597,7 +628,7 @@ impl FuseFilesystem for Adapter {
             return reply.error(Errno::ENOSYS);
         }
         match self.ino(ino) {
-            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino)),
+            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, req.uid() == 0)),
             Err(e) => reply.error(refused("listxattr", &e)),
         }
     }

@@ -578,7 +578,7 @@ impl Mount {
             },
         };
         let server = serve(&view, device, &serve_options, &requests).inspect_err(|_| {
-            if let Err(e) = kernel::unmount(&mount_point, kernel::Unmount::Lazy) {
+            if let Err(e) = kernel::unmount(&mount_point, connection, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
         })?;
@@ -681,9 +681,10 @@ impl Unmounter {
     /// # Errors
     /// See [`kernel::Error`].
     pub fn unmount_lazily(&self) -> Result<(), kernel::Error> {
-        if self.connection.is_some() && connection_at(&self.mount_point) != self.connection {
-            return Ok(());
+        match kernel::unmount(&self.mount_point, self.connection, kernel::Unmount::Abort) {
+            // Somebody has done so.
+            Err(kernel::Error::NotOurs(_)) => Ok(()),
+            result => result,
         }
-        kernel::unmount(&self.mount_point, kernel::Unmount::Abort)
     }
 }

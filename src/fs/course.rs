@@ -255,7 +255,7 @@ impl Course {
         self.reads_files &= self.unread < UNREAD;
         self.follows_links &= self.unfollowed < UNFOLLOWED;
         let Some(parent) = tree.parent(dir) else { return false };
-        match self.take(tree, dir) {
+        match self.take(tree, client, dir) {
             Asked::News => {
                 let goes_on = dir != Ino::ROOT && self.covered.contains(parent);
                 // No directory lists the root: everything lies behind it.
@@ -271,7 +271,7 @@ impl Course {
             return false;
         }
         (self.reads_files, self.unread) = (true, 0);
-        match (self.take(tree, file), tree.directory_of(file)) {
+        match (self.take(tree, client, file), tree.directory_of(file)) {
             (Asked::News, Some(dir)) => {
                 let goes_on = self.covered.contains(dir);
                 self.walked(goes_on, now) && self.begin(Run::new(client, dir, file))
@@ -326,7 +326,7 @@ impl Course {
     }
 
     /// What it means that something is asked for.
-    fn take(&mut self, tree: &Tree, ino: Ino) -> Asked {
+    fn take(&mut self, tree: &Tree, client: u32, ino: Ino) -> Asked {
         if self.silence > 0 {
             self.silence -= 1;
             return Asked::Nothing;
@@ -344,7 +344,7 @@ impl Course {
             return Asked::News;
         }
         if self.under_way.contains(&ino) {
-            self.runs.last_mut().map(Run::jump);
+            self.runs.iter_mut().rfind(|run| run.client == client).map(Run::jump);
             return Asked::Progress;
         }
         self.strays += 1;

@@ -58,6 +58,10 @@ pub(super) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> Scope {
         (Some(last), Some(this)) => tree.common_directory(last, this),
         _ => Ino::ROOT,
     };
+    if common == Ino::ROOT && tree.layers_of(ino).is_some() {
+        // Of different images, so it is no walk that they tell of.
+        return Scope::Until(0);
+    }
     if tree.is_top(common) {
         // Everything.
         return Scope::Until(u64::MAX);

@@ -62,8 +62,8 @@ pub(super) struct Walks {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last miss of what may be a walk.
-    last: Option<Ino>,
+    /// The last miss of what may be a walk, and the directory in which the walk came to it.
+    last: Option<(Ino, Ino)>,
     /// Directory that holds all misses of it.
     top: Option<Ino>,
     /// How many of them were next, less those that were not; at most one more than [`SURE`].
@@ -158,18 +158,21 @@ impl Walks {
 impl State {
     /// Whether the miss belongs to the walk.
     fn follow(&mut self, tree: &Tree, contents: &Contents, file: Ino) -> bool {
-        let Some(dir) = tree.directory_of(file) else { return false };
-        match (self.last, self.top) {
+        if self.last.is_some_and(|(_, last)| last == file) {
             // It goes on in the same file.
-            (Some(last), _) if last == file => return true,
-            (Some(last), Some(top)) if comes_next(tree, contents, last, file) => {
-                self.hits = (self.hits + 1).min(SURE + 1);
-                (self.last, self.top) = (Some(file), Some(tree.common_directory(top, dir)));
-                return true;
-            }
+            return true;
+        }
+        let next = self.last.and_then(|(dir, last)| comes_next(tree, contents, (dir, last), file));
+        if let (Some(dir), Some(top)) = (next, self.top) {
+            self.hits = (self.hits + 1).min(SURE + 1);
+            (self.last, self.top) = (Some((dir, file)), Some(tree.common_directory(top, dir)));
+            return true;
+        }
+        if self.hits > SURE {
             // Perhaps it is another reader.
-            _ if self.hits > SURE => self.hits -= 1,
-            _ => (self.last, self.top, self.hits) = (Some(file), Some(dir), 0),
+            self.hits -= 1;
+        } else if let Some(dir) = tree.directory_of(file) {
+            (self.last, self.top, self.hits) = (Some((dir, file)), Some(dir), 0);
         }
         false
     }
@@ -177,9 +180,9 @@ impl State {
     /// Plans the itinerary behind the last miss.
     fn plan(&mut self, tree: &Tree) {
         self.itinerary.clear();
-        let (Some(last), Some(top)) = (self.last, self.top) else { return };
+        let (Some((dir, last)), Some(top)) = (self.last, self.top) else { return };
         let mut place: Vec<Option<usize>> = vec![None; self.is_done.len()];
-        for file in tree.files_after(last, top) {
+        for file in tree.files_after(dir, last, top) {
             add_content(tree, file, |layer, range| {
                 if self.is_done[layer] {
                     return;
@@ -197,13 +200,16 @@ impl State {
     }
 }
 
-/// Whether all files that a walk reads between two of them are at hand or on their way.
-fn comes_next(tree: &Tree, contents: &Contents, last: Ino, file: Ino) -> bool {
+/// The directory in which a walk comes to a file after `last`, the file of a directory, if all that it reads
+/// between them is at hand or on its way.
+fn comes_next(tree: &Tree, contents: &Contents, (dir, last): (Ino, Ino), file: Ino) -> Option<Ino> {
     // A layer, and a range of it that is coming.
     let mut coming = (usize::MAX, 0..0);
-    for between in tree.files_after(last, Ino::ROOT).take(MAX_LOOKS) {
+    let mut files = tree.files_after(dir, last, Ino::ROOT);
+    for _ in 0..MAX_LOOKS {
+        let between = files.next()?;
         if between == file {
-            return true;
+            return Some(files.directory());
         }
         let Some(content) = tree.content(between) else { continue };
         let range = match content.pieces {
@@ -217,11 +223,11 @@ fn comes_next(tree: &Tree, contents: &Contents, last: Ino, file: Ino) -> bool {
             continue;
         }
         if !contents.is_coming(content.layer, place(&content), 0, content.size) {
-            return false;
+            return None;
         }
         if let Some(range) = range {
             coming = (content.layer, contents.layers()[content.layer].spans_of(range));
         }
     }
-    false
+    None
 }

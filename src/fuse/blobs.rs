@@ -176,18 +176,12 @@ impl Shared {
         }
         Ok(true)
     }
-
-    fn fail(&self, error: &fs::Error) -> Errno {
-        self.requests.failed(error);
-        Errno::from_i32(error.errno().raw_os_error())
-    }
 }
 
 impl FuseFilesystem for Blobs {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        if config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_err()
-            || config.set_max_background(MAX_BACKGROUND).is_err()
-        {
+        let opens = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_err();
+        if config.set_max_background(MAX_BACKGROUND).is_err() || opens {
             log::info!("the kernel keeps its own settings");
         }
         Ok(())
@@ -234,13 +228,19 @@ impl FuseFilesystem for Blobs {
         });
         match begun {
             Ok((reading, true)) => reply.data(&reading.buf),
+            Ok((_, false)) if self.0.requests.has_just_failed(ino, offset) => {
+                reply.error(Errno::EIO);
+            }
             Ok((mut reading, false)) => {
                 let shared = Arc::clone(&self.0);
                 // Waiting for a free thread counts too.
                 let give_up = shared.filesystem.deadline();
                 self.1.run(move || match shared.read(&mut reading, Some(give_up)) {
                     Ok(_) => reply.data(&reading.buf),
-                    Err(e) => reply.error(shared.fail(&e)),
+                    Err(e) => {
+                        let range = offset..offset + u64::from(size);
+                        reply.error(shared.requests.failed(ino, range, &e));
+                    }
                 });
             }
             Err(e) => reply.error(super::refused("read", &e)),

@@ -27,7 +27,7 @@
 //! - Only what is at hand is named, so nothing is fetched for it but what is evicted in this moment.
 //! - A mount that is in use can't be unmounted. The forerunner uses it only while it has stages to work on, a
 //!   few tens of milliseconds after the walk's last request, and stops as soon as the process that walks has
-//!   ended and been waited for.
+//!   ended and been waited for. If it does not answer it is killed.
 //! - Its process number, in every request, keeps it from being taken for a walk itself. If that number is not
 //!   seen (another namespace), it is given up.
 //!
@@ -48,6 +48,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{PROC_SUPER_MAGIC, statfs};
 
 use crate::fs::{Course, Filesystem, Next, Step};
@@ -65,6 +66,10 @@ const WINDOW: usize = 2;
 /// Stages in which nothing is asked for under the process number of the forerunner, if it is known. (In
 /// one, everything may have been in the kernel's caches.)
 const MAX_UNSEEN: u32 = 8;
+
+/// How long an answer is waited for: all that a stage asks for is at hand. One that is stopped or stuck would keep
+/// the mount in use.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What is running, whatever has become of its file, or been mounted over it: an image may have a program of
 /// that name.
@@ -236,7 +241,7 @@ fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
     let mut process = None;
     let result = send_stages(shared, program, place, &mut process);
     if let Some(process) = process {
-        process.end(shared);
+        process.end(shared, result.is_err());
     }
     result
 }
@@ -290,6 +295,7 @@ impl Process {
         if proc.f_type != PROC_SUPER_MAGIC {
             return Err(io::Error::other("something else is mounted over /proc"));
         }
+        process::check()?;
         let mut child = Command::new(OURSELVES)
             .arg0(&program.name)
             .args(&program.arguments)
@@ -326,6 +332,10 @@ impl Process {
     }
 
     fn wait_for_one(&mut self, shared: &Shared) -> io::Result<()> {
+        let mut answer = [PollFd::new(&self.answers, PollFlags::IN)];
+        if poll(&mut answer, Some(&PATIENCE))? == 0 {
+            return Err(io::Error::other("it does not answer"));
+        }
         self.answers.read_exact(&mut [0])?;
         if !shared.is_seen.load(Ordering::Relaxed) {
             self.unseen += 1;
@@ -346,8 +356,11 @@ impl Process {
         Ok(())
     }
 
-    /// Ends it.
-    fn end(mut self, shared: &Shared) {
+    /// Ends it, in the middle of what it does if it must.
+    fn end(mut self, shared: &Shared, at_once: bool) {
+        if at_once && let Err(e) = self.child.kill() {
+            log::debug!("the forerunner: {e}");
+        }
         // The end of its input is its end.
         drop(self.stages);
         if let Err(e) = self.child.wait() {

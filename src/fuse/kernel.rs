@@ -215,24 +215,24 @@ pub enum Unmount {
 const BUSY_TRIES: u32 = 8;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Unmounts whatever is mounted last at `mount_point`, which the caller has found to be ours.
+/// Unmounts what is uppermost at `mount_point`: only the mount of this connection, if the caller knows it.
+/// What lies below may be anybody's.
 ///
 /// # Errors
-/// See [`Error`].
-pub fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
-    let connection = || uppermost(mount_point).ok().flatten().map(|mount| mount.connection);
-    let ours = connection();
-    for _ in 0..BUSY_TRIES {
+/// See [`Error`]; [`Error::NotOurs`] if it is not there any more.
+pub fn unmount(mount_point: &Path, connection: Option<u32>, how: Unmount) -> Result<(), Error> {
+    let mut tries = 0;
+    loop {
+        let found = uppermost(mount_point).ok().flatten().map(|mount| mount.connection);
+        if connection.is_some() && found != connection {
+            return Err(Error::NotOurs(mount_point.to_owned()));
+        }
+        tries += 1;
         match unmount_once(mount_point, how) {
-            Err(Error::Busy(_)) => thread::sleep(BUSY_PAUSE),
+            Err(Error::Busy(_)) if tries <= BUSY_TRIES => thread::sleep(BUSY_PAUSE),
             result => return result,
         }
-        // Somebody else may have unmounted it: what lies below it is not ours to unmount.
-        if ours.is_none() || connection() != ours {
-            return Err(Error::Busy(mount_point.to_owned()));
-        }
     }
-    unmount_once(mount_point, how)
 }
 
 fn unmount_once(mount_point: &Path, how: Unmount) -> Result<(), Error> {
@@ -412,7 +412,7 @@ pub fn try_mount(mount_point: &Path) -> Result<(), Error> {
     let options = Options { source, allow_other: false, default_permissions: false };
     let connection = mount(mount_point, &options)?;
     // Without anybody who answers only the lazy way is sure not to wait.
-    let result = unmount(mount_point, Unmount::Lazy);
+    let result = unmount(mount_point, None, Unmount::Lazy);
     drop(connection);
     result
 }
@@ -472,9 +472,11 @@ pub fn is_dead(mount: &Mounted) -> bool {
 /// See [`Error`].
 pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
     let place = absolute(path)?;
-    if uppermost(&place)?.is_some_and(|mount| is_dead(&mount)) {
+    if let Some(mounted) = uppermost(&place)?
+        && is_dead(&mounted)
+    {
         log::info!("removing the mount that a dead process left at {}", place.display());
-        match unmount(&place, Unmount::Lazy) {
+        match unmount(&place, Some(mounted.connection), Unmount::Lazy) {
             // To find that it does not answer may have ended it.
             Err(Error::NotOurs(_)) => {}
             result => result?,

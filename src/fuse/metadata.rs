@@ -178,7 +178,6 @@ fn mount_image(path: &str, devices: usize, folder: &str) -> Result<OwnedFd, Erro
         rustix::mount::fsopen(FS_TYPE, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
             Errno::NODEV => Error::NoErofs,
             Errno::PERM => Error::NotPermitted,
-            Errno::NOSYS => Error::NotFromFile,
             e => step("EROFS")(e),
         })?;
     let set = |key: &str, value: &str| {
@@ -203,6 +202,8 @@ fn mount_image(path: &str, devices: usize, folder: &str) -> Result<OwnedFd, Erro
 fn detached(kind: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd, Error> {
     let failed = |e| match e {
         Errno::PERM => Error::NotPermitted,
+        // Before Linux 5.2.
+        Errno::NOSYS => Error::NotFromFile,
         e => step(kind)(e),
     };
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;

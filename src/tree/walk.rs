@@ -53,12 +53,10 @@ pub struct FilesAfter<'a> {
 }
 
 impl Tree {
-    /// The files behind `file` in a walk below `top`, a directory that is somewhere above it. What
-    /// lies above is passed over again for each, so it is cheap to begin anywhere.
-    pub fn files_after(&self, file: Ino, top: Ino) -> FilesAfter<'_> {
-        let dir = self.directory_of(file);
-        let is_over = dir.is_none();
-        FilesAfter { tree: self, top, dir: dir.unwrap_or(Ino::ROOT), place: file, is_over }
+    /// The files behind `file`, which `dir` lists, in a walk below `top`, a directory that is somewhere above
+    /// it. What lies above is passed over again for each, so it is cheap to begin anywhere.
+    pub fn files_after(&self, dir: Ino, file: Ino, top: Ino) -> FilesAfter<'_> {
+        FilesAfter { tree: self, top, dir, place: file, is_over: false }
     }
 
     /// The smallest directory that has both of these below it, or is one of them.
@@ -72,6 +70,13 @@ impl Tree {
         let (one, other) = (path(one), path(other));
         let common = one.iter().zip(&other).take_while(|(a, b)| a == b).last();
         common.map_or(Ino::ROOT, |(dir, _)| *dir)
+    }
+}
+
+impl FilesAfter<'_> {
+    /// The directory that lists the file that came last. (It may have names in others too.)
+    pub fn directory(&self) -> Ino {
+        self.dir
     }
 }
 

@@ -248,6 +248,7 @@ fn errors_ahead_are_not_the_readers() {
         let image = Arc::clone(&stack.image);
         // The first layers make the walk; those behind it come ahead.
         walk(&image, 0..2);
+        stack.wait_for(3);
         let ahead: Vec<usize> = (3..LAYERS).filter(|l| stack.cost(*l).requests > 0).collect();
         thread::sleep(Duration::from_millis(300));
         for layer in ahead {
@@ -327,10 +328,10 @@ fn files_after_a_file_are_those_of_a_walk() {
     }
     assert_eq!(files.len(), LAYERS * FILES);
     for (at, file) in files.iter().enumerate() {
-        let behind: Vec<Ino> = tree.files_after(*file, Ino::ROOT).collect();
-        assert_eq!(behind, files[at + 1..]);
         let dir = tree.directory_of(*file).unwrap();
-        let here = tree.files_after(*file, dir).count();
+        let behind: Vec<Ino> = tree.files_after(dir, *file, Ino::ROOT).collect();
+        assert_eq!(behind, files[at + 1..]);
+        let here = tree.files_after(dir, *file, dir).count();
         assert_eq!(here, FILES - 1 - at % FILES);
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use ocifs::cache::Cache;
 use ocifs::mount::{Image, ImageOptions};
 
-use crate::fixture::{HANG, Sandbox, name_in, noise, open, options, read, within};
+use crate::fixture::{GOOD, HANG, Sandbox, name_in, noise, open, options, read, within};
+use crate::kernel_metadata;
+use crate::shell::Home;
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::{Fault, Logged, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -217,4 +219,67 @@ fn reading_without_a_cache() {
         let bytes = fetched_bytes(&log, digest);
         assert!(bytes <= size * 11 / 10, "{bytes} bytes of {size}");
     }
+}
+
+/// A mount of a file `near` of the first layer, which is at hand, and many of the second, `0` to `99`, which are
+/// not and do not come.
+fn mounted_and_stalled(flags: &[&str]) -> (Home, Registry) {
+    let near = [Entry::file("near", GOOD), Entry::file("near2", GOOD)];
+    let far: Vec<_> = (0..100).map(|n| Entry::file(n.to_string(), noise(50_000, n))).collect();
+    let built = ImageBuilder::new()
+        .layer(&tar(&near), Compression::None)
+        .layer(&tar(&far), Compression::None)
+        .build();
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.add_image("r", "t", &built);
+    let name = format!("{}/r:t", registry.addr());
+    home.run(&["pull", &name]).succeeded();
+    home.run(&[&["mount"][..], flags, &[&name, "M"]].concat()).succeeded();
+    fs::remove_dir_all(home.path().join("cache/v1/spans")).unwrap();
+    assert_eq!(fs::read(home.mount_point().join("near")).unwrap(), GOOD);
+    let stall = Fault::Stall(1000, Duration::from_secs(60));
+    registry.fault(("GET", &built.layer_digests()[1], Times::Always), stall);
+    (home, registry)
+}
+
+/// The kernel asks twice for what it can't have; the reader waits once.
+#[test]
+fn nobody_waits_twice() {
+    const TIMEOUT: Duration = Duration::from_secs(4);
+    let ways: [&[&str]; 2] = [&["--timeout", "4"], &["--timeout", "4", "--kernel-metadata"]];
+    for flags in &ways[..if kernel_metadata::can() { 2 } else { 1 }] {
+        let (home, _registry) = mounted_and_stalled(flags);
+        let started = Instant::now();
+        let error = fs::read(home.mount_point().join("7")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5), "EIO");
+        let waited = started.elapsed();
+        assert!(
+            waited >= TIMEOUT / 2 && waited < TIMEOUT * 2 - TIMEOUT / 4,
+            "{flags:?}: {waited:?}"
+        );
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}
+
+/// However many wait for what does not come, what is at hand is read.
+#[test]
+fn those_who_wait_are_not_in_the_way() {
+    let (home, _registry) = mounted_and_stalled(&["--timeout", "10", "--no-forerunner"]);
+    let readers: Vec<_> = (0..100)
+        .map(|n| {
+            let path = home.mount_point().join(n.to_string());
+            thread::spawn(move || fs::read(path).unwrap_err().raw_os_error())
+        })
+        .collect();
+    // All of them have asked, or can't.
+    thread::sleep(Duration::from_secs(2));
+    let near = home.mount_point().join("near2");
+    assert_eq!(within(Duration::from_secs(4), move || fs::read(near).unwrap()), GOOD);
+    assert!(readers.iter().any(|reader| !reader.is_finished()), "they do not wait");
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), Some(5), "EIO");
+    }
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
 }

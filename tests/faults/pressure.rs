@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
 use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::fixture::{noise, within};
+use crate::kernel_metadata;
 use crate::shell::{Home, text};
 use crate::support::cgroup::{self, MemoryGroup};
 use crate::support::image::{Built, Compression, ImageBuilder, sha256};
-use crate::support::kernel::mounts_erofs_from_files;
+use crate::support::kernel::note;
 use crate::support::tarball::{Entry, tar};
 
 /// What the mounted process may have, and what its readers may have together with the page cache
@@ -51,11 +52,6 @@ fn image() -> (Built, BTreeMap<String, String>) {
     (builder.layer(&upper, Compression::None).build(), sums)
 }
 
-/// Written past the test harness, which keeps the words of tests that pass to itself.
-fn note(text: &str) {
-    io::stderr().write_all(format!("note: {text}\n").as_bytes()).unwrap();
-}
-
 /// Groups for the daemon and the readers. Where the machine has them they have to work.
 fn groups() -> Option<[MemoryGroup; 2]> {
     if let Some(why) = cgroup::lack() {
@@ -80,8 +76,17 @@ fn sums(home: &Home, group: Option<&MemoryGroup>) -> BTreeMap<String, String> {
     lines.map(|(sum, path)| (path.to_owned(), sum.to_owned())).collect()
 }
 
+/// Held by whoever relies on what the kernel has cached: its caches are of the whole machine.
+static CACHES: RwLock<()> = RwLock::new(());
+
+/// Nothing is [dropped](drop_caches) as long as this is held.
+pub fn keep_caches() -> RwLockReadGuard<'static, ()> {
+    CACHES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Takes everything out of the kernel's caches that it can do without.
 fn drop_caches() {
+    let _nobody_relies = CACHES.write().unwrap_or_else(PoisonError::into_inner);
     if let Err(e) = fs::write("/proc/sys/vm/drop_caches", "3") {
         note(&format!("/proc/sys/vm/drop_caches: {e}"));
     }
@@ -129,8 +134,7 @@ fn with_push() {
 
 #[test]
 fn with_kernel_metadata() {
-    match mounts_erofs_from_files() {
-        true => check(&["--kernel-metadata"]),
-        false => note("not tested: this kernel does not mount EROFS from files"),
+    if kernel_metadata::can() {
+        check(&["--kernel-metadata"]);
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -171,11 +171,9 @@ fn interrupted_first_pass() {
             assert!(eventually(fetching));
             // The first span has been written by then.
             thread::sleep(Duration::from_millis(2500));
-            let started = Instant::now();
             kill_process_group(Pid::from_child(&child), signal).unwrap();
             assert_ne!(wait(&mut child), 0);
             home.is_quiet();
-            assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
             let outcome = home.run(&["mount", &name, "M"]);
             assert_eq!(outcome.code, 0, "{outcome:?}");
             assert!(fs::read(home.mount_point().join("f")).unwrap() == content);

@@ -4,9 +4,14 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Stdio;
 
-use crate::fixture::{GOOD, good, image_of};
+use ocifs::tree::Ino;
+use rustix::io::Errno;
+
+use crate::fixture::{GOOD, Sandbox, good, image_of, name_in, open};
+use crate::lazy::patient;
 use crate::shell::{Home, Outcome, eventually, run, text};
 use crate::support::image::{Built, Compression};
+use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
 const NOBODY: u32 = 65534;
@@ -168,14 +173,50 @@ fn folders_without_permission() {
     run(ls.env("REGISTRY_AUTH_FILE", &auth)).failed(1, &["credentials file", text(&auth)]);
 }
 
+/// The kernel keeps the values of these from others, but lists what it is told.
+#[test]
+fn attributes_of_root_are_listed_for_root() {
+    let file = Entry::file("f", GOOD).xattr("trusted.secret", "1").xattr("user.open", "2");
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &image_of(&tar(&[file]), Compression::Gzip));
+    let image = open(&name_in(&registry), &sandbox.cache(), &patient()).unwrap();
+    let filesystem = image.filesystem();
+    let ino = filesystem.lookup(Ino::ROOT, b"f").unwrap().ino;
+    let names = |is_root| {
+        let names = filesystem.xattr_names(ino, is_root);
+        let names = String::from_utf8(names).unwrap();
+        let mut names: Vec<String> = names.split_terminator('\0').map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        (names(false), names(true)),
+        (vec!["user.open".into()], vec!["trusted.secret".into(), "user.open".into()])
+    );
+}
+
+#[test]
+fn names_that_are_too_long() {
+    let home = Home::new();
+    home.run(&["mount", &home.layout(&good()), "M"]).succeeded();
+    for (length, expected) in [(255, Errno::NOENT), (256, Errno::NAMETOOLONG)] {
+        let path = home.mount_point().join("n".repeat(length));
+        assert_eq!(fs::metadata(path).unwrap_err().raw_os_error(), Some(expected.raw_os_error()));
+    }
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
 #[test]
 fn signals_and_dead_servers() {
     let home = home_of_nobody();
     let image = home.layout(&good());
     home.run(&["mount", &image, "M"]).succeeded();
-    let mut inside = home.command("sleep");
-    let mut inside =
-        inside.arg("60").current_dir(home.path()).stdout(Stdio::null()).spawn().unwrap();
+    let mut inside = home.command("sh");
+    inside.args(["-c", "cd \"$0\" && exec sleep 60", text(&home.mount_point())]);
+    let mut inside = inside.stdout(Stdio::null()).spawn().unwrap();
+    let cwd = format!("/proc/{}/cwd", inside.id());
+    assert!(eventually(|| fs::read_link(&cwd).is_ok_and(|cwd| cwd == home.mount_point())));
     let server = *home.serving().last().unwrap();
     rustix::process::kill_process(server, rustix::process::Signal::TERM).unwrap();
     let ended = eventually(|| home.mounts().is_empty() && home.serving().is_empty());

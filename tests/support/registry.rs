@@ -116,7 +116,15 @@ impl Registry {
 
     /// Starts an empty registry on this port, which may be that of one stopped before.
     pub fn start_on(port: u16) -> Registry {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("listen on loopback");
+        // A port of one that was stopped may be somebody's for a moment.
+        let mut bound = TcpListener::bind(("127.0.0.1", port));
+        for _ in 0..50 {
+            if bound.is_err() {
+                thread::sleep(Duration::from_millis(100));
+                bound = TcpListener::bind(("127.0.0.1", port));
+            }
+        }
+        let listener = bound.expect("listen on loopback");
         let address = listener.local_addr().expect("have an address");
         let shared = Arc::new(Shared::default());
         let acceptor = thread::spawn({

@@ -1,12 +1,13 @@
 //! The command line. Parsing validates and does no I/O.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
@@ -75,14 +76,6 @@ pub(crate) enum Command {
     ///
     /// Fails if something would make a mount fail, and says what to do about it.
     Doctor(Doctor),
-    /// Go before walks over a mount, as its process says on stdin
-    #[command(hide = true)]
-    Forerun {
-        /// The number of the mount's connection
-        connection: u32,
-        /// Where it is mounted
-        dir: PathBuf,
-    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -123,6 +116,7 @@ pub(crate) struct ImageArgs {
         value_name = "USER:PASSWORD",
         env = "OCIFS_CREDS",
         hide_env_values = true,
+        value_parser = LoginParser,
         help_heading = "Registry"
     )]
     pub(crate) creds: Option<Login>,
@@ -209,21 +203,41 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
+    /// Whether none is meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.user.is_empty()
+    }
+
     /// As it is given on the command line.
     pub(crate) fn to_text(&self) -> String {
-        format!("{}:{}", self.user, self.password)
+        if self.is_empty() { String::new() } else { format!("{}:{}", self.user, self.password) }
     }
 }
 
-impl FromStr for Login {
-    type Err = String;
+/// Reads a [`Login`]. (clap's own errors quote the value, and this one is a secret.)
+#[derive(Clone, Copy, Debug)]
+struct LoginParser;
 
-    fn from_str(text: &str) -> Result<Login, String> {
-        match text.split_once(':') {
+impl TypedValueParser for LoginParser {
+    type Value = Login;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Login, clap::Error> {
+        match value.to_str().and_then(|text| text.split_once(':')) {
             Some((user, password)) if !user.is_empty() => {
                 Ok(Login { user: user.to_owned(), password: password.to_owned() })
             }
-            _ => Err("it must be USER:PASSWORD".to_owned()),
+            // A variable that is set to nothing.
+            _ if value.is_empty() => Ok(Login { user: String::new(), password: String::new() }),
+            _ => Err(clap::Error::raw(
+                ErrorKind::ValueValidation,
+                "--creds and the variable OCIFS_CREDS take USER:PASSWORD; what was given is not that",
+            )
+            .with_cmd(command)),
         }
     }
 }
@@ -235,7 +249,8 @@ pub(crate) struct CacheArgs {
     /// Where fetched content is kept
     ///
     /// By default `$XDG_CACHE_HOME/ocifs`, or `~/.cache/ocifs`. Shared by all mounts of a user.
-    #[arg(long, value_name = "DIR", env = "OCIFS_CACHE_DIR")]
+    // The path of a variable that is set to nothing is empty.
+    #[arg(long, value_name = "DIR", env = "OCIFS_CACHE_DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) cache_dir: Option<PathBuf>,
 
     /// Keep at most so much; `none` for no limit [default: 10G, or a tenth of the disk if less]
@@ -629,6 +644,8 @@ fn bytes(text: &str) -> Result<u64, String> {
 fn limit(text: &str) -> Result<Limit, String> {
     match text.to_ascii_lowercase().as_str() {
         "none" | "unlimited" => Ok(Limit::Unlimited),
+        // A variable that is set to nothing.
+        "" => Ok(Limit::default()),
         _ => bytes(text).map(Limit::Bytes),
     }
 }

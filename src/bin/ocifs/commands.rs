@@ -4,6 +4,7 @@ mod cache;
 mod cat;
 mod doctor;
 mod export;
+pub(crate) mod forerun;
 mod index;
 mod ls;
 mod mount;
@@ -12,15 +13,12 @@ mod status;
 mod umount;
 mod verify;
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
-use ocifs::fuse::forerunner;
 use ocifs::mount::{Image, Joint, View};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::Sharing;
@@ -44,15 +42,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Verify(verify) => verify::run(verify),
         Command::Index(index) => index::run(index),
         Command::Doctor(doctor) => doctor::run(doctor),
-        Command::Forerun { connection, dir } => {
-            // Without a buffer of its own: it is looked whether there is more to read.
-            let stages = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            forerunner::run(dir, *connection, stages, io::stdout())?;
-            Ok(ExitCode::SUCCESS)
-        }
         Command::Completions { shell } => {
-            let mut command = Args::command();
-            clap_complete::generate(*shell, &mut command, "ocifs", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "ocifs", &mut script);
+            io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

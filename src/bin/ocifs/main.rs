@@ -14,10 +14,16 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(place) = commands::forerun::place() {
+        return commands::forerun::run(place).unwrap_or_else(|error| report::failure(&error));
+    }
     let args = args::Args::parse();
     report::start_logging(args.verbose, args.log_file.as_deref());
-    match commands::run(&args) {
-        Ok(code) => code,
-        Err(error) => report::failure(&error),
-    }
+    commands::run(&args).unwrap_or_else(|error| {
+        if args.log_file.is_some() {
+            // A mount in the background has nobody any more who reads its stderr.
+            log::error!("{}", report::chain(&error));
+        }
+        report::failure(&error)
+    })
 }

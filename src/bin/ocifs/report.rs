@@ -31,6 +31,19 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
+/// The printing of something whose exit code tells more: whoever has read enough of it gets that all the same.
+///
+/// # Errors
+/// Printing fails in another way.
+pub(crate) fn heard(printed: io::Result<()>) -> io::Result<()> {
+    printed.or_else(|e| if e.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+}
+
+/// An error and its causes, in a line.
+pub(crate) fn chain(error: &AnyError) -> String {
+    [vec![error.to_string()], causes(error.as_ref())].concat().join(": ")
+}
+
 /// What the causes of an error have to add, outermost first.
 pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
     let mut added = Vec::new();
@@ -82,13 +95,14 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
     let to_file = file.is_some();
     builder.format(move |out, record| {
         let level = record.level().as_str().to_lowercase();
+        let text = printable(&record.args().to_string());
         if to_file {
             let now = std::time::SystemTime::now();
             let seconds =
                 now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
-            return writeln!(out, "{seconds:.3} {level}: {}", record.args());
+            return writeln!(out, "{seconds:.3} {level}: {text}");
         }
-        writeln!(out, "{level}: {}", record.args())
+        writeln!(out, "{level}: {text}")
     });
     if let Some(path) = file {
         match OpenOptions::new().create(true).append(true).open(path) {

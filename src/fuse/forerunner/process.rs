@@ -62,6 +62,16 @@ pub fn run(
     Ok(())
 }
 
+/// Whether everything can be opened as it is to be (Linux 5.6).
+///
+/// # Errors
+/// It can't.
+pub(super) fn check() -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = openat2(CWD, c"/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    opened.map(drop).map_err(|e| io::Error::other(format!("openat2: {e}")))
+}
+
 /// A number in decimal.
 fn number(digits: &[u8]) -> io::Result<u32> {
     let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());

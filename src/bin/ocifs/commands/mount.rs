@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::{self, Layout, Places};
-use crate::commands::{Stage, open_image, open_images, wait_while};
+use crate::commands::{Stage, forerun, open_image, open_images, wait_while};
 use crate::environment;
 use crate::report::{self, AnyError};
 
@@ -87,7 +87,7 @@ fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
         return Ok(());
     }
     log::info!("removing the mount that a dead process left at {}", place.display());
-    kernel::unmount(&place, kernel::Unmount::Lazy)
+    kernel::unmount(&place, Some(mounted.connection), kernel::Unmount::Lazy)
 }
 
 /// Whether a folder, which may not exist yet, lies at or below a place.
@@ -203,7 +203,14 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
             unmounter.abort();
             unmounter.unmount_lazily().map_err(AnyError::from)
         }
-        End::Unmounted(result) => result.map_err(AnyError::from),
+        End::Unmounted(Err(e)) => {
+            // Nobody serves what is still mounted.
+            if let Err(e) = unmounter.unmount_lazily() {
+                log::error!("{e}");
+            }
+            Err(e.into())
+        }
+        End::Unmounted(Ok(())) => Ok(()),
     };
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
@@ -212,13 +219,7 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
 /// Ourselves, unless nobody is wanted, or there is no second processor to run on.
 fn forerunner(args: &args::Mount) -> Option<forerunner::Program> {
     let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    if args.no_forerunner || processors < 2 {
-        return None;
-    }
-    Some(forerunner::Program {
-        name: env!("CARGO_BIN_NAME").to_owned(),
-        arguments: vec!["forerun".to_owned()],
-    })
+    (!args.no_forerunner && processors > 1).then(forerun::program)
 }
 
 /// How serving ends.

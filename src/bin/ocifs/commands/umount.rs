@@ -9,7 +9,7 @@ use ocifs::mount::query_status;
 use crate::args;
 use crate::commands::{Stage, wait_while};
 use crate::environment;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 
 pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     let how = if args.lazy { Unmount::Lazy } else { Unmount::Now };
@@ -25,17 +25,13 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
             .collect(),
         false => args.mount_points.clone(),
     };
-    let mut first_error = None;
+    let mut code = ExitCode::SUCCESS;
     for place in places {
         if let Err(e) = unmount(&place, how) {
-            log::debug!("{e}");
-            first_error.get_or_insert(e);
+            code = report::failure(&e.into());
         }
     }
-    match first_error {
-        Some(e) => Err(e.into()),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    Ok(code)
 }
 
 fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
@@ -44,7 +40,7 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
     let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
     let pid = query_status(&environment::runtime_folder(), mounted.connection).ok().map(|s| s.pid);
     let is_dead = pid.is_none() && kernel::is_dead(&mounted);
-    match kernel::unmount(&absolute, how) {
+    match kernel::unmount(&absolute, Some(mounted.connection), how) {
         // To find that it does not answer may have ended it.
         Err(kernel::Error::NotOurs(_)) if is_dead => {}
         result => result?,
