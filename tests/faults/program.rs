@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Stdio;
 use std::thread;
 
 use crate::fixture::{GOOD, good, image_of, noise};
-use crate::shell::{Home, run, text};
+use crate::shell::{Home, run, text, wait};
 use crate::support::image::{Compression, write_oci_layout};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -39,6 +40,73 @@ fn wrong_usage_is_code_2() {
         assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{words:?}: {outcome:?}");
     }
     home.is_quiet();
+}
+
+/// A word that was meant to be a secret is one even where it is no login.
+#[test]
+fn logins_that_are_none_are_not_shown() {
+    let home = Home::new();
+    let name = "127.0.0.1:1/r:t";
+    let by_flag = home.run(&["ls", "--creds", "ghp_secret", name]);
+    let by_variable = run(home.ocifs(&["ls", name]).env("OCIFS_CREDS", "ghp_secret"));
+    for outcome in [by_flag, by_variable] {
+        outcome.failed(2, &["USER:PASSWORD"]);
+        assert!(!outcome.stderr.contains("ghp_secret"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn empty_variables_are_none() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let mut cat = home.ocifs(&["cat", &image, "f"]);
+    for name in ["OCIFS_CREDS", "OCIFS_CACHE_DIR", "OCIFS_CACHE_SIZE"] {
+        cat.env(name, "");
+    }
+    let outcome = run(&mut cat);
+    assert_eq!((outcome.code, outcome.stdout.as_bytes()), (0, GOOD), "{outcome:?}");
+    assert!(home.path().join("home/.cache/ocifs").is_dir(), "the default place");
+}
+
+/// What it comes to does not depend on how much of it is read.
+#[test]
+fn verdicts_stand_when_nobody_listens() {
+    let home = Home::new();
+    let image = good();
+    let name = home.layout(&image);
+    let code = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        wait(&mut home.ocifs(&["verify", &name]).stdout(writer).spawn().unwrap())
+    };
+    assert_eq!(code(), 0);
+    home.run(&["cache", "clear"]);
+    let digest = &image.layer_digests()[0];
+    let layer = home.path().join("layout/blobs/sha256").join(&digest["sha256:".len()..]);
+    let mut bytes = fs::read(&layer).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&layer, bytes).unwrap();
+    let told = home.run(&["verify", &name]);
+    assert!(told.code == 1 && told.stdout.contains("WRONG"), "{told:?}");
+    assert_eq!(code(), 1);
+}
+
+#[test]
+fn completions_are_of_what_people_use() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.run(&["completions", shell]);
+        script.succeeded();
+        let verbs = script.stdout.replace("forerunner", "");
+        assert!(verbs.contains("umount") && !verbs.contains("forerun"), "{shell}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut completions = home.ocifs(&["completions", "bash"]);
+    let child = completions.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

@@ -82,7 +82,8 @@ fn home() -> Option<PathBuf> {
 
 /// The folder of the cache that the user's flags and environment mean.
 pub(crate) fn cache_folder(args: &CacheArgs) -> Option<PathBuf> {
-    let folder = args.cache_dir.clone().or_else(|| Some(cache_home()?.join("ocifs")));
+    let named = args.cache_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = named.or_else(|| Some(cache_home()?.join("ocifs")));
     // A mount in the background leaves the current directory.
     folder.and_then(|folder| std::path::absolute(folder).ok())
 }
@@ -311,7 +312,7 @@ fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyErr
     let mut credentials = Credentials::default();
     let path = env::var_os("PATH").unwrap_or_default();
     credentials.set_helpers(env::split_paths(&path).collect(), None);
-    if let Some(Login { user, password }) = &args.creds {
+    if let Some(Login { user, password }) = args.creds.as_ref().filter(|login| !login.is_empty()) {
         credentials.add_login("--creds", name.registry(), user, password);
     }
     let unusable = |place: &dyn fmt::Display, e: AuthFileError| {

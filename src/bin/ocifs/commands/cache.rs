@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use ocifs::cache::{Cache, Count, Kind, LayerName, Removed, Usage};
+use ocifs::cache::{Cache, Count, Kind, LayerName, Removed, Usage, Verified};
 use ocifs::index::LayerIndex;
 use serde_json::json;
 
 use crate::args::{self, CacheVerb};
 use crate::environment;
-use crate::report::{AnyError, FAILED, write_stderr};
+use crate::report::{self, AnyError, FAILED, write_stderr};
 
 pub(crate) fn run(args: &args::Cache) -> Result<ExitCode, AnyError> {
     match args {
@@ -113,6 +113,14 @@ fn clear(place: &Place) -> Result<ExitCode, AnyError> {
 
 /// Says what was removed, and what could not be.
 fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
+    report::heard(print_removed(place, &removed))?;
+    match removed.failed {
+        Some((path, error)) => Err(not_done(&place.folder.join("v1").join(path), &error)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if place.json {
         let row = json!({
@@ -120,20 +128,15 @@ fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
             "removed": { "files": removed.files, "bytes": removed.bytes },
             "left": { "bytes": removed.left },
         });
-        writeln!(out, "{row}")?;
-    } else {
-        writeln!(
-            out,
-            "removed {} in {} files, {} left",
-            HumanBytes(removed.bytes),
-            removed.files,
-            HumanBytes(removed.left),
-        )?;
+        return writeln!(out, "{row}");
     }
-    match removed.failed {
-        Some((path, error)) => Err(not_done(&place.folder.join("v1").join(path), &error)),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    writeln!(
+        out,
+        "removed {} in {} files, {} left",
+        HumanBytes(removed.bytes),
+        removed.files,
+        HumanBytes(removed.left),
+    )
 }
 
 fn not_done(path: &Path, error: &io::Error) -> AnyError {
@@ -148,6 +151,15 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
         .verify(&check_layer, &mut |bytes| bar.inc(bytes))
         .map_err(|e| place.failed(&e))?;
     bar.finish_and_clear();
+    report::heard(print_verified(place, &verified))?;
+    match verified.failed {
+        Some((path, error)) => Err(not_done(&path, &error)),
+        None if verified.damaged.is_empty() => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::from(FAILED)),
+    }
+}
+
+fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if place.json {
         let row = json!({
@@ -155,29 +167,23 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
             "checked": verified.checked,
             "damaged": verified.damaged,
         });
-        writeln!(out, "{row}")?;
-    } else {
-        let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();
-        for damage in &verified.damaged {
-            writeln!(out, "{}: {}", damage.path.display(), damage.why)?;
-            *by_kind.entry(damage.kind).or_default() += 1;
-        }
-        let (bytes, files) = (HumanBytes(verified.checked.bytes), verified.checked.files);
-        let damaged: Vec<String> =
-            by_kind.iter().map(|(kind, files)| format!("{files} {}", words(*kind))).collect();
-        match damaged.is_empty() {
-            true => writeln!(out, "checked {bytes} in {files} files: nothing is damaged")?,
-            false => writeln!(
-                out,
-                "checked {bytes} in {files} files: damaged and removed were {}",
-                damaged.join(", ")
-            )?,
-        }
+        return writeln!(out, "{row}");
     }
-    match verified.failed {
-        Some((path, error)) => Err(not_done(&path, &error)),
-        None if verified.damaged.is_empty() => Ok(ExitCode::SUCCESS),
-        None => Ok(ExitCode::from(FAILED)),
+    let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();
+    for damage in &verified.damaged {
+        writeln!(out, "{}: {}", damage.path.display(), damage.why)?;
+        *by_kind.entry(damage.kind).or_default() += 1;
+    }
+    let (bytes, files) = (HumanBytes(verified.checked.bytes), verified.checked.files);
+    let damaged: Vec<String> =
+        by_kind.iter().map(|(kind, files)| format!("{files} {}", words(*kind))).collect();
+    match damaged.is_empty() {
+        true => writeln!(out, "checked {bytes} in {files} files: nothing is damaged"),
+        false => writeln!(
+            out,
+            "checked {bytes} in {files} files: damaged and removed were {}",
+            damaged.join(", ")
+        ),
     }
 }
 

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::args::{self, ImageArgs};
 use crate::environment;
-use crate::report::{AnyError, FAILED, causes, printable};
+use crate::report::{self, AnyError, FAILED, causes, printable};
 
 /// How far clocks may differ: the least that token servers, signed URLs and certificates commonly bear.
 const MAX_SKEW: Duration = Duration::from_secs(3 * 60);
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
     if let Some(name) = &args.image {
         checks.extend(image(name, &args.image_args));
     }
-    print(&checks, args.json)?;
+    report::heard(print(&checks, args.json))?;
     let fails = checks.iter().any(|check| check.verdict == Verdict::Fails);
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }

@@ -67,7 +67,7 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     )?;
     writeln!(out, "  process   {}", status.pid)?;
     for error in &status.recent_errors {
-        writeln!(out, "  error     {error}")?;
+        writeln!(out, "  error     {}", printable(error))?;
     }
     Ok(())
 }
@@ -79,12 +79,12 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
     if let Some(name) = &image.directory {
         writeln!(out, "  directory {}", printable(name))?;
     }
-    writeln!(out, "  image     {}", image.image)?;
+    writeln!(out, "  image     {}", printable(&image.image))?;
     writeln!(out, "  digest    {}", image.digest)?;
     if let Some(tag) = image.tag.as_ref().filter(|tag| tag.moved) {
         writeln!(out, "  tag       moved: it is {} now; a new mount shows that", tag.digest)?;
     }
-    writeln!(out, "  platform  {}", image.platform)?;
+    writeln!(out, "  platform  {}", printable(&image.platform))?;
     writeln!(
         out,
         "  layers    {}, {} compressed, proof {}",
@@ -105,6 +105,6 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
 
 fn print_unknown(out: &mut impl Write, mount: &Mounted, error: &io::Error) -> io::Result<()> {
     writeln!(out, "{}", mount.mount_point.display())?;
-    writeln!(out, "  image     {}", mount.source)?;
+    writeln!(out, "  image     {}", printable(&mount.source))?;
     writeln!(out, "  no answer from its process: {error}")
 }

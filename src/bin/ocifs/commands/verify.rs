@@ -11,7 +11,7 @@ use crate::args;
 use crate::commands::failed;
 use crate::environment;
 use crate::progress::Bar;
-use crate::report::{AnyError, FAILED, printable};
+use crate::report::{self, AnyError, FAILED, printable};
 
 pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&args.image, &args.image_args)?;
@@ -19,10 +19,10 @@ pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     let verification =
         mount::verify(&name, &cache, &options, &Bar::indexing()).map_err(failed(&name))?;
     let mut out = io::stdout().lock();
-    match args.json {
-        true => writeln!(out, "{}", as_json(&verification))?,
-        false => print(&mut out, &verification)?,
-    }
+    report::heard(match args.json {
+        true => writeln!(out, "{}", as_json(&verification)),
+        false => print(&mut out, &verification),
+    })?;
     Ok(match verification.is_good() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(FAILED),
