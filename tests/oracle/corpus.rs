@@ -1,7 +1,7 @@
 //! Large real images, compared with umoci in the same way as the small ones.
 //!
 //! They take gigabytes to make, so that this runs only where somebody has made them: the variable
-//! `OCIFS_CORPUS_REGISTRY` says `HOST:PORT` of their registry (`scripts/bench` fills one).
+//! `OCIFS_CORPUS_REGISTRY` says `HOST:PORT` of their registry.
 
 use std::env;
 use std::io::{self, Write};
