@@ -260,8 +260,7 @@ impl Filesystem {
         found.map(|(_, value)| value).ok_or(Error::NoAttribute)
     }
 
-    /// The names of all extended attributes, each with a NUL behind it; those that are [only
-    /// root's](TRUSTED_XATTRS) for root only.
+    /// The names of all extended attributes, each with a NUL behind it; those in `trusted.` for root only.
     pub fn xattr_names(&self, ino: Ino, is_root: bool) -> Vec<u8> {
         let mut names = Vec::new();
         let shown = |name: &[u8]| is_root || !name.starts_with(TRUSTED_XATTRS);

@@ -158,9 +158,10 @@ impl Requests {
         errors.iter().cloned().collect()
     }
 
-    /// Logs and remembers that a read of these bytes failed, and why; what the kernel is told.
-    fn failed(&self, ino: INodeNo, range: Range<u64>, error: &fs::Error) -> Errno {
-        self.failures.remember(ino.0, range);
+    /// Logs and remembers that a read of these bytes failed, and why; what the kernel is told. It asks so many
+    /// times [again](failures).
+    fn failed(&self, ino: INodeNo, range: Range<u64>, echoes: u32, error: &fs::Error) -> Errno {
+        self.failures.remember(ino.0, range, echoes);
         count(&self.errors);
         log::error!("{error}");
         let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,13 +172,13 @@ impl Requests {
         Errno::from_i32(error.errno().raw_os_error())
     }
 
-    /// Whether this is only the kernel that asks again for what has just [failed](failures).
-    fn has_just_failed(&self, ino: INodeNo, offset: u64) -> bool {
-        let has_failed = self.failures.contains(ino.0, offset);
-        if has_failed {
+    /// Whether this is only the kernel that asks [again](failures) for what has just failed.
+    fn is_echo(&self, ino: INodeNo, offset: u64) -> bool {
+        let is_echo = self.failures.is_echo(ino.0, offset);
+        if is_echo {
             count(&self.errors);
         }
-        has_failed
+        is_echo
     }
 
     /// Names and counts, in a fixed order.
@@ -518,7 +519,7 @@ impl FuseFilesystem for Adapter {
                 guide.inspect(|guide| guide.read(pid, ino));
                 reply.data(&content[..length]);
             }
-            Ok((_, _, false)) if self.requests.has_just_failed(ino, offset) => {
+            Ok((_, _, false)) if self.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }
             Ok((file, length, false)) => {
@@ -535,7 +536,7 @@ impl FuseFilesystem for Adapter {
                         }
                         Err(e) => {
                             let range = offset..offset + length as u64;
-                            reply.error(requests.failed(ino, range, &e));
+                            reply.error(requests.failed(ino, range, 1, &e));
                         }
                     }
                 });

@@ -37,6 +37,9 @@ pub(super) const LOOP_THREADS: usize = 1;
 /// The number of the first file; the root directory is 1.
 const FIRST: u64 = 2;
 
+/// How often a read that has failed is made again: by the page cache for us, and by EROFS.
+const ECHOES: u32 = 2;
+
 /// Readers of a device that are told apart.
 const STREAMS: usize = 8;
 
@@ -228,7 +231,7 @@ impl FuseFilesystem for Blobs {
         });
         match begun {
             Ok((reading, true)) => reply.data(&reading.buf),
-            Ok((_, false)) if self.0.requests.has_just_failed(ino, offset) => {
+            Ok((_, false)) if self.0.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }
             Ok((mut reading, false)) => {
@@ -239,7 +242,7 @@ impl FuseFilesystem for Blobs {
                     Ok(_) => reply.data(&reading.buf),
                     Err(e) => {
                         let range = offset..offset + u64::from(size);
-                        reply.error(shared.requests.failed(ino, range, &e));
+                        reply.error(shared.requests.failed(ino, range, ECHOES, &e));
                     }
                 });
             }

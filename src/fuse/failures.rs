@@ -4,20 +4,21 @@
 //!
 //! A program reads; the kernel asks for what it reads and for more behind it (readahead). When that fails, the
 //! pages are there and not up to date, and the kernel asks for the first of them once more by itself, before the
-//! program gets its error (`filemap_read_folio` in mm/filemap.c). So does EROFS above us (`fuse::metadata`). Behind
-//! a registry that does not answer the program would wait for twice as long as it was told.
+//! program gets its error (`filemap_read_folio` in mm/filemap.c). EROFS above us (`fuse::metadata`) does the same
+//! once more. Behind a registry that does not answer the program would wait for a multiple of what it was told.
 //!
 //! # Design
 //!
-//! What has failed fails at once for a moment more.
+//! A failure is remembered, and as many reads within it as the kernel makes of its own accord, a moment later,
+//! fail at once. After that the pages stay, and the kernel asks once whenever a program does: a program that tries
+//! again is never answered from here, however soon it comes.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How soon the kernel asks again: as soon as the one who waits for it has woken up. A program that tries again
-/// is hardly ever so fast.
+/// How soon the kernel asks again: as soon as the one who waits for it has woken up.
 const MOMENT: Duration = Duration::from_millis(300);
 
 /// Failures that are remembered at most.
@@ -32,25 +33,34 @@ struct Failure {
     ino: u64,
     range: Range<u64>,
     when: Instant,
+    /// How often the kernel has yet to ask again.
+    echoes: u32,
 }
 
 impl Failures {
-    /// A read of these bytes of an inode fails now.
-    pub(super) fn remember(&self, ino: u64, range: Range<u64>) {
+    /// A read of these bytes of an inode fails now, and the kernel asks so many times again if it had not before.
+    pub(super) fn remember(&self, ino: u64, range: Range<u64>, echoes: u32) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() == MAX_FAILURES {
-            failures.pop_front();
+        let is_here =
+            |failure: &Failure| failure.ino == ino && failure.range.contains(&range.start);
+        match failures.iter().position(is_here) {
+            // Its pages are there.
+            Some(at) if failures[at].echoes == 0 => return,
+            Some(at) => drop(failures.remove(at)),
+            None if failures.len() == MAX_FAILURES => drop(failures.pop_front()),
+            None => {}
         }
-        failures.push_back(Failure { ino, range, when: Instant::now() });
+        failures.push_back(Failure { ino, range, when: Instant::now(), echoes });
     }
 
-    /// Whether a read from here on has just failed.
-    pub(super) fn contains(&self, ino: u64, offset: u64) -> bool {
+    /// Whether a read from here on is the kernel's own after one that has just failed.
+    pub(super) fn is_echo(&self, ino: u64, offset: u64) -> bool {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while failures.front().is_some_and(|failure| failure.when.elapsed() >= MOMENT) {
-            failures.pop_front();
-        }
-        failures.iter().any(|failure| failure.ino == ino && failure.range.contains(&offset))
+        let is_here =
+            |failure: &&mut Failure| failure.ino == ino && failure.range.contains(&offset);
+        let found = failures.iter_mut().find(is_here);
+        let found = found.filter(|failure| failure.echoes > 0 && failure.when.elapsed() < MOMENT);
+        found.map(|failure| failure.echoes -= 1).is_some()
     }
 }
 
@@ -60,21 +70,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_of_bytes_and_soon_forgotten() {
+    fn as_many_as_the_kernel_makes() {
         let failures = Failures::default();
-        assert!(!failures.contains(1, 0));
-        failures.remember(1, 4096..8192);
+        assert!(!failures.is_echo(1, 0));
+        failures.remember(1, 4096..8192, 2);
         let near = [(2, 4096), (1, 0), (1, 8192)];
-        assert!(near.iter().all(|(ino, offset)| !failures.contains(*ino, *offset)));
-        assert!(failures.contains(1, 4096) && failures.contains(1, 8191));
+        assert!(near.iter().all(|(ino, offset)| !failures.is_echo(*ino, *offset)));
+        assert!(
+            failures.is_echo(1, 8191) && failures.is_echo(1, 4096) && !failures.is_echo(1, 4096)
+        );
+        // From now on it is a program that asks.
+        failures.remember(1, 4096..8192, 2);
+        assert!(!failures.is_echo(1, 4096));
+    }
+
+    #[test]
+    fn a_moment_later() {
+        let failures = Failures::default();
+        failures.remember(1, 0..1, 1);
         std::thread::sleep(MOMENT);
-        assert!(!failures.contains(1, 4096));
+        assert!(!failures.is_echo(1, 0));
+        failures.remember(1, 0..1, 1);
+        assert!(failures.is_echo(1, 0), "it was not asked again before");
     }
 
     #[test]
     fn there_are_not_many() {
         let failures = Failures::default();
-        (0..10 * MAX_FAILURES as u64).for_each(|ino| failures.remember(ino, 0..1));
+        (0..10 * MAX_FAILURES as u64).for_each(|ino| failures.remember(ino, 0..1, 1));
         assert!(failures.0.lock().unwrap().len() <= MAX_FAILURES);
     }
 }

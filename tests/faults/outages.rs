@@ -221,9 +221,17 @@ fn reading_without_a_cache() {
     }
 }
 
-/// A mount of a file `near` of the first layer, which is at hand, and many of the second, `0` to `99`, which are
-/// not and do not come.
-fn mounted_and_stalled(flags: &[&str]) -> (Home, Registry) {
+const STALL: Fault = Fault::Stall(1000, Duration::from_secs(60));
+
+/// Flags of a plain mount, and where this kernel can of one with its names and attributes in EROFS.
+fn ways() -> Vec<&'static str> {
+    let erofs = kernel_metadata::can().then_some("--kernel-metadata");
+    std::iter::once("--no-forerunner").chain(erofs).collect()
+}
+
+/// A mount of files `near` and `near2` of the first layer, which are at hand, and many of the second, `0` to `99`,
+/// which are not and do not come.
+fn mounted_without(flags: &[&str], fault: Fault) -> (Home, Registry) {
     let near = [Entry::file("near", GOOD), Entry::file("near2", GOOD)];
     let far: Vec<_> = (0..100).map(|n| Entry::file(n.to_string(), noise(50_000, n))).collect();
     let built = ImageBuilder::new()
@@ -237,8 +245,7 @@ fn mounted_and_stalled(flags: &[&str]) -> (Home, Registry) {
     home.run(&[&["mount"][..], flags, &[&name, "M"]].concat()).succeeded();
     fs::remove_dir_all(home.path().join("cache/v1/spans")).unwrap();
     assert_eq!(fs::read(home.mount_point().join("near")).unwrap(), GOOD);
-    let stall = Fault::Stall(1000, Duration::from_secs(60));
-    registry.fault(("GET", &built.layer_digests()[1], Times::Always), stall);
+    registry.fault(("GET", &built.layer_digests()[1], Times::Always), fault);
     (home, registry)
 }
 
@@ -246,17 +253,34 @@ fn mounted_and_stalled(flags: &[&str]) -> (Home, Registry) {
 #[test]
 fn nobody_waits_twice() {
     const TIMEOUT: Duration = Duration::from_secs(4);
-    let ways: [&[&str]; 2] = [&["--timeout", "4"], &["--timeout", "4", "--kernel-metadata"]];
-    for flags in &ways[..if kernel_metadata::can() { 2 } else { 1 }] {
-        let (home, _registry) = mounted_and_stalled(flags);
+    for way in ways() {
+        let (home, _registry) = mounted_without(&["--timeout", "4", way], STALL);
         let started = Instant::now();
         let error = fs::read(home.mount_point().join("7")).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(5), "EIO");
         let waited = started.elapsed();
-        assert!(
-            waited >= TIMEOUT / 2 && waited < TIMEOUT * 2 - TIMEOUT / 4,
-            "{flags:?}: {waited:?}"
-        );
+        assert!(waited >= TIMEOUT / 2 && waited < TIMEOUT * 2 - TIMEOUT / 4, "{way}: {waited:?}");
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}
+
+/// However soon a program tries again, the registry is asked.
+#[test]
+fn who_tries_again_is_not_told_what_was() {
+    for way in ways() {
+        let missing = Fault::Status(404, Vec::new(), Vec::new());
+        let (home, registry) = mounted_without(&[way], missing);
+        let read = || fs::read(home.mount_point().join("7"));
+        let asked =
+            |log: &[Logged]| log.iter().filter(|request| request.path.contains("/blobs/")).count();
+        for _ in 0..3 {
+            let before = asked(&registry.requests());
+            assert_eq!(read().unwrap_err().raw_os_error(), Some(5), "EIO");
+            assert!(asked(&registry.requests()) > before, "{way}: from memory");
+        }
+        registry.clear_faults();
+        assert!(read().unwrap() == noise(50_000, 7), "{way}");
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
     }
@@ -265,7 +289,7 @@ fn nobody_waits_twice() {
 /// However many wait for what does not come, what is at hand is read.
 #[test]
 fn those_who_wait_are_not_in_the_way() {
-    let (home, _registry) = mounted_and_stalled(&["--timeout", "10", "--no-forerunner"]);
+    let (home, _registry) = mounted_without(&["--timeout", "10", "--no-forerunner"], STALL);
     let readers: Vec<_> = (0..100)
         .map(|n| {
             let path = home.mount_point().join(n.to_string());
