@@ -62,7 +62,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem as FuseFilesystem,
@@ -161,7 +161,7 @@ impl Requests {
     /// Logs and remembers that a read of these bytes failed, and why; what the kernel is told. It asks so many
     /// times [again](failures).
     fn failed(&self, ino: INodeNo, range: Range<u64>, echoes: u32, error: &fs::Error) -> Errno {
-        self.failures.remember(ino.0, range, echoes);
+        self.failures.remember(ino.0, range, echoes, Instant::now());
         count(&self.errors);
         log::error!("{error}");
         let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,7 +174,7 @@ impl Requests {
 
     /// Whether this is only the kernel that asks [again](failures) for what has just failed.
     fn is_echo(&self, ino: INodeNo, offset: u64) -> bool {
-        let is_echo = self.failures.is_echo(ino.0, offset);
+        let is_echo = self.failures.is_echo(ino.0, offset, Instant::now());
         if is_echo {
             count(&self.errors);
         }
