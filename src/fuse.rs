@@ -85,6 +85,9 @@ const LOOP_THREADS: usize = 2;
 /// Requests that the kernel may have under way in the background (readahead).
 const MAX_BACKGROUND: u16 = 64;
 
+/// How often the page cache makes a read again by itself that has [failed](failures).
+const ECHOES: u32 = 1;
+
 /// Reasons for EIO that are remembered.
 const RECENT_ERRORS: usize = 8;
 
@@ -536,7 +539,7 @@ impl FuseFilesystem for Adapter {
                         }
                         Err(e) => {
                             let range = offset..offset + length as u64;
-                            reply.error(requests.failed(ino, range, 1, &e));
+                            reply.error(requests.failed(ino, range, ECHOES, &e));
                         }
                     }
                 });

@@ -37,8 +37,8 @@ pub(super) const LOOP_THREADS: usize = 1;
 /// The number of the first file; the root directory is 1.
 const FIRST: u64 = 2;
 
-/// How often a read that has failed is made again: by the page cache for us, and by EROFS.
-const ECHOES: u32 = 2;
+/// The same, and once more by EROFS.
+const ECHOES: u32 = super::ECHOES + 1;
 
 /// Readers of a device that are told apart.
 const STREAMS: usize = 8;

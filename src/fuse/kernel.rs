@@ -223,8 +223,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 pub fn unmount(mount_point: &Path, connection: Option<u32>, how: Unmount) -> Result<(), Error> {
     let mut tries = 0;
     loop {
-        let found = uppermost(mount_point).ok().flatten().map(|mount| mount.connection);
-        if connection.is_some() && found != connection {
+        let found = || uppermost(mount_point).ok().flatten().map(|mount| mount.connection);
+        if connection.is_some() && found() != connection {
             return Err(Error::NotOurs(mount_point.to_owned()));
         }
         tries += 1;

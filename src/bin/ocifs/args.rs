@@ -310,7 +310,7 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) no_forerunner: bool,
 
-    /// Give the kernel names and attributes as a file system of its own (root, Linux 6.12)
+    /// Give the kernel names and attributes as a file system of its own (root, Linux 6.18.21)
     ///
     /// It then asks for contents only, in large pieces: a first `find` costs nothing, a first `grep -r`
     /// few requests. Any user may enter, as with --allow-other. The mount is of type `erofs`; its

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     commands::run(&args).unwrap_or_else(|error| {
         if args.log_file.is_some() {
             // A mount in the background has nobody any more who reads its stderr.
-            log::error!("{}", report::chain(&error));
+            log::error!("{}", report::chain(error.as_ref()));
         }
         report::failure(&error)
     })

@@ -40,12 +40,12 @@ pub(crate) fn heard(printed: io::Result<()>) -> io::Result<()> {
 }
 
 /// An error and its causes, in a line.
-pub(crate) fn chain(error: &AnyError) -> String {
-    [vec![error.to_string()], causes(error.as_ref())].concat().join(": ")
+pub(crate) fn chain(error: &dyn Error) -> String {
+    [vec![error.to_string()], causes(error)].concat().join(": ")
 }
 
 /// What the causes of an error have to add, outermost first.
-pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
+fn causes(error: &dyn Error) -> Vec<String> {
     let mut added = Vec::new();
     let mut said = error.to_string();
     let mut cause = error.source();

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::args::{self, ImageArgs};
 use crate::environment;
-use crate::report::{self, AnyError, FAILED, causes, printable};
+use crate::report::{self, AnyError, FAILED, printable};
 
 /// How far clocks may differ: the least that token servers, signed URLs and certificates commonly bear.
 const MAX_SKEW: Duration = Duration::from_secs(3 * 60);
@@ -72,8 +72,7 @@ impl Check {
     }
 
     fn fails(name: &'static str, error: &dyn Error) -> Check {
-        let text = [vec![error.to_string()], causes(error)].concat().join(": ");
-        Check { name, verdict: Verdict::Fails, text }
+        Check { name, verdict: Verdict::Fails, text: report::chain(error) }
     }
 }
 
