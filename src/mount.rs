@@ -527,7 +527,8 @@ pub struct MountOptions {
     /// The program that goes before walks, if any.
     pub forerunner: Option<forerunner::Program>,
     /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
-    /// in and permissions are checked, whatever the other options say, and nobody goes before walks.
+    /// in and permissions are checked, whatever the other options say; somebody goes before walks only if the
+    /// image is in the cache.
     pub kernel_metadata: bool,
 }
 
@@ -571,7 +572,8 @@ impl Mount {
                 (true, ..) => Ahead::Push,
                 (false, Some(program), Some(connection)) => {
                     let mount_point = mount_point.clone();
-                    let place = forerunner::Place { mount_point, connection };
+                    let (device_minor, seen) = (connection, forerunner::Seen::Everything);
+                    let place = forerunner::Place { mount_point, device_minor, seen };
                     Ahead::Forerunner(program.clone(), place)
                 }
                 (false, ..) => Ahead::Nobody,
@@ -591,7 +593,11 @@ impl Mount {
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let requests = Arc::new(Requests::default());
-        let options = metadata::Options { source: view.source(), ownership: options.ownership };
+        let options = metadata::Options {
+            source: view.source(),
+            ownership: options.ownership,
+            forerunner: options.forerunner.clone(),
+        };
         let (server, connection) =
             metadata::mount(&mount_point, &view.filesystem, &options, &requests)?;
         Ok(Mount { view, mount_point, connection: Some(connection), requests, server })

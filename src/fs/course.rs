@@ -32,7 +32,16 @@
 //! Files that several images of a mount share are left alone at first, as if they were covered: who compares the
 //! images does not open them. Who reads them nevertheless is understood after [`STRAYS`] of them.
 //!
-//! Everything is covered once. When many things that were covered are asked for nevertheless, the
+//! # Where the kernel lists
+//!
+//! The requests of a mount with `--kernel-metadata` tell nothing but which *stretches* of contents are
+//! read, many files at a time. But the kernel asks for the next one when a reader has come to the one
+//! before: what lies in it is what that reader comes to ([`Course::shown`]), and how far ahead that is needs no
+//! guess.
+//!
+//! # Limits
+//!
+//! Everything is covered once, but for what was shown, which the kernel asks for once. When many things that were covered are asked for nevertheless, the
 //! kernel has dropped them or never had them, and all is as in the beginning. So what can be wasted is bounded by the
 //! small files of the image, whatever the walkers do.
 //!
@@ -78,6 +87,9 @@ const UNFOLLOWED: u32 = 24;
 
 /// Covered things that are asked for until it is clear that the kernel has dropped them.
 const STRAYS: u32 = 64;
+
+/// Files that were shown and not yet taken; the first ones are forgotten, as their reader may be there by now.
+const MAX_SHOWN: usize = 512;
 
 /// Runs that begin, less those that are of use, before there is silence for so many requests.
 const RESTARTS: u32 = 16;
@@ -213,6 +225,8 @@ pub struct Course {
     covered: InoSet,
     /// The latest last.
     runs: Vec<Run>,
+    /// What was shown, and who comes to it.
+    shown: VecDeque<(u32, Ino)>,
     /// Steps that were taken and are not done.
     under_way: VecDeque<Ino>,
     /// Requests that look like a walk, and when the last one came.
@@ -233,6 +247,7 @@ impl Course {
         let mut course = Course {
             covered: InoSet::new(tree.len()),
             runs: Vec::with_capacity(RUNS),
+            shown: VecDeque::new(),
             under_way: VecDeque::new(),
             streak: 0,
             last: None,
@@ -285,8 +300,27 @@ impl Course {
         (self.follows_links, self.unfollowed) = (true, 0);
     }
 
+    /// A process comes to these files next, in this order; true if there may be steps to take.
+    pub fn shown(
+        &mut self,
+        tree: &Tree,
+        client: u32,
+        files: impl IntoIterator<Item = Ino>,
+    ) -> bool {
+        let small = files.into_iter().filter(|file| is_small(tree, *file));
+        self.shown.extend(small.map(|file| (client, file)));
+        self.shown.drain(..self.shown.len().saturating_sub(MAX_SHOWN));
+        !self.shown.is_empty()
+    }
+
     /// The next step.
     pub fn next(&mut self, tree: &Tree) -> Next {
+        while let Some((client, file)) = self.shown.pop_front() {
+            if let Some(dir) = tree.directory_of(file) {
+                self.under_way.push_back(file);
+                return Next::Step { client, step: Step::Read { dir, file } };
+            }
+        }
         for _ in 0..LOOKS {
             let Some(at) = self.runs.iter().rposition(Run::may_go_on) else { return Next::Nothing };
             let way = self.advance(tree, at);

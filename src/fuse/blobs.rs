@@ -14,13 +14,23 @@
 //! is missed in a read that goes on counts only when the next one is missed. To tell that, requests
 //! have to be seen in the order in which the kernel sent them, so one thread takes them all in where
 //! something may be missed.
+//!
+//! # Before walks
+//!
+//! Where all is in the cache the kernel reads far ahead, and still a walk has one processor do most of the work:
+//! EROFS copies each file from the cache of the device into its own as the walk comes to it. So the files of a
+//! *stretch* that the kernel has read ahead are shown to a forerunner ([`super::forerunner`]), who opens them
+//! just before. It must not come to where the kernel notices that a reader goes on, which is where a
+//! stretch begins: then the kernel would read ahead for the forerunner, and how far the walk is would not be
+//! known any more.
 
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
+use super::forerunner::Forerunner;
 use super::pool::Pool;
 use super::{
     Errno, FOREVER, FileAttr, FileHandle, FileType, FuseFilesystem, Generation, INodeNo, InitFlags,
@@ -40,6 +50,12 @@ const FIRST: u64 = 2;
 /// The same, and once more by EROFS.
 const ECHOES: u32 = super::ECHOES + 1;
 
+/// What is read at a time by somebody who has gone on for a while: half of a stretch or more.
+const MIN_STRETCH_BYTES: u32 = 512 << 10;
+
+/// The part of a stretch that is left to the walk.
+const LEFT: u64 = 8;
+
 /// Readers of a device that are told apart.
 const STREAMS: usize = 8;
 
@@ -54,6 +70,8 @@ struct Shared {
     /// One for each device.
     streams: Vec<Mutex<Stream>>,
     requests: Arc<Requests>,
+    /// Who goes before walks, once there is something to walk over.
+    forerunner: Arc<OnceLock<Forerunner>>,
 }
 
 /// How a device is read.
@@ -106,9 +124,13 @@ impl Blobs {
         filesystem: Arc<Filesystem>,
         devices: Devices,
         requests: Arc<Requests>,
+        forerunner: Arc<OnceLock<Forerunner>>,
     ) -> Blobs {
         let streams = devices.iter().map(|_| Mutex::default()).collect();
-        Blobs(Arc::new(Shared { filesystem, devices, streams, requests }), Pool::default())
+        Blobs(
+            Arc::new(Shared { filesystem, devices, streams, requests, forerunner }),
+            Pool::default(),
+        )
     }
 }
 
@@ -179,6 +201,23 @@ impl Shared {
         }
         Ok(true)
     }
+
+    /// Says who comes to what next, if a read tells it.
+    fn show(&self, client: u32, reading: &Reading) {
+        let Some(forerunner) = self.forerunner.get() else { return };
+        let length = reading.buf.len() as u64;
+        if !reading.goes_on || length < MIN_STRETCH_BYTES.into() {
+            return;
+        }
+        let Ok(device) = self.device(reading.ino) else { return };
+        let tree = self.filesystem.tree();
+        let left = length / LEFT;
+        let pieces = device.pieces(tree, reading.offset + left, (length - left) as usize);
+        let whole = pieces.filter(|piece| {
+            piece.offset == 0 && piece.length as u64 == tree.attributes(piece.ino).size
+        });
+        forerunner.shown(client, whole.map(|piece| piece.ino));
+    }
 }
 
 impl FuseFilesystem for Blobs {
@@ -215,7 +254,7 @@ impl FuseFilesystem for Blobs {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -224,13 +263,18 @@ impl FuseFilesystem for Blobs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        count(&self.0.requests.read);
+        let is_ahead = self.0.forerunner.get().is_some_and(|forerunner| forerunner.asks(req.pid()));
+        count(if is_ahead { &self.0.requests.ahead } else { &self.0.requests.read });
         let begun = self.0.begin(ino.0, offset, size).and_then(|mut reading| {
             let is_done = self.0.read(&mut reading, None)?;
             Ok((reading, is_done))
         });
         match begun {
-            Ok((reading, true)) => reply.data(&reading.buf),
+            Ok((reading, true)) => {
+                reply.data(&reading.buf);
+                // Now that it is at hand.
+                self.0.show(req.pid(), &reading);
+            }
             Ok((_, false)) if self.0.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }

@@ -14,6 +14,9 @@
 //! few steps, and it answers each with a byte. At most two stages are under way, so that the
 //! course can still be changed. It is started when the first walk is seen.
 //!
+//! Over `fuse::metadata` the kernel asks for contents only, in stretches. The same process then opens files of
+//! those, which puts them into the cache of the file system that walks see.
+//!
 //! # Why a process
 //!
 //! Whoever asks this process for something must not be part of it. If it is killed, the kernel closes the
@@ -80,7 +83,7 @@ const OURSELVES: &str = "/proc/self/exe";
 pub struct Program {
     /// The name under which it is shown.
     pub name: String,
-    /// The arguments for which it calls [`run`]; the connection and the mount point follow.
+    /// The arguments for which it calls [`run`]; the minor number of the device and the mount point follow.
     pub arguments: Vec<String>,
 }
 
@@ -89,8 +92,19 @@ pub struct Program {
 pub struct Place {
     /// Where it is.
     pub mount_point: PathBuf,
-    /// Its connection: the minor number of its device.
-    pub connection: u32,
+    /// The minor number of its device: over FUSE, the connection.
+    pub device_minor: u32,
+    /// What of walks over it is seen.
+    pub seen: Seen,
+}
+
+/// What requests tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Listings, contents and targets, one by one.
+    Everything,
+    /// Stretches of contents, of many files each. What the forerunner does may need no request.
+    Stretches,
 }
 
 /// What the threads that answer the kernel tell, and whom.
@@ -104,7 +118,7 @@ struct Shared {
     news: Condvar,
     /// The process, 0 while there is none.
     pid: AtomicU32,
-    /// Whether a request of it has come.
+    /// Whether a request of it has come, or none need come.
     is_seen: AtomicBool,
     /// Whether anything is done any more.
     is_off: AtomicBool,
@@ -124,12 +138,13 @@ impl Forerunner {
         place: Place,
     ) -> io::Result<Forerunner> {
         let course = Course::new(filesystem.tree());
+        let is_seen = AtomicBool::new(place.seen == Seen::Stretches);
         let shared = Arc::new(Shared {
             filesystem: Arc::clone(filesystem),
             state: Mutex::new(State { course, has_news: false }),
             news: Condvar::new(),
             pid: AtomicU32::new(0),
-            is_seen: AtomicBool::new(false),
+            is_seen,
             is_off: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
@@ -168,6 +183,11 @@ impl Forerunner {
             course.followed();
             false
         });
+    }
+
+    /// A process has read up to a stretch of contents, in which these files begin in this order.
+    pub(super) fn shown(&self, pid: u32, files: impl IntoIterator<Item = Ino>) {
+        self.tell(pid, |course| course.shown(self.0.filesystem.tree(), pid, files));
     }
 
     fn tell(&self, pid: u32, news: impl FnOnce(&mut Course) -> bool) {
@@ -299,7 +319,7 @@ impl Process {
         let mut child = Command::new(OURSELVES)
             .arg0(&program.name)
             .args(&program.arguments)
-            .arg(place.connection.to_string())
+            .arg(place.device_minor.to_string())
             .arg(&place.mount_point)
             .env_clear()
             .current_dir("/")

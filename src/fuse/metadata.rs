@@ -29,13 +29,14 @@ mod probe;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 use super::blobs::{self, Blobs};
+use super::forerunner::{self, Forerunner, Place, Seen};
 use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices};
 use crate::fs::Filesystem;
@@ -106,6 +107,8 @@ pub struct Options {
     pub source: String,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
+    /// The program that goes before walks, if any; only over an image that is in the cache.
+    pub forerunner: Option<forerunner::Program>,
 }
 
 /// Mounts a file system and serves it. Returns the server and the number of the connection.
@@ -133,7 +136,7 @@ pub fn mount(
             ("allow_other", ""),
         ],
     )?;
-    let connection = connection_of(&files).map_err(step("the FUSE connection"))?;
+    let connection = device_minor(&files).map_err(step("the FUSE connection"))?;
     let store = detached("ramfs", &[])?;
     let path = image_path(&place(&store), connection, &options.source);
     let folder = Path::new(&path).parent().unwrap_or(Path::new("/"));
@@ -146,7 +149,9 @@ pub fn mount(
     let count = devices.len();
     let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
     let threads = if is_cached { super::LOOP_THREADS } else { blobs::LOOP_THREADS };
-    let blob_files = Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests));
+    let ahead = Arc::new(OnceLock::new());
+    let blob_files =
+        Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests), Arc::clone(&ahead));
     let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
     if is_cached {
         // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
@@ -161,6 +166,18 @@ pub fn mount(
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .map_err(step("mounting"))?;
+    if let Some(program) = options.forerunner.as_ref().filter(|_| is_cached) {
+        let started = device_minor(&image).and_then(|device_minor| {
+            let mount_point = mount_point.to_owned();
+            let place = Place { mount_point, device_minor, seen: Seen::Stretches };
+            Forerunner::new(filesystem, program.clone(), place)
+        });
+        match started {
+            // Nobody else sets it.
+            Ok(forerunner) => drop(ahead.set(forerunner)),
+            Err(e) => log::info!("nobody goes before walks: {e}"),
+        }
+    }
     Ok((server, connection))
 }
 
@@ -225,9 +242,9 @@ fn place(mount: &OwnedFd) -> String {
     format!("{DESCRIPTORS}{}", mount.as_raw_fd())
 }
 
-/// The number of a FUSE connection: the minor device number of its file system. Nobody need answer
-/// yet.
-fn connection_of(mount: &OwnedFd) -> io::Result<u32> {
+/// The minor device number of a file system, which is the number of its connection over FUSE. Nobody need
+/// answer yet.
+fn device_minor(mount: &OwnedFd) -> io::Result<u32> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     Ok(rustix::fs::statx(mount, "", flags, StatxFlags::empty())?.stx_dev_minor)
 }

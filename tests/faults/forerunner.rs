@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -11,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::fixture::{image_of, noise, within};
+use crate::kernel_metadata;
 use crate::pressure;
 use crate::shell::{Home, eventually, eventually_within, run, text};
 use crate::support::image::{Built, Compression};
@@ -265,6 +267,78 @@ fn it_is_never_a_program_of_the_image() {
     walk(&home.mount_point()).unwrap();
     assert!(eventually(|| mark.exists() || !home.forerunners().is_empty()));
     assert!(!mark.exists(), "the image's program was started");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+const LARGE: usize = 20 << 10;
+
+/// Mounts with the names and attributes in the kernel: a directory of 400 files, 8 MiB.
+fn with_kernel_metadata(home: &Home, flags: &[&str]) {
+    let file = |n: usize| Entry::file(format!("{n:03}"), noise(LARGE, n as u64));
+    let layer = tar(&(0..400).map(file).collect::<Vec<_>>());
+    let layout = home.layout(&image_of(&layer, Compression::None));
+    home.run(&[&["mount", "--kernel-metadata"], flags, &[&layout, "M"]].concat()).succeeded();
+}
+
+/// Reads these files one after the other.
+fn read_files(top: &Path, files: Range<usize>) {
+    for n in files {
+        assert!(fs::read(top.join(format!("{n:03}"))).unwrap() == noise(LARGE, n as u64), "{n}");
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// How many of these files have something in the page cache: mmap(2), mincore(2).
+fn resident(top: &Path, files: Range<usize>) -> usize {
+    let (mmap, mincore) = match std::env::consts::ARCH {
+        "x86_64" => (9, 27),
+        "aarch64" => (222, 232),
+        other => panic!("the numbers of system calls on {other}"),
+    };
+    let script = format!(
+        "my $found = 0; for (@ARGV) {{ \
+             open(F, '<', $_) or die; my $bytes = -s F; my $pages = \"\\0\" x (1 + $bytes / 4096); \
+             my $at = syscall({mmap}, 0, $bytes, 1, 1, fileno(F), 0); die $! if $at == -1; \
+             die $! if syscall({mincore}, $at, $bytes, $pages); $found++ if $pages =~ /\\x01/; \
+         }} print $found"
+    );
+    let paths = files.map(|n| top.join(format!("{n:03}")));
+    let shown = run(Command::new("perl").args(["-e", &script]).args(paths));
+    assert_eq!(shown.code, 0, "{shown:?}");
+    shown.stdout.parse().unwrap()
+}
+
+/// There it sees only stretches of contents, and reads in the files that begin there.
+#[test]
+fn names_and_attributes_may_be_the_kernels() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let home = Home::new();
+    // The kernel reads about a megabyte ahead, which is 50 files.
+    let (reads, near, far) = (0..200, 201..300, 380..400);
+    let top = home.mount_point();
+    // How far somebody gets ahead depends on when he runs.
+    let is_ahead = (0..3).any(|_| {
+        let _kept = pressure::keep_caches();
+        with_kernel_metadata(&home, &[]);
+        read_files(&top, reads.clone());
+        let is_ahead =
+            eventually_within(Duration::from_secs(1), || resident(&top, near.clone()) > 0);
+        assert_eq!(resident(&top, far.clone()), 0, "nobody has come there");
+        assert_eq!(home.forerunners().len(), 1);
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+        is_ahead
+    });
+    assert!(is_ahead, "nobody goes before the reader");
+
+    with_kernel_metadata(&home, &["--no-forerunner"]);
+    let _kept = pressure::keep_caches();
+    read_files(&top, 0..200);
+    assert_eq!((resident(&top, 0..1), resident(&top, near)), (1, 0));
+    assert_eq!(home.forerunners(), []);
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }

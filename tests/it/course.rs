@@ -336,3 +336,34 @@ fn files_that_several_images_share() {
     reads.walk(Ino::ROOT, true, false);
     assert!(reads.asked_of(FileKind::Regular) <= 10 * 20 * 20 / 2, "{}", reads.asked.len());
 }
+
+/// Where the kernel reads ahead by itself, what it brings is what a walk comes to.
+#[test]
+fn what_is_shown_is_next() {
+    let mut walker = Walker::new(tree(2, 2, 300));
+    let tops = walker.tops();
+    let subs: Vec<Ino> = walker.tree.children(tops[0], 0).map(|child| child.ino).collect();
+    let files: Vec<Ino> = walker.tree.children(subs[0], 0).map(|child| child.ino).collect();
+    let large = subs.iter().copied().find(|ino| walker.tree.kind(*ino) == FileKind::Regular);
+    let stretch = [files[1], large.unwrap(), files[0]];
+    assert!(walker.course.shown(&walker.tree, CLIENT, stretch));
+    for file in [files[1], files[0]] {
+        assert_eq!(walker.next(), Some(Step::Read { dir: subs[0], file }));
+    }
+    assert_eq!(walker.next(), None);
+    assert!(!walker.course.shown(&walker.tree, CLIENT, large));
+
+    // What was shown long ago has been passed by; of what was shown again, the kernel has let go.
+    let of_all: Vec<Ino> =
+        walker.tree.inos().filter(|ino| walker.tree.kind(*ino) == FileKind::Regular).collect();
+    for _ in 0..2 {
+        for part in of_all.chunks(100) {
+            walker.course.shown(&walker.tree, CLIENT, part.iter().copied());
+        }
+        let named: Vec<Ino> = std::iter::from_fn(|| walker.next()).map(ino_of).collect();
+        assert_eq!(named.len(), 512);
+        let small = |ino: &Ino| (1..1 << 10).contains(&walker.size(*ino));
+        let last: Vec<Ino> = of_all.iter().copied().filter(small).collect();
+        assert!(last.ends_with(&named));
+    }
+}

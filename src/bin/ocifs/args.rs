@@ -306,7 +306,7 @@ pub(crate) struct Mount {
     ///
     /// By default, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
     /// directories and reads small files just before they do, on another processor, so that a first pass
-    /// takes less time. It reads only what is in the cache. There is none with --push or --kernel-metadata.
+    /// takes less time. It reads only what is in the cache. There is none with --push.
     #[arg(long, help_heading = "Mount")]
     pub(crate) no_forerunner: bool,
 

@@ -16,13 +16,13 @@ use rustix::process::{Pid, test_kill_process};
 use super::stage::{MAX_BUFFER_BYTES, read_word};
 
 /// Goes over the mount at `mount_point` as it is told on `stages`, until that ends, and answers on `answers`.
-/// Does nothing if something else is mounted there than the file system of this connection.
+/// Does nothing if something else is mounted there than the file system whose device has this minor number.
 ///
 /// # Errors
 /// Reading stages or answering fails; nothing that happens in the mount is an error.
 pub fn run(
     mount_point: &Path,
-    connection: u32,
+    device_minor: u32,
     stages: impl Read + AsFd,
     mut answers: impl Write,
 ) -> io::Result<()> {
@@ -43,7 +43,7 @@ pub fn run(
                 client = number(&name)?;
                 Ok(())
             }
-            b'd' => at.go(mount_point, connection, &name),
+            b'd' => at.go(mount_point, device_minor, &name),
             b'l' => at.list(number(&name)?, &mut buffer),
             b'f' => at.read_ahead(&name),
             b's' => at.follow(&name),
@@ -98,11 +98,11 @@ struct At {
 }
 
 impl At {
-    fn go(&mut self, mount_point: &Path, connection: u32, path: &[u8]) -> rustix::io::Result<()> {
+    fn go(&mut self, mount_point: &Path, device_minor: u32, path: &[u8]) -> rustix::io::Result<()> {
         self.dir = None;
         let root = match self.root.take() {
             Some(root) => root,
-            None => root_of(mount_point, connection)?,
+            None => root_of(mount_point, device_minor)?,
         };
         let path = if path.is_empty() { b"." } else { path };
         let dir = open_inside(&root, path, OFlags::DIRECTORY);
@@ -143,13 +143,13 @@ fn open_inside(dir: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<
 }
 
 /// The root of the mount, if it is the one that is meant.
-fn root_of(mount_point: &Path, connection: u32) -> rustix::io::Result<OwnedFd> {
+fn root_of(mount_point: &Path, device_minor: u32) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, mount_point, flags, Mode::empty())?;
     // Without asking the file system.
     let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = statx(&root, c"", how, StatxFlags::empty())?;
-    match (stat.stx_dev_major, stat.stx_dev_minor) == (0, connection) {
+    match (stat.stx_dev_major, stat.stx_dev_minor) == (0, device_minor) {
         true => Ok(root),
         false => Err(Errno::XDEV),
     }
@@ -191,7 +191,7 @@ mod tests {
     fn another_mount_is_not_entered() {
         let stat = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::empty()).unwrap();
         assert_eq!(stat.stx_dev_major, 0);
-        let at = |connection| root_of(Path::new("/proc"), connection).map(drop);
+        let at = |device_minor| root_of(Path::new("/proc"), device_minor).map(drop);
         assert_eq!(at(stat.stx_dev_minor), Ok(()));
         assert_eq!(at(stat.stx_dev_minor + 1), Err(Errno::XDEV));
     }

@@ -1,4 +1,4 @@
-//! `ocifs forerun CONNECTION DIR`: what a mount starts to go before walks over it.
+//! `ocifs forerun MINOR DIR`: what a mount starts to go before walks over it.
 //!
 //! Not a verb for people: neither help nor completions have it, so it does not go through [`crate::args`].
 
@@ -23,21 +23,21 @@ pub(crate) fn program() -> forerunner::Program {
     }
 }
 
-/// The connection and the mount point, if this process is one.
+/// The minor number of the device and the mount point, if this process is one.
 pub(crate) fn place() -> Option<(u32, PathBuf)> {
     let mut words = env::args_os().skip(1);
     if words.next()? != VERB {
         return None;
     }
-    let connection = words.next()?.to_str()?.parse().ok()?;
+    let device_minor = words.next()?.to_str()?.parse().ok()?;
     let mount_point = PathBuf::from(words.next()?);
-    words.next().is_none().then_some((connection, mount_point))
+    words.next().is_none().then_some((device_minor, mount_point))
 }
 
 /// Goes before walks, as it is told on stdin.
-pub(crate) fn run((connection, mount_point): (u32, PathBuf)) -> Result<ExitCode, AnyError> {
+pub(crate) fn run((device_minor, mount_point): (u32, PathBuf)) -> Result<ExitCode, AnyError> {
     // Without a buffer of its own: it is looked whether there is more to read.
     let stages = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    forerunner::run(&mount_point, connection, stages, io::stdout())?;
+    forerunner::run(&mount_point, device_minor, stages, io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }
