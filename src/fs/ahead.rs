@@ -23,7 +23,7 @@
 //! read further on moves the burst's place forward. The file just behind the one that is read is left
 //! out, as its reader is likely to be there first.
 //!
-//! Readers that are faster than all guesses (`rg` reads files while it lists) only lose by them: when
+//! Readers that are faster than all guesses (`rg` reads what it has listed from the end) only lose by them: when
 //! more was read than named in [`TRIAL`] directories, there is silence for [`SILENCE`] reads.
 //!
 //! Each file is named once. When a directory is come back to and one of its files is read again,
@@ -31,7 +31,9 @@
 //! the small files of the image, whatever the readers do.
 //!
 //! (Rejected: the order of reads across directories as the criterion. Walkers differ in it, `rg` has
-//! none, and all of them list before they read.)
+//! none, and all of them list before they read. And for readers that come from the end, files from the start,
+//! until they meet: that halves the READs of `rg`, and leaves its time as it is, since both of its threads
+//! and this one want the same processors.)
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

@@ -26,7 +26,7 @@
 //!   to do, while the run does those behind them. So does a run that begins.
 //! - Asking for something that was neither left nor covered begins a new run: walkers differ in the
 //!   order of siblings (`diff` goes by name), and several may be under way. One that does this all the
-//!   time (`rg` reads many directories at a time) has no use for runs, and there is silence for
+//!   time (`rg` reads what it has listed from the end) has no use for runs, and there is silence for
 //!   [`SILENCE`] requests.
 //!
 //! Files that several images of a mount share are left alone at first, as if they were covered: who compares the
@@ -41,9 +41,9 @@
 //!
 //! # Limits
 //!
-//! Everything is covered once, but for what was shown, which the kernel asks for once. When many things that were covered are asked for nevertheless, the
-//! kernel has dropped them or never had them, and all is as in the beginning. So what can be wasted is bounded by the
-//! small files of the image, whatever the walkers do.
+//! Everything is covered once, and what is shown is what the kernel has just read. When many things that were
+//! covered are asked for nevertheless, the kernel has dropped them or never had them, and all is as in the
+//! beginning. So what can be wasted is bounded by the small files of the image, whatever the walkers do.
 //!
 //! (Rejected: remembering the order in which tools came by before. It would have to be right for all
 //! of them, and the first pass is the one that counts.)

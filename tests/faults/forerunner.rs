@@ -324,10 +324,10 @@ fn names_and_attributes_may_be_the_kernels() {
         let _kept = pressure::keep_caches();
         with_kernel_metadata(&home, &[]);
         read_files(&top, reads.clone());
-        let is_ahead =
-            eventually_within(Duration::from_secs(1), || resident(&top, near.clone()) > 0);
+        let is_ahead = eventually_within(Duration::from_secs(1), || {
+            !home.forerunners().is_empty() && resident(&top, near.clone()) > 0
+        });
         assert_eq!(resident(&top, far.clone()), 0, "nobody has come there");
-        assert_eq!(home.forerunners().len(), 1);
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
         is_ahead
