@@ -1,5 +1,7 @@
 //! What lies on the extra devices of an image.
 
+use std::ops::Range;
+
 use super::{BLOCK_BYTES, Error, path};
 use crate::tree::{Ino, Pieces, Tree};
 
@@ -124,6 +126,14 @@ impl Device {
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         u64::from(self.blocks) * BLOCK_BYTES
+    }
+
+    /// How many files begin in a range.
+    pub fn files_in(&self, range: Range<u64>) -> usize {
+        let before = |offset: u64| {
+            self.files.partition_point(|file| u64::from(file.block) * BLOCK_BYTES < offset)
+        };
+        before(range.end).saturating_sub(before(range.start))
     }
 
     /// What lies in a range of the device; all that is in none of the pieces is zero.

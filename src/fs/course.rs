@@ -37,13 +37,13 @@
 //! The requests of a mount with `--kernel-metadata` tell nothing but which *stretches* of contents are
 //! read, many files at a time. But the kernel asks for the next one when a reader has come to the one
 //! before: what lies in it is what that reader comes to ([`Course::shown`]), and how far ahead that is needs no
-//! guess.
+//! guess. (What several images share is shown with the rest: who comes by is seen, but not what he opens.)
 //!
 //! # Limits
 //!
-//! Everything is covered once, and what is shown is what the kernel has just read. When many things that were
-//! covered are asked for nevertheless, the kernel has dropped them or never had them, and all is as in the
-//! beginning. So what can be wasted is bounded by the small files of the image, whatever the walkers do.
+//! Everything is covered once. When many things that were covered are asked for nevertheless, the kernel has
+//! dropped them or never had them, and all is as in the beginning. So what can be wasted is bounded by the
+//! small files of the image, whatever the walkers do; and of what is shown, by what the kernel reads.
 //!
 //! (Rejected: remembering the order in which tools came by before. It would have to be right for all
 //! of them, and the first pass is the one that counts.)
@@ -354,9 +354,17 @@ impl Course {
         self.covered.remove(ino);
     }
 
-    /// Ends the runs of processes that have ended.
+    /// Ends what is done for processes that have ended.
     pub fn retain(&mut self, is_alive: impl Fn(u32) -> bool) {
         self.runs.retain(|run| is_alive(run.client));
+        // As a rule they are all one's.
+        let mut asked = (0, false);
+        self.shown.retain(|(client, _)| {
+            if asked.0 != *client {
+                asked = (*client, is_alive(*client));
+            }
+            asked.1
+        });
     }
 
     /// What it means that something is asked for.

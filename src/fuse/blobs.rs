@@ -57,7 +57,11 @@ const MIN_STRETCH_BYTES: u32 = 512 << 10;
 const LEFT: u64 = 8;
 
 /// Readers of a device that are told apart.
-const STREAMS: usize = 8;
+const READERS: usize = 8;
+
+/// Files that somebody has read one after the other who walks. (One large file is read as far ahead, and over its
+/// end.)
+const SURE: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Blobs(Arc<Shared>, Pool);
@@ -77,23 +81,35 @@ struct Shared {
 /// How a device is read.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Where the last reads ended, in a ring.
-    ends: [u64; STREAMS],
+    /// Those who read it last, in a ring.
+    readers: [Reader; READERS],
     next: usize,
     /// The file that was missed last.
     missed: Option<Ino>,
 }
 
+/// Reads of which each began where the one before ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reader {
+    begin: u64,
+    /// Where the last read began, and where it ended.
+    last: u64,
+    end: u64,
+}
+
 impl Stream {
-    /// Notes a read; whether it goes on where another one ended.
-    fn read(&mut self, range: Range<u64>) -> bool {
-        let before = self.ends.iter().position(|end| *end == range.start && range.start > 0);
-        let at = before.unwrap_or_else(|| {
-            self.next = (self.next + 1) % STREAMS;
-            self.next
-        });
-        self.ends[at] = range.end;
-        before.is_some()
+    /// Notes a read. If it goes on where another one ended, what its reader has passed: the kernel reads ahead when
+    /// somebody has come to what it read before.
+    fn read(&mut self, range: Range<u64>) -> Option<Range<u64>> {
+        let goes_on = |reader: &Reader| reader.end == range.start && range.start > 0;
+        if let Some(reader) = self.readers.iter_mut().find(|reader| goes_on(reader)) {
+            let passed = reader.begin..reader.last;
+            (reader.last, reader.end) = (range.start, range.end);
+            return Some(passed);
+        }
+        self.next = (self.next + 1) % READERS;
+        self.readers[self.next] = Reader { begin: range.start, last: range.start, end: range.end };
+        None
     }
 
     /// Notes that a file is missed. The one that a reader has come to.
@@ -111,8 +127,8 @@ struct Reading {
     buf: Vec<u8>,
     /// How many pieces of it have been read.
     done: usize,
-    /// Whether it begins where another read ended.
-    goes_on: bool,
+    /// If it begins where another read ended, what its reader has passed.
+    passed: Option<Range<u64>>,
     /// What somebody has come to, once a file of it is missed. Of several in one read, the others are
     /// ahead of the first.
     reached: Option<Ino>,
@@ -172,13 +188,13 @@ impl Shared {
     fn begin(&self, ino: u64, offset: u64, size: u32) -> Result<Reading, fs::Error> {
         let left = self.device(ino)?.bytes().saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
-        let goes_on = self.stream(ino).read(offset..offset + length as u64);
+        let passed = self.stream(ino).read(offset..offset + length as u64);
         Ok(Reading {
             ino,
             offset,
             buf: vec![0; length],
             done: 0,
-            goes_on,
+            passed,
             reached: None,
             is_missed: false,
         })
@@ -186,13 +202,13 @@ impl Shared {
 
     /// Reads on; false where something has to be fetched and nobody says until when that may take.
     fn read(&self, reading: &mut Reading, give_up: Option<Instant>) -> Result<bool, fs::Error> {
-        let Reading { ino, offset, buf, done, goes_on, reached, is_missed } = reading;
+        let Reading { ino, offset, buf, done, passed, reached, is_missed } = reading;
         let device = self.device(*ino)?;
         for piece in device.pieces(self.filesystem.tree(), *offset, buf.len()).skip(*done) {
             let part = &mut buf[piece.at..piece.at + piece.length];
             if !self.filesystem.read_local(piece.ino, piece.offset, part)? {
                 if !std::mem::replace(is_missed, true) {
-                    *reached = self.stream(*ino).miss(piece.ino, *goes_on);
+                    *reached = self.stream(*ino).miss(piece.ino, passed.is_some());
                 }
                 let Some(give_up) = give_up else { return Ok(false) };
                 self.filesystem.read_for(reached.take(), piece.ino, piece.offset, part, give_up)?;
@@ -206,10 +222,12 @@ impl Shared {
     fn show(&self, client: u32, reading: &Reading) {
         let Some(forerunner) = self.forerunner.get() else { return };
         let length = reading.buf.len() as u64;
-        if !reading.goes_on || length < MIN_STRETCH_BYTES.into() {
+        let (Some(passed), Ok(device)) = (&reading.passed, self.device(reading.ino)) else {
+            return;
+        };
+        if length < MIN_STRETCH_BYTES.into() || device.files_in(passed.clone()) < SURE {
             return;
         }
-        let Ok(device) = self.device(reading.ino) else { return };
         let tree = self.filesystem.tree();
         let left = length / LEFT;
         let pieces = device.pieces(tree, reading.offset + left, (length - left) as usize);
@@ -304,15 +322,17 @@ mod tests {
     fn reads_that_go_on() {
         let mut stream = Stream::default();
         // The start of a device is nobody's end.
-        assert!(!stream.read(0..4096));
-        assert!(stream.read(4096..16384));
-        assert!(!stream.read(4096..16384), "that was read on already");
+        assert_eq!(stream.read(0..4096), None);
+        assert_eq!(stream.read(4096..16384), Some(0..0));
+        assert_eq!(stream.read(4096..16384), None, "that was read on already");
         // Two readers, and more than are told apart.
-        assert!(!stream.read(1 << 30..2 << 30));
-        assert!(stream.read(16384..32768));
-        assert!(stream.read(2 << 30..3 << 30));
-        (10..10 + STREAMS as u64).for_each(|n| assert!(!stream.read(n << 40..(n << 40) + 1)));
-        assert!(!stream.read(32768..65536));
+        assert_eq!(stream.read(1 << 30..2 << 30), None);
+        assert_eq!(stream.read(16384..32768), Some(0..4096));
+        assert_eq!(stream.read(2 << 30..3 << 30), Some(1 << 30..1 << 30));
+        assert_eq!(stream.read(32768..40960), Some(0..16384));
+        (10..10 + READERS as u64)
+            .for_each(|n| assert_eq!(stream.read(n << 40..(n << 40) + 1), None));
+        assert_eq!(stream.read(40960..65536), None);
     }
 
     #[test]

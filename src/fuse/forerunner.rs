@@ -32,7 +32,8 @@
 //!   few tens of milliseconds after the walk's last request, and stops as soon as the process that walks has
 //!   ended and been waited for. If it does not answer it is killed.
 //! - Its process number, in every request, keeps it from being taken for a walk itself. If that number is not
-//!   seen (another namespace), it is given up.
+//!   seen (another namespace), it is given up. Where it may need no request, the number is right because
+//!   one process has made the connection and started the forerunner.
 //!
 //! (Rejected: pushing contents with FUSE_NOTIFY_STORE, which `fuse::pusher` does and which saves the request
 //! altogether. `scripts/bench` has both as fast where files are read; but it does nothing about listings, and a reader
@@ -62,6 +63,10 @@ use stage::Stage;
 
 /// Steps of a stage.
 const STAGE_STEPS: usize = 16;
+
+/// A stage that is longer than this has no more steps. One path more is no longer than this again, so the stages under
+/// way fit into a pipe (64 KiB), and sending them waits for nobody.
+const FULL_STAGE_BYTES: usize = 16 << 10;
 
 /// Stages under way.
 const WINDOW: usize = 2;
@@ -229,7 +234,7 @@ impl Shared {
         let tree = self.filesystem.tree();
         let (mut stage, mut steps) = (Stage::default(), 0);
         self.lock().course.retain(process::is_alive);
-        while steps < STAGE_STEPS {
+        while steps < STAGE_STEPS && stage.bytes() < FULL_STAGE_BYTES {
             // Not for longer: who answers the kernel wants it too.
             let next = self.lock().course.next(tree);
             match next {

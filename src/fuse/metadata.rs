@@ -169,8 +169,8 @@ pub fn mount(
     if let Some(program) = options.forerunner.as_ref().filter(|_| is_cached) {
         let started = device_minor(&image).and_then(|device_minor| {
             let mount_point = mount_point.to_owned();
-            let place = Place { mount_point, device_minor, seen: Seen::Stretches };
-            Forerunner::new(filesystem, program.clone(), place)
+            let there = Place { mount_point, device_minor, seen: Seen::Stretches };
+            Forerunner::new(filesystem, program.clone(), there)
         });
         match started {
             // Nobody else sets it.

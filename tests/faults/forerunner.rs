@@ -130,13 +130,21 @@ fn what_it_has_read_a_walk_need_not_ask_for() {
     home.is_quiet();
 }
 
+/// Flags of the mounts over which somebody goes before walks.
+fn ways() -> Vec<&'static [&'static str]> {
+    let kernel_metadata: &[&str] = &["--kernel-metadata"];
+    if kernel_metadata::can() { vec![&[], kernel_metadata] } else { vec![&[]] }
+}
+
 /// Ended, stopped or killed in the middle of a walk, it does not matter.
 #[test]
 fn nothing_depends_on_it() {
     let home = Home::new();
     let layout = home.layout(&image());
-    for signal in [Signal::TERM, Signal::KILL, Signal::STOP] {
-        home.run(&["mount", &layout, "M"]).succeeded();
+    let signals = [Signal::TERM, Signal::KILL, Signal::STOP];
+    let cases = ways().into_iter().flat_map(|way| signals.map(|signal| (way, signal)));
+    for (way, signal) in cases {
+        home.run(&[&["mount"], way, &[&layout, "M"]].concat()).succeeded();
         let (walker, forerunner) = begin(&home);
         kill_process(forerunner, signal).unwrap();
         within(LIMIT, || walker.join().unwrap()).unwrap();
@@ -181,11 +189,17 @@ fn one_that_is_stuck_is_killed() {
 /// A mount that a process was using until now can be unmounted: whoever goes before it does not go on.
 #[test]
 fn a_mount_is_free_when_its_walker_has_ended() {
+    for way in ways() {
+        is_free_when_its_walker_has_ended(way);
+    }
+}
+
+fn is_free_when_its_walker_has_ended(way: &[&str]) {
     let home = Home::new();
     let layout = home.layout(&image());
     let mut seen = 0;
     let mut is_free = |round: u64| {
-        home.run(&["mount", &layout, "M"]).succeeded();
+        home.run(&[&["mount"], way, &[&layout, "M"]].concat()).succeeded();
         let mut find = Command::new("grep");
         find.args(["-r", "nobody has this"]).arg(home.mount_point()).stdout(Stdio::null());
         let mut find = find.spawn().unwrap();
@@ -204,7 +218,7 @@ fn a_mount_is_free_when_its_walker_has_ended() {
         is_free
     };
     let busy = (0..20).filter(|round| !is_free(*round)).count();
-    assert!(seen >= 5, "nobody goes before these walks");
+    assert!(seen >= 5, "nobody goes before these walks: {way:?}");
     // It is looked whether the walker lives before each step, but a busy machine may pause in one.
     assert!(busy <= 10, "{busy} of 20");
 }
@@ -332,12 +346,56 @@ fn names_and_attributes_may_be_the_kernels() {
         home.is_quiet();
         is_ahead
     });
-    assert!(is_ahead, "nobody goes before the reader");
+    let processors = thread::available_parallelism().unwrap().get();
+    assert!(
+        is_ahead,
+        "nobody goes before the reader: there must be two processors, here {processors}, and \
+         /sys/class/bdi/*/read_ahead_kb be writable"
+    );
 
     with_kernel_metadata(&home, &["--no-forerunner"]);
     let _kept = pressure::keep_caches();
     read_files(&top, 0..200);
     assert_eq!((resident(&top, 0..1), resident(&top, near)), (1, 0));
+    assert_eq!(home.forerunners(), []);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// The kernel reads far ahead in one large file, too, and over its end.
+#[test]
+fn who_reads_one_large_file_does_not_walk() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let home = Home::new();
+    let large = noise(6 << 20, 1);
+    let small = (0..200).map(|n| Entry::file(format!("small/{n}"), noise(LARGE, n)));
+    let entries: Vec<_> =
+        std::iter::once(Entry::file("large", large.clone())).chain(small).collect();
+    let layout = home.layout(&image_of(&tar(&entries), Compression::None));
+    home.run(&["mount", "--kernel-metadata", &layout, "M"]).succeeded();
+    assert!(fs::read(home.mount_point().join("large")).unwrap() == large);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(home.forerunners(), []);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// Where something may have to be fetched, the kernel reads less far ahead, and nobody goes before walks.
+#[test]
+fn what_is_not_in_the_cache_is_left_alone() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let home = Home::new();
+    let layout = home.layout(&image());
+    home.run(&["mount", "--kernel-metadata", &layout, "M"]).succeeded();
+    walk(&home.mount_point()).unwrap();
+    home.run(&["umount", "M"]).succeeded();
+    fs::remove_dir_all(home.path().join("cache/v1/spans")).unwrap();
+    home.run(&["mount", "--kernel-metadata", &layout, "M"]).succeeded();
+    walk(&home.mount_point()).unwrap();
     assert_eq!(home.forerunners(), []);
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();

@@ -191,8 +191,7 @@ fn ends_in_the_middle_of_a_walk() {
             home.run(&["umount", "--lazy", "M"]).succeeded();
         }
         wait(&mut reader);
-        let is_over = || home.serving().is_empty() && home.mounts().is_empty();
-        assert!(eventually(is_over), "round {round}: {:?} {:?}", home.serving(), home.mounts());
+        home.is_quiet();
     }
 }
 

@@ -366,4 +366,7 @@ fn what_is_shown_is_next() {
         let last: Vec<Ino> = of_all.iter().copied().filter(small).collect();
         assert!(last.ends_with(&named));
     }
+    walker.course.shown(&walker.tree, CLIENT, of_all);
+    walker.course.retain(|client| client != CLIENT);
+    assert_eq!(walker.next(), None, "it has ended");
 }

@@ -306,7 +306,8 @@ pub(crate) struct Mount {
     ///
     /// By default, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
     /// directories and reads small files just before they do, on another processor, so that a first pass
-    /// takes less time. It reads only what is in the cache. There is none with --push.
+    /// takes less time. It reads only what is in the cache. There is none with --push, nor over an image
+    /// that is not in the cache with --kernel-metadata.
     #[arg(long, help_heading = "Mount")]
     pub(crate) no_forerunner: bool,
 

@@ -39,6 +39,11 @@ impl Stage {
         self.words.is_empty()
     }
 
+    /// How long it is so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.words.len()
+    }
+
     /// Adds a step before a process.
     pub(super) fn add(&mut self, tree: &Tree, client: u32, step: Step) {
         let (dir, letter, name) = match step {
