@@ -229,9 +229,8 @@ pub fn serve(
             (Some(Guide::Pusher(pusher)), Some(queue))
         }
         Ahead::Forerunner(program, place) => {
-            let started = Forerunner::new(&filesystem, program.clone(), place.clone());
-            let started = started.inspect_err(|e| log::info!("nobody goes before walks: {e}"));
-            (started.ok().map(Guide::Forerunner), None)
+            let started = Forerunner::start(&filesystem, program.clone(), Ok(place.clone()));
+            (started.map(Guide::Forerunner), None)
         }
     };
     let adapter = Adapter {

@@ -136,12 +136,17 @@ struct State {
 }
 
 impl Forerunner {
-    /// Begins to wait for walks.
-    pub(super) fn new(
+    /// Begins to wait for walks. Nothing depends on it, so it is only logged if that is not possible.
+    pub(super) fn start(
         filesystem: &Arc<Filesystem>,
         program: Program,
-        place: Place,
-    ) -> io::Result<Forerunner> {
+        place: io::Result<Place>,
+    ) -> Option<Forerunner> {
+        let started = place.and_then(|place| Forerunner::new(filesystem, program, place));
+        started.inspect_err(nobody).ok()
+    }
+
+    fn new(filesystem: &Arc<Filesystem>, program: Program, place: Place) -> io::Result<Forerunner> {
         let course = Course::new(filesystem.tree());
         let is_seen = AtomicBool::new(place.seen == Seen::Stretches);
         let shared = Arc::new(Shared {
@@ -155,7 +160,7 @@ impl Forerunner {
         let own = Arc::clone(&shared);
         let work = move || {
             if let Err(e) = serve(&own, &program, &place) {
-                log::info!("nobody goes before walks: {e}");
+                nobody(&e);
             }
             own.is_off.store(true, Ordering::Relaxed);
         };
@@ -259,6 +264,11 @@ impl Shared {
             Step::List(_) | Step::Follow { .. } => true,
         }
     }
+}
+
+/// Says why nobody goes before walks.
+fn nobody(error: &io::Error) {
+    log::info!("nobody goes before walks: {error}");
 }
 
 /// Sends stages until there is nobody any more to tell of walks.

@@ -167,15 +167,13 @@ pub fn mount(
     )
     .map_err(step("mounting"))?;
     if let Some(program) = options.forerunner.as_ref().filter(|_| is_cached) {
-        let started = device_minor(&image).and_then(|device_minor| {
+        let there = device_minor(&image).map(|device_minor| {
             let mount_point = mount_point.to_owned();
-            let there = Place { mount_point, device_minor, seen: Seen::Stretches };
-            Forerunner::new(filesystem, program.clone(), there)
+            Place { mount_point, device_minor, seen: Seen::Stretches }
         });
-        match started {
+        if let Some(forerunner) = Forerunner::start(filesystem, program.clone(), there) {
             // Nobody else sets it.
-            Ok(forerunner) => drop(ahead.set(forerunner)),
-            Err(e) => log::info!("nobody goes before walks: {e}"),
+            drop(ahead.set(forerunner));
         }
     }
     Ok((server, connection))
