@@ -182,6 +182,24 @@ impl Filesystem {
         })
     }
 
+    /// Whether that holds of all of these files. Quick for those that lie together.
+    pub fn are_at_hand(&self, files: &[Ino]) -> bool {
+        // A layer, and a range of it that is at hand.
+        let mut at_hand = (usize::MAX, 0..0);
+        files.iter().filter_map(|file| self.tree.content(*file)).all(|content| {
+            let Pieces::Whole(start) = content.pieces else {
+                return self.contents.is_at_hand(content.layer, place(&content), content.size);
+            };
+            let end = start.0 + content.size;
+            if content.layer == at_hand.0 && at_hand.1.start <= start.0 && end <= at_hand.1.end {
+                return true;
+            }
+            let reader = &self.contents.layers()[content.layer];
+            at_hand = (content.layer, reader.spans_of(start.0..end));
+            reader.is_at_hand(start, content.size)
+        })
+    }
+
     /// When a read that begins now must have been answered.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.read_timeout

@@ -572,8 +572,8 @@ impl Mount {
                 (true, ..) => Ahead::Push,
                 (false, Some(program), Some(connection)) => {
                     let mount_point = mount_point.clone();
-                    let (device_minor, seen) = (connection, forerunner::Seen::Everything);
-                    let place = forerunner::Place { mount_point, device_minor, seen };
+                    let device_minor = connection;
+                    let place = forerunner::Place { mount_point, device_minor, devices: None };
                     Ahead::Forerunner(program.clone(), place)
                 }
                 (false, ..) => Ahead::Nobody,

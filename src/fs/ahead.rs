@@ -33,7 +33,8 @@
 //! (Rejected: the order of reads across directories as the criterion. Walkers differ in it, `rg` has
 //! none, and all of them list before they read. And for readers that come from the end, files from the start,
 //! until they meet: that halves the READs of `rg`, and leaves its time as it is, since both of its threads
-//! and this one want the same processors.)
+//! and this one want the same processors. Where one READ can bring many files, something can be done:
+//! `fuse::blobs`.)
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

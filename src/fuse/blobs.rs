@@ -23,23 +23,44 @@
 //! just before. It must not come to where the kernel notices that a reader goes on, which is where a
 //! stretch begins: then the kernel would read ahead for the forerunner, and how far the walk is would not be
 //! known any more.
+//!
+//! # Before readers from the end
+//!
+//! `rg` reads first what it has listed last. Each file lies before the one that was read just now, so the kernel
+//! reads nothing ahead and asks for every one. That is seen (`stream`), and the forerunner has the kernel
+//! read what lies before, from the devices themselves and a megabyte at a time. Such readers have all
+//! processors busy: what counts is that nothing is done file by file. A file in the middle of what is brought is left
+//! out; when it is asked for, its reader has come there.
+//!
+//! The forerunner finds the devices by a descriptor that this process has of their folder. While that is open,
+//! this file system would not end with EROFS. So devices are opened and closed with a request each, and when
+//! EROFS has closed the last one, the folder is closed too.
+//!
+//! (Rejected: a thread of this process that has the kernel read ahead. To open a device it would wait for an answer, and
+//! whoever waits for this process must not be part of it. A file of EROFS that no directory has and that is all of
+//! a device: everything would be copied twice. To open the files there one by one, as those of a stretch are: a
+//! quarter of the READs stays, and half of the time that can be gained.)
+
+mod stream;
 
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
-use super::forerunner::Forerunner;
+use super::forerunner::{Forerunner, Stretch};
 use super::pool::Pool;
 use super::{
-    Errno, FOREVER, FileAttr, FileHandle, FileType, FuseFilesystem, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, MAX_BACKGROUND, OpenFlags, ReplyAttr, ReplyData, ReplyEntry,
-    ReplyOpen, Request, Requests, count,
+    Errno, FOREVER, FileAttr, FileHandle, FileType, FopenFlags, FuseFilesystem, Generation,
+    INodeNo, KernelConfig, LockOwner, MAX_BACKGROUND, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
+    ReplyEntry, ReplyOpen, Request, Requests, count,
 };
-use crate::erofs::{BLOCK_BYTES, Device, Devices};
+use crate::erofs::{BLOCK_BYTES, Device, Devices, Piece};
 use crate::fs::{self, Filesystem};
 use crate::tree::Ino;
+use stream::Stream;
 
 /// Threads that read requests from the kernel, if not all of the image is in the cache.
 pub(super) const LOOP_THREADS: usize = 1;
@@ -56,15 +77,54 @@ const MIN_STRETCH_BYTES: u32 = 512 << 10;
 /// The part of a stretch that is left to the walk.
 const LEFT: u64 = 8;
 
-/// Readers of a device that are told apart.
-const READERS: usize = 8;
-
 /// Files that somebody has read one after the other who walks. (One large file is read as far ahead, and over its
 /// end.)
 const SURE: usize = 4;
 
+/// The largest file that is left to somebody who reads a device from its end.
+const MAX_LEFT_BYTES: usize = 64 << 10;
+
+/// Open files: those of everybody, and the forerunner's.
+const USED: FileHandle = FileHandle(0);
+const BROUGHT: FileHandle = FileHandle(1);
+
 #[derive(Debug)]
 pub(super) struct Blobs(Arc<Shared>, Pool);
+
+/// What going before walks takes.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    forerunner: OnceLock<Forerunner>,
+    folder: Mutex<Folder>,
+}
+
+/// The root of the file system, where the forerunner finds the devices. It is kept only while EROFS
+/// has them open, as nothing ends while there is a way to them.
+#[derive(Debug, Default)]
+struct Folder {
+    /// How many are open.
+    open: usize,
+    root: Option<OwnedFd>,
+}
+
+impl Before {
+    /// Keeps the root of the file system, unless EROFS has gone again; and who will ask for it, if he can be started.
+    pub(super) fn keep(&self, root: OwnedFd, start: impl FnOnce() -> Option<Forerunner>) {
+        let mut folder = self.folder();
+        if folder.open == 0 {
+            return;
+        }
+        if let Some(forerunner) = start() {
+            folder.root = Some(root);
+            // Nobody else sets it.
+            drop(self.forerunner.set(forerunner));
+        }
+    }
+
+    fn folder(&self) -> MutexGuard<'_, Folder> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What a read needs, here or on a thread of the pool.
 #[derive(Debug)]
@@ -74,54 +134,13 @@ struct Shared {
     /// One for each device.
     streams: Vec<Mutex<Stream>>,
     requests: Arc<Requests>,
-    /// Who goes before walks, once there is something to walk over.
-    forerunner: Arc<OnceLock<Forerunner>>,
-}
-
-/// How a device is read.
-#[derive(Debug, Default)]
-struct Stream {
-    /// Those who read it last, in a ring.
-    readers: [Reader; READERS],
-    next: usize,
-    /// The file that was missed last.
-    missed: Option<Ino>,
-}
-
-/// Reads of which each began where the one before ended.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reader {
-    begin: u64,
-    /// Where the last read began, and where it ended.
-    last: u64,
-    end: u64,
-}
-
-impl Stream {
-    /// Notes a read. If it goes on where another one ended, what its reader has passed: the kernel reads ahead when
-    /// somebody has come to what it read before.
-    fn read(&mut self, range: Range<u64>) -> Option<Range<u64>> {
-        let goes_on = |reader: &Reader| reader.end == range.start && range.start > 0;
-        if let Some(reader) = self.readers.iter_mut().find(|reader| goes_on(reader)) {
-            let passed = reader.begin..reader.last;
-            (reader.last, reader.end) = (range.start, range.end);
-            return Some(passed);
-        }
-        self.next = (self.next + 1) % READERS;
-        self.readers[self.next] = Reader { begin: range.start, last: range.start, end: range.end };
-        None
-    }
-
-    /// Notes that a file is missed. The one that a reader has come to.
-    fn miss(&mut self, file: Ino, goes_on: bool) -> Option<Ino> {
-        let before = self.missed.replace(file);
-        if goes_on { before } else { Some(file) }
-    }
+    before: Arc<Before>,
 }
 
 /// A read that is under way.
 struct Reading {
     ino: u64,
+    file: FileHandle,
     offset: u64,
     /// What was asked for, as far as the device goes; zeros where no file lies.
     buf: Vec<u8>,
@@ -129,6 +148,8 @@ struct Reading {
     done: usize,
     /// If it begins where another read ended, what its reader has passed.
     passed: Option<Range<u64>>,
+    /// If its reader goes on below, what it comes to there.
+    below: Option<Range<u64>>,
     /// What somebody has come to, once a file of it is missed. Of several in one read, the others are
     /// ahead of the first.
     reached: Option<Ino>,
@@ -140,13 +161,10 @@ impl Blobs {
         filesystem: Arc<Filesystem>,
         devices: Devices,
         requests: Arc<Requests>,
-        forerunner: Arc<OnceLock<Forerunner>>,
+        before: Arc<Before>,
     ) -> Blobs {
         let streams = devices.iter().map(|_| Mutex::default()).collect();
-        Blobs(
-            Arc::new(Shared { filesystem, devices, streams, requests, forerunner }),
-            Pool::default(),
-        )
+        Blobs(Arc::new(Shared { filesystem, devices, streams, requests, before }), Pool::default())
     }
 }
 
@@ -185,16 +203,29 @@ impl Shared {
         })
     }
 
-    fn begin(&self, ino: u64, offset: u64, size: u32) -> Result<Reading, fs::Error> {
+    fn begin(
+        &self,
+        ino: u64,
+        file: FileHandle,
+        offset: u64,
+        size: u32,
+    ) -> Result<Reading, fs::Error> {
         let left = self.device(ino)?.bytes().saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
-        let passed = self.stream(ino).read(offset..offset + length as u64);
+        let (mut passed, mut below) = (None, None);
+        if file != BROUGHT {
+            let mut stream = self.stream(ino);
+            passed = stream.read(offset..offset + length as u64);
+            below = stream.descend(offset);
+        }
         Ok(Reading {
             ino,
+            file,
             offset,
             buf: vec![0; length],
             done: 0,
             passed,
+            below,
             reached: None,
             is_missed: false,
         })
@@ -202,12 +233,12 @@ impl Shared {
 
     /// Reads on; false where something has to be fetched and nobody says until when that may take.
     fn read(&self, reading: &mut Reading, give_up: Option<Instant>) -> Result<bool, fs::Error> {
-        let Reading { ino, offset, buf, done, passed, reached, is_missed } = reading;
+        let Reading { ino, file, offset, buf, done, passed, reached, is_missed, .. } = reading;
         let device = self.device(*ino)?;
         for piece in device.pieces(self.filesystem.tree(), *offset, buf.len()).skip(*done) {
             let part = &mut buf[piece.at..piece.at + piece.length];
             if !self.filesystem.read_local(piece.ino, piece.offset, part)? {
-                if !std::mem::replace(is_missed, true) {
+                if !std::mem::replace(is_missed, true) && *file != BROUGHT {
                     *reached = self.stream(*ino).miss(piece.ino, passed.is_some());
                 }
                 let Some(give_up) = give_up else { return Ok(false) };
@@ -220,28 +251,69 @@ impl Shared {
 
     /// Says who comes to what next, if a read tells it.
     fn show(&self, client: u32, reading: &Reading) {
-        let Some(forerunner) = self.forerunner.get() else { return };
-        let length = reading.buf.len() as u64;
-        let (Some(passed), Ok(device)) = (&reading.passed, self.device(reading.ino)) else {
+        let (Some(forerunner), Ok(device)) =
+            (self.before.forerunner.get(), self.device(reading.ino))
+        else {
             return;
         };
+        if let Some(below) = &reading.below {
+            let number = (reading.ino - FIRST) as usize;
+            forerunner.descends(client, self.stretches(number, device, below.clone()));
+        }
+        let length = reading.buf.len() as u64;
+        let Some(passed) = &reading.passed else { return };
         if length < MIN_STRETCH_BYTES.into() || device.files_in(passed.clone()) < SURE {
             return;
         }
-        let tree = self.filesystem.tree();
         let left = length / LEFT;
-        let pieces = device.pieces(tree, reading.offset + left, (length - left) as usize);
-        let whole = pieces.filter(|piece| {
-            piece.offset == 0 && piece.length as u64 == tree.attributes(piece.ino).size
+        let pieces = self.pieces(device, reading.offset + left..reading.offset + length);
+        forerunner
+            .shown(client, pieces.filter(|piece| self.is_whole(piece)).map(|piece| piece.ino));
+    }
+
+    /// What is to be brought of a range before somebody comes to it from its end: all but a file in the
+    /// middle, which tells when he is there.
+    fn stretches(&self, number: usize, device: &Device, range: Range<u64>) -> Vec<Stretch> {
+        let middle = range.start + (range.end - range.start) / 2;
+        let first_half = self.pieces(device, range.start..middle);
+        let is_left = |piece: &Piece| piece.length <= MAX_LEFT_BYTES && self.is_whole(piece);
+        let left = first_half.filter(is_left).last().map_or(middle..middle, |piece| {
+            let start = range.start + piece.at as u64;
+            start..start + (piece.length as u64).next_multiple_of(BLOCK_BYTES)
         });
-        forerunner.shown(client, whole.map(|piece| piece.ino));
+        // What is nearer comes first.
+        let parts = [left.end..range.end, range.start..left.start];
+        let stretch = |range: Range<u64>| {
+            let files = self.pieces(device, range.clone()).map(|piece| piece.ino).collect();
+            Stretch { device: number, range, files }
+        };
+        parts.into_iter().filter(|part| !part.is_empty()).map(stretch).collect()
+    }
+
+    fn pieces<'a>(
+        &'a self,
+        device: &'a Device,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = Piece> + 'a {
+        let length = range.end.saturating_sub(range.start);
+        device.pieces(self.filesystem.tree(), range.start, length as usize)
+    }
+
+    /// Whether it is all of a file.
+    fn is_whole(&self, piece: &Piece) -> bool {
+        let size = self.filesystem.tree().attributes(piece.ino).size;
+        piece.offset == 0 && piece.length as u64 == size
+    }
+
+    /// Whether the process with this number goes before walks.
+    fn is_ahead(&self, pid: u32) -> bool {
+        self.before.forerunner.get().is_some_and(|forerunner| forerunner.asks(pid))
     }
 }
 
 impl FuseFilesystem for Blobs {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let opens = config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_err();
-        if config.set_max_background(MAX_BACKGROUND).is_err() || opens {
+        if config.set_max_background(MAX_BACKGROUND).is_err() {
             log::info!("the kernel keeps its own settings");
         }
         Ok(())
@@ -265,25 +337,50 @@ impl FuseFilesystem for Blobs {
         }
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        count(&self.0.requests.open);
-        reply.error(Errno::ENOSYS);
+    fn open(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let is_ahead = self.0.is_ahead(req.pid());
+        count(if is_ahead { &self.0.requests.ahead } else { &self.0.requests.open });
+        if !is_ahead {
+            self.0.before.folder().open += 1;
+        }
+        reply.opened(if is_ahead { BROUGHT } else { USED }, FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        file: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+        if file == USED {
+            let mut folder = self.0.before.folder();
+            folder.open = folder.open.saturating_sub(1);
+            // EROFS has gone.
+            let root = if folder.open == 0 { folder.root.take() } else { None };
+            drop(folder);
+            drop(root);
+        }
     }
 
     fn read(
         &self,
         req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        file: FileHandle,
         offset: u64,
         size: u32,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let is_ahead = self.0.forerunner.get().is_some_and(|forerunner| forerunner.asks(req.pid()));
+        let is_ahead = self.0.is_ahead(req.pid());
         count(if is_ahead { &self.0.requests.ahead } else { &self.0.requests.read });
-        let begun = self.0.begin(ino.0, offset, size).and_then(|mut reading| {
+        let begun = self.0.begin(ino.0, file, offset, size).and_then(|mut reading| {
             let is_done = self.0.read(&mut reading, None)?;
             Ok((reading, is_done))
         });
@@ -310,39 +407,5 @@ impl FuseFilesystem for Blobs {
             }
             Err(e) => reply.error(super::refused("read", &e)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tree;
-
-    #[test]
-    fn reads_that_go_on() {
-        let mut stream = Stream::default();
-        // The start of a device is nobody's end.
-        assert_eq!(stream.read(0..4096), None);
-        assert_eq!(stream.read(4096..16384), Some(0..0));
-        assert_eq!(stream.read(4096..16384), None, "that was read on already");
-        // Two readers, and more than are told apart.
-        assert_eq!(stream.read(1 << 30..2 << 30), None);
-        assert_eq!(stream.read(16384..32768), Some(0..4096));
-        assert_eq!(stream.read(2 << 30..3 << 30), Some(1 << 30..1 << 30));
-        assert_eq!(stream.read(32768..40960), Some(0..16384));
-        (10..10 + READERS as u64)
-            .for_each(|n| assert_eq!(stream.read(n << 40..(n << 40) + 1), None));
-        assert_eq!(stream.read(40960..65536), None);
-    }
-
-    #[test]
-    fn what_was_read_ahead_counts_when_somebody_comes_to_it() {
-        let tree = tree::merge(&[]).unwrap();
-        let ino = tree.ino(1).unwrap();
-        let mut stream = Stream::default();
-        assert_eq!(stream.miss(ino, true), None);
-        assert_eq!(stream.miss(ino, true), Some(ino));
-        let mut stream = Stream::default();
-        assert_eq!(stream.miss(ino, false), Some(ino));
     }
 }

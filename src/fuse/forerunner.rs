@@ -15,7 +15,8 @@
 //! course can still be changed. It is started when the first walk is seen.
 //!
 //! Over `fuse::metadata` the kernel asks for contents only, in stretches. The same process then opens files of
-//! those, which puts them into the cache of the file system that walks see.
+//! those, which puts them into the cache of the file system that walks see; and it has the kernel read ahead
+//! what lies before the files of somebody who reads them from the end.
 //!
 //! # Why a process
 //!
@@ -44,6 +45,7 @@ mod stage;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -68,6 +70,9 @@ const STAGE_STEPS: usize = 16;
 /// way fit into a pipe (64 KiB), and sending them waits for nobody.
 const FULL_STAGE_BYTES: usize = 16 << 10;
 
+/// Stretches that were told of and not yet taken.
+const MAX_STRETCHES: usize = 4;
+
 /// Stages under way.
 const WINDOW: usize = 2;
 
@@ -88,7 +93,8 @@ const OURSELVES: &str = "/proc/self/exe";
 pub struct Program {
     /// The name under which it is shown.
     pub name: String,
-    /// The arguments for which it calls [`run`]; the minor number of the device and the mount point follow.
+    /// The arguments for which it calls [`run`]; the minor number of the device, the mount point and the folder of
+    /// the devices, if there is one, follow.
     pub arguments: Vec<String>,
 }
 
@@ -99,17 +105,20 @@ pub struct Place {
     pub mount_point: PathBuf,
     /// The minor number of its device: over FUSE, the connection.
     pub device_minor: u32,
-    /// What of walks over it is seen.
-    pub seen: Seen,
+    /// The folder of its devices, over `fuse::metadata`: there requests tell only of stretches of contents,
+    /// of many files each, and what the forerunner does may need none.
+    pub devices: Option<PathBuf>,
 }
 
-/// What requests tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// Listings, contents and targets, one by one.
-    Everything,
-    /// Stretches of contents, of many files each. What the forerunner does may need no request.
-    Stretches,
+/// A part of a device that a process comes to.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    /// The number of the device.
+    pub(super) device: usize,
+    /// Where, in bytes.
+    pub(super) range: Range<u64>,
+    /// The files of which parts lie there.
+    pub(super) files: Vec<Ino>,
 }
 
 /// What the threads that answer the kernel tell, and whom.
@@ -132,6 +141,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     course: Course,
+    /// What is to be brought, and before whom; the latest last.
+    stretches: VecDeque<(u32, Stretch)>,
     has_news: bool,
 }
 
@@ -148,10 +159,10 @@ impl Forerunner {
 
     fn new(filesystem: &Arc<Filesystem>, program: Program, place: Place) -> io::Result<Forerunner> {
         let course = Course::new(filesystem.tree());
-        let is_seen = AtomicBool::new(place.seen == Seen::Stretches);
+        let is_seen = AtomicBool::new(place.devices.is_some());
         let shared = Arc::new(Shared {
             filesystem: Arc::clone(filesystem),
-            state: Mutex::new(State { course, has_news: false }),
+            state: Mutex::new(State { course, stretches: VecDeque::new(), has_news: false }),
             news: Condvar::new(),
             pid: AtomicU32::new(0),
             is_seen,
@@ -179,17 +190,21 @@ impl Forerunner {
 
     /// A directory is listed from its start, by this process.
     pub(super) fn listed(&self, pid: u32, dir: Ino) {
-        self.tell(pid, |course| course.listed(self.0.filesystem.tree(), pid, dir, Instant::now()));
+        self.tell_course(pid, |course| {
+            course.listed(self.0.filesystem.tree(), pid, dir, Instant::now())
+        });
     }
 
     /// A file was read from its start.
     pub(super) fn read(&self, pid: u32, file: Ino) {
-        self.tell(pid, |course| course.read(self.0.filesystem.tree(), pid, file, Instant::now()));
+        self.tell_course(pid, |course| {
+            course.read(self.0.filesystem.tree(), pid, file, Instant::now())
+        });
     }
 
     /// A symlink was read.
     pub(super) fn followed(&self, pid: u32) {
-        self.tell(pid, |course| {
+        self.tell_course(pid, |course| {
             course.followed();
             false
         });
@@ -197,16 +212,30 @@ impl Forerunner {
 
     /// A process has read up to a stretch of contents, in which these files begin in this order.
     pub(super) fn shown(&self, pid: u32, files: impl IntoIterator<Item = Ino>) {
-        self.tell(pid, |course| course.shown(self.0.filesystem.tree(), pid, files));
+        self.tell_course(pid, |course| course.shown(self.0.filesystem.tree(), pid, files));
     }
 
-    fn tell(&self, pid: u32, news: impl FnOnce(&mut Course) -> bool) {
+    /// A process reads a device from its end, and comes to these parts of it in this order.
+    pub(super) fn descends(&self, pid: u32, stretches: Vec<Stretch>) {
+        self.tell(pid, |state| {
+            state.stretches.extend(stretches.into_iter().map(|stretch| (pid, stretch)));
+            // He is there by now.
+            state.stretches.drain(..state.stretches.len().saturating_sub(MAX_STRETCHES));
+            !state.stretches.is_empty()
+        });
+    }
+
+    fn tell_course(&self, pid: u32, news: impl FnOnce(&mut Course) -> bool) {
+        self.tell(pid, |state| news(&mut state.course));
+    }
+
+    fn tell(&self, pid: u32, news: impl FnOnce(&mut State) -> bool) {
         // A process of another namespace has no number, and so can't be seen to end.
         if self.0.is_off.load(Ordering::Relaxed) || self.asks(pid) || pid == 0 {
             return;
         }
         let mut state = self.0.lock();
-        if news(&mut state.course) {
+        if news(&mut state) {
             state.has_news = true;
             drop(state);
             self.0.news.notify_one();
@@ -239,6 +268,9 @@ impl Shared {
         let tree = self.filesystem.tree();
         let (mut stage, mut steps) = (Stage::default(), 0);
         self.lock().course.retain(process::is_alive);
+        if let Some((client, stretch)) = self.next_stretch() {
+            stage.bring(client, stretch.device, &stretch.range);
+        }
         while steps < STAGE_STEPS && stage.bytes() < FULL_STAGE_BYTES {
             // Not for longer: who answers the kernel wants it too.
             let next = self.lock().course.next(tree);
@@ -256,6 +288,16 @@ impl Shared {
             }
         }
         (stage, steps)
+    }
+
+    /// What is to be brought next. Nothing of it may have to be fetched.
+    fn next_stretch(&self) -> Option<(u32, Stretch)> {
+        loop {
+            let (client, stretch) = self.lock().stretches.pop_front()?;
+            if self.filesystem.are_at_hand(&stretch.files) {
+                return Some((client, stretch));
+            }
+        }
     }
 
     fn is_at_hand(&self, step: Step) -> bool {
@@ -291,7 +333,7 @@ fn send_stages(
         shared.wait();
         while !shared.is_off.load(Ordering::Relaxed) {
             let (stage, steps) = shared.next_stage();
-            if steps == 0 {
+            if steps == 0 && stage.is_empty() {
                 break;
             }
             match process {
@@ -336,6 +378,7 @@ impl Process {
             .args(&program.arguments)
             .arg(place.device_minor.to_string())
             .arg(&place.mount_point)
+            .args(&place.devices)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())

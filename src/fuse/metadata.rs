@@ -28,15 +28,15 @@ mod probe;
 
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
-use super::blobs::{self, Blobs};
-use super::forerunner::{self, Forerunner, Place, Seen};
+use super::blobs::{self, Before, Blobs};
+use super::forerunner::{self, Forerunner, Place};
 use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices};
 use crate::fs::Filesystem;
@@ -149,9 +149,9 @@ pub fn mount(
     let count = devices.len();
     let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
     let threads = if is_cached { super::LOOP_THREADS } else { blobs::LOOP_THREADS };
-    let ahead = Arc::new(OnceLock::new());
+    let before = Arc::new(Before::default());
     let blob_files =
-        Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests), Arc::clone(&ahead));
+        Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests), Arc::clone(&before));
     let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
     if is_cached {
         // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
@@ -167,14 +167,12 @@ pub fn mount(
     )
     .map_err(step("mounting"))?;
     if let Some(program) = options.forerunner.as_ref().filter(|_| is_cached) {
-        let there = device_minor(&image).map(|device_minor| {
-            let mount_point = mount_point.to_owned();
-            Place { mount_point, device_minor, seen: Seen::Stretches }
+        let there = device_minor(&image).map(|device_minor| Place {
+            mount_point: mount_point.to_owned(),
+            device_minor,
+            devices: Some(shown_to_others(&files)),
         });
-        if let Some(forerunner) = Forerunner::start(filesystem, program.clone(), there) {
-            // Nobody else sets it.
-            drop(ahead.set(forerunner));
-        }
+        before.keep(files, || Forerunner::start(filesystem, program.clone(), there));
     }
     Ok((server, connection))
 }
@@ -238,6 +236,11 @@ fn detached(kind: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd, Err
 /// The path of a detached mount, for this process.
 fn place(mount: &OwnedFd) -> String {
     format!("{DESCRIPTORS}{}", mount.as_raw_fd())
+}
+
+/// The same for other processes.
+fn shown_to_others(mount: &OwnedFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd()).into()
 }
 
 /// The minor device number of a file system, which is the number of its connection over FUSE. Nobody need

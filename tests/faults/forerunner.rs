@@ -362,6 +362,76 @@ fn names_and_attributes_may_be_the_kernels() {
     home.is_quiet();
 }
 
+/// Who reads the last file first, as `rg` does, has the kernel ask for each: unless somebody brings many at once.
+#[test]
+fn many_files_are_brought_before_who_reads_from_the_end() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let home = Home::new();
+    let top = home.mount_point();
+    let read_all = || {
+        let status = home.status();
+        (0..400).rev().for_each(|n| read_files(&top, n..n + 1));
+        let reads = |status: &Value| count(&status["requests"]["read"]);
+        let status_now = home.status();
+        (reads(&status_now) - reads(&status), count(&status_now["ahead"]))
+    };
+    // How soon somebody brings them depends on when he runs.
+    let is_little = (0..3).any(|_| {
+        let _kept = pressure::keep_caches();
+        with_kernel_metadata(&home, &[]);
+        let (reads, ahead) = read_all();
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+        // 8 MiB in parts of a megabyte, which files that are left to the reader cut in two.
+        assert!((1..=40).contains(&ahead), "{ahead}");
+        reads <= 100
+    });
+    assert!(is_little);
+
+    let _kept = pressure::keep_caches();
+    with_kernel_metadata(&home, &["--no-forerunner"]);
+    let (reads, ahead) = read_all();
+    assert!(reads >= 390 && ahead == 0, "{reads} {ahead}");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// Whatever ends in the middle of that, it leaves nothing behind.
+#[test]
+fn what_is_brought_keeps_nothing_alive() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let home = Home::new();
+    let top = home.mount_point();
+    let walk = || (300..400).rev().for_each(|n| read_files(&top, n..n + 1));
+    for signal in [Signal::TERM, Signal::KILL, Signal::STOP] {
+        with_kernel_metadata(&home, &[]);
+        walk();
+        assert!(eventually(|| !home.forerunners().is_empty()), "nobody goes before the reader");
+        kill_process(home.forerunners()[0], signal).unwrap();
+        let top = top.clone();
+        within(LIMIT, move || (0..400).rev().for_each(|n| read_files(&top, n..n + 1)));
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+    for round in 0..20 {
+        with_kernel_metadata(&home, &[]);
+        let top = top.clone();
+        let reader = thread::spawn(move || {
+            (0..400).rev().all(|n| fs::read(top.join(format!("{n:03}"))).is_ok())
+        });
+        thread::sleep(Duration::from_millis(round));
+        let servers = home.serving();
+        servers.iter().for_each(|server| kill_process(*server, Signal::KILL).unwrap());
+        within(LIMIT, || reader.join().unwrap());
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}
+
 /// The kernel reads far ahead in one large file, too, and over its end.
 #[test]
 fn who_reads_one_large_file_does_not_walk() {

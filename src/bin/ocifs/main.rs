@@ -15,7 +15,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     if let Some(place) = commands::forerun::place() {
-        return commands::forerun::run(place).unwrap_or_else(|error| report::failure(&error));
+        return commands::forerun::run(&place).unwrap_or_else(|error| report::failure(&error));
     }
     let args = args::Args::parse();
     report::start_logging(args.verbose, args.log_file.as_deref());

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::mem::MaybeUninit;
+use std::num::NonZero;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -13,19 +14,15 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::Place;
 use super::stage::{MAX_BUFFER_BYTES, read_word};
 
-/// Goes over the mount at `mount_point` as it is told on `stages`, until that ends, and answers on `answers`.
-/// Does nothing if something else is mounted there than the file system whose device has this minor number.
+/// Goes over a mount as it is told on `stages`, until that ends, and answers on `answers`. Does nothing there if
+/// something else is mounted than what is meant.
 ///
 /// # Errors
 /// Reading stages or answering fails; nothing that happens in the mount is an error.
-pub fn run(
-    mount_point: &Path,
-    device_minor: u32,
-    stages: impl Read + AsFd,
-    mut answers: impl Write,
-) -> io::Result<()> {
+pub fn run(place: &Place, stages: impl Read + AsFd, mut answers: impl Write) -> io::Result<()> {
     let mut stages = BufReader::new(stages);
     let mut buffer = vec![MaybeUninit::uninit(); MAX_BUFFER_BYTES];
     let mut name = Vec::new();
@@ -43,10 +40,11 @@ pub fn run(
                 client = number(&name)?;
                 Ok(())
             }
-            b'd' => at.go(mount_point, device_minor, &name),
+            b'd' => at.go(place, &name),
             b'l' => at.list(number(&name)?, &mut buffer),
             b'f' => at.read_ahead(&name),
             b's' => at.follow(&name),
+            b'b' => at.bring(place, part(&name)?),
             b'.' => {
                 // In use, the mount can't be unmounted.
                 if stages.buffer().is_empty() && !has_more(stages.get_ref())? {
@@ -78,6 +76,14 @@ fn number(digits: &[u8]) -> io::Result<u32> {
     number.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// A device, an offset and a length.
+fn part(words: &[u8]) -> io::Result<[u64; 3]> {
+    let words = std::str::from_utf8(words).map_err(|_| io::ErrorKind::InvalidData)?;
+    let numbers: Option<Vec<u64>> = words.split(' ').map(|word| word.parse().ok()).collect();
+    let part = numbers.and_then(|numbers| numbers.try_into().ok());
+    part.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Whether there is a process (or thread) with this number.
 pub(super) fn is_alive(number: u32) -> bool {
     let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
@@ -95,14 +101,16 @@ fn has_more(stages: &impl AsFd) -> io::Result<bool> {
 struct At {
     root: Option<OwnedFd>,
     dir: Option<OwnedFd>,
+    /// A device and its number.
+    device: Option<(u64, OwnedFd)>,
 }
 
 impl At {
-    fn go(&mut self, mount_point: &Path, device_minor: u32, path: &[u8]) -> rustix::io::Result<()> {
+    fn go(&mut self, place: &Place, path: &[u8]) -> rustix::io::Result<()> {
         self.dir = None;
         let root = match self.root.take() {
             Some(root) => root,
-            None => root_of(mount_point, device_minor)?,
+            None => root_of(&place.mount_point, place.device_minor)?,
         };
         let path = if path.is_empty() { b"." } else { path };
         let dir = open_inside(&root, path, OFlags::DIRECTORY);
@@ -128,6 +136,23 @@ impl At {
         let file = open_inside(self.here()?, name, OFlags::NONBLOCK)?;
         // All of it.
         fadvise(&file, 0, None, Advice::WillNeed)
+    }
+
+    fn bring(
+        &mut self,
+        place: &Place,
+        [number, offset, length]: [u64; 3],
+    ) -> rustix::io::Result<()> {
+        let before = self.device.take().filter(|(before, _)| *before == number);
+        let (_, device) = self.device.insert(match before {
+            Some(device) => device,
+            None => {
+                let folder = place.devices.as_ref().ok_or(Errno::NOENT)?;
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                (number, openat(CWD, folder.join(number.to_string()), flags, Mode::empty())?)
+            }
+        });
+        fadvise(device, offset, NonZero::new(length), Advice::WillNeed)
     }
 
     fn follow(&self, name: &[u8]) -> rustix::io::Result<()> {
@@ -167,14 +192,15 @@ mod tests {
         stages.write_all(words).unwrap();
         stages.seek(SeekFrom::Start(0)).unwrap();
         let mut answers = Vec::new();
-        let result = run(Path::new("/proc"), 0, stages, &mut answers);
+        let place = Place { mount_point: "/proc".into(), device_minor: 0, devices: None };
+        let result = run(&place, stages, &mut answers);
         (result, answers.len())
     }
 
     #[test]
     fn each_stage_is_answered_whatever_becomes_of_it() {
         let own = std::process::id();
-        let words = format!("p{own}\0d\0l4096\0fversion\0sself\0.\0fnothing\0.\0");
+        let words = format!("p{own}\0d\0l4096\0fversion\0sself\0.\0fnothing\0b0 4096 8192\0.\0");
         let (result, answers) = told(words.as_bytes());
         assert_eq!((result.is_ok(), answers), (true, 2));
     }
@@ -182,7 +208,8 @@ mod tests {
     #[test]
     fn what_can_not_be_understood_ends_it() {
         let own = std::process::id();
-        for words in ["q\0", "px\0", "l-1\0", "d", "\0"] {
+        for words in ["q\0", "px\0", "l-1\0", "d", "\0", "b\0", "b0 1\0", "b0 1 2 3\0", "b0 -1 2\0"]
+        {
             assert!(told(format!("p{own}\0{words}").as_bytes()).0.is_err(), "{words:?}");
         }
     }

@@ -9,11 +9,14 @@
 //! | `l` | size of a buffer in bytes, in decimal | list it |
 //! | `f` | of a regular file in it | read it ahead |
 //! | `s` | of a symlink in it | read it |
+//! | `b` | a device, an offset and a length in bytes, in decimal | read that ahead |
 //! | `.` | empty | answer with a byte |
 
 use std::io::{self, BufRead};
+use std::ops::Range;
 
 use crate::fs::Step;
+use crate::fuse::kernel::MAX_READ_BYTES;
 use crate::tree::{Ino, Tree};
 
 /// What one name takes in the kernel's answer besides the name itself, and what names take: it is
@@ -52,15 +55,31 @@ impl Stage {
             Step::Follow { dir, link } => (dir, b's', tree.name_in(dir, link).map(<[u8]>::to_vec)),
         };
         let Some(name) = name else { return };
-        if self.client != client {
-            self.client = client;
-            self.word(b'p', client.to_string().as_bytes());
-        }
+        self.before(client);
         if self.dir != Some(dir) {
             self.dir = Some(dir);
             self.word(b'd', &tree.path(dir));
         }
         self.word(letter, &name);
+    }
+
+    /// Adds a part of a device before a process that comes from its end.
+    pub(super) fn bring(&mut self, client: u32, device: usize, range: &Range<u64>) {
+        self.before(client);
+        let mut end = range.end;
+        while end > range.start {
+            // What the kernel reads ahead at a time.
+            let start = end.saturating_sub(MAX_READ_BYTES.into()).max(range.start);
+            self.word(b'b', format!("{device} {start} {}", end - start).as_bytes());
+            end = start;
+        }
+    }
+
+    fn before(&mut self, client: u32) {
+        if self.client != client {
+            self.client = client;
+            self.word(b'p', client.to_string().as_bytes());
+        }
     }
 
     /// The stage as it is sent.

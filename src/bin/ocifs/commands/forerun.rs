@@ -1,4 +1,4 @@
-//! `ocifs forerun MINOR DIR`: what a mount starts to go before walks over it.
+//! `ocifs forerun MINOR DIR [DEVICES]`: what a mount starts to go before walks over it.
 //!
 //! Not a verb for people: neither help nor completions have it, so it does not go through [`crate::args`].
 
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ocifs::fuse::forerunner;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::report::AnyError;
 
@@ -23,21 +24,25 @@ pub(crate) fn program() -> forerunner::Program {
     }
 }
 
-/// The minor number of the device and the mount point, if this process is one.
-pub(crate) fn place() -> Option<(u32, PathBuf)> {
+/// Where, if this process is one.
+pub(crate) fn place() -> Option<forerunner::Place> {
     let mut words = env::args_os().skip(1);
     if words.next()? != VERB {
         return None;
     }
     let device_minor = words.next()?.to_str()?.parse().ok()?;
     let mount_point = PathBuf::from(words.next()?);
-    words.next().is_none().then_some((device_minor, mount_point))
+    let devices = words.next().map(PathBuf::from);
+    let place = forerunner::Place { mount_point, device_minor, devices };
+    words.next().is_none().then_some(place)
 }
 
 /// Goes before walks, as it is told on stdin.
-pub(crate) fn run((device_minor, mount_point): (u32, PathBuf)) -> Result<ExitCode, AnyError> {
+pub(crate) fn run(place: &forerunner::Place) -> Result<ExitCode, AnyError> {
+    // Who is stopped does not see that nobody tells him anything any more.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     // Without a buffer of its own: it is looked whether there is more to read.
     let stages = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    forerunner::run(&mount_point, device_minor, stages, io::stdout())?;
+    forerunner::run(place, stages, io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }
