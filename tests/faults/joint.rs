@@ -12,7 +12,8 @@ use ocifs::tree::{Ino, Sharing, Symlinks};
 
 use crate::fixture::{Sandbox, good, image_of, noise, options};
 use crate::foreign_fixture::{BOOKKEEPING, entries, image, ways};
-use crate::shell::{Home, text};
+use crate::lazy_walks::forget_spans;
+use crate::shell::{Home, eventually, text};
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
@@ -83,6 +84,43 @@ fn common_layers_are_opened_once() {
         assert_eq!(ino(&view, "r-v1/n"), ino(&view, "other-r-v1/n"));
         assert_ne!(ino(&view, "r-v1/n"), ino(&view, "r-v2/n"));
     }
+}
+
+/// A walk over one of them brings nothing ahead that only another one has, though it comes by files of both.
+#[test]
+fn a_walk_over_one_stays_there() {
+    // Each file in a layer of its own.
+    let content = |path: &str| noise(64 << 10, xxhash_rust::xxh3::xxh3_64(path.as_bytes()));
+    let image = |paths: &[&str]| {
+        let layer = |path: &&str| tar(&[Entry::file(*path, content(path))]);
+        let layers = paths.iter().map(layer);
+        let builder = ImageBuilder::new();
+        layers.fold(builder, |builder, tar| builder.layer(&tar, Compression::None)).build()
+    };
+    let both = ["e/1", "e/2", "e/3"];
+    let own = ["d/1", "d/2", "d/3", "d/4"];
+    let registry = Registry::start();
+    let built = [
+        image(&both),
+        image(&[&own[..], &both[..], &["f/1"]].concat()),
+        image(&["g/1", "g/2"]),
+    ];
+    let names = ["r:v1", "r:v2", "r:v3"];
+    for (name, built) in names.iter().zip(&built) {
+        registry.add_image("r", &name[2..], built);
+    }
+    let sandbox = Sandbox::new();
+    drop(joint(&registry, &names, &sandbox.cache(), &options()));
+    forget_spans(&sandbox.path().join("cache"));
+    let view = joint(&registry, &names, &sandbox.cache(), &options());
+    assert_eq!(ino(&view, "r-v1/e/1"), ino(&view, "r-v2/e/1"));
+    registry.clear_log();
+    for path in own.iter().chain(&both) {
+        assert!(read(&view, &format!("r-v2/{path}")) == content(path), "{path}");
+    }
+    // It was taken for a walk: what the same image has behind comes before it is read.
+    assert!(eventually(|| asked(&registry, &built[1])[7] > 0), "nothing comes ahead of the walk");
+    assert_eq!(asked(&registry, &built[2]), [0, 0]);
 }
 
 /// What the writer of a layer says of it counts only for images whose manifest binds it.

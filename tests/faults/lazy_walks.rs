@@ -134,7 +134,7 @@ fn an_abandoned_stream_is_not_far_ahead() {
 }
 
 /// Removes all that is cached of the layers' bytes.
-fn forget_spans(cache: &Path) {
+pub fn forget_spans(cache: &Path) {
     for name in ["spans", "streams"] {
         fs::remove_dir_all(cache.join("v1").join(name)).unwrap();
     }
