@@ -100,11 +100,8 @@ fn a_walk_over_one_stays_there() {
     let both = ["e/1", "e/2", "e/3"];
     let own = ["d/1", "d/2", "d/3", "d/4"];
     let registry = Registry::start();
-    let built = [
-        image(&both),
-        image(&[&own[..], &both[..], &["f/1"]].concat()),
-        image(&["g/1", "g/2"]),
-    ];
+    let built =
+        [image(&both), image(&[&own[..], &both[..], &["f/1"]].concat()), image(&["g/1", "g/2"])];
     let names = ["r:v1", "r:v2", "r:v3"];
     for (name, built) in names.iter().zip(&built) {
         registry.add_image("r", &name[2..], built);
