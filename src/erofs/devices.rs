@@ -11,7 +11,8 @@ const MAX_FILE_BLOCKS: u64 = 1 << 31;
 /// Numbers of blocks have 32 bits, and the last one means a hole.
 const MAX_DEVICE_BLOCKS: u64 = u32::MAX as u64;
 
-/// The devices of an image: one for each layer that has content.
+/// The devices of an image: one for each layer that has content. Without any content there is one of
+/// nothing but zeros, as devices tell whether their image is in use.
 #[derive(Debug, Default)]
 pub struct Devices {
     devices: Vec<Device>,
@@ -67,6 +68,9 @@ impl Devices {
             files.sort_unstable();
             devices.add(tree, layer, &files)?;
         }
+        if devices.devices.is_empty() {
+            devices.devices.push(Device { files: Vec::new(), blocks: 1 });
+        }
         Ok(devices)
     }
 
@@ -92,14 +96,10 @@ impl Devices {
         Ok(())
     }
 
-    /// Number of devices.
+    /// Number of devices, at least 1.
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
     pub fn len(&self) -> usize {
         self.devices.len()
-    }
-
-    /// Whether there is none: no file has content.
-    pub fn is_empty(&self) -> bool {
-        self.devices.is_empty()
     }
 
     /// The device of a number; they count from 0.

@@ -74,6 +74,24 @@ fn unmounted_by_anybody() {
     }
 }
 
+/// There is nothing to be read, and still the mount lasts until it is unmounted.
+#[test]
+fn an_image_without_content() {
+    if !can() {
+        return;
+    }
+    let home = Home::new();
+    let layer = tar(&[Entry::dir("d"), Entry::file("d/empty", ""), Entry::symlink("l", "d")]);
+    let image = home.layout(&image_of(&layer, Compression::Gzip));
+    home.run(&["mount", FLAG, &image, "M"]).succeeded();
+    assert_eq!(fs::read(home.mount_point().join("l/empty")).unwrap(), b"");
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(home.serving().len(), 1);
+    assert_eq!(home.status()["requests"]["read"], 0);
+    run(Command::new("umount").arg(home.mount_point())).succeeded();
+    home.is_quiet();
+}
+
 #[test]
 fn status_knows_it_like_any_other() {
     if !can() {
