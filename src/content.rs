@@ -54,9 +54,9 @@ impl Contents {
         self.all(layer, place, offset, length, BlobReader::is_coming_at)
     }
 
-    /// Whether all of a file, which is `length` bytes long, seems to be at hand.
-    pub fn is_at_hand(&self, layer: usize, place: Place<'_>, length: u64) -> bool {
-        self.all(layer, place, 0, length, BlobReader::is_at_hand)
+    /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be at hand.
+    pub fn is_at_hand(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
+        self.all(layer, place, offset, length, BlobReader::is_at_hand)
     }
 
     /// Whether something holds of all places in a layer that have a part of a file.

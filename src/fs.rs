@@ -11,10 +11,12 @@ mod inos;
 mod scope;
 mod walk;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::blob::{self, Scope};
 use crate::content::{Contents, Place};
+use crate::extent::UncompressedOffset;
 use crate::index::{MAX_NAME_BYTES, Proof};
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
 
@@ -178,25 +180,28 @@ impl Filesystem {
     /// wrong.
     pub fn is_at_hand(&self, ino: Ino) -> bool {
         self.tree.content(ino).is_some_and(|content| {
-            self.contents.is_at_hand(content.layer, place(&content), content.size)
+            self.contents.is_at_hand(content.layer, place(&content), 0, content.size)
         })
     }
 
-    /// Whether that holds of all of these files. Quick for those that lie together.
-    pub fn are_at_hand(&self, files: &[Ino]) -> bool {
+    /// Whether these parts of regular files all seem to be at hand. Quick for those that lie together.
+    pub fn are_at_hand(&self, parts: &[(Ino, Range<u64>)]) -> bool {
         // A layer, and a range of it that is at hand.
         let mut at_hand = (usize::MAX, 0..0);
-        files.iter().filter_map(|file| self.tree.content(*file)).all(|content| {
+        parts.iter().all(|(ino, part)| {
+            let Some(content) = self.tree.content(*ino) else { return false };
+            let (layer, length) = (content.layer, part.end - part.start);
             let Pieces::Whole(start) = content.pieces else {
-                return self.contents.is_at_hand(content.layer, place(&content), content.size);
+                return self.contents.is_at_hand(layer, place(&content), part.start, length);
             };
-            let end = start.0 + content.size;
-            if content.layer == at_hand.0 && at_hand.1.start <= start.0 && end <= at_hand.1.end {
+            let start = UncompressedOffset(start.0 + part.start);
+            let end = start.0 + length;
+            if layer == at_hand.0 && at_hand.1.start <= start.0 && end <= at_hand.1.end {
                 return true;
             }
-            let reader = &self.contents.layers()[content.layer];
-            at_hand = (content.layer, reader.spans_of(start.0..end));
-            reader.is_at_hand(start, content.size)
+            let reader = &self.contents.layers()[layer];
+            at_hand = (layer, reader.spans_of(start.0..end));
+            reader.is_at_hand(start, length)
         })
     }
 

@@ -1,7 +1,7 @@
 //! A FUSE file system of a few large files: the devices of an EROFS image.
 //!
-//! It has no place in the file system: only the kernel's EROFS opens its files, by number
-//! (`fuse::metadata`). A read covers whole blocks and as many files of the image as lie in them; each
+//! It has no place in the file system: the kernel's EROFS opens its files, by number (`fuse::metadata`), and
+//! so does a forerunner. A read covers whole blocks and as many files of the image as lie in them; each
 //! is read as over the plain mount, with the same caches and deadlines. The kernel keeps what it was
 //! given and reads ahead as in any file.
 //!
@@ -34,7 +34,8 @@
 //!
 //! The forerunner finds the devices by a descriptor that this process has of their folder. While that is open,
 //! this file system would not end with EROFS. So devices are opened and closed with a request each, and when
-//! EROFS has closed the last one, the folder is closed too.
+//! EROFS has closed the last one, the folder is closed too, and the forerunner killed. (If this process is
+//! stopped, the end of a mount waits until it goes on or is killed.)
 //!
 //! (Rejected: a thread of this process that has the kernel read ahead. To open a device it would wait for an answer, and
 //! whoever waits for this process must not be part of it. A file of EROFS that no directory has and that is all of
@@ -108,7 +109,7 @@ struct Folder {
 }
 
 impl Before {
-    /// Keeps the root of the file system, unless EROFS has gone again; and who will ask for it, if he can be started.
+    /// Keeps the root of the file system, if there is a device; and who will ask for it, if he can be started.
     pub(super) fn keep(&self, root: OwnedFd, start: impl FnOnce() -> Option<Forerunner>) {
         let mut folder = self.folder();
         if folder.open == 0 {
@@ -140,7 +141,6 @@ struct Shared {
 /// A read that is under way.
 struct Reading {
     ino: u64,
-    file: FileHandle,
     offset: u64,
     /// What was asked for, as far as the device goes; zeros where no file lies.
     buf: Vec<u8>,
@@ -209,6 +209,7 @@ impl Shared {
         file: FileHandle,
         offset: u64,
         size: u32,
+        is_ahead: bool,
     ) -> Result<Reading, fs::Error> {
         let left = self.device(ino)?.bytes().saturating_sub(offset);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
@@ -216,11 +217,12 @@ impl Shared {
         if file != BROUGHT {
             let mut stream = self.stream(ino);
             passed = stream.read(offset..offset + length as u64);
-            below = stream.descend(offset);
+            if passed.is_none() && !is_ahead {
+                below = stream.descend(offset);
+            }
         }
         Ok(Reading {
             ino,
-            file,
             offset,
             buf: vec![0; length],
             done: 0,
@@ -233,12 +235,12 @@ impl Shared {
 
     /// Reads on; false where something has to be fetched and nobody says until when that may take.
     fn read(&self, reading: &mut Reading, give_up: Option<Instant>) -> Result<bool, fs::Error> {
-        let Reading { ino, file, offset, buf, done, passed, reached, is_missed, .. } = reading;
+        let Reading { ino, offset, buf, done, passed, reached, is_missed, .. } = reading;
         let device = self.device(*ino)?;
         for piece in device.pieces(self.filesystem.tree(), *offset, buf.len()).skip(*done) {
             let part = &mut buf[piece.at..piece.at + piece.length];
             if !self.filesystem.read_local(piece.ino, piece.offset, part)? {
-                if !std::mem::replace(is_missed, true) && *file != BROUGHT {
+                if !std::mem::replace(is_missed, true) {
                     *reached = self.stream(*ino).miss(piece.ino, passed.is_some());
                 }
                 let Some(give_up) = give_up else { return Ok(false) };
@@ -258,7 +260,7 @@ impl Shared {
         };
         if let Some(below) = &reading.below {
             let number = (reading.ino - FIRST) as usize;
-            forerunner.descends(client, self.stretches(number, device, below.clone()));
+            forerunner.descends(client, || self.stretches(number, device, below.clone()));
         }
         let length = reading.buf.len() as u64;
         let Some(passed) = &reading.passed else { return };
@@ -284,8 +286,9 @@ impl Shared {
         // What is nearer comes first.
         let parts = [left.end..range.end, range.start..left.start];
         let stretch = |range: Range<u64>| {
-            let files = self.pieces(device, range.clone()).map(|piece| piece.ino).collect();
-            Stretch { device: number, range, files }
+            let part = |piece: Piece| (piece.ino, piece.offset..piece.offset + piece.length as u64);
+            let parts = self.pieces(device, range.clone()).map(part).collect();
+            Stretch { device: number, range, parts }
         };
         parts.into_iter().filter(|part| !part.is_empty()).map(stretch).collect()
     }
@@ -319,8 +322,9 @@ impl FuseFilesystem for Blobs {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        count(&self.0.requests.lookup);
+    fn lookup(&self, req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let is_ahead = self.0.is_ahead(req.pid());
+        count(if is_ahead { &self.0.requests.ahead } else { &self.0.requests.lookup });
         let number = name.to_str().and_then(|name| name.parse::<u64>().ok());
         let ino = number.and_then(|number| number.checked_add(FIRST));
         match ino.ok_or(fs::Error::NotFound).and_then(|ino| self.0.attr(ino)) {
@@ -343,7 +347,10 @@ impl FuseFilesystem for Blobs {
         if !is_ahead {
             self.0.before.folder().open += 1;
         }
-        reply.opened(if is_ahead { BROUGHT } else { USED }, FopenFlags::FOPEN_KEEP_CACHE);
+        reply.opened(
+            if is_ahead { BROUGHT } else { USED },
+            FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+        );
     }
 
     fn release(
@@ -363,7 +370,11 @@ impl FuseFilesystem for Blobs {
             // EROFS has gone.
             let root = if folder.open == 0 { folder.root.take() } else { None };
             drop(folder);
-            drop(root);
+            if let (Some(root), Some(forerunner)) = (root, self.0.before.forerunner.get()) {
+                drop(root);
+                // It may have devices open, and be stopped.
+                forerunner.end();
+            }
         }
     }
 
@@ -378,9 +389,9 @@ impl FuseFilesystem for Blobs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let is_ahead = self.0.is_ahead(req.pid());
+        let is_ahead = file == BROUGHT || self.0.is_ahead(req.pid());
         count(if is_ahead { &self.0.requests.ahead } else { &self.0.requests.read });
-        let begun = self.0.begin(ino.0, file, offset, size).and_then(|mut reading| {
+        let begun = self.0.begin(ino.0, file, offset, size, is_ahead).and_then(|mut reading| {
             let is_done = self.0.read(&mut reading, None)?;
             Ok((reading, is_done))
         });
@@ -390,6 +401,8 @@ impl FuseFilesystem for Blobs {
                 // Now that it is at hand.
                 self.0.show(req.pid(), &reading);
             }
+            // Not there any more. Nobody waits for all of it: who wants a part asks for that.
+            Ok((_, false)) if file == BROUGHT => reply.error(Errno::EIO),
             Ok((_, false)) if self.0.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }

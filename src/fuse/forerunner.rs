@@ -44,6 +44,7 @@ mod process;
 mod stage;
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::process::CommandExt;
@@ -52,7 +53,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{PROC_SUPER_MAGIC, statfs};
@@ -71,7 +72,7 @@ const STAGE_STEPS: usize = 16;
 const FULL_STAGE_BYTES: usize = 16 << 10;
 
 /// Stretches that were told of and not yet taken.
-const MAX_STRETCHES: usize = 4;
+const MAX_STRETCHES: usize = 32;
 
 /// Stages under way.
 const WINDOW: usize = 2;
@@ -81,8 +82,9 @@ const WINDOW: usize = 2;
 const MAX_UNSEEN: u32 = 8;
 
 /// How long an answer is waited for: all that a stage asks for is at hand. One that is stopped or stuck would keep
-/// the mount in use.
-const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// the mount in use. It is looked meanwhile whether the mount has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// What is running, whatever has become of its file, or been mounted over it: an image may have a program of
 /// that name.
@@ -93,8 +95,7 @@ const OURSELVES: &str = "/proc/self/exe";
 pub struct Program {
     /// The name under which it is shown.
     pub name: String,
-    /// The arguments for which it calls [`run`]; the minor number of the device, the mount point and the folder of
-    /// the devices, if there is one, follow.
+    /// The arguments for which it calls [`run`]; those of the [`Place`] follow.
     pub arguments: Vec<String>,
 }
 
@@ -105,9 +106,45 @@ pub struct Place {
     pub mount_point: PathBuf,
     /// The minor number of its device: over FUSE, the connection.
     pub device_minor: u32,
-    /// The folder of its devices, over `fuse::metadata`: there requests tell only of stretches of contents,
-    /// of many files each, and what the forerunner does may need none.
-    pub devices: Option<PathBuf>,
+    /// Over `fuse::metadata`, its devices: there requests tell only of stretches of contents, of many files each,
+    /// and what the forerunner does may need none.
+    pub devices: Option<DeviceFolder>,
+}
+
+/// Where the devices of a mount are, as `0`, `1` ...
+#[derive(Clone, Debug)]
+pub struct DeviceFolder {
+    /// The folder, for other processes.
+    pub path: PathBuf,
+    /// The minor number of its device: the connection.
+    pub device_minor: u32,
+}
+
+impl Place {
+    /// Its arguments of a program that is started.
+    fn words(&self) -> Vec<OsString> {
+        let mut words = vec![self.device_minor.to_string().into(), self.mount_point.clone().into()];
+        if let Some(devices) = &self.devices {
+            words.extend([devices.device_minor.to_string().into(), devices.path.clone().into()]);
+        }
+        words
+    }
+
+    /// The same, read: `None` if they are something else.
+    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Place> {
+        let mut words = words.into_iter();
+        let device_minor = words.next()?.to_str()?.parse().ok()?;
+        let mount_point = words.next()?.into();
+        let devices = match words.next() {
+            None => None,
+            Some(minor) => {
+                let device_minor = minor.to_str()?.parse().ok()?;
+                let path = words.next()?.into();
+                Some(DeviceFolder { path, device_minor })
+            }
+        };
+        words.next().is_none().then_some(Place { mount_point, device_minor, devices })
+    }
 }
 
 /// A part of a device that a process comes to.
@@ -117,8 +154,8 @@ pub(super) struct Stretch {
     pub(super) device: usize,
     /// Where, in bytes.
     pub(super) range: Range<u64>,
-    /// The files of which parts lie there.
-    pub(super) files: Vec<Ino>,
+    /// What lies there: files, and parts of them in bytes.
+    pub(super) parts: Vec<(Ino, Range<u64>)>,
 }
 
 /// What the threads that answer the kernel tell, and whom.
@@ -134,7 +171,7 @@ struct Shared {
     pid: AtomicU32,
     /// Whether a request of it has come, or none need come.
     is_seen: AtomicBool,
-    /// Whether anything is done any more.
+    /// Whether nothing is done any more.
     is_off: AtomicBool,
 }
 
@@ -190,21 +227,17 @@ impl Forerunner {
 
     /// A directory is listed from its start, by this process.
     pub(super) fn listed(&self, pid: u32, dir: Ino) {
-        self.tell_course(pid, |course| {
-            course.listed(self.0.filesystem.tree(), pid, dir, Instant::now())
-        });
+        self.tell(pid, |course| course.listed(self.0.filesystem.tree(), pid, dir, Instant::now()));
     }
 
     /// A file was read from its start.
     pub(super) fn read(&self, pid: u32, file: Ino) {
-        self.tell_course(pid, |course| {
-            course.read(self.0.filesystem.tree(), pid, file, Instant::now())
-        });
+        self.tell(pid, |course| course.read(self.0.filesystem.tree(), pid, file, Instant::now()));
     }
 
     /// A symlink was read.
     pub(super) fn followed(&self, pid: u32) {
-        self.tell_course(pid, |course| {
+        self.tell(pid, |course| {
             course.followed();
             false
         });
@@ -212,48 +245,61 @@ impl Forerunner {
 
     /// A process has read up to a stretch of contents, in which these files begin in this order.
     pub(super) fn shown(&self, pid: u32, files: impl IntoIterator<Item = Ino>) {
-        self.tell_course(pid, |course| course.shown(self.0.filesystem.tree(), pid, files));
+        self.tell(pid, |course| course.shown(self.0.filesystem.tree(), pid, files));
     }
 
     /// A process reads a device from its end, and comes to these parts of it in this order.
-    pub(super) fn descends(&self, pid: u32, stretches: Vec<Stretch>) {
-        self.tell(pid, |state| {
-            state.stretches.extend(stretches.into_iter().map(|stretch| (pid, stretch)));
-            // He is there by now.
-            state.stretches.drain(..state.stretches.len().saturating_sub(MAX_STRETCHES));
-            !state.stretches.is_empty()
-        });
-    }
-
-    fn tell_course(&self, pid: u32, news: impl FnOnce(&mut Course) -> bool) {
-        self.tell(pid, |state| news(&mut state.course));
-    }
-
-    fn tell(&self, pid: u32, news: impl FnOnce(&mut State) -> bool) {
-        // A process of another namespace has no number, and so can't be seen to end.
-        if self.0.is_off.load(Ordering::Relaxed) || self.asks(pid) || pid == 0 {
+    pub(super) fn descends(&self, pid: u32, stretches: impl FnOnce() -> Vec<Stretch>) {
+        if !self.hears(pid) {
             return;
         }
+        let stretches = stretches();
         let mut state = self.0.lock();
-        if news(&mut state) {
-            state.has_news = true;
-            drop(state);
-            self.0.news.notify_one();
+        state.stretches.extend(stretches.into_iter().map(|stretch| (pid, stretch)));
+        // Their readers are likely to be there by now.
+        let late = state.stretches.len().saturating_sub(MAX_STRETCHES);
+        state.stretches.drain(..late);
+        self.0.wake(state);
+    }
+
+    /// Ends it, at once.
+    pub(super) fn end(&self) {
+        self.0.is_off.store(true, Ordering::Relaxed);
+        self.0.wake(self.0.lock());
+    }
+
+    fn tell(&self, pid: u32, news: impl FnOnce(&mut Course) -> bool) {
+        if self.hears(pid) {
+            let mut state = self.0.lock();
+            if news(&mut state.course) {
+                self.0.wake(state);
+            }
         }
+    }
+
+    /// Whether what this process does is of interest.
+    fn hears(&self, pid: u32) -> bool {
+        // A process of another namespace has no number, and so can't be seen to end.
+        !self.0.is_off.load(Ordering::Relaxed) && !self.asks(pid) && pid != 0
     }
 }
 
 impl Drop for Forerunner {
     fn drop(&mut self) {
-        self.0.is_off.store(true, Ordering::Relaxed);
-        self.0.lock().has_news = true;
-        self.0.news.notify_one();
+        self.end();
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is news.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        state.has_news = true;
+        drop(state);
+        self.news.notify_one();
     }
 
     /// Waits for news.
@@ -294,7 +340,7 @@ impl Shared {
     fn next_stretch(&self) -> Option<(u32, Stretch)> {
         loop {
             let (client, stretch) = self.lock().stretches.pop_front()?;
-            if self.filesystem.are_at_hand(&stretch.files) {
+            if process::is_alive(client) && self.filesystem.are_at_hand(&stretch.parts) {
                 return Some((client, stretch));
             }
         }
@@ -318,7 +364,7 @@ fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
     let mut process = None;
     let result = send_stages(shared, program, place, &mut process);
     if let Some(process) = process {
-        process.end(shared, result.is_err());
+        process.end(shared);
     }
     result
 }
@@ -376,9 +422,7 @@ impl Process {
         let mut child = Command::new(OURSELVES)
             .arg0(&program.name)
             .args(&program.arguments)
-            .arg(place.device_minor.to_string())
-            .arg(&place.mount_point)
-            .args(&place.devices)
+            .args(place.words())
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -411,8 +455,14 @@ impl Process {
 
     fn wait_for_one(&mut self, shared: &Shared) -> io::Result<()> {
         let mut answer = [PollFd::new(&self.answers, PollFlags::IN)];
-        if poll(&mut answer, Some(&PATIENCE))? == 0 {
-            return Err(io::Error::other("it does not answer"));
+        let until = Instant::now() + PATIENCE;
+        while poll(&mut answer, Some(&LOOK))? == 0 {
+            if shared.is_off.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the mount has ended"));
+            }
+            if Instant::now() > until {
+                return Err(io::Error::other("it does not answer"));
+            }
         }
         self.answers.read_exact(&mut [0])?;
         if !shared.is_seen.load(Ordering::Relaxed) {
@@ -434,14 +484,9 @@ impl Process {
         Ok(())
     }
 
-    /// Ends it, in the middle of what it does if it must.
-    fn end(mut self, shared: &Shared, at_once: bool) {
-        if at_once && let Err(e) = self.child.kill() {
-            log::debug!("the forerunner: {e}");
-        }
-        // The end of its input is its end.
-        drop(self.stages);
-        if let Err(e) = self.child.wait() {
+    /// Ends it, in the middle of what it does: it may be stopped.
+    fn end(mut self, shared: &Shared) {
+        if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
             log::debug!("the forerunner: {e}");
         }
         // The number may become another process's.

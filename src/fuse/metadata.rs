@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The ramfs and the FUSE file system are *detached*: they have no place in any tree of mounts and
-//! live as long as EROFS has their files open. So everything goes when the mount at the mount point
+//! live as long as EROFS has their files open (`fuse::blobs` has a way to the devices no longer than
+//! that). So everything goes when the mount at the mount point
 //! goes, by whatever means: its last user gone, EROFS closes its devices, the FUSE file system
 //! ends, and with it [`Server::wait`]. If this process dies, what the kernel has cached stays
 //! readable, everything else is an error at once, and an `umount` cleans up.
@@ -36,7 +37,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 use super::blobs::{self, Before, Blobs};
-use super::forerunner::{self, Forerunner, Place};
+use super::forerunner::{self, DeviceFolder, Forerunner, Place};
 use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices};
 use crate::fs::Filesystem;
@@ -153,10 +154,8 @@ pub fn mount(
     let blob_files =
         Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests), Arc::clone(&before));
     let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
-    if is_cached {
-        // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
-        read_ahead(connection);
-    }
+    // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
+    let is_far = is_cached && read_ahead(connection);
     let image = mount_image(&path, count, &place(&files))?;
     rustix::mount::move_mount(
         &image,
@@ -166,12 +165,16 @@ pub fn mount(
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .map_err(step("mounting"))?;
-    if let Some(program) = options.forerunner.as_ref().filter(|_| is_cached) {
-        let there = device_minor(&image).map(|device_minor| Place {
-            mount_point: mount_point.to_owned(),
-            device_minor,
-            devices: Some(shown_to_others(&files)),
-        });
+    if let Some(program) = options.forerunner.as_ref().filter(|_| is_far) {
+        let place = || {
+            let devices = DeviceFolder { path: shown_to_others(&files)?, device_minor: connection };
+            Ok(Place {
+                mount_point: mount_point.to_owned(),
+                device_minor: device_minor(&image)?,
+                devices: Some(devices),
+            })
+        };
+        let there = place();
         before.keep(files, || Forerunner::start(filesystem, program.clone(), there));
     }
     Ok((server, connection))
@@ -239,8 +242,10 @@ fn place(mount: &OwnedFd) -> String {
 }
 
 /// The same for other processes.
-fn shown_to_others(mount: &OwnedFd) -> PathBuf {
-    format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd()).into()
+fn shown_to_others(mount: &OwnedFd) -> io::Result<PathBuf> {
+    // As it is called there: `/proc` may be that of other processes.
+    let own = std::fs::read_link("/proc/self")?;
+    Ok(Path::new("/proc").join(own).join("fd").join(mount.as_raw_fd().to_string()))
 }
 
 /// The minor device number of a file system, which is the number of its connection over FUSE. Nobody need
@@ -251,12 +256,11 @@ fn device_minor(mount: &OwnedFd) -> io::Result<u32> {
 }
 
 /// Has the kernel read further ahead in the devices than the 128 KiB of other files. Where that can't
-/// be set it is only slower.
-fn read_ahead(connection: u32) {
+/// be set (false) it is only slower, and nobody can tell how far walks are.
+fn read_ahead(connection: u32) -> bool {
     let setting = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
-    if let Err(e) = std::fs::write(&setting, (READ_AHEAD_BYTES >> 10).to_string()) {
-        log::info!("{setting}: {e}");
-    }
+    let set = std::fs::write(&setting, (READ_AHEAD_BYTES >> 10).to_string());
+    set.inspect_err(|e| log::info!("{setting}: {e}")).is_ok()
 }
 
 /// `STORE/ocifs-CONNECTION-PID/SOURCE`, where the source is cut and changed so far that it is a path.

@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::fixture::{image_of, noise, within};
+use crate::fixture::{files_below, image_of, noise, within};
 use crate::kernel_metadata;
 use crate::pressure;
 use crate::shell::{Home, eventually, eventually_within, run, text};
@@ -193,22 +193,24 @@ fn one_that_is_stuck_among_long_paths_is_killed() {
     is_killed_if_stuck(&home, walker, forerunner);
 }
 
-fn is_killed_if_stuck(home: &Home, walker: thread::JoinHandle<io::Result<()>>, forerunner: Pid) {
-    let top = home.mount_point();
+/// Stops it when it has such a file open, which is so most of the time that it works. (The walk must not be over.)
+fn stop_where(forerunner: Pid, is_there: impl Fn(&Path) -> bool) -> bool {
     let fds = format!("/proc/{}/fd", forerunner.as_raw_nonzero());
-    let is_inside = || {
-        let files = fs::read_dir(&fds).into_iter().flatten().flatten();
-        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|path| path.starts_with(&top))
-    };
-    // It is there most of the time that it works.
-    let is_stuck = (0..1000).any(|_| {
+    (0..1000).any(|_| {
         kill_process(forerunner, Signal::STOP).unwrap();
-        let is_inside = is_inside();
-        if !is_inside {
+        let files = fs::read_dir(&fds).into_iter().flatten().flatten();
+        let mut files = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let is_stopped = files.any(|path| is_there(&path));
+        if !is_stopped {
             kill_process(forerunner, Signal::CONT).unwrap();
         }
-        is_inside
-    });
+        is_stopped
+    })
+}
+
+fn is_killed_if_stuck(home: &Home, walker: thread::JoinHandle<io::Result<()>>, forerunner: Pid) {
+    let top = home.mount_point();
+    let is_stuck = stop_where(forerunner, |path| path.starts_with(&top));
     walker.join().unwrap().unwrap();
     assert!(is_stuck, "it was never seen in the mount");
     assert!(eventually_within(LIMIT, || home.forerunners().is_empty()), "it stays");
@@ -422,10 +424,15 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
         // 8 MiB in parts of a megabyte, which files that are left to the reader cut in two.
-        assert!((1..=40).contains(&ahead), "{ahead}");
-        reads <= 100
+        assert!(ahead <= 40, "{ahead}");
+        ahead > 0 && reads <= 100
     });
-    assert!(is_little);
+    let processors = thread::available_parallelism().unwrap().get();
+    assert!(
+        is_little,
+        "nobody goes before the reader: there must be two processors, here {processors}, and \
+         /sys/class/bdi/*/read_ahead_kb be writable"
+    );
 
     let _kept = pressure::keep_caches();
     with_kernel_metadata(&home, &["--no-forerunner"]);
@@ -433,6 +440,59 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
     assert!(reads >= 390 && ahead == 0, "{reads} {ahead}");
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
+}
+
+/// Reads from the last of these files to the first, in another thread, until that does not work any more. How many
+/// were right.
+fn read_from_the_end(top: &Path, files: Range<usize>) -> thread::JoinHandle<usize> {
+    let top = top.to_owned();
+    thread::spawn(move || {
+        let files = files.rev().map(|n| (n, fs::read(top.join(format!("{n:03}")))));
+        let read = files.map_while(|(n, content)| {
+            thread::sleep(Duration::from_micros(200));
+            Some((n, content.ok()?))
+        });
+        read.inspect(|(n, content)| assert!(*content == noise(LARGE, *n as u64), "{n}")).count()
+    })
+}
+
+/// What is gone or damaged since it was mounted is fetched for its readers, as ever, and not before they come.
+#[test]
+fn what_is_brought_is_never_fetched() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let registry = Registry::start();
+    let file = |n: usize| Entry::file(format!("{n:03}"), noise(LARGE, n as u64));
+    let layer = tar(&(0..1000).map(file).collect::<Vec<_>>());
+    registry.add_image("r", "t", &image_of(&layer, Compression::None));
+    let name = format!("{}/r:t", registry.addr());
+    let damages: [fn(&Path); 2] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            fs::write(file, bytes).unwrap();
+        },
+    ];
+    for (case, damage) in damages.into_iter().enumerate() {
+        let bytes = [&["--no-forerunner"][..], &[]].map(|flags| {
+            let home = Home::new();
+            home.run(&["pull", &name]).succeeded();
+            home.run(&[&["mount", "--kernel-metadata"], flags, &[&name, "M"]].concat()).succeeded();
+            files_below(&home.path().join("cache/v1/spans")).iter().for_each(|file| damage(file));
+            let before = registry.requests().len();
+            let read = read_from_the_end(&home.mount_point(), 960..1000);
+            assert_eq!(within(LIMIT, || read.join().unwrap()), 40, "{case}");
+            // Whoever was to bring something has done so.
+            thread::sleep(Duration::from_millis(50));
+            let requests = registry.requests().split_off(before);
+            home.run(&["umount", "M"]).succeeded();
+            home.is_quiet();
+            requests.iter().map(|request| request.body_bytes_sent).sum::<u64>()
+        });
+        assert!(bytes[0] > 0 && bytes[1] <= bytes[0], "{case}: {bytes:?}");
+    }
 }
 
 /// Whatever ends in the middle of that, it leaves nothing behind.
@@ -443,30 +503,52 @@ fn what_is_brought_keeps_nothing_alive() {
     }
     let home = Home::new();
     let top = home.mount_point();
-    let walk = || (300..400).rev().for_each(|n| read_files(&top, n..n + 1));
+    // Devices have no place in the file system, but a name.
+    let is_device = |path: &Path| path == Path::new("/0");
     for signal in [Signal::TERM, Signal::KILL, Signal::STOP] {
-        with_kernel_metadata(&home, &[]);
-        walk();
-        assert!(eventually(|| !home.forerunners().is_empty()), "nobody goes before the reader");
-        kill_process(home.forerunners()[0], signal).unwrap();
-        let top = top.clone();
-        within(LIMIT, move || (0..400).rev().for_each(|n| read_files(&top, n..n + 1)));
-        home.run(&["umount", "M"]).succeeded();
-        home.is_quiet();
+        let mut is_there = false;
+        for _ in 0..5 {
+            with_kernel_metadata(&home, &[]);
+            let reader = read_from_the_end(&top, 0..400);
+            let forerunner = forerunner_of(&home);
+            is_there = stop_where(forerunner, is_device);
+            kill_process(forerunner, signal).unwrap();
+            assert_eq!(within(LIMIT, || reader.join().unwrap()), 400);
+            let begun = Instant::now();
+            home.run(&["umount", "M"]).succeeded();
+            home.is_quiet();
+            // It is not waited for.
+            assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+            if is_there {
+                break;
+            }
+        }
+        assert!(is_there, "it was never seen to have a device open");
     }
+}
+
+/// The same when nobody answers any more.
+#[test]
+fn nobody_waits_for_a_server_that_is_killed() {
+    if !kernel_metadata::can() {
+        return;
+    }
+    let home = Home::new();
+    let top = home.mount_point();
+    let (mut seen, mut cut) = (0, 0);
     for round in 0..20 {
         with_kernel_metadata(&home, &[]);
-        let top = top.clone();
-        let reader = thread::spawn(move || {
-            (0..400).rev().all(|n| fs::read(top.join(format!("{n:03}"))).is_ok())
-        });
-        thread::sleep(Duration::from_millis(round));
+        let reader = read_from_the_end(&top, 0..400);
+        thread::sleep(Duration::from_millis(3 * round));
+        seen += home.forerunners().len();
         let servers = home.serving();
-        servers.iter().for_each(|server| kill_process(*server, Signal::KILL).unwrap());
-        within(LIMIT, || reader.join().unwrap());
+        assert_eq!(servers.len(), 1);
+        kill_process(servers[0], Signal::KILL).unwrap();
+        cut += usize::from(within(LIMIT, || reader.join().unwrap()) < 400);
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
     }
+    assert!(seen >= 5 && cut >= 5, "{seen} {cut}");
 }
 
 /// The kernel reads far ahead in one large file, too, and over its end.

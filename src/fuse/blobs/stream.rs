@@ -7,8 +7,10 @@ use std::ops::Range;
 
 use crate::tree::Ino;
 
-/// Readers of a device that are told apart.
+/// Readers of a device that are told apart: those who go on, and those who come from the end, of whom one `rg` is
+/// as many as it has threads.
 const READERS: usize = 8;
+const DESCENTS: usize = 32;
 
 /// Reads further down, each near the one before, until somebody is taken to read from the end.
 const SURE: u32 = 4;
@@ -67,12 +69,12 @@ impl Stream {
         None
     }
 
-    /// Notes where a read begins. If somebody reads from the end, what is to be brought before.
+    /// Notes where a read begins that does not go on. If somebody reads from the end, what is to be brought before.
     pub(super) fn descend(&mut self, start: u64) -> Option<Range<u64>> {
-        let mut descent = match self.descents.iter().position(|descent| descent.is_near(start)) {
+        let mut descent = match self.descents.iter().rposition(|descent| descent.is_near(start)) {
             Some(at) => self.descents.remove(at),
             None => {
-                self.descents.drain(..(self.descents.len() + 1).saturating_sub(READERS));
+                self.descents.drain(..(self.descents.len() + 1).saturating_sub(DESCENTS));
                 Descent { low: start, floor: start, reads: 0, bytes: 0 }
             }
         };
@@ -160,15 +162,21 @@ mod tests {
         let (below, low) = step(&mut stream, FILE);
         assert_eq!(below, Some(low - FIRST_BYTES..low));
         // Then no more until he is in the middle of that, and more at a time.
-        let (below, middle) = step(&mut stream, FIRST_BYTES);
-        let floor = low - FIRST_BYTES;
-        assert_eq!((below, middle), (Some(floor - 2 * FIRST_BYTES..floor), floor));
-        assert_eq!(step(&mut stream, FILE).0, None);
-        let floor = floor - 2 * FIRST_BYTES;
-        let (below, _) = step(&mut stream, FIRST_BYTES);
-        assert_eq!(below, Some(floor - MOST_BYTES..floor));
+        let mut floor = low - FIRST_BYTES;
+        for (brought, next) in [(1, 2), (2, 4), (4, 4), (4, 4)] {
+            let middle = floor + brought * FIRST_BYTES / 2;
+            loop {
+                let (below, low) = step(&mut stream, FILE);
+                if low <= middle {
+                    assert_eq!(below, Some(floor - next * FIRST_BYTES..floor));
+                    break;
+                }
+                assert_eq!(below, None);
+            }
+            floor -= next * FIRST_BYTES;
+        }
         // Whoever comes by faster than that is gone before from where he is.
-        let (below, low) = step(&mut stream, MOST_BYTES + FIRST_BYTES);
+        let (below, low) = step(&mut stream, 6 * FIRST_BYTES + FILE);
         assert_eq!(below, Some(low - MOST_BYTES..low));
         let (below, low) = step(&mut stream, low);
         assert_eq!((below, low), (None, 0), "that is far away");

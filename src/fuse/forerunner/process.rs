@@ -14,8 +14,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::Place;
 use super::stage::{MAX_BUFFER_BYTES, read_word};
+use super::{DeviceFolder, Place};
 
 /// Goes over a mount as it is told on `stages`, until that ends, and answers on `answers`. Does nothing there if
 /// something else is mounted than what is meant.
@@ -147,9 +147,9 @@ impl At {
         let (_, device) = self.device.insert(match before {
             Some(device) => device,
             None => {
-                let folder = place.devices.as_ref().ok_or(Errno::NOENT)?;
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                (number, openat(CWD, folder.join(number.to_string()), flags, Mode::empty())?)
+                let devices = place.devices.as_ref().ok_or(Errno::NOENT)?;
+                let folder = folder_of(devices)?;
+                (number, open_inside(&folder, number.to_string().as_bytes(), OFlags::NONBLOCK)?)
             }
         });
         fadvise(device, offset, NonZero::new(length), Advice::WillNeed)
@@ -169,8 +169,18 @@ fn open_inside(dir: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<
 
 /// The root of the mount, if it is the one that is meant.
 fn root_of(mount_point: &Path, device_minor: u32) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = openat(CWD, mount_point, flags, Mode::empty())?;
+    open_root(mount_point, device_minor, OFlags::NOFOLLOW)
+}
+
+/// The folder of devices, if it is the one that is meant.
+fn folder_of(devices: &DeviceFolder) -> rustix::io::Result<OwnedFd> {
+    // It is a link of `/proc`.
+    open_root(&devices.path, devices.device_minor, OFlags::empty())
+}
+
+fn open_root(path: &Path, device_minor: u32, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, path, flags, Mode::empty())?;
     // Without asking the file system.
     let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = statx(&root, c"", how, StatxFlags::empty())?;

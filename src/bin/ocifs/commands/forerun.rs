@@ -1,4 +1,4 @@
-//! `ocifs forerun MINOR DIR [DEVICES]`: what a mount starts to go before walks over it.
+//! `ocifs forerun PLACE...`: what a mount starts to go before walks over it.
 //!
 //! Not a verb for people: neither help nor completions have it, so it does not go through [`crate::args`].
 
@@ -6,7 +6,6 @@ use std::env;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ocifs::fuse::forerunner;
@@ -30,11 +29,7 @@ pub(crate) fn place() -> Option<forerunner::Place> {
     if words.next()? != VERB {
         return None;
     }
-    let device_minor = words.next()?.to_str()?.parse().ok()?;
-    let mount_point = PathBuf::from(words.next()?);
-    let devices = words.next().map(PathBuf::from);
-    let place = forerunner::Place { mount_point, device_minor, devices };
-    words.next().is_none().then_some(place)
+    forerunner::Place::parse(words)
 }
 
 /// Goes before walks, as it is told on stdin.
