@@ -11,7 +11,7 @@
 //!
 //! zlib-rs is the fastest decoder in Rust, and its safe interface has neither ability; its zlib
 //! interface (`libz-rs-sys`) has both: `Z_BLOCK`, `inflatePrime`, `inflateSetDictionary`. So this
-//! module is the one place of the crate with `unsafe`: six calls and a `Send`, behind a type whose methods take
+//! module is the one place where image bytes meet `unsafe`: six calls and a `Send`, behind a type whose methods take
 //! slices. Only `Z_NO_FLUSH` and `Z_BLOCK` are used (`Z_TREES` fails on stored blocks in
 //! version 0.6), and the block bit of `data_type` is believed only after `Z_BLOCK`.
 

@@ -25,6 +25,7 @@
 //! is seen by all. The price of ramfs: the image, about 110 bytes a file and the names, is in memory
 //! that can't be swapped out.
 
+mod attach;
 mod probe;
 
 use std::io::{self, BufWriter, Write};
@@ -32,9 +33,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::blobs::{self, Before, Blobs};
 use super::forerunner::{self, DeviceFolder, Forerunner, Place};
@@ -42,6 +43,7 @@ use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices};
 use crate::fs::Filesystem;
 use crate::tree::Tree;
+use attach::{Attacher, Task};
 
 pub use probe::check;
 
@@ -123,6 +125,7 @@ pub fn mount(
     requests: &Arc<Requests>,
 ) -> Result<(Server, u32), Error> {
     check()?;
+    let attacher = Attacher::start()?;
     let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
     let files = detached(
         "fuse",
@@ -156,26 +159,19 @@ pub fn mount(
     let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
     // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
     let is_far = is_cached && read_ahead(connection);
-    let image = mount_image(&path, count, &place(&files))?;
-    rustix::mount::move_mount(
-        &image,
-        "",
-        CWD,
-        mount_point,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .map_err(step("mounting"))?;
+    let device_minor = attacher.attach(Task {
+        image: path,
+        devices: count,
+        folder: place(&files),
+        mount_point: mount_point.to_owned(),
+    })?;
     if let Some(program) = options.forerunner.as_ref().filter(|_| is_far) {
-        let place = || {
-            let devices = DeviceFolder { path: shown_to_others(&files)?, device_minor: connection };
-            Ok(Place {
-                mount_point: mount_point.to_owned(),
-                device_minor: device_minor(&image)?,
-                devices: Some(devices),
-            })
-        };
-        let there = place();
-        before.keep(files, || Forerunner::start(filesystem, program.clone(), there));
+        let place = shown_to_others(&files).map(|path| Place {
+            mount_point: mount_point.to_owned(),
+            device_minor,
+            devices: Some(DeviceFolder { path, device_minor: connection }),
+        });
+        before.keep(files, || Forerunner::start(filesystem, program.clone(), place));
     }
     Ok((server, connection))
 }

@@ -7,20 +7,23 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocifs::fuse::metadata::{self, Error};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{files_below, image_of, noise};
 use crate::pressure;
-use crate::shell::{Home, eventually, run, wait};
-use crate::support::image::Compression;
+use crate::shell::{Home, eventually, eventually_within, run, wait};
+use crate::support::image::{Compression, ImageBuilder};
 use crate::support::kernel;
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 const FLAG: &str = "--kernel-metadata";
+
+/// How long it may take a process to end before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Whether this kernel can. Where it can't, that is said.
 pub fn can() -> bool {
@@ -72,6 +75,48 @@ fn unmounted_by_anybody() {
         }
         home.is_quiet();
     }
+}
+
+/// EROFS opens a file of ours for each layer then, and waits for us.
+#[test]
+fn killed_while_it_mounts() {
+    if !can() {
+        return;
+    }
+    const ROUNDS: u32 = 60;
+    let home = Home::new();
+    let layer = |n: u8| tar(&[Entry::file(format!("{n}"), [n])]);
+    let builder = (0..200)
+        .fold(ImageBuilder::new(), |builder, n| builder.layer(&layer(n), Compression::None));
+    let image = home.layout(&builder.build());
+    let mut mount = home.command(env!("CARGO_BIN_EXE_ocifs"));
+    mount.args(["mount", "--foreground", FLAG, &image]).arg(home.mount_point());
+    mount.stdout(Stdio::null()).stderr(Stdio::null());
+    home.run(&["pull", &image]).succeeded();
+    let begun = Instant::now();
+    let mut server = mount.spawn().unwrap();
+    assert!(eventually(|| !home.mounts().is_empty()));
+    let mounts_in = begun.elapsed();
+    let mut cut = 0;
+    for round in 0..ROUNDS {
+        server.kill().unwrap();
+        let ends = eventually_within(LIMIT, || server.try_wait().unwrap().is_some());
+        assert!(ends, "it is killed and does not end, after {cut} rounds");
+        if home.mounts().is_empty() {
+            cut += 1;
+        } else {
+            home.run(&["umount", "M"]).succeeded();
+        }
+        server = mount.spawn().unwrap();
+        thread::sleep(mounts_in * round / ROUNDS);
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    if !home.mounts().is_empty() {
+        home.run(&["umount", "M"]).succeeded();
+    }
+    home.is_quiet();
+    assert!(cut >= ROUNDS / 4, "it was killed while it mounted {cut} times of {ROUNDS}");
 }
 
 /// There is nothing to be read, and still the mount lasts until it is unmounted.
