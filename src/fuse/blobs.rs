@@ -109,7 +109,7 @@ struct Folder {
 }
 
 impl Before {
-    /// Keeps the root of the file system, if there is a device; and who will ask for it, if he can be started.
+    /// Keeps the root of the file system, unless EROFS has gone again; and who will ask for it, if he can be started.
     pub(super) fn keep(&self, root: OwnedFd, start: impl FnOnce() -> Option<Forerunner>) {
         let mut folder = self.folder();
         if folder.open == 0 {

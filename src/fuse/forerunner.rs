@@ -493,3 +493,23 @@ impl Process {
         shared.pid.store(0, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_told_in_words() {
+        let mount_point = PathBuf::from("/a b/\u{fc}");
+        let folder = DeviceFolder { path: "/proc/1/fd/7".into(), device_minor: 43 };
+        for devices in [None, Some(folder)] {
+            let place = Place { mount_point: mount_point.clone(), device_minor: 42, devices };
+            let words = place.words();
+            let parsed = Place::parse(words.clone()).unwrap();
+            assert_eq!(format!("{parsed:?}"), format!("{place:?}"));
+            assert!(Place::parse(words.iter().skip(1).cloned()).is_none());
+            assert!(Place::parse(words.into_iter().chain(["x".into()])).is_none());
+        }
+    }
+}

@@ -317,6 +317,12 @@ fn it_is_never_a_program_of_the_image() {
     home.is_quiet();
 }
 
+/// What it takes with the names and attributes in the kernel.
+fn needs() -> String {
+    let processors = thread::available_parallelism().unwrap();
+    format!("two processors, here {processors}, and a writable /sys/class/bdi/*/read_ahead_kb")
+}
+
 const LARGE: usize = 20 << 10;
 
 /// Mounts with the names and attributes in the kernel: a directory of 400 files, 8 MiB.
@@ -384,12 +390,7 @@ fn names_and_attributes_may_be_the_kernels() {
         home.is_quiet();
         is_ahead
     });
-    let processors = thread::available_parallelism().unwrap().get();
-    assert!(
-        is_ahead,
-        "nobody goes before the reader: there must be two processors, here {processors}, and \
-         /sys/class/bdi/*/read_ahead_kb be writable"
-    );
+    assert!(is_ahead, "nobody goes before the reader: {}", needs());
 
     with_kernel_metadata(&home, &["--no-forerunner"]);
     let _kept = pressure::keep_caches();
@@ -427,12 +428,7 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
         assert!(ahead <= 40, "{ahead}");
         ahead > 0 && reads <= 100
     });
-    let processors = thread::available_parallelism().unwrap().get();
-    assert!(
-        is_little,
-        "nobody goes before the reader: there must be two processors, here {processors}, and \
-         /sys/class/bdi/*/read_ahead_kb be writable"
-    );
+    assert!(is_little, "nobody goes before the reader: {}", needs());
 
     let _kept = pressure::keep_caches();
     with_kernel_metadata(&home, &["--no-forerunner"]);
