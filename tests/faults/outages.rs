@@ -13,7 +13,7 @@ use crate::fixture::{GOOD, HANG, Sandbox, name_in, noise, open, options, read, w
 use crate::kernel_metadata;
 use crate::shell::Home;
 use crate::support::image::{Built, Compression, ImageBuilder};
-use crate::support::registry::{Fault, Logged, Registry, Times};
+use crate::support::registry::{Fault, Gate, Logged, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 const FILES: u64 = 8;
@@ -102,6 +102,29 @@ fn a_silent_registry_costs_the_deadline_and_no_more() {
     assert!(took < limit + options.registry.read_timeout + Duration::from_secs(1), "{took:?}");
     registry.clear_faults();
     check(&image, 1).unwrap();
+}
+
+/// What a network drops for a while, or sends to a connection that it has forgotten, is asked for again; but
+/// only of a registry that has answered before.
+#[test]
+fn what_is_not_answered_in_time_is_asked_for_again() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    registry.add_image("r", "t", &image());
+    let mut options = patient();
+    options.registry.deadline = options.read_deadline;
+    let silence = || Fault::Hold(Gate::default());
+    registry.fault(("", "", Times::First(1)), silence());
+    let error = open(&name_in(&registry), &sandbox.cache(), &options).unwrap_err();
+    assert!(error.contains("no answer in time"), "{error}");
+    assert_eq!(registry.requests().len(), 1);
+
+    let image = open(&name_in(&registry), &sandbox.cache(), &options).unwrap();
+    forget_spans(&sandbox);
+    registry.clear_log();
+    registry.fault(("GET", "/blobs/", Times::First(2)), silence());
+    check(&image, 1).unwrap();
+    let gets = registry.requests().iter().filter(|request| request.method == "GET").count();
+    assert!((3..=5).contains(&gets), "{gets} requests");
 }
 
 /// A body that comes, but too slowly for the deadline.

@@ -175,12 +175,13 @@ impl Error {
         }
     }
 
-    /// Whether nobody was there to be asked.
+    /// Whether nobody was there to be asked, or nobody answered in time: as it is where the network drops
+    /// what is sent, or forgot a connection that was used before.
     pub(super) fn is_unreachable(&self) -> bool {
         let Failure::Transport(error) = &self.failure else { return false };
         match &**error {
             ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
-            ureq::Error::HostNotFound => true,
+            ureq::Error::HostNotFound | ureq::Error::Timeout(_) => true,
             _ => false,
         }
     }
