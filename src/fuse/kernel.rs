@@ -50,6 +50,8 @@ pub enum Error {
     Mount { path: PathBuf, source: io::Error },
     #[error("mount point {path}: {source}")]
     MountPoint { path: PathBuf, source: io::Error },
+    #[error("mount point {path}: {source}; `mkdir -p {path}` makes it")]
+    NoMountPoint { path: PathBuf, source: io::Error },
     #[error("mount point {0} is not a directory")]
     NotADirectory(PathBuf),
     #[error(
@@ -471,7 +473,7 @@ pub fn is_dead(mount: &Mounted) -> bool {
 /// # Errors
 /// See [`Error`].
 pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
-    let place = absolute(path)?;
+    let place = absolute(path).map_err(making)?;
     if let Some(mounted) = uppermost(&place)?
         && is_dead(&mounted)
     {
@@ -482,12 +484,23 @@ pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
             result => result?,
         }
     }
-    let metadata = std::fs::metadata(&place)
-        .map_err(|source| Error::MountPoint { path: path.to_owned(), source })?;
+    // A symlink may lead to what does not exist: it is the place that would have to be made.
+    let failed = |source| making(Error::MountPoint { path: place.clone(), source });
+    let metadata = std::fs::metadata(&place).map_err(failed)?;
     if !metadata.is_dir() {
         return Err(Error::NotADirectory(path.to_owned()));
     }
-    place.canonicalize().map_err(|source| Error::MountPoint { path: path.to_owned(), source })
+    place.canonicalize().map_err(failed)
+}
+
+/// The same error, and that what does not exist can be made.
+fn making(error: Error) -> Error {
+    match error {
+        Error::MountPoint { path, source } if source.kind() == io::ErrorKind::NotFound => {
+            Error::NoMountPoint { path, source }
+        }
+        error => error,
+    }
 }
 
 #[cfg(test)]

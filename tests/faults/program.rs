@@ -121,10 +121,10 @@ fn failures_are_code_1_on_stderr() {
     for (words, expected) in [
         (&["mount", &missing, "M"][..], "none"),
         (&["mount", &image, &below("none")], "No such file or directory"),
-        (&["mount", &image, &below("none/none")], "No such file or directory"),
+        (&["mount", &image, &below("none/none")], &format!("`mkdir -p {}`", below("none/none"))),
         (&["mount", &image, text(&file)], "not a directory"),
         (&["mount", &image, &below("file/x")], "Not a directory"),
-        (&["mount", &image, &below("dangling")], "No such file or directory"),
+        (&["mount", &image, &below("dangling")], &format!("`mkdir -p {}`", below("nowhere"))),
         (&["mount", "--foreground", &image, &below("none")], "No such file or directory"),
         (&["mount", "--offline", "127.0.0.1:1/r:t", "M"], "mount it once without --offline"),
         (&["mount", "127.0.0.1:1/r:t", "M"], "connection refused"),

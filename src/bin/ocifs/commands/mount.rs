@@ -75,7 +75,8 @@ fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
 /// Removes a mount with `--kernel-metadata` whose process is dead. The kernel goes on answering for its
 /// names, so it does not look dead; but nobody listens on the socket that is still there.
 fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
-    let place = kernel::absolute(mount_point)?;
+    // If there is no such place, preparing it says so.
+    let Ok(place) = kernel::absolute(mount_point) else { return Ok(()) };
     let Some(mounted) = kernel::uppermost(&place)? else { return Ok(()) };
     let Some(pid) = mounted.behind_erofs else { return Ok(()) };
     // Its number may be that of another process by now, and the socket an older one's.
