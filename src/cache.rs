@@ -352,10 +352,16 @@ impl Cache {
         paths.any(|path| path.exists())
     }
 
-    /// Removes a span.
-    pub fn discard_span(&self, digest: &SpanDigest, why: &str) {
+    /// Removes a span that was put there in vain, as the rest of its layer did not come, or the layer is
+    /// none. That nothing is wrong with the span itself is why nobody is warned.
+    pub fn withdraw_span(&self, digest: &SpanDigest) {
         for path in SPAN_KINDS.into_iter().filter_map(|kind| self.span_path(kind, digest)) {
-            self.discard(&path, why);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    log::warn!("removing {}: {e}", path.display());
+                }
+                _ => {}
+            }
         }
     }
 

@@ -373,7 +373,7 @@ fn first_pass(
             Err(kind) => kind,
         };
         for span in written {
-            cache.discard_span(&span, "its layer did not prove right");
+            cache.withdraw_span(&span);
         }
         // What was kept may be to blame, and is gone now: the next time all comes from the source.
         match kind {

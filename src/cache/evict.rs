@@ -426,7 +426,7 @@ mod tests {
         let mut read = vec![0; bytes.len()];
         cache.span(&both, 1000).unwrap().read_at(&mut read, 0).unwrap();
         assert_eq!(read, bytes);
-        cache.discard_span(&both, "test");
+        cache.withdraw_span(&both);
         assert!(cache.span(&both, 1000).is_none());
     }
 

@@ -10,7 +10,7 @@ use crate::fixture::{GOOD, good, image_of, noise};
 use crate::shell::{Home, run, text, wait};
 use crate::support::image::{Compression, write_oci_layout};
 use crate::support::registry::{Fault, Registry, Times};
-use crate::support::tarball::{Entry, tar};
+use crate::support::tarball::{Entry, TarWriter, tar};
 
 #[test]
 fn wrong_usage_is_code_2() {
@@ -341,4 +341,25 @@ fn broken_surroundings() {
     home.is_quiet();
     let log = run(&mut home.ocifs(&["--log-file", "/none/x", "cat", &name, "f"]));
     assert!(log.code == 0 && log.stdout.as_bytes() == GOOD, "{log:?}");
+}
+
+/// What was put into the cache for nothing is nobody's concern.
+#[test]
+fn a_layer_that_is_no_layer_is_told_once() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let mut layer = TarWriter::new();
+    for number in 0..8 {
+        layer.entry(&Entry::file(format!("{number}"), noise(1 << 20, number)));
+    }
+    layer.pax(&[("mtime", "1e9")]).entry(&Entry::file("f", GOOD));
+    registry.add_image("r", "t", &image_of(&layer.finish(), Compression::Gzip));
+    let outcome = home.run(&["mount", &format!("{}/r:t", registry.addr()), "M"]);
+    outcome.failed(1, &["time is malformed"]);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    let spans = fs::read_dir(home.path().join("cache/v1/spans")).unwrap();
+    assert_eq!(
+        spans.map(|dir| fs::read_dir(dir.unwrap().path()).unwrap().count()).sum::<usize>(),
+        0
+    );
+    home.is_quiet();
 }
