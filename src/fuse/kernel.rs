@@ -72,6 +72,8 @@ pub enum Error {
         "{0} is busy: a process has a file or its working directory there (find it with `fuser -m`, or use --lazy)"
     )]
     Busy(PathBuf),
+    #[error("{path} is busy: {below} is mounted below it; unmount that first, or use --lazy")]
+    MountedBelow { path: PathBuf, below: PathBuf },
     #[error("unmounting {path}: {source}")]
     Unmount { path: PathBuf, source: io::Error },
     #[error("/proc/self/mountinfo: {0}")]
@@ -231,10 +233,20 @@ pub fn unmount(mount_point: &Path, connection: Option<u32>, how: Unmount) -> Res
         }
         tries += 1;
         match unmount_once(mount_point, how) {
-            Err(Error::Busy(_)) if tries <= BUSY_TRIES => thread::sleep(BUSY_PAUSE),
+            Err(Error::Busy(path)) => match mounted_below(&path) {
+                Some(below) => return Err(Error::MountedBelow { path, below }),
+                None if tries <= BUSY_TRIES => thread::sleep(BUSY_PAUSE),
+                None => return Err(Error::Busy(path)),
+            },
             result => return result,
         }
     }
+}
+
+/// What has been mounted below a place last.
+fn mounted_below(place: &Path) -> Option<PathBuf> {
+    let mut places = all_mounts().ok()?.into_iter().map(|mount| mount.mount_point);
+    places.rfind(|other| other != place && other.starts_with(place))
 }
 
 fn unmount_once(mount_point: &Path, how: Unmount) -> Result<(), Error> {

@@ -343,6 +343,36 @@ fn broken_surroundings() {
     assert!(log.code == 0 && log.stdout.as_bytes() == GOOD, "{log:?}");
 }
 
+/// Mounts that lie in each other, and one that is elsewhere than where it was made.
+#[test]
+fn mounts_are_named_by_where_they_are() {
+    let home = Home::new();
+    let tarball = tar(&[Entry::dir("below"), Entry::file("f", GOOD)]);
+    let image = home.layout(&image_of(&tarball, Compression::Gzip));
+    home.run(&["mount", &image, "M"]).succeeded();
+    let (below, deep) = (home.mount_point().join("below"), home.mount_point().join("below/below"));
+    for place in [&below, &deep] {
+        home.run(&["mount", &image, text(place)]).succeeded();
+    }
+    home.run(&["umount", "M"]).failed(1, &["is busy", text(&deep), "unmount that first"]);
+    for place in [&deep, &below] {
+        home.run(&["umount", text(place)]).succeeded();
+    }
+
+    let elsewhere = home.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    run(home.command("mount").arg("--bind").args([&home.mount_point(), &elsewhere])).succeeded();
+    home.run(&["umount", "M"]).succeeded();
+    for words in [&["status"][..], &["status", text(&elsewhere)]] {
+        assert!(home.run(words).stdout.starts_with(&format!("{}\n", elsewhere.display())));
+    }
+    let status: serde_json::Value =
+        serde_json::from_str(&home.run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status[0]["mount_point"], text(&elsewhere));
+    home.run(&["umount", text(&elsewhere)]).succeeded();
+    home.is_quiet();
+}
+
 /// What was put into the cache for nothing is nobody's concern.
 #[test]
 fn a_layer_that_is_no_layer_is_told_once() {

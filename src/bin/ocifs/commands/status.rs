@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Mounted};
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     if args.json {
         let rows: Vec<serde_json::Value> = mounts
             .iter()
-            .map(|mount| match query_status(&folder, mount.connection) {
+            .map(|mount| match status_of(&folder, mount) {
                 Ok(status) => serde_json::to_value(status).unwrap_or_default(),
                 Err(e) => serde_json::json!({
                     "mount_point": mount.mount_point,
@@ -38,12 +39,18 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
         return Ok(ExitCode::SUCCESS);
     }
     for mount in mounts {
-        match query_status(&folder, mount.connection) {
+        match status_of(&folder, &mount) {
             Ok(status) => print(&mut out, &status)?,
             Err(e) => print_unknown(&mut out, &mount, &e)?,
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the process behind a mount says. It does not know where else its mount was bound to, or moved.
+fn status_of(folder: &Path, mount: &Mounted) -> io::Result<Status> {
+    let status = query_status(folder, mount.connection)?;
+    Ok(Status { mount_point: mount.mount_point.clone(), ..status })
 }
 
 fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {

@@ -45,9 +45,15 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
         Err(kernel::Error::NotOurs(_)) if is_dead => {}
         result => result?,
     }
-    // The process ends by itself; whoever removes its cache next should not meet it any more.
+    // The process ends by itself, unless its mount is bound to another place too; whoever removes its
+    // cache next should not meet it any more.
+    let is_elsewhere = || {
+        let mut mounts = kernel::mounts().unwrap_or_default().into_iter();
+        mounts.any(|mount| mount.connection == mounted.connection)
+    };
     if how == Unmount::Now
         && let Some(pid) = pid
+        && !is_elsewhere()
     {
         wait_while(pid, |stage| stage != Stage::Ended);
     }
