@@ -182,7 +182,7 @@ impl Spans {
     fn read(&self, span: &Span, offset: u32, buf: &mut [u8]) -> bool {
         let read_from = |file: &SpanFile, buf: &mut [u8]| {
             let read = file.read_at(buf, offset);
-            read.inspect_err(|e| log::warn!("span {}: {e}", span.digest.hex())).is_ok()
+            read.inspect_err(|e| log::warn!("span {}: {e}", span.digest.hex())).unwrap_or(false)
         };
         let open = lock(&self.open).get(&span.digest).cloned();
         if let Some(file) = open {

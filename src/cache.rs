@@ -33,7 +33,9 @@
 //! - **The cache can only help.** No error in here fails a mount: reads say "not there", writes
 //!   are logged and dropped, and a full disk turns writing off.
 //! - What is read back is checked: blobs against their digest, spans against the checksum in their
-//!   trailer, layer indexes by their own. A file that fails is removed and fetched again.
+//!   trailer, layer indexes by their own. A file that fails is removed and fetched again. A span stays
+//!   open for long; it is as it was checked as long as nobody writes to it, which its modification
+//!   time tells after each read. (Computing the checksum for each would cost more than the read.)
 //! - Nothing is written here that has not been verified by the caller, but for downloads, which
 //!   say so.
 
@@ -140,19 +142,29 @@ pub enum LayerName {
 pub struct SpanFile {
     file: File,
     length: u32,
+    /// When it was written last, before it was checked.
+    modified: Modified,
     /// Read since it was last looked at.
     is_used: AtomicBool,
 }
 
+/// A modification time: seconds and nanoseconds.
+type Modified = (i64, i64);
+
 impl SpanFile {
-    /// Reads exactly `buf.len()` bytes at `offset` within the span.
+    /// Reads exactly `buf.len()` bytes at `offset` within the span, if it is still what was checked.
+    ///
+    /// `false` says that it may not be, and that it has to be opened again: somebody has written to it,
+    /// or, which looks the same, marked it as used.
     ///
     /// # Errors
     /// I/O.
-    pub fn read_at(&self, buf: &mut [u8], offset: u32) -> io::Result<()> {
+    pub fn read_at(&self, buf: &mut [u8], offset: u32) -> io::Result<bool> {
         debug_assert!(offset as usize + buf.len() <= self.length as usize);
         self.is_used.store(true, Ordering::Relaxed);
-        self.file.read_exact_at(buf, u64::from(offset))
+        self.file.read_exact_at(buf, u64::from(offset))?;
+        // Afterwards: the time changes before the bytes do.
+        Ok(modified(&self.file)? == self.modified)
     }
 
     /// Whether it is still in the cache. What was read since this was last asked counts as used now,
@@ -313,14 +325,15 @@ impl Cache {
     fn span_of(&self, kind: Kind, digest: &SpanDigest, length: u32) -> Option<SpanFile> {
         let path = self.span_path(kind, digest)?;
         let file = open_file(&path).ok()?;
+        mark_used(&file);
+        let modified = modified(&file).ok()?;
         let file_length = u64::from(length) + SPAN_TRAILER_BYTES as u64;
         let is_as_long = file.metadata().is_ok_and(|metadata| metadata.len() == file_length);
         if !is_as_long || inspect::check_span(&file, digest, &mut |_| {}).is_err() {
             self.discard(&path, "its checksum does not match");
             return None;
         }
-        mark_used(&file);
-        Some(SpanFile { file, length, is_used: AtomicBool::new(false) })
+        Some(SpanFile { file, length, modified, is_used: AtomicBool::new(false) })
     }
 
     /// Keeps a span that the caller has verified; true if it was not there before and is now.
@@ -465,6 +478,11 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }
 
+fn modified(file: &File) -> io::Result<Modified> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok((stat.st_mtime, stat.st_mtime_nsec.cast_signed()))
+}
+
 /// Renews a span's modification time, by which the least recently used is found.
 fn mark_used(file: &File) {
     let modified = file.metadata().and_then(|metadata| metadata.modified());
@@ -571,10 +589,10 @@ mod tests {
         assert!(!cache.put_span(&digest, &bytes, Cost::Cheap));
         let file = cache.span(&digest, 100_000).unwrap();
         let mut read = vec![0; 100_000];
-        file.read_at(&mut read, 0).unwrap();
+        assert!(file.read_at(&mut read, 0).unwrap());
         assert_eq!(read, bytes);
         let mut part = [0; 5];
-        file.read_at(&mut part, 99_995).unwrap();
+        assert!(file.read_at(&mut part, 99_995).unwrap());
         assert_eq!(part, [7; 5]);
 
         let path = cache.span_path(Kind::Spans, &digest).unwrap();

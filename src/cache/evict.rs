@@ -424,7 +424,7 @@ mod tests {
         assert!(!cache.put_span(&both, &bytes, Cost::Cheap));
         assert_eq!(left(folder.path(), Kind::Spans, &[both]), [false]);
         let mut read = vec![0; bytes.len()];
-        cache.span(&both, 1000).unwrap().read_at(&mut read, 0).unwrap();
+        assert!(cache.span(&both, 1000).unwrap().read_at(&mut read, 0).unwrap());
         assert_eq!(read, bytes);
         cache.withdraw_span(&both);
         assert!(cache.span(&both, 1000).is_none());

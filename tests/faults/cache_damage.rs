@@ -4,8 +4,9 @@
 //! nothing else, and be whole again afterwards.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ocifs::mount::{Image, ImageOptions};
 
@@ -171,6 +172,32 @@ fn open_files_are_cut() {
         fs::OpenOptions::new().write(true).open(path).unwrap().set_len(10).unwrap();
     }
     check(&image).unwrap();
+}
+
+/// Bytes that are overwritten in place, below an open descriptor whose span had been checked.
+#[test]
+fn open_files_are_overwritten() {
+    let (registry, sandbox, built) = (Registry::start(), Sandbox::new(), image());
+    registry.add_image("r", "t", &built);
+    let image = open(&name_in(&registry), &sandbox.cache(), &options()).unwrap();
+    check(&image).unwrap();
+    registry.clear_log();
+    let spans = sandbox.cached("spans");
+    for path in &spans {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&noise(1000, 77), file.metadata().unwrap().len() / 3).unwrap();
+    }
+    check(&image).unwrap();
+    assert!(layer_requests(&registry, &built) > 0);
+    assert_eq!(sandbox.cached("spans"), spans);
+
+    // To mark them as used is to write to them as well, and costs no request.
+    registry.clear_log();
+    for path in &spans {
+        fs::File::open(path).unwrap().set_modified(SystemTime::now()).unwrap();
+    }
+    check(&image).unwrap();
+    assert_eq!(layer_requests(&registry, &built), 0);
 }
 
 #[test]
