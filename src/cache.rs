@@ -369,12 +369,7 @@ impl Cache {
     /// none. That nothing is wrong with the span itself is why nobody is warned.
     pub fn withdraw_span(&self, digest: &SpanDigest) {
         for path in SPAN_KINDS.into_iter().filter_map(|kind| self.span_path(kind, digest)) {
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    log::warn!("removing {}: {e}", path.display());
-                }
-                _ => {}
-            }
+            self.remove(&path, "the rest of its layer is not there", log::Level::Debug);
         }
     }
 
@@ -443,9 +438,14 @@ impl Cache {
         }
     }
 
+    /// Removes what is not as it was written.
     fn discard(&self, path: &Path, why: &str) {
+        self.remove(path, why, log::Level::Warn);
+    }
+
+    fn remove(&self, path: &Path, why: &str, level: log::Level) {
         match fs::remove_file(path) {
-            Ok(()) => log::warn!("removed {} from the cache: {why}", path.display()),
+            Ok(()) => log::log!(level, "removed {} from the cache: {why}", path.display()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => log::warn!("removing {} ({why}): {e}", path.display()),
         }
