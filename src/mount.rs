@@ -627,7 +627,6 @@ impl Mount {
     pub fn status_source(&self) -> status::StatusSource {
         status::StatusSource {
             images: self.view.images.clone(),
-            mount_point: self.mount_point.clone(),
             inodes: self.view.filesystem.tree().len() as u64,
             spans: Arc::clone(&self.view.spans),
             traffic: Arc::clone(&self.view.traffic),

@@ -46,7 +46,7 @@ pub struct Usage {
 }
 
 /// A file that is not what its name says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The file, absolute if the cache's folder is.
     pub path: PathBuf,

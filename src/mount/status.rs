@@ -3,6 +3,9 @@
 //! Each mount listens on a socket named after the kernel's number of its connection, so that
 //! whoever sees a mount in `/proc/self/mountinfo` finds its process. Whoever connects gets one JSON
 //! document. The socket is a convenience: a mount works without it.
+//!
+//! Where the mount is does not stand there: the process knows where it mounted, and nothing of other
+//! places that it was bound or moved to since.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -31,8 +34,6 @@ const MAX_STATUS_BYTES: u64 = 16 << 20;
 /// The state of a mount.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
-    /// Where it is mounted.
-    pub mount_point: PathBuf,
     /// What it shows.
     #[serde(flatten)]
     pub shown: ShownStatus,
@@ -139,7 +140,7 @@ impl ImageStatus {
                     digest: layer.descriptor.digest.to_string(),
                     size: layer.descriptor.size,
                     proof: proof.name().to_owned(),
-                    store: shown.source.nearby(&layer.descriptor),
+                    store: shown.source.nearby(&layer.descriptor).map(|s| s.display().to_string()),
                 })
                 .collect(),
         }
@@ -157,7 +158,7 @@ pub struct LayerStatus {
     pub proof: String,
     /// The root of the store on this machine that its bytes come from, instead of from the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store: Option<PathBuf>,
+    pub store: Option<String>,
 }
 
 /// Traffic with the registry.
@@ -182,7 +183,6 @@ pub struct SpanStatus {
 #[derive(Debug)]
 pub struct StatusSource {
     pub(super) images: Vec<Shown>,
-    pub(super) mount_point: PathBuf,
     pub(super) inodes: u64,
     pub(super) spans: Arc<Spans>,
     pub(super) traffic: Arc<Traffic>,
@@ -200,7 +200,6 @@ impl StatusSource {
         let (hits, misses) = self.spans.hits_and_misses();
         let counts = self.requests.counts().into_iter();
         Status {
-            mount_point: self.mount_point.clone(),
             shown: match (images.pop(), images.is_empty()) {
                 (Some(only), true) if only.directory.is_none() => ShownStatus::Single(only),
                 (last, _) => {

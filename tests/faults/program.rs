@@ -1,13 +1,17 @@
 //! The program's answers to wrong use and broken surroundings: exit codes, messages on stderr, and
 //! nothing left mounted.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::fixture::{GOOD, good, image_of, noise};
-use crate::shell::{Home, run, text, wait};
+use crate::shell::{Home, eventually, run, text, wait};
 use crate::support::image::{Compression, write_oci_layout};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, TarWriter, tar};
@@ -363,14 +367,47 @@ fn mounts_are_named_by_where_they_are() {
     fs::create_dir(&elsewhere).unwrap();
     run(home.command("mount").arg("--bind").args([&home.mount_point(), &elsewhere])).succeeded();
     home.run(&["umount", "M"]).succeeded();
-    for words in [&["status"][..], &["status", text(&elsewhere)]] {
-        assert!(home.run(words).stdout.starts_with(&format!("{}\n", elsewhere.display())));
-    }
+    let shown = home.run(&["status", text(&elsewhere)]).stdout;
+    assert!(shown.starts_with(&format!("{}\n", elsewhere.display())), "{shown}");
     let status: serde_json::Value =
-        serde_json::from_str(&home.run(&["status", "--json"]).stdout).unwrap();
+        serde_json::from_str(&home.run(&["status", "--json", text(&elsewhere)]).stdout).unwrap();
     assert_eq!(status[0]["mount_point"], text(&elsewhere));
     home.run(&["umount", text(&elsewhere)]).succeeded();
     home.is_quiet();
+}
+
+/// Folders may have any name, and JSON has to be text: whether a mount's process answers or not.
+#[test]
+fn names_that_are_no_text() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let place = home.path().join(OsStr::from_bytes(b"n\xff"));
+    fs::create_dir(&place).unwrap();
+    run(home.ocifs(&["mount", &image]).arg(&place)).succeeded();
+    let row = || {
+        let shown = run(home.ocifs(&["status", "--json"]).arg(&place));
+        serde_json::from_str::<serde_json::Value>(&shown.stdout).unwrap()[0].take()
+    };
+    assert!(row()["mount_point"].as_str().unwrap().ends_with("/n\u{fffd}"));
+    let server = row()["pid"].as_i64().unwrap();
+    let server = Pid::from_raw(server.try_into().unwrap()).unwrap();
+    kill_process(server, Signal::KILL).unwrap();
+    assert!(eventually(|| row()["error"].is_string()));
+    assert!(row()["mount_point"].as_str().unwrap().ends_with("/n\u{fffd}"));
+    run(home.ocifs(&["umount"]).arg(&place)).succeeded();
+    home.is_quiet();
+
+    // The same of a cache with a file that is not what its name says.
+    let blobs = place.join("v1/blobs/sha256/00");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join("0".repeat(64)), GOOD).unwrap();
+    for verb in ["du", "verify", "gc", "clear"] {
+        let shown = run(home.ocifs(&["cache", verb, "--json", "--cache-dir"]).arg(&place));
+        let row: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        assert!(row["folder"].as_str().unwrap().ends_with("/n\u{fffd}"), "{shown:?}");
+        let has_path = row["damaged"][0]["path"].is_string();
+        assert_eq!(has_path, verb == "verify", "{shown:?}");
+    }
 }
 
 /// What was put into the cache for nothing is nobody's concern.

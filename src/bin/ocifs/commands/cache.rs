@@ -68,7 +68,7 @@ fn du(place: &Place) -> Result<ExitCode, AnyError> {
     let mut out = io::stdout().lock();
     if place.json {
         let row = json!({
-            "folder": place.folder,
+            "folder": place.folder.to_string_lossy(),
             "limit": limit,
             "total": usage.total,
             "kinds": usage.kinds,
@@ -124,7 +124,7 @@ fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if place.json {
         let row = json!({
-            "folder": place.folder,
+            "folder": place.folder.to_string_lossy(),
             "removed": { "files": removed.files, "bytes": removed.bytes },
             "left": { "bytes": removed.left },
         });
@@ -162,10 +162,14 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
 fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if place.json {
+        let damaged = verified.damaged.iter().map(|damage| {
+            let path = damage.path.to_string_lossy();
+            json!({ "path": path, "kind": damage.kind, "why": damage.why })
+        });
         let row = json!({
-            "folder": place.folder,
+            "folder": place.folder.to_string_lossy(),
             "checked": verified.checked,
-            "damaged": verified.damaged,
+            "damaged": damaged.collect::<Vec<_>>(),
         });
         return writeln!(out, "{row}");
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Mounted};
 use ocifs::mount::{ImageStatus, Status, query_status};
+use serde_json::{Value, json};
 
 use crate::args;
 use crate::environment;
@@ -24,22 +24,16 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     let folder = environment::runtime_folder();
     let mut out = io::stdout().lock();
     if args.json {
-        let rows: Vec<serde_json::Value> = mounts
+        let rows: Vec<Value> = mounts
             .iter()
-            .map(|mount| match status_of(&folder, mount) {
-                Ok(status) => serde_json::to_value(status).unwrap_or_default(),
-                Err(e) => serde_json::json!({
-                    "mount_point": mount.mount_point,
-                    "image": mount.source,
-                    "error": e.to_string(),
-                }),
-            })
+            .map(|mount| row(mount, query_status(&folder, mount.connection)))
             .collect();
-        writeln!(out, "{}", serde_json::Value::from(rows))?;
+        writeln!(out, "{}", Value::from(rows))?;
         return Ok(ExitCode::SUCCESS);
     }
     for mount in mounts {
-        match status_of(&folder, &mount) {
+        writeln!(out, "{}", mount.mount_point.display())?;
+        match query_status(&folder, mount.connection) {
             Ok(status) => print(&mut out, &status)?,
             Err(e) => print_unknown(&mut out, &mount, &e)?,
         }
@@ -47,15 +41,17 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the process behind a mount says. It does not know where else its mount was bound to, or moved.
-fn status_of(folder: &Path, mount: &Mounted) -> io::Result<Status> {
-    let status = query_status(folder, mount.connection)?;
-    Ok(Status { mount_point: mount.mount_point.clone(), ..status })
+fn row(mount: &Mounted, status: io::Result<Status>) -> Value {
+    let mut row = match status {
+        Ok(status) => serde_json::to_value(status).unwrap_or_default(),
+        Err(e) => json!({ "image": mount.source, "error": e.to_string() }),
+    };
+    row["mount_point"] = mount.mount_point.to_string_lossy().into();
+    row
 }
 
 fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    let requests: u64 = status.requests.values().filter_map(serde_json::Value::as_u64).sum();
-    writeln!(out, "{}", status.mount_point.display())?;
+    let requests: u64 = status.requests.values().filter_map(Value::as_u64).sum();
     for image in status.shown.images() {
         print_image(out, image)?;
     }
@@ -100,7 +96,7 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
         weakest.unwrap_or("full"),
     )?;
     let stores = image.layers.iter().filter_map(|layer| layer.store.as_ref());
-    let places: BTreeSet<_> = stores.clone().map(|store| store.display().to_string()).collect();
+    let places: BTreeSet<&str> = stores.clone().map(String::as_str).collect();
     match places.is_empty() {
         true => Ok(()),
         false => {
@@ -111,7 +107,6 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
 }
 
 fn print_unknown(out: &mut impl Write, mount: &Mounted, error: &io::Error) -> io::Result<()> {
-    writeln!(out, "{}", mount.mount_point.display())?;
     writeln!(out, "  image     {}", printable(&mount.source))?;
     writeln!(out, "  no answer from its process: {error}")
 }
