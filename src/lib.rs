@@ -29,7 +29,7 @@
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
 //! 1  reference  image  tar  codec  bolt    pure formats, no I/O
-//! 0  digest  extent  bounded    words that everything uses, and reading no more than so much
+//! 0  digest  extent  bounded  json     words that everything uses; reading no more than so much; JSON of others
 //! ```
 //!
 //! # Flows
@@ -81,6 +81,7 @@ pub mod fs;
 pub mod fuse;
 pub mod image;
 pub mod index;
+pub mod json;
 pub mod layer;
 pub mod mount;
 pub mod reference;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const RUNGS: [&[&str]; 10] = [
-    &["digest", "extent", "bounded"],
+    &["digest", "extent", "bounded", "json"],
     &["reference", "image", "tar", "codec", "bolt"],
     &["toc", "ztoc"],
     &["source", "cache", "index"],
