@@ -38,6 +38,7 @@ use crate::codec;
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
 use crate::index::{DecodeError, LayerIndex, Proof};
+use crate::json;
 
 /// The artifact's type, and that of its blobs.
 pub const ARTIFACT_TYPE: &str = "application/vnd.ocifs.layer-index.v1";
@@ -62,7 +63,9 @@ const ZSTD_LEVEL: i32 = 12;
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("the manifest is not valid JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] json::Error),
+    #[error("the manifest can't be written: {0}")]
+    Write(#[from] serde_json::Error),
     #[error("the artifact is of type `{0}`, not `{ARTIFACT_TYPE}`")]
     Type(String),
     #[error("the annotation `{0}` is missing or invalid")]
@@ -172,7 +175,7 @@ struct ReadManifest {
 /// # Errors
 /// It is another artifact.
 pub fn parse(manifest: &[u8]) -> Result<Vec<Packed>, Error> {
-    let manifest: ReadManifest = serde_json::from_slice(manifest)?;
+    let manifest: ReadManifest = json::from_slice(manifest)?;
     let kind = manifest.artifact_type.filter(|t| !t.is_empty());
     let kind = kind.unwrap_or(manifest.config.media_type);
     if kind != ARTIFACT_TYPE {

@@ -2,22 +2,28 @@
 //!
 //! Registries serve what their writers' JSON libraries make of the specification: `null` where an
 //! empty list is meant (Go's nil slices), fields that do not belong, media types missing inside
-//! and generic outside. So these types are lenient about everything that does not matter and
-//! strict about what does: digests, sizes, and the number of layers. The `oci-spec` crate is not
-//! used because it refuses `null` lists and unknown sub-types.
+//! and generic outside. So these types are lenient about everything that does not matter (see
+//! [`json`]) and strict about what does: digests, sizes, and the number of layers. The `oci-spec`
+//! crate is not used because it refuses `null` lists and unknown sub-types.
 //!
 //! Formats: OCI image spec 1.1 (manifest.md, image-index.md, config.md, descriptor.md) and Docker
 //! image manifest V2 schema 2.
 
+mod descriptor;
+pub mod media_type;
 mod platform;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use base64::Engine;
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::digest::{DiffId, Digest};
+use crate::json;
+use media_type::Layer;
 
+pub use descriptor::{Descriptor, Entry, Unusable};
 pub use platform::Platform;
 
 /// The largest manifest or image index accepted, in bytes: the distribution project's own limit.
@@ -29,41 +35,30 @@ pub const MAX_LAYERS: usize = 1024;
 /// The largest image config accepted, in bytes. Real ones reach some 100 KiB.
 pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
-/// Media types that decide what a document or a blob is.
-#[allow(missing_docs, reason = "the values are the documentation")]
-pub mod media_type {
-    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-    pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
-    pub const DOCKER_SCHEMA1_SIGNED: &str =
-        "application/vnd.docker.distribution.manifest.v1+prettyjws";
+/// Entries accepted in one image index. Real ones have some dozens.
+const MAX_ENTRIES: usize = 10_000;
 
-    /// What a client must say it accepts; without the OCI types some registries answer 404.
-    /// Schema 1 is among them so that it can be refused by name.
-    pub const ACCEPT: [&str; 6] = [
-        OCI_INDEX,
-        OCI_MANIFEST,
-        DOCKER_LIST,
-        DOCKER_MANIFEST,
-        DOCKER_SCHEMA1_SIGNED,
-        DOCKER_SCHEMA1,
-    ];
-}
+/// Fields on which it depends what is shown: no document may have two of one that differ.
+const DECISIVE: &[&str] = &[
+    "config",
+    "diff_ids",
+    "digest",
+    "fsLayers",
+    "layers",
+    "manifests",
+    "mediaType",
+    "rootfs",
+    "size",
+];
 
 /// Why a document is not an image we can show.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("the manifest is not valid JSON of its kind: {0}")]
-    Json(#[source] serde_json::Error),
+    Json(#[source] json::Error),
     #[error("the image config is not valid: {0}")]
-    Config(#[source] serde_json::Error),
+    Config(#[source] json::Error),
     #[error(
         "it is a Docker schema 1 image, a format that Docker and containerd dropped: \
          pull it with an old engine and push it again"
@@ -83,77 +78,16 @@ pub enum Error {
     Artifact(String),
     #[error("layer {digest} has media type `{media_type}`, which is not a file system layer")]
     Layer { digest: Digest, media_type: String },
+    #[error(
+        "layer {digest} is {is} (media type `{media_type}`): only tars are shown, compressed with \
+             gzip or zstd"
+    )]
+    OtherLayer { digest: Digest, media_type: String, is: &'static str },
     #[error("layer {digest} is encrypted, and decryption is not supported")]
     Encrypted { digest: Digest },
     #[error("the config lists {diff_ids} diff IDs for {layers} layers")]
     DiffIds { diff_ids: usize, layers: usize },
 }
-
-/// A reference from one document to another, with its size and digest.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// Media type; may be empty in old image indexes.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub media_type: String,
-    /// Digest of the blob as it is stored.
-    pub digest: Digest,
-    /// Size of the blob as it is stored, in bytes.
-    pub size: u64,
-    /// The platform, in an image index.
-    #[serde(default)]
-    pub platform: Option<Platform>,
-    /// The artifact type, in an image index or referrers list.
-    #[serde(default)]
-    pub artifact_type: Option<String>,
-    /// Free-form annotations.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub annotations: BTreeMap<String, String>,
-    /// Where else the blob is, outside of its registry.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub urls: Vec<String>,
-    /// A copy of the blob in base64, of small ones.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub data: String,
-}
-
-impl Descriptor {
-    /// The descriptor of a manifest of which only the digest is known.
-    pub fn of_manifest(digest: Digest) -> Descriptor {
-        Descriptor {
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            digest,
-            size: 0,
-            platform: None,
-            artifact_type: None,
-            annotations: BTreeMap::new(),
-            urls: Vec::new(),
-            data: String::new(),
-        }
-    }
-
-    /// The blob, where the descriptor itself holds all of it and nothing else.
-    pub fn embedded(&self) -> Option<Vec<u8>> {
-        if self.data.is_empty() {
-            return None;
-        }
-        let bytes = base64::engine::general_purpose::STANDARD.decode(&self.data).ok()?;
-        (bytes.len() as u64 == self.size && self.digest.matches(&bytes)).then_some(bytes)
-    }
-
-    /// Whether this is something about an image rather than one: a referrer that stands in the
-    /// index itself, as BuildKit's attestations and SOCI's indexes do.
-    pub fn is_about_another(&self) -> bool {
-        let is_attestation = self.platform.as_ref().is_some_and(Platform::is_unknown)
-            && self.annotations.get(REFERENCE_TYPE).is_some_and(|t| t == "attestation-manifest");
-        let of_type = self.artifact_type.as_deref().unwrap_or_default();
-        is_attestation
-            || !matches!(of_type, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
-    }
-}
-
-/// BuildKit's mark of an attestation among the images of an index.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
 /// An image manifest, OCI or Docker schema 2.
 #[derive(Clone, Debug, Deserialize)]
@@ -165,39 +99,65 @@ pub struct Manifest {
     /// The config.
     pub config: Descriptor,
     /// The layers, base first.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default)]
     pub layers: Vec<Descriptor>,
     /// What it is if not an image.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::or_default")]
     pub artifact_type: Option<String>,
     /// Free-form annotations.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "descriptor::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
 /// An image index, or Docker's manifest list.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ImageIndex {
-    /// The manifests (or further indexes) it points to.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub manifests: Vec<Descriptor>,
+    /// The manifests (or further indexes) it points to, and what can't be used of it.
+    #[serde(default, rename = "manifests")]
+    pub entries: Entries,
+}
+
+/// The entries of an image index, in its order.
+#[derive(Clone, Debug, Default)]
+pub struct Entries(pub Vec<Entry>);
+
+impl Entries {
+    /// Those that can be used.
+    pub fn usable(&self) -> impl Iterator<Item = &Descriptor> {
+        self.0.iter().filter_map(|entry| entry.as_ref().ok())
+    }
 }
 
 /// The part of an image config that a file system needs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct ImageConfig {
     /// The platform it was built for.
-    #[serde(flatten)]
     pub platform: Platform,
     /// The layers' uncompressed digests.
     pub rootfs: RootFs,
+}
+
+/// An image config as it is written. `platform` has no place of its own there.
+#[derive(Deserialize)]
+struct ConfigDocument {
+    #[serde(default, deserialize_with = "json::or_default")]
+    os: String,
+    #[serde(default, deserialize_with = "json::or_default")]
+    architecture: String,
+    #[serde(default, deserialize_with = "json::or_default")]
+    variant: String,
+    #[serde(default, rename = "os.version", deserialize_with = "json::or_default")]
+    os_version: String,
+    #[serde(default, rename = "os.features", deserialize_with = "platform::features")]
+    os_features: Vec<String>,
+    rootfs: RootFs,
 }
 
 /// `rootfs` of an image config.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RootFs {
     /// Digests of the uncompressed layers, base first.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default)]
     pub diff_ids: Vec<DiffId>,
 }
 
@@ -214,14 +174,16 @@ pub enum Document {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Probe {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::or_default")]
     schema_version: Option<u64>,
     #[serde(default)]
-    media_type: Option<String>,
+    media_type: String,
     #[serde(default, deserialize_with = "present")]
     manifests: bool,
     #[serde(default, deserialize_with = "present")]
     config: bool,
+    #[serde(default, deserialize_with = "present")]
+    layers: bool,
     #[serde(default, deserialize_with = "present")]
     fs_layers: bool,
 }
@@ -234,68 +196,64 @@ impl Document {
     /// announced type, and where that is generic too, the fields.
     ///
     /// # Errors
-    /// Not JSON, schema 1, or neither kind of document.
+    /// Not JSON, schema 1, neither kind of document, or both.
     pub fn parse(bytes: &[u8], announced: Option<&str>) -> Result<Document, Error> {
-        let probe: Probe = object(bytes).map_err(Error::Json)?;
-        let announced = announced.map(|t| t.split(';').next().unwrap_or_default().trim());
-        let announced = announced.filter(|t| is_document_type(t));
-        let body = probe.media_type.as_deref().filter(|t| !t.is_empty());
-        if let (Some(header), Some(body)) = (announced, body)
-            && is_document_type(body)
-            && is_index_type(header) != is_index_type(body)
+        let probe: Probe = read(bytes).map_err(Error::Json)?;
+        let announced = announced.map(media_type::essence).filter(|t| media_type::is_document(t));
+        let body =
+            Some(media_type::essence(&probe.media_type)).filter(|t| !media_type::is_generic(t));
+        if let (Some(header), Some(body)) = (&announced, &body)
+            && media_type::is_document(body)
+            && media_type::is_index(header) != media_type::is_index(body)
         {
-            let (header, body) = (header.to_owned(), body.to_owned());
+            let (header, body) = (header.clone(), body.clone());
             return Err(Error::Contradiction { header, body });
         }
-        let is_schema1 =
-            |t: &str| t.starts_with("application/vnd.docker.distribution.manifest.v1+");
+        let kind = body.or(announced);
         if probe.schema_version == Some(1)
             || probe.fs_layers
-            || body.or(announced).is_some_and(is_schema1)
+            || kind.as_deref().is_some_and(media_type::is_schema1)
         {
             return Err(Error::Schema1);
         }
-        if probe.manifests && probe.config {
+        if probe.manifests && (probe.config || probe.layers) {
             // One digest must not mean two things to two readers (CVE-2021-41190).
             return Err(Error::Ambiguous);
         }
-        let is_index = match body.or(announced) {
-            Some(t) if is_document_type(t) => is_index_type(t),
-            Some(other) => return Err(Error::UnknownDocument(other.to_owned())),
+        let is_index = match kind {
+            Some(t) if media_type::is_document(&t) => media_type::is_index(&t),
+            Some(other) => return Err(Error::UnknownDocument(other)),
             None if probe.manifests => true,
             None if probe.config => false,
-            None => return Err(Error::UnknownDocument("none".to_owned())),
+            None if probe.media_type.is_empty() => {
+                return Err(Error::UnknownDocument("none".to_owned()));
+            }
+            None => return Err(Error::UnknownDocument(probe.media_type)),
         };
         if is_index {
-            object(bytes).map(Document::Index).map_err(Error::Json)
+            ImageIndex::parse(bytes).map(Document::Index)
         } else {
-            object(bytes).map(Document::Manifest).map_err(Error::Json)
+            read(bytes).map(Document::Manifest).map_err(Error::Json)
         }
     }
-}
-
-fn is_document_type(media_type: &str) -> bool {
-    media_type::ACCEPT.contains(&media_type)
-}
-
-fn is_index_type(media_type: &str) -> bool {
-    matches!(media_type, media_type::OCI_INDEX | media_type::DOCKER_LIST)
 }
 
 impl Manifest {
     /// Checks that this is a container image whose layers are file systems.
     ///
     /// A config type or a title annotation alone misleads: some artifacts carry an image's config
-    /// type. An image has an image config *and* only known layer types.
+    /// type. An image has an image config *and* only layers of types that may be those of one. Old
+    /// registries gave configs a generic type, as tools that make artifacts do; then all layers must
+    /// say that they are layers, and [`Manifest::image_config`] has the last word.
     ///
     /// # Errors
     /// The sentence that says what it is instead.
     pub fn check_image(&self) -> Result<(), Error> {
-        let config = self.config.media_type.as_str();
-        let is_config = matches!(config, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
-        if !is_config {
-            let kind = self.artifact_type.clone().unwrap_or_else(|| config.to_owned());
-            return Err(Error::Artifact(kind));
+        let config = media_type::essence(&self.config.media_type);
+        let is_config = media_type::is_config(&config);
+        let is_artifact = self.artifact_type.as_ref().is_some_and(|t| !t.is_empty());
+        if !is_config && (is_artifact || !media_type::is_generic(&config)) {
+            return Err(self.artifact());
         }
         if self.layers.len() > MAX_LAYERS {
             return Err(Error::TooManyLayers(self.layers.len()));
@@ -304,32 +262,42 @@ impl Manifest {
             if layer.size > i64::MAX as u64 {
                 return Err(Error::AbsurdSize { digest: layer.digest, size: layer.size });
             }
-            let (digest, media_type) = (layer.digest, layer.media_type.as_str());
-            if media_type.ends_with("+encrypted") {
-                return Err(Error::Encrypted { digest });
-            }
-            if !is_layer_type(media_type) {
-                return Err(Error::Layer { digest, media_type: media_type.to_owned() });
+            let (digest, media_type) = (layer.digest, layer.media_type.clone());
+            let essence = media_type::essence(&media_type);
+            match Layer::of(&essence) {
+                Layer::Tar => {}
+                // Old OCI layouts leave the type of everything empty.
+                Layer::Generic if is_config || config.is_empty() && essence.is_empty() => {}
+                Layer::Encrypted => return Err(Error::Encrypted { digest }),
+                _ if !is_config && !config.is_empty() => return Err(self.artifact()),
+                Layer::Other(is) => return Err(Error::OtherLayer { digest, media_type, is }),
+                Layer::Generic | Layer::Unknown => {
+                    return Err(Error::Layer { digest, media_type });
+                }
             }
         }
         Ok(())
     }
-}
 
-/// Whether a layer of this type is a tar of files, compressed in any way.
-fn is_layer_type(media_type: &str) -> bool {
-    const STEMS: [&str; 4] = [
-        media_type::OCI_LAYER,
-        "application/vnd.oci.image.layer.nondistributable.v1.tar",
-        media_type::DOCKER_LAYER,
-        "application/vnd.docker.image.rootfs.foreign.diff.tar",
-    ];
-    // Old OCI layouts leave it empty.
-    media_type.is_empty()
-        || STEMS.iter().any(|stem| {
-            let rest = media_type.strip_prefix(stem);
-            matches!(rest, Some("" | "+gzip" | "+zstd" | ".gzip" | ".zstd" | "+zstd:chunked"))
-        })
+    fn artifact(&self) -> Error {
+        let own = self.artifact_type.clone().filter(|t| !t.is_empty());
+        Error::Artifact(own.unwrap_or_else(|| self.config.media_type.clone()))
+    }
+
+    /// Parses the config of this image.
+    ///
+    /// # Errors
+    /// It is no image config; then, where only the config could tell, this is no image.
+    pub fn image_config(&self, bytes: &[u8]) -> Result<ImageConfig, Error> {
+        let config = ImageConfig::parse(bytes, self.layers.len());
+        let essence = media_type::essence(&self.config.media_type);
+        match config {
+            Err(Error::Config(_)) if !media_type::is_config(&essence) && !essence.is_empty() => {
+                Err(self.artifact())
+            }
+            config => config,
+        }
+    }
 }
 
 impl ImageIndex {
@@ -338,7 +306,39 @@ impl ImageIndex {
     /// # Errors
     /// It is not.
     pub fn parse(bytes: &[u8]) -> Result<ImageIndex, Error> {
-        object(bytes).map_err(Error::Json)
+        read(bytes).map_err(Error::Json)
+    }
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
+        struct One(Entry);
+        impl<'de> Deserialize<'de> for One {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<One, D::Error> {
+                descriptor::entry(deserializer).map(One)
+            }
+        }
+        struct Limited;
+        impl<'de> Visitor<'de> for Limited {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of descriptors")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(One(entry)) = list.next_element()? {
+                    if entries.len() == MAX_ENTRIES {
+                        let what = format!("more than {MAX_ENTRIES} entries are not accepted");
+                        return Err(A::Error::custom(what));
+                    }
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_seq(Limited)
     }
 }
 
@@ -348,35 +348,25 @@ impl ImageConfig {
     /// # Errors
     /// Not an image config, or with another number of diff IDs than there are layers.
     pub fn parse(bytes: &[u8], layers: usize) -> Result<ImageConfig, Error> {
-        let config: ImageConfig = object(bytes).map_err(Error::Config)?;
-        let diff_ids = config.rootfs.diff_ids.len();
+        let document: ConfigDocument = read(bytes).map_err(Error::Config)?;
+        let ConfigDocument { os, architecture, variant, os_version, os_features, rootfs } =
+            document;
+        let platform = Platform { os, architecture, variant, os_version, os_features };
+        let diff_ids = rootfs.diff_ids.len();
         if diff_ids != layers {
             return Err(Error::DiffIds { diff_ids, layers });
         }
-        Ok(config)
+        Ok(ImageConfig { platform, rootfs })
     }
 }
 
-/// Parses a JSON object; serde would take a list for a struct as well, field by field.
-fn object<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    match bytes.trim_ascii_start().first() {
-        Some(b'[') => Err(serde::de::Error::custom("it is a list, not an object")),
-        _ => serde_json::from_slice(bytes),
-    }
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, json::Error> {
+    json::from_slice_decisive(bytes, DECISIVE)
 }
 
 /// Whether a field is there at all, whatever it holds.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
-}
-
-/// Accepts `null` for a missing value.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 #[cfg(test)]
@@ -463,7 +453,7 @@ mod tests {
         let with = |data: &str, size: u64| {
             let digest = Digest::sha256(b"{}");
             let text = format!(r#"{{"digest":"{digest}","size":{size},"data":{data}}}"#);
-            serde_json::from_str::<Descriptor>(&text).unwrap().embedded()
+            json::from_slice::<Descriptor>(text.as_bytes()).unwrap().embedded()
         };
         assert_eq!(with("\"e30=\"", 2).as_deref(), Some(&b"{}"[..]));
         for (data, size) in [
@@ -507,8 +497,8 @@ mod tests {
             match Document::parse(&bytes, announced) {
                 Ok(Document::Manifest(manifest)) => drop(manifest.check_image()),
                 Ok(Document::Index(index)) => {
-                    for descriptor in &index.manifests {
-                        let _ = (descriptor.is_about_another(), descriptor.embedded());
+                    for descriptor in index.entries.usable() {
+                        let _ = (descriptor.is_typed(), descriptor.embedded());
                         let platform = descriptor.platform.clone().unwrap_or_default();
                         let _ = Platform::host().rank(&platform);
                         let _ = Platform::host().relaxed_rank(&platform);

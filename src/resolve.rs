@@ -5,8 +5,10 @@
 //! against the number of layers. What passes is kept in the cache, so that the same image resolves
 //! again with one question to the registry, or none offline.
 //!
-//! An image index names images for several platforms, or further indexes. Those that say what they
-//! are for cost nothing to consider; the others are opened only if none of the former will do.
+//! An image index names images for several platforms, further indexes, and artifacts about images.
+//! Entries that say what they are cost nothing to consider; the others are opened only if none of
+//! the former will do. Whatever an entry says, its platform counts as soon as it turns out to be an
+//! image.
 
 mod choice;
 
@@ -16,8 +18,8 @@ use std::io::Read;
 use crate::cache::Cache;
 use crate::digest::{DiffId, Digest, Hasher, VerifyError, VerifyingReader};
 use crate::image::{
-    self, Descriptor, Document, ImageConfig, ImageIndex, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES,
-    Manifest, Platform, media_type,
+    self, Descriptor, Document, Entry, ImageConfig, ImageIndex, MAX_CONFIG_BYTES,
+    MAX_MANIFEST_BYTES, Manifest, Platform, Unusable, media_type,
 };
 use crate::reference::ImageName;
 use crate::source::{self, RawDocument, Source};
@@ -31,9 +33,6 @@ const MAX_OPENED: usize = 64;
 
 /// Platforms listed when nothing of an index is there.
 const LISTED_PLATFORMS: usize = 20;
-
-/// What an attestation consists of.
-const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// What to resolve, beyond the name.
 #[derive(Clone, Debug, Default)]
@@ -68,11 +67,26 @@ pub enum Error {
     EmptyIndex,
     #[error("the image index lists {0}, and nothing of it is there")]
     Absent(String),
+    #[error("the image index lists {platform} as {digest}, but that manifest is not there")]
+    Lost { platform: Platform, digest: Digest },
+    #[error("the image index lists {what}, which can't be used: {why}")]
+    Unusable { what: String, why: String },
     #[error(
         "more than {MAX_OPENED} entries of the image index do not say what they are for; name one \
          by its digest"
     )]
     TooManyOpened,
+}
+
+impl Error {
+    /// Whether it is about a single entry of an index, and says nothing of the others.
+    fn is_of_the_entry(&self) -> bool {
+        match self {
+            Error::Source(error) => error.is_missing(),
+            Error::Offline(_) | Error::Document { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// A layer of a resolved image.
@@ -125,7 +139,22 @@ struct Search {
     opened: usize,
     /// What was considered. Nothing is considered twice, so that the search ends: indexes by digest
     /// can't form a circle, but may share parts, and tools write entries twice.
-    seen: HashSet<Digest>,
+    seen: HashSet<(Digest, Option<Platform>)>,
+}
+
+/// What the entries of an index, and of those that it names, turned out to be.
+#[derive(Default)]
+struct Finds {
+    offers: Vec<Offer>,
+    /// Entries with a platform and a type: artifacts about the image of that platform as a rule,
+    /// but all images of some tools. None is opened whose platform is not wanted.
+    typed: Vec<Descriptor>,
+    /// Entries that can't be verified or read.
+    unusable: Vec<Unusable>,
+    /// Entries of which the source says that they are not there.
+    absent: Vec<Descriptor>,
+    /// Why the first of the entries that had to be opened could not be.
+    failure: Option<Error>,
 }
 
 /// What was found in something that did not say what it is for.
@@ -233,57 +262,165 @@ impl Resolver<'_> {
             };
             let chosen = self.choose(index, &mut search)?;
             is_labelled = chosen.real_platform().is_some();
-            document = self.document(&chosen.descriptor)?;
+            document = self.document(&chosen.descriptor).map_err(|error| lost(&chosen, error))?;
         }
     }
 
-    /// Chooses an image of an index, opening what does not say what it is for as far as that is
+    /// Chooses an image of an index, opening what does not say what it is as far as that is
     /// necessary.
     fn choose(&self, index: ImageIndex, search: &mut Search) -> Result<Offer, Error> {
         let host = Platform::host();
         let wanted = self.options.platform.as_ref().unwrap_or(&host);
-        let listed = index.manifests.iter().filter_map(|d| d.platform.as_ref());
-        let listed: Vec<String> = listed.take(LISTED_PLATFORMS).map(ToString::to_string).collect();
-        let is_empty = index.manifests.is_empty();
-        let mut offers = Vec::new();
+        let mut finds = Finds::default();
         let mut indexes = vec![index];
         while !indexes.is_empty() {
             search.depth += 1;
             if search.depth > MAX_INDEX_DEPTH {
                 return Err(Error::Nesting);
             }
-            let mut silent = Vec::new();
-            for index in indexes.drain(..) {
-                // Archives of multi-platform images often lack the blobs of all but one.
-                let present = index.manifests.into_iter().filter(|d| self.is_present(d));
-                for descriptor in present.filter(|d| search.seen.insert(d.digest)) {
-                    let (platform, is_extra) =
-                        (descriptor.platform.clone(), descriptor.is_about_another());
-                    match platform.is_none() && !is_extra {
-                        true => silent.push(descriptor),
-                        false => offers.push(Offer { descriptor, platform, is_extra }),
-                    }
-                }
+            let entries = indexes.drain(..).flat_map(|index| index.entries.0).collect();
+            let silent = self.sort(entries, &mut finds, search);
+            if let Some(offer) = self.matching(&mut finds.offers, wanted)? {
+                return Ok(offer);
             }
-            if let Some(offer) = choice::matching(&offers, wanted) {
-                return Ok(offer.clone());
+            let typed = finds.typed.extract_if(.., |d| rank(wanted, d).is_some());
+            let mut typed: Vec<Descriptor> = typed.collect();
+            typed.sort_by_key(|d| rank(wanted, d));
+            for descriptor in typed {
+                indexes.extend(self.look_into(descriptor, &mut finds, search)?);
+                if let Some(offer) = choice::matching(&finds.offers, wanted) {
+                    return Ok(offer.clone());
+                }
             }
             for descriptor in silent {
-                search.opened += 1;
-                if search.opened > MAX_OPENED {
-                    return Err(Error::TooManyOpened);
-                }
-                match self.open(descriptor)? {
-                    Opened::Index(index) => indexes.push(index),
-                    Opened::Image(offer) => offers.push(offer),
-                }
+                indexes.extend(self.look_into(descriptor, &mut finds, search)?);
             }
         }
-        if offers.is_empty() && !is_empty {
-            let listed = if listed.is_empty() { "images".to_owned() } else { listed.join(", ") };
-            return Err(Error::Absent(listed));
+        self.choose_of_all(finds, search, wanted)
+    }
+
+    /// Sorts the entries of indexes by what they say of themselves; what is left says nothing.
+    fn sort(&self, entries: Vec<Entry>, finds: &mut Finds, search: &mut Search) -> Vec<Descriptor> {
+        let mut silent = Vec::new();
+        for entry in entries {
+            let descriptor = match entry {
+                Ok(descriptor) => descriptor,
+                Err(unusable) => {
+                    finds.unusable.push(*unusable);
+                    continue;
+                }
+            };
+            let platform = descriptor.platform.clone();
+            if !search.seen.insert((descriptor.digest, platform.clone())) {
+                continue;
+            }
+            let is_labelled = platform.as_ref().is_some_and(|platform| !platform.is_unknown());
+            let is_extra = descriptor.is_about_another();
+            if !self.is_present(&descriptor) {
+                // Archives of multi-platform images often lack the blobs of all but one.
+                finds.absent.push(descriptor);
+            } else if !is_labelled && !is_extra {
+                silent.push(descriptor);
+            } else if descriptor.is_typed() && !is_extra {
+                finds.typed.push(descriptor);
+            } else {
+                finds.offers.push(Offer { descriptor, platform, is_extra });
+            }
         }
-        choice::choose(&offers, self.options.platform.as_ref()).cloned()
+        silent
+    }
+
+    /// The best of what is labelled for a platform. Of several that are equally good one may be no
+    /// image, whatever its label says.
+    fn matching(&self, offers: &mut [Offer], wanted: &Platform) -> Result<Option<Offer>, Error> {
+        loop {
+            let Some(best) = choice::matching(offers, wanted).cloned() else { return Ok(None) };
+            if choice::equals(offers, wanted, &best) < 2 {
+                return Ok(Some(best));
+            }
+            let document = self.document(&best.descriptor).map_err(|error| lost(&best, error))?;
+            match parse(&document, &best.descriptor.digest)? {
+                Document::Manifest(manifest) if !is_image(&manifest) => {
+                    let digest = best.descriptor.digest;
+                    let same = offers.iter_mut().filter(|o| o.descriptor.digest == digest);
+                    same.for_each(|offer| offer.is_extra = true);
+                }
+                _ => return Ok(Some(best)),
+            }
+        }
+    }
+
+    /// Opens an entry to see what it is; an index in it is returned. One that is not there or no
+    /// document that is understood hides no others.
+    fn look_into(
+        &self,
+        descriptor: Descriptor,
+        finds: &mut Finds,
+        search: &mut Search,
+    ) -> Result<Option<ImageIndex>, Error> {
+        search.opened += 1;
+        if search.opened > MAX_OPENED {
+            return Err(Error::TooManyOpened);
+        }
+        match self.open(descriptor) {
+            Ok(Opened::Index(index)) => return Ok(Some(index)),
+            Ok(Opened::Image(offer)) => finds.offers.push(offer),
+            Err(error) if error.is_of_the_entry() => drop(finds.failure.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    /// Chooses where nothing matches exactly.
+    fn choose_of_all(
+        &self,
+        mut finds: Finds,
+        search: &mut Search,
+        wanted: &Platform,
+    ) -> Result<Offer, Error> {
+        let named = self.options.platform.as_ref();
+        let unusable = |entry: &Unusable| Error::Unusable {
+            what: match &entry.platform {
+                Some(platform) if !platform.is_unknown() => format!("an image for {platform}"),
+                _ => "an image".to_owned(),
+            },
+            why: entry.why.clone(),
+        };
+        finds.unusable.retain(Unusable::may_be_image);
+        let is_wanted = |p: &Option<Platform>| p.as_ref().is_some_and(|p| wanted.rank(p).is_some());
+        if let Some(entry) = finds.unusable.iter().find(|entry| is_wanted(&entry.platform)) {
+            return Err(unusable(entry));
+        }
+        if let Some(absent) =
+            finds.absent.iter().find(|d| named.is_some() && is_wanted(&d.platform))
+            && let Some(platform) = absent.platform.clone()
+        {
+            return Err(Error::Lost { platform, digest: absent.digest });
+        }
+        // What else there is: for the message, or if it is near enough.
+        for descriptor in std::mem::take(&mut finds.typed) {
+            if search.opened < MAX_OPENED {
+                self.look_into(descriptor, &mut finds, search)?;
+            }
+        }
+        if finds.offers.iter().all(|offer| offer.is_extra) {
+            if let Some(failure) = finds.failure {
+                return Err(failure);
+            }
+            if let Some(entry) = finds.unusable.first() {
+                return Err(unusable(entry));
+            }
+            let listed = finds.absent.iter().filter_map(|d| d.platform.as_ref());
+            let listed = listed.filter(|platform| !platform.is_unknown());
+            let listed: Vec<String> =
+                listed.take(LISTED_PLATFORMS).map(ToString::to_string).collect();
+            if !finds.absent.is_empty() {
+                let listed =
+                    if listed.is_empty() { "images".to_owned() } else { listed.join(", ") };
+                return Err(Error::Absent(listed));
+            }
+        }
+        choice::choose(&finds.offers, named).cloned()
     }
 
     fn is_present(&self, descriptor: &Descriptor) -> bool {
@@ -292,22 +429,21 @@ impl Resolver<'_> {
             || self.cache.blob(&descriptor.digest).is_some()
     }
 
-    /// Looks into something that does not say what it is for.
+    /// Looks into something that does not say whether it is an image, or what for.
     fn open(&self, descriptor: Descriptor) -> Result<Opened, Error> {
         let document = self.document(&descriptor)?;
         let manifest = match parse(&document, &descriptor.digest)? {
             Document::Index(index) => return Ok(Opened::Index(index)),
             Document::Manifest(manifest) => manifest,
         };
-        let is_attestation = !manifest.layers.is_empty()
-            && manifest.layers.iter().all(|layer| layer.media_type == IN_TOTO);
-        let is_extra = is_attestation || manifest.check_image().is_err();
-        let platform = match is_extra {
-            true => None,
-            false => {
+        let label = descriptor.platform.clone().filter(|platform| !platform.is_unknown());
+        let (platform, is_extra) = match label {
+            _ if !is_image(&manifest) => (None, true),
+            Some(platform) => (Some(platform), false),
+            None => {
                 let mut platform = self.config(&manifest)?.platform;
                 platform.normalise();
-                Some(platform)
+                (Some(platform), false)
             }
         };
         Ok(Opened::Image(Offer { descriptor, platform, is_extra }))
@@ -358,8 +494,7 @@ impl Resolver<'_> {
                 bytes
             }
         };
-        ImageConfig::parse(&bytes, manifest.layers.len())
-            .map_err(|source| Error::Document { what, source })
+        manifest.image_config(&bytes).map_err(|source| Error::Document { what, source })
     }
 
     /// Fetches a config, from another host if one sends something else.
@@ -380,6 +515,25 @@ impl Resolver<'_> {
         if self.source.is_remote() {
             self.cache.put_blob(digest, bytes);
         }
+    }
+}
+
+/// How well an entry serves by its label.
+fn rank(wanted: &Platform, descriptor: &Descriptor) -> Option<u32> {
+    wanted.rank(descriptor.platform.as_ref()?)
+}
+
+fn is_image(manifest: &Manifest) -> bool {
+    manifest.check_image().is_ok()
+}
+
+/// What it means that the document of an entry can't be had.
+fn lost(chosen: &Offer, error: Error) -> Error {
+    match (error, chosen.real_platform()) {
+        (Error::Source(source::Error::Registry(e)), Some(platform)) if e.is_not_found() => {
+            Error::Lost { platform: platform.clone(), digest: chosen.descriptor.digest }
+        }
+        (error, _) => error,
     }
 }
 

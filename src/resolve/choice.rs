@@ -8,6 +8,8 @@
 //! 5. what is about images (attestations, indexes of layers), if there is nothing else
 //! ```
 
+use std::collections::HashSet;
+
 use crate::image::{Descriptor, Platform};
 
 use super::Error;
@@ -33,6 +35,13 @@ impl Offer {
 /// The first of the best by containerd's rules.
 pub(super) fn matching<'a>(offers: &'a [Offer], wanted: &Platform) -> Option<&'a Offer> {
     best(offers, |platform| wanted.rank(platform))
+}
+
+/// How many different images are as good as the best.
+pub(super) fn equals(offers: &[Offer], wanted: &Platform, best: &Offer) -> usize {
+    let rank = |offer: &Offer| wanted.rank(offer.real_platform()?);
+    let same = offers.iter().filter(|offer| !offer.is_extra && rank(offer) == rank(best));
+    same.map(|offer| offer.descriptor.digest).collect::<HashSet<_>>().len()
 }
 
 fn best(offers: &[Offer], rank: impl Fn(&Platform) -> Option<u32>) -> Option<&Offer> {

@@ -18,6 +18,7 @@ use super::{Error, Opened, RawDocument, Source};
 use crate::codec::{Compression, SNIFF_BYTES};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::image::{Descriptor, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, media_type};
+use crate::json;
 use crate::reference::Reference;
 
 /// Opens a `docker save` archive of either kind.
@@ -73,7 +74,7 @@ impl DockerArchive {
     fn open(files: Files, selector: Option<String>) -> Result<DockerArchive, Error> {
         let path = files.path().to_owned();
         let bytes = files.read("manifest.json", MAX_MANIFEST_BYTES)?;
-        let rows: Vec<Row> = serde_json::from_slice(&bytes)
+        let rows: Vec<Row> = json::from_slice(&bytes)
             .map_err(|e| Error::invalid(&path, format!("`manifest.json`: {e}")))?;
         let row = select(rows, selector, &path)?;
         let config = files.read(&row.config, MAX_CONFIG_BYTES)?;

@@ -27,6 +27,7 @@ use super::{Error, Opened, RawDocument, Source, docker_archive};
 use crate::bounded;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES, Manifest, media_type};
+use crate::json;
 
 /// Where an engine listens if nothing else is said.
 pub(super) const USUAL_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
@@ -147,7 +148,8 @@ impl DockerDaemon {
             }
             Ok(Document::Index(index)) if is_named => {
                 let mut present = Vec::new();
-                for (at, descriptor) in index.manifests.iter().enumerate() {
+                for (at, entry) in index.entries.0.iter().enumerate() {
+                    let Ok(descriptor) = entry else { continue };
                     if !archive.has(descriptor) {
                         continue;
                     }
@@ -222,7 +224,7 @@ fn config(archive: &dyn Source, manifest: &Manifest) -> Result<Option<Vec<u8>>, 
 
 /// An index with only some of its entries, by position.
 fn only(index: &[u8], present: &[usize]) -> Option<Vec<u8>> {
-    let index: serde_json::Value = serde_json::from_slice(index).ok()?;
+    let index: serde_json::Value = json::from_slice(index).ok()?;
     let entries = index.get("manifests")?.as_array()?;
     let entries: Vec<_> = present.iter().filter_map(|at| entries.get(*at)).collect();
     let index = serde_json::json!({
@@ -338,7 +340,7 @@ mod tests {
     fn a_config_is_read_no_further_than_it_should_be() {
         let digest = Digest::sha256(b"{}");
         let text = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":2}}}}"#);
-        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        let manifest: Manifest = json::from_slice(text.as_bytes()).unwrap();
         let source = Endless::default();
         assert_eq!(config(&source, &manifest).unwrap(), None);
         assert!(source.0.load(Ordering::Relaxed) < 1 << 20, "{source:?}");

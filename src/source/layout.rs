@@ -2,11 +2,14 @@
 //!
 //! Tools disagree on what the annotation `org.opencontainers.image.ref.name` holds: a tag
 //! (containerd, the spec's habit), a full name (podman), or whatever the user typed (skopeo). So
-//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique. `@N` is the
-//! entry at that position (from 0), and a digest also names what no entry of `index.json` points to, such as an image or an attestation further
-//! down.
+//! a selector is tried three ways: exactly, as a full name, as a tag, and must be unique: of two
+//! images of one name skopeo takes the first and containerd the last, so neither is taken here. `@N`
+//! is the entry at that position (from 0), and a digest also names what no entry of `index.json`
+//! points to, such as an image or an attestation further down.
 
-use std::collections::BTreeMap;
+mod images;
+
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde::Deserialize;
@@ -14,7 +17,8 @@ use serde::Deserialize;
 use super::archive::Files;
 use super::{Error, Opened, RawDocument, Source};
 use crate::digest::Digest;
-use crate::image::{Descriptor, ImageIndex, MAX_MANIFEST_BYTES, media_type};
+use crate::image::{Descriptor, Entry, ImageIndex, MAX_MANIFEST_BYTES, Unusable, media_type};
+use crate::json;
 use crate::reference::Reference;
 
 /// What a user's reference is called in an index.
@@ -51,7 +55,7 @@ impl Layout {
             ));
         };
         let marker = marker.read_all(MAX_MANIFEST_BYTES).map_err(|e| Error::file(&path, e))?;
-        let marker: LayoutFile = serde_json::from_slice(&marker)
+        let marker: LayoutFile = json::from_slice(&marker)
             .map_err(|e| Error::invalid(&path, format!("`oci-layout`: {e}")))?;
         if !marker.version.starts_with("1.") {
             let what = format!("OCI image layout of unknown version {}", marker.version);
@@ -76,47 +80,74 @@ impl Layout {
             .map_err(|e| Error::invalid(self.files.path(), format!("`index.json`: {e}")))
     }
 
-    /// The descriptor that the selector means; several with platforms and the same name, or none,
-    /// are one multi-platform image.
+    /// The descriptor that the selector means, or the only image; several with platforms and the
+    /// same name, or none, are one multi-platform image.
     fn select(&self) -> Result<Selection, Error> {
         let path = || self.files.path().to_owned();
-        let index = self.index()?;
-        if let Some(selector) = &self.selector {
-            // skopeo's way to name what has no name.
-            let position = selector.strip_prefix('@').and_then(|n| n.parse::<usize>().ok());
-            if let Some(descriptor) = position.and_then(|at| index.manifests.get(at)) {
-                return Ok(Selection::One(Box::new(descriptor.clone())));
+        let entries = self.index()?.entries.0;
+        let usable = || entries.iter().filter_map(|entry| entry.as_ref().ok());
+        let Some(selector) = &self.selector else {
+            let is_meant =
+                |d: &&Descriptor| !d.annotations.contains_key(MANIFEST_SUBJECT) && self.has(d);
+            let found: Vec<Descriptor> = usable().filter(is_meant).cloned().collect();
+            if found.is_empty() {
+                return Err(match entries.iter().find_map(|entry| entry.as_ref().err()) {
+                    Some(unusable) => Error::invalid(path(), format!("its image: {unusable}")),
+                    None => Error::Empty { path: path() },
+                });
             }
-            let available = names(&index.manifests);
-            let mut found = find(index.manifests, selector);
-            if let (true, Ok(digest)) = (found.is_empty(), selector.parse::<Digest>()) {
-                found.extend(self.unlisted(digest)?);
-            }
-            return match found.len() {
-                0 => Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available }),
-                1 => Ok(Selection::One(Box::new(
-                    found.into_iter().next().unwrap_or_else(|| unreachable!()),
-                ))),
-                _ => Ok(Selection::Platforms(found)),
-            };
+            return self.only(found, &entries);
+        };
+        // skopeo's way to name what has no name.
+        let position = selector.strip_prefix('@').and_then(|n| n.parse::<usize>().ok());
+        match position.and_then(|at| entries.get(at)) {
+            Some(Ok(descriptor)) => return Ok(Selection::One(Box::new(descriptor.clone()))),
+            Some(Err(unusable)) => return Err(self.unusable(selector, unusable)),
+            None => {}
         }
-        let images: Vec<Descriptor> = index
-            .manifests
-            .into_iter()
-            .filter(|d| !d.annotations.contains_key(MANIFEST_SUBJECT) && self.has(d))
-            .collect();
-        let distinct: BTreeMap<String, &Descriptor> =
-            images.iter().map(|d| (d.digest.to_string(), d)).collect();
-        match distinct.len() {
-            0 => Err(Error::Empty { path: path() }),
-            1 => Ok(Selection::One(Box::new(images[0].clone()))),
-            _ if images
-                .iter()
-                .all(|d| d.platform.is_some() && name_of(d) == name_of(&images[0])) =>
-            {
-                Ok(Selection::Platforms(images))
-            }
-            _ => Err(Error::Ambiguous { path: path(), available: names(&images) }),
+        let found = find(usable().collect(), selector);
+        if !found.is_empty() {
+            return self.only(found, &entries);
+        }
+        if let Ok(digest) = selector.parse::<Digest>()
+            && let Some(descriptor) = self.unlisted(digest)?
+        {
+            return Ok(Selection::One(Box::new(descriptor)));
+        }
+        let unusable = entries.iter().filter_map(|entry| entry.as_ref().err());
+        let is_named = |key| {
+            move |entry: &&Box<Unusable>| entry.annotations.get(key).is_some_and(|n| n == selector)
+        };
+        let mut named = unusable.clone().filter(is_named(REF_NAME));
+        if let Some(unusable) = named.next().or_else(|| unusable.clone().find(is_named(IMAGE_NAME)))
+        {
+            return Err(self.unusable(selector, unusable));
+        }
+        let mut available: Vec<String> = usable().filter_map(name_of).map(str::to_owned).collect();
+        available.sort();
+        available.dedup();
+        Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available })
+    }
+
+    fn unusable(&self, selector: &str, unusable: &Unusable) -> Error {
+        Error::invalid(self.files.path(), format!("image `{selector}`: {unusable}"))
+    }
+
+    /// The image that these entries are.
+    fn only(&self, mut found: Vec<Descriptor>, entries: &[Entry]) -> Result<Selection, Error> {
+        let mut seen = HashSet::new();
+        found.retain(|d| seen.insert(d.digest));
+        if found.len() > 1 {
+            found = images::images(self, found);
+        }
+        let is_one = |d: &Descriptor| d.platform.is_some() && name_of(d) == name_of(&found[0]);
+        match &found[..] {
+            [one] => Ok(Selection::One(Box::new(one.clone()))),
+            several if several.iter().all(is_one) => Ok(Selection::Platforms(found)),
+            _ => Err(Error::Ambiguous {
+                path: self.files.path().to_owned(),
+                available: selectors(&found, entries),
+            }),
         }
     }
 
@@ -139,45 +170,53 @@ fn name_of(descriptor: &Descriptor) -> Option<&str> {
     annotation(IMAGE_NAME).or_else(|| annotation(REF_NAME))
 }
 
-fn names(descriptors: &[Descriptor]) -> Vec<String> {
-    let mut names: Vec<String> =
-        descriptors.iter().filter_map(name_of).map(str::to_owned).collect();
-    names.sort();
-    names.dedup();
-    names
+/// How each of several images can be selected: by name where that is enough.
+fn selectors(images: &[Descriptor], entries: &[Entry]) -> Vec<String> {
+    let names: Vec<Option<&str>> = images.iter().map(name_of).collect();
+    let is_unique = |name| names.iter().filter(|other| **other == Some(name)).count() == 1;
+    let mut found: Vec<String> = images
+        .iter()
+        .zip(&names)
+        .map(|(image, name)| match name {
+            Some(name) if is_unique(*name) => (*name).to_owned(),
+            name => {
+                let is_same =
+                    |entry: &Entry| entry.as_ref().is_ok_and(|d| d.digest == image.digest);
+                let at = entries.iter().position(is_same).unwrap_or_default();
+                let name = name.map(|name| format!("`{name}`, ")).unwrap_or_default();
+                format!("`@{at}` ({name}{})", image.digest)
+            }
+        })
+        .collect();
+    found.sort();
+    found
 }
 
-/// The descriptors that a selector names: all with one digest, or several platforms of one name.
-fn find(descriptors: Vec<Descriptor>, selector: &str) -> Vec<Descriptor> {
+/// The descriptors that a selector names, by the first way of reading it that names any.
+fn find(descriptors: Vec<&Descriptor>, selector: &str) -> Vec<Descriptor> {
     let annotation = |d: &Descriptor, key| d.annotations.get(key).cloned();
     let full = |name: &str| name.parse::<Reference>().ok().map(|r| r.to_string());
     let wanted = full(selector);
     let same_name =
         |name: Option<String>| name.and_then(|n| full(&n)).is_some_and(|n| Some(n) == wanted);
-    let tag = |d: &Descriptor| {
-        let name = annotation(d, REF_NAME)?;
-        match name.contains(['/', ':']) {
-            true => name.parse::<Reference>().ok()?.tag().map(str::to_owned),
-            false => Some(name),
-        }
+    let tag = |name: String| match name.contains(['/', ':']) {
+        true => name.parse::<Reference>().ok()?.tag().map(str::to_owned),
+        false => Some(name),
     };
+    let has_tag = |name: Option<String>| name.and_then(tag).is_some_and(|tag| tag == selector);
     let digest = selector.parse::<Digest>().ok();
     let rules: [&dyn Fn(&Descriptor) -> bool; 4] = [
         &|d| digest.is_some_and(|wanted| wanted == d.digest),
         &|d| annotation(d, REF_NAME).as_deref() == Some(selector),
         &|d| same_name(annotation(d, IMAGE_NAME)) || same_name(annotation(d, REF_NAME)),
-        &|d| tag(d).as_deref() == Some(selector),
+        &|d| has_tag(annotation(d, REF_NAME)) || has_tag(annotation(d, IMAGE_NAME)),
     ];
-    for rule in rules {
-        let mut found: Vec<Descriptor> = descriptors.iter().filter(|d| rule(d)).cloned().collect();
-        found.sort_by_key(|d| d.digest);
-        found.dedup_by_key(|d| d.digest);
-        let unique = found.len() == 1 || found.iter().all(|d| d.platform.is_some());
-        if !found.is_empty() && unique {
-            return found;
-        }
-    }
-    Vec::new()
+    let named = |rule: &&dyn Fn(&Descriptor) -> bool| {
+        let found = descriptors.iter().filter(|d| rule(d));
+        let found: Vec<Descriptor> = found.map(|d| Descriptor::clone(d)).collect();
+        (!found.is_empty()).then_some(found)
+    };
+    rules.iter().find_map(named).unwrap_or_default()
 }
 
 fn blob_path(digest: &Digest) -> String {

@@ -270,12 +270,12 @@ impl Source for Registry {
 
     fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, super::Error> {
         let digest = descriptor.digest;
-        self.manifest(&digest.to_string(), Some(digest)).map_err(|e| Box::new(e).into())
+        self.manifest(&digest.to_string(), Some(digest)).map_err(|e| Box::new(e.listed()).into())
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, super::Error> {
         super::check_range(descriptor, &range)?;
-        Ok(body::open(&self.0, descriptor, range).map_err(Box::new)?)
+        Ok(body::open(&self.0, descriptor, range).map_err(|e| Box::new(e.listed()))?)
     }
 
     fn link(&self) -> Option<Link> {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::Error;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Document, MAX_LAYERS, media_type};
+use crate::json;
 
 /// Config media type, and so artifact type, of SOCI indexes that refer to an image as its subject.
 pub const ARTIFACT_TYPE_V1: &str = "application/vnd.amazon.soci.index.v1+json";
@@ -86,7 +87,7 @@ impl SociIndex {
         let version = match parsed.config.media_type.as_str() {
             ARTIFACT_TYPE_V1 => {
                 let with: WithSubject =
-                    serde_json::from_slice(manifest).map_err(crate::image::Error::Json)?;
+                    json::from_slice(manifest).map_err(crate::image::Error::Json)?;
                 SociVersion::V1 { subject: with.subject.map(|subject| subject.digest) }
             }
             ARTIFACT_TYPE_V2 => SociVersion::V2,

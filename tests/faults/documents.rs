@@ -99,7 +99,7 @@ fn documents_of_other_kinds() {
             manifest_with(|m| {
                 m["layers"][0]["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+bzip2");
             }),
-            &["tar+bzip2", "not a file system layer"],
+            &["tar+bzip2", "a tar compressed with bzip2"],
         ),
         ("config missing", manifest_with(|m| m["config"]["digest"] = json!(none)), &missing),
         ("layer missing", manifest_with(|m| m["layers"][0]["digest"] = json!(none)), &missing),
@@ -112,6 +112,188 @@ fn documents_of_other_kinds() {
     let mut verdict = Verdict::default();
     for (what, image, words) in &rows {
         verdict.row(what, refuses(image, &options(), words));
+    }
+    verdict.end();
+}
+
+/// One document must not be two things to two readers, in whatever spelling (CVE-2021-41190).
+#[test]
+fn ambiguous_documents() {
+    let both = "both an image manifest and an image index";
+    let spellings = "two spellings";
+    let with = |more: &str| {
+        let text = String::from_utf8(good().manifest).unwrap();
+        let (inner, more) = (text.strip_suffix('}').unwrap(), more.replace("DIGEST", &sha256(b"")));
+        manifest_is(format!("{inner},{more}}}"))
+    };
+    let rows = [
+        (r#""manifests":[]"#, both),
+        (r#""manifests":null"#, both),
+        (r#""Manifests":[]"#, both),
+        (r#""MANIFESTS":[{"digest":"DIGEST","size":0}]"#, both),
+        (r#""manifeſts":[]"#, both),
+        (r#""\u006danifests":[]"#, both),
+        (r#""Layers":[]"#, spellings),
+        (r#""layerſ":null"#, spellings),
+        (r#""CONFIG":{"digest":"DIGEST","size":0}"#, spellings),
+        (r#""mediatype":"application/vnd.oci.image.index.v1+json""#, spellings),
+        (r#""fslayers":[]"#, "schema 1"),
+        (r#""FSLayers":null"#, "schema 1"),
+    ];
+    let mut verdict = Verdict::default();
+    for (more, word) in rows {
+        verdict.row(more, refuses(&with(more), &options(), &[word]));
+    }
+    let two_digests = manifest_with(|m| {
+        let layer = m["layers"][0].as_object_mut().unwrap();
+        layer.insert("Digest".to_owned(), json!(sha256(b"")));
+    });
+    verdict.row("two digests", refuses(&two_digests, &options(), &[spellings]));
+    verdict.end();
+    // An index that has layers as well.
+    let registry = Registry::start();
+    for index in [r#"{"manifests":[],"layers":[]}"#, r#"{"Manifests":[],"LAYERS":null}"#] {
+        registry.add_manifest("r", "t", crate::support::image::OCI_INDEX, index.as_bytes());
+        fails(&Sandbox::new(), &name_in(&registry), &options(), &[both]).unwrap();
+    }
+}
+
+/// What Go's JSON reads of manifests and configs, where it does not matter.
+#[test]
+fn odd_json_is_read_as_engines_read_it() {
+    let replaced = |bytes: &[u8], from: &str, to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes());
+        let at = at.unwrap_or_else(|| panic!("`{from}` is not in it"));
+        [&bytes[..at], to, &bytes[at + from.len()..]].concat()
+    };
+    let manifest = |from: &str, to: &[u8]| manifest_is(replaced(&good().manifest, from, to));
+    let config = |from: &str, to: &[u8]| config_of(&replaced(&good().config, from, to));
+    let odd: [&[u8]; 12] = [
+        br#""x":"cut \ud83d","#,
+        br#""x":"\ude00 half","#,
+        b"\"x\":\"J\xf6rg\",",
+        b"\"\xff\":1,",
+        br#""x":1e999,"#,
+        br#""x":123456789012345678901234567890,"#,
+        br#""annotations":{"a":null,"b":7,"c":{},"d":"\udead"},"#,
+        br#""annotations":null,"annotations":{},"#,
+        br#""annotations":[],"#,
+        br#""os.version":10,"os.features":"win32k","variant":7,"#,
+        br#""Author":"a","author":"b","x":{"y":[1,{"z":null}]},"#,
+        br#""created":{},"history":{},"subject":{"digest":"blake3:00"},"#,
+    ];
+    let mut images: Vec<(String, Built)> = Vec::new();
+    for text in odd {
+        let at_start = [b"{", text].concat();
+        let what = String::from_utf8_lossy(text).into_owned();
+        images.push((format!("manifest with {what}"), manifest("{", &at_start)));
+        images.push((format!("config with {what}"), config("{", &at_start)));
+    }
+    let deep = format!("{{\"x\":{}{},", "[".repeat(9_000), "]".repeat(9_000)).into_bytes();
+    images.push(("deep manifest".to_owned(), manifest("{", &deep)));
+    images.push(("deep config".to_owned(), config("{", &deep)));
+    for (from, to) in [
+        ("\"layers\"", "\"layers\":[],\"layers\""),
+        ("\"layers\"", "\"LAYERS\""),
+        ("\"config\"", "\"Config\""),
+        ("\"digest\"", "\"DIGEST\""),
+        ("\"mediaType\"", "\"mediatype\""),
+        ("manifest.v1+json\"", "manifest.v1+json; charset=utf-8\""),
+        ("vnd.oci.image.manifest", "vnd.OCI.Image.Manifest"),
+    ] {
+        images.push((format!("manifest with {to}"), manifest(from, to.as_bytes())));
+    }
+    for (from, to) in [
+        ("\"rootfs\"", "\"RootFS\""),
+        ("\"diff_ids\"", "\"Diff_IDs\""),
+        ("\"os\"", "\"os\":\"windows\",\"OS\""),
+        ("\"architecture\"", "\"architecture\":null,\"architecture\""),
+    ] {
+        images.push((format!("config with {to}"), config(from, to.as_bytes())));
+    }
+    let mut verdict = Verdict::default();
+    for (what, image) in &images {
+        let registry = Registry::start();
+        registry.add_image("r", "t", image);
+        verdict.row(what, opens(&Sandbox::new(), &name_in(&registry), &options()));
+    }
+    verdict.end();
+}
+
+/// Registries of 2016 gave configs generic types. An artifact may have one as well.
+#[test]
+fn generic_config_types() {
+    let with = |config: &str, layer: Option<&str>| {
+        manifest_with(|m| {
+            m["config"]["mediaType"] = json!(config);
+            if let Some(layer) = layer {
+                m["layers"][0]["mediaType"] = json!(layer);
+            }
+        })
+    };
+    let generic =
+        ["application/octet-stream", "application/json", "text/html; charset=utf-8", "text/plain"];
+    let mut verdict = Verdict::default();
+    for config in generic {
+        let registry = Registry::start();
+        for layer in [None, Some("application/vnd.docker.image.rootfs.diff.tar.gzip")] {
+            registry.add_image("r", "t", &with(config, layer));
+            verdict.row(config, opens(&Sandbox::new(), &name_in(&registry), &options()));
+        }
+        let not = ["not a container image", config];
+        for layer in ["application/octet-stream", "application/pdf", "application/tar+gzip", ""] {
+            verdict.row(layer, refuses(&with(config, Some(layer)), &options(), &not));
+        }
+        let mut artifact = config_of(b"{}");
+        let mut manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();
+        manifest["config"]["mediaType"] = json!(config);
+        with_manifest(&mut artifact, manifest.to_string().into_bytes());
+        verdict.row("{}", refuses(&artifact, &options(), &not));
+        let typed = manifest_with(|m| {
+            m["config"]["mediaType"] = json!(config);
+            m["artifactType"] = json!("application/x-thing");
+        });
+        let not = ["not a container image", "application/x-thing"];
+        verdict.row("typed", refuses(&typed, &options(), &not));
+    }
+    // Nothing is said of any type.
+    let registry = Registry::start();
+    registry.add_image("r", "t", &with("", Some("")));
+    verdict.row("no types", opens(&Sandbox::new(), &name_in(&registry), &options()));
+    verdict.end();
+}
+
+/// Media types of layers: what a layer is said to be is said in the error.
+#[test]
+fn types_of_layers() {
+    let with = |layer: &str| manifest_with(|m| m["layers"][0]["mediaType"] = json!(layer));
+    let mut verdict = Verdict::default();
+    for layer in [
+        "application/vnd.OCI.image.layer.v1.tar+GZIP",
+        "application/vnd.oci.image.layer.v1.tar+gzip; charset=binary",
+        "application/vnd.oci.image.layer.tar+gzip",
+        "application/vnd.oci.image.serialization.rootfs.tar.gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/tar+gzip",
+        "application/x-tar",
+        "application/octet-stream",
+    ] {
+        let registry = Registry::start();
+        registry.add_image("r", "t", &with(layer));
+        verdict.row(layer, opens(&Sandbox::new(), &name_in(&registry), &options()));
+    }
+    for (layer, word) in [
+        ("application/vnd.erofs.layer.v1", "is an EROFS file system"),
+        ("application/vnd.oci.image.layer.v1.erofs+zstd", "is an EROFS file system"),
+        ("application/vnd.stacker.image.layer.squashfs+zstd+verity", "is a SquashFS file system"),
+        ("application/vnd.oci.image.layer.nydus.blob.v1", "is data of a Nydus image"),
+        ("application/vnd.oci.image.layer.v1.tar+xz", "is a tar compressed with xz"),
+        ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "is encrypted"),
+        ("application/vnd.in-toto+json", "is an attestation"),
+        ("application/vnd.docker.ai.gguf.v3", "which is not a file system layer"),
+    ] {
+        verdict.row(layer, refuses(&with(layer), &options(), &[word]));
     }
     verdict.end();
 }

@@ -18,14 +18,14 @@ use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
 /// An image for an architecture, whose file `f` holds a word.
-fn image(architecture: &str, word: &str) -> Built {
+pub fn image(architecture: &str, word: &str) -> Built {
     ImageBuilder::new()
         .platform("linux", architecture, None)
         .layer(&tar(&[Entry::file("f", word)]), Compression::Gzip)
         .build()
 }
 
-fn labelled(built: &Built, architecture: &str, variant: Option<&str>) -> Value {
+pub fn labelled(built: &Built, architecture: &str, variant: Option<&str>) -> Value {
     let mut descriptor = built.descriptor();
     descriptor["platform"] = json!({ "os": "linux", "architecture": architecture });
     if let Some(variant) = variant {
@@ -35,7 +35,7 @@ fn labelled(built: &Built, architecture: &str, variant: Option<&str>) -> Value {
 }
 
 /// What BuildKit puts beside an image.
-fn attestation() -> Built {
+pub fn attestation() -> Built {
     let layer = Layer::new(b"{}", Compression::None).media_type("application/vnd.in-toto+json");
     ImageBuilder::new().platform("unknown", "unknown", None).push_layer(layer).build()
 }
@@ -48,7 +48,7 @@ fn attestation_entry(built: &Built) -> Value {
 }
 
 /// A registry with an index `r:t` of these entries, and these images and indexes to be found.
-fn serve(entries: Vec<Value>, images: &[&Built], indexes: &[&[u8]]) -> Registry {
+pub fn serve(entries: Vec<Value>, images: &[&Built], indexes: &[&[u8]]) -> Registry {
     let registry = Registry::start();
     for image in images {
         registry.add_image("r", "part", image);
@@ -60,17 +60,17 @@ fn serve(entries: Vec<Value>, images: &[&Built], indexes: &[&[u8]]) -> Registry 
     registry
 }
 
-fn index_of(entries: Vec<Value>) -> Vec<u8> {
+pub fn index_of(entries: Vec<Value>) -> Vec<u8> {
     let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
     index.to_string().into_bytes()
 }
 
-fn index_entry(index: &[u8]) -> Value {
+pub fn index_entry(index: &[u8]) -> Value {
     json!({ "mediaType": OCI_INDEX, "digest": sha256(index), "size": index.len() })
 }
 
 /// The word in `f` of `r:t`, for a platform.
-fn chosen(registry: &Registry, platform: &str) -> Result<String, String> {
+pub fn chosen(registry: &Registry, platform: &str) -> Result<String, String> {
     let options = ImageOptions { platform: platform.parse().ok(), ..options() };
     let image = open(&name_in(registry), &Sandbox::new().cache(), &options)?;
     Ok(String::from_utf8(read(&image, "f")?).unwrap())
@@ -214,7 +214,7 @@ fn layers_that_are_elsewhere_or_locked() {
 }
 
 /// An OCI layout of files, by their content, with this `index.json`.
-fn write_layout(folder: &Path, entries: Vec<Value>, files: &[&[u8]]) {
+pub fn write_layout(folder: &Path, entries: Vec<Value>, files: &[&[u8]]) {
     write_oci_layout(folder, &[]).unwrap();
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     for bytes in files {
@@ -223,7 +223,7 @@ fn write_layout(folder: &Path, entries: Vec<Value>, files: &[&[u8]]) {
     fs::write(folder.join("index.json"), index_of(entries)).unwrap();
 }
 
-fn files_of(image: &Built) -> Vec<&[u8]> {
+pub fn files_of(image: &Built) -> Vec<&[u8]> {
     let blobs = image.blobs.values().map(Vec::as_slice);
     blobs.chain([&image.manifest[..]]).collect()
 }

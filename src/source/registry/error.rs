@@ -21,6 +21,8 @@ pub struct Error {
     sought: Box<Sought>,
     /// Not the registry has answered, but where it redirects to.
     is_elsewhere: bool,
+    /// A document of the registry names what was asked for.
+    is_listed: bool,
     /// The proxy between, for people.
     proxy: Option<String>,
     failure: Failure,
@@ -72,9 +74,21 @@ impl Error {
     pub(super) fn new(what: &str, url: &impl fmt::Display, failure: Failure) -> Error {
         let url = without_secrets(&url.to_string());
         let (what, sought) = (what.to_owned(), Box::default());
-        let (repository, tags, is_elsewhere, proxy) = (None, None, false, None);
+        let (repository, tags, proxy) = (None, None, None);
+        let (is_elsewhere, is_listed) = (false, false);
         let before = Vec::new();
-        Error { what, url, repository, tags, sought, is_elsewhere, proxy, failure, before }
+        Error {
+            what,
+            url,
+            repository,
+            tags,
+            sought,
+            is_elsewhere,
+            is_listed,
+            proxy,
+            failure,
+            before,
+        }
     }
 
     /// Tells which proxy it went through, if any.
@@ -94,6 +108,11 @@ impl Error {
     /// Tells whether it was the registry itself that answered.
     pub(super) fn elsewhere(self, is_elsewhere: bool) -> Error {
         Error { is_elsewhere, ..self }
+    }
+
+    /// Tells that a document of the registry names what was asked for.
+    pub(super) fn listed(self) -> Error {
+        Error { is_listed: true, ..self }
     }
 
     pub(super) fn in_repository(mut self, registry: &str, repository: &str) -> Error {
@@ -322,6 +341,12 @@ impl Error {
                     (None, [_, ..]) => write!(f, " (looked in {})", searched.join(", ")),
                     _ => Ok(()),
                 }
+            }
+            404 if self.is_listed => {
+                write!(
+                    f,
+                    "not found: an image of {repository} lists it, but the registry does not have it"
+                )
             }
             404 => match &self.tags {
                 Some((tags, 0)) => write!(f, "not found; {repository} has {}", tags.join(", ")),

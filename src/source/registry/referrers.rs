@@ -20,6 +20,7 @@ use super::url::{encoded, redirect_target, same_origin};
 use super::{Registry, manifest_request};
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
+use crate::json;
 
 /// Pages of one list that are read. A page has up to 4 MiB, thousands of referrers.
 const MAX_PAGES: usize = 16;
@@ -157,7 +158,7 @@ fn descriptors(
 /// An image index as JSON, so that a change keeps all that is in it; `None` if it is something
 /// else. Laxer than [`Document::parse`](crate::image::Document::parse): nothing depends on it.
 pub(super) fn parse_index(bytes: &[u8], announced: Option<&str>) -> Option<Value> {
-    let index: Value = serde_json::from_slice(bytes).ok().filter(Value::is_object)?;
+    let index: Value = json::from_slice(bytes).ok().filter(Value::is_object)?;
     let manifests = &index["manifests"];
     let announced = announced.map(|t| t.split(';').next().unwrap_or_default().trim());
     let is_index = match index["mediaType"].as_str().filter(|own| !own.is_empty()) {
