@@ -30,6 +30,7 @@ mod hosts;
 mod link;
 mod location;
 mod mirrors;
+mod nearest;
 mod push;
 mod referrers;
 mod url;
@@ -44,6 +45,7 @@ use ureq::http::{Method, header};
 use super::{Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
+use crate::json;
 use crate::reference::Reference;
 use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
@@ -190,19 +192,21 @@ impl Registry {
         Ok(Registry(Arc::new(Mirrors::new(reference, clients.collect()))))
     }
 
-    /// The tags that exist, for a message; empty where the registry does not say.
+    /// The tags that exist, as far as one answer tells them, for a message; empty where the registry
+    /// does not say.
     fn tags(&self) -> Vec<String> {
         #[derive(serde::Deserialize)]
         struct Tags {
-            tags: Option<Vec<String>>,
+            #[serde(default)]
+            tags: Vec<String>,
         }
         let tags = self.0.ask(Wanted::Name, |client| {
             let url = client.url("tags/list");
             let answer = client.send_once(&Request::new(Method::GET, &url, "the list of tags"))?;
             client.document(answer.response, "tags")
         });
-        let tags = tags.ok().and_then(|bytes| serde_json::from_slice::<Tags>(&bytes).ok()?.tags);
-        tags.unwrap_or_default()
+        let tags = tags.ok().and_then(|bytes| json::from_slice::<Tags>(&bytes).ok());
+        tags.map(|list| list.tags).unwrap_or_default()
     }
 
     /// A manifest by tag or digest. Of several hosts, one that sends the right bytes is looked for.
@@ -243,6 +247,7 @@ impl Source for Registry {
         result.map_err(|mut error| {
             if error.is_not_found() && reference.digest().is_none() {
                 let mut tags = self.tags();
+                nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
                 let more = tags.len().saturating_sub(LISTED_TAGS);
                 tags.truncate(LISTED_TAGS);
                 error.available_tags(tags, more);

@@ -412,7 +412,19 @@ fn missing_names_list_what_there_is() {
     for n in 0..30 {
         registry.add_image("r", &format!("v{n}"), &good());
     }
+    registry.clear_log();
     fails(&sandbox, &missing, &options(), &["first, second", "and 12 more"]).unwrap();
+    let lists = registry.requests().iter().filter(|r| r.path.contains("/tags/list")).count();
+    assert_eq!(lists, 1);
+    // The nearest first, and of equally near ones the newest.
+    for (tag, words) in [
+        ("frist", "has first, "),
+        ("V1", "has v1, v19, v18, "),
+        ("latest", "has first, v29, v28, "),
+    ] {
+        let name = format!("{}/r:{tag}", registry.addr());
+        fails(&sandbox, &name, &options(), &[words]).unwrap();
+    }
     // A registry that refuses the list, or talks nonsense, changes only the words.
     for fault in [
         Fault::Status(403, Vec::new(), Vec::new()),

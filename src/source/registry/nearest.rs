@@ -1,0 +1,170 @@
+//! Which tags of a repository are meant by one that does not exist.
+//!
+//! By the number of typing mistakes between them (insertions, deletions, substitutions and swapped
+//! neighbours, whatever the case); a tag that goes on where the wanted one ends, as `3.12-slim` does
+//! for `3.12`, is as near as one mistake. Of equally near ones those come first that begin alike, and
+//! then the newest, as far as versions tell.
+
+use std::cmp::{Ordering, Reverse};
+
+/// Pairs of characters that are compared: enough for 40,000 tags of 20 characters. The rest of a list
+/// stays as it is.
+const MAX_COMPARED: usize = 16_000_000;
+
+/// Characters of a tag that are compared: no tag may have more (distribution-spec).
+const MAX_TAG_CHARS: usize = 128;
+
+/// What stands between the parts of a tag.
+const SEPARATORS: [char; 4] = ['.', '-', '_', '+'];
+
+/// Sorts tags by how near they are to the wanted one.
+pub(super) fn sort(tags: &mut [String], wanted: &str) {
+    let wanted = folded(wanted);
+    let mut compared = 0;
+    let is_within = |tag: &&String| {
+        compared += wanted.len() * tag.len().min(MAX_TAG_CHARS);
+        compared <= MAX_COMPARED
+    };
+    let end = tags.iter().take_while(is_within).count();
+    tags[..end].sort_by_cached_key(|tag| {
+        let folded = folded(tag);
+        let alike = folded.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+        (distance(&folded, &wanted), Reverse(alike), Reverse(Natural(tag.clone())))
+    });
+}
+
+fn folded(tag: &str) -> Vec<char> {
+    tag.chars().take(MAX_TAG_CHARS).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn distance(tag: &[char], wanted: &[char]) -> usize {
+    let goes_on = |longer: &[char], shorter: &[char]| {
+        longer
+            .strip_prefix(shorter)
+            .and_then(|rest| rest.first())
+            .is_some_and(|c| SEPARATORS.contains(c))
+    };
+    let mistakes = mistakes(tag, wanted);
+    if goes_on(tag, wanted) {
+        mistakes.min(1)
+    } else if goes_on(wanted, tag) {
+        mistakes.min(2)
+    } else {
+        mistakes
+    }
+}
+
+/// The distance of two texts by optimal string alignment.
+fn mistakes(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut row = vec![i + 1; b.len() + 1];
+        for (j, to) in b.iter().enumerate() {
+            let mut least =
+                (last[j] + usize::from(from != to)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *from == b[j - 1] && a[i - 1] == *to {
+                least = least.min(before[j - 1] + 1);
+            }
+            row[j + 1] = least;
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// A text in whose order numbers count as numbers.
+#[derive(PartialEq, Eq)]
+struct Natural(String);
+
+impl Ord for Natural {
+    fn cmp(&self, other: &Natural) -> Ordering {
+        let (mut a, mut b) = (self.0.as_str(), other.0.as_str());
+        while !a.is_empty() && !b.is_empty() {
+            let ((first, rest_a), (second, rest_b)) = (part(a), part(b));
+            let is_number = |s: &str| s.starts_with(|c: char| c.is_ascii_digit());
+            let order = match is_number(first) && is_number(second) {
+                true => {
+                    let [x, y] = [first, second].map(|s| s.trim_start_matches('0'));
+                    x.len().cmp(&y.len()).then_with(|| x.cmp(y))
+                }
+                false => first.cmp(second),
+            };
+            if order != Ordering::Equal {
+                return order;
+            }
+            (a, b) = (rest_a, rest_b);
+        }
+        a.len().cmp(&b.len()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Natural {
+    fn partial_cmp(&self, other: &Natural) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The digits or the text that a text begins with, and the rest.
+fn part(text: &str) -> (&str, &str) {
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+    let end = text.find(|c: char| c.is_ascii_digit() != is_number);
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_first() {
+        for (wanted, tags, expected) in [
+            ("bookwrm", "bullseye bookworm-slim bookworm latest", "bookworm bookworm-slim"),
+            ("v1.2.4", "v1.2.10 v0.9 v1.2.3 v1.2.5 v2.2.4", "v1.2.5 v1.2.3 v2.2.4 v1.2.10"),
+            ("3.12", "3.9-slim 3.12.1 3.12-slim 3.12.10 latest", "3.12.10 3.12.1 3.12-slim"),
+            ("12-slim-x", "11-slim 12-slim 12 13-slim", "12-slim 12"),
+            ("Latest", "stable latest", "latest"),
+            ("1.25", "v1.25 1.52 1.26", "1.26 1.52"),
+            ("latest", "1.9 1.10 1.2", "1.10 1.9 1.2"),
+            ("x", "", ""),
+        ] {
+            let mut tags: Vec<String> = tags.split_whitespace().map(str::to_owned).collect();
+            sort(&mut tags, wanted);
+            let found = tags.join(" ");
+            assert!(found.starts_with(expected), "{wanted}: {found}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_order() {
+        let mut texts = ["v10", "v9", "v09", "a1b2", "a1b10", "a", "10", "9"]
+            .map(|text| Natural(text.to_owned()));
+        texts.sort();
+        let texts: Vec<&str> = texts.iter().map(|text| text.0.as_str()).collect();
+        assert_eq!(texts, ["9", "10", "a", "a1b2", "a1b10", "v09", "v9", "v10"]);
+    }
+
+    #[test]
+    fn mistakes_of_typing() {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("abc", "acb", 1),
+            ("kitten", "sitting", 3),
+            ("ca", "abc", 3),
+        ] {
+            let [x, y] = [a, b].map(folded);
+            assert_eq!((mistakes(&x, &y), mistakes(&y, &x)), (expected, expected), "{a} {b}");
+        }
+    }
+
+    /// Of a list as long as a document may be, only a part is compared.
+    #[test]
+    fn long_lists() {
+        let mut tags: Vec<String> = (0..30_000).map(|n| format!("{n:0>128}")).collect();
+        tags.push("9".repeat(128));
+        sort(&mut tags, &"9".repeat(128));
+        assert_eq!((tags.len(), tags[30_000].as_str()), (30_001, "9".repeat(128).as_str()));
+    }
+}
