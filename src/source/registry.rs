@@ -29,6 +29,7 @@ mod helper;
 mod hosts;
 mod link;
 mod location;
+mod members;
 mod mirrors;
 mod nearest;
 mod push;

@@ -3,24 +3,32 @@
 //!
 //! A request is sent first without anything; the registry's 401 says what it wants. A password
 //! goes out only in answer to such a challenge, and only to the registry itself or to the token
-//! server it names. What is asked of that one, and what its answers mean, is in [`token`].
+//! server it names. What is asked of that one, and what its answers mean, is in [`token`]. A registry
+//! that another one redirects to is authenticated with by itself ([`elsewhere`]).
+//!
+//! A few registries challenge nobody but at the root of their API, and answer strangers that a private
+//! repository does not exist. Where nothing has come from a registry yet, a 400, 403 or 404 without a
+//! challenge makes us ask that root, once.
 
+mod challenge;
+mod elsewhere;
 mod token;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::Body as HttpBody;
-use ureq::http::{Response, Uri, header};
+use ureq::http::{Response, Uri};
 
 use super::client::{Access, Client};
 use super::credentials::{Credential, Credentials, Found};
 use super::error::{Error, Failure, Sought};
+pub(super) use challenge::{Challenge, challenges};
+pub(super) use elsewhere::Elsewhere;
 use token::TokenServer;
 
 /// How long a token that ends soon is used before renewing it is tried again.
@@ -32,19 +40,6 @@ const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 /// How long what was not accepted is not sent again, unless it has changed.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(300);
 
-/// One challenge of a `WWW-Authenticate` header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
-    scheme: String,
-    parameters: BTreeMap<String, String>,
-}
-
-/// All challenges of an answer, over all its headers.
-pub(super) fn challenges(response: &Response<HttpBody>) -> Vec<Challenge> {
-    let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
-    headers.iter().filter_map(|value| value.to_str().ok()).flat_map(parse_challenges).collect()
-}
-
 /// What an answer refuses for lack of the right credentials, if it does.
 pub(super) fn refusal(
     response: &Response<HttpBody>,
@@ -52,60 +47,21 @@ pub(super) fn refusal(
     sent: Option<String>,
 ) -> Option<Refusal> {
     let challenges = challenges(response);
+    // Some hide what strangers may not see, and ask for a login at the root of their API alone.
+    let may_hide = sent.is_none() && challenges.is_empty();
     // A token of too small a scope (IBM's registry answers so).
     let wants_more = challenges
         .iter()
         .any(|c| c.parameters.get("error").is_some_and(|e| e == "insufficient_scope"));
-    let is_final = match response.status().as_u16() {
-        401 => false,
-        403 if wants_more => false,
+    let (is_final, may_hide) = match response.status().as_u16() {
+        401 => (false, false),
+        403 if wants_more => (false, false),
         // Perhaps a password that has ended (Amazon's registry answers so).
-        403 if sent.is_some() => true,
+        403 if sent.is_some() => (true, false),
+        400 | 403 | 404 if may_hide => (false, true),
         _ => return None,
     };
-    Some(Refusal { challenges, url: url.clone(), sent, is_final })
-}
-
-/// Parses `scheme param="value", param=value, scheme …`, forgiving what servers get wrong.
-fn parse_challenges(text: &str) -> Vec<Challenge> {
-    let mut found: Vec<Challenge> = Vec::new();
-    for part in split_outside_quotes(text) {
-        let part = part.trim();
-        let (head, value) = match part.split_once('=') {
-            Some((head, value)) => (head.trim(), Some(value.trim())),
-            None => (part, None),
-        };
-        // `Bearer realm="x"` starts a challenge; `realm="x"` continues one.
-        let (scheme, key) = match (head.split_once(char::is_whitespace), value) {
-            (Some((scheme, key)), _) => (Some(scheme), Some(key.trim())),
-            (None, Some(_)) => (None, Some(head)),
-            (None, None) => (Some(head), None),
-        };
-        if let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty()) {
-            let scheme = scheme.to_ascii_lowercase();
-            found.push(Challenge { scheme, parameters: BTreeMap::new() });
-        }
-        if let (Some(challenge), Some(key), Some(value)) = (found.last_mut(), key, value) {
-            let value = value.strip_prefix('"').unwrap_or(value);
-            let value = value.strip_suffix('"').unwrap_or(value).replace("\\\"", "\"");
-            challenge.parameters.insert(key.to_ascii_lowercase(), value);
-        }
-    }
-    found
-}
-
-fn split_outside_quotes(text: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |c: char| {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' if !quoted => return true,
-            _ => {}
-        }
-        false
-    })
+    Some(Refusal { challenges, url: url.clone(), sent, is_final, may_hide })
 }
 
 /// What is sent with requests.
@@ -138,6 +94,8 @@ pub(super) struct Refusal {
     pub(super) sent: Option<String>,
     /// 403: nothing is asked for.
     pub(super) is_final: bool,
+    /// It may be there for those who have logged in, as far as the answer tells.
+    pub(super) may_hide: bool,
 }
 
 /// What came of asking for something to send.
@@ -149,6 +107,14 @@ pub(super) struct Auth {
     repository: String,
     access: Access,
     credentials: Credentials,
+    /// The origin of the registry that redirects here, if this is another one.
+    via: Option<Uri>,
+    /// The root of the API there.
+    root: Option<String>,
+    /// No login is sent there, since it would go out in plain HTTP.
+    is_withheld: bool,
+    /// What the root of the API asks for, if it has been asked whether the registry hides something.
+    hiding: OnceLock<Vec<Challenge>>,
     state: Mutex<State>,
     /// A flight has landed.
     landed: Condvar,
@@ -202,6 +168,10 @@ impl Auth {
             repository: repository.to_owned(),
             access,
             credentials,
+            via: None,
+            root: None,
+            is_withheld: false,
+            hiding: OnceLock::new(),
             state: Mutex::default(),
             landed: Condvar::new(),
             search: Mutex::default(),
@@ -213,7 +183,21 @@ impl Auth {
     pub(super) fn sought(&self) -> Sought {
         let found = self.known().unwrap_or_default().found;
         let host = self.registry.clone();
-        Sought { host, source: found.source, searched: found.searched }
+        let Found { source, searched, .. } = found;
+        let may_hide = self.may_hide(true);
+        Sought { host, source, searched, is_withheld: self.is_withheld, may_hide }
+    }
+
+    /// The repository, as it is called where the registry redirects to; `None` for the registry itself.
+    pub(super) fn elsewhere(&self) -> Option<String> {
+        self.via.as_ref()?;
+        Some(format!("{}/{}", self.registry, self.repository))
+    }
+
+    /// Whether a registry that answers a stranger that there is nothing may have it for its users. Who
+    /// has `served` something does not hide the repository.
+    pub(super) fn may_hide(&self, has_served: bool) -> bool {
+        self.hiding.get().map_or(!has_served, |challenges| !challenges.is_empty())
     }
 
     /// The header to send, if authentication has happened. A token that ends soon is renewed
@@ -239,7 +223,13 @@ impl Auth {
         if !is_over && self.must_wait(client, &challenges, &url) {
             return Ok(Some(header));
         }
-        let ended = Refusal { challenges, url, sent: Some(header.clone()), is_final: false };
+        let ended = Refusal {
+            challenges,
+            url,
+            sent: Some(header.clone()),
+            is_final: false,
+            may_hide: false,
+        };
         let renewed = self.answer(client, &ended);
         match renewed {
             Ok(_) => Ok(self.lock().current.as_ref().map(|current| current.header().to_owned())),
@@ -263,7 +253,8 @@ impl Auth {
     /// Whether the token server wants to be left alone for now.
     fn must_wait(&self, client: &Client, challenges: &[Challenge], url: &Uri) -> bool {
         let challenge = challenges.iter().find(|challenge| challenge.scheme == "bearer");
-        let named = |c| TokenServer::named(c, url, &self.repository, self.access).ok();
+        let named =
+            |c| TokenServer::named(c, url, self.via.as_ref(), &self.repository, self.access).ok();
         challenge.and_then(named).is_some_and(|server| client.must_wait(server.realm()))
     }
 
@@ -322,14 +313,17 @@ impl Auth {
         refusal: &Refusal,
         asked: Option<(Vec<Challenge>, Uri)>,
     ) -> Result<bool, Error> {
-        let Refusal { challenges, url, sent, is_final } = refusal;
+        let Refusal { challenges, url, sent, is_final, may_hide } = refusal;
         let (challenges, url) = match (challenges.is_empty(), asked) {
             (false, _) => (challenges.clone(), url.clone()),
             // Some registries say what they want only at the root (Google's), or not again when a
             // password has ended (Amazon's).
             (true, Some(asked)) => asked,
-            (true, None) => (client.root_challenges()?, url.clone()),
+            (true, None) => (self.root_challenges(client)?, url.clone()),
         };
+        if *may_hide && self.hiding.get_or_init(|| challenges.clone()).is_empty() {
+            return Ok(false);
+        }
         if *is_final && !self.search_again() {
             return Ok(false);
         }
@@ -339,6 +333,14 @@ impl Auth {
         state.asked = is_new.then_some((challenges, url));
         state.current = new;
         Ok(is_new)
+    }
+
+    /// What the root of the API asks for.
+    fn root_challenges(&self, client: &Client) -> Result<Vec<Challenge>, Error> {
+        match self.hiding.get() {
+            Some(challenges) => Ok(challenges.clone()),
+            None => client.root_challenges(self.root.as_deref()),
+        }
     }
 
     fn authorization(
@@ -438,8 +440,9 @@ impl Auth {
         challenge: &Challenge,
         url: &Uri,
     ) -> Result<Authorization, Error> {
-        let server = TokenServer::named(challenge, url, &self.repository, self.access)
-            .map_err(|why| Error::new("authentication", url, Failure::Token(why.to_owned())))?;
+        let via = self.via.as_ref();
+        let server = TokenServer::named(challenge, url, via, &self.repository, self.access)
+            .map_err(|why| Error::new("authentication", url, Failure::Token(why)))?;
         let answer = self.ask_as_somebody(|credential| server.ask(client, credential))?;
         server.token(answer).map_err(|error| error.with_sought(self.sought()))
     }
@@ -500,50 +503,4 @@ fn shared(error: Arc<Error>) -> Error {
 
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn challenge_headers() {
-        let parse = |text: &str| {
-            parse_challenges(text)
-                .into_iter()
-                .map(|c| {
-                    let p: Vec<String> =
-                        c.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                    format!("{} {}", c.scheme, p.join(";"))
-                })
-                .collect::<Vec<_>>()
-        };
-        for (text, expected) in [
-            (
-                r#"Bearer realm="https://a/token",service="s",scope="repository:x:pull,push""#,
-                &["bearer realm=https://a/token;scope=repository:x:pull,push;service=s"][..],
-            ),
-            (r#"Basic realm="Registry Realm""#, &["basic realm=Registry Realm"]),
-            (r#"BASIC"#, &["basic "]),
-            (r#"Basic realm="a", Bearer realm="b""#, &["basic realm=a", "bearer realm=b"]),
-            (r#"bearer Realm=https://a/t, service=x"#, &["bearer realm=https://a/t;service=x"]),
-            (r#"Bearer realm="a\"b,c""#, &[r#"bearer realm=a"b,c"#]),
-            ("", &[]),
-        ] {
-            assert_eq!(parse(text), expected, "{text}");
-        }
-    }
-
-    proptest::proptest! {
-        /// Whatever a server says it wants, understanding it ends without a panic.
-        #[test]
-        fn any_challenge(text in "[ -~]{0,80}", words in "(Bearer|Basic|realm|scope|[=\",\\\\ a])*") {
-            for text in [&text, &words] {
-                for challenge in parse_challenges(text) {
-                    proptest::prop_assert!(!challenge.scheme.is_empty());
-                }
-            }
-        }
-    }
 }

@@ -22,7 +22,7 @@ use crate::image::MAX_MANIFEST_BYTES;
 use crate::reference::Reference;
 
 /// Redirects followed for one request.
-const MAX_REDIRECTS: usize = 10;
+pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// Tries of one request, the first included.
 pub(super) const MAX_TRIES: u32 = 5;
@@ -66,7 +66,9 @@ pub(super) struct Client {
     pub(super) resolves: bool,
     /// It may be asked for content by digest.
     pub(super) pulls: bool,
-    auth: auth::Auth,
+    auth: Arc<auth::Auth>,
+    /// Authentication with other registries that this one redirects to.
+    elsewhere: auth::Elsewhere,
     locations: Locations,
     gates: Gates,
     pub(super) common: Arc<Common>,
@@ -97,6 +99,8 @@ pub(super) struct Request<'a> {
     pub(super) range: Option<Range<u64>>,
     /// What is sent, and its media type.
     pub(super) payload: Option<(&'a [u8], &'a str)>,
+    /// That it does not exist is as good an answer as any.
+    pub(super) may_be_absent: bool,
     /// What is asked for, in the user's words.
     pub(super) what: &'a str,
     /// When it was first wanted.
@@ -106,7 +110,13 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
         let since = Instant::now();
-        Request { method, url, accept: None, blob: None, range: None, payload: None, what, since }
+        let (accept, blob, range, payload, may_be_absent) = (None, None, None, None, false);
+        Request { method, url, accept, blob, range, payload, may_be_absent, what, since }
+    }
+
+    /// Whether it changes nothing.
+    fn is_reading(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
     }
 }
 
@@ -149,7 +159,8 @@ impl Client {
             headers,
             resolves,
             pulls,
-            auth,
+            auth: Arc::new(auth),
+            elsewhere: auth::Elsewhere::default(),
             locations: Locations::default(),
             gates: Gates::default(),
             common,
@@ -255,15 +266,17 @@ impl Client {
         if let Some(answer) = self.ask_known_location(request) {
             return Ok(answer);
         }
-        let mut reauthorised = false;
+        let mut reauthorised: Vec<Arc<auth::Auth>> = Vec::new();
+        let mut refused_at = None;
         loop {
             let asked = Instant::now();
-            let Answer { response, url, is_registry, sent } = self.exchange(request)?;
+            let Answer { response, url, is_registry, sent } =
+                self.exchange(request, refused_at.as_ref())?;
             let status = response.status();
             if status.is_success() {
                 self.has_served.store(true, Ordering::Relaxed);
-                if let Some(sent) = &sent {
-                    self.auth.accepted(sent);
+                if let (Some(sent), Some(auth)) = (&sent, self.auth_at(request, &url)) {
+                    auth.accepted(sent);
                 }
                 if let Some(digest) = request.blob {
                     self.common.meter.round_trip(asked.elapsed());
@@ -273,25 +286,84 @@ impl Client {
                 }
                 return Ok(Answer { response, url, is_registry, sent });
             }
-            // Only the registry itself may ask for credentials, not where it redirects to.
-            let refusal = auth::refusal(&response, &url, sent).filter(|_| is_registry);
-            let error = self.refusal(request, response, &url).elsewhere(!is_registry);
-            match refusal {
-                Some(refusal) if !reauthorised && self.auth.answer(self, &refusal)? => {
-                    reauthorised = true;
+            let refusal = auth::refusal(&response, &url, sent);
+            let auth = self.refusing(request, &url, refusal.as_ref());
+            let mut error = self.refusal(request, response, &url).elsewhere(auth.is_none());
+            let Some(auth) = auth else { return Err(error) };
+            let may_hide = refusal.as_ref().is_some_and(|refusal| refusal.may_hide);
+            let is_moot = request.may_be_absent
+                || error.wants_tls()
+                || !auth.may_hide(self.has_served.load(Ordering::Relaxed));
+            let is_moot = may_hide && is_moot;
+            if let Some(refusal) = refusal.filter(|_| !is_moot)
+                && !reauthorised.iter().any(|before| Arc::ptr_eq(before, &auth))
+                && reauthorised.len() < MAX_REDIRECTS
+            {
+                match auth.answer(self, &refusal) {
+                    Ok(true) => {
+                        reauthorised.push(auth);
+                        // Whoever redirected us there need not be asked again.
+                        refused_at = (!is_registry).then_some(url);
+                        continue;
+                    }
+                    Ok(false) => {}
+                    // Where nobody has a login, that it is not there may be all there is to say.
+                    Err(why) if may_hide && auth.sought().source.is_none() => log::info!("{why}"),
+                    Err(why) => return Err(why),
                 }
-                // What was looked for meanwhile is part of the story.
-                _ => return Err(error.with_sought(self.auth.sought())),
             }
+            if let Some(repository) = auth.elsewhere() {
+                error = error.redirected_to(&repository);
+            }
+            // What was looked for meanwhile is part of the story.
+            return Err(error.with_sought(auth.sought()));
         }
     }
 
-    /// What the root of the API asks for, where nothing else said it.
-    pub(super) fn root_challenges(&self) -> Result<Vec<auth::Challenge>, Error> {
-        let url = format!("{}{}/", self.base(), self.path);
+    /// Whose credentials a request gets at a URL: the registry's own, those of another one that has asked
+    /// for some, or nobody's.
+    fn auth_at(&self, request: &Request<'_>, url: &Uri) -> Option<Arc<auth::Auth>> {
+        match self.is_own(url) {
+            true => Some(Arc::clone(&self.auth)),
+            false => self.elsewhere.known(url).filter(|_| request.is_reading()),
+        }
+    }
+
+    /// Who asks for credentials by a refusal, or may do so at the root of its API. The storage that a
+    /// registry redirects to may not.
+    fn refusing(
+        &self,
+        request: &Request<'_>,
+        url: &Uri,
+        refusal: Option<&auth::Refusal>,
+    ) -> Option<Arc<auth::Auth>> {
+        let known = self.auth_at(request, url);
+        let (None, true, Some(refusal)) = (&known, request.is_reading(), refusal) else {
+            return known;
+        };
+        // A blob at a URL with a query is one of storage, signed.
+        let is_signed =
+            request.blob.is_some() && url.query().is_some_and(|q| !q.starts_with("ns="));
+        let from = self.base().parse().ok().filter(|_| !is_signed)?;
+        self.elsewhere.refusing(url, refusal, &from, &self.reference, &self.options)
+    }
+
+    /// Whether a URL is one of the registry itself.
+    fn is_own(&self, url: &Uri) -> bool {
+        self.base().parse().is_ok_and(|base| same_origin(&base, url))
+    }
+
+    /// What the root of the API asks for, where nothing else said it; `elsewhere` is that of another
+    /// registry.
+    pub(super) fn root_challenges(
+        &self,
+        elsewhere: Option<&str>,
+    ) -> Result<Vec<auth::Challenge>, Error> {
+        let own = || format!("{}{}/", self.base(), self.path);
+        let url = elsewhere.map_or_else(own, str::to_owned);
         let request = Request::new(Method::GET, &url, "the registry's API");
         let uri = url.parse().map_err(|_| Error::new(request.what, &url, Failure::Url))?;
-        let response = self.call(&request, &uri, true, None)?;
+        let response = self.call(&request, &uri, elsewhere.is_none(), None)?;
         let challenges = auth::challenges(&response);
         drain(response);
         Ok(challenges)
@@ -303,8 +375,10 @@ impl Client {
         let digest = request.blob?;
         let url = self.locations.get(&digest)?;
         let asked = Instant::now();
-        // It is never the registry itself, so it gets no credentials.
-        let response = self.call(request, &url, false, None);
+        // It is never the registry itself, whose credentials it does not get.
+        let auth = self.auth_at(request, &url);
+        let sent = auth.as_ref().and_then(|auth| auth.header(self).ok().flatten());
+        let response = self.call(request, &url, false, sent.as_deref());
         if let Ok(response) = response
             && response.status().is_success()
             && !is_page(&response)
@@ -322,19 +396,22 @@ impl Client {
         self.locations.forget(digest);
     }
 
-    /// One round: the registry's own answer, or that of where it redirects to.
-    fn exchange(&self, request: &Request<'_>) -> Result<Answer, Error> {
+    /// One round: the registry's own answer, or that of where it redirects to. It begins where the
+    /// request goes, or where a redirect has led before.
+    fn exchange(&self, request: &Request<'_>, first: Option<&Uri>) -> Result<Answer, Error> {
         let parse = |url: &str| {
             url.parse::<Uri>().map_err(|_| Error::new(request.what, &url, Failure::Url))
         };
-        let (origin, mut url) = (parse(self.base())?, parse(request.url)?);
-        let is_reading = matches!(request.method, Method::GET | Method::HEAD);
+        let origin = parse(self.base())?;
+        let mut url = first.cloned().map_or_else(|| parse(request.url), Ok)?;
+        let is_reading = request.is_reading();
         for _ in 0..=MAX_REDIRECTS {
             if !may_lead_to(&origin, &url) {
                 return Err(Error::new(request.what, &url, Failure::LeadsInside));
             }
             let is_registry = same_origin(&origin, &url);
-            let sent = if is_registry { self.auth.header(self)? } else { None };
+            let auth = self.auth_at(request, &url);
+            let sent = auth.map_or(Ok(None), |auth| auth.header(self))?;
             let response = self.call(request, &url, is_registry, sent.as_deref())?;
             let status = response.status();
             if !status.is_redirection() {

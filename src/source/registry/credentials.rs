@@ -26,10 +26,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
 use serde_json::error::Category;
 
 use super::helper::{HELPER_LIMIT, Helpers};
+use super::members::{Members, Object};
 use crate::bounded;
 use crate::reference::DEFAULT_REGISTRY;
 
@@ -318,24 +319,48 @@ struct Row {
     credential: Credential,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
 struct AuthFile {
     auths: Option<Rows>,
-    cred_helpers: Option<BTreeMap<String, Option<String>>>,
-    creds_store: Option<String>,
+    helpers: Option<BTreeMap<String, Option<String>>>,
+    store: Option<String>,
 }
 
 type Rows = BTreeMap<String, serde_json::Value>;
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+impl Members for AuthFile {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "auths" => self.auths = map.next_value()?,
+            "credhelpers" => self.helpers = map.next_value()?,
+            "credsstore" => self.store = map.next_value()?,
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
 struct Entry {
     auth: Option<String>,
-    username: Option<String>,
+    user: Option<String>,
     password: Option<String>,
-    identitytoken: Option<String>,
-    registrytoken: Option<String>,
+    identity_token: Option<String>,
+    registry_token: Option<String>,
+}
+
+impl Members for Entry {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "auth" => self.auth = map.next_value()?,
+            "username" => self.user = map.next_value()?,
+            "password" => self.password = map.next_value()?,
+            "identitytoken" => self.identity_token = map.next_value()?,
+            "registrytoken" => self.registry_token = map.next_value()?,
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
 }
 
 impl Contents {
@@ -356,7 +381,7 @@ impl Contents {
             return Ok(Default::default());
         }
         let file = match form {
-            Form::Config => serde_json::from_slice(text)?,
+            Form::Config => serde_json::from_slice::<Object<AuthFile>>(text)?.0,
             Form::Rows => AuthFile { auths: serde_json::from_slice(text)?, ..AuthFile::default() },
         };
         let (mut rows, mut wrong) = (Vec::new(), Vec::new());
@@ -371,25 +396,23 @@ impl Contents {
                 Err(e) => wrong.push(e),
             }
         }
-        let helpers = file.cred_helpers.unwrap_or_default().into_iter();
+        let helpers = file.helpers.unwrap_or_default().into_iter();
         let named = |name: Option<String>| name.filter(|name| !name.is_empty());
         let helpers = helpers.filter_map(|(key, name)| Some((Key::parse(&key), named(name)?)));
-        let contents =
-            Contents { rows, helpers: helpers.collect(), store: named(file.creds_store) };
+        let contents = Contents { rows, helpers: helpers.collect(), store: named(file.store) };
         Ok((contents, wrong))
     }
 }
 
 /// The credential of a row, if it holds one.
 fn credential(key: &str, entry: serde_json::Value) -> Result<Option<Credential>, AuthFileError> {
-    let entry: Option<Entry> =
+    let Object::<Entry>(entry) =
         serde_json::from_value(entry).map_err(|_| AuthFileError::Entry(key.to_owned()))?;
-    let entry = entry.unwrap_or_default();
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let auth = filled(entry.auth);
     let login = auth.as_deref().and_then(user_and_password);
-    if let Some(token) = filled(entry.identitytoken) {
-        let user = filled(login.map(|(user, _)| user).or(entry.username));
+    if let Some(token) = filled(entry.identity_token) {
+        let user = filled(login.map(|(user, _)| user).or(entry.user));
         return Ok(Some(Credential::IdentityToken { user, token }));
     }
     if let Some((user, password)) = login {
@@ -398,15 +421,16 @@ fn credential(key: &str, entry: serde_json::Value) -> Result<Option<Credential>,
     if auth.is_some() {
         return Err(AuthFileError::Value(key.to_owned()));
     }
-    if let (Some(user), Some(password)) = (filled(entry.username), filled(entry.password)) {
+    if let (Some(user), Some(password)) = (filled(entry.user), filled(entry.password)) {
         return Ok(Some(Credential::Basic { user, password }));
     }
-    Ok(filled(entry.registrytoken).map(Credential::RegistryToken))
+    Ok(filled(entry.registry_token).map(Credential::RegistryToken))
 }
 
-/// Reads an `auth` value. Some writers fill it up with NULs.
+/// Reads an `auth` value. Some writers break it into lines, as `base64` does, or fill it up with NULs.
 fn user_and_password(auth: &str) -> Option<(String, String)> {
-    let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
+    let auth: String = auth.split_ascii_whitespace().collect();
+    let text = String::from_utf8(STANDARD.decode(auth).ok()?).ok()?;
     let (user, password) = text.trim_end_matches('\0').split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
 }

@@ -39,6 +39,10 @@ pub(super) struct Sought {
     pub(super) source: Option<String>,
     /// All places, in order.
     pub(super) searched: Vec<String>,
+    /// There may be some, which are not sent in plain HTTP.
+    pub(super) is_withheld: bool,
+    /// The registry says at the root of its API alone that it wants some.
+    pub(super) may_hide: bool,
 }
 
 /// How a request failed.
@@ -117,6 +121,13 @@ impl Error {
 
     pub(super) fn in_repository(mut self, registry: &str, repository: &str) -> Error {
         self.repository = Some(format!("{registry}/{repository}"));
+        self
+    }
+
+    /// Tells that it is another registry that refuses, to which this one redirects.
+    pub(super) fn redirected_to(mut self, repository: &str) -> Error {
+        let from = self.repository.as_deref().unwrap_or_default();
+        self.repository = Some(format!("{repository} (to which {from} redirects)"));
         self
     }
 
@@ -323,8 +334,15 @@ impl Error {
                  has ended, or this machine's clock or a proxy is wrong"
             ),
             401 | 403 => {
-                let Sought { host, source, searched } = &*self.sought;
+                let Sought { host, source, searched, is_withheld, .. } = &*self.sought;
                 write!(f, "access denied ({status}): ")?;
+                if *is_withheld {
+                    return write!(
+                        f,
+                        "{repository} does not exist or needs credentials, and none are sent to {host} \
+                         in plain HTTP unless registries.conf or daemon.json calls it insecure"
+                    );
+                }
                 match source {
                     Some(source) => write!(
                         f,
@@ -353,16 +371,37 @@ impl Error {
                 Some((tags, more)) => {
                     write!(f, "not found; {repository} has {} and {more} more", tags.join(", "))
                 }
-                None => write!(
-                    f,
-                    "not found: {repository} does not exist there, or the name or tag is misspelt"
-                ),
+                None => {
+                    write!(
+                        f,
+                        "not found: {repository} does not exist there, or the name or tag is misspelt"
+                    )?;
+                    self.hiding_words(f)
+                }
             },
             429 => f.write_str(
                 "too many requests (429): the registry limits this client; log in or wait",
             ),
             500..=599 => write!(f, "the registry failed ({status})"),
+            400 => {
+                write!(f, "unexpected answer ({status})")?;
+                self.hiding_words(f)
+            }
             _ => write!(f, "unexpected answer ({status})"),
+        }
+    }
+
+    /// What else it may be where the registry has asked for a login, which is not found.
+    fn hiding_words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sought { host, source, searched, may_hide, .. } = &*self.sought;
+        match (source, &searched[..]) {
+            (None, [_, ..]) if *may_hide => write!(
+                f,
+                "; or {host} shows it to its users alone: log in with `docker login {host}` or \
+                 `podman login {host}` (looked in {})",
+                searched.join(", ")
+            ),
+            _ => Ok(()),
         }
     }
 }

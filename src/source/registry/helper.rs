@@ -18,9 +18,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
 
 use super::credentials::Credential;
+use super::members::{Members, Object, first_value};
 
 /// Longest that a helper may take. Some ask a cloud, some a person.
 pub(super) const HELPER_LIMIT: Duration = Duration::from_secs(20);
@@ -50,13 +51,22 @@ pub(super) struct Helpers {
     pub(super) limit: Duration,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default)]
 struct Answer {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
+    user: String,
     secret: String,
+}
+
+impl Members for Answer {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        let text = |value: Option<String>| value.unwrap_or_default();
+        match name {
+            "username" => self.user = text(map.next_value()?),
+            "secret" => self.secret = text(map.next_value()?),
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
 }
 
 impl Helpers {
@@ -152,9 +162,10 @@ fn read_answer(
         }
         return Err(format!("it failed ({status}){}", reason(stdout, stderr)));
     }
-    let answer: Answer = serde_json::from_slice(stdout)
-        .map_err(|_| "its answer is not a user name and a secret in JSON".to_owned())?;
-    let Answer { username: user, secret } = answer;
+    // Some say more after it, which engines do not read.
+    let answer = first_value::<Object<Answer>>(stdout);
+    let Object(Answer { user, secret }) =
+        answer.ok_or("its answer is not a user name and a secret in JSON")?;
     Ok(match &*user {
         _ if secret.is_empty() => None,
         TOKEN_USER => Some(Credential::IdentityToken { user: None, token: secret }),

@@ -164,6 +164,15 @@ pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<
     }
 }
 
+/// Whether this machine's files let a registry be asked in plain HTTP, which other than the one of the
+/// command is meant.
+pub(super) fn speaks_plain(reference: &Reference, options: &Options) -> bool {
+    let options = Options { plain_http: false, tls_verify: true, ..options.clone() };
+    let hosts = for_image(reference, &options).unwrap_or_default();
+    let bases = hosts.last().map_or(&[][..], |host| &host.bases);
+    bases.iter().any(|base| base.starts_with("http://"))
+}
+
 /// How the hosts are reached that have an image: scheme and host of each, in the order in which they are
 /// asked. Where storage and token servers are, only they can say.
 ///

@@ -83,7 +83,8 @@ impl Registry {
 fn has_blob(client: &Client, digest: &Digest, length: usize) -> Result<bool, Error> {
     let what = format!("blob {digest}");
     let url = client.url(&format!("blobs/{digest}"));
-    match client.send_once(&Request::new(Method::HEAD, &url, &what)) {
+    let request = Request { may_be_absent: true, ..Request::new(Method::HEAD, &url, &what) };
+    match client.send_once(&request) {
         Ok(Answer { response, .. }) => {
             let said = header_text(&response, header::CONTENT_LENGTH.as_str());
             Ok(said.is_none_or(|said| said.parse() == Ok(length)))

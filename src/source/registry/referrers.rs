@@ -99,7 +99,8 @@ struct Page {
 fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<Page>, Error> {
     let response = client.ask(|| {
         let (url, accept) = (url(), Some(media_type::OCI_INDEX.to_owned()));
-        let request = Request { accept, ..Request::new(Method::GET, &url, what) };
+        let may_be_absent = true;
+        let request = Request { accept, may_be_absent, ..Request::new(Method::GET, &url, what) };
         Ok(client.send_once(&request)?.response)
     });
     let Some(response) = found(response)? else { return Ok(None) };
@@ -118,7 +119,8 @@ fn from_tag(
     let what = format!("manifest `{tag}`");
     let response = client.ask(|| {
         let url = client.url(&format!("manifests/{tag}"));
-        Ok(client.send_once(&manifest_request(Method::GET, &url, &what))?.response)
+        let request = manifest_request(Method::GET, &url, &what);
+        Ok(client.send_once(&Request { may_be_absent: true, ..request })?.response)
     });
     let Some(response) = found(response)? else { return Ok(Vec::new()) };
     let mut found = descriptors(client, response, &what)?.unwrap_or_default();

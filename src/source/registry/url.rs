@@ -87,6 +87,44 @@ pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme() == b.scheme() && a.authority() == b.authority()
 }
 
+/// Whether two URLs are of the same server, so that a secret for one may go to the other: of the same
+/// origin, or of the same host over TLS, each on its usual port.
+pub(super) fn same_server(from: &Uri, to: &Uri) -> bool {
+    let port = |uri: &Uri| match (uri.port_u16(), uri.scheme_str()) {
+        (None, Some("https")) => 443,
+        (port, _) => port.unwrap_or(80),
+    };
+    let is_same_host = match (from.host(), to.host()) {
+        (Some(from), Some(to)) => from.eq_ignore_ascii_case(to),
+        _ => false,
+    };
+    match (from.scheme_str(), to.scheme_str()) {
+        (from_scheme, to_scheme) if from_scheme == to_scheme => {
+            is_same_host && port(from) == port(to)
+        }
+        (Some("http"), Some("https")) => is_same_host && port(from) == 80 && port(to) == 443,
+        _ => false,
+    }
+}
+
+/// The same place over TLS, if a server that is reached over TLS names itself by `http://`. One behind a
+/// proxy that ends TLS does not know better.
+pub(super) fn own_over_tls(from: &Uri, location: &str) -> Option<Uri> {
+    let named: Uri = location.parse().ok()?;
+    let is_downgrade = from.scheme_str() == Some("https") && named.scheme_str() == Some("http");
+    if !is_downgrade || !named.host()?.eq_ignore_ascii_case(from.host()?) {
+        return None;
+    }
+    let authority = match named.port_u16() {
+        None | Some(80) => from.authority()?,
+        Some(_) => named.authority()?,
+    };
+    let has_login =
+        [from.authority()?, named.authority()?].iter().any(|a| a.as_str().contains('@'));
+    let path = named.path_and_query().map_or("/", |path| path.as_str());
+    format!("https://{authority}{path}").parse().ok().filter(|_| !has_login)
+}
+
 /// Resolves a Location header (RFC 3986, 5.2). A registry that is asked over TLS may not send us to
 /// plain HTTP.
 pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
@@ -228,6 +266,27 @@ mod tests {
         // A name is not known to lead in here, and the registry may have one of its own.
         for to in ["https://cdn.example/x", "https://minio.internal/x", "https://8.8.8.8/"] {
             assert!(may("https://registry.example/v2/", to), "{to}");
+        }
+    }
+
+    #[test]
+    fn secrets_stay_with_their_server() {
+        let same = |from: &str, to: &str| same_server(&from.parse().unwrap(), &to.parse().unwrap());
+        for (from, to) in [
+            ("https://a.example/t", "https://A.example:443/u"),
+            ("http://a.example/t", "https://a.example/t"),
+            ("http://127.0.0.1:5000/t", "http://127.0.0.1:5000/u"),
+        ] {
+            assert!(same(from, to), "{from} {to}");
+        }
+        for (from, to) in [
+            ("https://a.example/t", "https://b.a.example/t"),
+            ("https://a.example/t", "https://a.example:8443/t"),
+            ("https://a.example/t", "http://a.example/t"),
+            ("http://a.example:5000/t", "https://a.example:5000/t"),
+            ("http://127.0.0.1:5000/t", "http://127.0.0.1:5001/t"),
+        ] {
+            assert!(!same(from, to), "{from} {to}");
         }
     }
 

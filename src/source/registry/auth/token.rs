@@ -6,15 +6,21 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use ureq::http::{Method, Response, Uri, header};
-use ureq::{Agent, Body as HttpBody};
+use serde::de::{IgnoredAny, MapAccess};
+use serde_json::Value;
+use ureq::Body as HttpBody;
+use ureq::http::{HeaderValue, Method, Response, Uri, header};
 
 use super::{Authorization, Challenge, basic};
-use crate::source::registry::client::{Access, Client, drain, error_body, header_text, jittered};
+use crate::source::registry::client::{
+    Access, Client, MAX_REDIRECTS, drain, error_body, header_text, jittered,
+};
 use crate::source::registry::credentials::Credential;
-use crate::source::registry::error::{Error, Failure, server_words};
-use crate::source::registry::url::{has_scheme, may_lead_to, redirect_target};
+use crate::source::registry::error::{Error, Failure, server_words, without_query};
+use crate::source::registry::members::{Members, Object, first_value};
+use crate::source::registry::url::{
+    has_scheme, may_lead_to, own_over_tls, redirect_target, same_server,
+};
 
 /// What a token server is called as: some want a name.
 const CLIENT_ID: &str = "ocifs";
@@ -38,30 +44,39 @@ const TOKEN_USER: &str = "<token>";
 /// A token server, and what is wanted of it.
 pub(super) struct TokenServer {
     realm: Uri,
+    /// The registry that names it, and the one that has sent us to that.
+    named_by: Vec<Uri>,
     service: Option<String>,
     scopes: Vec<String>,
 }
 
+/// The body of a request by POST.
+type Form<'a> = [(&'static str, &'a str); 5];
+
 impl TokenServer {
-    /// The one that the challenge of a registry at `url` names, for a repository.
+    /// The one that the challenge of a registry at `url` names, for a repository. If a redirect led to
+    /// that registry, `via` is where it came from.
     ///
     /// # Errors
     /// There is none that may be asked: why.
     pub(super) fn named(
         challenge: &Challenge,
         url: &Uri,
+        via: Option<&Uri>,
         repository: &str,
         access: Access,
-    ) -> Result<TokenServer, &'static str> {
+    ) -> Result<TokenServer, String> {
         let parameter = |name: &str| challenge.parameters.get(name).map(String::as_str);
-        let realm = parameter("realm").ok_or("no realm given")?;
-        // A path is tolerated, as some registries give one; anything else must be a URL.
-        let is_url = has_scheme(realm) || realm.starts_with('/');
-        let realm =
-            redirect_target(url, realm).filter(|_| is_url).ok_or("the realm is not a URL")?;
-        check_realm(&realm, url)?;
+        let realm = realm(parameter("realm").ok_or("no realm given")?, url)?;
+        let named_by: Vec<Uri> = [Some(url), via].into_iter().flatten().cloned().collect();
+        named_by.iter().try_for_each(|registry| check_realm(&realm, registry))?;
         let scopes = scopes(parameter("scope").unwrap_or_default(), repository, access);
-        Ok(TokenServer { realm, service: parameter("service").map(str::to_owned), scopes })
+        Ok(TokenServer {
+            realm,
+            named_by,
+            service: parameter("service").map(str::to_owned),
+            scopes,
+        })
     }
 
     /// Where it is.
@@ -79,18 +94,14 @@ impl TokenServer {
         credential: Option<&Credential>,
     ) -> Result<Response<HttpBody>, Error> {
         match credential {
-            Some(Credential::IdentityToken { user, token }) => {
-                let answer = self.post(client, token)?;
+            Some(Credential::IdentityToken { user, token }) => match self.post(client, token)? {
+                Some(answer) => Ok(answer),
                 // Token servers without the POST form: fall back to the old one.
-                match answer.status().as_u16() {
-                    400 | 401 | 404 | 405 => {
-                        drain(answer);
-                        let user = user.as_deref().unwrap_or(TOKEN_USER);
-                        self.get(client, Some((user, token)))
-                    }
-                    _ => Ok(answer),
+                None => {
+                    let user = user.as_deref().unwrap_or(TOKEN_USER);
+                    self.get(client, Some((user, token)))
                 }
-            }
+            },
             Some(Credential::Basic { user, password }) => self.get(client, Some((user, password))),
             Some(Credential::RegistryToken(_)) | None => self.get(client, None),
         }
@@ -101,25 +112,12 @@ impl TokenServer {
         client: &Client,
         login: Option<(&str, &str)>,
     ) -> Result<Response<HttpBody>, Error> {
-        self.send_by(client, &Method::GET, |agent, limit| {
-            let mut request = agent.get(&self.realm).config().timeout_recv_body(limit).build();
-            if let Some(service) = &self.service {
-                request = request.query("service", service);
-            }
-            for scope in &self.scopes {
-                request = request.query("scope", scope);
-            }
-            if let Some((user, password)) = login {
-                let authorization = basic(user, password);
-                request =
-                    request.query("account", user).header(header::AUTHORIZATION, authorization);
-            }
-            request.query("client_id", CLIENT_ID).call()
-        })
+        let answer = self.send(client, login, None)?;
+        answer.ok_or_else(|| self.failed(&self.realm, Failure::Redirect))
     }
 
-    /// The form for identity tokens (OAuth 2, RFC 6749, 6).
-    fn post(&self, client: &Client, refresh: &str) -> Result<Response<HttpBody>, Error> {
+    /// Sends the form for identity tokens (OAuth 2, RFC 6749, 6). `None` if that is not offered.
+    fn post(&self, client: &Client, refresh: &str) -> Result<Option<Response<HttpBody>>, Error> {
         let scope = self.scopes.join(" ");
         let form = [
             ("grant_type", "refresh_token"),
@@ -128,23 +126,84 @@ impl TokenServer {
             ("client_id", CLIENT_ID),
             ("scope", &scope),
         ];
-        self.send_by(client, &Method::POST, |agent, limit| {
-            agent.post(&self.realm).config().timeout_recv_body(limit).build().send_form(form)
+        let answer = self.send(client, None, Some(form))?;
+        Ok(match answer {
+            Some(answer) if matches!(answer.status().as_u16(), 400 | 401 | 404 | 405 | 501) => {
+                drain(answer);
+                None
+            }
+            answer => answer,
         })
     }
 
-    /// Sends it when the token server may be asked; with the time that its answer may take.
-    fn send_by(
+    /// Sends a question, and follows redirects as far as the registry could have named where they lead.
+    /// The login goes to no other server than the first, and neither does a form, which holds a secret:
+    /// `None` if that would be wanted.
+    fn send(
         &self,
         client: &Client,
-        method: &Method,
-        send: impl FnOnce(&Agent, Option<Duration>) -> Result<Response<HttpBody>, ureq::Error>,
-    ) -> Result<Response<HttpBody>, Error> {
+        mut login: Option<(&str, &str)>,
+        mut form: Option<Form<'_>>,
+    ) -> Result<Option<Response<HttpBody>>, Error> {
         let limit = client.options.deadline;
         let deadline = Instant::now() + limit;
-        client.exchange_one("access token", method, &self.realm, deadline, |agent| {
-            send(agent, Some(limit))
-        })
+        let mut url = self.realm.clone();
+        for hop in 0..=MAX_REDIRECTS {
+            let method = if form.is_some() { Method::POST } else { Method::GET };
+            let answer = client.exchange_one("access token", &method, &url, deadline, |agent| {
+                if let Some(form) = form {
+                    let request = agent.post(&url).config().timeout_recv_body(Some(limit)).build();
+                    return request.send_form(form);
+                }
+                let mut request = agent.get(&url).config().timeout_recv_body(Some(limit)).build();
+                if let Some((user, password)) = login {
+                    request = request.header(header::AUTHORIZATION, basic(user, password));
+                }
+                // Where a redirect leads is for the server to say, with the query.
+                if hop == 0 {
+                    for (key, value) in self.query(login.map(|(user, _)| user)) {
+                        request = request.query(key, value);
+                    }
+                }
+                request.call()
+            })?;
+            let status = answer.status().as_u16();
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(Some(answer));
+            }
+            let location = header_text(&answer, header::LOCATION.as_str());
+            drain(answer);
+            let target = location
+                .and_then(|to| own_over_tls(&url, &to).or_else(|| redirect_target(&url, &to)));
+            let target = target.ok_or_else(|| self.failed(&url, Failure::Redirect))?;
+            if self.named_by.iter().any(|registry| check_realm(&target, registry).is_err()) {
+                return Err(self.failed(&target, Failure::LeadsInside));
+            }
+            log::debug!("the token server redirects to {}", without_query(&target));
+            if status == 303 {
+                form = None;
+            }
+            if !same_server(&url, &target) {
+                login = None;
+                if form.is_some() {
+                    return Ok(None);
+                }
+            }
+            url = target;
+        }
+        Err(self.failed(&url, Failure::TooManyRedirects))
+    }
+
+    /// What is asked for by GET, for a user if there is a login.
+    fn query<'a>(&'a self, user: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let service = self.service.as_deref().map(|service| ("service", service));
+        let scopes = self.scopes.iter().map(|scope| ("scope", scope.as_str()));
+        let account = user.map(|user| ("account", user));
+        service.into_iter().chain(scopes).chain(account).chain([("client_id", CLIENT_ID)])
+    }
+
+    fn failed(&self, url: &Uri, failure: Failure) -> Error {
+        Error::new("access token", url, failure)
     }
 
     /// What an answer brings.
@@ -152,7 +211,7 @@ impl TokenServer {
     /// # Errors
     /// It refuses, or brings none.
     pub(super) fn token(&self, answer: Response<HttpBody>) -> Result<Authorization, Error> {
-        let failed = |failure| Error::new("access token", &self.realm, failure);
+        let failed = |failure| self.failed(&self.realm, failure);
         let status = answer.status();
         let retry_after = header_text(&answer, header::RETRY_AFTER.as_str());
         let mut body = answer.into_body();
@@ -164,36 +223,48 @@ impl TokenServer {
         let bytes = body.with_config().limit(MAX_TOKEN_BYTES).read_to_vec();
         let bytes = bytes.map_err(|e| failed(Failure::Transport(e.into())))?;
         let useless = |why: &str| failed(Failure::Token(why.to_owned()));
-        let token: Token =
-            serde_json::from_slice(&bytes).map_err(|_| useless("the answer is not JSON"))?;
+        let token = first_value::<Object<Token>>(&bytes);
+        let Object(token) = token.ok_or_else(|| useless("the answer is not JSON"))?;
         token.authorization().ok_or_else(|| useless("the answer holds no token"))
     }
 }
 
-#[derive(Deserialize)]
+/// What matters of an answer. Of another type than it should be it is as good as absent.
+#[derive(Default)]
 struct Token {
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    access_token: Option<String>,
-    #[serde(default)]
-    expires_in: Option<serde_json::Value>,
+    token: Value,
+    access_token: Value,
+    expires_in: Value,
+}
+
+impl Members for Token {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "token" => self.token = map.next_value()?,
+            "access_token" => self.access_token = map.next_value()?,
+            "expires_in" => self.expires_in = map.next_value()?,
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
 }
 
 impl Token {
     fn authorization(self) -> Option<Authorization> {
-        let mut tokens = [self.token, self.access_token].into_iter().flatten();
-        let token = tokens.find(|token| !token.is_empty())?;
+        let mut tokens =
+            [&self.token, &self.access_token].into_iter().filter_map(Value::as_str).map(str::trim);
+        let is_token = |token: &&str| !token.is_empty() && HeaderValue::from_str(token).is_ok();
+        let token = tokens.find(is_token)?;
         // A number, and by some servers a text.
-        let seconds = self.expires_in.and_then(|value| match value {
-            serde_json::Value::String(text) => text.trim().parse().ok(),
+        let seconds = match &self.expires_in {
+            Value::String(text) => text.trim().parse().ok(),
             value => value.as_f64(),
-        });
+        };
         let lifetime = seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .unwrap_or(DEFAULT_LIFETIME)
             .clamp(DEFAULT_LIFETIME, MAX_LIFETIME);
-        Some(bearer(&token, lifetime))
+        Some(bearer(token, lifetime))
     }
 }
 
@@ -232,16 +303,43 @@ fn scopes(challenge: &str, repository: &str, access: Access) -> Vec<String> {
     scopes
 }
 
+/// Where the token server is that a registry at `url` names.
+fn realm(text: &str, url: &Uri) -> Result<Uri, String> {
+    // A path is tolerated, as some registries give one; anything else must be a URL.
+    let is_url = has_scheme(text) || text.starts_with('/');
+    if let Some(own) = own_over_tls(url, text) {
+        return Ok(own);
+    }
+    match redirect_target(url, text).filter(|_| is_url) {
+        Some(realm) => Ok(realm),
+        None => match text.parse::<Uri>() {
+            Ok(realm) if realm.scheme_str() == Some("http") && realm.host().is_some() => {
+                Err(in_the_clear(&realm))
+            }
+            _ => Err("the realm is not a URL".to_owned()),
+        },
+    }
+}
+
+fn in_the_clear(realm: &Uri) -> String {
+    format!(
+        "the registry is reached over https and names a token server in plain HTTP ({}): logins and \
+         tokens would travel in the clear, so it is not asked; the registry has to name it by \
+         `https://`",
+        without_query(realm)
+    )
+}
+
 /// A token server is reached over TLS unless the registry itself is not, and is no address of
 /// this machine or its network unless the registry is one too.
-fn check_realm(realm: &Uri, registry: &Uri) -> Result<(), &'static str> {
+fn check_realm(realm: &Uri, registry: &Uri) -> Result<(), String> {
     let host = realm.host().unwrap_or_default();
     let registry_host = registry.host().unwrap_or_default();
     if realm.scheme_str() != Some("https") && registry.scheme_str() == Some("https") {
-        return Err("the token server is not reached over https");
+        return Err(in_the_clear(realm));
     }
     if host != registry_host && !may_lead_to(registry, realm) {
-        return Err("the token server is said to be inside this network");
+        return Err("the token server is said to be inside this network".to_owned());
     }
     Ok(())
 }
@@ -254,7 +352,7 @@ mod tests {
     #[test]
     fn lifetimes_of_tokens() {
         let lifetime = |answer: &str| {
-            let token: Token = serde_json::from_str(answer).unwrap();
+            let Object(token) = first_value::<Object<Token>>(answer.as_bytes()).unwrap();
             let Some(Authorization::Bearer { header, renewal, expiry }) = token.authorization()
             else {
                 return None;
@@ -281,8 +379,15 @@ mod tests {
             (r#"{"token":"x","expires_in":"300"}"#, Some(300.0)),
             (r#"{"token":"x","expires_in":1e300}"#, Some(60.0)),
             (r#"{"token":"x","expires_in":1000000}"#, Some(day)),
+            (r#"{"token":"y","token":"x","expires_in":1,"expires_in":300}"#, Some(300.0)),
+            (r#"{"token":5,"access_token":"x"}"#, Some(60.0)),
+            (r#"{"TOKEN":"x","scope":"\ud800"} and more"#, Some(60.0)),
+            (r#"{"token":"x\n"}"#, Some(60.0)),
             (r#"{"token":""}"#, None),
+            (r#"{"token":"x\ny"}"#, None),
+            (r#"{"token":5}"#, None),
             ("{}", None),
+            ("null", None),
         ] {
             assert_eq!(lifetime(answer), seconds, "{answer}");
         }
@@ -305,6 +410,37 @@ mod tests {
             ),
         ] {
             assert_eq!(scopes(challenge, "a/b", access), expected, "{challenge}");
+        }
+    }
+
+    #[test]
+    fn realms() {
+        let place = |text: &str, registry: &str| {
+            realm(text, &registry.parse().unwrap()).map(|realm| realm.to_string())
+        };
+        for (text, registry, expected) in [
+            ("https://auth.example/t?a=1", "https://r.example/v2/", "https://auth.example/t?a=1"),
+            ("/token", "https://r.example:5000/v2/", "https://r.example:5000/token"),
+            ("http://auth.example/t", "http://r.example/v2/", "http://auth.example/t"),
+            // A registry behind a proxy that ends TLS.
+            ("http://r.example/t?a=1", "https://r.example/v2/", "https://r.example/t?a=1"),
+            ("http://R.example/t", "https://r.example:8443/v2/", "https://r.example:8443/t"),
+            ("http://r.example:80/t", "https://r.example/v2/", "https://r.example/t"),
+            ("http://r.example:5001/t", "https://r.example:5000/v2/", "https://r.example:5001/t"),
+            ("http://[::1]:5000/t", "https://[::1]:5000/v2/", "https://[::1]:5000/t"),
+        ] {
+            assert_eq!(place(text, registry).as_deref(), Ok(expected), "{text} {registry}");
+        }
+        for (text, words) in [
+            ("http://auth.example/t?secret", "plain HTTP (http://auth.example/t)"),
+            ("http://r.example.evil.example/t", "in the clear"),
+            ("http://me@r.example/t", "in the clear"),
+            ("token", "not a URL"),
+            ("", "not a URL"),
+            ("ftp://r.example/t", "not a URL"),
+        ] {
+            let error = place(text, "https://r.example/v2/").unwrap_err();
+            assert!(error.contains(words) && !error.contains("secret"), "{text}: {error}");
         }
     }
 

@@ -1,0 +1,169 @@
+//! Other registries, to which redirects lead: moved ones, those behind a gateway or a download counter.
+//!
+//! Such a registry may want a token or a login of its own. It gets the one that the user has for it, looked
+//! up under its own name, or a token for anybody: never the login of the registry that redirects, which
+//! for its part sees nothing of this one's. Storage is no registry: what is asked for there is not at a
+//! path of the API, or it is a blob at a signed URL.
+//!
+//! - Only what is read is authorised here. A registry that anyone can run must not make us write
+//!   somewhere else with the user's login.
+//! - A login goes out in plain HTTP only on loopback, within the host that the user has asked in plain
+//!   HTTP, or to a host that a file of the user's calls insecure.
+//! - Token servers are held to what both registries may name.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use ureq::http::Uri;
+
+use super::{Auth, Challenge, Refusal};
+use crate::reference::{DEFAULT_REGISTRY, Reference};
+use crate::source::registry::client::Access;
+use crate::source::registry::credentials::Credentials;
+use crate::source::registry::{Options, hosts, is_loopback};
+
+/// Registries and repositories in them that are remembered. One image is in one or two.
+const MAX_KNOWN: usize = 16;
+
+/// Authentication with the registries that one registry redirects to.
+pub(in crate::source::registry) struct Elsewhere {
+    known: Mutex<LruCache<Place, Arc<Auth>>>,
+}
+
+/// A repository in a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    /// The root of its API.
+    root: String,
+    repository: String,
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.lock().iter().map(|(place, _)| place)).finish()
+    }
+}
+
+impl Default for Elsewhere {
+    fn default() -> Elsewhere {
+        let size = NonZeroUsize::new(MAX_KNOWN).unwrap_or(NonZeroUsize::MIN);
+        Elsewhere { known: Mutex::new(LruCache::new(size)) }
+    }
+}
+
+impl Elsewhere {
+    /// Authentication with the registry at a URL, if it has asked for some.
+    pub(in crate::source::registry) fn known(&self, url: &Uri) -> Option<Arc<Auth>> {
+        let mut known = self.lock();
+        if known.is_empty() {
+            return None;
+        }
+        known.get(&Place::of(url)?).cloned()
+    }
+
+    /// The same for one that has just refused something, or may have: `None` if that is no registry or
+    /// does not say what it wants. `from` is the origin of the registry whose redirect led there, at which
+    /// the image is called `reference`.
+    pub(in crate::source::registry) fn refusing(
+        &self,
+        url: &Uri,
+        refusal: &Refusal,
+        from: &Uri,
+        reference: &Reference,
+        options: &Options,
+    ) -> Option<Arc<Auth>> {
+        let challenges = &refusal.challenges;
+        if !challenges.is_empty() && !challenges.iter().any(Challenge::is_answerable) {
+            return None;
+        }
+        let place = Place::of(url)?;
+        let host = name(url);
+        let is_withheld = url.scheme_str() != Some("https")
+            && !is_loopback(&host)
+            && !(from.scheme_str() == Some("http") && from.host() == url.host())
+            && !hosts::speaks_plain(&reference.at(&host, &place.repository), options);
+        let credentials = match is_withheld {
+            true => Credentials::default(),
+            false => options.credentials.clone(),
+        };
+        let mut auth = Auth::new(&host, &place.repository, Access::Read, credentials);
+        auth.via = Some(from.clone());
+        auth.root = Some(place.root.clone());
+        auth.is_withheld = is_withheld;
+        // Another thread may have been faster, and knows more by now.
+        Some(Arc::clone(self.lock().get_or_insert(place, || Arc::new(auth))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<Place, Arc<Auth>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// The place that a URL is about, if it is one of a registry's API.
+    fn of(url: &Uri) -> Option<Place> {
+        let (api, repository) = split(url.path())?;
+        let origin = format!("{}://{}", url.scheme_str()?, url.authority()?).to_ascii_lowercase();
+        Some(Place { root: format!("{origin}{api}"), repository: repository.to_owned() })
+    }
+}
+
+/// The root of the API and the repository in a path that is about something of a repository.
+fn split(path: &str) -> Option<(&str, &str)> {
+    let (api, rest) = path.split_at(path.find("/v2/")? + "/v2/".len());
+    let kinds = ["/manifests/", "/blobs/", "/referrers/", "/tags/"];
+    let end = kinds.into_iter().filter_map(|kind| rest.rfind(kind)).max()?;
+    Some((api, &rest[..end])).filter(|(_, repository)| !repository.is_empty())
+}
+
+/// What a registry is called for which the user has a login.
+fn name(url: &Uri) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = host.to_ascii_lowercase();
+    let usual = if url.scheme_str() == Some("https") { ":443" } else { ":80" };
+    match host.strip_suffix(usual).unwrap_or(&host) {
+        "registry-1.docker.io" | "index.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_in_paths() {
+        for (path, expected) in [
+            ("/v2/app/manifests/v1", Some(("/v2/", "app"))),
+            ("/v2/a/b/c/blobs/sha256:0", Some(("/v2/", "a/b/c"))),
+            ("/v2/blobs/blobs/blobs/x", Some(("/v2/", "blobs/blobs"))),
+            ("/v2/a/manifests/blobs/manifests/v1", Some(("/v2/", "a/manifests/blobs"))),
+            ("/v2/a/tags/list", Some(("/v2/", "a"))),
+            ("/api/docker/v2/a/v2/blobs/x", Some(("/api/docker/v2/", "a/v2"))),
+            ("/v2/", None),
+            ("/v2//blobs/x", None),
+            ("/bucket/blobs/x", None),
+            ("/token", None),
+        ] {
+            assert_eq!(split(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_of_registries() {
+        for (url, expected) in [
+            ("https://R.example/v2/x", "r.example"),
+            ("https://r.example:443/x", "r.example"),
+            ("http://r.example:443/x", "r.example:443"),
+            ("http://r.example:80/x", "r.example"),
+            ("https://me:pw@r.example:5000/x", "r.example:5000"),
+            ("https://registry-1.docker.io/v2/", "docker.io"),
+            ("http://[::1]:5000/v2/", "[::1]:5000"),
+        ] {
+            assert_eq!(name(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+}
