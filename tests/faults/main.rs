@@ -60,6 +60,7 @@ mod proxies;
 mod registry_auth;
 mod registry_bodies;
 mod registry_errors;
+mod registry_moved;
 mod registry_push;
 mod registry_ranges;
 mod registry_referrers;

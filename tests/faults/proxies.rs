@@ -316,3 +316,73 @@ fn redirects_into_this_network_are_refused() {
     assert!(inside.requests().is_empty());
     assert!(proxy.asked().iter().all(|host| host == HOST), "{:?}", proxy.asked());
 }
+
+/// What a public registry names as its token server, or what that redirects to, is not in here.
+#[test]
+fn token_servers_in_this_network_are_refused() {
+    let registry = serving();
+    let inside = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    let challenge = |realm: &str| {
+        let value = format!("Bearer realm=\"{realm}\",service=\"s\"");
+        Fault::Status(401, vec![("WWW-Authenticate".to_owned(), value)], Vec::new())
+    };
+    for host in [&inside.addr().to_string()[..], "169.254.169.254", "localhost", "[::1]:80"] {
+        registry.clear_faults();
+        let realm = format!("http://{host}/token");
+        registry.fault(("GET", "/v2/", Times::Always), challenge(&realm));
+        has_words(&reads(&through(&url, "")).unwrap_err(), &["inside this network"]).unwrap();
+        registry.clear_faults();
+        let own = format!("http://{HOST}/token");
+        registry.fault(("GET", "/v2/", Times::Always), challenge(&own));
+        registry.fault(("GET", "/token", Times::Always), Fault::Redirect(307, realm));
+        let error = reads(&through(&url, "")).unwrap_err();
+        has_words(&error, &["access token", "this machine's own network", "refused"]).unwrap();
+    }
+    assert!(inside.requests().is_empty());
+    assert!(proxy.asked().iter().all(|host| host == HOST), "{:?}", proxy.asked());
+}
+
+/// A registry in plain HTTP may redirect to any other; the login for that is not sent in the clear, but
+/// where a file says that this is meant.
+#[test]
+fn logins_for_others_do_not_go_out_in_the_clear() {
+    const OTHER: &str = "other.example";
+    let registry = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    // Both are one server behind the proxy, which redirects each thing once, and then asks for a login.
+    let location = format!("http://{OTHER}/v2/r/manifests/t");
+    let value = ("WWW-Authenticate".to_owned(), "Basic realm=\"x\"".to_owned());
+    let again = || {
+        registry.clear_faults();
+        registry.clear_log();
+        let redirect = Fault::Redirect(307, location.clone());
+        registry.fault(("GET", "/manifests/t", Times::First(1)), redirect);
+        let refusal = Fault::Status(401, vec![value.clone()], Vec::new());
+        registry.fault(("GET", "/manifests/t", Times::Nth(2)), refusal);
+    };
+    let mut credentials = Credentials::default();
+    credentials.add_login("a test", OTHER, "other", "pa55");
+    let usual = through(&url, "");
+    let options = |places: Places| {
+        let credentials = credentials.clone();
+        let registry = Options { credentials, places, ..usual.registry.clone() };
+        ImageOptions { registry, ..usual.clone() }
+    };
+    again();
+    let error = reads(&options(Places::default())).unwrap_err();
+    has_words(&error, &["401", OTHER, "in plain HTTP", "insecure"]).unwrap();
+    assert!(registry.requests().iter().all(|request| request.authorization.is_none()));
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("registries.conf");
+    fs::write(&conf, format!("[[registry]]\nlocation = '{OTHER}'\ninsecure = true\n")).unwrap();
+    again();
+    assert_eq!(
+        reads(&options(Places { registries: vec![conf], ..Places::default() })).unwrap(),
+        GOOD
+    );
+    let requests = registry.requests();
+    assert!(requests.iter().any(|request| request.authorization.is_some()), "{requests:?}");
+}

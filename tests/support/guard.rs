@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,6 +16,9 @@ use crate::support::wire::{Request, Response, decode};
 
 /// The service that challenges name.
 const SERVICE: &str = "test-registry";
+
+/// By all registries together: no token of one is good for another.
+static TOKENS_ISSUED: AtomicUsize = AtomicUsize::new(1);
 
 #[derive(Clone, Debug)]
 pub enum Auth {
@@ -41,7 +45,6 @@ pub struct Guard {
     pub auth: Auth,
     /// The scope that each token is for, and when it expires.
     pub tokens: HashMap<String, (String, Instant)>,
-    tokens_issued: usize,
     pub token_lifetime: Duration,
     /// What is exchanged for tokens by POST, if that is offered.
     pub identity_token: Option<String>,
@@ -52,7 +55,6 @@ impl Default for Guard {
         Guard {
             auth: Auth::None,
             tokens: HashMap::new(),
-            tokens_issued: 0,
             token_lifetime: Duration::from_secs(300),
             identity_token: None,
         }
@@ -133,8 +135,8 @@ impl Guard {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let scopes = pairs.filter(|(key, _)| *key == "scope").map(|(_, value)| decode(value));
         let scope = scopes.collect::<Vec<_>>().join(" ");
-        self.tokens_issued += 1;
-        let token = sha256(format!("token {}", self.tokens_issued).as_bytes()).split_off(7);
+        let number = TOKENS_ISSUED.fetch_add(1, Ordering::Relaxed);
+        let token = sha256(format!("token {number}").as_bytes()).split_off(7);
         let lifetime = self.token_lifetime;
         self.tokens.insert(token.clone(), (scope, Instant::now() + lifetime));
         let body = json!({ "token": token, "expires_in": lifetime.as_secs() });

@@ -444,7 +444,10 @@ impl Auth {
         let server = TokenServer::named(challenge, url, via, &self.repository, self.access)
             .map_err(|why| Error::new("authentication", url, Failure::Token(why)))?;
         let answer = self.ask_as_somebody(|credential| server.ask(client, credential))?;
-        server.token(answer).map_err(|error| error.with_sought(self.sought()))
+        let told = |error: Error| {
+            error.with_sought(self.sought()).in_repository(&self.registry, &self.repository)
+        };
+        server.token(answer).map_err(told)
     }
 
     /// Asks a token server with the user's credential; with a newer one if that is not accepted;

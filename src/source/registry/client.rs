@@ -309,14 +309,15 @@ impl Client {
                     Ok(false) => {}
                     // Where nobody has a login, that it is not there may be all there is to say.
                     Err(why) if may_hide && auth.sought().source.is_none() => log::info!("{why}"),
-                    Err(why) => return Err(why),
+                    Err(why) => error = why,
                 }
             }
-            if let Some(repository) = auth.elsewhere() {
-                error = error.redirected_to(&repository);
-            }
             // What was looked for meanwhile is part of the story.
-            return Err(error.with_sought(auth.sought()));
+            let error = error.with_sought(auth.sought());
+            return Err(match auth.elsewhere() {
+                Some(repository) => error.redirected_to(&repository, &self.reference),
+                None => error,
+            });
         }
     }
 

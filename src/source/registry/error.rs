@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use ureq::http::Uri;
 
 use super::hosts::{self, Route};
+use crate::reference::Reference;
 
 /// Longest `Retry-After` that is believed. Nobody waits beyond a deadline anyway.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -124,10 +125,10 @@ impl Error {
         self
     }
 
-    /// Tells that it is another registry that refuses, to which this one redirects.
-    pub(super) fn redirected_to(mut self, repository: &str) -> Error {
-        let from = self.repository.as_deref().unwrap_or_default();
-        self.repository = Some(format!("{repository} (to which {from} redirects)"));
+    /// Tells that another registry is meant, to which this one redirects.
+    pub(super) fn redirected_to(mut self, repository: &str, from: &Reference) -> Error {
+        let (registry, own) = (from.registry(), from.repository());
+        self.repository = Some(format!("{repository} (to which {registry}/{own} redirects)"));
         self
     }
 
