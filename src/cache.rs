@@ -38,25 +38,27 @@
 //!   time tells after each read. (Computing the checksum for each would cost more than the read.)
 //! - Nothing is written here that has not been verified by the caller, but for downloads, which
 //!   say so.
+//! - Only this user and root can have put there what is read ([`store`]).
 
 mod evict;
 mod inspect;
 mod partial;
+mod store;
 mod walk;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use self::evict::Evictor;
+use self::store::{Refused, Store};
 use crate::digest::{DiffId, Digest, SpanDigest};
 
 pub use evict::{Limit, Removed};
@@ -92,9 +94,13 @@ const ROOMY: u64 = 16;
 #[derive(Debug)]
 pub struct Cache {
     /// The `v1` folder; `None` for a cache that holds nothing.
-    root: Option<PathBuf>,
+    store: Option<Arc<Store>>,
+    /// Why the folder, which exists, is not used.
+    refused: Option<String>,
     /// Set when the disk is full or read-only: reading goes on.
     write_off: AtomicBool,
+    /// The limit in bytes; `None` without one.
+    limit: Option<u64>,
     /// Keeps the limit; `None` for a cache that is in no folder.
     evictor: Option<Arc<Evictor>>,
 }
@@ -189,29 +195,43 @@ impl Cache {
     ///
     /// All who use a folder keep it below their own limit, so the smallest of them counts.
     pub fn open_limited(folder: &Path, limit: Limit) -> Cache {
-        let root = folder.join("v1");
-        let made = FOLDERS.iter().try_for_each(|name| make_folder(&root.join(name)));
-        let write_off = match made {
-            Ok(()) => false,
-            Err(e) => {
-                log::warn!("cache folder {} can't be written: {e}", folder.display());
-                true
-            }
+        let made = store::make_root(&folder.join("v1"));
+        let cache = Cache::with(folder, limit);
+        if let Some(why) = &cache.refused {
+            log::warn!("cache folder {} is not used: {why}", folder.display());
+            return cache;
+        }
+        let make = |store: &Arc<Store>| {
+            FOLDERS.iter().try_for_each(|name| {
+                let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
+                store.make_folder(Path::new(name)).map_err(named)
+            })
         };
-        sweep(&root.join("tmp"));
-        Cache::with(folder, limit, write_off)
+        match made.and_then(|()| cache.store.as_ref().map_or(Ok(()), make)) {
+            Ok(()) => cache.write_off.store(false, Ordering::Relaxed),
+            Err(e) => log::warn!("cache folder {} can't be written: {e}", folder.display()),
+        }
+        cache.sweep();
+        cache
     }
 
-    /// The cache in a folder that was made, or that could not be made.
-    fn with(folder: &Path, limit: Limit, write_off: bool) -> Cache {
-        let root = Some(folder.join("v1")).filter(|root| root.is_dir());
-        let evictor = Evictor::new(folder.join("v1"), limit.bytes(folder));
-        Cache { root, write_off: AtomicBool::new(write_off), evictor: Some(Arc::new(evictor)) }
+    /// The cache in a folder as it is. Nothing is written to it.
+    fn with(folder: &Path, limit: Limit) -> Cache {
+        let (store, refused) = match Store::open(folder.join("v1")) {
+            Ok(store) => (Some(Arc::new(store)), None),
+            // There is no such folder, or it could not be made.
+            Err(Refused::Io(e)) if e.kind() == io::ErrorKind::NotFound => (None, None),
+            Err(refused) => (None, Some(refused.to_string())),
+        };
+        let limit = limit.bytes(folder);
+        let evictor = store.clone().map(|store| Arc::new(Evictor::new(store, limit)));
+        Cache { store, refused, write_off: AtomicBool::new(true), limit, evictor }
     }
 
     /// A cache that holds nothing and keeps nothing.
     pub fn none() -> Cache {
-        Cache { root: None, write_off: AtomicBool::new(true), evictor: None }
+        let write_off = AtomicBool::new(true);
+        Cache { store: None, refused: None, write_off, limit: None, evictor: None }
     }
 
     /// Waits for an eviction that is under way, which dropping the cache does too.
@@ -223,27 +243,29 @@ impl Cache {
 
     /// Whether anything can be kept.
     pub fn is_writable(&self) -> bool {
-        self.root.is_some() && !self.write_off.load(Ordering::Relaxed)
+        self.store.is_some() && !self.write_off.load(Ordering::Relaxed)
     }
 
     /// Whether so many bytes of spans can be kept that are not read at once: the limit is so large
     /// that none of them would have to go again before that.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let limit = self.evictor.as_ref().and_then(|evictor| evictor.limit());
-        self.is_writable() && limit.is_none_or(|limit| limit / ROOMY >= bytes)
+        self.is_writable() && self.limit.is_none_or(|limit| limit / ROOMY >= bytes)
     }
 
     /// A folder for temporary files on the cache's disk, if there is one.
     pub fn temporary_folder(&self) -> Option<PathBuf> {
-        self.root.as_ref().map(|root| root.join("tmp")).filter(|_| self.is_writable())
+        let store = self.store.as_ref().filter(|_| self.is_writable())?;
+        let folder = store.path().join("tmp");
+        // A symlink is not ours, whatever it leads to.
+        std::fs::symlink_metadata(&folder).is_ok_and(|m| m.is_dir()).then_some(folder)
     }
 
     /// A document by digest, checked.
     pub fn blob(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let path = self.blob_path(digest)?;
-        let bytes = read_limited(&path, MAX_BLOB_BYTES)?;
+        let name = blob_name(digest);
+        let bytes = self.read(&name, MAX_BLOB_BYTES)?;
         if !digest.matches(&bytes) {
-            self.discard(&path, "its digest does not match");
+            self.discard(&name, "its digest does not match");
             return None;
         }
         Some(bytes)
@@ -251,24 +273,24 @@ impl Cache {
 
     /// Keeps a document that the caller has verified.
     pub fn put_blob(&self, digest: &Digest, bytes: &[u8]) {
-        if let Some(path) = self.blob_path(digest) {
-            self.put(&path, &[bytes]);
-        }
+        self.put(&blob_name(digest), &[bytes]);
     }
 
     /// A layer index under one of its names, undecoded; not one that was rejected.
     pub fn layer_index(&self, name: &LayerName) -> Option<Vec<u8>> {
-        let bytes = read_limited(&self.layer_path(name)?, MAX_LAYER_INDEX_BYTES)?;
+        let bytes = self.read(&layer_name(name), MAX_LAYER_INDEX_BYTES)?;
         (bytes != REJECTED).then_some(bytes)
     }
 
     /// Keeps a layer index under both names.
     pub fn put_layer_index(&self, blob: &Digest, diff_id: &DiffId, bytes: &[u8]) {
-        let names = [LayerName::Blob(*blob), LayerName::DiffId(*diff_id)];
-        let [Some(layer), Some(diff)] = names.map(|name| self.layer_path(&name)) else {
-            return;
-        };
-        if self.put(&layer, &[bytes]) && !diff.exists() && fs::hard_link(&layer, &diff).is_err() {
+        let [layer, diff] =
+            [LayerName::Blob(*blob), LayerName::DiffId(*diff_id)].map(|name| layer_name(&name));
+        if self.put(&layer, &[bytes])
+            && let Some(store) = &self.store
+            && !store.exists(&diff)
+            && store.link(&layer, &diff).is_err()
+        {
             // No hard links on this file system, or another process was first.
             self.put(&diff, &[bytes]);
         }
@@ -276,16 +298,12 @@ impl Cache {
 
     /// Removes a layer index that turned out to be of no use from under one of its names.
     pub fn discard_layer_index(&self, name: &LayerName, why: &str) {
-        if let Some(path) = self.layer_path(name) {
-            self.discard(&path, why);
-        }
+        self.discard(&layer_name(name), why);
     }
 
     /// Keeps a layer index that others made.
     pub fn put_foreign_index(&self, name: &LayerName, bytes: &[u8]) {
-        if let Some(path) = self.layer_path(name) {
-            self.put(&path, &[bytes]);
-        }
+        self.put(&layer_name(name), &[bytes]);
     }
 
     /// Notes that a layer index of others contradicts its layer, in its place.
@@ -295,15 +313,14 @@ impl Cache {
 
     /// Whether a layer index of this name was found to contradict its layer.
     pub fn is_rejected(&self, name: &LayerName) -> bool {
-        let path = self.layer_path(name);
         // Anything longer is an index, and is not read for this.
-        path.and_then(|path| read_limited(&path, REJECTED.len() as u64))
-            .is_some_and(|bytes| bytes == REJECTED)
+        let bytes = self.read(&layer_name(name), REJECTED.len() as u64);
+        bytes.is_some_and(|bytes| bytes == REJECTED)
     }
 
     /// What a reference meant when it was last resolved.
     pub fn tag(&self, reference: &str) -> Option<TagRecord> {
-        let bytes = read_limited(&self.tag_path(reference)?, MAX_BLOB_BYTES)?;
+        let bytes = self.read(&tag_name(reference), MAX_BLOB_BYTES)?;
         let record: TagRecord = serde_json::from_slice(&bytes).ok()?;
         (record.reference == reference).then_some(record)
     }
@@ -312,8 +329,8 @@ impl Cache {
     pub fn put_tag(&self, reference: &str, digest: Digest) {
         let checked = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let record = TagRecord { reference: reference.to_owned(), digest, checked };
-        if let (Some(path), Ok(bytes)) = (self.tag_path(reference), serde_json::to_vec(&record)) {
-            self.put(&path, &[&bytes]);
+        if let Ok(bytes) = serde_json::to_vec(&record) {
+            self.put(&tag_name(reference), &[&bytes]);
         }
     }
 
@@ -323,14 +340,14 @@ impl Cache {
     }
 
     fn span_of(&self, kind: Kind, digest: &SpanDigest, length: u32) -> Option<SpanFile> {
-        let path = self.span_path(kind, digest)?;
-        let file = open_file(&path).ok()?;
+        let name = span_name(kind, digest);
+        let file = self.open_file(&name)?;
         mark_used(&file);
         let modified = modified(&file).ok()?;
         let file_length = u64::from(length) + SPAN_TRAILER_BYTES as u64;
         let is_as_long = file.metadata().is_ok_and(|metadata| metadata.len() == file_length);
         if !is_as_long || inspect::check_span(&file, digest, &mut |_| {}).is_err() {
-            self.discard(&path, "its checksum does not match");
+            self.discard(&name, "its checksum does not match");
             return None;
         }
         Some(SpanFile { file, length, modified, is_used: AtomicBool::new(false) })
@@ -340,66 +357,63 @@ impl Cache {
     ///
     /// It is not kept while evicting does not keep up with writing.
     pub fn put_span(&self, digest: &SpanDigest, bytes: &[u8], cost: Cost) -> bool {
-        let paths = SPAN_KINDS.map(|kind| self.span_path(kind, digest));
-        let [Some(cheap), Some(dear)] = paths else { return false };
+        let Some(store) = self.store.as_ref() else { return false };
+        let [cheap, dear] = SPAN_KINDS.map(|kind| span_name(kind, digest));
         match cost {
-            _ if dear.exists() => return false,
-            Cost::Cheap if cheap.exists() => return false,
+            _ if store.exists(&dear) => return false,
+            Cost::Cheap if store.exists(&cheap) => return false,
             // Another layer has the same span and can do without.
-            Cost::Dear if cheap.exists() && self.is_writable() => {
-                if let Err(e) = rename_into(&cheap, &dear) {
-                    log::debug!("{}: {e}", cheap.display());
+            Cost::Dear if store.exists(&cheap) && self.is_writable() => {
+                if let Err(e) = store.rename(&cheap, &dear) {
+                    log::debug!("{}: {e}", store.path().join(cheap).display());
                 }
                 return false;
             }
             Cost::Cheap | Cost::Dear => {}
         }
         let parts = [bytes, &span_trailer(digest, bytes)];
-        let path = if cost == Cost::Cheap { cheap } else { dear };
-        self.is_writable() && self.admit(&parts) && self.write(&path, &parts)
+        let name = if cost == Cost::Cheap { cheap } else { dear };
+        self.is_writable() && self.admit(&parts) && self.write(&name, &parts)
     }
 
     /// Whether a span seems to be there.
     pub fn has_span(&self, digest: &SpanDigest) -> bool {
-        let mut paths = SPAN_KINDS.into_iter().filter_map(|kind| self.span_path(kind, digest));
-        paths.any(|path| path.exists())
+        let has = |store: &Arc<Store>| {
+            SPAN_KINDS.into_iter().any(|kind| store.exists(&span_name(kind, digest)))
+        };
+        self.store.as_ref().is_some_and(has)
     }
 
     /// Removes a span that was put there in vain, as the rest of its layer did not come, or the layer is
     /// none. That nothing is wrong with the span itself is why nobody is warned.
     pub fn withdraw_span(&self, digest: &SpanDigest) {
-        for path in SPAN_KINDS.into_iter().filter_map(|kind| self.span_path(kind, digest)) {
-            self.remove(&path, "the rest of its layer is not there", log::Level::Debug);
+        for name in SPAN_KINDS.map(|kind| span_name(kind, digest)) {
+            self.remove(&name, "the rest of its layer is not there", log::Level::Debug);
         }
     }
 
-    fn blob_path(&self, digest: &Digest) -> Option<PathBuf> {
-        let hex = digest.hex();
-        let folder = self.root.as_ref()?.join("blobs").join(digest.algorithm().name());
-        Some(folder.join(&hex[..2]).join(&hex))
-    }
-
-    fn span_path(&self, kind: Kind, digest: &SpanDigest) -> Option<PathBuf> {
-        Some(self.root.as_ref()?.join(span_name(kind, digest)))
-    }
-
-    fn layer_path(&self, name: &LayerName) -> Option<PathBuf> {
-        let text = |digest: &Digest| format!("{}-{}", digest.algorithm().name(), digest.hex());
-        let (folder, name) = match name {
-            LayerName::Blob(digest) => ("layers", text(digest)),
-            LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
-            LayerName::Bound { blob, bound_by } => {
-                let both = [blob.hash(), bound_by.hash()].concat();
-                ("foreign", text(&Digest::sha256(&both)))
+    /// Opens a file, and removes it if it is none or another user's.
+    fn open_file(&self, name: &Path) -> Option<File> {
+        match self.store.as_ref()?.read(name) {
+            Ok(file) => Some(file),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                self.discard(name, &e.to_string());
+                None
             }
-            LayerName::Hint(digest) => ("hints", text(digest)),
-        };
-        Some(self.root.as_ref()?.join(folder).join(name))
+            Err(_) => None,
+        }
     }
 
-    fn tag_path(&self, reference: &str) -> Option<PathBuf> {
-        let name = Digest::sha256(reference.as_bytes()).hex();
-        Some(self.root.as_ref()?.join("refs").join(name))
+    /// A file of at most `limit` bytes, whole.
+    fn read(&self, name: &Path, limit: u64) -> Option<Vec<u8>> {
+        let file = self.open_file(name)?;
+        let length = file.metadata().ok()?.len();
+        if length > limit {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(length as usize);
+        file.take(limit).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Whether there is room for something that can be done without.
@@ -409,21 +423,21 @@ impl Cache {
     }
 
     /// Writes a file that is kept whatever the limit; true if it is there now.
-    fn put(&self, path: &Path, parts: &[&[u8]]) -> bool {
+    fn put(&self, name: &Path, parts: &[&[u8]]) -> bool {
         self.is_writable() && {
             // It makes spans go.
             self.admit(parts);
-            self.write(path, parts)
+            self.write(name, parts)
         }
     }
 
     /// Writes a file whole or not at all; true if it is there now.
-    fn write(&self, path: &Path, parts: &[&[u8]]) -> bool {
-        let Some(root) = self.root.as_ref().filter(|_| self.is_writable()) else { return false };
-        match write_new(root, path, parts) {
+    fn write(&self, name: &Path, parts: &[&[u8]]) -> bool {
+        let Some(store) = self.store.as_ref().filter(|_| self.is_writable()) else { return false };
+        match store.write(name, parts) {
             Ok(()) => true,
             Err(e) => {
-                log::warn!("not cached: {}: {e}", path.display());
+                log::warn!("not cached: {}: {e}", store.path().join(name).display());
                 let full = [
                     io::ErrorKind::StorageFull,
                     io::ErrorKind::QuotaExceeded,
@@ -439,16 +453,30 @@ impl Cache {
     }
 
     /// Removes what is not as it was written.
-    fn discard(&self, path: &Path, why: &str) {
-        self.remove(path, why, log::Level::Warn);
+    fn discard(&self, name: &Path, why: &str) {
+        self.remove(name, why, log::Level::Warn);
     }
 
-    fn remove(&self, path: &Path, why: &str, level: log::Level) {
-        match fs::remove_file(path) {
-            Ok(()) => log::log!(level, "removed {} from the cache: {why}", path.display()),
+    fn remove(&self, name: &Path, why: &str, level: log::Level) {
+        let Some(store) = &self.store else { return };
+        let path = || store.path().join(name);
+        match store.remove(name) {
+            Ok(()) => log::log!(level, "removed {} from the cache: {why}", path().display()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => log::warn!("removing {} ({why}): {e}", path.display()),
+            Err(e) => log::warn!("removing {} ({why}): {e}", path().display()),
         }
+    }
+
+    /// Removes what killed processes were writing, once they can't still be writing it.
+    fn sweep(&self) {
+        let Some(store) = &self.store else { return };
+        walk::walk_below(store, Path::new("tmp"), &mut |found| {
+            if found.age() > MAX_TEMPORARY_AGE
+                && let Err(e) = found.remove()
+            {
+                log::debug!("{}: {e}", store.path().join(found.path).display());
+            }
+        });
     }
 }
 
@@ -473,9 +501,27 @@ fn span_name(kind: Kind, digest: &SpanDigest) -> PathBuf {
     [folder, &hex[..2], &hex].iter().collect()
 }
 
-/// Opens a file to read, without waiting for the other end of something that is none.
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+fn blob_name(digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    ["blobs", digest.algorithm().name(), &hex[..2], &hex].iter().collect()
+}
+
+fn layer_name(name: &LayerName) -> PathBuf {
+    let text = |digest: &Digest| format!("{}-{}", digest.algorithm().name(), digest.hex());
+    let (folder, name) = match name {
+        LayerName::Blob(digest) => ("layers", text(digest)),
+        LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
+        LayerName::Bound { blob, bound_by } => {
+            let both = [blob.hash(), bound_by.hash()].concat();
+            ("foreign", text(&Digest::sha256(&both)))
+        }
+        LayerName::Hint(digest) => ("hints", text(digest)),
+    };
+    [folder, &name].iter().collect()
+}
+
+fn tag_name(reference: &str) -> PathBuf {
+    ["refs", &Digest::sha256(reference.as_bytes()).hex()].iter().collect()
 }
 
 fn modified(file: &File) -> io::Result<Modified> {
@@ -495,74 +541,6 @@ fn mark_used(file: &File) {
     }
 }
 
-fn write_new(root: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut builder = tempfile::Builder::new();
-    builder.permissions(fs::Permissions::from_mode(0o400));
-    let folder = root.join("tmp");
-    let mut file = match builder.tempfile_in(&folder) {
-        // The user has deleted the cache under us, which is allowed.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_folder(&folder)?;
-            builder.tempfile_in(&folder)?
-        }
-        other => other?,
-    };
-    for part in parts {
-        file.write_all(part)?;
-    }
-    let file = file.into_temp_path();
-    rename_into(&file, path)?;
-    // The name is gone: there is nothing left to delete.
-    let _ = file.keep();
-    Ok(())
-}
-
-/// Renames a file into a folder that may have to be made.
-fn rename_into(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = to.parent() {
-                make_folder(folder)?;
-            }
-            fs::rename(from, to)
-        }
-        other => other,
-    }
-}
-
-/// Removes what killed processes were writing, once nobody can still be writing it.
-fn sweep(folder: &Path) {
-    // Not through a symlink: what it leads to is not ours.
-    if !fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir()) {
-        return;
-    }
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|m| m.modified());
-        let age = modified.ok().and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age > MAX_TEMPORARY_AGE)
-            && let Err(e) = fs::remove_file(entry.path())
-        {
-            log::debug!("{}: {e}", entry.path().display());
-        }
-    }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn read_limited(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let file = open_file(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    if length > limit {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.take(limit).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
 /// Binds the bytes to the name, so that a file under another file's name is found out too.
 fn span_trailer(digest: &SpanDigest, bytes: &[u8]) -> [u8; SPAN_TRAILER_BYTES] {
     let mut hasher = Xxh3::new();
@@ -577,6 +555,8 @@ fn span_trailer(digest: &SpanDigest, bytes: &[u8]) -> [u8; SPAN_TRAILER_BYTES] {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -595,7 +575,7 @@ mod tests {
         assert!(file.read_at(&mut part, 99_995).unwrap());
         assert_eq!(part, [7; 5]);
 
-        let path = cache.span_path(Kind::Spans, &digest).unwrap();
+        let path = folder.path().join("v1").join(span_name(Kind::Spans, &digest));
         let whole = fs::read(&path).unwrap();
         let damages: [fn(&mut Vec<u8>); 4] =
             [|f| f[50_000] ^= 1, |f| f.truncate(500), |f| f.push(0), |f| f.clear()];
@@ -608,15 +588,15 @@ mod tests {
             assert!(!path.exists(), "a damaged file is removed");
         }
         // A whole file under a wrong name.
-        let wrong = cache.span_path(Kind::Spans, &other).unwrap();
-        make_folder(wrong.parent().unwrap()).unwrap();
+        let wrong = folder.path().join("v1").join(span_name(Kind::Spans, &other));
+        fs::create_dir_all(wrong.parent().unwrap()).unwrap();
         fs::write(&wrong, &whole).unwrap();
         assert!(cache.span(&other, 100_000).is_none());
 
         let blob = Digest::sha256(b"{}");
         cache.put_blob(&blob, b"{}");
         assert_eq!(cache.blob(&blob).unwrap(), b"{}");
-        let path = cache.blob_path(&blob).unwrap();
+        let path = folder.path().join("v1").join(blob_name(&blob));
         fs::remove_file(&path).unwrap();
         fs::write(&path, b"[]").unwrap();
         assert!(cache.blob(&blob).is_none() && !path.exists());

@@ -228,9 +228,30 @@ impl SpanDigest {
         SpanDigest(*hasher.finalize().as_bytes())
     }
 
+    /// Hashes the bytes of a span that come in pieces.
+    pub fn hasher() -> SpanHasher {
+        SpanHasher(blake3::Hasher::new())
+    }
+
     /// Lowercase hexadecimal: the name of the span's cache file.
     pub fn hex(&self) -> String {
         hex(&self.0)
+    }
+}
+
+/// Computes [`SpanDigest::of`] of bytes that come in pieces.
+#[derive(Debug)]
+pub struct SpanHasher(blake3::Hasher);
+
+impl SpanHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all of them.
+    pub fn finish(&self) -> SpanDigest {
+        SpanDigest(*self.0.finalize().as_bytes())
     }
 }
 

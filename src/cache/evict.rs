@@ -32,6 +32,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
+use rustix::fs::{Mode, openat};
+
+use super::store::{FOLDER, Store};
 use super::walk::{self, Content, Kind};
 use super::{MAX_TEMPORARY_AGE, span_name};
 use crate::digest::SpanDigest;
@@ -126,7 +129,7 @@ impl Removed {
 /// Counts what this process writes, and scans when it is due.
 #[derive(Debug)]
 pub(super) struct Evictor {
-    root: PathBuf,
+    store: Arc<Store>,
     limit: Option<u64>,
     /// Bytes written, or asked to be, since the last scan began.
     pending: AtomicU64,
@@ -137,11 +140,11 @@ pub(super) struct Evictor {
 }
 
 impl Evictor {
-    pub fn new(root: PathBuf, limit: Option<u64>) -> Evictor {
+    pub fn new(store: Arc<Store>, limit: Option<u64>) -> Evictor {
         // The first write is due at once: programs that write little must clean up too.
         let pending = limit.map_or(0, scan_after);
         Evictor {
-            root,
+            store,
             limit,
             pending: AtomicU64::new(pending),
             stuck: AtomicBool::new(false),
@@ -186,7 +189,7 @@ impl Evictor {
         if before || !stuck {
             return;
         }
-        let root = self.root.display();
+        let root = self.store.path().display();
         match &removed.failed {
             Some((path, e)) => log::warn!(
                 "the cache in {root} stays above its limit, and no more spans are kept: \
@@ -219,7 +222,7 @@ impl Evictor {
     fn run(&self, limit: u64) {
         loop {
             let counted = self.pending.load(Ordering::Relaxed);
-            let scanned = match evict_alone(&self.root, limit) {
+            let scanned = match evict_alone(&self.store, limit) {
                 Ok(Some(removed)) => {
                     log::debug!(
                         "cache: {} bytes evicted, {} left of {limit}",
@@ -232,7 +235,7 @@ impl Evictor {
                 }
                 Ok(None) => false,
                 Err(e) => {
-                    log::warn!("evicting from the cache in {}: {e}", self.root.display());
+                    log::warn!("evicting from the cache in {}: {e}", self.store.path().display());
                     self.stuck.store(true, Ordering::Relaxed);
                     self.pending.fetch_sub(counted, Ordering::Relaxed);
                     true
@@ -249,20 +252,16 @@ impl Evictor {
 }
 
 /// Evicts down to nine tenths of the limit if the cache exceeds it, unless somebody else is at it.
-fn evict_alone(root: &Path, limit: u64) -> io::Result<Option<Removed>> {
-    let folder = match walk::open_root(root) {
-        Ok(folder) => File::from(folder),
-        // The user has deleted the cache under us, which is allowed.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(Removed::default())),
-        Err(e) => return Err(e),
-    };
+fn evict_alone(store: &Store, limit: u64) -> io::Result<Option<Removed>> {
+    // A description of its own: the lock belongs to it.
+    let folder = File::from(openat(store.root(), ".", FOLDER, Mode::empty())?);
     match folder.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         // A file system without locks: two scans at once do no harm.
-        Err(TryLockError::Error(e)) => log::debug!("locking {}: {e}", root.display()),
+        Err(TryLockError::Error(e)) => log::debug!("locking {}: {e}", store.path().display()),
     }
-    evict(root, limit, limit - limit / 10).map(Some)
+    Ok(Some(evict(store, limit, limit - limit / 10)))
 }
 
 /// A span that could go.
@@ -275,15 +274,12 @@ struct Candidate {
 
 /// Removes temporary files and downloads that nobody can still want and, if the cache is larger
 /// than `above`, the least recently used until `down_to` bytes are left.
-///
-/// # Errors
-/// The folder can't be walked.
-pub(super) fn evict(root: &Path, above: u64, down_to: u64) -> io::Result<Removed> {
+pub(super) fn evict(store: &Store, above: u64, down_to: u64) -> Removed {
     let mut removed = Removed::default();
     let mut spans = Vec::new();
     let mut downloads = Vec::new();
     let mut total = 0u64;
-    walk::walk(root, &mut |found| {
+    walk::walk(store, &mut |found| {
         let bytes = if found.seen { 0 } else { found.bytes };
         total = total.saturating_add(bytes);
         match (found.kind, &found.content) {
@@ -301,14 +297,13 @@ pub(super) fn evict(root: &Path, above: u64, down_to: u64) -> io::Result<Removed
             }
             _ => {}
         }
-    })?;
-    let Ok(folder) = walk::open_root(root) else { return Ok(removed) };
+    });
     let full = total > above;
     downloads.sort_unstable();
     for (modified, path, bytes) in downloads {
         let stale = modified.elapsed().is_ok_and(|age| age > MAX_TEMPORARY_AGE);
         if (stale || full && total > down_to)
-            && let Some(result) = remove_if_idle(&folder, &path)
+            && let Some(result) = remove_if_idle(store, &path)
             && removed.note(&path, bytes, result)
         {
             total -= bytes;
@@ -322,24 +317,24 @@ pub(super) fn evict(root: &Path, above: u64, down_to: u64) -> io::Result<Removed
                 break;
             }
             let path = span_name(span.kind, &span.digest);
-            if removed.note(&path, span.bytes, walk::remove(&folder, &path)) {
+            if removed.note(&path, span.bytes, store.remove(&path)) {
                 total -= span.bytes;
             }
         }
     }
     removed.left = total;
-    Ok(removed)
+    removed
 }
 
 /// Removes a download unless somebody appends to it.
-fn remove_if_idle(root: &impl std::os::fd::AsFd, path: &Path) -> Option<io::Result<()>> {
-    let file = match walk::open(root, path) {
+fn remove_if_idle(store: &Store, name: &Path) -> Option<io::Result<()>> {
+    let file = match store.read(name) {
         Ok(file) => file,
         Err(e) => return Some(Err(e)),
     };
     match file.try_lock() {
         // Removed while locked: whoever opens it next sees that it lost its name.
-        Ok(()) => Some(walk::remove(root, path)),
+        Ok(()) => Some(store.remove(name)),
         Err(TryLockError::WouldBlock) => None,
         Err(TryLockError::Error(e)) => Some(Err(e)),
     }

@@ -2,7 +2,7 @@
 //!
 //! All of it is safe beside mounts that use the cache: they fetch again what they miss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,11 @@ use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::evict::{self, Limit, Removed};
+use super::store::Store;
 use super::walk::{self, Content, Found, Kind};
 use super::{
-    Cache, LayerName, MAX_BLOB_BYTES, MAX_LAYER_INDEX_BYTES, SPAN_TRAILER_BYTES, TagRecord,
+    Cache, LayerName, MAX_BLOB_BYTES, MAX_LAYER_INDEX_BYTES, REJECTED, SPAN_TRAILER_BYTES,
+    TagRecord,
 };
 use crate::digest::{Digest, Hasher, SpanDigest};
 
@@ -61,31 +63,34 @@ pub struct Damage {
 pub struct Verified {
     /// Files that were read back.
     pub checked: Count,
+    /// Those of them that only a checksum could be held against: spans whose digest is not that of
+    /// their bytes, because a table in a format of others binds them in another way.
+    pub by_checksum: Count,
     /// Files that are damaged, and removed if that was possible.
     pub damaged: Vec<Damage>,
     /// The first file that could not be read or removed, and why.
     pub failed: Option<(PathBuf, io::Error)>,
 }
 
-/// Tells what is wrong with a layer index, if something is.
-pub type CheckLayer<'a> = dyn Fn(&LayerName, &[u8]) -> Result<(), String> + 'a;
+/// Checks a layer index: which of its spans have the digest of their bytes, or what is wrong.
+pub type CheckLayer<'a> = dyn Fn(&LayerName, &[u8]) -> Result<Vec<SpanDigest>, String> + 'a;
 
 impl Cache {
     /// The cache in a folder as it is: nothing is made, swept or written. For the methods that
     /// look at the cache as a whole.
     pub fn open_existing(folder: &Path, limit: Limit) -> Cache {
-        Cache::with(folder, limit, true)
+        Cache::with(folder, limit)
     }
 
     /// The limit in bytes; `None` without one.
     pub fn limit(&self) -> Option<u64> {
-        self.evictor.as_ref().and_then(|evictor| evictor.limit())
+        self.limit
     }
 
     /// Sums up what the cache holds.
     ///
     /// # Errors
-    /// Its folder can't be opened.
+    /// Its folder can't be opened, or is not to be trusted.
     pub fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::default();
         usage.kinds.extend(Kind::ALL.map(|kind| (kind, Count::default())));
@@ -101,18 +106,16 @@ impl Cache {
     /// Evicts until at most `bytes` are left, and sweeps what killed processes have left behind.
     ///
     /// # Errors
-    /// Its folder can't be opened.
+    /// Its folder can't be opened, or is not to be trusted.
     pub fn collect(&self, bytes: u64) -> io::Result<Removed> {
-        match &self.root {
-            Some(root) => evict::evict(root, bytes, bytes),
-            None => Ok(Removed::default()),
-        }
+        let store = self.usable()?;
+        Ok(store.map_or_else(Removed::default, |store| evict::evict(store, bytes, bytes)))
     }
 
     /// Removes everything that is ours.
     ///
     /// # Errors
-    /// Its folder can't be opened.
+    /// Its folder can't be opened, or is not to be trusted.
     pub fn clear(&self) -> io::Result<Removed> {
         let mut removed = Removed::default();
         self.walk(&mut |found| {
@@ -128,41 +131,70 @@ impl Cache {
     /// Reads everything back and removes what is damaged. `check_layer` knows layer indexes;
     /// `advance` hears of the bytes that are done with.
     ///
-    /// Downloads and temporary files are not looked at: whoever goes on with them checks them.
+    /// A span must have the digest that is its name, where a layer index says that it is one of its
+    /// bytes. (Opening a span compares its checksum only, because it has to be fast.) Downloads and
+    /// temporary files are not looked at: the program that goes on with them checks them.
     ///
     /// # Errors
-    /// Its folder can't be opened.
+    /// Its folder can't be opened, or is not to be trusted.
     pub fn verify(
         &self,
         check_layer: &CheckLayer<'_>,
         advance: &mut dyn FnMut(u64),
     ) -> io::Result<Verified> {
         let mut verified = Verified::default();
-        let root = self.root.clone().unwrap_or_default();
-        self.walk(&mut |found| match check(found, check_layer, advance) {
-            None => {}
-            Some(Ok(())) => verified.checked.add(found.bytes),
-            Some(Err(Wrong::Gone)) => {}
-            Some(Err(Wrong::Unreadable(e))) => {
-                verified.failed.get_or_insert((root.join(found.path), e));
-            }
-            Some(Err(Wrong::Damaged(why))) => {
-                verified.checked.add(found.bytes);
-                let path = root.join(found.path);
-                match found.remove() {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        verified.failed.get_or_insert((path.clone(), e));
-                    }
-                    _ => {}
+        let mut of_bytes = HashSet::new();
+        let root = self.usable()?.map(|store| store.path().to_owned()).unwrap_or_default();
+        // Layer indexes first: they tell how the others are checked.
+        for of_indexes in [true, false] {
+            self.walk(&mut |found| {
+                if matches!(found.content, Content::Layer(_)) != of_indexes {
+                    return;
                 }
-                verified.damaged.push(Damage { path, kind: found.kind, why });
-            }
-        })?;
+                match check(found, check_layer, &mut of_bytes, advance) {
+                    None | Some(Err(Wrong::Gone)) => {}
+                    Some(Ok(how)) => {
+                        verified.checked.add(found.bytes);
+                        if how == Held::Checksum {
+                            verified.by_checksum.add(found.bytes);
+                        }
+                    }
+                    Some(Err(Wrong::Unreadable(e))) => {
+                        verified.failed.get_or_insert((root.join(found.path), e));
+                    }
+                    Some(Err(Wrong::Damaged(why))) => {
+                        verified.checked.add(found.bytes);
+                        let path = root.join(found.path);
+                        match found.remove() {
+                            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                                verified.failed.get_or_insert((path.clone(), e));
+                            }
+                            _ => {}
+                        }
+                        verified.damaged.push(Damage { path, kind: found.kind, why });
+                    }
+                }
+            })?;
+        }
         Ok(verified)
     }
 
     fn walk(&self, visit: &mut dyn FnMut(&Found<'_>)) -> io::Result<()> {
-        self.root.as_ref().map_or(Ok(()), |root| walk::walk(root, visit))
+        if let Some(store) = self.usable()? {
+            walk::walk(store, visit);
+        }
+        Ok(())
+    }
+
+    /// The folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is there and not to be trusted, or can't be opened.
+    fn usable(&self) -> io::Result<Option<&Store>> {
+        match &self.refused {
+            Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.clone())),
+            None => Ok(self.store.as_deref()),
+        }
     }
 }
 
@@ -184,21 +216,48 @@ impl From<io::Error> for Wrong {
     }
 }
 
-/// Checks one file; `None` if there is nothing to check it by.
+/// What a file that is in order was held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Digest,
+    Checksum,
+}
+
+/// Checks one file; `None` if there is nothing to check it by. `of_bytes` collects the spans whose
+/// digest is that of their bytes.
 fn check(
     found: &Found<'_>,
     check_layer: &CheckLayer<'_>,
+    of_bytes: &mut HashSet<SpanDigest>,
     advance: &mut dyn FnMut(u64),
-) -> Option<Result<(), Wrong>> {
+) -> Option<Result<Held, Wrong>> {
     let open = || found.open().map_err(Wrong::from);
     Some(match &found.content {
         Content::Unknown => return None,
-        Content::Span(digest) => open().and_then(|file| check_span(&file, digest, advance)),
-        Content::Blob(digest) => open().and_then(|file| check_blob(&file, digest, advance)),
+        Content::Span(digest) => open().and_then(|file| {
+            let mut hasher = SpanDigest::hasher();
+            check_span(&file, digest, &mut |chunk| {
+                hasher.update(chunk);
+                advance(chunk.len() as u64);
+            })?;
+            advance(SPAN_TRAILER_BYTES as u64);
+            match hasher.finish() == *digest {
+                true => Ok(Held::Digest),
+                false if of_bytes.contains(digest) => Err(mismatch()),
+                false => Ok(Held::Checksum),
+            }
+        }),
+        Content::Blob(digest) => {
+            open().and_then(|file| check_blob(&file, digest, advance)).map(|()| Held::Digest)
+        }
         Content::Layer(name) => open().and_then(|file| {
             let bytes = read_whole(&file, MAX_LAYER_INDEX_BYTES)?;
             advance(bytes.len() as u64);
-            check_layer(name, &bytes).map_err(Wrong::Damaged)
+            // Its place is kept for a layer index that was rejected.
+            if bytes != REJECTED {
+                of_bytes.extend(check_layer(name, &bytes).map_err(Wrong::Damaged)?);
+            }
+            Ok(Held::Digest)
         }),
         Content::Tag(name) => open().and_then(|file| {
             let bytes = read_whole(&file, MAX_BLOB_BYTES)?;
@@ -206,11 +265,15 @@ fn check(
             let record: TagRecord = serde_json::from_slice(&bytes)
                 .map_err(|e| Wrong::Damaged(format!("not the record of a tag: {e}")))?;
             match Digest::sha256(record.reference.as_bytes()).hex() == *name {
-                true => Ok(()),
+                true => Ok(Held::Digest),
                 false => Err(Wrong::Damaged("it is about another tag".to_owned())),
             }
         }),
     })
+}
+
+fn mismatch() -> Wrong {
+    Wrong::Damaged("its content does not match its digest".to_owned())
 }
 
 fn read_whole(file: &File, limit: u64) -> Result<Vec<u8>, Wrong> {
@@ -222,12 +285,11 @@ fn read_whole(file: &File, limit: u64) -> Result<Vec<u8>, Wrong> {
     Ok(bytes)
 }
 
-/// The trailer of a span, which every process that opens it checks. (Not its digest: that of a span
-/// made of chunks is over their digests.)
+/// Checks the trailer of a span, as every process does that opens it, and shows its bytes.
 pub(super) fn check_span(
     file: &File,
     digest: &SpanDigest,
-    advance: &mut dyn FnMut(u64),
+    show: &mut dyn FnMut(&[u8]),
 ) -> Result<(), Wrong> {
     let length = file.metadata()?.len();
     let Some(length) = length.checked_sub(SPAN_TRAILER_BYTES as u64) else {
@@ -236,12 +298,11 @@ pub(super) fn check_span(
     let mut xxh3 = Xxh3::new();
     each_chunk(file.take(length), |chunk| {
         xxh3.update(chunk);
-        advance(chunk.len() as u64);
+        show(chunk);
     })?;
     xxh3.update(&digest.0);
     let mut trailer = Vec::with_capacity(SPAN_TRAILER_BYTES + 1);
     file.take(SPAN_TRAILER_BYTES as u64 + 1).read_to_end(&mut trailer)?;
-    advance(trailer.len() as u64);
     let expected = [&digest.0[..], &xxh3.digest().to_le_bytes()].concat();
     match trailer == expected {
         true => Ok(()),
@@ -257,7 +318,7 @@ fn check_blob(file: &File, digest: &Digest, advance: &mut dyn FnMut(u64)) -> Res
     })?;
     match hasher.finish() == *digest {
         true => Ok(()),
-        false => Err(Wrong::Damaged("its content does not match its digest".to_owned())),
+        false => Err(mismatch()),
     }
 }
 

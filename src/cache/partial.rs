@@ -9,16 +9,15 @@
 //! - The file is a beginning without gaps: once an append has failed there is no other.
 //! - One process at a time has the file, by a lock on it; for the others there is none.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-
+use super::Cache;
 use super::evict::Evictor;
-use super::{Cache, make_folder};
+use super::store::Store;
 use crate::digest::Digest;
 
 /// The part of the limit that one download may take: four layers are fetched at once, and none of
@@ -32,7 +31,9 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub struct Partial {
     file: File,
-    path: PathBuf,
+    store: Arc<Store>,
+    /// Its name in the store.
+    name: PathBuf,
     length: u64,
     /// Nothing more is appended.
     closed: bool,
@@ -43,34 +44,29 @@ impl Cache {
     /// The download of a blob, new or as it was left; `None` if another process is at it or if
     /// nothing can be kept.
     pub fn partial(&self, digest: &Digest) -> Option<Partial> {
-        let root = self.root.as_ref().filter(|_| self.is_writable())?;
+        let store = self.store.as_ref().filter(|_| self.is_writable())?;
         let evictor = Arc::clone(self.evictor.as_ref()?);
         if evictor.limit() == Some(0) {
             return None;
         }
         let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
-        let path = root.join("partial").join(name);
+        let name: PathBuf = ["partial", &name].iter().collect();
         for _ in 0..TRIES {
-            let file = match open(&path) {
+            let opened = store
+                .append(&name)
+                .and_then(|file| file.try_lock().map(|()| file).map_err(Into::into));
+            let file = match opened {
                 Ok(file) => file,
-                // The user has deleted the cache under us, which is allowed.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    make_folder(&root.join("partial")).ok()?;
-                    continue;
-                }
                 Err(e) => {
-                    log::debug!("{}: {e}", path.display());
+                    log::debug!("{}: {e}", store.path().join(&name).display());
                     return None;
                 }
             };
-            if let Err(e) = file.try_lock() {
-                log::debug!("{}: {e}", path.display());
-                return None;
-            }
-            // Between opening and locking somebody may have removed it.
-            if is_named(&file, &path) {
+            // Between opening and locking another process may have removed it.
+            if store.is_named(&file, &name) {
                 let length = file.metadata().ok()?.len();
-                return Some(Partial { file, path, length, closed: false, evictor });
+                let store = Arc::clone(store);
+                return Some(Partial { file, store, name, length, closed: false, evictor });
             }
         }
         None
@@ -107,10 +103,13 @@ impl Partial {
         match self.file.write_all(bytes) {
             Ok(()) => self.length = length,
             Err(e) => {
-                log::info!("the download is kept no further: {}: {e}", self.path.display());
+                log::info!(
+                    "the download is kept no further: {}: {e}",
+                    self.store.path().join(&self.name).display()
+                );
                 self.closed = true;
                 if let Err(e) = self.file.set_len(self.length) {
-                    log::debug!("{}: {e}", self.path.display());
+                    log::debug!("{}: {e}", self.store.path().join(&self.name).display());
                 }
             }
         }
@@ -127,30 +126,11 @@ impl Drop for Partial {
     fn drop(&mut self) {
         // If the cache was cleared the name may be another's by now.
         if self.length == 0
-            && is_named(&self.file, &self.path)
-            && let Err(e) = fs::remove_file(&self.path)
+            && self.store.is_named(&self.file, &self.name)
+            && let Err(e) = self.store.remove(&self.name)
         {
-            log::debug!("{}: {e}", self.path.display());
+            log::debug!("{}: {e}", self.store.path().join(&self.name).display());
         }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("not a file")),
-    }
-}
-
-/// Whether a file is the one that has this name.
-fn is_named(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
     }
 }
 
@@ -175,6 +155,8 @@ impl Read for PartialReader {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::super::Limit;
     use super::*;
 

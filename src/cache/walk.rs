@@ -13,10 +13,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, openat, statat, unlinkat};
 use serde::Serialize;
 
 use super::LayerName;
+use super::store::{self, FILE, FOLDER, Store};
 use crate::digest::{DiffId, Digest, SpanDigest, unhex};
 
 /// Levels of folders below the version's folder that are looked into; ours have three. It bounds
@@ -84,9 +85,11 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// Opens the file, if it still is one.
+    /// Opens the file, if it still is one and belongs to whom it must.
     pub fn open(&self) -> io::Result<std::fs::File> {
-        Ok(openat(self.folder, self.name, FILE, Mode::empty())?.into())
+        let file = openat(self.folder, self.name, FILE, Mode::empty())?;
+        store::check_file(file.as_fd())?;
+        Ok(file.into())
     }
 
     /// Removes this name.
@@ -100,27 +103,22 @@ impl Found<'_> {
     }
 }
 
-/// Not through a symlink, and without waiting for the other end of a planted FIFO.
-const FILE: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Shows `visit` every file below the version's folder.
+///
+/// Files that come and go meanwhile may be shown or not. What can't be read is skipped.
+pub(super) fn walk(store: &Store, visit: &mut dyn FnMut(&Found<'_>)) {
+    let mut state = State { path: PathBuf::new(), linked: HashSet::new(), visit };
+    state.descend(&store.root(), 0);
+}
 
-/// Shows `visit` every file below the version's folder; none if there is no such folder.
-///
-/// Files that come and go meanwhile may be shown or not.
-///
-/// # Errors
-/// The folder can't be opened. What can't be read below it is skipped.
-pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Found<'_>)) -> io::Result<()> {
-    match openat(CWD, root, FOLDER, Mode::empty()) {
+/// The same below one folder in it.
+pub(super) fn walk_below(store: &Store, name: &Path, visit: &mut dyn FnMut(&Found<'_>)) {
+    match openat(store.root(), name, FOLDER, Mode::empty()) {
         Ok(folder) => {
-            let mut state = State { path: PathBuf::new(), linked: HashSet::new(), visit };
-            state.descend(&folder, 0);
-            Ok(())
+            let mut state = State { path: name.to_owned(), linked: HashSet::new(), visit };
+            state.descend(&folder, 1);
         }
-        Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(e) => Err(e.into()),
+        Err(e) => log::debug!("cache folder {}: {e}", name.display()),
     }
 }
 
@@ -189,32 +187,6 @@ fn modified(stat: &Stat) -> SystemTime {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
     let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
     UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds)).unwrap_or(UNIX_EPOCH)
-}
-
-/// Removes a file below the version's folder, through no symlink.
-pub(super) fn remove(root: &impl AsFd, path: &Path) -> io::Result<()> {
-    let (folder, name) = folder_of(root, path)?;
-    Ok(unlinkat(&folder, name, AtFlags::empty())?)
-}
-
-/// Opens a file below the version's folder, through no symlink.
-pub(super) fn open(root: &impl AsFd, path: &Path) -> io::Result<std::fs::File> {
-    let (folder, name) = folder_of(root, path)?;
-    Ok(openat(&folder, name, FILE, Mode::empty())?.into())
-}
-
-/// Opens the version's folder itself.
-pub(super) fn open_root(root: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, root, FOLDER, Mode::empty())?)
-}
-
-fn folder_of<'p>(root: &impl AsFd, path: &'p Path) -> io::Result<(OwnedFd, &'p std::ffi::OsStr)> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut folder = root.as_fd().try_clone_to_owned()?;
-    for part in path.parent().into_iter().flatten() {
-        folder = openat(&folder, part, FOLDER, Mode::empty())?;
-    }
-    Ok((folder, name))
 }
 
 /// What a regular file is by its path below the version's folder; `None` for what is not ours.

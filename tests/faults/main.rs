@@ -24,6 +24,7 @@ mod cache_commands;
 mod cache_damage;
 mod cache_eviction;
 mod cache_limits;
+mod cache_trust;
 mod credential_helpers;
 mod doctor;
 mod documents;

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use ocifs::cache::{Cache, Count, Kind, LayerName, Removed, Usage, Verified};
-use ocifs::index::LayerIndex;
+use ocifs::digest::SpanDigest;
+use ocifs::index::{Check, LayerIndex};
 use serde_json::json;
 
 use crate::args::{self, CacheVerb};
@@ -169,6 +170,7 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
         let row = json!({
             "folder": place.folder.to_string_lossy(),
             "checked": verified.checked,
+            "by_checksum": verified.by_checksum,
             "damaged": damaged.collect::<Vec<_>>(),
         });
         return writeln!(out, "{row}");
@@ -181,6 +183,10 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
     let (bytes, files) = (HumanBytes(verified.checked.bytes), verified.checked.files);
     let damaged: Vec<String> =
         by_kind.iter().map(|(kind, files)| format!("{files} {}", words(*kind))).collect();
+    let Count { files: weak, .. } = verified.by_checksum;
+    if weak > 0 {
+        writeln!(out, "{weak} spans have no digest of their bytes: their checksums are right")?;
+    }
     match damaged.is_empty() {
         true => writeln!(out, "checked {bytes} in {files} files: nothing is damaged"),
         false => writeln!(
@@ -191,15 +197,20 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
     }
 }
 
-/// A layer index must be sound, and about the layer whose name it has.
-fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<(), String> {
+/// A layer index must be sound, and about the layer whose name it has. Tells which of its spans have
+/// the digest of their bytes.
+fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<Vec<SpanDigest>, String> {
     let index = LayerIndex::decode(bytes).map_err(|e| e.to_string())?;
     let right = match name {
         LayerName::Blob(digest) | LayerName::Hint(digest) => index.blob() == *digest,
         LayerName::Bound { blob, .. } => index.blob() == *blob,
         LayerName::DiffId(diff_id) => index.diff_id() == *diff_id,
     };
-    right.then_some(()).ok_or_else(|| "it is about another layer".to_owned())
+    if !right {
+        return Err("it is about another layer".to_owned());
+    }
+    let spans = (0..index.span_count()).map(|at| index.span(at));
+    Ok(spans.filter(|span| span.check == Check::Content).map(|span| span.digest).collect())
 }
 
 /// Progress on stderr, if that is a terminal.
