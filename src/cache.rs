@@ -26,7 +26,7 @@
 //! and not an inflate, and the neighbours of a small file are at hand. (Considered and left: one
 //! sparse file a layer, whose holes another process could read as zeros; a file a file, which
 //! makes a first pass 50,000 small creates.) They take the most room, so they are what is evicted
-//! when the cache exceeds its [`Limit`]; documents and layer indexes stay.
+//! first when the cache exceeds its [`Limit`]; layer indexes follow, and documents stay.
 //!
 //! # Invariants
 //!
@@ -76,7 +76,7 @@ const REJECTED: &[u8] = b"contradicts its layer\n";
 /// has not resumed a download in a day has given it up.
 const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// Time since a span was last marked as used before it is marked again: long enough to cost nothing
+/// Time since a file was last marked as used before it is marked again: long enough to cost nothing
 /// on a hot path, short enough for an order among the days that a cache lasts.
 const RECENCY: Duration = Duration::from_secs(5 * 60);
 
@@ -278,7 +278,9 @@ impl Cache {
 
     /// A layer index under one of its names, undecoded; not one that was rejected.
     pub fn layer_index(&self, name: &LayerName) -> Option<Vec<u8>> {
-        let bytes = self.read(&layer_name(name), MAX_LAYER_INDEX_BYTES)?;
+        let file = self.open_file(&layer_name(name))?;
+        mark_used(&file);
+        let bytes = read_limited(file, MAX_LAYER_INDEX_BYTES)?;
         (bytes != REJECTED).then_some(bytes)
     }
 
@@ -406,14 +408,7 @@ impl Cache {
 
     /// A file of at most `limit` bytes, whole.
     fn read(&self, name: &Path, limit: u64) -> Option<Vec<u8>> {
-        let file = self.open_file(name)?;
-        let length = file.metadata().ok()?.len();
-        if length > limit {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(length as usize);
-        file.take(limit).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+        read_limited(self.open_file(name)?, limit)
     }
 
     /// Whether there is room for something that can be done without.
@@ -524,12 +519,22 @@ fn tag_name(reference: &str) -> PathBuf {
     ["refs", &Digest::sha256(reference.as_bytes()).hex()].iter().collect()
 }
 
+fn read_limited(file: File, limit: u64) -> Option<Vec<u8>> {
+    let length = file.metadata().ok()?.len();
+    if length > limit {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 fn modified(file: &File) -> io::Result<Modified> {
     let stat = rustix::fs::fstat(file)?;
     Ok((stat.st_mtime, stat.st_mtime_nsec.cast_signed()))
 }
 
-/// Renews a span's modification time, by which the least recently used is found.
+/// Renews the modification time of a span or a layer index, by which the least recently used is found.
 fn mark_used(file: &File) {
     let modified = file.metadata().and_then(|metadata| metadata.modified());
     let age = modified.ok().and_then(|time| time.elapsed().ok());
@@ -537,7 +542,7 @@ fn mark_used(file: &File) {
     if age.is_none_or(|age| age > RECENCY)
         && let Err(e) = file.set_modified(SystemTime::now())
     {
-        log::debug!("marking a span as used: {e}");
+        log::debug!("marking a file of the cache as used: {e}");
     }
 }
 

@@ -18,12 +18,14 @@
 //!
 //! - No read and no write waits for an eviction.
 //! - The cache exceeds its limit by at most [`slack`] for each process that writes to it: one whose
-//!   scans don't keep up keeps no more spans until they do. (What can't be evicted, documents and
-//!   layer indexes, is beyond that, and makes room by spans.)
+//!   scans don't keep up keeps no more spans until they do. (Documents and layer indexes are written
+//!   all the same, and make room by spans.)
 //! - A file that is open stays readable; its room is free when it is closed.
-//! - In this order go: old temporary files and downloads, other downloads that nobody appends to,
-//!   spans, and last those spans that only streaming a whole layer brings back.
+//! - In this order go: old temporary files and downloads, other downloads that no process appends to,
+//!   spans, those spans that only streaming a whole layer brings back, and layer indexes. Losing a layer
+//!   index costs streaming its layer, so a small limit leaves [`MIN_INDEX_BYTES`] of them.
 
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,7 @@ use rustix::fs::{Mode, openat};
 
 use super::store::{FOLDER, Store};
 use super::walk::{self, Content, Kind};
-use super::{MAX_TEMPORARY_AGE, span_name};
+use super::{MAX_TEMPORARY_AGE, REJECTED, span_name};
 use crate::digest::SpanDigest;
 
 /// The default limit, if the disk is large enough: a few images of the large kind.
@@ -51,6 +53,11 @@ const MAX_SCAN_AFTER_BYTES: u64 = 64 << 20;
 /// Bounds of [`slack`]: a few spans, and what a fast source brings while a slow disk is walked.
 const MIN_SLACK_BYTES: u64 = 4 << 20;
 const MAX_SLACK_BYTES: u64 = 1 << 30;
+
+/// Layer indexes, with the documents beside them, that a limit leaves however small it is: those of an
+/// image of half a million files. Without it a cache that is to hold no content (`0`) would stream
+/// each layer at every mount.
+const MIN_INDEX_BYTES: u64 = 64 << 20;
 
 /// How large the cache may become.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,7 +258,13 @@ impl Evictor {
     }
 }
 
-/// Evicts down to nine tenths of the limit if the cache exceeds it, unless somebody else is at it.
+/// Evicts down to nine tenths of the limit if the cache exceeds it.
+pub(super) fn evict_to_limit(store: &Store, limit: u64) -> Removed {
+    let down_to = limit - limit / 10;
+    evict(store, limit, down_to, down_to.max(MIN_INDEX_BYTES))
+}
+
+/// The same, unless another process is at it.
 fn evict_alone(store: &Store, limit: u64) -> io::Result<Option<Removed>> {
     // A description of its own: the lock belongs to it.
     let folder = File::from(openat(store.root(), ".", FOLDER, Mode::empty())?);
@@ -261,7 +274,7 @@ fn evict_alone(store: &Store, limit: u64) -> io::Result<Option<Removed>> {
         // A file system without locks: two scans at once do no harm.
         Err(TryLockError::Error(e)) => log::debug!("locking {}: {e}", store.path().display()),
     }
-    Ok(Some(evict(store, limit, limit - limit / 10)))
+    Ok(Some(evict_to_limit(store, limit)))
 }
 
 /// A span that could go.
@@ -272,12 +285,22 @@ struct Candidate {
     bytes: u64,
 }
 
+/// A layer index that could go, with all its names.
+#[derive(Default)]
+struct IndexCandidate {
+    used: Option<SystemTime>,
+    names: Vec<PathBuf>,
+    bytes: u64,
+}
+
 /// Removes temporary files and downloads that nobody can still want and, if the cache is larger
-/// than `above`, the least recently used until `down_to` bytes are left.
-pub(super) fn evict(store: &Store, above: u64, down_to: u64) -> Removed {
+/// than `above`, the least recently used until `down_to` bytes are left; layer indexes only until
+/// `down_to_with_indexes` are.
+pub(super) fn evict(store: &Store, above: u64, down_to: u64, down_to_with_indexes: u64) -> Removed {
     let mut removed = Removed::default();
     let mut spans = Vec::new();
     let mut downloads = Vec::new();
+    let mut indexes: HashMap<(u64, u64), IndexCandidate> = HashMap::new();
     let mut total = 0u64;
     walk::walk(store, &mut |found| {
         let bytes = if found.seen { 0 } else { found.bytes };
@@ -288,6 +311,13 @@ pub(super) fn evict(store: &Store, above: u64, down_to: u64) -> Removed {
             }
             (Kind::Partial, _) => {
                 downloads.push((found.modified, found.path.to_owned(), bytes));
+            }
+            // That a table was rejected stays known.
+            (Kind::LayerIndexes, _) if found.bytes > REJECTED.len() as u64 => {
+                let index = indexes.entry(found.inode).or_default();
+                index.used = Some(found.modified);
+                index.names.push(found.path.to_owned());
+                index.bytes += bytes;
             }
             (Kind::Temporary, _) => {
                 let stale = found.age() > MAX_TEMPORARY_AGE;
@@ -322,6 +352,22 @@ pub(super) fn evict(store: &Store, above: u64, down_to: u64) -> Removed {
             }
         }
     }
+    if full && total > down_to_with_indexes {
+        let mut indexes: Vec<IndexCandidate> = indexes.into_values().collect();
+        indexes.sort_unstable_by_key(|index| index.used);
+        for IndexCandidate { names, bytes, .. } in indexes {
+            if total <= down_to_with_indexes {
+                break;
+            }
+            // Its room is free when the last of its names goes.
+            let Some((last, others)) = names.split_last() else { continue };
+            let is_only_named_so =
+                others.iter().all(|name| removed.note(name, 0, store.remove(name)));
+            if is_only_named_so && removed.note(last, bytes, store.remove(last)) {
+                total -= bytes;
+            }
+        }
+    }
     removed.left = total;
     removed
 }
@@ -346,9 +392,9 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use super::super::{Cache, Cost};
+    use super::super::{Cache, Cost, LayerName};
     use super::*;
-    use crate::digest::Digest;
+    use crate::digest::{DiffId, Digest};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -492,6 +538,49 @@ mod tests {
             cache.settle();
         }
         assert!(!cache.put_span(&digest, &bytes, Cost::Cheap));
+    }
+
+    #[test]
+    fn layer_indexes_go_last_with_all_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open_limited(folder.path(), Limit::Unlimited);
+        let digest = |number: u8| Digest::sha256(&[number]);
+        let name = |number: u8| LayerName::Blob(digest(number));
+        for number in 0..3 {
+            cache.put_layer_index(&digest(number), &DiffId(digest(100 + number)), &[number; 5000]);
+        }
+        cache.put_foreign_index(&LayerName::Hint(digest(7)), &[7; 5000]);
+        cache.reject_layer_index(&LayerName::Hint(digest(8)));
+        cache.put_blob(&digest(9), &[9]);
+        let file = |folder_name: &str, number: u8| {
+            let name = format!("sha256-{}", digest(number).hex());
+            folder.path().join("v1").join(folder_name).join(name)
+        };
+        set_age(&file("layers", 0), HOUR);
+        set_age(&file("layers", 1), 3 * HOUR);
+        set_age(&file("layers", 2), 2 * HOUR);
+        set_age(&file("hints", 7), 4 * HOUR);
+        // Used again, so it is not the oldest any more.
+        assert!(cache.layer_index(&name(1)).is_some());
+        let span = put(&cache, 1, Cost::Dear);
+        let there = || [0, 1, 2].map(|number| file("layers", number).exists());
+
+        // A small limit leaves what indexes there are.
+        let small = Cache::open_limited(folder.path(), Limit::Bytes(2000));
+        small.collect_to_limit().unwrap();
+        assert!(cache.span(&span, 1000).is_none());
+        assert_eq!(there(), [true; 3]);
+        let removed = cache.collect(16_000).unwrap();
+        assert!(removed.left <= 16_000, "{removed:?}");
+        assert!(cache.layer_index(&LayerName::Hint(digest(7))).is_none());
+        assert_eq!(there(), [true; 3]);
+        cache.collect(11_000).unwrap();
+        assert_eq!(there(), [true, true, false]);
+        assert!(!file("layers", 2).exists() && !file("diffs", 102).exists());
+        cache.collect(0).unwrap();
+        assert_eq!(there(), [false; 3]);
+        assert!(cache.is_rejected(&LayerName::Hint(digest(8))), "that a table lies stays known");
+        assert_eq!(cache.blob(&digest(9)), Some(vec![9]));
     }
 
     #[test]

@@ -103,13 +103,23 @@ impl Cache {
         Ok(usage)
     }
 
-    /// Evicts until at most `bytes` are left, and sweeps what killed processes have left behind.
+    /// Evicts as far as the limit asks for, and sweeps what killed processes have left behind.
+    ///
+    /// # Errors
+    /// Its folder can't be opened, or is not to be trusted.
+    pub fn collect_to_limit(&self) -> io::Result<Removed> {
+        let (store, limit) = (self.usable()?, self.limit.unwrap_or(u64::MAX));
+        Ok(store.map_or_else(Removed::default, |store| evict::evict_to_limit(store, limit)))
+    }
+
+    /// Evicts until at most `bytes` are left, whatever the limit is, layer indexes last, and sweeps what
+    /// killed processes have left behind.
     ///
     /// # Errors
     /// Its folder can't be opened, or is not to be trusted.
     pub fn collect(&self, bytes: u64) -> io::Result<Removed> {
         let store = self.usable()?;
-        Ok(store.map_or_else(Removed::default, |store| evict::evict(store, bytes, bytes)))
+        Ok(store.map_or_else(Removed::default, |store| evict::evict(store, bytes, bytes, bytes)))
     }
 
     /// Removes everything that is ours.

@@ -80,6 +80,8 @@ pub(super) struct Found<'a> {
     pub modified: SystemTime,
     /// It has another name, which was come by before.
     pub seen: bool,
+    /// Device and inode number.
+    pub inode: (u64, u64),
     folder: &'a OwnedFd,
     name: &'a CStr,
 }
@@ -176,6 +178,7 @@ impl State<'_> {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(stat),
             seen,
+            inode,
             folder,
             name,
         });

@@ -97,7 +97,11 @@ fn row(out: &mut impl Write, what: &str, count: &Count) -> io::Result<()> {
 
 fn gc(place: &Place, max_size: Option<u64>) -> Result<ExitCode, AnyError> {
     let size = max_size.or(place.cache.limit());
-    let removed = place.cache.collect(size.unwrap_or(u64::MAX)).map_err(|e| place.failed(&e))?;
+    let removed = match max_size {
+        Some(size) => place.cache.collect(size),
+        None => place.cache.collect_to_limit(),
+    };
+    let removed = removed.map_err(|e| place.failed(&e))?;
     if size.is_some_and(|size| removed.left > size) && removed.failed.is_none() {
         write_stderr(
             "warning: what is left are documents, layer indexes and files in use; \
