@@ -36,6 +36,8 @@
 //!
 //! - No byte leaves here that was not checked against the layer index, or read from a file whose
 //!   checksum this process has seen to be right.
+//! - What only an index without proof says of a layer is read from that layer's blob, or from a file of
+//!   the cache that was: its spans have names of their own.
 //! - Bytes that do not match are fetched once more, and from a place that needs no checkpoint; if
 //!   they are wrong again the reader gets an error, and an index that was only a hint is dropped.
 //! - [`BlobReader::read_local`] never waits for the network.
@@ -690,6 +692,7 @@ impl Flight<'_> {
             compression: reader.table.compression,
             spans,
             chunks: &reader.table.chunks,
+            unproven_blob: reader.table.unproven_blob,
             window: &|span| match &window {
                 Some(window) if span == first => window.clone(),
                 _ => reader.window(span),

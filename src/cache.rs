@@ -8,7 +8,7 @@
 //!   layers/sha256-ef56…       layer indexes by blob digest
 //!   diffs/sha256-0978…        the same files by diff ID
 //!   foreign/sha256-90ab…      those out of formats of others, by blob and what binds them
-//!   hints/sha256-ef56…        those that nothing binds, by blob digest
+//!   hints/sha256-ef56…        those that nothing binds, by blob, repository and manifest
 //!   refs/7a…                  what a tag meant when it was last asked for (JSON)
 //!   partial/sha256-54dc…      downloads that can be resumed
 //!   tmp/                      files that are being written
@@ -140,7 +140,20 @@ pub enum LayerName {
         bound_by: Digest,
     },
     /// Made by others, and bound by nothing.
-    Hint(Digest),
+    Hint {
+        /// The blob.
+        blob: Digest,
+        /// What the index was found beside: see [`LayerName::hint_scope`].
+        scope: Digest,
+    },
+}
+
+impl LayerName {
+    /// Whose word an index without proof is: of those who may push to a repository, about an image.
+    /// In another repository, or for another manifest, it counts for nothing.
+    pub fn hint_scope(registry: &str, repository: &str, manifest: &Digest) -> Digest {
+        Digest::sha256(format!("{registry}\0{repository}\0{manifest}").as_bytes())
+    }
 }
 
 /// A verified span file, open for reading.
@@ -506,13 +519,14 @@ fn layer_name(name: &LayerName) -> PathBuf {
     let (folder, name) = match name {
         LayerName::Blob(digest) => ("layers", text(digest)),
         LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
-        LayerName::Bound { blob, bound_by } => {
-            let both = [blob.hash(), bound_by.hash()].concat();
-            ("foreign", text(&Digest::sha256(&both)))
-        }
-        LayerName::Hint(digest) => ("hints", text(digest)),
+        LayerName::Bound { blob, bound_by } => ("foreign", text(&of_both(blob, bound_by))),
+        LayerName::Hint { blob, scope } => ("hints", text(&of_both(blob, scope))),
     };
     [folder, &name].iter().collect()
+}
+
+fn of_both(one: &Digest, other: &Digest) -> Digest {
+    Digest::sha256(&[one.hash(), other.hash()].concat())
 }
 
 fn tag_name(reference: &str) -> PathBuf {

@@ -228,6 +228,16 @@ impl SpanDigest {
         SpanDigest(*hasher.finalize().as_bytes())
     }
 
+    /// The name of this span where only an index that nothing proves says that the layer in `blob`
+    /// has it. Such an index may name any digest, so its spans are kept apart from all others: what
+    /// is found under this name was decoded from that blob.
+    pub fn in_unproven(self, blob: &Digest) -> SpanDigest {
+        let mut hasher = blake3::Hasher::new_derive_key("ocifs 2026 span of an unproven index");
+        hasher.update(blob.hash());
+        hasher.update(&self.0);
+        SpanDigest(*hasher.finalize().as_bytes())
+    }
+
     /// Hashes the bytes of a span that come in pieces.
     pub fn hasher() -> SpanHasher {
         SpanHasher(blake3::Hasher::new())

@@ -24,7 +24,8 @@
 //!
 //! - A name in the cache binds what the index was bound by, so that an image with a lying annotation
 //!   does not spoil another with the same layer.
-//! - Referrers are not even asked for unless the user trusts them.
+//! - Referrers are not even asked for unless the user trusts them. What they say counts for the
+//!   image in the repository where they were found, and for no other image with the same layer.
 
 mod compare;
 
@@ -113,7 +114,8 @@ pub struct Finder {
     cache: Arc<Cache>,
     manifest: Digest,
     annotations: BTreeMap<String, String>,
-    trust_referrers: bool,
+    /// Where the referrers of the image are, if they are used.
+    trusted_scope: Option<Digest>,
     offline: bool,
     /// What the referrers are, once somebody asked.
     announced: OnceLock<Announced>,
@@ -139,6 +141,11 @@ impl Finder {
         trust_referrers: bool,
         offline: bool,
     ) -> Finder {
+        let scope = |registry: &Registry| {
+            let reference = registry.reference();
+            LayerName::hint_scope(reference.registry(), reference.repository(), &image.digest)
+        };
+        let trusted_scope = registry.as_ref().filter(|_| trust_referrers).map(scope);
         Finder {
             offline: offline && source.is_remote(),
             source,
@@ -146,7 +153,7 @@ impl Finder {
             cache,
             manifest: image.digest,
             annotations: image.annotations.clone(),
-            trust_referrers,
+            trusted_scope,
             announced: OnceLock::new(),
             bound: Mutex::default(),
         }
@@ -157,7 +164,7 @@ impl Finder {
         let blob = layer.descriptor.digest;
         let toc = toc::promise(&layer.descriptor).map(|promise| bound_name(blob, &promise));
         let soci = self.soci_digest().map(|bound_by| LayerName::Bound { blob, bound_by });
-        let hint = self.trust_referrers.then_some(LayerName::Hint(blob));
+        let hint = self.trusted_scope.map(|scope| LayerName::Hint { blob, scope });
         [toc, soci, hint].into_iter().flatten().collect()
     }
 
@@ -197,8 +204,9 @@ impl Finder {
                 return Some(Found { index, name });
             }
         }
-        let name = LayerName::Hint(digest);
-        if !self.trust_referrers || !usable(&name) {
+        let scope = self.trusted_scope?;
+        let name = LayerName::Hint { blob: digest, scope };
+        if !usable(&name) {
             return None;
         }
         let announced = self.announced();

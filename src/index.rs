@@ -183,7 +183,8 @@ pub struct Span {
     pub restart: Restart,
     /// How to verify it.
     pub check: Check,
-    /// Its name: what the bytes are, whoever delivers them.
+    /// Its name: what the bytes are, whoever delivers them. (In a table without proof, see
+    /// [`SpanTable::unproven_blob`].)
     pub digest: SpanDigest,
 }
 
@@ -232,6 +233,9 @@ pub struct SpanTable {
     pub uncompressed_size: u64,
     /// What has been checked.
     pub proof: Proof,
+    /// The blob, where nothing proves the table. The names of its spans are then
+    /// [`SpanDigest::in_unproven`], so that no bytes of another layer are shown for those of this one.
+    pub unproven_blob: Option<Digest>,
 }
 
 /// Index of a directory path in the layer's table; `ROOT_DIR` is `/`.
@@ -470,6 +474,10 @@ impl LayerIndex {
                 span.restart = if at == 0 { Restart::Here } else { Restart::Continues };
             }
         }
+        let unproven_blob = (self.identity.proof == Proof::Hint).then_some(blob);
+        if let Some(blob) = &unproven_blob {
+            spans.iter_mut().for_each(|span| span.digest = span.digest.in_unproven(blob));
+        }
         SpanTable {
             spans,
             chunks: self.chunks.iter().map(ChunkRecord::to_chunk).collect(),
@@ -480,6 +488,7 @@ impl LayerIndex {
             compression: is_indexed.then_some(self.identity.compression),
             uncompressed_size: self.identity.uncompressed_size,
             proof: self.identity.proof,
+            unproven_blob,
         }
     }
 

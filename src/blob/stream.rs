@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{CHUNK_BYTES, Error, Fault};
 use crate::codec::{Boundary, Compression, Decoder, SNIFF_BYTES, window};
-use crate::digest::SpanDigest;
+use crate::digest::{Digest, SpanDigest};
 use crate::index::{Check, Chunk, Restart, Span};
 use crate::source::{Body, Opened};
 
@@ -23,6 +23,8 @@ pub(super) struct Layer<'a> {
     pub(super) compression: Option<Compression>,
     pub(super) spans: &'a [Span],
     pub(super) chunks: &'a [Chunk],
+    /// See [`SpanTable::unproven_blob`](crate::index::SpanTable::unproven_blob).
+    pub(super) unproven_blob: Option<Digest>,
     /// The stored window of the span at which the stream begins, and of any other.
     pub(super) window: &'a dyn Fn(&Span) -> Result<Vec<u8>, Error>,
 }
@@ -92,7 +94,9 @@ impl Stream {
         let mut bytes = vec![0; span.length as usize];
         self.position = Position::Lost;
         self.decode(layer, span, &mut bytes)?;
-        if SpanDigest::of(&bytes) != span.digest {
+        let digest = SpanDigest::of(&bytes);
+        let name = layer.unproven_blob.map_or(digest, |blob| digest.in_unproven(&blob));
+        if name != span.digest {
             return Err(mismatch(layer, span));
         }
         self.position = Position::AtSpan(number + 1);

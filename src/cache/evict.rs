@@ -546,11 +546,12 @@ mod tests {
         let cache = Cache::open_limited(folder.path(), Limit::Unlimited);
         let digest = |number: u8| Digest::sha256(&[number]);
         let name = |number: u8| LayerName::Blob(digest(number));
+        let hint = |number: u8| LayerName::Hint { blob: digest(number), scope: digest(0) };
         for number in 0..3 {
             cache.put_layer_index(&digest(number), &DiffId(digest(100 + number)), &[number; 5000]);
         }
-        cache.put_foreign_index(&LayerName::Hint(digest(7)), &[7; 5000]);
-        cache.reject_layer_index(&LayerName::Hint(digest(8)));
+        cache.put_foreign_index(&hint(7), &[7; 5000]);
+        cache.reject_layer_index(&hint(8));
         cache.put_blob(&digest(9), &[9]);
         let file = |folder_name: &str, number: u8| {
             let name = format!("sha256-{}", digest(number).hex());
@@ -559,7 +560,8 @@ mod tests {
         set_age(&file("layers", 0), HOUR);
         set_age(&file("layers", 1), 3 * HOUR);
         set_age(&file("layers", 2), 2 * HOUR);
-        set_age(&file("hints", 7), 4 * HOUR);
+        let hints = fs::read_dir(folder.path().join("v1/hints")).unwrap();
+        hints.for_each(|file| set_age(&file.unwrap().path(), 4 * HOUR));
         // Used again, so it is not the oldest any more.
         assert!(cache.layer_index(&name(1)).is_some());
         let span = put(&cache, 1, Cost::Dear);
@@ -572,14 +574,14 @@ mod tests {
         assert_eq!(there(), [true; 3]);
         let removed = cache.collect(16_000).unwrap();
         assert!(removed.left <= 16_000, "{removed:?}");
-        assert!(cache.layer_index(&LayerName::Hint(digest(7))).is_none());
+        assert!(cache.layer_index(&hint(7)).is_none());
         assert_eq!(there(), [true; 3]);
         cache.collect(11_000).unwrap();
         assert_eq!(there(), [true, true, false]);
         assert!(!file("layers", 2).exists() && !file("diffs", 102).exists());
         cache.collect(0).unwrap();
         assert_eq!(there(), [false; 3]);
-        assert!(cache.is_rejected(&LayerName::Hint(digest(8))), "that a table lies stays known");
+        assert!(cache.is_rejected(&hint(8)), "that a table lies stays known");
         assert_eq!(cache.blob(&digest(9)), Some(vec![9]));
     }
 

@@ -208,12 +208,9 @@ fn classify(path: &Path) -> Option<(Kind, Content)> {
             let diff_id = DiffId(one_word_digest(name)?);
             (Kind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))
         }
-        ["hints", name] => {
-            (Kind::LayerIndexes, Content::Layer(LayerName::Hint(one_word_digest(name)?)))
-        }
         // Its name is a digest of two digests, so there is nothing to hold it against; it has a
         // checksum of its own.
-        ["foreign", name] => {
+        ["foreign" | "hints", name] => {
             one_word_digest(name)?;
             (Kind::LayerIndexes, Content::Unknown)
         }

@@ -193,6 +193,11 @@ impl Registry {
         Ok(Registry(Arc::new(Mirrors::new(reference, clients.collect()))))
     }
 
+    /// What the image is called.
+    pub fn reference(&self) -> &Reference {
+        &self.0.reference
+    }
+
     /// The tags that exist, as far as one answer tells them, for a message; empty where the registry
     /// does not say.
     fn tags(&self) -> Vec<String> {

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Sandbox, noise, open, options, read};
 use crate::foreign_fixture::{
-    Served, bulk, bulk_content, entries, open_fresh, proofs, proving, read_4k, read_at, same,
-    shown, trusting, upper_entries,
+    Served, bulk, bulk_content, entries, open_fresh, open_in, proofs, proving, read_4k, read_at,
+    same, shown, trusting, upper_entries,
 };
 use crate::logs;
 use crate::support::image::{Built, Compression, ImageBuilder, OCI_MANIFEST, sha256};
@@ -338,10 +338,9 @@ fn windows_that_are_gone() {
     }
 }
 
-/// A head that describes another tar: names and attributes are what it says, as the user allowed,
-/// but bytes that are not in the layer are never shown, and `verify` finds it out.
-#[test]
-fn forged_heads() {
+/// An image in the repository `r`, whose referrer has a head that describes another tar of the same
+/// size; the image, and the image that has the other tar.
+fn forged() -> (Served, Built, Built) {
     let built = ImageBuilder::new().layer(&tar(&entries(1)), Compression::None).build();
     let mut forged = entries(1);
     forged[2].path = b"usr/evil1".to_vec();
@@ -382,7 +381,48 @@ fn forged_heads() {
     served.registry.add_blob("r", &sha256(&blob), &blob);
     served.registry.set_referrers(Referrers::Absent);
     list(&served, &built.manifest_digest, &[manifest.to_string().as_bytes()]);
+    (served, built, forged)
+}
 
+/// What a referrer says of an image in one repository counts for no other repository.
+#[test]
+fn a_referrer_speaks_for_its_repository_only() {
+    let (served, built, _) = forged();
+    served.registry.add_image("good/app", "t", &built);
+    let opened = served.open_with(&trusting());
+    assert!(crate::fixture::exists(&opened, "usr/evil1"), "the premise: it is believed there");
+    let name = served.name.replace("/r:", "/good/app:");
+    let cache = served.sandbox.cache();
+    let elsewhere = open_in(&cache, &name, &trusting());
+    assert_eq!(proofs(&elsewhere), ["full"]);
+    assert!(!crate::fixture::exists(&elsewhere, "usr/evil1"));
+    same("elsewhere", &shown(&elsewhere), &shown(&open_fresh(&name, &proving())));
+}
+
+/// The cache has the content that a referrer's index names, because another image has it; the index
+/// still brings nothing but bytes of its own layer.
+#[test]
+fn a_referrer_brings_no_bytes_of_another_layer() {
+    let (served, _, other) = forged();
+    served.registry.add_image("planted", "t", &other);
+    let cache = served.sandbox.cache();
+    let planted = open_in(&cache, &served.name.replace("/r:", "/planted:"), &options());
+    assert!(read(&planted, "usr/evil1").unwrap() == noise(90_000, 77), "the premise: it is cached");
+    let opened = open_in(&cache, &served.name, &trusting());
+    assert_eq!(proofs(&opened), ["hint"]);
+    assert!(crate::fixture::exists(&opened, "usr/evil1"));
+    read(&opened, "usr/evil1").unwrap_err();
+    // What the layer itself has is read from it, and then from the cache.
+    for round in 0..2 {
+        assert!(read(&opened, &bulk(1, 40)).unwrap() == bulk_content(1, 40), "round {round}");
+    }
+}
+
+/// A head that describes another tar: names and attributes are what it says, as the user allowed,
+/// but bytes that are not in the layer are never shown, and `verify` finds it out.
+#[test]
+fn forged_heads() {
+    let (served, _, _) = forged();
     let opened = served.open_with(&trusting());
     assert_eq!(proofs(&opened), ["hint"]);
     assert!(crate::fixture::exists(&opened, "usr/evil1"));
