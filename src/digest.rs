@@ -10,14 +10,20 @@
 //! - [`SpanDigest`] is ours alone: BLAKE3 over the uncompressed bytes of one span. No user ever
 //!   sees one, so it can be the fastest cryptographic hash there is.
 //!
+//! [`ContentDigest`] says what a file holds; it binds nothing, but tells equal files from others.
+//!
 //! `sha2` is used rather than a TLS library's hash because it is pure Rust and picks the CPU's
 //! SHA instructions at run time.
+
+mod content;
 
 use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;
 
 use sha2::Digest as _;
+
+pub use content::{ContentDigest, ContentHasher};
 
 /// A hash algorithm that the OCI image spec registers and that we verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,7 +198,8 @@ impl fmt::Debug for DiffId {
     }
 }
 
-/// SHA-256 of the content of one regular file: what scanners and package databases speak.
+/// A hash of the content of one regular file; SHA-256, which scanners and package databases speak,
+/// unless a [`ContentDigest`] says otherwise.
 pub type ContentHash = [u8; 32];
 
 /// The name of the uncompressed bytes of one span: their BLAKE3, or a BLAKE3 over other digests

@@ -28,6 +28,7 @@
 //!   image in the repository where they were found, and for no other image with the same layer.
 
 mod compare;
+mod order;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -46,7 +47,7 @@ use crate::source::{self, Source};
 use crate::toc::{self, Promise};
 use crate::ztoc::{self, SociIndex, SociLayer, SociVersion, Ztoc};
 
-pub use compare::{Difference, compare};
+pub use compare::{Comparison, Difference, compare};
 
 /// Layers smaller than this in bytes are streamed, which costs one request too, and proves everything.
 pub const MIN_LAYER_BYTES: u64 = 256 << 10;
@@ -94,16 +95,6 @@ pub struct Claim {
     pub index: LayerIndex,
     /// Its name in the cache.
     pub name: LayerName,
-    promise: Option<Promise>,
-}
-
-impl Claim {
-    /// Where names, attributes and digests differ from the proven index of the layer's tar.
-    pub fn differences(&self, actual: &LayerIndex) -> Vec<Difference> {
-        let is_ignored =
-            |path: &[u8]| self.promise.as_ref().is_some_and(|p| p.is_bookkeeping(path));
-        compare(&self.index, actual, &is_ignored)
-    }
 }
 
 /// Finds indexes for the layers of one image.
@@ -241,12 +232,12 @@ impl Finder {
             return Ok(None);
         }
         if let Some(promise) = toc::promise(&layer.descriptor) {
-            let index = self.toc(layer, &promise)?;
+            let index = self.toc(layer, &promise)?.without_bookkeeping(&promise);
             let name = bound_name(layer.descriptor.digest, &promise);
-            return Ok(Some(Claim { index, name, promise: Some(promise) }));
+            return Ok(Some(Claim { index, name }));
         }
         let found = self.find_usable(layer, &|_| true);
-        Ok(found.map(|Found { index, name }| Claim { index, name, promise: None }))
+        Ok(found.map(|Found { index, name }| Claim { index, name }))
     }
 
     /// The layer indexes that `ocifs index push` has left in the registry.

@@ -33,11 +33,11 @@ pub mod format;
 use std::sync::Arc;
 
 use crate::codec::Compression;
-use crate::digest::{ContentHash, DiffId, Digest, SpanDigest};
+use crate::digest::{ContentDigest, ContentHash, DiffId, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, Run, UncompressedOffset};
 use crate::tar;
 
-pub use builder::Builder;
+pub use builder::{Builder, MAX_HASHED_HOLES};
 pub use decode::DecodeError;
 pub use foreign::ForeignError;
 use format::{
@@ -431,13 +431,21 @@ impl LayerIndex {
         })
     }
 
-    /// SHA-256 of a regular file's content; `None` for empty and sparse files and other kinds, and
-    /// where the index came without its tail.
-    pub fn content_hash(&self, entry: &Entry<'_>) -> Option<&ContentHash> {
-        match &self.tail {
-            Tail::Loaded { hashes, .. } => hashes.get(entry.record.hash.get() as usize),
-            Tail::Detached { .. } => None,
+    /// What a regular file holds. `None` for other kinds, where the index came without its tail, and
+    /// where a table of contents does not say.
+    ///
+    /// It is the SHA-256 of the content but for sparse files of layers with very long holes: see
+    /// [`MAX_HASHED_HOLES`]. In an index with [`Proof::Full`] it is our own; otherwise it is somebody's word.
+    pub fn content_digest(&self, entry: &Entry<'_>) -> Option<ContentDigest> {
+        if matches!(entry.kind, EntryKind::File { size: 0, .. }) {
+            return Some(ContentDigest::EMPTY);
         }
+        let Tail::Loaded { hashes, .. } = &self.tail else { return None };
+        let hash = *hashes.get(entry.record.hash.get() as usize)?;
+        Some(match entry.record.flags & format::ENTRY_BLOCKS {
+            0 => ContentDigest::Sha256(hash),
+            _ => ContentDigest::Blocks(hash),
+        })
     }
 
     /// The runs of a sparse file.

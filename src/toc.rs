@@ -85,8 +85,15 @@ const MANIFEST_TYPE: u64 = 1;
 /// The name of the TOC in its tar.
 const TOC_NAME: &[u8] = b"stargz.index.json";
 
-/// Files that stargz-snapshotter adds to the root of a layer for itself.
-const BOOKKEEPING: [&[u8]; 3] = [b".prefetch.landmark", b".no.prefetch.landmark", TOC_NAME];
+/// Files that stargz-snapshotter adds to the root of a layer for itself, to say how much of it to
+/// prefetch.
+const LANDMARKS: [&[u8]; 2] = [b".prefetch.landmark", b".no.prefetch.landmark"];
+
+/// SHA-256 of what a landmark holds: the byte 0x0f.
+const LANDMARK: ContentHash = [
+    0xdc, 0x0e, 0x9c, 0x36, 0x58, 0xa1, 0xa3, 0xed, 0x1e, 0xc9, 0x42, 0x74, 0xd8, 0xb1, 0x99, 0x25,
+    0xc9, 0x3e, 0x1a, 0xbb, 0x7d, 0xdb, 0xa2, 0x94, 0x92, 0x3a, 0xd9, 0xbd, 0xe3, 0x0f, 0x8c, 0xb8,
+];
 
 /// Why a TOC can't be used. The layer can still be read as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -229,18 +236,22 @@ impl Promise {
         }
     }
 
-    /// Whether `path` is a file that the layer's writer added for itself, which is not part of the
-    /// image: stargz-snapshotter's landmarks, and its TOC, which is a file of the tar too.
+    /// Whether a regular file in the root of the layer is one that the layer's writer added for
+    /// itself, which is not part of the image: a landmark of stargz-snapshotter, or the TOC, which is
+    /// a file of the tar too. `size` is in bytes, `content` the SHA-256: under the same names anybody
+    /// may store something else, and that is a file like any other.
     ///
-    /// Only for layers with that tool's own annotation; elsewhere these are names like any other.
-    pub fn is_bookkeeping(&self, path: &[u8]) -> bool {
-        let by_stargz = match self {
-            Promise::Estargz { .. } => true,
-            Promise::ZstdChunked { json, .. } => json.is_some(),
+    /// Only for layers with that tool's own annotation; elsewhere landmarks are files too.
+    pub fn is_bookkeeping(&self, name: &[u8], size: u64, content: &ContentHash) -> bool {
+        let (by_stargz, toc) = match self {
+            Promise::Estargz { json } => (true, Some(json)),
+            // This TOC is in no tar.
+            Promise::ZstdChunked { json, .. } => (json.is_some(), None),
         };
-        let mut parts = path.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."));
-        let name = parts.next();
-        by_stargz && parts.next().is_none() && name.is_some_and(|name| BOOKKEEPING.contains(&name))
+        if name == TOC_NAME {
+            return toc.is_some_and(|json| json.hash() == content);
+        }
+        by_stargz && LANDMARKS.contains(&name) && (size, content) == (1, &LANDMARK)
     }
 }
 
@@ -284,7 +295,7 @@ pub fn find(
 /// What a layer's TOC says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toc {
-    /// The entries in the order of the TOC, which is that of the tar; without bookkeeping files.
+    /// The entries in the order of the TOC, which is that of the tar; with landmarks.
     pub entries: Vec<TocEntry>,
     /// All content, in the order of its place in the virtual space and in the blob.
     pub chunks: Vec<Chunk>,
@@ -299,7 +310,8 @@ pub struct TocEntry {
     /// start to end is marked as sparse.
     pub entry: tar::Entry,
     /// What the TOC says is the SHA-256 of the file; `None` for empty files and where the TOC does
-    /// not say. Content is verified by chunks, so for a file of several this is the writer's word.
+    /// not say. Content is verified by chunks: for a file of one this is that chunk's digest, for a
+    /// file of several the writer's word.
     pub content_hash: Option<ContentHash>,
 }
 
@@ -345,7 +357,7 @@ pub fn read(promise: &Promise, place: &Range<u64>, bytes: &[u8]) -> Result<Toc, 
         }
     };
     // Content lies before its TOC in every format.
-    rows::parse(&json, place.start, |path| promise.is_bookkeeping(path))
+    rows::parse(&json, place.start)
 }
 
 fn check(expected: Digest, bytes: &[u8]) -> Result<(), Error> {

@@ -5,13 +5,17 @@
 //! shown something else than others are (a *split view*).
 //!
 //! Compared is what each path means in the end, as later entries replace earlier ones; paths are
-//! those of the layer, whiteouts included. Times are compared in whole seconds, which is all that
-//! eStargz keeps. Where a TOC does not say what a file's content hashes to, that is no difference:
-//! its chunks are verified when they are read. An index of the tar says where in it content stands
-//! instead.
+//! those of the layer, whiteouts included. Where the order of entries decides what is shown, it is
+//! compared too, and every entry that a hard link could show ([`order`]). Where a TOC does not say
+//! what a file's content hashes to, that is no difference: its chunks are verified when they are read.
+//! An index of the tar says where in it content stands instead.
+//!
+//! Times have to be those of the tar, or what the reference writer of eStargz makes of them, which
+//! keeps seconds only: see [`is_time_of`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::order;
 use crate::index::{Entry, EntryKind, LayerIndex, Runs};
 
 /// A path of which the two tell different things.
@@ -23,49 +27,108 @@ pub struct Difference {
     pub what: &'static str,
 }
 
+/// What came of a comparison.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// What differs by what the two say.
+    pub differences: Vec<Difference>,
+    /// Regular files that have to have the same content: their places in the tables of entries, the
+    /// table's own first.
+    pub files: Vec<(usize, usize)>,
+}
+
 /// What a path means.
 struct Meaning<'a> {
     index: &'a LayerIndex,
-    entry: Option<Entry<'a>>,
+    /// An entry, and its place in the table; `None` for a whiteout.
+    entry: Option<(usize, Entry<'a>)>,
 }
 
-/// Compares what a table says (`claimed`) with the tar (`actual`). Paths for which `is_ignored` holds
-/// are left out.
-pub fn compare(
-    claimed: &LayerIndex,
-    actual: &LayerIndex,
-    is_ignored: &dyn Fn(&[u8]) -> bool,
-) -> Vec<Difference> {
+impl<'a> Meaning<'a> {
+    fn of_entry(index: &'a LayerIndex, at: usize) -> Meaning<'a> {
+        Meaning { index, entry: Some((at, index.entry_at(at))) }
+    }
+}
+
+/// Compares what a table says (`claimed`) with the tar (`actual`). Hidden files count only as targets
+/// of hard links.
+pub fn compare(claimed: &LayerIndex, actual: &LayerIndex) -> Comparison {
     let by_place = claimed.has_tar_offsets();
-    let (claimed, actual) = (meanings(claimed), meanings(actual));
-    let mut differences = Vec::new();
-    let mut differ = |path: &[u8], what| {
-        if !is_ignored(path) {
-            let path = String::from_utf8_lossy(path).into_owned();
-            differences.push(Difference { path, what });
+    let (claims, facts) = (meanings(claimed), meanings(actual));
+    let mut found = Comparison::default();
+    for (path, claim) in &claims {
+        match facts.get(path) {
+            None => found.differ(path, "is in the table of contents, but not in the tar"),
+            Some(fact) => found.pair(path, claim, fact, by_place),
         }
-    };
-    for (path, claim) in &claimed {
-        match actual.get(path) {
-            None => differ(path, "is in the table of contents, but not in the tar"),
-            Some(fact) => {
-                if let Some(what) = difference(claim, fact, by_place) {
-                    differ(path, what);
+    }
+    for path in facts.keys().filter(|path| !claims.contains_key(*path)) {
+        found.differ(path, "is in the tar, but not in the table of contents");
+    }
+    if found.differences.is_empty() {
+        found.compare_order(claimed, actual, by_place);
+    }
+    found
+}
+
+impl Comparison {
+    fn differ(&mut self, path: &[u8], what: &'static str) {
+        let path = String::from_utf8_lossy(path).into_owned();
+        self.differences.push(Difference { path, what });
+    }
+
+    fn pair(&mut self, path: &[u8], claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) {
+        if let Some(what) = difference(claim, fact, by_place) {
+            self.differ(path, what);
+        }
+        let file = |of: &Meaning<'_>| match of.entry {
+            Some((at, Entry { kind: EntryKind::File { size, .. }, .. })) => Some((at, size)),
+            _ => None,
+        };
+        match (file(claim), file(fact)) {
+            (Some((a, a_size)), Some((b, b_size))) if a_size == b_size => self.files.push((a, b)),
+            _ => {}
+        }
+    }
+
+    fn compare_order(&mut self, claimed: &LayerIndex, actual: &LayerIndex, by_place: bool) {
+        let groups = order::groups([claimed, actual]);
+        let claims = order::members(claimed, &groups);
+        let facts = order::members(actual, &groups);
+        let mut paired: BTreeSet<(usize, usize)> = self.files.iter().copied().collect();
+        for group in &groups {
+            let of = |members: &BTreeMap<_, Vec<usize>>| members.get(group).cloned();
+            let (claims, facts) = (of(&claims).unwrap_or_default(), of(&facts).unwrap_or_default());
+            let label = |index: &LayerIndex, at: Option<&usize>| {
+                at.map(|at| order::label(index, &index.entry_at(*at)))
+            };
+            for at in 0..claims.len().max(facts.len()) {
+                let claim = label(claimed, claims.get(at));
+                let fact = label(actual, facts.get(at));
+                if claim != fact {
+                    let (path, _) = claim.or(fact).unwrap_or_default();
+                    self.differ(
+                        &path,
+                        "comes in another order than in the tar, which matters here",
+                    );
+                    break;
+                }
+                let pair = (claims[at], facts[at]);
+                if paired.insert(pair) {
+                    let (path, _) = claim.unwrap_or_default();
+                    let claim = Meaning::of_entry(claimed, pair.0);
+                    self.pair(&path, &claim, &Meaning::of_entry(actual, pair.1), by_place);
                 }
             }
         }
     }
-    for path in actual.keys().filter(|path| !claimed.contains_key(*path)) {
-        differ(path, "is in the tar, but not in the table of contents");
-    }
-    differences
 }
 
 /// What each path means in the end.
 fn meanings(index: &LayerIndex) -> BTreeMap<Vec<u8>, Meaning<'_>> {
     let mut found = BTreeMap::new();
-    for entry in index.entries().filter(|entry| !entry.hidden) {
-        found.insert(index.path(entry.dir, entry.name), Meaning { index, entry: Some(entry) });
+    for (at, entry) in index.entries().enumerate().filter(|(_, entry)| !entry.hidden) {
+        found.insert(index.path(entry.dir, entry.name), Meaning::of_entry(index, at));
     }
     for whiteout in index.whiteouts() {
         let name = match whiteout.name {
@@ -80,12 +143,12 @@ fn meanings(index: &LayerIndex) -> BTreeMap<Vec<u8>, Meaning<'_>> {
 fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) -> Option<&'static str> {
     let (a, b) = match (&claim.entry, &fact.entry) {
         (None, None) => return None,
-        (Some(a), Some(b)) => (a, b),
+        (Some((_, a)), Some((_, b))) => (a, b),
         _ => return Some("is a whiteout in one of the two only"),
     };
     let kind = kind_difference(claim, a, fact, b);
     let owner = (a.uid, a.gid) != (b.uid, b.gid);
-    let times = a.mtime_seconds != b.mtime_seconds;
+    let times = !is_time_of(time(a), time(b));
     // A hard link has the attributes of what it links to; writers fill these in or not.
     let is_link = matches!(b.kind, EntryKind::HardLink { .. });
     match kind {
@@ -98,6 +161,26 @@ fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) -> Option
         None if xattrs(claim, a) != xattrs(fact, b) => Some("has other extended attributes"),
         None => None,
     }
+}
+
+/// Seconds and nanoseconds.
+type Time = (i64, u32);
+
+fn time(entry: &Entry<'_>) -> Time {
+    (entry.mtime_seconds, entry.mtime_nanoseconds)
+}
+
+/// Whether a table may say `claimed` of a file with the time `actual`: the same, or whole seconds,
+/// cut off or rounded to the nearest, half of one up (stargz-snapshotter, estargz/build.go rounds).
+/// It leaves out the times that Go takes for none: the second of the epoch, and the first one of all.
+fn is_time_of(claimed: Time, actual: Time) -> bool {
+    const GO_ZERO_TIME: Time = (-62_135_596_800, 0);
+    let (seconds, nanoseconds) = actual;
+    let nearest = seconds.saturating_add(i64::from(nanoseconds >= 500_000_000));
+    claimed == actual
+        || claimed == (seconds, 0)
+        || claimed == (nearest, 0)
+        || (claimed == (0, 0) && actual == GO_ZERO_TIME)
 }
 
 /// Where in the tar the content of a file stands: (offset in the file, in the tar, length).
@@ -124,10 +207,10 @@ fn kind_difference(
 ) -> Option<&'static str> {
     match (a.kind, b.kind) {
         (EntryKind::File { size: a_size, .. }, EntryKind::File { size: b_size, .. }) => {
-            let hashes = (claim.index.content_hash(a), fact.index.content_hash(b));
-            match hashes {
+            let digests = (claim.index.content_digest(a), fact.index.content_digest(b));
+            match digests {
                 _ if a_size != b_size => Some("has another size"),
-                (Some(a), Some(b)) if a != b => Some("has other content"),
+                (Some(a), Some(b)) if a.contradicts(&b) => Some("has other content"),
                 _ => None,
             }
         }
@@ -147,5 +230,40 @@ fn kind_difference(
             ((a, b) != (c, d)).then_some("is another device")
         }
         _ => Some("is of another kind"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_time_of;
+
+    #[test]
+    fn times_are_kept_cut_off_or_rounded() {
+        for (claimed, actual) in [
+            ((1000, 700_000_000), (1000, 700_000_000)),
+            ((1000, 0), (1000, 700_000_000)),
+            ((1001, 0), (1000, 700_000_000)),
+            ((1001, 0), (1000, 500_000_000)),
+            ((1000, 0), (1000, 499_999_999)),
+            ((-1, 0), (-2, 500_000_000)),
+            ((0, 0), (0, 900_000_000)),
+            ((0, 0), (-62_135_596_800, 0)),
+            ((i64::MAX, 0), (i64::MAX, 999_999_999)),
+        ] {
+            assert!(is_time_of(claimed, actual), "{claimed:?} {actual:?}");
+        }
+        for (claimed, actual) in [
+            ((1001, 0), (1000, 499_999_999)),
+            ((999, 0), (1000, 0)),
+            ((1001, 0), (1000, 0)),
+            ((1000, 500_000_000), (1000, 700_000_000)),
+            ((1000, 700_000_000), (1000, 0)),
+            ((1000, 1), (1000, 0)),
+            ((1001, 1), (1000, 700_000_000)),
+            ((0, 0), (1000, 0)),
+            ((0, 0), (-62_135_596_800, 1)),
+        ] {
+            assert!(!is_time_of(claimed, actual), "{claimed:?} {actual:?}");
+        }
     }
 }

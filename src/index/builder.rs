@@ -5,14 +5,18 @@
 //! every engine applies first: leading slashes, empty components and `.` vanish, `..` takes back
 //! the component before it. One that climbs above the root is refused (podman and Docker do; umoci
 //! and containerd would clamp it).
+//!
+//! # Digests of content
+//!
+//! Every regular file gets the SHA-256 of its content, holes included, so that it can be compared
+//! whichever way it is stored. Holes of a layer are hashed up to [`MAX_HASHED_HOLES`] bytes in all;
+//! a sparse file whose holes go beyond has the digest of its blocks instead, which costs nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
 use super::format::{
-    ChunkRecord, DIR_HAS_ENTRY, DirRecord, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord,
+    ChunkRecord, DIR_HAS_ENTRY, DirRecord, ENTRY_BLOCKS, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord,
     KIND_BLOCK_DEVICE, KIND_CHAR_DEVICE, KIND_DIRECTORY, KIND_FIFO, KIND_FILE, KIND_HARD_LINK,
     KIND_SYMLINK, NO_HASH, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
@@ -20,7 +24,8 @@ use super::{
     Chunk, DirId, Error, Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES,
     MAX_SYMLINK_BYTES, ROOT_DIR, Span, Tail,
 };
-use crate::digest::ContentHash;
+use crate::digest::{ContentDigest, ContentHash, ContentHasher};
+use crate::extent::Run;
 use crate::tar::{self, Kind};
 
 /// Prefix of a whiteout (OCI image spec, layer.md, "Whiteouts").
@@ -29,6 +34,9 @@ const WHITEOUT: &[u8] = b".wh.";
 const META: &[u8] = b".wh..wh.";
 /// Name of the opaque mark.
 const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Bytes of holes that are hashed in one layer, as zeros: a fraction of a second.
+pub const MAX_HASHED_HOLES: u64 = 256 << 20;
 
 /// Collects the tables of a layer index.
 #[derive(Debug)]
@@ -44,8 +52,45 @@ pub struct Builder {
     chunks: Vec<ChunkRecord>,
     bytes: Vec<u8>,
     windows: Vec<u8>,
-    /// Hash of the file whose content streams by.
-    hasher: Option<Sha256>,
+    /// The file whose content streams by.
+    hashing: Option<Hashing>,
+    /// Bytes of holes that may still be hashed.
+    holes_left: u64,
+}
+
+/// Hashes the content of a file, of which only the runs stream by.
+#[derive(Debug)]
+struct Hashing {
+    hasher: ContentHasher,
+    size: u64,
+    /// Where in the file the next stored byte belongs, how many more of this run come, and the runs
+    /// behind it.
+    position: u64,
+    left: u64,
+    runs: std::vec::IntoIter<Run>,
+}
+
+impl Hashing {
+    fn content(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                let Some(run) = self.runs.next() else { return };
+                self.hasher.zeros(run.file_offset - self.position);
+                (self.position, self.left) = (run.file_offset, run.length);
+            }
+            let length = self.left.min(bytes.len() as u64);
+            let (part, rest) = bytes.split_at(length as usize);
+            self.hasher.data(part);
+            self.position += length;
+            self.left -= length;
+            bytes = rest;
+        }
+    }
+
+    fn finish(mut self) -> ContentDigest {
+        self.hasher.zeros(self.size - self.position);
+        self.hasher.finish()
+    }
 }
 
 impl Default for Builder {
@@ -75,7 +120,8 @@ impl Builder {
             chunks: Vec::new(),
             bytes: Vec::new(),
             windows: Vec::new(),
-            hasher: None,
+            hashing: None,
+            holes_left: MAX_HASHED_HOLES,
         }
     }
 
@@ -109,15 +155,15 @@ impl Builder {
     pub fn listed(&mut self, entry: tar::Entry, hash: Option<ContentHash>) -> Result<(), Error> {
         let before = self.hashes.len();
         tar::Sink::entry(self, entry)?;
-        self.hasher = None;
-        if self.hashes.len() > before {
-            match (hash, self.hashes.last_mut(), self.entries.last_mut()) {
-                (Some(hash), Some(row), _) => *row = hash,
-                (None, _, Some(entry)) => {
-                    self.hashes.pop();
-                    entry.hash = NO_HASH.into();
-                }
-                _ => {}
+        self.hashing = None;
+        if self.hashes.len() > before
+            && let Some(entry) = self.entries.last_mut()
+        {
+            self.hashes.truncate(before);
+            entry.flags &= !ENTRY_BLOCKS;
+            match hash {
+                Some(hash) => self.hashes.push(hash),
+                None => entry.hash = NO_HASH.into(),
             }
         }
         Ok(())
@@ -208,6 +254,27 @@ impl Builder {
         Ok(())
     }
 
+    /// Prepares for the content of a file; the row that its digest gets.
+    fn hash_content(&mut self, entry: &tar::Entry, flags: &mut u8) -> Result<u32, Error> {
+        let row = u32::try_from(self.hashes.len()).map_err(|_| Error::TooLarge)?;
+        // Runs are disjoint and inside the file: the parser and the readers of tables see to it.
+        let stored: u64 = entry.runs.iter().map(|run| run.length).sum();
+        let hasher = match self.holes_left.checked_sub(entry.size.saturating_sub(stored)) {
+            Some(left) => {
+                self.holes_left = left;
+                ContentHasher::sha256()
+            }
+            None => {
+                *flags |= ENTRY_BLOCKS;
+                ContentHasher::blocks(entry.size)
+            }
+        };
+        let runs = entry.runs.clone().into_iter();
+        self.hashing = Some(Hashing { hasher, size: entry.size, position: 0, left: 0, runs });
+        self.hashes.push([0; 32]);
+        Ok(row)
+    }
+
     fn add_entry(
         &mut self,
         parents: &[&[u8]],
@@ -223,6 +290,9 @@ impl Builder {
         let (kind, data, extra) = match entry.kind {
             Kind::File if entry.sparse => {
                 flags |= ENTRY_SPARSE;
+                if entry.size > 0 {
+                    hash = self.hash_content(entry, &mut flags)?;
+                }
                 let first = u32::try_from(self.runs.len()).map_err(|_| Error::TooLarge)?;
                 self.runs.extend(entry.runs.iter().map(|run| RunRecord {
                     file_offset: run.file_offset.into(),
@@ -234,9 +304,7 @@ impl Builder {
             Kind::File => {
                 let start = entry.runs.first().map_or(0, |run| run.start.0);
                 if entry.size > 0 {
-                    hash = u32::try_from(self.hashes.len()).map_err(|_| Error::TooLarge)?;
-                    self.hasher = Some(Sha256::new());
-                    self.hashes.push([0; 32]);
+                    hash = self.hash_content(entry, &mut flags)?;
                 }
                 (KIND_FILE, start, 0)
             }
@@ -307,7 +375,7 @@ impl tar::Sink for Builder {
     type Error = Error;
 
     fn entry(&mut self, entry: tar::Entry) -> Result<(), Error> {
-        self.hasher = None;
+        self.hashing = None;
         if entry.path.is_empty() {
             return Err(Error::EmptyName);
         }
@@ -336,14 +404,15 @@ impl tar::Sink for Builder {
     }
 
     fn content(&mut self, bytes: &[u8]) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
+        if let Some(hashing) = &mut self.hashing {
+            hashing.content(bytes);
         }
     }
 
     fn end(&mut self) {
-        if let Some((hasher, hash)) = self.hasher.take().zip(self.hashes.last_mut()) {
-            *hash = hasher.finalize().into();
+        if let Some((hashing, hash)) = self.hashing.take().zip(self.hashes.last_mut()) {
+            let (ContentDigest::Sha256(digest) | ContentDigest::Blocks(digest)) = hashing.finish();
+            *hash = digest;
         }
     }
 }

@@ -17,11 +17,11 @@
 
 use super::format::ENTRY_HIDDEN;
 use super::{
-    Builder, Check, Chunk, DecodeError, Error, Identity, LayerIndex, MAX_SPAN_BYTES, Proof,
-    ROOT_DIR, Restart, Span,
+    Builder, Check, Chunk, DecodeError, EntryKind, Error, Identity, LayerIndex, MAX_SPAN_BYTES,
+    Proof, ROOT_DIR, Restart, Span,
 };
 use crate::codec::{self, Compression, window};
-use crate::digest::{DiffId, SpanDigest};
+use crate::digest::{ContentDigest, DiffId, SpanDigest};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::image::Descriptor;
 use crate::toc::{Promise, Toc};
@@ -170,11 +170,16 @@ impl LayerIndex {
 }
 
 impl LayerIndex {
-    /// Hides the files that the writer of the layer added for itself.
+    /// Hides the files that the writer of the layer added for itself: regular files in the root that
+    /// [`Promise::is_bookkeeping`] knows by name and content.
     pub fn without_bookkeeping(mut self, promise: &Promise) -> LayerIndex {
         for at in 0..self.entries.len() {
             let entry = self.entry_at(at);
-            if entry.dir == ROOT_DIR && promise.is_bookkeeping(entry.name) {
+            if let EntryKind::File { size, .. } = entry.kind
+                && entry.dir == ROOT_DIR
+                && let Some(ContentDigest::Sha256(content)) = self.content_digest(&entry)
+                && promise.is_bookkeeping(entry.name, size, &content)
+            {
                 self.entries[at].flags |= ENTRY_HIDDEN;
             }
         }

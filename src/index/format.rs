@@ -1,4 +1,4 @@
-//! The file format of a layer index, version 2.
+//! The file format of a layer index, version 3.
 //!
 //! ```text
 //! head     FileHeader: magic, version, identity of the layer, and a table of sections
@@ -11,14 +11,15 @@
 //!
 //! All numbers are little-endian and unaligned. `bytes` holds names, link targets and xattr values,
 //! which records refer to by offset and length; equal strings are stored once where that is free.
-//! `hashes` has the SHA-256 of each file's content, `windows` those of gzip checkpoints as
+//! `hashes` has the digest of each file's content, `windows` those of gzip checkpoints as
 //! [`crate::codec::window`] stores them.
 //!
 //! The head alone is enough to mount: an index that travels is fetched without its tail, which is
 //! as large as the head, cannot be compressed, and of which a read needs one window at most.
 //!
 //! A golden file in the tests pins these bytes: a change of layout needs a new [`VERSION`], and a
-//! file of another version is rebuilt, never migrated. (Version 1 had no checkpoints.)
+//! file of another version is rebuilt, never migrated. (Version 1 had no checkpoints, version 2 no digests
+//! of sparse files.)
 //!
 //! FlatBuffers was considered: its tables would add a schema compiler and an indirection for each
 //! record, and its vectors of structs are exactly what stands here.
@@ -34,7 +35,7 @@ use crate::extent::{CompressedOffset, UncompressedOffset};
 pub const MAGIC: [u8; 8] = *b"OCIFSLIX";
 
 /// Version of the format described here.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Length of the checksum behind the head, and behind the tail, in bytes.
 pub const CHECKSUM_BYTES: usize = 32;
@@ -49,6 +50,9 @@ pub const DIR_HAS_ENTRY: u16 = 1;
 pub const ENTRY_HIDDEN: u8 = 1;
 /// [`EntryRecord::flags`]: `data` is the first row in the table of runs, `extra` their number.
 pub const ENTRY_SPARSE: u8 = 2;
+/// [`EntryRecord::flags`]: the row in the table of hashes is a
+/// [`ContentDigest::Blocks`](crate::digest::ContentDigest), and not a SHA-256.
+pub const ENTRY_BLOCKS: u8 = 4;
 
 /// [`EntryRecord::hash`] of an entry without a content hash.
 pub const NO_HASH: u32 = u32::MAX;

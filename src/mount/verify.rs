@@ -4,22 +4,20 @@
 //! What a table says of names and attributes is compared as it stands. What it would *show* as the
 //! content of a file is not in its words: chunks may be those of another file under the right
 //! digest, and a wrong window makes other bytes of the right compressed ones. So each file is read by
-//! way of the table, as a mount would, and its SHA-256 compared with that of the file in the tar. That
-//! fetches such a layer a second time; layers without a table are streamed once or not at all.
+//! way of the table, as a mount would, and its digest compared with that of the file in the tar, holes
+//! included. That fetches such a layer a second time; layers without a table are streamed once or not at all.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use sha2::{Digest as _, Sha256};
 
 use super::{Error, ImageOptions, Opening};
 use crate::blob::{Scope, Spans};
 use crate::cache::Cache;
 use crate::content::{Contents, Place};
-use crate::digest::{ContentHash, DiffId, Digest};
+use crate::digest::{ContentDigest, ContentHasher, DiffId, Digest};
 use crate::extent::Run;
-use crate::foreign::{Claim, Difference};
+use crate::foreign::{self, Claim, Difference};
 use crate::index::{EntryKind, LayerIndex, Runs};
 use crate::layer::{self, Known, Progress};
 use crate::reference::ImageName;
@@ -106,9 +104,11 @@ pub fn verify(
                 result.entries = open.index.entries().len();
                 match opening.finder.claim(layer) {
                     Ok(Some(claim)) => {
-                        result.differences = claim.differences(&open.index);
+                        let compared = foreign::compare(&claim.index, &open.index);
+                        result.differences = compared.differences;
                         let reading = Reading { opening: &opening, layer, options: &options };
-                        reading.compare(&claim, &open.index, &mut result.differences);
+                        let differences = &mut result.differences;
+                        reading.compare(&claim, &open.index, &compared.files, differences);
                         if !result.differences.is_empty() {
                             cache.reject_layer_index(&claim.name);
                         }
@@ -132,27 +132,24 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Adds the files whose content by the table is not that of the tar.
-    fn compare(&self, claim: &Claim, actual: &LayerIndex, differences: &mut Vec<Difference>) {
-        let hashes: BTreeMap<Vec<u8>, &ContentHash> = actual
-            .entries()
-            .filter_map(|entry| {
-                let hash = actual.content_hash(&entry)?;
-                Some((actual.path(entry.dir, entry.name), hash))
-            })
-            .collect();
+    /// Adds the files whose content by the table is not that of the tar, of the pairs `files`.
+    fn compare(
+        &self,
+        claim: &Claim,
+        actual: &LayerIndex,
+        files: &[(usize, usize)],
+        differences: &mut Vec<Difference>,
+    ) {
         let contents = self.contents(claim);
-        // Of several entries of one name the last counts.
-        let claimed = || claim.index.entries().enumerate().filter(|(_, entry)| !entry.hidden);
-        let last: BTreeMap<Vec<u8>, usize> =
-            claimed().map(|(at, entry)| (claim.index.path(entry.dir, entry.name), at)).collect();
         let mut known: HashSet<String> = differences.iter().map(|d| d.path.clone()).collect();
         let mut unreadable = 0;
-        for (at, entry) in claimed() {
+        for (claimed, actual_at) in files {
+            let entry = claim.index.entry_at(*claimed);
             let EntryKind::File { size, runs } = entry.kind else { continue };
+            // The index is our own: it has a digest of every file.
+            let expected = actual.content_digest(&actual.entry_at(*actual_at));
+            let Some(expected) = expected.filter(|_| size > 0) else { continue };
             let path = claim.index.path(entry.dir, entry.name);
-            let expected = hashes.get(&path).filter(|_| last.get(&path) == Some(&at));
-            let Some(expected) = expected else { continue };
             let sparse: Vec<Run>;
             let place = match runs {
                 Runs::Whole(start) => Place::Whole(start),
@@ -161,8 +158,9 @@ impl Reading<'_> {
                     Place::Sparse(&sparse)
                 }
             };
-            let what = match hash(&contents, place, size, self.options.read_deadline) {
-                Ok(hash) if hash == **expected => continue,
+            let hasher = expected.hasher(size);
+            let what = match digest(&contents, place, size, hasher, self.options.read_deadline) {
+                Ok(digest) if digest == expected => continue,
                 Ok(_) => "shows other content than the tar has",
                 Err(e) => {
                     log::warn!("{}: {e}", String::from_utf8_lossy(&path));
@@ -187,21 +185,36 @@ impl Reading<'_> {
     }
 }
 
-fn hash(
+/// The digest of a file of `size` bytes. Holes are not read, only told to the hasher.
+fn digest(
     contents: &Contents,
     place: Place<'_>,
     size: u64,
+    mut hasher: ContentHasher,
     deadline: Duration,
-) -> Result<ContentHash, crate::blob::Error> {
-    let mut hasher = Sha256::new();
+) -> Result<ContentDigest, crate::blob::Error> {
+    let whole = |start| [Run { file_offset: 0, start, length: size }];
+    let only;
+    let runs = match place {
+        Place::Whole(start) => {
+            only = whole(start);
+            &only[..]
+        }
+        Place::Sparse(runs) => runs,
+    };
     let mut buf = vec![0; size.min(CHUNK_BYTES as u64) as usize];
     let mut offset = 0;
-    while offset < size {
-        let part = &mut buf[..(size - offset).min(CHUNK_BYTES as u64) as usize];
-        let scope = |_| Scope::Until(u64::MAX);
-        contents.read(0, place, offset, part, Instant::now() + deadline, &scope)?;
-        hasher.update(&*part);
-        offset += part.len() as u64;
+    for run in runs {
+        hasher.zeros(run.file_offset - offset);
+        offset = run.file_offset;
+        while offset < run.file_end() {
+            let part = &mut buf[..(run.file_end() - offset).min(CHUNK_BYTES as u64) as usize];
+            let scope = |_| Scope::Until(u64::MAX);
+            contents.read(0, place, offset, part, Instant::now() + deadline, &scope)?;
+            hasher.data(part);
+            offset += part.len() as u64;
+        }
     }
-    Ok(hasher.finalize().into())
+    hasher.zeros(size - offset);
+    Ok(hasher.finish())
 }

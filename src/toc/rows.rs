@@ -66,16 +66,10 @@ struct Row {
     chunk_type: Option<String>,
 }
 
-/// Parses a whole TOC. Content has to end before `content_end`, an offset in the blob; entries
-/// that `leave_out` says are left out.
-pub(super) fn parse(
-    json: &[u8],
-    content_end: u64,
-    leave_out: impl Fn(&[u8]) -> bool,
-) -> Result<Toc, Error> {
+/// Parses a whole TOC. Content has to end before `content_end`, an offset in the blob.
+pub(super) fn parse(json: &[u8], content_end: u64) -> Result<Toc, Error> {
     let mut collector = Collector {
         content_end,
-        leave_out,
         version: 0,
         rows: 0,
         entries: Vec::new(),
@@ -92,9 +86,8 @@ pub(super) fn parse(
 }
 
 /// Collects rows.
-struct Collector<F> {
+struct Collector {
     content_end: u64,
-    leave_out: F,
     version: i64,
     rows: usize,
     entries: Vec<TocEntry>,
@@ -108,8 +101,7 @@ struct Collector<F> {
 /// A regular file with the chunks that were read of it.
 struct OpenFile {
     name: String,
-    /// Its entry, unless that is left out.
-    entry: Option<usize>,
+    entry: usize,
     size: u64,
     digest: Option<[u8; 32]>,
     end_offset: u64,
@@ -129,7 +121,7 @@ struct ChunkRow {
 
 /// A chunk before its place in the virtual space is known.
 struct Piece {
-    entry: Option<usize>,
+    entry: usize,
     file_offset: u64,
     length: u64,
     /// Place in the blob.
@@ -140,7 +132,7 @@ struct Piece {
     digest: [u8; 32],
 }
 
-impl<F: Fn(&[u8]) -> bool> Collector<F> {
+impl Collector {
     fn row(&mut self, mut row: Row) -> Result<(), Error> {
         self.rows += 1;
         if self.rows > MAX_ROWS {
@@ -208,12 +200,8 @@ impl<F: Fn(&[u8]) -> bool> Collector<F> {
             runs: Vec::new(),
             sparse: false,
         };
-        // Content of an entry that is left out stays: other members end where it begins.
-        let index = (!(self.leave_out)(&entry.path)).then_some(self.entries.len());
-        if index.is_some() {
-            let content_hash = digest.filter(|_| size > 0);
-            self.entries.push(TocEntry { entry, content_hash });
-        }
+        let index = self.entries.len();
+        self.entries.push(TocEntry { entry, content_hash: digest.filter(|_| size > 0) });
         if is_file {
             let chunks = if size > 0 { vec![ChunkRow::new(&row)?] } else { Vec::new() };
             let end_offset = number(row.end_offset, "endOffset")?;
@@ -279,6 +267,9 @@ impl<F: Fn(&[u8]) -> bool> Collector<F> {
                 return Err(Fault::Place(end));
             }
             let (entry, file_offset) = (file.entry, chunk.file_offset);
+            if is_only {
+                self.entries[entry].content_hash = Some(digest);
+            }
             self.pieces.push(Piece { entry, file_offset, length, start, end, skip, digest });
         }
         if file_offset != size {
@@ -288,7 +279,7 @@ impl<F: Fn(&[u8]) -> bool> Collector<F> {
     }
 
     fn refusal(&self, piece: &Piece, fault: Fault) -> Error {
-        let path = piece.entry.map_or(&b"a landmark"[..], |at| &self.entries[at].entry.path);
+        let path = &self.entries[piece.entry].entry.path;
         refusal(&String::from_utf8_lossy(path), fault)
     }
 
@@ -329,10 +320,9 @@ impl<F: Fn(&[u8]) -> bool> Collector<F> {
             if content_bytes > plausible {
                 return Err(Error::Implausible { bytes: content_bytes, compressed });
             }
-            if let Some(at) = piece.entry {
-                // The pieces of a file come in its order.
-                add_run(&mut self.entries[at].entry.runs, piece.file_offset, start, length);
-            }
+            // The pieces of a file come in its order.
+            let runs = &mut self.entries[piece.entry].entry.runs;
+            add_run(runs, piece.file_offset, start, length);
             let (compressed, skip, digest) = (piece.start..piece.end, piece.skip, piece.digest);
             chunks.push(Chunk { start, length, compressed, skip, digest });
         }
@@ -423,9 +413,9 @@ fn shortened(text: &str) -> String {
 }
 
 /// The top level of the JSON.
-struct Document<'a, F>(&'a mut Collector<F>);
+struct Document<'a>(&'a mut Collector);
 
-impl<'de, F: Fn(&[u8]) -> bool> DeserializeSeed<'de> for Document<'_, F> {
+impl<'de> DeserializeSeed<'de> for Document<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -433,7 +423,7 @@ impl<'de, F: Fn(&[u8]) -> bool> DeserializeSeed<'de> for Document<'_, F> {
     }
 }
 
-impl<'de, F: Fn(&[u8]) -> bool> Visitor<'de> for Document<'_, F> {
+impl<'de> Visitor<'de> for Document<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -459,9 +449,9 @@ impl<'de, F: Fn(&[u8]) -> bool> Visitor<'de> for Document<'_, F> {
 }
 
 /// The list of rows.
-struct Rows<'a, F>(&'a mut Collector<F>);
+struct Rows<'a>(&'a mut Collector);
 
-impl<'de, F: Fn(&[u8]) -> bool> DeserializeSeed<'de> for Rows<'_, F> {
+impl<'de> DeserializeSeed<'de> for Rows<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -469,7 +459,7 @@ impl<'de, F: Fn(&[u8]) -> bool> DeserializeSeed<'de> for Rows<'_, F> {
     }
 }
 
-impl<'de, F: Fn(&[u8]) -> bool> Visitor<'de> for Rows<'_, F> {
+impl<'de> Visitor<'de> for Rows<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 
@@ -52,21 +53,38 @@ fn promises() {
 
 #[test]
 fn bookkeeping() {
-    let digest = A.parse().unwrap();
-    let stargz = Promise::Estargz { json: digest };
-    for (path, expected) in [
-        (&b".prefetch.landmark"[..], true),
-        (b"./.no.prefetch.landmark", true),
-        (b"/stargz.index.json", true),
-        (b"usr/.prefetch.landmark", false),
-        (b".prefetch.landmark/x", false),
-        (b"", false),
+    let content = |bytes: &[u8]| -> ContentHash { Sha256::digest(bytes).into() };
+    let json = Digest::sha256(b"the TOC");
+    let stargz = Promise::Estargz { json };
+    for (name, bytes, expected) in [
+        (&b".prefetch.landmark"[..], &b"\x0f"[..], true),
+        (b".no.prefetch.landmark", b"\x0f", true),
+        (b".no.prefetch.landmark", b"\x0e", false),
+        (b".prefetch.landmark", b"\x0f\x0f", false),
+        (b".prefetch.landmark", b"#!/bin/sh", false),
+        (b".prefetch.landmark", b"the TOC", false),
+        (b"stargz.index.json", b"the TOC", true),
+        (b"stargz.index.json", b"another", false),
+        (b"stargz.index.json", b"\x0f", false),
+        (b"another", b"\x0f", false),
+        (b"another", b"the TOC", false),
     ] {
-        assert_eq!(stargz.is_bookkeeping(path), expected, "{}", String::from_utf8_lossy(path));
+        let found = stargz.is_bookkeeping(name, bytes.len() as u64, &content(bytes));
+        assert_eq!(found, expected, "{}", String::from_utf8_lossy(name));
     }
-    let zstd = |json| Promise::ZstdChunked { manifest: 1..2, json_bytes: 1, digest, json };
-    assert!(zstd(Some(digest)).is_bookkeeping(b"stargz.index.json"));
-    assert!(!zstd(None).is_bookkeeping(b"stargz.index.json"));
+    let zstd = |json| Promise::ZstdChunked {
+        manifest: 1..2,
+        json_bytes: 1,
+        digest: A.parse().unwrap(),
+        json,
+    };
+    let landmark = content(b"\x0f");
+    assert!(zstd(Some(json)).is_bookkeeping(b".prefetch.landmark", 1, &landmark));
+    assert!(!zstd(None).is_bookkeeping(b".prefetch.landmark", 1, &landmark));
+    // There it is in no tar.
+    assert!(!zstd(Some(json)).is_bookkeeping(b"stargz.index.json", 7, &content(b"the TOC")));
+    // A digest alone is only a claim.
+    assert!(!stargz.is_bookkeeping(b".prefetch.landmark", 2, &landmark));
 }
 
 /// A footer around an extra field.
@@ -169,7 +187,7 @@ const CONTENT_END: u64 = 10_000;
 
 fn parse(entries: Value) -> Result<Toc, Error> {
     let text = json!({ "version": 1, "entries": entries, "tarSplitDigest": A, "x": [{}] });
-    rows::parse(text.to_string().as_bytes(), CONTENT_END, |path| path == b".prefetch.landmark")
+    rows::parse(text.to_string().as_bytes(), CONTENT_END)
 }
 
 #[test]
@@ -238,7 +256,7 @@ fn entries_of_all_kinds() {
 
 #[test]
 fn lists_may_be_null_and_versions_must_be_1() {
-    let read = |text: &str| rows::parse(text.as_bytes(), 1, |_| false);
+    let read = |text: &str| rows::parse(text.as_bytes(), 1);
     for text in [r#"{"version":1}"#, r#"{"entries":null,"version":1}"#] {
         assert_eq!(read(text).unwrap().entries, []);
     }
@@ -272,7 +290,7 @@ fn runs(toc: &Toc, entry: usize) -> Vec<(u64, u64, u64)> {
 
 #[test]
 fn chunks() {
-    // Order in the list and order in the blob differ; a landmark is left out but ends a member.
+    // Order in the list and order in the blob differ.
     let toc = parse(json!([
         { "name": "late", "type": "reg", "size": 8, "offset": 900, "chunkSize": 3,
           "chunkDigest": A, "digest": B },
@@ -288,8 +306,11 @@ fn chunks() {
         (9, 5, 950..CONTENT_END, 0),
     ];
     assert_eq!(places(&toc), expected);
-    assert_eq!(toc.entries.len(), 2);
-    assert_eq!((runs(&toc, 0), runs(&toc, 1)), (vec![(0, 6, 8)], vec![(0, 0, 5)]));
+    assert_eq!(toc.entries.len(), 3);
+    assert_eq!((runs(&toc, 0), runs(&toc, 2)), (vec![(0, 6, 8)], vec![(0, 0, 5)]));
+    // Of a file of one chunk the chunk's digest, which is verified; otherwise the file's.
+    let hashes: Vec<_> = toc.entries.iter().map(|e| e.content_hash).collect();
+    assert_eq!(hashes, [Some([0xbb; 32]), Some([0xaa; 32]), Some([0xaa; 32])]);
     assert!(!toc.entries[0].entry.sparse);
     assert_eq!(toc.content_bytes, 14);
 

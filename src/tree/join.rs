@@ -17,9 +17,9 @@
 //! **What is equal.** Everything that `stat(2)`, `listxattr(2)` and `read(2)` tell: mode, owner, group,
 //! time with its nanoseconds, number of names, size, blocks, extended attributes in their order, and the
 //! content. Contents are equal if they are the same place of the same layer, read by way of the same
-//! index; or if the SHA-256 is, where both layers were streamed here ([`Proof::Full`]), so that we took
+//! index; or if the digest is, where both layers were streamed here ([`Proof::Full`]), so that we took
 //! it ourselves. A digest that somebody else claims (a table of contents, a hint) counts for nothing.
-//! Hence both files of a pair have the same proof. Contents of sparse files are equal only by place.
+//! Hence both files of a pair have the same proof. Sparse files have their holes at the same places too.
 //!
 //! **Who is paired.** Files of one image stay apart, however equal they are: each image looks as it does
 //! on its own, down to which names are hard links. So an inode is shared by at most one file of each
@@ -43,7 +43,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::merge::DIRECTORY_BYTES;
 use super::{BLOCK_BYTES, Dirent, Error, FileKind, Ino, Inode, Joined, Origins, Tree};
-use crate::digest::ContentHash;
+use crate::digest::ContentDigest;
+use crate::extent::Run;
 use crate::index::{LayerIndex, Proof};
 
 /// An image on its way into a joint tree.
@@ -223,11 +224,11 @@ fn path_tags(tree: &Tree) -> Vec<u64> {
 
 /// What makes the content of a file the same as another's.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Identity<'a> {
+enum Identity {
     /// Nothing in it, which we have seen ourselves.
     Empty,
-    /// The SHA-256, which we have taken ourselves.
-    Hash(&'a ContentHash),
+    /// The digest, which we have taken ourselves.
+    Digest(ContentDigest),
     /// A layer of the joint tree, and where in it the first byte is.
     Place { layer: u32, start: u64 },
 }
@@ -236,20 +237,20 @@ enum Identity<'a> {
 struct File<'a> {
     tree: &'a Tree,
     ino: Ino,
-    identity: Identity<'a>,
+    identity: Identity,
 }
 
 impl<'a> File<'a> {
     fn new(part: &'a Part<'_>, ino: Ino) -> File<'a> {
         let inode = part.tree.inode(ino);
         let index = part.indexes[inode.layer as usize];
-        let is_own = index.proof() == Proof::Full && !inode.sparse;
-        let hash = || {
+        let is_own = index.proof() == Proof::Full;
+        let digest = || {
             let entry = index.entry_at(part.origins.entry(ino)?);
-            index.content_hash(&entry)
+            index.content_digest(&entry)
         };
-        let identity = match hash().filter(|_| is_own) {
-            Some(hash) => Identity::Hash(hash),
+        let identity = match digest().filter(|_| is_own && inode.size > 0) {
+            Some(digest) => Identity::Digest(digest),
             None if is_own && inode.size == 0 => Identity::Empty,
             None => Identity::Place {
                 layer: part.layers[inode.layer as usize],
@@ -270,7 +271,9 @@ impl<'a> File<'a> {
         let mut hash = Xxh3Default::new();
         match self.identity {
             Identity::Empty => {}
-            Identity::Hash(content) => hash.update(content),
+            Identity::Digest(ContentDigest::Sha256(content) | ContentDigest::Blocks(content)) => {
+                hash.update(&content);
+            }
             Identity::Place { layer, start } => {
                 hash.update(&layer.to_le_bytes());
                 hash.update(&start.to_le_bytes());
@@ -290,11 +293,26 @@ impl<'a> File<'a> {
         hash.digest()
     }
 
+    /// Whether the data of two sparse files stands at the same places, in the files and, where no
+    /// digest says that it is the same, in the layer.
+    fn has_runs_of(&self, other: &File<'_>) -> bool {
+        let (a, b) = (self.tree.runs_of(self.inode()), other.tree.runs_of(other.inode()));
+        match self.identity {
+            Identity::Digest(_) => {
+                let places = |runs: &'_ [Run]| -> Vec<_> {
+                    runs.iter().map(|run| (run.file_offset, run.length)).collect()
+                };
+                places(a) == places(b)
+            }
+            Identity::Empty | Identity::Place { .. } => a == b,
+        }
+    }
+
     fn is_same(&self, other: &File<'_>) -> bool {
         let (a, b) = (self.inode(), other.inode());
         self.identity == other.identity
             && (a.size, a.blocks, a.sparse) == (b.size, b.blocks, b.sparse)
-            && (!a.sparse || self.tree.runs_of(a) == other.tree.runs_of(b))
+            && (!a.sparse || self.has_runs_of(other))
             && (a.mode, a.uid, a.gid, a.nlink) == (b.mode, b.uid, b.gid, b.nlink)
             && (a.mtime_seconds, a.mtime_nanoseconds) == (b.mtime_seconds, b.mtime_nanoseconds)
             && self.tree.xattrs(self.ino).eq(other.tree.xattrs(other.ino))

@@ -303,6 +303,10 @@ impl<'a> Merge<'a> {
             layer.hidden.insert((entry.dir, entry.name), inode);
             return Ok(());
         }
+        if !layer.hidden.is_empty() {
+            // Links that come later mean this one.
+            layer.hidden.remove(&(entry.dir, entry.name));
+        }
         if entry.name.is_empty() {
             self.inodes[0] = source;
             return Ok(());

@@ -32,6 +32,7 @@ mod engines;
 mod entries;
 mod foreign_artifact;
 mod foreign_soci;
+mod foreign_split_views;
 mod foreign_toc;
 mod foreign_verify;
 mod foreign_walks;

@@ -287,7 +287,7 @@ fn a_digest_counts_only_where_it_is_our_own() {
         let images = images().with_proof(0, a).with_proof(1, b);
         let hash = |layer: usize| {
             let index = &images.indexes[layer];
-            index.content_hash(&index.entry_at(0)).copied()
+            index.content_digest(&index.entry_at(0))
         };
         assert!(hash(0).is_some() && hash(0) == hash(1), "the same is claimed");
         // Empty ones neither: they would have the proof of the other's layer.
@@ -315,24 +315,29 @@ fn the_same_place_of_a_layer_needs_no_digest() {
 }
 
 #[test]
-fn sparse_files_are_equal_only_by_place() {
-    let sparse = |more: &[u8]| {
+fn sparse_files_are_equal_by_content_and_holes() {
+    let sparse = |more: &[u8], runs: &[(u64, &[u8])]| {
         let mut writer = TarWriter::new();
-        writer.sparse_pax_1_0("s", 9000, &[(0, &[1; 512]), (5000, &[2; 100])]);
         writer.entry(&Entry::file("more", more));
+        writer.sparse_pax_1_0("s", 9000, runs);
         writer.finish()
     };
-    let [a, b] = [sparse(b"1"), sparse(b"2")];
+    let runs: [(u64, &[u8]); 2] = [(0, &[1; 512]), (5000, &[2; 100])];
+    let a = sparse(b"1", &runs);
+    let shares = |b: Vec<u8>| Images::new(&[vec![a.clone()], vec![b]]).unwrap().shares(["s", "s"]);
     let top = tar(&[Entry::file("new", "x")]);
     let same = Images::new(&[vec![a.clone()], vec![a.clone(), top]]).unwrap();
     assert!(same.shares(["s", "s"]));
-    let elsewhere = Images::new(&[vec![a.clone()], vec![b]]).unwrap();
-    assert!(!elsewhere.shares(["s", "s"]));
-    // With its holes filled it is another file.
+    // At another place of another layer.
+    assert!(shares(sparse(&[2; 600], &runs)));
+    // Other content of the same length, or at another place.
+    assert!(!shares(sparse(b"1", &[(0, &[1; 512]), (5000, &[3; 100])])));
+    assert!(!shares(sparse(b"1", &[(0, &[1; 512]), (5001, &[2; 100])])));
+    // With other holes, or none, it is another file to lseek(2) and stat(2).
+    let stored = [[2; 100], [0; 100]].concat();
+    assert!(!shares(sparse(b"1", &[(0, &[1; 512]), (5000, &stored)])));
     let filled = [vec![1; 512], vec![0; 4488], vec![2; 100], vec![0; 3900]].concat();
-    let filled = tar(&[Entry::file("s", filled)]);
-    let images = Images::new(&[vec![a], vec![filled]]).unwrap();
-    assert!(!images.shares(["s", "s"]));
+    assert!(!shares(tar(&[Entry::file("s", filled)])));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod support;
 mod ahead;
 mod architecture;
 mod course;
+mod digests;
 mod erofs;
 mod format;
 mod hostile;

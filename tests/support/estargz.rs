@@ -138,6 +138,35 @@ pub fn write(entries: &[Entry], options: &Options) -> Written {
     Written { blob, annotations, diff_id: sha256(&tar), tar, json }
 }
 
+/// Writes an eStargz layer of these members, with a table whose rows are made of their offsets: for
+/// tars that [`write`] can't make.
+pub fn compose(members: &[Vec<u8>], rows: &dyn Fn(&[usize]) -> Vec<Value>) -> Written {
+    let options = Options::default();
+    let mut written = Members {
+        blob: Vec::new(),
+        tar: Vec::new(),
+        open: Vec::new(),
+        start: 0,
+        options: &options,
+    };
+    let mut offsets = Vec::new();
+    for member in members {
+        offsets.push(written.start);
+        written.open.clone_from(member);
+        written.close();
+    }
+    let json = serde_json::to_vec(&json!({ "version": 1, "entries": rows(&offsets) })).unwrap();
+    let toc_at = written.blob.len();
+    let mut writer = TarWriter::new();
+    writer.entry(&Entry::file("stargz.index.json", &json));
+    written.open = writer.finish();
+    written.close();
+    written.blob.extend(footer(Form::Estargz, toc_at));
+    let Members { blob, tar, .. } = written;
+    let annotations = BTreeMap::from([(JSON_DIGEST.to_owned(), sha256(&json))]);
+    Written { blob, annotations, diff_id: sha256(&tar), tar, json }
+}
+
 /// Compresses one member after the other.
 struct Members<'a> {
     blob: Vec<u8>,
