@@ -11,6 +11,7 @@ mod inos;
 mod scope;
 mod walk;
 
+use std::cell::LazyCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,12 @@ pub use crate::index::PROOF_XATTR;
 pub use ahead::{Ahead, Listings};
 pub use course::{Course, Next, Step};
 
-/// Extended attributes that only root sees (xattr(7)). The kernel refuses their values to others itself, but
-/// not that they are listed.
+/// Extended attributes whose values the kernel gives only to processes with `CAP_SYS_ADMIN` (xattr(7)). That
+/// they are listed for others as well it does not refuse.
 const TRUSTED_XATTRS: &[u8] = b"trusted.";
+
+/// Begins the names that Linux has a use for: what begins otherwise is not supported, by any file.
+const NAMESPACES: [&[u8]; 4] = [TRUSTED_XATTRS, b"user.", b"security.", b"system.posix_acl_"];
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,8 @@ pub enum Error {
     WrongKind,
     #[error("no such attribute")]
     NoAttribute,
+    #[error("no file has attributes of this kind")]
+    NoNamespace,
     #[error("a name of more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
     #[error("reading inode {ino}: {source}")]
@@ -58,6 +64,7 @@ impl Error {
             Error::IsADirectory => Errno::ISDIR,
             Error::WrongKind => Errno::INVAL,
             Error::NoAttribute => Errno::NODATA,
+            Error::NoNamespace => Errno::OPNOTSUPP,
             Error::NameTooLong => Errno::NAMETOOLONG,
             Error::Content { .. } => Errno::IO,
         }
@@ -274,22 +281,30 @@ impl Filesystem {
     /// The value of an extended attribute: one of the image's, or [`PROOF_XATTR`].
     ///
     /// # Errors
-    /// [`Error::NoAttribute`].
+    /// [`Error::NoAttribute`], [`Error::NoNamespace`].
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&[u8], Error> {
         if name == PROOF_XATTR {
             return Ok(self.proof(ino).name().as_bytes());
         }
-        let found = self.tree.xattrs(ino).find(|(other, _)| *other == name);
-        found.map(|(_, value)| value).ok_or(Error::NoAttribute)
+        let found = self.tree.readable_xattrs(ino).find(|(other, _)| *other == name);
+        found.map(|(_, value)| value).ok_or_else(|| {
+            match NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
+                true => Error::NoAttribute,
+                false => Error::NoNamespace,
+            }
+        })
     }
 
-    /// The names of all extended attributes, each with a NUL behind it; those in `trusted.` for root only.
-    pub fn xattr_names(&self, ino: Ino, is_root: bool) -> Vec<u8> {
+    /// The names of those extended attributes whose values the kernel gives to whoever asks, each with a NUL
+    /// behind it. Whether that may have those in `trusted.` is asked if there are any.
+    pub fn xattr_names(&self, ino: Ino, gets_trusted: impl FnOnce() -> bool) -> Vec<u8> {
+        let gets_trusted = LazyCell::new(gets_trusted);
         let mut names = Vec::new();
-        let shown = |name: &[u8]| is_root || !name.starts_with(TRUSTED_XATTRS);
-        for (name, _) in self.tree.xattrs(ino).filter(|(name, _)| shown(name)) {
-            names.extend_from_slice(name);
-            names.push(0);
+        for (name, _) in self.tree.readable_xattrs(ino) {
+            if !name.starts_with(TRUSTED_XATTRS) || *gets_trusted {
+                names.extend_from_slice(name);
+                names.push(0);
+            }
         }
         names
     }

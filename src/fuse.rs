@@ -11,13 +11,30 @@
 //! - Entries, attributes and absent names are valid practically for ever (`FOREVER`).
 //! - OPEN and OPENDIR are answered ENOSYS once: the kernel then stops sending them, and keeps pages
 //!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH, LSEEK and
-//!   ACCESS likewise, and the xattr calls where the image has none. (Where something of the image
-//!   is not proven, GETXATTR goes on being answered: [`fs::PROOF_XATTR`] is then of interest.)
+//!   ACCESS likewise.
 //! - `CACHE_SYMLINKS`, `PARALLEL_DIROPS`; 1 MiB reads.
 //! - `POSIX_ACL` where the kernel checks permissions and the image has extended attributes: ACLs
-//!   then count, and the kernel remembers which files have none, which `ls -l` asks of every file.
+//!   then count, and the kernel remembers which files have none.
 //! - Two loop threads over one descriptor: one may be held up by a page fault. A clone of the
 //!   descriptor for each brought nothing (measured).
+//!
+//! # Extended attributes
+//!
+//! The kernel remembers no extended attributes, so each question for one is a request, each time. Only ENOSYS would end
+//! them, where an image has none; but the kernel says EOPNOTSUPP from then on, as a file system that can't have any,
+//! and not what a disk says of a file that has none: an empty list, and ENODATA. Tools take that for a
+//! failure (`mkfs.erofs`, `getfattr`, containerd's copying), or warn at each file (`tar --xattrs`). So all questions
+//! are answered. What walks and reads asks none (`find`, `grep -r`, `tar`, `diff -r`, `cp -r`). What asks, each time:
+//!
+//! - `ls -l`, two a file, for `security.selinux` and `system.posix_acl_access` (and a third of directories); `tar --xattrs`,
+//!   `cp -a`, `rsync -X` and the makers of images, one for the list, which is empty for most.
+//! - With `POSIX_ACL` those for ACLs come once a file. It is asked for where the kernel checks permissions and the image
+//!   has any attributes. In others there would be nothing to check, and a question for each file that a user reads
+//!   who does not own it, on the first pass over it.
+//! - What a list has is what the caller can get: [`caller`].
+//!
+//! (Rejected: EOPNOTSUPP for a label or an ACL where no file of an image has one. `ls` would ask once. But a disk
+//! says ENODATA, and what a tool makes of the other is its own affair.)
 //!
 //! # Threads
 //!
@@ -45,6 +62,7 @@
 //! has mounted there in the meantime.
 
 mod blobs;
+mod caller;
 mod failures;
 pub mod forerunner;
 pub mod kernel;
@@ -72,7 +90,6 @@ use fuser::{
 };
 
 use crate::fs::{self, Filesystem};
-use crate::index::Proof;
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
 use forerunner::Forerunner;
 
@@ -221,7 +238,6 @@ pub fn serve(
     options: &Options,
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
-    let has_xattrs = filesystem.tree().has_xattrs();
     let (guide, queue) = match &options.ahead {
         Ahead::Nobody => (None, None),
         Ahead::Push => {
@@ -234,9 +250,8 @@ pub fn serve(
         }
     };
     let adapter = Adapter {
-        has_xattrs,
-        is_proven: filesystem.proof(Ino::ROOT) == Proof::Full,
-        acl: has_xattrs && options.default_permissions,
+        callers: caller::Callers::new(),
+        acl: filesystem.tree().has_xattrs() && options.default_permissions,
         opens_directories: false,
         filesystem: Arc::clone(&filesystem),
         ownership: options.ownership,
@@ -299,9 +314,7 @@ struct Adapter {
     filesystem: Arc<Filesystem>,
     ownership: Ownership,
     requests: Arc<Requests>,
-    has_xattrs: bool,
-    /// All layers are proven in full.
-    is_proven: bool,
+    callers: caller::Callers,
     /// Whether the kernel checks access control lists.
     acl: bool,
     /// Whether the kernel insists on opening directories.
@@ -613,11 +626,6 @@ impl FuseFilesystem for Adapter {
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
-        // ENOSYS ends all questions, those for the proof too; so it is not said where that matters.
-        let may_end = !self.has_xattrs && self.is_proven;
-        if may_end && name.as_bytes() != fs::PROOF_XATTR {
-            return reply.error(Errno::ENOSYS);
-        }
         let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));
         match value {
             Ok(value) => xattr_answer(reply, size, value),
@@ -627,11 +635,9 @@ impl FuseFilesystem for Adapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
-        if !self.has_xattrs {
-            return reply.error(Errno::ENOSYS);
-        }
+        let gets_trusted = || self.callers.get_trusted(req.pid());
         match self.ino(ino) {
-            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, req.uid() == 0)),
+            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, gets_trusted)),
             Err(e) => reply.error(refused("listxattr", &e)),
         }
     }

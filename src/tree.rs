@@ -27,6 +27,7 @@
 mod join;
 mod merge;
 mod path;
+mod readable;
 mod walk;
 
 use std::fmt;
@@ -405,6 +406,12 @@ impl Tree {
             let name = self.text(x.name_offset, x.name_length);
             (name, self.text(x.value_offset, x.value_length))
         })
+    }
+
+    /// The same without those that Linux returns to [nobody](readable), whatever a tar says.
+    pub fn readable_xattrs(&self, ino: Ino) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let kind = self.kind(ino);
+        self.xattrs(ino).filter(move |(name, value)| readable::is_readable(kind, name, value))
     }
 
     fn inode(&self, ino: Ino) -> &Inode {

@@ -77,9 +77,10 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Prefix, rest of the name, and value of those that can be expressed.
+/// Prefix, rest of the name, and value of those that can be expressed. The kernel lists all that there are of a
+/// file, so those whose values it refuses to give are left out.
 fn rows(tree: &Tree, ino: Ino) -> impl Iterator<Item = (u8, &[u8], &[u8])> {
-    tree.xattrs(ino).filter_map(|(name, value)| {
+    tree.readable_xattrs(ino).filter_map(|(name, value)| {
         let (prefix, number) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix))?;
         let rest = &name[prefix.len()..];
         let is_acl = prefix.starts_with(b"system.");

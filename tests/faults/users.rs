@@ -183,7 +183,7 @@ fn attributes_of_root_are_listed_for_root() {
     let filesystem = image.filesystem();
     let ino = filesystem.lookup(Ino::ROOT, b"f").unwrap().ino;
     let names = |is_root| {
-        let names = filesystem.xattr_names(ino, is_root);
+        let names = filesystem.xattr_names(ino, || is_root);
         let names = String::from_utf8(names).unwrap();
         let mut names: Vec<String> = names.split_terminator('\0').map(str::to_owned).collect();
         names.sort();

@@ -8,6 +8,7 @@
 //!
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
 //!   other; `storage`: compression and media types. All three compare with umoci.
+//! - `attributes`: extended attributes as tools and callers of all kinds meet them.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
@@ -57,6 +58,7 @@ mod oracle;
 mod servers;
 mod snapshot;
 
+mod attributes;
 mod corpus;
 mod credentials;
 mod files;

@@ -45,7 +45,8 @@ pub fn pass(top: &Path, copy: &Path) {
         // Written to a pipe, since GNU tar reads no file whose archive goes to /dev/null.
         format!("tar c -C '{top_text}' . | cat"),
         format!("diff -r '{top_text}' '{}'", copy.display()),
-        format!("ls -lR '{top_text}'"),
+        format!("ls -R '{top_text}'"),
+        format!("cp -r '{top_text}' '{0}.again' && rm -r '{0}.again'", copy.display()),
         format!("! cat '{top_text}/absent'"),
         format!("readlink '{top_text}/1/link'"),
     ] {
@@ -80,6 +81,41 @@ fn a_second_pass_asks_nothing() {
         std::mem::replace(&mut before, after.clone()) == after
     });
     assert!(silent, "no pass after the first was silent: {before}");
+}
+
+/// The kernel remembers no extended attributes: what asks for them asks each time, and no more than that.
+#[test]
+fn extended_attributes_are_asked_for_each_time() {
+    let registry = Registry::shared();
+    let home = Home::new();
+    let mounted = home.mount(&push_image(&registry, "attributes"));
+    let top = mounted.path().display();
+    // Directories with the root, and all else but symlinks.
+    let (dirs, files, links) = (21, 20 * 21, 20);
+    // One inode has two names.
+    let names = files + 20;
+    for (script, asked) in [
+        (format!("find '{top}'"), 0),
+        (format!("tar c -C '{top}' . | cat"), 0),
+        (format!("diff -r '{top}' '{top}/'"), 0),
+        (format!("ls -R '{top}'"), 0),
+        // A label of each; an ACL of all but symlinks, and another of directories. Both names of what a listing
+        // begins with, its directory.
+        (format!("ls -lR '{top}'"), 2 * names + links + 3 * dirs + 3 * dirs),
+        (format!("tar c --xattrs -C '{top}' . | cat"), names + links + dirs),
+        (format!("getfattr -Rhd -m - '{top}'"), names + links + dirs),
+    ] {
+        let run_it = || run(Command::new("bash").args(["-o", "pipefail", "-c", &script]));
+        run_it();
+        let before = requests(&mounted)["xattr"].as_u64().unwrap();
+        run_it();
+        let count = requests(&mounted)["xattr"].as_u64().unwrap() - before;
+        assert!(count <= asked, "{script}: {count} requests, {asked} expected at most");
+        assert!(
+            count >= asked / 2,
+            "{script}: {count} requests, so these are not what it asks for"
+        );
+    }
 }
 
 /// Regular files that are not empty, in [`push_image`]'s image: each of them is read at least once.

@@ -18,7 +18,6 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::XattrFlags;
-use rustix::io::Errno;
 
 use crate::support::image::sha256;
 
@@ -220,11 +219,8 @@ fn has_comparable_blocks(top: &Path) -> bool {
 
 fn xattrs(at: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut buffer = vec![0; XATTR_BYTES];
-    let length = match rustix::fs::llistxattr(at, &mut buffer[..]) {
-        // An image without any is a file system without support for them.
-        Err(Errno::NOTSUP) => 0,
-        result => result.unwrap_or_else(|e| panic!("llistxattr {}: {e}", at.display())),
-    };
+    let length = rustix::fs::llistxattr(at, &mut buffer[..])
+        .unwrap_or_else(|e| panic!("llistxattr {}: {e}", at.display()));
     let names: Vec<Vec<u8>> =
         buffer[..length].split_inclusive(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
     let value = |name: Vec<u8>| {
