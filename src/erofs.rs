@@ -115,6 +115,9 @@ pub enum Error {
     Write(#[from] io::Error),
 }
 
+/// Identifies a file system, for `f_fsid` of statfs(2), fanotify(7) and overlayfs.
+pub type Uuid = [u8; 16];
+
 /// Writes the image of a tree; everything belongs to `owner` (user and group) if that is given. What
 /// is on the devices is returned.
 ///
@@ -123,11 +126,12 @@ pub enum Error {
 pub fn write(
     tree: &Tree,
     owner: Option<(u32, u32)>,
+    uuid: Uuid,
     out: &mut impl Write,
 ) -> Result<Devices, Error> {
     let plan = Plan::of(tree)?;
     let mut out = Counted { out, at: 0 };
-    out.put(&plan.header())?;
+    out.put(&plan.header(uuid))?;
     plan.write_inodes(owner, &mut out)?;
     plan.write_blocks(&mut out)?;
     Ok(plan.devices)
@@ -185,7 +189,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Everything before the inodes.
-    fn header(&self) -> Vec<u8> {
+    fn header(&self, uuid: Uuid) -> Vec<u8> {
         let mut header = vec![0; SUPER_OFFSET];
         let mut put = |bytes: &[u8]| header.extend_from_slice(bytes);
         put(&MAGIC.to_le_bytes());
@@ -198,8 +202,9 @@ impl<'a> Plan<'a> {
         // Time of the image, which compact inodes would have.
         put(&[0; 12]);
         put(&self.end_block.to_le_bytes());
-        // Blocks that inodes and shared extended attributes are counted from; an UUID.
-        put(&[0; 4 + 4 + 16]);
+        // Blocks that inodes and shared extended attributes are counted from.
+        put(&[0; 4 + 4]);
+        put(&uuid);
         put(b"ocifs\0\0\0\0\0\0\0\0\0\0\0");
         put(&(CHUNKED_FILE | DEVICE_TABLE).to_le_bytes());
         put(&[0; 2]);

@@ -108,12 +108,12 @@ impl Filesystem {
         &self.contents
     }
 
-    /// The inode of a number that came from outside.
+    /// The inode that is [shown](Tree::shown) with a number.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub fn ino(&self, number: u64) -> Result<Ino, Error> {
-        self.tree.ino(number).ok_or(Error::NotFound)
+        self.tree.ino_of(number).ok_or(Error::NotFound)
     }
 
     /// The attributes of a name in a directory.

@@ -381,7 +381,7 @@ impl Adapter {
             Ownership::Squash { uid, gid } => (uid, gid),
         };
         FileAttr {
-            ino: INodeNo(a.ino.number()),
+            ino: INodeNo(self.filesystem.tree().shown(a.ino).number),
             size: a.size,
             blocks: a.blocks,
             atime: mtime,
@@ -404,6 +404,10 @@ impl Adapter {
             blksize: BLOCK_BYTES as u32,
             flags: 0,
         }
+    }
+
+    fn generation(&self, ino: Ino) -> Generation {
+        Generation(self.filesystem.tree().shown(ino).generation.into())
     }
 
     fn ino(&self, ino: INodeNo) -> Result<Ino, fs::Error> {
@@ -460,7 +464,10 @@ impl FuseFilesystem for Adapter {
         self.count(req, &self.requests.lookup);
         let found = self.ino(parent).and_then(|dir| self.filesystem.lookup(dir, name.as_bytes()));
         match found {
-            Ok(attributes) => reply.entry(&FOREVER, &self.attr(&attributes), Generation(0)),
+            Ok(attributes) => {
+                let generation = self.generation(attributes.ino);
+                reply.entry(&FOREVER, &self.attr(&attributes), generation);
+            }
             // An entry with inode 0 tells the kernel to remember that there is none.
             Err(fs::Error::NotFound) => {
                 let mut absent = self.attr(&self.filesystem.tree().attributes(Ino::ROOT));
@@ -574,10 +581,9 @@ impl FuseFilesystem for Adapter {
         match rows {
             Ok(rows) => {
                 for (row, next) in rows.zip(offset + 1..) {
-                    let attributes = self.filesystem.tree().attributes(row.ino);
-                    let kind = self.attr(&attributes).kind;
+                    let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
                     let name = OsStr::from_bytes(row.name);
-                    if reply.add(INodeNo(row.ino.number()), next, kind, name) {
+                    if reply.add(attr.ino, next, attr.kind, name) {
                         break;
                     }
                 }
@@ -602,7 +608,8 @@ impl FuseFilesystem for Adapter {
                 for (row, next) in rows.zip(offset + 1..) {
                     let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
                     let name = OsStr::from_bytes(row.name);
-                    if reply.add(attr.ino, next, name, &FOREVER, &attr, Generation(0)) {
+                    let generation = self.generation(row.ino);
+                    if reply.add(attr.ino, next, name, &FOREVER, &attr, generation) {
                         break;
                     }
                 }

@@ -32,6 +32,7 @@ use crate::blob::{self, Access, BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
 use crate::content::Contents;
 use crate::digest::Digest;
+use crate::erofs::Uuid;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
 use crate::fuse::{self, Ahead, Ownership, Requests, Server, forerunner, kernel, metadata};
@@ -49,7 +50,7 @@ use crate::source::nearby::Nearby;
 use crate::source::registry::{self, Registry, Traffic};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, docker_archive, layout};
-use crate::tree::{self, Tree};
+use crate::tree;
 use tag::Tag;
 
 pub use joint::Joint;
@@ -264,7 +265,9 @@ impl Image {
     ) -> Result<Image, Error> {
         let opening = Opening::new(name, cache, options)?;
         let layers = opening.layers(&opening.resolved.layers, &Known::default(), progress)?;
-        let tree = merge(&layers)?;
+        let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
+        let (mut tree, origins) = tree::merge_with_origins(&indexes)?;
+        tree.number(&origins, &indexes);
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         // The indexes go: the tree has taken what it needs, and they are as large as it is.
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
@@ -382,6 +385,20 @@ impl View {
         &self.traffic
     }
 
+    /// An UUID made from the digests of the images and the names of their directories (version 8, RFC 9562).
+    fn uuid(&self) -> Uuid {
+        let mut text = String::new();
+        for shown in &self.images {
+            let directory = shown.directory.as_ref().map_or("", |directory| directory.as_str());
+            text.push_str(&format!("{} {directory}\n", shown.image.digest));
+        }
+        let mut uuid = Uuid::default();
+        uuid.copy_from_slice(&Digest::sha256(text.as_bytes()).hash()[..16]);
+        uuid[6] = uuid[6] & 0x0f | 0x80;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        uuid
+    }
+
     /// What `/proc/mounts` shows as the source: the names of the images.
     fn source(&self) -> String {
         let mut source = String::new();
@@ -398,11 +415,6 @@ impl View {
         }
         source
     }
-}
-
-fn merge(layers: &[OpenLayer]) -> Result<Tree, tree::Error> {
-    let layers: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
-    tree::merge(&layers)
 }
 
 /// The source that a name stands for, and the registry if it is one.
@@ -596,6 +608,7 @@ impl Mount {
         let options = metadata::Options {
             source: view.source(),
             ownership: options.ownership,
+            uuid: view.uuid(),
             forerunner: options.forerunner.clone(),
         };
         let (server, connection) =

@@ -9,23 +9,25 @@
 //! # Design
 //!
 //! Merging builds a linked structure, which is then flattened into arrays and thrown away. An
-//! inode number is a position in the array of inodes, so it is the same on every mount of the same
-//! image and nothing has to be remembered or forgotten for the kernel. Inodes are numbered in
+//! [`Ino`] is a position in the array of inodes, so it is the same on every mount of the same
+//! image and nothing has to be remembered or forgotten for the kernel. Inodes stand in
 //! the order in which the layers bring them, base first and in the order of each tar, and a
-//! directory lists its children by inode number: `grep -r` reads directories in this order and
-//! `tar` sorts by inode number, so both read every layer from front to back. A second table holds
-//! each directory's children by name, for lookup by binary search.
+//! directory lists its children in this order: `grep -r` and `tar` read directories as they are listed,
+//! and so every layer from front to back. (`grep -r` sorts those of more than 10,000 names by the number shown.) A second
+//! table holds each directory's children by name, for lookup by binary search. The numbers that are shown
+//! are others, made from contents ([`numbers`]).
 //!
 //! Several trees can be joined into one with a directory for each ([`join()`]).
 //!
 //! # Invariants
 //!
 //! - The tree is immutable and owns all it needs: layer indexes can be dropped after the merge.
-//! - About 100 bytes an inode; no allocation of its own for any node.
+//! - About 120 bytes an inode; no allocation of its own for any node.
 //! - Every inode number handed out by the tree is valid for every accessor.
 
 mod join;
 mod merge;
+mod numbers;
 mod path;
 mod readable;
 mod walk;
@@ -36,10 +38,11 @@ use crate::extent::{Run, UncompressedOffset};
 
 pub use join::{Part, Sharing, join};
 pub use merge::{Error, Origins, merge, merge_with_origins};
+pub use numbers::Shown;
 pub use path::{PathError, Symlinks};
 pub use walk::{FilesAfter, Order, Walk};
 
-/// Inode number: 1 for the root, then upwards without gaps.
+/// An inode: 1 for the root, then upwards without gaps. What is shown is another number, [`Tree::shown`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ino(u32);
 
@@ -47,7 +50,7 @@ impl Ino {
     /// The root directory: `FUSE_ROOT_ID`.
     pub const ROOT: Ino = Ino(1);
 
-    /// The number as the kernel has it.
+    /// The position, from 1 on.
     pub fn number(self) -> u64 {
         u64::from(self.0)
     }
@@ -78,7 +81,7 @@ pub enum FileKind {
 /// What `stat(2)` says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// Inode number.
+    /// The inode itself.
     pub ino: Ino,
     /// Kind of file.
     pub kind: FileKind,
@@ -197,6 +200,7 @@ pub struct Tree {
     total_size: u64,
     /// What it was joined of, in the order of their inodes; empty for a tree of one image.
     images: Vec<Joined>,
+    numbers: Option<numbers::Numbers>,
 }
 
 /// An image in a joint tree.
@@ -226,6 +230,7 @@ impl Tree {
             bytes: Vec::new(),
             total_size: 0,
             images: Vec::new(),
+            numbers: None,
         }
     }
 
@@ -249,7 +254,7 @@ impl Tree {
         !self.xattrs.is_empty()
     }
 
-    /// The inode of a number from outside; `None` if there is no such inode.
+    /// The inode at a position, from 1 on; `None` if there is no such inode.
     pub fn ino(&self, number: u64) -> Option<Ino> {
         let number = u32::try_from(number).ok()?;
         (number >= 1 && number as usize <= self.inodes.len()).then_some(Ino(number))

@@ -40,7 +40,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use super::blobs::{self, Before, Blobs};
 use super::forerunner::{self, DeviceFolder, Forerunner, Place};
 use super::{Ownership, Requests, Server, kernel};
-use crate::erofs::{self, Devices};
+use crate::erofs::{self, Devices, Uuid};
 use crate::fs::Filesystem;
 use crate::tree::Tree;
 use attach::{Attacher, Task};
@@ -110,6 +110,8 @@ pub struct Options {
     pub source: String,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
+    /// The same for all mounts of an image.
+    pub uuid: Uuid,
     /// The program that goes before walks, if any; only over an image that is in the cache.
     pub forerunner: Option<forerunner::Program>,
 }
@@ -149,7 +151,7 @@ pub fn mount(
         Ownership::Image => None,
         Ownership::Squash { uid, gid } => Some((uid, gid)),
     };
-    let devices = write_image(filesystem.tree(), owner, Path::new(&path))?;
+    let devices = write_image(filesystem.tree(), owner, options.uuid, Path::new(&path))?;
     let count = devices.len();
     let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
     let threads = if is_cached { super::LOOP_THREADS } else { blobs::LOOP_THREADS };
@@ -176,10 +178,15 @@ pub fn mount(
     Ok((server, connection))
 }
 
-fn write_image(tree: &Tree, owner: Option<(u32, u32)>, path: &Path) -> Result<Devices, Error> {
+fn write_image(
+    tree: &Tree,
+    owner: Option<(u32, u32)>,
+    uuid: Uuid,
+    path: &Path,
+) -> Result<Devices, Error> {
     let file = std::fs::File::create_new(path).map_err(step("a file for names and attributes"))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let devices = erofs::write(tree, owner, &mut out)?;
+    let devices = erofs::write(tree, owner, uuid, &mut out)?;
     out.flush().map_err(erofs::Error::Write)?;
     Ok(devices)
 }

@@ -7,8 +7,6 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::tree::Ino;
-
 /// `FUSE_NOTIFY_STORE`.
 const STORE: i32 = 4;
 
@@ -25,9 +23,9 @@ impl Notifier {
         device.try_clone().map(Notifier)
     }
 
-    /// Puts all bytes of a file into the page cache; false if the kernel does not know the inode.
-    pub(super) fn store(&self, ino: Ino, bytes: &[u8]) -> io::Result<bool> {
-        let header = header(ino, bytes.len());
+    /// Puts all bytes of a file into the page cache; false if the kernel does not know an inode of this number.
+    pub(super) fn store(&self, number: u64, bytes: &[u8]) -> io::Result<bool> {
+        let header = header(number, bytes.len());
         let parts = [IoSlice::new(&header), IoSlice::new(bytes)];
         match rustix::io::writev(self.0.as_fd(), &parts) {
             // A message is taken whole.
@@ -38,14 +36,14 @@ impl Notifier {
     }
 }
 
-fn header(ino: Ino, length: usize) -> [u8; HEADER_BYTES] {
+fn header(number: u64, length: usize) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &((HEADER_BYTES + length) as u32).to_ne_bytes());
     put(4, &STORE.to_ne_bytes());
     // The request that it answers: none.
     put(8, &0u64.to_ne_bytes());
-    put(16, &ino.number().to_ne_bytes());
+    put(16, &number.to_ne_bytes());
     // From the start of the file.
     put(24, &0u64.to_ne_bytes());
     put(32, &(length as u32).to_ne_bytes());
@@ -64,6 +62,6 @@ mod tests {
         expected[4] = 4;
         expected[16] = 1;
         expected[32] = 3;
-        assert_eq!(header(Ino::ROOT, 3), expected);
+        assert_eq!(header(1, 3), expected);
     }
 }

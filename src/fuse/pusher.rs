@@ -135,8 +135,8 @@ fn push(
     if !matches!(filesystem.read_local(file, 0, buf), Ok(true)) {
         return Ok(false);
     }
-    let begun = Instant::now();
-    while !notifier.store(file, buf)? {
+    let (begun, number) = (Instant::now(), filesystem.tree().shown(file).number);
+    while !notifier.store(number, buf)? {
         if begun.elapsed() > PATIENCE {
             return Ok(false);
         }

@@ -42,6 +42,7 @@
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::merge::DIRECTORY_BYTES;
+use super::numbers::{self, fingerprints};
 use super::{BLOCK_BYTES, Dirent, Error, FileKind, Ino, Inode, Joined, Origins, Tree};
 use crate::digest::ContentDigest;
 use crate::extent::Run;
@@ -80,9 +81,18 @@ pub fn join(parts: Vec<Part<'_>>, sharing: Sharing) -> Result<Tree, Error> {
     let numbers = Numbers::new(&parts, sharing)?;
     let mut tree = root(&parts, &numbers)?;
     tree.reserve(&parts);
+    // Of the root none is needed.
+    let mut shown = vec![0];
     for (at, part) in parts.into_iter().enumerate() {
-        tree.append(part, &numbers.of[numbers.range(at)])?;
+        let numbers = &numbers.of[numbers.range(at)];
+        let of_part = fingerprints(&part.tree, part.name, &part.origins, &part.indexes);
+        // What is shared has that of the first image.
+        let new = numbers.iter().zip(of_part).filter(|(number, _)| **number as usize > shown.len());
+        let new: Vec<u64> = new.map(|(_, fingerprint)| fingerprint).collect();
+        shown.extend(new);
+        tree.append(part, numbers)?;
     }
+    tree.numbers = Some(numbers::Numbers::new(&shown));
     Ok(tree)
 }
 

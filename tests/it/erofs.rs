@@ -18,6 +18,7 @@ use crate::model::{generators, reference};
 use crate::support::tarball::{Entry, Kind, TarWriter, tar};
 
 const BLOCK: usize = 4096;
+const UUID: [u8; 16] = *b"sixteen bytes of";
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -38,7 +39,7 @@ struct Inode {
 impl Image {
     fn of(tree: &Tree, tars: &[Vec<u8>]) -> Image {
         let mut bytes = Vec::new();
-        let devices = erofs::write(tree, None, &mut bytes).unwrap();
+        let devices = erofs::write(tree, None, UUID, &mut bytes).unwrap();
         let image = Image { bytes, devices: contents(tree, tars, &devices) };
         image.check_superblock();
         image
@@ -51,6 +52,7 @@ impl Image {
     fn check_superblock(&self) {
         assert_eq!(self.field(1024, 4), 0xe0f5_e1e2);
         assert_eq!((self.bytes[1036], self.bytes[1037]), (12, 0), "4 KiB, no extensions");
+        assert_eq!(self.bytes[1024 + 48..1024 + 64], UUID);
         assert_eq!(self.field(1024 + 80, 4), 4 | 8, "chunks and devices, nothing else");
         assert_eq!(self.field(1024 + 86, 2), self.devices.len() as u64);
         assert_eq!(self.field(1024 + 88, 2) * 128, 1024 + 128, "devices behind the superblock");
@@ -403,7 +405,7 @@ fn extended_attributes_that_have_no_place() {
 
 fn refusal(entries: &[Entry]) -> String {
     let tree = layers::merge(&[tar(entries)]).unwrap();
-    erofs::write(&tree, None, &mut io::sink()).unwrap_err().to_string()
+    erofs::write(&tree, None, UUID, &mut io::sink()).unwrap_err().to_string()
 }
 
 #[test]
@@ -421,7 +423,7 @@ fn what_is_too_large_is_refused_by_name() {
         let mut writer = TarWriter::new();
         writer.sparse_pax_1_0("huge", size, &[(0, &[1; 512])]);
         let tree = layers::merge(&[writer.finish()]).unwrap();
-        let result = erofs::write(&tree, None, &mut io::sink());
+        let result = erofs::write(&tree, None, UUID, &mut io::sink());
         assert_eq!(result.err().map(|e| e.to_string().contains("`huge`")), refused.then_some(true));
     }
     let mut writer = TarWriter::new();
@@ -429,7 +431,7 @@ fn what_is_too_large_is_refused_by_name() {
         writer.sparse_pax_1_0(name, 1 << 43, &[(0, &[1; 512])]);
     }
     let tree = layers::merge(&[writer.finish()]).unwrap();
-    let error = erofs::write(&tree, None, &mut io::sink()).unwrap_err();
+    let error = erofs::write(&tree, None, UUID, &mut io::sink()).unwrap_err();
     assert!(error.to_string().contains("layer 0"), "{error}");
 }
 
@@ -438,7 +440,7 @@ fn everything_can_belong_to_one() {
     let tars = [tar(&[Entry::file("f", "x").owner(5, 6)])];
     let tree = layers::merge(&tars).unwrap();
     let mut bytes = Vec::new();
-    let devices = erofs::write(&tree, Some((7, 8)), &mut bytes).unwrap();
+    let devices = erofs::write(&tree, Some((7, 8)), UUID, &mut bytes).unwrap();
     let image = Image { bytes, devices: contents(&tree, &tars, &devices) };
     assert!(image.tree().values().all(|node| (node.uid, node.gid) == (7, 8)));
 }

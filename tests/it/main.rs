@@ -19,6 +19,7 @@ mod format;
 mod hostile;
 mod join;
 mod layers;
+mod numbers;
 mod random_stacks;
 mod regressions;
 mod toc;

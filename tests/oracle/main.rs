@@ -9,6 +9,7 @@
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
 //!   other; `storage`: compression and media types. All three compare with umoci.
 //! - `attributes`: extended attributes as tools and callers of all kinds meet them.
+//! - `backups`: what takes a file for unchanged, over two versions of an image at one place.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
@@ -59,6 +60,7 @@ mod servers;
 mod snapshot;
 
 mod attributes;
+mod backups;
 mod corpus;
 mod credentials;
 mod files;

@@ -66,10 +66,15 @@ impl Home {
 
     /// Runs `ocifs mount OPTIONS REFERENCE` for a new directory.
     pub fn mount_with(&self, options: &[&str], reference: &str) -> Mounted<'_> {
-        need_root_and_fuse();
         let number = self.mounts.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("mounts/{number}"));
         std::fs::create_dir(&path).unwrap();
+        self.mount_at(path, options, reference)
+    }
+
+    /// Runs `ocifs mount OPTIONS REFERENCE PATH`.
+    pub fn mount_at(&self, path: PathBuf, options: &[&str], reference: &str) -> Mounted<'_> {
+        need_root_and_fuse();
         run(self.ocifs().arg("mount").args(options).arg(reference).arg(&path));
         Mounted { home: self, path }
     }
