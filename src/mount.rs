@@ -39,17 +39,15 @@ use crate::fuse::{self, Ahead, Ownership, Requests, Server, forerunner, kernel, 
 use crate::image::{Document, Platform};
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{self, Known, OpenLayer, Progress};
-use crate::reference::{DirectoryName, ImageName, Layout, StoredImage};
+use crate::reference::{DirectoryName, ImageName, StoredImage};
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
-use crate::source::archive::{Archive, Files};
 use crate::source::containerd::Containerd;
 use crate::source::containers_storage::ContainersStorage;
-use crate::source::directory::Directory;
 use crate::source::docker_daemon::{DockerDaemon, Documents};
 use crate::source::nearby::Nearby;
 use crate::source::registry::{self, Registry, Traffic};
 use crate::source::registry_storage::RegistryStorage;
-use crate::source::{self, Source, docker_archive, layout};
+use crate::source::{self, Source, on_disk};
 use crate::tree;
 use tag::Tag;
 
@@ -434,19 +432,7 @@ fn open_source(
         ImageName::Local(local) => local,
         ImageName::Stored(stored) => return Ok((open_stored(stored, cache, options)?, None)),
     };
-    let spool = spool(cache, options);
-    let path = absolute(&local.path)?;
-    let selector = local.selector.clone();
-    let source: Arc<dyn Source> = match local.layout {
-        Layout::OciLayout => Arc::new(layout::Layout::open(Files::Folder(path), selector)?),
-        Layout::OciArchive => {
-            let files = Files::Archive(Archive::open_file(&path, &spool)?);
-            Arc::new(layout::Layout::open(files, selector)?)
-        }
-        Layout::DockerArchive => Arc::from(docker_archive::open(&path, &spool, selector)?),
-        Layout::Dir => Arc::new(Directory::open(path)?),
-    };
-    Ok((source, None))
+    Ok((on_disk::open(local, &spool(cache, options))?, None))
 }
 
 /// A folder for temporary files.

@@ -15,9 +15,12 @@ pub mod directory;
 pub mod docker_archive;
 pub mod docker_daemon;
 pub mod layout;
+mod magic;
 pub mod nearby;
+pub mod on_disk;
 pub mod registry;
 pub mod registry_storage;
+mod stream;
 mod tar_split;
 
 use std::fmt;
@@ -55,6 +58,8 @@ pub enum Error {
     NoSuchImage { path: PathBuf, wanted: String, available: Vec<String> },
     #[error("{path} holds several images: say which one; {}", listed(.available))]
     Ambiguous { path: PathBuf, available: Vec<String> },
+    #[error("{}", nowhere(.tried, .registry.as_deref()))]
+    Nowhere { tried: Vec<String>, registry: Option<String> },
     #[error("{path} holds no image")]
     Empty { path: PathBuf },
     #[error("{what} is not in {path}")]
@@ -87,6 +92,20 @@ fn listed(names: &[String]) -> String {
             )
         }
         names => format!("there is {}", names.join(", ")),
+    }
+}
+
+fn nowhere(tried: &[String], registry: Option<&str>) -> String {
+    let text = match tried {
+        [path] => format!("there is no file or folder `{path}`"),
+        paths => {
+            let paths: Vec<String> = paths.iter().map(|path| format!("`{path}`")).collect();
+            format!("there is no file or folder {}", paths.join(" or "))
+        }
+    };
+    match registry {
+        Some(name) => format!("{text}; an image of Docker Hub would be `docker.io/library/{name}`"),
+        None => text,
     }
 }
 

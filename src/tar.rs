@@ -40,6 +40,11 @@ pub const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Sparse runs accepted for one file. An extractor would need as many seeks.
 pub const MAX_SPARSE_RUNS: usize = 1 << 16;
 
+/// Whether a block may be the first of a tar that has something in it: a header whose checksum holds.
+pub fn is_header(block: &[u8]) -> bool {
+    block.len() == BLOCK_BYTES && block.iter().any(|b| *b != 0) && Header::parse(block, 0).is_ok()
+}
+
 /// Why a tar stream is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
@@ -183,6 +188,8 @@ pub struct Parser {
     entry_at: u64,
     buffer: Vec<u8>,
     extensions: Extensions,
+    /// Only names and contents matter: what else is wrong with an entry is passed over.
+    of_names: bool,
 }
 
 /// Extension headers waiting for their entry.
@@ -209,7 +216,15 @@ impl Parser {
             entry_at: 0,
             buffer: Vec::with_capacity(BLOCK_BYTES),
             extensions: Extensions::default(),
+            of_names: false,
         }
+    }
+
+    /// A parser of an archive that is not a layer but holds some: owners, times, device numbers and
+    /// extended attributes do not matter there, and are nothing where they do not fit; entries of unknown
+    /// types are passed over.
+    pub fn of_names() -> Parser {
+        Parser { of_names: true, ..Parser::new() }
     }
 
     /// Takes the next bytes of the archive.
@@ -404,7 +419,7 @@ impl Parser {
     fn extension(&mut self, kind: u8, data: Vec<u8>) -> Result<(), Error> {
         match kind {
             b'x' => {
-                let records = PaxRecords::parse(&data)
+                let records = PaxRecords::parse(&data, self.of_names)
                     .map_err(|what| Error::Pax { at: self.entry_at, what })?;
                 self.extensions.pax = Some(records);
             }
@@ -424,26 +439,36 @@ impl Parser {
         let at = self.entry_at;
         let extensions = std::mem::take(&mut self.extensions);
         let pax = extensions.pax.unwrap_or_default();
-        let kind = header.kind(at)?;
+        let of_names = self.of_names;
+        let kind = match header.kind(at) {
+            Err(Error::UnknownType { .. }) if of_names => {
+                self.state = skip(checked_padded(header.size_field(at)?, at)?);
+                return Ok(());
+            }
+            kind => kind?,
+        };
         let number = |field: &'static str, value: Option<i64>, own: Result<i64, Error>| {
             let value = match value {
                 Some(value) => value,
-                None => own?,
+                None => or_nothing(of_names, own)?,
             };
-            u32::try_from(value).map_err(|_| Error::Range { at, field, value })
+            or_nothing(
+                of_names,
+                u32::try_from(value).map_err(|_| Error::Range { at, field, value }),
+            )
         };
         let (seconds, nanoseconds) = match pax.mtime {
             Some(time) => time,
-            None => (header.mtime(at)?, 0),
+            None => (or_nothing(of_names, header.mtime(at))?, 0),
         };
         let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => header.device(at)?,
+            Kind::CharDevice | Kind::BlockDevice => or_nothing(of_names, header.device(at))?,
             _ => (0, 0),
         };
         let mut entry = Entry {
             path: pax.path.clone().unwrap_or_else(|| header.path.clone()),
             kind,
-            mode: header.mode(at)? & 0o7777,
+            mode: or_nothing(of_names, header.mode(at))? & 0o7777,
             uid: number("uid", pax.uid, header.uid(at))?,
             gid: number("gid", pax.gid, header.gid(at))?,
             mtime_seconds: seconds,
@@ -574,6 +599,11 @@ impl Parser {
             self.state = State::Content { left: stored, padding: padded(stored) - stored };
         }
     }
+}
+
+/// A field that does not matter where only names do.
+fn or_nothing<T: Default>(of_names: bool, field: Result<T, Error>) -> Result<T, Error> {
+    if of_names { Ok(field.unwrap_or_default()) } else { field }
 }
 
 /// The state that skips `bytes`; `Skip` itself always has at least one byte to go.

@@ -4,86 +4,32 @@
 //! its headers are scanned once, seeking over the contents. A compressed one is unpacked into an
 //! unlinked temporary file first, since nothing in it could be found otherwise.
 
-use std::collections::HashMap;
+mod members;
+mod section;
+
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
 use super::{Error, Opened};
 use crate::codec::{self, Compression, Decoder};
 use crate::image::Descriptor;
-use crate::tar::{self, Kind, Parser};
+use crate::tar;
+use members::Members;
+use section::Place;
+
+pub use section::{Section, SectionReader};
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Members accepted in one archive: thousands of layers, and a bound on memory.
-const MAX_MEMBERS: usize = 1 << 20;
-
-/// Longest name of a member that may be one of ours.
-const MAX_NAME_BYTES: usize = 4096;
-
-/// A part of a file that can be read at any offset.
-#[derive(Clone, Debug)]
-pub struct Section {
-    file: Arc<File>,
-    start: u64,
-    length: u64,
-}
-
-impl Section {
-    /// Length in bytes.
-    pub fn len(&self) -> u64 {
-        self.length
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// A reader from `offset` to the end.
-    pub fn reader(&self, offset: u64) -> SectionReader {
-        SectionReader { section: self.clone(), at: offset.min(self.length) }
-    }
-
-    /// The whole section, if it is no longer than `limit` bytes.
-    ///
-    /// # Errors
-    /// I/O, or longer than the limit.
-    pub fn read_all(&self, limit: u64) -> io::Result<Vec<u8>> {
-        if self.length > limit {
-            let message = format!("it has {} bytes, more than the {limit} allowed", self.length);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        let mut bytes = Vec::with_capacity(self.length as usize);
-        self.reader(0).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-/// Reads a [`Section`] in order. Positions are its own: sections of one file do not interfere.
-#[derive(Debug)]
-pub struct SectionReader {
-    section: Section,
-    at: u64,
-}
-
-impl Read for SectionReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.section.length - self.at;
-        let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let n = self.section.file.read_at(&mut buf[..want], self.section.start + self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
-
 /// A folder, or a tar of one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Files {
     /// A folder on disk.
     Folder(PathBuf),
@@ -91,22 +37,14 @@ pub enum Files {
     Archive(Archive),
 }
 
-/// The members of a tar archive.
-#[derive(Debug)]
+/// A tar archive that is open.
+#[derive(Clone, Debug)]
 pub struct Archive {
     path: PathBuf,
     file: Arc<File>,
-    members: HashMap<String, Member>,
-}
-
-#[derive(Debug)]
-enum Member {
-    File {
-        start: u64,
-        length: u64,
-    },
-    /// A link, already relative to the archive's root.
-    Link(String),
+    members: Arc<Members>,
+    /// Longest content that a sparse member may have, in bytes.
+    max_sparse_bytes: u64,
 }
 
 impl Files {
@@ -125,25 +63,24 @@ impl Files {
         match self {
             Files::Folder(folder) => {
                 let path = folder.join(name);
-                let file = match open_without_waiting(&path) {
-                    Ok(file) => file,
-                    Err(e)
-                        if matches!(
-                            e.kind(),
-                            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                        ) =>
-                    {
-                        return Ok(None);
-                    }
-                    Err(e) => return Err(Error::file(path, e)),
-                };
-                let metadata = file.metadata().map_err(|e| Error::file(&path, e))?;
-                if !metadata.is_file() {
-                    return Err(Error::invalid(path, "not a regular file"));
-                }
-                Ok(Some(Section { file: Arc::new(file), start: 0, length: metadata.len() }))
+                section_of(open_without_waiting(&path), path)
             }
-            Files::Archive(archive) => Ok(archive.open(name)),
+            Files::Archive(archive) => archive.open(name),
+        }
+    }
+
+    /// The same of a name that stands in the image's own documents: it is cleaned as the names of members
+    /// are, and neither it nor a link leads out of a folder.
+    ///
+    /// # Errors
+    /// It is there and can't be opened.
+    pub fn open_named(&self, name: &str) -> Result<Option<Section>, Error> {
+        match (self, members::clean(name)) {
+            (_, None) => Ok(None),
+            (Files::Folder(folder), Some(name)) => {
+                section_of(open_beneath(folder, &name), folder.join(&name))
+            }
+            (Files::Archive(archive), Some(_)) => archive.open(name),
         }
     }
 
@@ -162,12 +99,7 @@ impl Files {
             let what = format!("blob {}", descriptor.digest);
             return Err(Error::Missing { path: self.path().to_owned(), what });
         };
-        let Range { start, end } = range;
-        let reader = section.reader(start);
-        let is_whole = start == 0 && end == descriptor.size;
-        // Of a whole blob the verifying reader is to see all, also what is too much.
-        let length = if is_whole { u64::MAX } else { end - start };
-        Ok(Opened { body: Box::new(reader.take(length)), start, end })
+        Ok(section.opened(descriptor, range))
     }
 
     /// Reads a small file that has to be there.
@@ -182,7 +114,6 @@ impl Files {
         section.read_all(limit).map_err(|e| Error::file(self.path().join(name), e))
     }
 }
-
 impl Archive {
     /// Opens an archive; a compressed one is unpacked into `spool`, a folder for temporary files.
     ///
@@ -217,33 +148,43 @@ impl Archive {
                 length
             }
         };
-        let members = scan(&file, length, path)?;
-        Ok(Archive { path: path.to_owned(), file: Arc::new(file), members })
+        let members = Arc::new(Members::scan(&file, length, path)?);
+        let max_sparse_bytes = codec::plausible_uncompressed_bytes(length);
+        Ok(Archive { path: path.to_owned(), file: Arc::new(file), members, max_sparse_bytes })
     }
 
-    /// The file, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn open(&self, name: &str) -> Option<Section> {
-        let member = match self.members.get(name)? {
-            // One level, as engines write them.
-            Member::Link(target) => self.members.get(target)?,
-            member => member,
-        };
-        match member {
-            Member::File { start, length } => {
-                Some(Section { file: self.file.clone(), start: *start, length: *length })
-            }
-            Member::Link(_) => None,
+    fn open(&self, name: &str) -> Result<Option<Section>, Error> {
+        let Some((place, length)) = self.members.find(name) else { return Ok(None) };
+        // Holes cost an archive nothing, and whoever reads them everything.
+        if matches!(place, Place::Runs(_)) && length > self.max_sparse_bytes {
+            let what = format!(
+                "`{name}` is sparse and of {length} bytes: far more than an archive of its size should \
+                 hold"
+            );
+            return Err(Error::invalid(&self.path, what));
         }
+        Ok(Some(Section::new(Arc::clone(&self.file), place, length)))
     }
 
-    /// Whether a member of that name exists.
-    pub fn has(&self, name: &str) -> bool {
-        self.open(name).is_some()
+    /// The names of files and links in it, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.names()
     }
+}
+
+fn section_of(opened: io::Result<File>, path: PathBuf) -> Result<Option<Section>, Error> {
+    let file = match opened {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(Error::file(path, e)),
+    };
+    let metadata = file.metadata().map_err(|e| Error::file(&path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::invalid(path, "not a regular file"));
+    }
+    Ok(Some(Section::new(Arc::new(file), Place::From(0), metadata.len())))
 }
 
 /// Opens a file that has to be a regular one.
@@ -255,8 +196,17 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Opens a file below a folder that neither the name nor links lead out of.
+fn open_beneath(folder: &Path, name: &str) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    Ok(File::from(rustix::fs::openat2(&folder, name, flags, Mode::empty(), resolve)?))
+}
+
 /// Opens a file; one that is a named pipe does not make us wait for a writer.
-fn open_without_waiting(path: &Path) -> io::Result<File> {
+pub(super) fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     File::options().read(true).custom_flags(flags).open(path)
 }
@@ -298,88 +248,11 @@ fn unpack(
     }
 }
 
-/// Collects members while the tar is scanned.
-#[derive(Default)]
-struct Members(HashMap<String, Member>);
-
-impl tar::Sink for Members {
-    type Error = tar::Error;
-
-    fn entry(&mut self, entry: tar::Entry) -> Result<(), tar::Error> {
-        // A name that is not UTF-8 is not one that we look for.
-        let name = std::str::from_utf8(&entry.path).ok().filter(|p| p.len() <= MAX_NAME_BYTES);
-        let Some(name) = name.and_then(|p| clean(p, "")) else {
-            return Ok(());
-        };
-        let member = match entry.kind {
-            Kind::File if !entry.sparse => {
-                let start = entry.runs.first().map_or(0, |run| run.start.0);
-                Member::File { start, length: entry.size }
-            }
-            Kind::Symlink | Kind::HardLink => {
-                let folder = match entry.kind {
-                    Kind::Symlink => name.rsplit_once('/').map_or("", |(folder, _)| folder),
-                    _ => "",
-                };
-                let target = std::str::from_utf8(&entry.link_target).ok();
-                let target = target.filter(|t| t.len() <= MAX_NAME_BYTES);
-                let Some(target) = target.and_then(|t| clean(t, folder)) else { return Ok(()) };
-                Member::Link(target)
-            }
-            _ => return Ok(()),
-        };
-        if self.0.len() < MAX_MEMBERS {
-            self.0.insert(name, member);
-        }
-        Ok(())
-    }
-
-    fn content(&mut self, _bytes: &[u8]) {}
-
-    fn end(&mut self) {}
-}
-
-fn scan(file: &File, length: u64, path: &Path) -> Result<HashMap<String, Member>, Error> {
-    let tar = |source| Error::Tar { path: path.to_owned(), source };
-    let mut members = Members::default();
-    let mut parser = Parser::new();
-    let mut block = [0; tar::BLOCK_BYTES];
-    let mut at = 0;
-    while at < length {
-        let skipped = parser.skip(length - at, &mut members);
-        at += skipped;
-        if skipped > 0 {
-            continue;
-        }
-        let n = file.read_at(&mut block, at).map_err(|e| Error::file(path, e))?;
-        if n == 0 {
-            break;
-        }
-        parser.feed(&block[..n], &mut members).map_err(tar)?;
-        at += n as u64;
-    }
-    parser.finish().map_err(tar)?;
-    Ok(members.0)
-}
-
-/// A path relative to `folder`, cleaned; `None` if it leaves the archive.
-fn clean(path: &str, folder: &str) -> Option<String> {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]

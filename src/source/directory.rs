@@ -3,7 +3,6 @@
 //! Version 1.1 keeps the instances of an image index as `HEX.manifest.json`.
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 use super::archive::Files;
 use super::{Error, Opened, RawDocument, Source};
@@ -16,12 +15,11 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the folder.
+    /// Opens the folder, or a tar of one.
     ///
     /// # Errors
     /// It has no `manifest.json`.
-    pub fn open(path: PathBuf) -> Result<Directory, Error> {
-        let files = Files::Folder(path);
+    pub fn open(files: Files) -> Result<Directory, Error> {
         if files.open("manifest.json")?.is_none() {
             let what = "not a `dir:` image: it has no `manifest.json`";
             return Err(Error::invalid(files.path(), what));

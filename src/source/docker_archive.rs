@@ -1,53 +1,107 @@
-//! The output of `docker save`, podman's and skopeo's `docker-archive`, old and new.
+//! The output of `docker save`, podman's and skopeo's `docker-archive`, of any age; an archive, or the
+//! folder that it was unpacked to.
 //!
 //! Since version 25 Docker writes an OCI layout *and* the old `manifest.json`; then the layout is
-//! used, because it has digests. The old form lists a config and layer files by name and has no
-//! manifest at all, so one is made here: the digest of an uncompressed layer is its diff ID, which
-//! the config lists; a compressed one is hashed once, when the archive is opened.
+//! used, because it has digests, unless it lacks what the other half has. The old form lists a config and
+//! layer files by name and has no manifest at all, so one is made here: the digest of an uncompressed
+//! layer is its diff ID, which the config lists; a compressed one is hashed once, when the archive
+//! is opened. What Docker wrote before version 1.10 has no config either (`v1`).
+
+mod v1;
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::archive::{Archive, Files, Section};
 use super::layout::Layout;
 use super::{Error, Opened, RawDocument, Source};
 use crate::codec::{Compression, SNIFF_BYTES};
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::image::{Descriptor, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, media_type};
+use crate::image::{
+    Descriptor, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, media_type,
+};
 use crate::json;
 use crate::reference::Reference;
 
-/// Opens a `docker save` archive of either kind.
+/// How deep image indexes may be nested before an image is taken for whole.
+const MAX_INDEX_DEPTH: usize = 4;
+
+/// Opens an archive of any kind that is open.
 ///
 /// # Errors
-/// It is neither.
-pub fn open(path: &Path, spool: &Path, selector: Option<String>) -> Result<Box<dyn Source>, Error> {
-    open_archive(Archive::open_file(path, spool)?, selector)
-}
-
-/// The same of an archive that is open.
+/// It is none.
 pub(super) fn open_archive(
     archive: Archive,
     selector: Option<String>,
-) -> Result<Box<dyn Source>, Error> {
-    let has_rows = archive.has("manifest.json");
-    if archive.has("oci-layout") && archive.has("index.json") {
-        let layout = Layout::open(Files::Archive(archive), selector.clone())?;
+) -> Result<Arc<dyn Source>, Error> {
+    open_files(Files::Archive(archive), selector)
+}
+
+/// Opens what `docker save` wrote, of any age.
+///
+/// # Errors
+/// It is nothing of the kind.
+pub(super) fn open_files(files: Files, selector: Option<String>) -> Result<Arc<dyn Source>, Error> {
+    let has = |name| files.open(name).map(|file| file.is_some());
+    let has_rows = has("manifest.json")?;
+    let layout = match has("oci-layout")? && has("index.json")? {
+        true => Some(Layout::open(files.clone(), selector.clone())),
+        false => None,
+    };
+    match layout {
+        Some(layout) if !has_rows => Ok(Arc::new(layout?)),
         // Some writers put the full name into `manifest.json` alone.
-        if !has_rows || layout.has_image() {
-            return Ok(Box::new(layout));
+        Some(Ok(layout)) if layout.has_image() => {
+            if is_whole(&layout) {
+                return Ok(Arc::new(layout));
+            }
+            match DockerArchive::open(files, selector) {
+                Ok(archive) => Ok(Arc::new(archive)),
+                // Of two halves that lack something, the one with digests says what.
+                Err(_) => Ok(Arc::new(layout)),
+            }
         }
-        return Ok(Box::new(DockerArchive::open(layout.into_files(), selector)?));
+        _ if has_rows => Ok(Arc::new(DockerArchive::open(files, selector)?)),
+        _ if has("repositories")? || is_unnamed(&files) => Ok(Arc::new(v1::open(files, selector)?)),
+        _ => {
+            let what = "not the output of `docker save`: it has neither `manifest.json` nor \
+                        `repositories`";
+            Err(Error::invalid(files.path(), what))
+        }
     }
-    if !has_rows {
-        let what = "not the output of `docker save`: it has no `manifest.json`";
-        return Err(Error::invalid(archive.path(), what));
+}
+
+/// Whether it is what Docker wrote before version 1.10 for an image without a name.
+pub(super) fn is_unnamed(files: &Files) -> bool {
+    !v1::images(files).is_empty()
+}
+
+/// Whether there is an image in a layout of which nothing is missing.
+fn is_whole(layout: &Layout) -> bool {
+    layout.root().is_ok_and(|root| leads_to_whole(layout, &root, 0))
+}
+
+fn leads_to_whole(layout: &Layout, document: &RawDocument, depth: usize) -> bool {
+    match Document::parse(&document.bytes, document.media_type.as_deref()) {
+        Ok(Document::Manifest(manifest)) => {
+            layout.has(&manifest.config) && manifest.layers.iter().all(|layer| layout.has(layer))
+        }
+        Ok(Document::Index(index)) if depth < MAX_INDEX_DEPTH => {
+            let mut present = index.entries.usable().filter(|descriptor| layout.has(descriptor));
+            present.any(|descriptor| {
+                let document = layout.document(descriptor);
+                document.is_ok_and(|document| leads_to_whole(layout, &document, depth + 1))
+            })
+        }
+        // What can't be read is told by who reads it.
+        _ => true,
     }
-    Ok(Box::new(DockerArchive::open(Files::Archive(archive), selector)?))
 }
 
 /// One row of `manifest.json`.
@@ -56,9 +110,18 @@ pub(super) fn open_archive(
 struct Row {
     config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    repo_tags: Vec<String>,
     #[serde(default)]
-    layers: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Where the bytes of a blob are.
+#[derive(Debug)]
+enum Blob {
+    /// In the file of that name.
+    File(String),
+    /// Made here.
+    Made(Vec<u8>),
 }
 
 /// One image of an old-style archive.
@@ -67,7 +130,7 @@ pub struct DockerArchive {
     files: Files,
     manifest: Vec<u8>,
     /// Where each digest of the manifest lies.
-    blobs: HashMap<Digest, String>,
+    blobs: HashMap<Digest, Blob>,
 }
 
 impl DockerArchive {
@@ -77,48 +140,61 @@ impl DockerArchive {
         let rows: Vec<Row> = json::from_slice(&bytes)
             .map_err(|e| Error::invalid(&path, format!("`manifest.json`: {e}")))?;
         let row = select(rows, selector, &path)?;
-        let config = files.read(&row.config, MAX_CONFIG_BYTES)?;
-        let layers = row.layers.unwrap_or_default();
-        let parsed = ImageConfig::parse(&config, layers.len())
+        let missing = |what: String| Error::Missing { path: path.clone(), what };
+        let config = files
+            .open_named(&row.config)?
+            .ok_or_else(|| missing(format!("config `{}`", row.config)))?
+            .read_all(MAX_CONFIG_BYTES)
+            .map_err(|e| Error::file(path.join(&row.config), e))?;
+        let parsed = ImageConfig::parse(&config, row.layers.len())
             .map_err(|e| Error::invalid(&path, format!("`{}`: {e}", row.config)))?;
-        let config_digest = Digest::sha256(&config);
-        let mut blobs = HashMap::from([(config_digest, row.config)]);
+        let mut layers: Vec<(Digest, u64, String)> = Vec::new();
         let mut digests: HashMap<String, Digest> = HashMap::new();
-        let mut descriptors = Vec::new();
-        for (name, diff_id) in layers.into_iter().zip(parsed.rootfs.diff_ids) {
-            let Some(section) = files.open(&name)? else {
-                return Err(Error::Missing { path, what: format!("layer `{name}`") });
-            };
+        for (name, diff_id) in row.layers.into_iter().zip(parsed.rootfs.diff_ids) {
+            let section = files.open_named(&name)?;
+            let section = section.ok_or_else(|| missing(format!("layer `{name}`")))?;
             let digest = match digests.get(&name) {
                 Some(digest) => *digest,
                 None => layer_digest(&section, diff_id.0).map_err(|e| Error::file(&path, e))?,
             };
             digests.insert(name.clone(), digest);
-            descriptors.push(serde_json::json!({
-                "mediaType": media_type::DOCKER_LAYER,
-                "digest": digest,
-                "size": section.len(),
-            }));
-            blobs.insert(digest, name);
+            layers.push((digest, section.len(), name));
         }
+        let config = (Digest::sha256(&config), config.len() as u64, Blob::File(row.config));
+        Ok(DockerArchive::new(files, config, layers))
+    }
+
+    /// An image of a config and of layers, base first; each with digest and size.
+    fn new(
+        files: Files,
+        (config_digest, config_size, config): (Digest, u64, Blob),
+        layers: Vec<(Digest, u64, String)>,
+    ) -> DockerArchive {
+        let descriptors: Vec<Value> = layers
+            .iter()
+            .map(|(digest, size, _)| {
+                serde_json::json!({ "mediaType": media_type::DOCKER_LAYER, "digest": digest, "size": size })
+            })
+            .collect();
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": media_type::DOCKER_MANIFEST,
             "config": {
                 "mediaType": media_type::DOCKER_CONFIG,
                 "digest": config_digest,
-                "size": config.len(),
+                "size": config_size,
             },
             "layers": descriptors,
         });
-        Ok(DockerArchive { files, manifest: manifest.to_string().into_bytes(), blobs })
+        let mut blobs = HashMap::from([(config_digest, config)]);
+        blobs.extend(layers.into_iter().map(|(digest, _, name)| (digest, Blob::File(name))));
+        DockerArchive { files, manifest: manifest.to_string().into_bytes(), blobs }
     }
 }
 
 /// The row that a selector names: `name:tag`, or `@N` by position.
 fn select(rows: Vec<Row>, selector: Option<String>, path: &Path) -> Result<Row, Error> {
-    let tags = |row: &Row| row.repo_tags.clone().unwrap_or_default();
-    let available: Vec<String> = rows.iter().flat_map(tags).collect();
+    let available: Vec<String> = rows.iter().flat_map(|row| row.repo_tags.clone()).collect();
     let Some(wanted) = selector else {
         let mut rows = rows.into_iter();
         return match (rows.next(), rows.next()) {
@@ -131,7 +207,8 @@ fn select(rows: Vec<Row>, selector: Option<String>, path: &Path) -> Result<Row, 
     let position = wanted.strip_prefix('@').and_then(|n| n.parse::<usize>().ok());
     let found = rows.into_iter().enumerate().find(|(at, row)| {
         position == Some(*at)
-            || tags(row)
+            || row
+                .repo_tags
                 .iter()
                 .any(|t| *t == wanted || (full(t).is_some() && full(t) == full(&wanted)))
     });
@@ -142,13 +219,20 @@ fn select(rows: Vec<Row>, selector: Option<String>, path: &Path) -> Result<Row, 
 }
 
 fn layer_digest(section: &Section, diff_id: Digest) -> io::Result<Digest> {
+    match is_compressed(section)? {
+        false => Ok(diff_id),
+        true => hash(section.reader(0)),
+    }
+}
+
+fn is_compressed(section: &Section) -> io::Result<bool> {
     let mut start = Vec::new();
     section.reader(0).take(SNIFF_BYTES as u64).read_to_end(&mut start)?;
-    if matches!(Compression::sniff(&start), Ok(Compression::None)) {
-        return Ok(diff_id);
-    }
+    Ok(!matches!(Compression::sniff(&start), Ok(Compression::None)))
+}
+
+fn hash(mut reader: impl Read) -> io::Result<Digest> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut reader = section.reader(0);
     let mut buffer = vec![0; 1 << 20];
     loop {
         match reader.read(&mut buffer)? {
@@ -170,7 +254,21 @@ impl Source for DockerArchive {
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
-        let name = self.blobs.get(&descriptor.digest).map_or("", String::as_str);
-        self.files.blob(name, descriptor, range)
+        super::check_range(descriptor, &range)?;
+        let Range { start, end } = range;
+        let missing = || {
+            let what = format!("blob {}", descriptor.digest);
+            Error::Missing { path: self.files.path().to_owned(), what }
+        };
+        let name = match self.blobs.get(&descriptor.digest).ok_or_else(missing)? {
+            Blob::File(name) => name,
+            Blob::Made(bytes) => {
+                let bytes = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
+                let body = Cursor::new(bytes.unwrap_or_default().to_vec()).take(end - start);
+                return Ok(Opened { body: Box::new(body), start, end });
+            }
+        };
+        let section = self.files.open_named(name)?.ok_or_else(missing)?;
+        Ok(section.opened(descriptor, start..end))
     }
 }

@@ -44,12 +44,16 @@ pub(super) struct PaxSparse {
 }
 
 impl PaxRecords {
-    pub(super) fn parse(mut data: &[u8]) -> Result<PaxRecords, &'static str> {
+    /// Parses the data of an extended header; `of_names` leaves out what is not about names and contents.
+    pub(super) fn parse(mut data: &[u8], of_names: bool) -> Result<PaxRecords, &'static str> {
         let mut records = PaxRecords::default();
         while !data.is_empty() {
             let (record, rest) = split_record(data)?;
             let (key, value) = key_value(record)?;
-            records.set(key, value)?;
+            let is_of_names = matches!(key, b"path" | b"linkpath" | b"size");
+            if !of_names || is_of_names || key.starts_with(b"GNU.sparse.") {
+                records.set(key, value)?;
+            }
             data = rest;
         }
         Ok(records)

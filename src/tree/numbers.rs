@@ -40,6 +40,7 @@
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{FileKind, Ino, Inode, Origins, Tree};
+use crate::digest::ContentDigest;
 use crate::index::{LayerIndex, Proof};
 
 /// The least and the greatest number but for the root's. (The very last one often stands for an error.)
@@ -179,10 +180,14 @@ fn add_content(
             let index = indexes[inode.layer as usize];
             let entry = origins.entry(ino).map(|entry| index.entry_at(entry));
             let own = entry.filter(|_| index.proof() == Proof::Full);
-            match own.and_then(|entry| index.content_hash(&entry)) {
-                Some(content) => {
+            match own.and_then(|entry| index.content_digest(&entry)) {
+                Some(ContentDigest::Sha256(content)) => {
                     hash.update(b"h");
-                    hash.update(content);
+                    hash.update(&content);
+                }
+                Some(ContentDigest::Blocks(content)) => {
+                    hash.update(b"s");
+                    hash.update(&content);
                 }
                 None => {
                     let start = match inode.sparse {

@@ -1,9 +1,10 @@
-//! The command line. Parsing validates and does no I/O.
+//! The command line. Parsing validates, and does no I/O but to look whether a word that could be an image is
+//! the path of one.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,18 +13,24 @@ use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
 use ocifs::image::Platform;
-use ocifs::reference::{DirectoryName, ImageName};
+use ocifs::reference::{DirectoryName, ImageName, LocalSource};
+use ocifs::source::on_disk;
+
+use crate::environment;
 
 /// Look inside container images: mount one as a directory, without pulling it first.
 ///
 /// Nothing is unpacked or run; there is no daemon and no container runtime, and root is not needed.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "REF is name[:tag][@digest] as for `docker pull`, or oci:PATH[:REF], \
+#[command(
+    after_help = "REF is name[:tag][@digest] as for `docker pull`, or the path of an image layout or an \
+archive (./x.tar, /srv/layout, - for standard input; PATH:REF for one image of several), or oci:PATH[:REF], \
 oci-archive:FILE[:REF], docker-archive:FILE[:REF], dir:PATH, \
 containerd:[ROOT//][NAMESPACE/]IMAGE, containers-storage:[[overlay@ROOT]]IMAGE, docker-daemon:IMAGE, \
 registry-storage:PATH//NAME[:TAG].\n\n\
-Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -346,7 +353,7 @@ impl FromStr for NamedImage {
         Ok(NamedImage {
             directory: directory
                 .map_err(|e: ocifs::reference::DirectoryNameError| e.to_string())?,
-            image: image.parse().map_err(|e: ocifs::reference::ParseError| e.to_string())?,
+            image: image_name(image)?,
         })
     }
 }
@@ -396,9 +403,25 @@ impl Mount {
             parsed.map_err(|e| invalid(&format!("invalid value '{word}' for REF: {e}")))
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
+        if let [NamedImage { image: ImageName::Local(local), .. }] = &images[..]
+            && let Some(image) = mount_point.to_str()
+            && is_swapped(local, image)
+        {
+            let text =
+                format!("the directory comes last: `ocifs mount {image} {}`", local.path.display());
+            return Err(invalid(&text));
+        }
         let layout = layout(images).map_err(|text| invalid(&text))?;
         Ok(Places { layout, mount_point: PathBuf::from(mount_point) })
     }
+}
+
+/// Whether a directory stands where the image should, and the other way round.
+fn is_swapped(local: &LocalSource, mount_point: &str) -> bool {
+    local.path.is_dir()
+        && !on_disk::is_image(&local.path)
+        && !Path::new(mount_point).is_dir()
+        && image_name(mount_point).is_ok()
 }
 
 fn mount_error(kind: ErrorKind, text: &str) -> clap::Error {
@@ -465,7 +488,7 @@ pub(crate) struct Status {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Pull {
     /// The image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
     #[command(flatten)]
@@ -476,7 +499,7 @@ pub(crate) struct Pull {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Doctor {
     /// An image that should be mounted
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: Option<ImageName>,
 
     #[command(flatten)]
@@ -491,7 +514,7 @@ pub(crate) struct Doctor {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Verify {
     /// The image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
     #[command(flatten)]
@@ -519,7 +542,7 @@ pub(crate) enum Index {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct IndexVerb {
     /// The image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
     #[command(flatten)]
@@ -534,7 +557,7 @@ pub(crate) struct IndexVerb {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Ls {
     /// The image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
     /// A file or directory in the image
@@ -561,7 +584,7 @@ pub(crate) struct Ls {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Cat {
     /// The image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
     /// Files in the image
@@ -611,11 +634,24 @@ pub(crate) struct CacheVerb {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Export {
     /// The image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
+}
+
+/// An image as users write it.
+fn image_name(text: &str) -> Result<ImageName, String> {
+    // A shell leaves the tilde alone in quotes and behind a colon.
+    let at = if text.starts_with("~/") { Some(0) } else { text.find(":~/").map(|at| at + 1) };
+    let text = match (at, environment::home()) {
+        (Some(at), Some(home)) if !Path::new(&text[at..]).exists() => {
+            format!("{}{}{}", &text[..at], home.display(), &text[at + 1..])
+        }
+        _ => text.to_owned(),
+    };
+    on_disk::named(&text).map_err(|e| e.to_string())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -76,7 +76,7 @@ fn path_in(name: &str) -> Option<PathBuf> {
     std::path::absolute(variable(name)?).ok()
 }
 
-fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     variable("HOME").or_else(env::home_dir)
 }
 
@@ -128,6 +128,13 @@ pub(crate) fn image(
         }
         None => name.clone(),
     };
+    if let ImageName::Local(local) = &name
+        && local.is_bare()
+        && !local.has_archive_name()
+    {
+        let path = local.path.display();
+        log::warn!("`{path}` is `{name}` here; for the image of a registry write its name in full");
+    }
     let options = image_options(&name, args)?;
     Ok((name, options))
 }

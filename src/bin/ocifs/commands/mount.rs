@@ -39,7 +39,7 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         return serve(all, args, &places);
     }
     check(args, &places)?;
-    if args.foreground { serve(all, args, &places) } else { start_child(args) }
+    if args.foreground { serve(all, args, &places) } else { start_child(args, &places) }
 }
 
 /// Tells what can be known to fail before anything is fetched.
@@ -59,6 +59,7 @@ fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
     for image in places.layout.images() {
         let place = match image {
             ImageName::Registry(_) => None,
+            ImageName::Local(local) if local.is_standard_input() => None,
             ImageName::Local(local) => Some(local.path.as_path()),
             ImageName::Stored(stored) => stored.path(),
         };
@@ -98,7 +99,7 @@ fn lies_below(folder: &Path, place: &Path) -> bool {
 }
 
 /// Starts the serving process and waits until it is ready or has failed.
-fn start_child(args: &args::Mount) -> Result<ExitCode, AnyError> {
+fn start_child(args: &args::Mount, places: &Places) -> Result<ExitCode, AnyError> {
     let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
     let mut command = Command::new(program);
     // It runs for days, and its command line is there for everybody to read.
@@ -106,10 +107,16 @@ fn start_child(args: &args::Mount) -> Result<ExitCode, AnyError> {
     if let Some(login) = &args.image_args.creds {
         command.env(environment::CREDS, login.to_text());
     }
+    // An archive that comes there is for the serving process.
+    let images = places.layout.images();
+    let is_read = images
+        .iter()
+        .any(|image| matches!(image, ImageName::Local(local) if local.is_standard_input()));
+    let input = if is_read { Stdio::inherit() } else { Stdio::null() };
     let mut child = command
         .env(environment::BACKGROUND_CHILD, "1")
         .env(environment::ARENAS, environment::arenas())
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| format!("starting the serving process: {e}"))?;

@@ -1,0 +1,67 @@
+//! Why a text is no reference: a sentence for every way of being wrong.
+
+use crate::digest;
+
+/// Why a text is not a reference. Each variant is a whole sentence with its remedy.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum ParseError {
+    #[error("the reference is empty")]
+    Empty,
+    #[error("`{text}` is a URL: leave out the scheme and write only `{meant}`")]
+    Url { text: String, meant: String },
+    #[error("`{text}` is the address of a web page: the image is `{meant}`")]
+    WebPage { text: String, meant: String },
+    #[error(
+        "unknown transport `{0}:` (known: docker://, oci:, oci-archive:, docker-archive:, dir:, \
+         containerd:, containers-storage:, docker-daemon:, registry-storage:)"
+    )]
+    UnknownTransport(String),
+    #[error("unknown transport `{wrote}`: write `{meant}`")]
+    MisspeltTransport { wrote: String, meant: String },
+    #[error("`{wrote}` lacks the slashes: write `docker://{rest}`")]
+    DockerWithoutSlashes { wrote: String, rest: String },
+    #[error("`{transport}:` needs a path after the colon")]
+    MissingPath { transport: &'static str },
+    #[error("`{transport}:` is written `{form}`")]
+    Store { transport: &'static str, form: &'static str },
+    #[error(
+        "`{text}` names a registry and no image in it: write `{text}/NAME`, or for Docker Hub's image \
+         of that name `docker.io/library/{text}`"
+    )]
+    NoRepository { text: String },
+    #[error("`{text}` ends with a slash: an image would be `{name}`, a folder here `./{text}`")]
+    TrailingSlash { text: String, name: String },
+    #[error("`{text}` has no tag behind its colon: write `{name}` or `{name}:TAG`")]
+    MissingTag { text: String, name: String },
+    #[error(
+        "`{text}` has a path behind the image: it is a word of its own, after a blank: `{image} {path}`"
+    )]
+    PathBehind { text: String, image: String, path: String },
+    #[error(
+        "`{text}` has uppercase letters in the repository name `{name}`: it must be lowercase, \
+         `{lower}`"
+    )]
+    Uppercase { text: String, name: String, lower: String },
+    #[error(
+        "`{0}` looks like an image ID, which registries do not know: write `docker-daemon:sha256:…` or \
+         `containers-storage:…` for an image of an engine on this machine, `NAME@sha256:…` for the \
+         digest of a manifest"
+    )]
+    ImageId(String),
+    #[error("`{text}` has no repository name before its {part}")]
+    MissingName { text: String, part: &'static str },
+    #[error("`{text}`: `{host}` is not a valid registry host")]
+    Host { text: String, host: String },
+    #[error(
+        "`{text}`: `{component}` is not a valid name component (lowercase letters and digits, \
+         separated by `.`, `_`, `__` or dashes)"
+    )]
+    Component { text: String, component: String },
+    #[error("`{text}`: `{tag}` is not a valid tag (letters, digits, `_`, `.`, `-`; at most 128)")]
+    Tag { text: String, tag: String },
+    #[error("`{text}`: the repository name is longer than 255 bytes")]
+    TooLong { text: String },
+    #[error("`{text}`: {source}")]
+    Digest { text: String, source: digest::ParseError },
+}

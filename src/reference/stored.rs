@@ -1,0 +1,170 @@
+//! Images in the stores of engines: `containerd:`, `containers-storage:`, `docker-daemon:` and
+//! `registry-storage:`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::ParseError;
+use super::registry::{Reference, check_path, split_selectors};
+
+/// An image in a store of another program on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoredImage {
+    /// `containerd:[ROOT//][NAMESPACE/]IMAGE`: containerd's content store.
+    Containerd {
+        /// Its folder, if it is not one of the usual ones.
+        root: Option<PathBuf>,
+        /// The image as the user named it. Whether it begins with a namespace, the store knows.
+        image: String,
+    },
+    /// `containers-storage:[[DRIVER@ROOT]]IMAGE`: what podman, buildah and CRI-O keep.
+    ContainersStorage {
+        /// Its folder, if it is not the usual one.
+        root: Option<PathBuf>,
+        /// A name, an image ID or the start of one.
+        image: String,
+    },
+    /// `docker-daemon:IMAGE`: an engine, asked over its socket.
+    DockerDaemon {
+        /// A name or an image ID, of the letters of a reference.
+        image: String,
+    },
+    /// `registry-storage:PATH//REPOSITORY[:TAG][@DIGEST]`: the folder of a registry.
+    RegistryStorage {
+        /// The folder.
+        path: PathBuf,
+        /// The image. Its registry is empty.
+        image: Reference,
+    },
+}
+
+impl StoredImage {
+    pub(super) const TRANSPORTS: [&str; 4] =
+        ["containerd", "containers-storage", "docker-daemon", "registry-storage"];
+
+    /// The folder that the user named.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            StoredImage::Containerd { root, .. } | StoredImage::ContainersStorage { root, .. } => {
+                root.as_deref()
+            }
+            StoredImage::DockerDaemon { .. } => None,
+            StoredImage::RegistryStorage { path, .. } => Some(path),
+        }
+    }
+
+    /// The image without the store.
+    pub(super) fn image(&self) -> String {
+        match self {
+            StoredImage::Containerd { image, .. }
+            | StoredImage::ContainersStorage { image, .. }
+            | StoredImage::DockerDaemon { image } => image.clone(),
+            StoredImage::RegistryStorage { image, .. } => {
+                image.to_string().trim_start_matches('/').to_owned()
+            }
+        }
+    }
+
+    /// Parses what stands behind the colon of a transport.
+    pub(super) fn parse(transport: &str, rest: &str) -> Result<StoredImage, ParseError> {
+        match transport {
+            "containerd" => containerd(rest),
+            "containers-storage" => containers_storage(rest),
+            "docker-daemon" => docker_daemon(rest),
+            _ => registry_storage(rest),
+        }
+    }
+}
+
+/// Whether a text may be the name of an image in a store: anything that can be typed.
+fn is_image_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 1024 && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn containerd(rest: &str) -> Result<StoredImage, ParseError> {
+    let (root, image) = match rest.rsplit_once("//") {
+        Some((root, image)) => (Some(root), image),
+        None => (None, rest),
+    };
+    if root == Some("") || !is_image_text(image) {
+        let form = "containerd:[NAMESPACE/]IMAGE or containerd:ROOT//[NAMESPACE/]IMAGE";
+        return Err(ParseError::Store { transport: "containerd", form });
+    }
+    Ok(StoredImage::Containerd { root: root.map(PathBuf::from), image: image.to_owned() })
+}
+
+fn containers_storage(rest: &str) -> Result<StoredImage, ParseError> {
+    let form = "containers-storage:IMAGE or containers-storage:[overlay@ROOT]IMAGE";
+    let wrong = || ParseError::Store { transport: "containers-storage", form };
+    let (store, image) = match rest.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(store, image)| (Some(store), image)),
+        None => Some((None, rest)),
+    }
+    .ok_or_else(wrong)?;
+    // The folder of running containers and options do not matter.
+    let root =
+        store.map(|store| without_driver(store).split(['+', ':']).next().unwrap_or_default());
+    if root == Some("") || !is_image_text(image) {
+        return Err(wrong());
+    }
+    Ok(StoredImage::ContainersStorage { root: root.map(PathBuf::from), image: image.to_owned() })
+}
+
+/// What stands behind the driver, which is found in the store itself.
+fn without_driver(store: &str) -> &str {
+    match store.split_once('@') {
+        Some((driver, root)) if driver.bytes().all(|b| b.is_ascii_lowercase()) => root,
+        _ => store,
+    }
+}
+
+fn docker_daemon(rest: &str) -> Result<StoredImage, ParseError> {
+    let form = "docker-daemon:NAME:TAG or docker-daemon:sha256:ID";
+    if rest.is_empty() {
+        return Err(ParseError::Store { transport: "docker-daemon", form });
+    }
+    let id = rest.strip_prefix("sha256:").unwrap_or(rest);
+    let is_hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_hex && (id.len() == 64 || (id.len() < 64 && id.len() != rest.len() && !id.is_empty())) {
+        return Ok(StoredImage::DockerDaemon { image: rest.to_owned() });
+    }
+    let image = rest.parse::<Reference>()?.to_string();
+    Ok(StoredImage::DockerDaemon { image })
+}
+
+fn registry_storage(rest: &str) -> Result<StoredImage, ParseError> {
+    let form = "registry-storage:PATH//REPOSITORY:TAG";
+    let wrong = || ParseError::Store { transport: "registry-storage", form };
+    let (path, image) = rest.rsplit_once("//").ok_or_else(wrong)?;
+    if path.is_empty() || image.is_empty() {
+        return Err(wrong());
+    }
+    let (repository, tag, digest) = split_selectors(image)?;
+    check_path(image, repository)?;
+    let image = Reference::bare(repository, tag, digest);
+    Ok(StoredImage::RegistryStorage { path: PathBuf::from(path), image })
+}
+
+impl fmt::Display for StoredImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let image = self.image();
+        match self {
+            StoredImage::Containerd { root: None, .. } => write!(f, "containerd:{image}"),
+            StoredImage::Containerd { root: Some(root), .. } => {
+                write!(f, "containerd:{}//{image}", root.display())
+            }
+            StoredImage::ContainersStorage { root: None, .. } => {
+                write!(f, "containers-storage:{image}")
+            }
+            StoredImage::ContainersStorage { root: Some(root), .. } => {
+                let root = root.display().to_string();
+                let driver = if without_driver(&root) == root { "" } else { "overlay@" };
+                write!(f, "containers-storage:[{driver}{root}]{image}")
+            }
+            StoredImage::DockerDaemon { .. } => write!(f, "docker-daemon:{image}"),
+            StoredImage::RegistryStorage { path, .. } => {
+                write!(f, "registry-storage:{}//{image}", path.display())
+            }
+        }
+    }
+}

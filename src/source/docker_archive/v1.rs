@@ -1,0 +1,157 @@
+//! What `docker save` wrote before version 1.10: images that are chains of layers with IDs.
+//!
+//! ```text
+//! repositories        {"team/app": {"v1": "ab12…"}}       names; not there for an image without one
+//! ab12…/json          {"id": "ab12…", "parent": "cd34…", "created": …, "config": {…}}
+//! ab12…/layer.tar
+//! ```
+//!
+//! There are no digests: an ID is a random number. So the layers are hashed when the archive is opened, and
+//! a config is made of these diff IDs and of what the `json` of the uppermost layer says, which is
+//! what Docker 1.10 itself did when it met such an image. What is made is the same each time, so that
+//! the cache knows the image again.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+
+use serde_json::{Map, Value, json};
+
+use super::{Blob, DockerArchive, hash, is_compressed};
+use crate::digest::Digest;
+use crate::image::{MAX_LAYERS, MAX_MANIFEST_BYTES};
+use crate::reference::Reference;
+use crate::source::Error;
+use crate::source::archive::Files;
+
+/// Length of an ID in hexadecimal digits.
+const ID_DIGITS: usize = 64;
+
+/// IDs that are looked at for one that has no name.
+const MAX_IDS: usize = MAX_LAYERS;
+
+/// Largest `json` of a layer, in bytes. Most have one or two thousand.
+const MAX_JSON_BYTES: u64 = 1 << 20;
+
+/// Opens the image that a selector names, by a name or the start of its ID.
+pub(super) fn open(files: Files, selector: Option<String>) -> Result<DockerArchive, Error> {
+    let id = select(&files, selector)?;
+    let path = files.path().to_owned();
+    let top = layer(&files, &id)?;
+    let mut chain = vec![id.clone()];
+    let mut parent = parent(&top);
+    while let Some(id) = parent {
+        if chain.len() >= MAX_LAYERS || chain.contains(&id) {
+            return Err(Error::invalid(path, format!("layer {id} has too many parents")));
+        }
+        parent = self::parent(&layer(&files, &id)?);
+        chain.push(id);
+    }
+    chain.reverse();
+    let mut layers = Vec::new();
+    for id in chain {
+        let name = format!("{id}/layer.tar");
+        let Some(section) = files.open_named(&name)? else {
+            return Err(Error::Missing { path, what: format!("layer `{name}`") });
+        };
+        let failed = |e| Error::file(&path, e);
+        if is_compressed(&section).map_err(failed)? {
+            let what = format!("`{name}` is compressed, which no Docker of that age wrote");
+            return Err(Error::invalid(path, what));
+        }
+        layers.push((hash(section.reader(0)).map_err(failed)?, section.len(), name));
+    }
+    let diff_ids: Vec<Digest> = layers.iter().map(|(digest, ..)| *digest).collect();
+    let text = |key: &str, default: &str| match top.get(key).and_then(Value::as_str) {
+        None | Some("") => default.to_owned(),
+        Some(text) => text.to_owned(),
+    };
+    let config = json!({
+        "architecture": text("architecture", "amd64"),
+        "os": text("os", "linux"),
+        "created": top.get("created"),
+        "author": top.get("author"),
+        "config": top.get("config"),
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let config = config.to_string().into_bytes();
+    let config = (Digest::sha256(&config), config.len() as u64, Blob::Made(config));
+    Ok(DockerArchive::new(files, config, layers))
+}
+
+/// IDs of the images of an archive that are no other one's parent.
+pub(super) fn images(files: &Files) -> Vec<String> {
+    let mut ids: Vec<String> = match files {
+        Files::Archive(archive) => {
+            let ids = archive.names().filter_map(|name| name.strip_suffix("/json"));
+            ids.filter(|id| is_id(id)).take(MAX_IDS).map(str::to_owned).collect()
+        }
+        Files::Folder(folder) => {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_IDS);
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            names.filter(|name| is_id(name)).collect()
+        }
+    };
+    ids.sort();
+    let parents = ids.iter().filter_map(|id| parent(&layer(files, id).ok()?));
+    let parents: HashSet<String> = parents.collect();
+    ids.retain(|id| !parents.contains(id) && layer(files, id).is_ok());
+    ids
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == ID_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What a layer's `json` says.
+fn layer(files: &Files, id: &str) -> Result<Map<String, Value>, Error> {
+    let name = format!("{id}/json");
+    let missing = || Error::Missing { path: files.path().to_owned(), what: format!("`{name}`") };
+    let section = files.open_named(&name)?.ok_or_else(missing)?;
+    let wrong = |e: &dyn std::fmt::Display| Error::invalid(files.path(), format!("`{name}`: {e}"));
+    let bytes = section.read_all(MAX_JSON_BYTES).map_err(|e| wrong(&e))?;
+    serde_json::from_slice(&bytes).map_err(|e| wrong(&e))
+}
+
+fn parent(layer: &Map<String, Value>) -> Option<String> {
+    let parent = layer.get("parent").and_then(Value::as_str)?;
+    is_id(parent).then(|| parent.to_owned())
+}
+
+/// The ID of the image that a selector names.
+fn select(files: &Files, selector: Option<String>) -> Result<String, Error> {
+    let path = || files.path().to_owned();
+    let mut named: Vec<(String, String)> = Vec::new();
+    if files.open("repositories")?.is_some() {
+        let bytes = files.read("repositories", MAX_MANIFEST_BYTES)?;
+        let repositories: HashMap<String, HashMap<String, String>> = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::invalid(path(), format!("`repositories`: {e}")))?;
+        for (repository, tags) in repositories {
+            let rows = tags.into_iter().filter(|(_, id)| is_id(id));
+            named.extend(rows.map(|(tag, id)| (format!("{repository}:{tag}"), id)));
+        }
+    }
+    named.sort();
+    let mut ids: Vec<&str> = named.iter().map(|(_, id)| id.as_str()).collect();
+    let unnamed = if ids.is_empty() { images(files) } else { Vec::new() };
+    ids.extend(unnamed.iter().map(String::as_str));
+    ids.sort_unstable();
+    ids.dedup();
+    let mut available: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+    available.extend(unnamed.iter().cloned());
+    let Some(wanted) = selector else {
+        return match ids[..] {
+            [] => Err(Error::Empty { path: path() }),
+            [id] => Ok(id.to_owned()),
+            _ => Err(Error::Ambiguous { path: path(), available }),
+        };
+    };
+    let full = |name: &str| name.parse::<Reference>().ok().map(|r| r.to_string());
+    let by_name = named
+        .iter()
+        .find(|(name, _)| *name == wanted || (full(name).is_some() && full(name) == full(&wanted)));
+    let by_id = || ids.iter().find(|id| wanted.len() >= 3 && id.starts_with(&wanted)).copied();
+    match by_name.map(|(_, id)| id.as_str()).or_else(by_id) {
+        Some(id) => Ok(id.to_owned()),
+        None => Err(Error::NoSuchImage { path: path(), wanted, available }),
+    }
+}
