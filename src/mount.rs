@@ -458,8 +458,9 @@ fn open_stored(
         }
         StoredImage::ContainersStorage { root, image } => {
             let named = root.as_deref().map(absolute).transpose()?.map(|root| vec![root]);
-            let roots = named.as_ref().unwrap_or(&options.places.containers_storage);
-            Arc::new(ContainersStorage::open(roots, image, spool)?)
+            let usual = &options.places.containers_storage;
+            let roots = named.as_ref().unwrap_or(usual);
+            Arc::new(ContainersStorage::open(roots, usual, image, spool)?)
         }
         StoredImage::DockerDaemon { image } => {
             let daemon = DockerDaemon::open(&options.places.docker_sockets, image, spool)?;

@@ -104,7 +104,7 @@ fn nowhere(tried: &[String], registry: Option<&str>) -> String {
         }
     };
     match registry {
-        Some(name) => format!("{text}; an image of Docker Hub would be `docker.io/library/{name}`"),
+        Some(name) => format!("{text}; an image of Docker Hub would be `{name}`"),
         None => text,
     }
 }

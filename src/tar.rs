@@ -304,6 +304,11 @@ impl Parser {
         skipped
     }
 
+    /// Whether the map of a sparse file is to come, in front of its content.
+    pub fn wants_sparse_map(&self) -> bool {
+        matches!(self.state, State::PaxSparseMap { .. })
+    }
+
     /// The input has ended.
     ///
     /// An archive may end without its two zero blocks, and without the padding of its last

@@ -18,12 +18,15 @@
 //! done. The image's own manifest is of no use, as its compressed layers are gone; one is made here, of
 //! uncompressed layers.
 //!
+//! A store may stand on others that it only reads (`additionalimagestores`): an image in it has its base
+//! layers there, and its list of layers does not have them.
+//!
 //! Layers without such a description (some that were pulled partially, or are on composefs) are
 //! refused, with the command that makes an archive of the image.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -57,6 +60,8 @@ const MAX_ROWS: usize = 100_000;
 
 /// Fewest digits of an ID that count as one.
 const MIN_ID_DIGITS: usize = 3;
+
+const PULL_AGAIN: &str = "remove the image from the store and pull it again";
 
 const DENIED: &str = "a store's files belong to its containers' users: run this as root for root's \
                       store, or within `podman unshare` for your own";
@@ -105,21 +110,21 @@ struct Layer {
 pub struct ContainersStorage {
     root: PathBuf,
     spool: PathBuf,
-    /// What to do if it can't be read.
-    remedy: String,
     manifest: Vec<u8>,
     config: (Digest, Vec<u8>),
     layers: HashMap<Digest, Layer>,
 }
 
 impl ContainersStorage {
-    /// Opens the first of several stores that has the image; `spool` is a folder for temporary
-    /// files.
+    /// Opens the first of several stores that has the image. Layers that are not there are taken from
+    /// these and from `additional` stores, as engines share base layers (`additionalimagestores`).
+    /// `spool` is a folder for temporary files.
     ///
     /// # Errors
     /// There is no store, none has the image, or what was typed means several.
     pub fn open(
         roots: &[PathBuf],
+        additional: &[PathBuf],
         image: &str,
         spool: PathBuf,
     ) -> Result<ContainersStorage, Error> {
@@ -127,6 +132,8 @@ impl ContainersStorage {
         let stores = roots.iter().flat_map(|root| DRIVERS.map(|driver| (root, driver)));
         for (root, driver) in stores {
             let store = Store { root, driver };
+            let others = roots.iter().chain(additional).filter(|other| *other != root);
+            let others: Vec<Store<'_>> = others.map(|root| Store { root, driver }).collect();
             let rows = match store.images() {
                 Ok(rows) => rows,
                 Err(e) if e.is_not_there() => continue,
@@ -136,7 +143,7 @@ impl ContainersStorage {
                 }
             };
             match choose(&rows, image, root) {
-                Ok(row) => return store.open(row, spool),
+                Ok(row) => return store.open(row, &others, spool),
                 Err(e @ Error::Ambiguous { .. }) => return Err(e),
                 Err(e) => drop(failure.get_or_insert(e)),
             }
@@ -162,9 +169,11 @@ impl ContainersStorage {
             return Ok(Arc::clone(tar));
         }
         let opened = SplitTar::open(&layer.split, &layer.folder, &self.spool, descriptor.size);
+        // The engine reads the same description, so what is wrong with it is wrong for `podman save` too.
         let opened = Arc::new(opened.map_err(|e| match e.kind() {
-            std::io::ErrorKind::PermissionDenied => Error::denied_or(&layer.split, e, DENIED),
-            _ => Error::invalid(&layer.split, format!("{e}; {}", self.remedy)),
+            ErrorKind::PermissionDenied => Error::denied_or(&layer.split, e, DENIED),
+            ErrorKind::Unsupported => Error::invalid(&layer.split, e),
+            _ => Error::invalid(&layer.split, format!("{e}; {PULL_AGAIN}")),
         })?);
         *tar = Some(Arc::clone(&opened));
         Ok(opened)
@@ -172,6 +181,7 @@ impl ContainersStorage {
 }
 
 /// A store of one driver.
+#[derive(Clone, Copy)]
 struct Store<'a> {
     root: &'a Path,
     driver: &'a str,
@@ -186,7 +196,12 @@ impl Store<'_> {
         list(&self.folder("images").join("images.json"))
     }
 
-    fn open(&self, row: &ImageRow, spool: PathBuf) -> Result<ContainersStorage, Error> {
+    fn open(
+        &self,
+        row: &ImageRow,
+        others: &[Store<'_>],
+        spool: PathBuf,
+    ) -> Result<ContainersStorage, Error> {
         let name = row.names.as_ref().and_then(|names| names.first()).unwrap_or(&row.id);
         let remedy = format!(
             "write it to an archive with `podman save --format oci-archive {name} -o FILE`"
@@ -204,14 +219,14 @@ impl Store<'_> {
         let digest = manifest.config.digest;
         let config_path = documents.join(format!("={}", STANDARD.encode(digest.to_string())));
         let config = read(&config_path, MAX_CONFIG_BYTES)?;
-        let layers = self.layers(row, &remedy)?;
+        let layers = self.layers(row, others, &remedy)?;
         let parsed = ImageConfig::parse(&config, layers.len())
             .map_err(|e| Error::invalid(&config_path, format!("{e}; {remedy}")))?;
         let diff_ids = parsed.rootfs.diff_ids.iter().map(|diff_id| diff_id.0);
-        if let Some(((wrong, _, _), _)) =
+        if let Some((((_, wrong), _, _), _)) =
             layers.iter().zip(diff_ids).find(|((_, digest, _), diff_id)| digest != diff_id)
         {
-            let what = format!("layer {} is not the one that the config names; {remedy}", wrong.id);
+            let what = format!("layer {wrong} is not the one that the config names; {PULL_AGAIN}");
             return Err(Error::invalid(self.folder("layers"), what));
         }
         let descriptors: Vec<_> = layers
@@ -230,11 +245,10 @@ impl Store<'_> {
             },
             "layers": descriptors,
         });
-        let layers = layers.into_iter().map(|(layer, digest, _)| (digest, self.layer(&layer.id)));
+        let layers = layers.into_iter().map(|((store, id), digest, _)| (digest, store.layer(&id)));
         Ok(ContainersStorage {
             root: self.root.to_owned(),
             spool,
-            remedy,
             manifest: manifest.to_string().into_bytes(),
             config: (digest, config),
             layers: layers.collect(),
@@ -253,52 +267,78 @@ impl Store<'_> {
         }
     }
 
-    /// The layers of an image, base first, with digest and size of their tars.
-    fn layers(
-        &self,
-        image: &ImageRow,
-        remedy: &str,
-    ) -> Result<Vec<(LayerRow, Digest, u64)>, Error> {
-        let path = self.folder("layers").join("layers.json");
-        let mut rows: Vec<LayerRow> = list(&path)?;
+    fn rows(&self) -> Result<HashMap<String, LayerRow>, Error> {
+        let mut rows: Vec<LayerRow> = list(&self.folder("layers").join("layers.json"))?;
         match list(&self.folder("layers").join("volatile-layers.json")) {
             Ok(more) => rows.extend::<Vec<LayerRow>>(more),
             Err(e) if e.is_not_there() => {}
             Err(e) => return Err(e),
         }
-        let by_id: HashMap<&str, &LayerRow> = rows.iter().map(|row| (&row.id[..], row)).collect();
-        let mut found = Vec::new();
-        let mut next = image.layer.as_deref().filter(|id| !id.is_empty());
+        Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    }
+
+    /// The layers of an image, base first: the store that each is in, its ID, and digest and size of its tar.
+    fn layers<'a>(
+        &'a self,
+        image: &ImageRow,
+        others: &[Store<'a>],
+        remedy: &str,
+    ) -> Result<Vec<PlacedLayer<'a>>, Error> {
+        let path = self.folder("layers").join("layers.json");
+        let mut known = vec![(*self, self.rows()?)];
+        let mut unread = others.iter();
+        let mut found: Vec<PlacedLayer<'_>> = Vec::new();
+        let mut next = image.layer.clone().filter(|id| !id.is_empty());
         while let Some(id) = next {
-            let wrong = |what: &str| Error::invalid(&path, format!("layer {id} {what}; {remedy}"));
+            let wrong = |what: &str, remedy: &str| {
+                Error::invalid(&path, format!("layer {id} {what}; {remedy}"))
+            };
             if found.len() >= MAX_LAYERS {
-                return Err(wrong("has too many parents"));
+                return Err(wrong("has too many parents", PULL_AGAIN));
             }
-            let row = *by_id.get(id).ok_or_else(|| wrong("is not there"))?;
+            let (store, row) = loop {
+                let has = known.iter().find_map(|(store, rows)| Some((*store, rows.get(&id)?)));
+                if let Some((store, row)) = has {
+                    break (store, row.clone());
+                }
+                // The lists of other stores are read once they are needed.
+                let Some(other) = unread.next() else {
+                    return Err(wrong("is in no store that is known here", PULL_AGAIN));
+                };
+                match other.rows() {
+                    Ok(rows) => known.push((*other, rows)),
+                    // One that can't be read may have nothing to do with this image.
+                    Err(e) => log::info!("looking for layer {id}: {e}"),
+                }
+            };
             let is_flagged = |name| row.flags.as_ref().is_some_and(|f| f.contains_key(name));
-            if !is_hex(id) {
-                return Err(wrong("has a name that is no ID"));
+            if !is_hex(&id) {
+                return Err(wrong("has a name that is no ID", PULL_AGAIN));
             }
             if is_flagged("incomplete") {
-                return Err(wrong("is incomplete"));
+                return Err(wrong("is incomplete", PULL_AGAIN));
             }
             let size = row.diff_size.and_then(|size| u64::try_from(size).ok());
             let (Some(digest), Some(size)) = (row.diff_digest, size) else {
-                return Err(wrong("has no digest of its tar"));
+                return Err(wrong("has no digest of its tar", remedy));
             };
-            let layer = self.layer(id);
+            let layer = store.layer(&id);
             if !layer.split.is_file()
-                || self.root.join("overlay").join(id).join("composefs-data").exists()
+                || store.root.join("overlay").join(&id).join("composefs-data").exists()
             {
-                return Err(wrong("can't be put together again, as the store does not say how"));
+                let what = "can't be put together again, as the store does not say how";
+                return Err(wrong(what, remedy));
             }
-            found.push((row.clone(), digest, size));
-            next = row.parent.as_deref().filter(|id| !id.is_empty());
+            found.push(((store, id), digest, size));
+            next = row.parent.filter(|id| !id.is_empty());
         }
         found.reverse();
         Ok(found)
     }
 }
+
+/// A layer in the store that has it: ID, digest and size of its tar.
+type PlacedLayer<'a> = ((Store<'a>, String), Digest, u64);
 
 /// Whether a text is an ID, and so no path.
 fn is_hex(text: &str) -> bool {

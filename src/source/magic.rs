@@ -6,7 +6,7 @@ use crate::tar;
 /// Bytes of a file that are looked at: past the superblocks of EROFS and ext4.
 pub(super) const LOOK_BYTES: usize = 2048;
 
-/// Why a file that begins so is no archive of an image.
+/// What a file that begins so is, if that is no archive of an image.
 pub(super) fn check_archive(start: &[u8]) -> Result<(), &'static str> {
     match Compression::sniff(start) {
         // What is in it is seen when it is decompressed; what can't be is named then.
@@ -20,18 +20,18 @@ pub(super) fn check_archive(start: &[u8]) -> Result<(), &'static str> {
         start.get(offset..).is_some_and(|rest| rest.starts_with(magic))
     };
     Err(match start.trim_ascii_start() {
-        [] => "it is empty",
-        [b'\x7f', b'E', b'L', b'F', ..] => "it is a program",
-        [b'#', b'!', ..] => "it is a script",
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => "it is a zip archive",
-        [b'Q', b'F', b'I', 0xfb, ..] => "it is a disk image (qcow2)",
-        [b'h', b's', b'q', b's', ..] => "it is a squashfs file system",
-        [b'{' | b'[', ..] => "it is JSON; if it belongs to an image, name the folder that it is in",
-        _ if at(32, b"SIF_MAGIC") => "it is an image of Apptainer (SIF), which has no layers",
-        _ if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => "it is an EROFS file system",
-        _ if at(1024 + 56, &[0x53, 0xef]) => "it is an ext4 file system",
-        _ if at(510, &[0x55, 0xaa]) => "it is a disk image",
-        _ if start.iter().all(|b| *b == 0) => "it begins with zeros, as an empty tar does",
-        _ => "it is no tar archive, compressed or not",
+        [] => "empty",
+        [b'\x7f', b'E', b'L', b'F', ..] => "a program",
+        [b'#', b'!', ..] => "a script",
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => "a zip archive",
+        [b'Q', b'F', b'I', 0xfb, ..] => "a disk image (qcow2)",
+        [b'h', b's', b'q', b's', ..] => "a squashfs file system",
+        [b'{' | b'[', ..] => "JSON; if it belongs to an image, name the folder that it is in",
+        _ if at(32, b"SIF_MAGIC") => "an image of Apptainer (SIF), which has no layers",
+        _ if at(1024, &[0xe2, 0xe1, 0xf5, 0xe0]) => "an EROFS file system",
+        _ if at(1024 + 56, &[0x53, 0xef]) => "an ext4 file system",
+        _ if at(510, &[0x55, 0xaa]) => "a disk image",
+        _ if start.iter().all(|b| *b == 0) => "zeros, as an empty tar is",
+        _ => "not a tar archive, compressed or not",
     })
 }

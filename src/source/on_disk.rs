@@ -28,7 +28,7 @@ use super::directory::Directory;
 use super::layout::Layout as OciLayout;
 use super::magic::{LOOK_BYTES, check_archive};
 use super::{Error, Source, docker_archive, stream};
-use crate::reference::{ImageName, Layout, LocalSource, ParseError};
+use crate::reference::{ImageName, Layout, LocalSource, ParseError, Reference};
 
 /// What a text means here: an image's name, where a word that is the path of an image on this machine
 /// is that.
@@ -120,7 +120,6 @@ impl Marks {
 /// Nothing is there, or no image of that kind.
 pub fn open(local: &LocalSource, spool: &Path) -> Result<Arc<dyn Source>, Error> {
     let local = located(local);
-    let selector = local.selector.clone();
     if local.is_standard_input() {
         let path = Path::new("standard input");
         let file = stream::standard_input().map_err(|e| Error::file(path, e))?;
@@ -138,8 +137,6 @@ pub fn open(local: &LocalSource, spool: &Path) -> Result<Arc<dyn Source>, Error>
             });
             Err(Error::invalid(path, what))
         }
-        Layout::OciLayout => Ok(Arc::new(OciLayout::open(Files::Folder(path), selector)?)),
-        Layout::Dir => Ok(Arc::new(Directory::open(Files::Folder(path))?)),
         Layout::OciArchive if is_folder => {
             let what = "it is a folder: write `oci:` before its path, not `oci-archive:`";
             Err(Error::invalid(path, what))
@@ -161,7 +158,7 @@ fn in_place(file: File, path: &Path, spool: &Path) -> Result<Files, Error> {
     let n = file.read_at(&mut start, 0).unwrap_or(0);
     let opened = Archive::open_file_at(file, path, spool);
     let archive = opened.map_err(|e| match (&e, check_archive(&start[..n])) {
-        (Error::Tar { .. }, Err(what)) => Error::invalid(path, format!("it is no image: {what}")),
+        (Error::Tar { .. }, Err(what)) => Error::invalid(path, format!("no image: it is {what}")),
         _ => e,
     })?;
     Ok(Files::Archive(archive))
@@ -172,12 +169,22 @@ fn opened(local: &LocalSource, files: Files) -> Result<Arc<dyn Source>, Error> {
     let selector = local.selector.clone();
     let marks = Marks::of(&files)?;
     match local.layout {
-        Layout::OciArchive if marks.oci_layout || !marks.are_some() => {
+        // Who has named another shape than the image has is told which.
+        Layout::OciLayout | Layout::OciArchive if marks.oci_layout || !marks.are_some() => {
             Ok(Arc::new(OciLayout::open(files, selector)?))
         }
-        Layout::OciArchive => {
-            let what = "not an OCI image layout, but the output of `docker save`: write \
-                        `docker-archive:` before its path, or nothing";
+        Layout::Dir if marks.manifest == Some(b'{') || !marks.are_some() => {
+            Ok(Arc::new(Directory::open(files)?))
+        }
+        Layout::OciLayout | Layout::OciArchive | Layout::Dir => {
+            let (is, word) = match marks {
+                Marks { oci_layout: true, .. } => ("an OCI image layout", "oci:"),
+                Marks { manifest: Some(b'{'), .. } => ("a folder of skopeo's", "dir:"),
+                _ => ("the output of `docker save`", "docker-archive:"),
+            };
+            let named = local.layout.transport();
+            let what =
+                format!("it is no `{named}:` but {is}: write `{word}` before its path, or nothing");
             Err(Error::invalid(files.path(), what))
         }
         Layout::DockerArchive => docker_archive::open_files(files, selector),
@@ -202,9 +209,10 @@ fn missing(local: &LocalSource, path: &Path, error: io::Error) -> Error {
     let readings = local.readings();
     let tried = readings.iter().map(|reading| reading.path.display().to_string());
     let registry = match local.is_bare() {
-        true => Some(local.path.display().to_string()),
+        true => local.path.to_str().and_then(|path| path.parse::<Reference>().ok()),
         false => None,
     };
+    let registry = registry.map(|r| format!("{}/{}", r.registry(), r.repository()));
     Error::Nowhere { tried: tried.collect(), registry }
 }
 

@@ -91,9 +91,8 @@ fn check_start(start: &[u8], path: &Path) -> Result<(), Error> {
         let what = "nothing came from it: no program writes to it, or it had nothing to write";
         return Err(Error::invalid(path, what));
     }
-    check_archive(start).map_err(|what| {
-        Error::invalid(path, format!("what comes is no archive of an image: {what}"))
-    })
+    check_archive(start)
+        .map_err(|what| Error::invalid(path, format!("what comes is no image: it is {what}")))
 }
 
 /// Reads what is next; 0 bytes at the end.

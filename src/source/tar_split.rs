@@ -9,6 +9,12 @@
 //! {"type":1,"name":"etc/passwd","size":1234,"payload":"…CRC-64…"}     the content of a file goes here
 //! ```
 //!
+//! The content of a sparse file goes there as far as it is none of its holes, which the file on disk has
+//! again as zeros; `size` is with them. Where its runs are stands in the headers, and so in the pieces of
+//! the archive: these go through the parser of tars, which knows at each file what it is. Only the map
+//! of GNU's PAX format 1.0 stands where the content does, and is lost: nobody can put such a tar together
+//! again, the engine neither.
+//!
 //! Names that are not UTF-8 are in base64 as `name_raw`. From this a table is made, once for each
 //! layer that is read: for each run of the tar, where it comes from. So a part of the tar can be
 //! read without what is before it. Headers and names go to a temporary file, since a layer may have
@@ -34,6 +40,7 @@ use serde::Deserialize;
 
 use super::archive::open_regular;
 use crate::codec;
+use crate::tar::{self, Parser};
 
 /// Longest line of the JSON, in bytes. Padding comes in pieces of a MiB at most.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -82,6 +89,8 @@ struct Run {
 #[derive(Debug)]
 pub(super) struct SplitTar {
     runs: Vec<Run>,
+    /// Where in their files those runs begin that do not begin at the start, by the run's position.
+    offsets: Vec<(usize, u64)>,
     /// Bytes that are not of files, and names.
     spool: File,
     /// The folder that the layer was unpacked to.
@@ -105,8 +114,14 @@ impl SplitTar {
         let most = most.min(codec::plausible_uncompressed_bytes(split.metadata()?.len()));
         let json = MultiGzDecoder::new(BufReader::new(split));
         let mut lines = BufReader::new(json.take(most));
-        let mut tar =
-            SplitTar { runs: Vec::new(), spool: tempfile::tempfile_in(spool)?, folder, length: 0 };
+        let mut tar = SplitTar {
+            runs: Vec::new(),
+            offsets: Vec::new(),
+            spool: tempfile::tempfile_in(spool)?,
+            folder,
+            length: 0,
+        };
+        let mut headers = Headers::default();
         let mut spool = BufWriter::new(tar.spool.try_clone()?);
         let (mut line, mut spooled) = (Vec::new(), 0);
         loop {
@@ -116,7 +131,7 @@ impl SplitTar {
                 break;
             }
             if !line.trim_ascii().is_empty() {
-                spooled += tar.add(&line, spooled, &mut spool)?;
+                spooled += tar.add(&line, spooled, &mut spool, &mut headers)?;
             }
             if tar.length > length {
                 return Err(invalid(format!("more than the {length} bytes of the layer's tar")));
@@ -131,37 +146,56 @@ impl SplitTar {
     }
 
     /// Adds a line; returns how many bytes went to the spool, of which `spooled` are there.
-    fn add(&mut self, line: &[u8], spooled: u64, spool: &mut impl Write) -> io::Result<u64> {
+    fn add(
+        &mut self,
+        line: &[u8],
+        spooled: u64,
+        spool: &mut impl Write,
+        headers: &mut Headers,
+    ) -> io::Result<u64> {
         let line: Line = serde_json::from_slice(line)?;
-        let (bytes, name_bytes, length) = match line.kind {
+        let (bytes, name_bytes, runs) = match line.kind {
             SEGMENT => {
                 let bytes = decode(line.payload.as_deref().unwrap_or_default())?;
+                headers.feed(&bytes);
                 let length = bytes.len() as u64;
-                (bytes, 0, length)
+                (bytes, 0, vec![(0, length)])
             }
             FILE => {
                 let name = match (line.name_raw, line.name) {
                     (Some(raw), _) => decode(&raw)?,
                     (None, name) => name.unwrap_or_default().into_bytes(),
                 };
-                (name.clone(), name.len(), line.size.unwrap_or_default())
+                let runs = headers.runs(line.size.unwrap_or_default())?;
+                (name.clone(), name.len(), runs)
             }
             other => return Err(invalid(format!("a line of unknown type {other}"))),
         };
-        if length == 0 {
+        if runs.iter().all(|(_, length)| *length == 0) {
             return Ok(0);
         }
         if line.kind == FILE && !(1..=MAX_NAME_BYTES).contains(&name_bytes) {
             return Err(invalid("a file without a name, or with an endless one".to_owned()));
         }
-        if self.runs.len() >= MAX_RUNS {
-            return Err(invalid("too many files".to_owned()));
-        }
         spool.write_all(&bytes)?;
-        self.runs.push(Run { start: self.length, at: spooled, name_bytes: name_bytes as u16 });
-        let end = self.length.checked_add(length).filter(|end| *end <= i64::MAX as u64);
-        self.length = end.ok_or_else(|| invalid("a tar of absurd size".to_owned()))?;
+        for (offset, length) in runs.into_iter().filter(|(_, length)| *length > 0) {
+            if self.runs.len() >= MAX_RUNS {
+                return Err(invalid("too many files".to_owned()));
+            }
+            if offset > 0 {
+                self.offsets.push((self.runs.len(), offset));
+            }
+            self.runs.push(Run { start: self.length, at: spooled, name_bytes: name_bytes as u16 });
+            let end = self.length.checked_add(length).filter(|end| *end <= i64::MAX as u64);
+            self.length = end.ok_or_else(|| invalid("a tar of absurd size".to_owned()))?;
+        }
         Ok(bytes.len() as u64)
+    }
+
+    /// Where a run begins in its file.
+    fn offset(&self, run: usize) -> u64 {
+        let found = self.offsets.binary_search_by_key(&run, |(run, _)| *run);
+        found.map_or(0, |at| self.offsets[at].1)
     }
 
     /// Reads the tar from an offset on.
@@ -200,6 +234,72 @@ impl SplitTar {
     }
 }
 
+/// The headers of the tar, read as far as they have come.
+#[derive(Debug)]
+struct Headers {
+    /// None once it does not understand: then no file is taken for sparse, and the digest decides.
+    parser: Option<Parser>,
+    last: Last,
+}
+
+/// The last entry: its size and its runs, if it is sparse.
+#[derive(Debug, Default)]
+struct Last {
+    sparse: Option<(u64, Vec<(u64, u64)>)>,
+}
+
+impl tar::Sink for Last {
+    type Error = tar::Error;
+
+    fn entry(&mut self, entry: tar::Entry) -> Result<(), tar::Error> {
+        let runs = || entry.runs.iter().map(|run| (run.file_offset, run.length)).collect();
+        self.sparse = entry.sparse.then(|| (entry.size, runs()));
+        Ok(())
+    }
+
+    fn content(&mut self, _bytes: &[u8]) {}
+
+    fn end(&mut self) {}
+}
+
+impl Default for Headers {
+    fn default() -> Headers {
+        Headers { parser: Some(Parser::of_names()), last: Last::default() }
+    }
+}
+
+impl Headers {
+    /// Takes a piece of the archive that is no content.
+    fn feed(&mut self, bytes: &[u8]) {
+        if let Some(parser) = &mut self.parser
+            && parser.feed(bytes, &mut self.last).is_err()
+        {
+            *self = Headers { parser: None, last: Last::default() };
+        }
+    }
+
+    /// The runs of a file of that size, holes included, whose content comes next: offset in the file
+    /// and length.
+    fn runs(&mut self, size: u64) -> io::Result<Vec<(u64, u64)>> {
+        let Some(parser) = &mut self.parser else { return Ok(vec![(0, size)]) };
+        if size > 0 && parser.wants_sparse_map() {
+            let what = "it has a sparse file in the format PAX 1.0, whose map the store does not keep: \
+                        neither ocifs nor its engine can put the layer together again; name the image \
+                        by its registry, or the archive that it was loaded from";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        }
+        let runs = match self.last.sparse.take() {
+            Some((of, runs)) if of == size => runs,
+            _ => vec![(0, size)],
+        };
+        let stored: u64 = runs.iter().map(|(_, length)| length).sum();
+        if parser.skip(stored, &mut self.last) != stored {
+            *self = Headers { parser: None, last: Last::default() };
+        }
+        Ok(runs)
+    }
+}
+
 /// Reads a [`SplitTar`] in order.
 #[derive(Debug)]
 pub(super) struct SplitReader {
@@ -219,7 +319,10 @@ impl Read for SplitReader {
         }
         if self.at >= tar.end(self.run) {
             self.run += 1;
-            self.file = None;
+            // The runs of one file have its name at one place.
+            if tar.runs[self.run].at != tar.runs[self.run - 1].at {
+                self.file = None;
+            }
         }
         let run = &tar.runs[self.run];
         let left = tar.end(self.run) - self.at;
@@ -232,7 +335,9 @@ impl Read for SplitReader {
                     self.file = Some(tar.open_file(run)?);
                 }
                 match &self.file {
-                    Some(file) => file.read_at(&mut buffer[..want], offset)?,
+                    Some(file) => {
+                        file.read_at(&mut buffer[..want], tar.offset(self.run) + offset)?
+                    }
                     None => 0,
                 }
             }

@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
 use ocifs::image::Platform;
-use ocifs::reference::{DirectoryName, ImageName, LocalSource};
+use ocifs::reference::{DirectoryName, ImageName, Reference};
 use ocifs::source::on_disk;
 
 use crate::environment;
@@ -403,13 +403,13 @@ impl Mount {
             parsed.map_err(|e| invalid(&format!("invalid value '{word}' for REF: {e}")))
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
-        if let [NamedImage { image: ImageName::Local(local), .. }] = &images[..]
-            && let Some(image) = mount_point.to_str()
-            && is_swapped(local, image)
+        if let ([word, _], Some(image)) = (&self.images_and_directory[..], mount_point.to_str())
+            && is_swapped(Path::new(word), image)
         {
-            let text =
-                format!("the directory comes last: `ocifs mount {image} {}`", local.path.display());
-            return Err(invalid(&text));
+            let word = word.to_string_lossy();
+            return Err(invalid(&format!(
+                "the directory comes last: `ocifs mount {image} {word}`"
+            )));
         }
         let layout = layout(images).map_err(|text| invalid(&text))?;
         Ok(Places { layout, mount_point: PathBuf::from(mount_point) })
@@ -417,11 +417,19 @@ impl Mount {
 }
 
 /// Whether a directory stands where the image should, and the other way round.
-fn is_swapped(local: &LocalSource, mount_point: &str) -> bool {
-    local.path.is_dir()
-        && !on_disk::is_image(&local.path)
-        && !Path::new(mount_point).is_dir()
-        && image_name(mount_point).is_ok()
+fn is_swapped(first: &Path, last: &str) -> bool {
+    if !first.is_dir() || on_disk::is_image(first) || Path::new(last).is_dir() {
+        return false;
+    }
+    let may_be_image = first.to_str().is_some_and(|text| text.parse::<Reference>().is_ok());
+    match image_name(last) {
+        // Two bare words may as well be an image and a directory that is not there yet.
+        Ok(ImageName::Registry(reference)) => {
+            !may_be_image || reference.short_name().is_none() || last.contains([':', '@'])
+        }
+        Ok(_) => !may_be_image,
+        Err(_) => false,
+    }
 }
 
 fn mount_error(kind: ErrorKind, text: &str) -> clap::Error {

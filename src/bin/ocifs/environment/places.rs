@@ -23,6 +23,7 @@ struct StorageConf {
 #[derive(Debug, Default, Deserialize)]
 struct Storage {
     graphroot: Option<String>,
+    imagestore: Option<String>,
     rootless_storage_path: Option<String>,
     #[serde(default)]
     options: StorageOptions,
@@ -63,6 +64,10 @@ pub(super) fn places(
     match stored {
         StoredImage::ContainersStorage { root: None, .. } => {
             places.containers_storage = containers_storage(is_root)?;
+        }
+        // They may have base layers of what is in the store that is named; if not, they do not matter.
+        StoredImage::ContainersStorage { root: Some(_), .. } => {
+            places.containers_storage = containers_storage(is_root).unwrap_or_default();
         }
         StoredImage::DockerDaemon { .. } => places.docker_sockets = docker_sockets(is_root)?,
         _ => {}
@@ -133,7 +138,8 @@ fn containers_storage(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
             true => storage.graphroot,
             false => storage.rootless_storage_path,
         };
-        let all = own.into_iter().chain(storage.options.additionalimagestores);
+        let all = own.into_iter().chain(storage.imagestore);
+        let all = all.chain(storage.options.additionalimagestores);
         // Those with variables in them are for podman to know.
         roots.extend(all.filter(|root| root.starts_with('/') && !root.contains('$')));
         break;
