@@ -303,7 +303,10 @@ impl Store<'_> {
                 }
                 // The lists of other stores are read once they are needed.
                 let Some(other) = unread.next() else {
-                    return Err(wrong("is in no store that is known here", PULL_AGAIN));
+                    return Err(wrong(
+                        "is not there, nor in another store that is known here",
+                        PULL_AGAIN,
+                    ));
                 };
                 match other.rows() {
                     Ok(rows) => known.push((*other, rows)),

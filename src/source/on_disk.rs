@@ -155,13 +155,10 @@ fn in_place(file: File, path: &Path, spool: &Path) -> Result<Files, Error> {
     let is_stream = stream::is_stream(&file).map_err(|e| Error::file(path, e))?;
     let file = if is_stream { stream::spool(file, path, spool)? } else { file };
     let mut start = [0; LOOK_BYTES];
-    let n = file.read_at(&mut start, 0).unwrap_or(0);
-    let opened = Archive::open_file_at(file, path, spool);
-    let archive = opened.map_err(|e| match (&e, check_archive(&start[..n])) {
-        (Error::Tar { .. }, Err(what)) => Error::invalid(path, format!("no image: it is {what}")),
-        _ => e,
-    })?;
-    Ok(Files::Archive(archive))
+    let n = file.read_at(&mut start, 0).map_err(|e| Error::file(path, e))?;
+    check_archive(&start[..n])
+        .map_err(|what| Error::invalid(path, format!("no image: it is {what}")))?;
+    Ok(Files::Archive(Archive::open_file_at(file, path, spool)?))
 }
 
 /// The image in some files, of the shape that was named or that they have.

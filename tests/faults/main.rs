@@ -56,6 +56,8 @@ mod mirrors;
 mod names;
 mod nearby;
 mod outages;
+mod outer_archives;
+mod paths;
 mod pressure;
 mod program;
 mod proxies;

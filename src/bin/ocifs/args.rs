@@ -403,13 +403,15 @@ impl Mount {
             parsed.map_err(|e| invalid(&format!("invalid value '{word}' for REF: {e}")))
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
-        if let ([word, _], Some(image)) = (&self.images_and_directory[..], mount_point.to_str())
-            && is_swapped(Path::new(word), image)
+        let words = &self.images_and_directory[..images.len()];
+        if let Some(last) = mount_point.to_str()
+            && let Some(word) = words.iter().find(|word| is_swapped(Path::new(word), last))
         {
             let word = word.to_string_lossy();
-            return Err(invalid(&format!(
-                "the directory comes last: `ocifs mount {image} {word}`"
-            )));
+            return Err(invalid(&match words.len() {
+                1 => format!("the directory comes last: `ocifs mount {last} {word}`"),
+                _ => format!("the directory comes last, and there is no image in `{word}`"),
+            }));
         }
         let layout = layout(images).map_err(|text| invalid(&text))?;
         Ok(Places { layout, mount_point: PathBuf::from(mount_point) })
