@@ -21,8 +21,8 @@
 //! A store may stand on others that it only reads (`additionalimagestores`): an image in it has its base
 //! layers there, and its list of layers does not have them.
 //!
-//! Layers without such a description (some that were pulled partially, or are on composefs) are
-//! refused, with the command that makes an archive of the image.
+//! Layers without such a description and those on composefs are refused. Only of the latter can the engine
+//! make an archive: of the former it writes another tar than the image has, and finds that out.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -325,12 +325,13 @@ impl Store<'_> {
             let (Some(digest), Some(size)) = (row.diff_digest, size) else {
                 return Err(wrong("has no digest of its tar", remedy));
             };
-            let layer = store.layer(&id);
-            if !layer.split.is_file()
-                || store.root.join("overlay").join(&id).join("composefs-data").exists()
-            {
+            // Without its description the engine makes another tar of the layer, and refuses it itself.
+            if !store.layer(&id).split.is_file() {
                 let what = "can't be put together again, as the store does not say how";
-                return Err(wrong(what, remedy));
+                return Err(wrong(what, "name the image by its registry"));
+            }
+            if store.root.join("overlay").join(&id).join("composefs-data").exists() {
+                return Err(wrong("is on composefs, which ocifs does not read", remedy));
             }
             found.push(((store, id), digest, size));
             next = row.parent.filter(|id| !id.is_empty());

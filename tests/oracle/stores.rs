@@ -4,6 +4,7 @@
 //! measure.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -455,10 +456,118 @@ fn containers_storage() {
             fs::remove_file(path).unwrap();
         }
         let error = failure(&mut ls("team/app:v1"));
-        assert!(error.contains("podman save --format oci-archive"), "{error}");
+        assert!(error.contains("name the image by its registry"), "{error}");
+        // Advice to save it would be wrong: podman can't either.
+        let file = folder.path().join("saved").display().to_string();
+        let saved = podman().args(["save", "--output", &file, &reference]).output().unwrap();
+        assert!(!saved.status.success(), "{saved:?}");
     }
     let error = failure(Home::new().ocifs().args(["ls", "containers-storage:[/proc]app"]));
     assert!(error.contains("no store of podman"), "{error}");
+}
+
+/// Sparse files in the forms of GNU tar, whose holes a store fills and its description leaves out.
+#[test]
+fn containers_storage_with_sparse_files() {
+    let registry = Registry::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let sparse = |name: &str, size: u64, runs: &[u64]| {
+        let file = fs::File::create(at(name)).unwrap();
+        file.set_len(size).unwrap();
+        for run in runs {
+            file.write_all_at(&[b'x'; 4096], *run).unwrap();
+        }
+    };
+    fs::write(at("first"), "1").unwrap();
+    sparse("middle", 3 << 20, &[1 << 20]);
+    sparse("ends", (2 << 20) + 4096, &[0, 2 << 20]);
+    sparse("many", 64 << 16, &(0..64).map(|n| n << 16).collect::<Vec<u64>>());
+    sparse("hole", 1 << 20, &[]);
+    fs::write(at("last"), "2").unwrap();
+    let names = ["first", "middle", "ends", "many", "hole", "last"];
+    for version in ["0.0", "0.1", "1.0"] {
+        let archive = at("layer.tar");
+        let mut tar = program("tar", "tar");
+        tar.args(["--format=posix", "--sparse", &format!("--sparse-version={version}"), "-cf"]);
+        run(tar.arg(&archive).arg("-C").arg(folder.path()).args(names));
+        let bytes = fs::read(&archive).unwrap();
+        assert!(bytes.len() < 1 << 20, "the holes are left out");
+        let image = gzip_image(&[bytes]);
+        push(&image, registry.address(), "sparse", version).unwrap();
+        let reference = format!("{}/sparse:{version}", registry.address());
+        let home = Home::new();
+        let expected = Snapshot::of(home.mount(&reference).path());
+        for driver in ["overlay", "vfs"] {
+            let store = tempfile::tempdir().unwrap();
+            let pull = ["pull", "--quiet", "--tls-verify=false", &reference];
+            run(podman(store.path(), driver).args(pull));
+            let id = &crate::support::image::sha256(&image.config)[7..];
+            let root = store.path().join("root");
+            let name = format!("containers-storage:[{driver}@{}]{id}", root.display());
+            let home = Home::new();
+            if version != "1.0" {
+                Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+                continue;
+            }
+            // The map is where the content is, and the store has only the latter: podman can't either.
+            let error = failure(home.ocifs().args(["ls", &name]));
+            assert!(error.contains("PAX 1.0") && !error.contains("podman save"), "{error}");
+            let file = store.path().join("saved");
+            let mut save = podman(store.path(), driver);
+            let saved = save.args(["save", "--quiet", "--output"]).arg(&file).arg(id).output();
+            assert!(!saved.unwrap().status.success());
+        }
+    }
+}
+
+/// An image whose base layers lie in a store that the engine only reads.
+#[test]
+fn containers_storage_on_additional_stores() {
+    let registry = Registry::shared();
+    let tars = stack();
+    let (base, image) = (gzip_image(&tars[..2]), gzip_image(&tars));
+    push(&base, registry.address(), "additional", "base").unwrap();
+    push(&image, registry.address(), "additional", "v1").unwrap();
+    let reference = |tag: &str| format!("{}/additional:{tag}", registry.address());
+    let home = Home::new();
+    let expected = Snapshot::of(home.mount(&reference("v1")).path());
+    for driver in ["overlay", "vfs"] {
+        let (below, above) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pull = |folder: &Path, tag: &str, more: &str| {
+            let mut command = podman(folder, driver);
+            let conf = folder.join("storage.conf");
+            let text = fs::read_to_string(&conf).unwrap() + more;
+            fs::write(&conf, text).unwrap();
+            run(command.args(["pull", "--quiet", "--tls-verify=false", &reference(tag)]));
+            conf.display().to_string()
+        };
+        pull(below.path(), "base", "");
+        let lower = below.path().join("root").display().to_string();
+        let options = format!("[storage.options]\nadditionalimagestores = ['{lower}']\n");
+        let conf = pull(above.path(), "v1", &options);
+        let own = find(&above.path().join(format!("root/{driver}-layers")), ".tar-split.gz");
+        assert_eq!(own.len(), 2, "the base layers are in the other store: {own:?}");
+        let named = format!("[{driver}@{}]", above.path().join("root").display());
+        for root in ["", &named] {
+            let home = Home::new().with_environment("CONTAINERS_STORAGE_CONF", &conf);
+            let name = format!("containers-storage:{root}{}", reference("v1"));
+            Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+        }
+        // skopeo reads it by the same settings.
+        let copy = above.path().join("copy").display().to_string();
+        let mut skopeo = program("skopeo", "skopeo");
+        skopeo.env("CONTAINERS_STORAGE_CONF", &conf).args(["copy", "--quiet"]);
+        run(skopeo
+            .args([&format!("containers-storage:{}", reference("v1")), &format!("dir:{copy}")]));
+        let home = Home::new();
+        let name = format!("dir:{copy}");
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
+        // Without them the layers are in no store.
+        let name = format!("containers-storage:{named}{}", reference("v1"));
+        let error = failure(Home::new().ocifs().args(["ls", &name]));
+        assert!(error.contains("is not there, nor in another store"), "{error}");
+    }
 }
 
 /// Regular files below a folder whose names end so.
