@@ -5,6 +5,7 @@
 //! measure. `ocifs export` and `ocifs ls` are held against the mount by GNU tar and find.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::oracle::gzip_image;
 use crate::servers::{Registry, program, run};
 use crate::snapshot::Snapshot;
 use crate::support::image::{
-    Built, push, write_dir, write_docker_archive_legacy, write_docker_archive_modern,
-    write_docker_archive_skopeo, write_oci_archive, write_oci_layout,
+    Built, Compression, ImageBuilder, push, write_dir, write_docker_archive_legacy,
+    write_docker_archive_modern, write_docker_archive_skopeo, write_oci_archive, write_oci_layout,
 };
 use crate::support::tarball::{Entry, tar};
 
@@ -128,6 +129,101 @@ fn forms_of_skopeo() {
         fixture.skopeo_copy(&format!("docker://{reference}"), &form);
         // The archive has `docker.io/library/name:v1`, which is what the short name means.
         Snapshot::assert_same(&expected, &fixture.mounted(&form), &form);
+    }
+}
+
+/// The same layout and the same `docker save`, packed and linked as people and build tools do it, named by the
+/// path alone.
+#[test]
+fn forms_of_tar_and_bsdtar() {
+    let fixture = Fixture::new("forms_of_tar_and_bsdtar");
+    let reference = fixture.reference("forms_of_tar_and_bsdtar");
+    let expected = fixture.mounted(&reference);
+    let at = |name: &str| fixture.folder.path().join(name);
+    // Uncompressed layers, so that there are holes to leave out.
+    let plain = fixture.tars.iter().fold(ImageBuilder::new(), |image, tar| {
+        image.layer(&[&tar[..], &[0; 1 << 20]].concat(), Compression::None)
+    });
+    let plain = plain.build();
+    write_oci_layout(&at("layout"), &[(Some("v1"), &plain)]).unwrap();
+    let blobs = at("layout/blobs/sha256");
+    let layer = plain.layer_digests()[0][7..].to_owned();
+    // A blob under two names, a blob behind two links, `blobs` itself behind one.
+    fs::hard_link(blobs.join(&layer), at("layout/copy")).unwrap();
+    let last = plain.layer_digests()[2][7..].to_owned();
+    fs::rename(blobs.join(&last), at("layout/real")).unwrap();
+    symlink("real", at("layout/middle")).unwrap();
+    symlink("../../middle", blobs.join(&last)).unwrap();
+    fs::rename(at("layout/blobs"), at("layout/store")).unwrap();
+    symlink("store", at("layout/blobs")).unwrap();
+    for entry in crate::stores::find(&at("layout"), "") {
+        run(program("fallocate", "util-linux").arg("--dig-holes").arg(entry));
+    }
+    let pack = |number: usize, command: &mut Command| {
+        let archive = at(&format!("{number}.tar"));
+        run(command.arg("-f").arg(&archive).arg("-C").arg(at("layout")).arg("."));
+        archive
+    };
+    let gnu = || program("tar", "tar");
+    let mut archives = Vec::new();
+    for options in [
+        &["-c"][..],
+        &["-c", "--sparse", "--format=gnu"],
+        &["-c", "--sparse", "--format=posix", "--sparse-version=0.0"],
+        &["-c", "--sparse", "--format=posix", "--sparse-version=0.1"],
+        &["-c", "--sparse", "--format=posix"],
+        &["-c", "--format=ustar"],
+        &["-c", "--format=posix", "--xattrs", "--acls"],
+        &["-c", "--sort=name", "-V", "label"],
+        &["-cz"],
+        &["-c", "--zstd"],
+    ] {
+        archives.push(pack(archives.len(), gnu().args(options)));
+    }
+    for options in
+        [&["-c"][..], &["-c", "--format", "pax"], &["-c", "--format", "gnutar"], &["-cz"]]
+    {
+        archives.push(pack(archives.len(), program("bsdtar", "libarchive-tools").args(options)));
+    }
+    // Given twice, a file is a link to itself.
+    let twice = at("twice.tar");
+    let blob = format!("store/sha256/{layer}");
+    let members = ["oci-layout", "index.json", "blobs", "store", "middle", "real", "copy", &blob];
+    run(gnu().arg("-cf").arg(&twice).arg("-C").arg(at("layout")).args(members));
+    archives.push(twice);
+    archives.push(at("layout"));
+    for archive in archives {
+        let name = archive.display().to_string();
+        Snapshot::assert_same(&expected, &fixture.mounted(&name), &name);
+        Snapshot::assert_same(&expected, &fixture.mounted(&format!("{name}:v1")), &name);
+    }
+}
+
+/// What skopeo and podman write into a pipe.
+#[test]
+fn forms_that_come_through_a_pipe() {
+    let fixture = Fixture::new("forms_that_come_through_a_pipe");
+    let reference = fixture.reference("forms_that_come_through_a_pipe");
+    let expected = fixture.mounted(&reference);
+    let archive = fixture.path("docker.tar");
+    let form = format!("docker-archive:{archive}:name:v1");
+    fixture.skopeo_copy(&format!("docker://{reference}"), &form);
+    let place = fixture.folder.path().join("m");
+    fs::create_dir(&place).unwrap();
+    for (from, name) in [("cat", "-"), ("gzip -c", "docker-archive:-"), ("zstd -c", "/dev/stdin")] {
+        let script = format!("{from} \"$1\" | \"$2\" mount {name} \"$3\"");
+        let program = fixture.home.ocifs().get_program().to_owned();
+        let mut shell = Command::new("sh");
+        for (key, value) in fixture.home.ocifs().get_envs() {
+            match value {
+                Some(value) => shell.env(key, value),
+                None => shell.env_remove(key),
+            };
+        }
+        run(shell.args(["-c", &script, "sh", &archive]).arg(program).arg(&place));
+        let shown = Snapshot::of(&place);
+        run(fixture.home.ocifs().arg("umount").arg(&place));
+        Snapshot::assert_same(&expected, &shown, from);
     }
 }
 

@@ -571,7 +571,7 @@ fn containers_storage_on_additional_stores() {
 }
 
 /// Regular files below a folder whose names end so.
-fn find(folder: &Path, end: &str) -> Vec<PathBuf> {
+pub fn find(folder: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![folder.to_owned()];
     while let Some(folder) = todo.pop() {
