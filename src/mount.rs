@@ -5,6 +5,7 @@
 //! name -> source -> resolve -> foreign::Finder, layer::open_all -> tree::merge -> Filesystem      Image::open
 //! Filesystem -> kernel::mount -> fuse::serve -> ready                            Mount::new
 //!
+//! name -> the same, layers from the top down until questions are answered             Excerpt::open
 //! names -> the same for each, common layers once -> tree::join -> Filesystem     Joint::add, finish
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! [`View`] of several; an image is a view as well. [`Mount`] puts a view at a place. Nothing of a layer is served before its first pass has proven it, because an image
 //! that is not whole never becomes an [`Image`].
 
+mod excerpt;
 mod joint;
 mod probe;
 mod publish;
@@ -51,6 +53,7 @@ use crate::source::{self, Source, on_disk};
 use crate::tree;
 use tag::Tag;
 
+pub use excerpt::Excerpt;
 pub use joint::Joint;
 pub use probe::{Probe, probe};
 pub use publish::{

@@ -17,7 +17,8 @@
 //! table holds each directory's children by name, for lookup by binary search. The numbers that are shown
 //! are others, made from contents ([`numbers`]).
 //!
-//! Several trees can be joined into one with a directory for each ([`join()`]).
+//! Several trees can be joined into one with a directory for each ([`join()`]). What the upper layers
+//! of an image decide without those below is a tree too, for a few questions ([`merge_upper`]).
 //!
 //! # Invariants
 //!
@@ -30,6 +31,7 @@ mod merge;
 mod numbers;
 mod path;
 mod readable;
+mod upper;
 mod walk;
 
 use std::fmt;
@@ -40,6 +42,7 @@ pub use join::{Part, Sharing, join};
 pub use merge::{Error, Origins, merge, merge_with_origins};
 pub use numbers::Shown;
 pub use path::{PathError, Symlinks};
+pub use upper::{Question, Want, merge_upper};
 pub use walk::{FilesAfter, Order, Walk};
 
 /// An inode: 1 for the root, then upwards without gaps. What is shown is another number, [`Tree::shown`].

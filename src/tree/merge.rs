@@ -107,7 +107,7 @@ pub fn merge_with_origins(layers: &[&LayerIndex]) -> Result<(Tree, Origins), Err
 
 type NodeId = u32;
 const ROOT: NodeId = 0;
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// A name in the tree.
 #[derive(Debug)]
@@ -129,9 +129,9 @@ struct Node<'a> {
 /// What an inode is made from: the entry at this place of a layer, or `NONE` for an implied
 /// directory.
 #[derive(Clone, Copy, Debug)]
-struct Source {
-    layer: u32,
-    entry: u32,
+pub(super) struct Source {
+    pub(super) layer: u32,
+    pub(super) entry: u32,
 }
 
 struct Merge<'a> {
@@ -657,19 +657,24 @@ impl<'a> Merge<'a> {
             let parent = numbers[self.node(node.parent).inode as usize];
             flat.directory(numbers[node.inode as usize], parent, subdirs, &mut children)?;
         }
-        Ok(flat.tree)
+        Ok(flat.into_tree())
     }
 }
 
 /// The arrays under construction.
-struct Flat<'a> {
+pub(super) struct Flat<'a> {
     layers: &'a [&'a LayerIndex],
     tree: Tree,
 }
 
 impl<'a> Flat<'a> {
-    fn new(layers: &'a [&'a LayerIndex]) -> Flat<'a> {
+    pub(super) fn new(layers: &'a [&'a LayerIndex]) -> Flat<'a> {
         Flat { layers, tree: Tree::unfilled() }
+    }
+
+    /// The tree, when every directory is filled.
+    pub(super) fn into_tree(self) -> Tree {
+        self.tree
     }
 
     fn text(&mut self, text: &[u8]) -> Result<u32, Error> {
@@ -680,7 +685,12 @@ impl<'a> Flat<'a> {
     }
 
     /// Adds an inode with `names` names; returns its number.
-    fn inode(&mut self, layer: u32, origin: Option<Entry<'_>>, names: u32) -> Result<u32, Error> {
+    pub(super) fn inode(
+        &mut self,
+        layer: u32,
+        origin: Option<Entry<'_>>,
+        names: u32,
+    ) -> Result<u32, Error> {
         let mut inode = Inode {
             size: 0,
             blocks: 0,
@@ -768,7 +778,8 @@ impl<'a> Flat<'a> {
         u32::try_from(self.tree.inodes.len()).map_err(|_| Error::TooLarge)
     }
 
-    fn directory(
+    /// Fills a directory: the number of the one above it, and its children by number and name.
+    pub(super) fn directory(
         &mut self,
         ino: u32,
         parent: u32,

@@ -3,7 +3,7 @@
 use super::{FileKind, Ino, Tree};
 
 /// Symlinks followed in one lookup before giving up (Linux's `MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// Whether a symlink in the last component is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

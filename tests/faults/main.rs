@@ -30,6 +30,7 @@ mod doctor;
 mod documents;
 mod engines;
 mod entries;
+mod excerpts;
 mod foreign_artifact;
 mod foreign_soci;
 mod foreign_split_views;

@@ -23,4 +23,5 @@ mod numbers;
 mod random_stacks;
 mod regressions;
 mod toc;
+mod upper;
 mod ztoc;

@@ -19,9 +19,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
-use ocifs::mount::{Image, Joint, View};
+use ocifs::mount::{Excerpt, Image, Joint, View};
 use ocifs::reference::{DirectoryName, ImageName};
-use ocifs::tree::Sharing;
+use ocifs::tree::{Question, Sharing};
 
 use crate::args::{Args, Command, ImageArgs};
 use crate::environment;
@@ -76,6 +76,18 @@ fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
     let cache = environment::cache(&args.cache_args);
     let image = Image::open(&name, &cache, &options, &Bar::indexing());
     Ok(image.map_err(failed(&name))?)
+}
+
+/// Opens as much of an image as some questions need, as the flags and the environment say.
+fn open_excerpt(
+    name: &ImageName,
+    questions: &[Question],
+    args: &ImageArgs,
+) -> Result<Excerpt, AnyError> {
+    let (name, options) = environment::image(name, args)?;
+    let cache = environment::cache(&args.cache_args);
+    let excerpt = Excerpt::open(&name, questions, &cache, &options, &Bar::indexing());
+    Ok(excerpt.map_err(failed(&name))?)
 }
 
 /// How far a process has come.

@@ -1,22 +1,25 @@
 //! `ocifs cat`: contents without a mount.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use ocifs::fs::Filesystem;
-use ocifs::tree::{Ino, Symlinks};
+use ocifs::tree::{Ino, Question, Symlinks, Want};
 
 use crate::args;
-use crate::commands::open_image;
+use crate::commands::open_excerpt;
 use crate::report::AnyError;
 
 /// Bytes read at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
 pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
-    let image = open_image(&args.image, &args.image_args)?;
+    let (last, want) = (Symlinks::Follow, Want::Content);
+    let question = |path: &OsString| Question { path: path.as_bytes().to_vec(), last, want };
+    let questions: Vec<Question> = args.paths.iter().map(question).collect();
+    let image = open_excerpt(&args.image, &questions, &args.image_args)?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let mut out = io::stdout().lock();
     // All names are looked up before anything is printed.
@@ -24,7 +27,7 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         .paths
         .iter()
         .map(|path| {
-            let ino = filesystem.tree().resolve(path.as_bytes(), Symlinks::Follow);
+            let ino = filesystem.tree().resolve(path.as_bytes(), last);
             ino.map(|ino| (ino, path.as_os_str()))
                 .map_err(|e| format!("{name}: {}: {e}", path.display()))
         })

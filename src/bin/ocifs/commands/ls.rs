@@ -5,18 +5,20 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use ocifs::tree::{Attributes, FileKind, Ino, Order, Symlinks, Tree};
+use ocifs::tree::{Attributes, FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 
 use crate::args;
-use crate::commands::open_image;
+use crate::commands::open_excerpt;
 use crate::report::AnyError;
 
 pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
-    let image = open_image(&args.image, &args.image_args)?;
-    let tree = image.filesystem().tree();
     let path = args.path.as_bytes();
     // As ls(1): a symlink on the command line is followed, unless its own attributes are wanted.
     let follow = if args.long { Symlinks::Keep } else { Symlinks::Follow };
+    let want = if args.long || args.json { Want::Attributes } else { Want::Names };
+    let question = Question { path: path.to_vec(), last: follow, want };
+    let image = open_excerpt(&args.image, &[question], &args.image_args)?;
+    let tree = image.filesystem().tree();
     let ino = tree
         .resolve(path, follow)
         .map_err(|e| format!("{}: {}: {e}", image.resolved().name, args.path.display()))?;

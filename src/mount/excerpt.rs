@@ -1,0 +1,123 @@
+//! As much of an image as a few questions need.
+//!
+//! # Problem
+//!
+//! The first sight of a layer streams it. A mount needs all layers; `cat` of one file often needs the
+//! topmost alone.
+//!
+//! # Design
+//!
+//! Layers are opened from the top down, until [`tree::merge_upper`] says that those which are open
+//! decide the questions. Layers whose index is in the cache cost nothing and are used at once. After that
+//! the topmost one that is missing is opened alone, and then each time as many as have been asked for
+//! before, side by side: 1, 1, 2, 4. So a file of the second layer needs two, an image of any size a
+//! handful of rounds, and what is opened in vain is no more than what was needed. A
+//! listing needs all layers, unless an opaque mark or something that was replaced ends it, which is rare:
+//! after the topmost layer, mostly the smallest, come all others together; for one of the root directory
+//! all come at once.
+//!
+//! # Rejected
+//!
+//! Opening all side by side and stopping those that turn out not to be needed: on a link that is
+//! the bottleneck the small layer on top would come no sooner than the large ones, and half of each of
+//! them for nothing.
+//!
+//! # Invariants
+//!
+//! - Nothing of a layer is shown before it has proven right; the layers that are not opened can't change
+//!   what is shown, and are not vouched for.
+
+use std::sync::Arc;
+
+use super::{Error, ImageOptions, Opening};
+use crate::blob::Spans;
+use crate::cache::Cache;
+use crate::content::Contents;
+use crate::fs::Filesystem;
+use crate::layer::{Known, OpenLayer, Progress};
+use crate::reference::ImageName;
+use crate::resolve::ResolvedImage;
+use crate::tree::{self, Question, Want};
+
+/// An image as far as some questions need it. Other answers of its file system mean nothing.
+#[derive(Debug)]
+pub struct Excerpt {
+    resolved: ResolvedImage,
+    filesystem: Filesystem,
+}
+
+impl Excerpt {
+    /// Resolves a name and opens as many layers, from the top down, as the questions need.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open(
+        name: &ImageName,
+        questions: &[Question],
+        cache: &Arc<Cache>,
+        options: &ImageOptions,
+        progress: &dyn Progress,
+    ) -> Result<Excerpt, Error> {
+        let opening = Opening::new(name, cache, options)?;
+        let layers = &opening.resolved.layers;
+        let mut known = Known::default();
+        let mut open: Vec<OpenLayer> = Vec::new();
+        let mut asked_for = 0;
+        let tree = loop {
+            // Base first, as they stand in the image.
+            let missing = layers.len() - open.len();
+            let cached = layers[..missing].iter().rev().map_while(|layer| opening.cached(layer));
+            let mut cached: Vec<OpenLayer> = cached.collect();
+            cached.reverse();
+            open.splice(..0, cached);
+            let missing = layers.len() - open.len();
+            if missing == 0 {
+                let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
+                break tree::merge(&indexes)?;
+            }
+            let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
+            if let Some(tree) = tree::merge_upper(&indexes, questions) {
+                log::info!("{missing} of {} layers are not needed", layers.len());
+                break tree;
+            }
+            let next = missing - round(questions, asked_for).min(missing);
+            asked_for += missing - next;
+            let opened = opening.layers(&layers[next..missing], &known, progress)?;
+            known.add(layers[next..missing].iter().zip(&opened));
+            open.splice(..0, opened);
+        };
+        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+        let upper = &layers[layers.len() - open.len()..];
+        let readers = open
+            .into_iter()
+            .zip(upper)
+            .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
+        let contents = Contents::new(readers.collect());
+        let filesystem = Filesystem::new(tree, contents, options.read_deadline);
+        Ok(Excerpt { resolved: opening.resolved, filesystem })
+    }
+
+    /// What the name resolved to.
+    pub fn resolved(&self) -> &ResolvedImage {
+        &self.resolved
+    }
+
+    /// Names, attributes and bytes that the questions are about.
+    pub fn filesystem(&self) -> &Filesystem {
+        &self.filesystem
+    }
+}
+
+/// How many layers to open next, when so many have been opened for the questions.
+fn round(questions: &[Question], asked_for: usize) -> usize {
+    let is_listing = questions.iter().any(|question| question.want != Want::Content);
+    let is_root = |question: &Question| {
+        question.path.split(|b| *b == b'/').all(|name| matches!(name, b"" | b"." | b".."))
+    };
+    match asked_for {
+        0 if is_listing && questions.iter().any(is_root) => usize::MAX,
+        0 => 1,
+        _ if is_listing => usize::MAX,
+        _ => asked_for,
+    }
+}
