@@ -282,7 +282,8 @@ impl Image {
         Ok(Image { resolved, source, tag, proofs, filesystem, spans, traffic })
     }
 
-    /// Brings everything into the cache that is not there yet, layers side by side.
+    /// Brings everything into the cache that is not there yet, layers side by side; how many
+    /// uncompressed bytes that are in all.
     ///
     /// # Errors
     /// The first thing that can't be had, or the cache is too small to keep all of it.
@@ -291,7 +292,7 @@ impl Image {
         read_deadline: Duration,
         parallel: usize,
         progress: &dyn Progress,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let layers = self.filesystem.contents().layers();
         let bytes = layers.iter().map(|layer| layer.uncompressed_size()).sum();
         progress.start(layers.len(), layers.len(), bytes);
@@ -312,7 +313,7 @@ impl Image {
         });
         results.into_iter().collect::<Result<(), blob::Error>>()?;
         match layers.iter().map(|layer| layer.uncached_bytes()).sum() {
-            0 => Ok(()),
+            0 => Ok(bytes),
             missing => Err(Error::NotKept { missing, bytes }),
         }
     }

@@ -61,6 +61,7 @@ mod outer_archives;
 mod paths;
 mod pressure;
 mod program;
+mod progress;
 mod proxies;
 mod registry_auth;
 mod registry_bodies;

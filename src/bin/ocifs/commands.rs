@@ -64,8 +64,9 @@ fn open_images(
     let cache = environment::cache(&args.cache_args);
     let mut joint = Joint::new(&cache, first);
     for (directory, (name, options)) in &images {
-        let added = joint.add((*directory).clone(), name, options, &Bar::indexing());
-        added.map_err(failed(name))?;
+        let bar = Bar::first_sight(name);
+        joint.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
+        bar.ready();
     }
     Ok(joint.finish(sharing)?)
 }
@@ -74,8 +75,10 @@ fn open_images(
 fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
     let (name, options) = environment::image(name, args)?;
     let cache = environment::cache(&args.cache_args);
-    let image = Image::open(&name, &cache, &options, &Bar::indexing());
-    Ok(image.map_err(failed(&name))?)
+    let bar = Bar::first_sight(&name);
+    let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
+    bar.ready();
+    Ok(image)
 }
 
 /// Opens as much of an image as some questions need, as the flags and the environment say.
@@ -86,8 +89,11 @@ fn open_excerpt(
 ) -> Result<Excerpt, AnyError> {
     let (name, options) = environment::image(name, args)?;
     let cache = environment::cache(&args.cache_args);
-    let excerpt = Excerpt::open(&name, questions, &cache, &options, &Bar::indexing());
-    Ok(excerpt.map_err(failed(&name))?)
+    let bar = Bar::first_sight(&name);
+    let excerpt = Excerpt::open(&name, questions, &cache, &options, &bar);
+    let excerpt = excerpt.map_err(failed(&name))?;
+    bar.ready();
+    Ok(excerpt)
 }
 
 /// How far a process has come.

@@ -3,11 +3,11 @@
 //! Figures on stdout, words on stderr. All verbs are safe beside mounts that use the cache.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use ocifs::cache::{Cache, Count, Kind, LayerName, Removed, Usage, Verified};
 use ocifs::digest::SpanDigest;
 use ocifs::index::{Check, LayerIndex};
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::args::{self, CacheVerb};
 use crate::environment;
+use crate::progress;
 use crate::report::{self, AnyError, FAILED, write_stderr};
 
 pub(crate) fn run(args: &args::Cache) -> Result<ExitCode, AnyError> {
@@ -150,7 +151,7 @@ fn not_done(path: &Path, error: &io::Error) -> AnyError {
 
 fn verify(place: &Place) -> Result<ExitCode, AnyError> {
     let usage = place.usage()?;
-    let bar = bar(usage.total.bytes);
+    let bar = progress::checking(usage.total.bytes);
     let verified = place
         .cache
         .verify(&check_layer, &mut |bytes| bar.inc(bytes))
@@ -215,17 +216,4 @@ fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<Vec<SpanDigest>, String
     }
     let spans = (0..index.span_count()).map(|at| index.span(at));
     Ok(spans.filter(|span| span.check == Check::Content).map(|span| span.digest).collect())
-}
-
-/// Progress on stderr, if that is a terminal.
-fn bar(bytes: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(bytes);
-    let template = "checking [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
 }

@@ -25,8 +25,10 @@ pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
 fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&verb.image, &verb.image_args)?;
     let cache = environment::cache(&verb.image_args.cache_args);
-    let publication =
-        mount::build_indexes(&name, &cache, &options, &Bar::indexing()).map_err(failed(&name))?;
+    let bar = Bar::first_sight(&name);
+    let publication = mount::build_indexes(&name, &cache, &options, &bar);
+    let publication = publication.map_err(failed(&name))?;
+    bar.ready();
     let artifact = match push {
         true => Some(mount::push_indexes(&publication, &name, &options).map_err(failed(&name))?),
         false => None,

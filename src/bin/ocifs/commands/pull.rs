@@ -1,5 +1,6 @@
 //! `ocifs pull`: a whole image into the cache.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ocifs::mount::Image;
@@ -7,8 +8,8 @@ use ocifs::mount::Image;
 use crate::args;
 use crate::commands::failed;
 use crate::environment;
-use crate::progress::Bar;
-use crate::report::AnyError;
+use crate::progress::{Bar, size};
+use crate::report::{self, AnyError};
 
 pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&args.image, &args.image_args)?;
@@ -16,10 +17,20 @@ pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
     if !cache.is_writable() {
         return Err("there is no cache to pull into: see --cache-dir and --cache-size".into());
     }
-    let image = Image::open(&name, &cache, &options, &Bar::indexing()).map_err(failed(&name))?;
+    let bar = Bar::first_sight(&name);
+    let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
+    bar.ready();
     // What a first pass has just streamed is there already.
-    image
-        .pull(options.read_deadline, options.parallel_layers, &Bar::pulling())
-        .map_err(failed(&name))?;
+    let bar = Bar::pulling(&name);
+    let bytes = image.pull(options.read_deadline, options.parallel_layers, &bar);
+    let bytes = bytes.map_err(failed(&name))?;
+    drop(bar);
+    let layers = report::count(image.proofs().len(), "layer", "layers");
+    let fetched = match image.traffic().body_bytes() {
+        0 => String::new(),
+        fetched => format!(", {} fetched", size(fetched)),
+    };
+    let line = format!("{name}: {layers}, {} in the cache{fetched}", size(bytes));
+    report::heard(writeln!(io::stdout(), "{line}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,14 +10,15 @@ use serde_json::json;
 use crate::args;
 use crate::commands::failed;
 use crate::environment;
-use crate::progress::Bar;
+use crate::progress::{Bar, size};
 use crate::report::{self, AnyError, FAILED, printable};
 
 pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&args.image, &args.image_args)?;
     let cache = environment::cache(&args.image_args.cache_args);
-    let verification =
-        mount::verify(&name, &cache, &options, &Bar::indexing()).map_err(failed(&name))?;
+    let bar = Bar::verifying(&name);
+    let verification = mount::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
+    bar.ready();
     let mut out = io::stdout().lock();
     report::heard(match args.json {
         true => writeln!(out, "{}", as_json(&verification)),
@@ -77,5 +78,17 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
             writeln!(out, "         /{} {}", printable(&difference.path), difference.what)?;
         }
     }
-    Ok(())
+    let layers = &verification.layers;
+    let is_bad =
+        |layer: &&LayerVerification| layer.error.is_some() || !layer.differences.is_empty();
+    let of_layers = report::count(layers.len(), "layer", "layers");
+    match layers.iter().filter(is_bad).count() {
+        0 => {
+            let bytes = size(layers.iter().map(|layer| layer.size).sum());
+            let entries: usize = layers.iter().map(|layer| layer.entries).sum();
+            let entries = report::count(entries, "entry", "entries");
+            writeln!(out, "ok: all of {bytes} in {of_layers}, {entries}")
+        }
+        bad => writeln!(out, "not ok: {bad} of {of_layers}"),
+    }
 }
