@@ -8,6 +8,8 @@ use std::os::unix::fs::symlink;
 use std::process::Stdio;
 use std::thread;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{GOOD, good, image_of, noise};
@@ -388,12 +390,18 @@ fn names_that_are_no_text() {
         let shown = run(home.ocifs(&["status", "--json"]).arg(&place));
         serde_json::from_str::<serde_json::Value>(&shown.stdout).unwrap()[0].take()
     };
-    assert!(row()["mount_point"].as_str().unwrap().ends_with("/n\u{fffd}"));
+    // As text, and as it is.
+    let is_named = |row: &serde_json::Value, key: &str| {
+        assert!(row[key].as_str().unwrap().ends_with("/n\u{fffd}"), "{row}");
+        let exact = row[format!("{key}_base64")].as_str().unwrap();
+        assert_eq!(STANDARD.decode(exact).unwrap(), place.as_os_str().as_bytes(), "{row}");
+    };
+    is_named(&row(), "mount_point");
     let server = row()["pid"].as_i64().unwrap();
     let server = Pid::from_raw(server.try_into().unwrap()).unwrap();
     kill_process(server, Signal::KILL).unwrap();
     assert!(eventually(|| row()["error"].is_string()));
-    assert!(row()["mount_point"].as_str().unwrap().ends_with("/n\u{fffd}"));
+    is_named(&row(), "mount_point");
     run(home.ocifs(&["umount"]).arg(&place)).succeeded();
     home.is_quiet();
 
@@ -404,10 +412,47 @@ fn names_that_are_no_text() {
     for verb in ["du", "verify", "gc", "clear"] {
         let shown = run(home.ocifs(&["cache", verb, "--json", "--cache-dir"]).arg(&place));
         let row: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
-        assert!(row["folder"].as_str().unwrap().ends_with("/n\u{fffd}"), "{shown:?}");
+        is_named(&row, "folder");
         let has_path = row["damaged"][0]["path"].is_string();
         assert_eq!(has_path, verb == "verify", "{shown:?}");
     }
+}
+
+/// Whatever an image calls its files, `ls --json` says it exactly, and says what it is.
+#[test]
+fn listings_in_json_lose_nothing() {
+    let home = Home::new();
+    let entries = [
+        Entry::file(b"a\xff", "x"),
+        Entry::file("b\n\u{1b}\u{fffd}", "x"),
+        Entry::dir("d"),
+        Entry::symlink(b"d/l", b"../t\xfe"),
+        Entry::symlink("m", "a"),
+    ];
+    let image = home.layout(&image_of(&tar(&entries), Compression::Gzip));
+    let shown = home.run(&["ls", "-R", "--json", &image]);
+    shown.succeeded();
+    let rows: Vec<serde_json::Value> =
+        shown.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let name = |row: &serde_json::Value, key: &str| {
+        let text = row[key].as_str().map(|text| text.as_bytes().to_vec());
+        let exact = row.get(format!("{key}_base64"));
+        exact.map_or(text, |exact| Some(STANDARD.decode(exact.as_str().unwrap()).unwrap()))
+    };
+    let names: Vec<_> = rows.iter().map(|row| (name(row, "path"), name(row, "target"))).collect();
+    let row =
+        |path: &[u8], target: Option<&[u8]>| (Some(path.to_vec()), target.map(<[u8]>::to_vec));
+    let expected = [
+        row(b"a\xff", None),
+        row("b\n\u{1b}\u{fffd}".as_bytes(), None),
+        row(b"d", None),
+        row(b"d/l", Some(b"../t\xfe")),
+        row(b"m", Some(b"a")),
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(rows[0]["path"], "a\u{fffd}");
+    assert!(rows[1].get("path_base64").is_none() && rows[4].get("target_base64").is_none());
+    assert!(rows[0]["target"].is_null());
 }
 
 /// What was put into the cache for nothing is nobody's concern.

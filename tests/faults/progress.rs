@@ -9,7 +9,7 @@ use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 fn large() -> Built {
-    image_of(&tar(&[Entry::file("f", noise(9 << 20, 1))]), Compression::None)
+    image_of(&tar(&[Entry::file("f", noise(17 << 20, 1))]), Compression::None)
 }
 
 fn added(registry: &Registry, image: &Built) -> String {
@@ -43,9 +43,9 @@ fn a_script_hears_of_large_first_sights() {
         home.run(&["cache", "clear"]);
         let cold = piped(&words);
         let mut lines = cold.lines();
-        let first = format!("first sight of {name}: 9.00 MiB, once");
+        let first = format!("first sight of {name}: 17.0 MiB, once");
         assert_eq!(lines.next(), Some(&first[..]), "{verb}");
-        assert!(is_ready(lines.last(), "9.00 MiB"), "{verb}: {cold}");
+        assert!(is_ready(lines.last(), "17.0 MiB"), "{verb}: {cold}");
         if verb == "mount" {
             home.run(&["umount", "M"]).succeeded();
         }
@@ -61,14 +61,14 @@ fn small_things_are_told_when_they_take_long() {
     let (registry, home) = (Registry::start(), Home::new());
     let name = added(&registry, &good());
     home.run(&["ls", &name]).succeeded();
-    let slow = image_of(&tar(&[Entry::file("f", noise(500_000, 2))]), Compression::None);
+    let slow = image_of(&tar(&[Entry::file("f", noise(700_000, 2))]), Compression::None);
     let name = added(&registry, &slow);
     registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(1000));
     let outcome = home.run(&["ls", &name]);
     let mut lines = outcome.stderr.lines();
-    let first = format!("first sight of {name}: 490 KiB, once");
+    let first = format!("first sight of {name}: 686 KiB, once");
     assert_eq!((outcome.code, lines.next()), (0, Some(&first[..])), "{outcome:?}");
-    assert!(is_ready(lines.next(), "490 KiB"), "{outcome:?}");
+    assert!(is_ready(lines.next(), "686 KiB"), "{outcome:?}");
 }
 
 /// The error alone, when it does not become ready.

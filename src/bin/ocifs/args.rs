@@ -512,12 +512,12 @@ pub(crate) struct Doctor {
     #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: Option<ImageName>,
 
-    #[command(flatten)]
-    pub(crate) image_args: ImageArgs,
-
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
 }
 
 /// `ocifs verify`
@@ -527,12 +527,12 @@ pub(crate) struct Verify {
     #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
-    #[command(flatten)]
-    pub(crate) image_args: ImageArgs,
-
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
 }
 
 /// `ocifs index`
@@ -555,12 +555,12 @@ pub(crate) struct IndexVerb {
     #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
-    #[command(flatten)]
-    pub(crate) image_args: ImageArgs,
-
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
 }
 
 /// `ocifs ls`
@@ -704,6 +704,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    /// What is flattened leaves its heading to the flags after it.
+    #[test]
+    fn json_is_under_no_foreign_heading() {
+        let mut todo = vec![Args::command()];
+        let mut seen = 0;
+        while let Some(command) = todo.pop() {
+            for flag in command.get_arguments().filter(|flag| flag.get_long() == Some("json")) {
+                let heading = flag.get_help_heading();
+                assert!(matches!(heading, None | Some("Listing")), "{}", command.get_name());
+                seen += 1;
+            }
+            todo.extend(command.get_subcommands().cloned());
+        }
+        assert_eq!(seen, 11);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The `ocifs` program: words, environment, terminal. Everything else is in the library.
 //!
 //! One file a verb in [`commands`]; [`args`] validates, [`environment`] finds what lies around the
-//! user (folders, credentials), [`report`] prints errors.
+//! user (folders, credentials), [`report`] prints errors, [`progress`] what takes long, [`json`] names.
 
 mod args;
 mod commands;
 mod environment;
+mod json;
 mod progress;
 mod report;
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use crate::args::{self, CacheVerb};
 use crate::environment;
+use crate::json::set_name;
 use crate::progress;
 use crate::report::{self, AnyError, FAILED, write_stderr};
 
@@ -47,6 +49,10 @@ impl Place {
         format!("cache {}: {error}", self.folder.display()).into()
     }
 
+    fn name_folder(&self, row: &mut serde_json::Value) {
+        set_name(row, "folder", self.folder.as_os_str().as_bytes());
+    }
+
     fn usage(&self) -> Result<Usage, AnyError> {
         self.cache.usage().map_err(|e| self.failed(&e))
     }
@@ -69,12 +75,12 @@ fn du(place: &Place) -> Result<ExitCode, AnyError> {
     let limit = place.cache.limit();
     let mut out = io::stdout().lock();
     if place.json {
-        let row = json!({
-            "folder": place.folder.to_string_lossy(),
+        let mut row = json!({
             "limit": limit,
             "total": usage.total,
             "kinds": usage.kinds,
         });
+        place.name_folder(&mut row);
         writeln!(out, "{row}")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -129,11 +135,11 @@ fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
 fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if place.json {
-        let row = json!({
-            "folder": place.folder.to_string_lossy(),
+        let mut row = json!({
             "removed": { "files": removed.files, "bytes": removed.bytes },
             "left": { "bytes": removed.left },
         });
+        place.name_folder(&mut row);
         return writeln!(out, "{row}");
     }
     writeln!(
@@ -169,15 +175,16 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if place.json {
         let damaged = verified.damaged.iter().map(|damage| {
-            let path = damage.path.to_string_lossy();
-            json!({ "path": path, "kind": damage.kind, "why": damage.why })
+            let mut row = json!({ "kind": damage.kind, "why": damage.why });
+            set_name(&mut row, "path", damage.path.as_os_str().as_bytes());
+            row
         });
-        let row = json!({
-            "folder": place.folder.to_string_lossy(),
+        let mut row = json!({
             "checked": verified.checked,
             "by_checksum": verified.by_checksum,
             "damaged": damaged.collect::<Vec<_>>(),
         });
+        place.name_folder(&mut row);
         return writeln!(out, "{row}");
     }
     let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();

@@ -9,6 +9,7 @@ use ocifs::tree::{Attributes, FileKind, Ino, Order, Question, Symlinks, Tree, Wa
 
 use crate::args;
 use crate::commands::open_excerpt;
+use crate::json::set_name;
 use crate::report::AnyError;
 
 pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
@@ -54,9 +55,7 @@ impl Listing<'_> {
         let a = self.tree.attributes(ino);
         let target = self.tree.symlink(ino);
         if self.json {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let row = serde_json::json!({
-                "path": text(name),
+            let mut row = serde_json::json!({
                 "type": kind_word(a.kind),
                 "mode": format!("{:04o}", a.mode),
                 "uid": a.uid,
@@ -65,8 +64,12 @@ impl Listing<'_> {
                 "nlink": a.nlink,
                 "mtime": a.mtime_seconds,
                 "mtime_ns": a.mtime_nanoseconds,
-                "target": target.map(text),
+                "target": null,
             });
+            set_name(&mut row, "path", name);
+            if let Some(target) = target {
+                set_name(&mut row, "target", target);
+            }
             return writeln!(out, "{row}");
         }
         if self.long {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Mounted};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args;
 use crate::environment;
+use crate::json::set_name;
 use crate::report::{AnyError, printable};
 
 pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
@@ -46,7 +48,7 @@ fn row(mount: &Mounted, status: io::Result<Status>) -> Value {
         Ok(status) => serde_json::to_value(status).unwrap_or_default(),
         Err(e) => json!({ "image": mount.source, "error": e.to_string() }),
     };
-    row["mount_point"] = mount.mount_point.to_string_lossy().into();
+    set_name(&mut row, "mount_point", mount.mount_point.as_os_str().as_bytes());
     row
 }
 
