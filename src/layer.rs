@@ -118,7 +118,7 @@ pub enum ErrorKind {
          raise --max-layer-size if you trust it"
     )]
     TooLarge { limit: u64, blob: u64 },
-    #[error("it is not in the cache; mount the image once without --offline")]
+    #[error("it is not in the cache; mount the image once without --offline, or `ocifs pull` it")]
     Offline,
     #[error(
         "it is a foreign layer: it is not where the image is, but may be had from {url}, and nothing \

@@ -1,4 +1,5 @@
-//! `ocifs` shows a container image as a directory: nothing is pulled first, unpacked or run.
+//! `ocifs` shows a container image as a directory: each layer is streamed once, at its first sight, and
+//! nothing is unpacked or run.
 //!
 //! This page is the architecture. The program in `src/bin/ocifs` is thin: it knows the terminal,
 //! the environment and the words; everything else is here, and nothing here reads an environment

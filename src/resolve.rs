@@ -49,7 +49,7 @@ pub struct Options {
 pub enum Error {
     #[error(transparent)]
     Source(#[from] source::Error),
-    #[error("{0} is not in the cache; mount it once without --offline")]
+    #[error("{0} is not in the cache; mount it once without --offline, or `ocifs pull` it")]
     Offline(String),
     #[error("{what}: {source}")]
     Document { what: String, source: image::Error },

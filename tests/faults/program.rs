@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{GOOD, good, image_of, noise};
 use crate::shell::{Home, eventually, run, text, wait};
-use crate::support::image::{Compression, write_oci_layout};
+use crate::support::image::{Compression, ImageBuilder, image_index, write_oci_layout};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, TarWriter, tar};
 
@@ -416,6 +416,67 @@ fn names_that_are_no_text() {
         let has_path = row["damaged"][0]["path"].is_string();
         assert_eq!(has_path, verb == "verify", "{shown:?}");
     }
+}
+
+/// What is not there is named once, with what brings it there; what is needed may be there.
+#[test]
+fn offline_without_a_cache() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let layer = |path: &str| tar(&[Entry::dir("d"), Entry::file(path, GOOD)]);
+    let image = ImageBuilder::new()
+        .layer(&layer("d/low"), Compression::Gzip)
+        .layer(&layer("d/high"), Compression::Gzip)
+        .build();
+    registry.add_image("r", "t", &image);
+    let name = format!("{}/r:t", registry.addr());
+    let advice = "not in the cache; mount it once without --offline, or `ocifs pull` it";
+    for verb in ["ls", "export", "pull", "verify"] {
+        let outcome = home.run(&[verb, "--offline", &name]);
+        outcome.failed(1, &[]);
+        assert_eq!(outcome.stderr, format!("error: {name} is {advice}\n"), "{verb}");
+    }
+    home.run(&["cat", &name, "d/high"]).succeeded();
+    home.run(&["cat", "--offline", &name, "d/high"]).succeeded();
+    let low = home.run(&["cat", "--offline", &name, "d/low"]);
+    low.failed(1, &[&image.layer_digests()[0], "without --offline, or `ocifs pull` it"]);
+    assert_eq!(low.stderr.matches(&name).count(), 1, "{low:?}");
+}
+
+/// Several parts of a verb may meet the same thing.
+#[test]
+fn a_warning_is_told_once() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let image = good();
+    registry.add_image("r", "t", &image);
+    let foreign = serde_json::json!({ "os": "linux", "architecture": "s390x" });
+    let (index, _) = image_index(&[(&image, foreign)]);
+    registry.add_manifest("r", "i", "application/vnd.oci.image.index.v1+json", &index);
+    let name = format!("{}/r:i", registry.addr());
+    // Version 1 of its format.
+    let config = home.path().join("registries.conf");
+    fs::write(&config, "[registries.search]\nregistries = ['127.0.0.1']\n").unwrap();
+    for words in [
+        &["ls", &name][..],
+        &["cat", &name, "f"],
+        &["export", &name],
+        &["verify", &name],
+        &["pull", &name],
+        &["index", "build", &name],
+        &["index", "push", &name],
+        &["index", "show", &name],
+        &["doctor", &name],
+        &["mount", &name, "M"],
+    ] {
+        let outcome = run(home.ocifs(words).env("CONTAINERS_REGISTRIES_CONF", &config));
+        let mut warnings: Vec<&str> =
+            outcome.stderr.lines().filter(|line| line.starts_with("warn: ")).collect();
+        let all = warnings.len();
+        assert!(all >= 2, "{words:?}: {outcome:?}");
+        warnings.sort();
+        warnings.dedup();
+        assert_eq!(warnings.len(), all, "{words:?}: {outcome:?}");
+    }
+    home.run(&["umount", "M"]).succeeded();
 }
 
 /// Whatever an image calls its files, `ls --json` says it exactly, and says what it is.

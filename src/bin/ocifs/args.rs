@@ -18,9 +18,12 @@ use ocifs::source::on_disk;
 
 use crate::environment;
 
-/// Look inside container images: mount one as a directory, without pulling it first.
+/// Look inside container images: mount one as a directory, list it, read files of it.
 ///
-/// Nothing is unpacked or run; there is no daemon and no container runtime, and root is not needed.
+/// The first sight of an image streams each of its layers once into the cache, or less of them where `cat`
+/// and `ls` need less, or where a layer brings an index (eStargz, zstd:chunked, SOCI). After that only what
+/// is read and no longer there is fetched. Nothing is unpacked or run; there is no daemon and no
+/// container runtime, and root is not needed.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
@@ -57,24 +60,31 @@ pub(crate) enum Command {
     Mount(Mount),
     /// Unmount images
     #[command(alias = "unmount")]
+    #[command(override_usage = "ocifs umount [OPTIONS] DIR...\n       ocifs umount --all")]
     Umount(Umount),
     /// Show what is mounted and how it fares
+    #[command(override_usage = "ocifs status [OPTIONS] [DIR]")]
     Status(Status),
     /// List files of an image
+    #[command(override_usage = "ocifs ls [OPTIONS] REF [PATH]")]
     Ls(Ls),
     /// Print files of an image
+    #[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
     Cat(Cat),
     /// Write the merged tree of an image to stdout as a tar archive
+    #[command(override_usage = "ocifs export [OPTIONS] REF")]
     Export(Export),
     /// Look after the cache: how large it is, shrink it, check it, clear it
     #[command(subcommand)]
     Cache(Cache),
     /// Fetch all of an image into the cache
+    #[command(override_usage = "ocifs pull [OPTIONS] REF")]
     Pull(Pull),
     /// Check all of an image: digests, diff IDs, tables of contents
     ///
     /// What has not been proven here is streamed. Fails if anything is wrong, and names the paths of
     /// which a table of contents tells something else than the layer's tar.
+    #[command(override_usage = "ocifs verify [OPTIONS] REF")]
     Verify(Verify),
     /// Layer indexes that travel with an image
     #[command(subcommand)]
@@ -82,6 +92,7 @@ pub(crate) enum Command {
     /// Check what mounting needs: FUSE, the cache, and with REF the image's registry
     ///
     /// Fails if something would make a mount fail, and says what to do about it.
+    #[command(override_usage = "ocifs doctor [OPTIONS] [REF]")]
     Doctor(Doctor),
     /// Print a completion script for a shell
     Completions {
@@ -539,12 +550,15 @@ pub(crate) struct Verify {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Index {
     /// Index every layer of an image, streaming those that are new
+    #[command(override_usage = "ocifs index build [OPTIONS] REF")]
     Build(IndexVerb),
     /// Build, and push the indexes to the image's registry, as a referrer of the image
     ///
     /// Mounts elsewhere use them with --trust-referrers.
+    #[command(override_usage = "ocifs index push [OPTIONS] REF")]
     Push(IndexVerb),
     /// Show which layer indexes there are, in the cache and in the registry
+    #[command(override_usage = "ocifs index show [OPTIONS] REF")]
     Show(IndexVerb),
 }
 
@@ -609,8 +623,10 @@ pub(crate) struct Cat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cache {
     /// Show how much the cache holds, by kind
+    #[command(override_usage = "ocifs cache du [OPTIONS]")]
     Du(CacheVerb),
     /// Remove the least recently used until the limit holds, and what was left half done
+    #[command(override_usage = "ocifs cache gc [OPTIONS]")]
     Gc {
         /// Shrink it to this size instead, now
         #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -622,10 +638,12 @@ pub(crate) enum Cache {
     /// Read everything back, check it, and remove what is damaged
     ///
     /// The exit code is 1 if something was.
+    #[command(override_usage = "ocifs cache verify [OPTIONS]")]
     Verify(CacheVerb),
     /// Remove everything
     ///
     /// Mounts that use it fetch again what they need.
+    #[command(override_usage = "ocifs cache clear [OPTIONS]")]
     Clear(CacheVerb),
 }
 
@@ -720,6 +738,22 @@ mod tests {
             todo.extend(command.get_subcommands().cloned());
         }
         assert_eq!(seen, 11);
+    }
+
+    /// A flag whose variable is set would be listed as if it were needed.
+    #[test]
+    fn usage_lines_are_short() {
+        let mut command = Args::command();
+        command.build();
+        let mut todo = vec![command];
+        while let Some(mut command) = todo.pop() {
+            let usage = command.render_usage().to_string();
+            let names_flag = usage.contains("--") && !usage.contains("umount --all");
+            let has_variable = command.get_arguments().any(|flag| flag.get_env().is_some());
+            assert!(!names_flag, "{usage}");
+            assert!(!has_variable || usage.contains(" [OPTIONS]"), "{usage}");
+            todo.extend(command.get_subcommands().cloned());
+        }
     }
 
     #[test]

@@ -140,11 +140,15 @@ fn failed(name: &ImageName) -> impl FnOnce(ocifs::mount::Error) -> Failed {
     |error| Failed { name: name.to_string(), error }
 }
 
-/// An error with the image it is about.
+/// An error with the image it is about, which is named once.
 #[derive(Debug, thiserror::Error)]
-#[error("{name}: {error}")]
+#[error("{}{error}", prefix(.name, .error))]
 struct Failed {
     name: String,
     #[source]
     error: ocifs::mount::Error,
+}
+
+fn prefix(name: &str, error: &ocifs::mount::Error) -> String {
+    if error.to_string().starts_with(name) { String::new() } else { format!("{name}: ") }
 }

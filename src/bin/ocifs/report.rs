@@ -1,10 +1,13 @@
 //! Errors and logs for people: on stderr, with their causes and what to do.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Exit code of a command that was understood and failed.
 pub(crate) const FAILED: u8 = 1;
@@ -83,6 +86,27 @@ pub(crate) fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// How long a warning on stderr is not repeated.
+const REPEATED_AFTER: Duration = Duration::from_secs(600);
+
+/// Warnings that are remembered.
+const MAX_TOLD: usize = 1000;
+
+/// The warnings that were shown, so that several parts which meet the same fault tell it once.
+#[derive(Default)]
+struct Told(HashMap<String, Instant>);
+
+impl Told {
+    /// Whether a text was not told lately.
+    fn is_news(&mut self, text: &str) -> bool {
+        self.0.retain(|_, at| at.elapsed() < REPEATED_AFTER);
+        if self.0.len() >= MAX_TOLD {
+            self.0.clear();
+        }
+        self.0.insert(text.to_owned(), Instant::now()).is_none()
+    }
+}
+
 /// Sends the library's log to stderr or a file: warnings, with `-v` more.
 pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
     let level = match verbose {
@@ -98,9 +122,14 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
         builder.filter_module("fuser", log::LevelFilter::Debug);
     }
     let to_file = file.is_some();
+    let told = Mutex::new(Told::default());
     builder.format(move |out, record| {
         let level = record.level().as_str().to_lowercase();
         let text = printable(&record.args().to_string());
+        let is_said = record.level() > log::Level::Warn || to_file;
+        if !is_said && !told.lock().unwrap_or_else(PoisonError::into_inner).is_news(&text) {
+            return Ok(());
+        }
         if to_file {
             let now = std::time::SystemTime::now();
             let seconds =

@@ -12,7 +12,7 @@ use crate::args::{self, IndexVerb};
 use crate::commands::failed;
 use crate::environment;
 use crate::progress::Bar;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 
 pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
     match args {
@@ -49,8 +49,8 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
     let heads: u64 = indexes.iter().map(|(packed, _)| packed.head_bytes).sum();
     writeln!(
         out,
-        "{} layer indexes, {} ({} to mount) for {} of layers",
-        indexes.len(),
+        "{}, {} ({} to mount) for {} of layers",
+        report::count(indexes.len(), "layer index", "layer indexes"),
         HumanBytes(bytes),
         HumanBytes(heads),
         HumanBytes(*layer_bytes),
