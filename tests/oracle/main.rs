@@ -3,7 +3,8 @@
 //! The models in `tests/it` were written by the people who wrote the code and may share its
 //! misunderstandings. Here a real registry serves, skopeo copies, umoci and GNU tar unpack, and
 //! the kernel's own system calls look at the results. The tests need root, `/dev/fuse` and the
-//! Debian packages docker-registry, nginx, openssl, skopeo, umoci, containerd, podman and docker.io,
+//! Debian packages docker-registry, nginx, openssl, skopeo, umoci, containerd, podman, docker.io, gcc,
+//! python3, rsync, borgbackup and rpm,
 //! and fail where these are missing.
 //!
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each
@@ -19,6 +20,7 @@
 //!   (All cases above are mounted both ways, where the kernel can.)
 //! - `joint`: several images in one mount, each held against its own.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
+//! - `over_a_mount`: what the section "Over a mount" of the README says, sentence by sentence.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
 //! # Where umoci 0.4.7 is not the judge
@@ -69,6 +71,7 @@ mod fronts;
 mod joint;
 mod kernel_metadata;
 mod layers;
+mod over_a_mount;
 mod pushing;
 mod read_only;
 mod requests;
