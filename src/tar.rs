@@ -14,8 +14,9 @@
 //!
 //! V7, POSIX ustar, GNU (base-256 numbers, long names, sparse), star, and PAX extended headers
 //! (POSIX.1-2001 pax(1)), with xattrs as `SCHILY.xattr.*` and sparse files in the old GNU, PAX 0.0,
-//! 0.1 and 1.0 encodings (GNU tar manual, "Storing Sparse Files"). Global PAX headers are skipped,
-//! as Docker and containerd do. Other extensions of PAX records are ignored.
+//! 0.1 and 1.0 encodings (GNU tar manual, "Storing Sparse Files"). Global PAX headers have to be well
+//! formed and mean nothing, as in Docker and containerd. Other extensions of PAX records are ignored,
+//! and so are xattrs that no Linux file can have ([`is_linux_xattr`]).
 //!
 //! # Invariants
 //!
@@ -69,8 +70,14 @@ pub enum Error {
     Truncated { at: u64 },
     #[error("tar header at offset {at}: a lone zero block stands inside the archive")]
     LoneZeroBlock { at: u64 },
-    #[error("tar header at offset {at}: extension headers without an entry behind them")]
-    Orphan { at: u64 },
+}
+
+/// Whether Linux has a place for an xattr of this name. Archives made on macOS carry others, of any
+/// length; the engines pass over what the file system does not support.
+pub fn is_linux_xattr(name: &[u8]) -> bool {
+    [&b"user."[..], b"trusted.", b"security.", b"system."]
+        .iter()
+        .any(|namespace| name.starts_with(namespace))
 }
 
 /// What kind of file an entry describes.
@@ -255,7 +262,7 @@ impl Parser {
                     n
                 }
                 State::Extension { size, .. } => {
-                    let want = to_usize(padded(*size)) - self.buffer.len();
+                    let want = to_usize(*size) - self.buffer.len();
                     let n = input.len().min(want);
                     self.buffer.extend_from_slice(&input[..n]);
                     n
@@ -311,15 +318,15 @@ impl Parser {
 
     /// The input has ended.
     ///
-    /// An archive may end without its two zero blocks, and without the padding of its last
-    /// entry, as Go accepts both; not in the middle of anything else.
+    /// An archive may end without its two zero blocks, without the padding of its last entry, and
+    /// behind extension headers that no entry follows, as Go accepts all three; not in the middle of
+    /// anything else.
     ///
     /// # Errors
     /// [`Error::Truncated`].
     pub fn finish(&self) -> Result<(), Error> {
         let whole = match &self.state {
-            State::Done | State::HeaderAfterZero | State::Skip { .. } => true,
-            State::Header => self.extensions.bytes == 0,
+            State::Done | State::Header | State::HeaderAfterZero | State::Skip { .. } => true,
             _ => false,
         };
         if whole && (self.buffer.is_empty() || matches!(self.state, State::Skip { .. })) {
@@ -333,9 +340,9 @@ impl Parser {
         match std::mem::replace(&mut self.state, State::Header) {
             State::Header if self.buffer.len() == BLOCK_BYTES => self.header(false, sink),
             State::HeaderAfterZero if self.buffer.len() == BLOCK_BYTES => self.header(true, sink),
-            State::Extension { kind, size } if self.buffer.len() as u64 == padded(size) => {
-                self.buffer.truncate(to_usize(size));
+            State::Extension { kind, size } if self.buffer.len() as u64 == size => {
                 let data = std::mem::take(&mut self.buffer);
+                self.state = skip(padded(size) - size);
                 Ok(self.extension(kind, data)?)
             }
             State::GnuSparse { mut pending } if self.buffer.len() == BLOCK_BYTES => {
@@ -382,9 +389,6 @@ impl Parser {
         let block = std::mem::take(&mut self.buffer);
         let at = self.position - BLOCK_BYTES as u64;
         if block.iter().all(|b| *b == 0) {
-            if self.extensions.bytes > 0 {
-                Err(Error::Orphan { at })?;
-            }
             self.state = if after_zero { State::Done } else { State::HeaderAfterZero };
             return Ok(());
         }
@@ -396,15 +400,13 @@ impl Parser {
             self.entry_at = at;
         }
         match header.typeflag {
-            b'g' => {
+            kind @ (b'g' | b'x' | b'L' | b'K') => {
                 let size = header.size_field(at)?;
-                // What was said of the next file is forgotten, as Go does.
-                self.extensions = Extensions::default();
-                self.state = skip(checked_padded(size, at)?);
-                Ok(())
-            }
-            kind @ (b'x' | b'L' | b'K') => {
-                let size = header.size_field(at)?;
+                if kind == b'g' {
+                    // What was said of the next file is forgotten, as Go does.
+                    self.extensions = Extensions::default();
+                    self.entry_at = at;
+                }
                 // Counted with its header, so that an endless chain of empty ones ends too.
                 self.extensions.bytes += size.saturating_add(BLOCK_BYTES as u64);
                 if size > MAX_METADATA_BYTES || self.extensions.bytes > 2 * MAX_METADATA_BYTES {
@@ -422,11 +424,16 @@ impl Parser {
     }
 
     fn extension(&mut self, kind: u8, data: Vec<u8>) -> Result<(), Error> {
+        let pax = |what| Error::Pax { at: self.entry_at, what };
         match kind {
             b'x' => {
-                let records = PaxRecords::parse(&data, self.of_names)
-                    .map_err(|what| Error::Pax { at: self.entry_at, what })?;
+                let records = PaxRecords::parse(&data, self.of_names).map_err(pax)?;
                 self.extensions.pax = Some(records);
+            }
+            b'g' => {
+                pax::check(&data).map_err(pax)?;
+                // It is an entry of its own: what follows is counted anew.
+                self.extensions = Extensions::default();
             }
             b'L' => self.extensions.long_name = Some(header::until_nul(&data).to_vec()),
             _ => self.extensions.long_link = Some(header::until_nul(&data).to_vec()),

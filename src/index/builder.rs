@@ -356,8 +356,8 @@ impl Builder {
             flags,
             mode: (entry.mode as u16).into(),
             xattr_count: u16::try_from(entry.xattrs.len()).map_err(|_| Error::TooLarge)?.into(),
-            uid: entry.uid.into(),
-            gid: entry.gid.into(),
+            uid: owner(entry.uid).into(),
+            gid: owner(entry.gid).into(),
             mtime_seconds: entry.mtime_seconds.into(),
             mtime_nanoseconds: entry.mtime_nanoseconds.into(),
             size: entry.size.into(),
@@ -376,7 +376,8 @@ impl tar::Sink for Builder {
 
     fn entry(&mut self, entry: tar::Entry) -> Result<(), Error> {
         self.hashing = None;
-        if entry.path.is_empty() {
+        // A directory without a name is the root, as in umoci and containerd.
+        if entry.path.is_empty() && entry.kind != Kind::Directory {
             return Err(Error::EmptyName);
         }
         let parts = components(&entry.path).ok_or_else(|| Error::ClimbsOut(lossy(&entry.path)))?;
@@ -415,6 +416,12 @@ impl tar::Sink for Builder {
             *hash = digest;
         }
     }
+}
+
+/// The owner or group that a file gets. The largest number is no owner: chown(2) takes it for "leave
+/// it", and so a file unpacked by root belongs to root.
+fn owner(id: u32) -> u32 {
+    if id == u32::MAX { 0 } else { id }
 }
 
 /// The cleaned components of a path; `None` if it climbs above its start.

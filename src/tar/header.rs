@@ -22,6 +22,8 @@ const DEV_MAJOR: Range<usize> = 329..337;
 const DEV_MINOR: Range<usize> = 337..345;
 const PREFIX: Range<usize> = 345..500;
 const STAR_PREFIX: Range<usize> = 345..476;
+const STAR_ATIME: Range<usize> = 476..488;
+const STAR_CTIME: Range<usize> = 488..500;
 const STAR_TRAILER: Range<usize> = 508..512;
 const GNU_ATIME: Range<usize> = 345..357;
 const GNU_CTIME: Range<usize> = 357..369;
@@ -33,8 +35,15 @@ const GNU_EXTENSION_IS_EXTENDED: usize = 504;
 /// One (offset, length) pair of a GNU sparse map: two numeric fields of 12 bytes.
 const SPARSE_PAIR_BYTES: usize = 24;
 
-/// The fields of a header block, numbers still as text: a field that a PAX record overrides may
-/// hold anything.
+/// Numbers that every header has, and those of formats with device numbers; with their names. Go
+/// refuses a header in which one of them is no number, whatever its type and its PAX records.
+const NUMBERS: [(Range<usize>, &str); 5] =
+    [(SIZE, "size"), (MODE, "mode"), (UID, "uid"), (GID, "gid"), (MTIME, "mtime")];
+const DEVICE_NUMBERS: [(Range<usize>, &str); 2] =
+    [(DEV_MAJOR, "devmajor"), (DEV_MINOR, "devminor")];
+const STAR_NUMBERS: [(Range<usize>, &str); 2] = [(STAR_ATIME, "atime"), (STAR_CTIME, "ctime")];
+
+/// The fields of a header block; all numbers in it are some.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) typeflag: u8,
@@ -52,7 +61,16 @@ impl Header {
         let magic = &block[MAGIC_AND_VERSION];
         let gnu = magic == b"ustar  \0";
         let ustar = magic.starts_with(b"ustar\0");
-        let prefix = if ustar && &block[STAR_TRAILER] == b"tar\0" {
+        let star = ustar && &block[STAR_TRAILER] == b"tar\0";
+        let has_devices = gnu || ustar;
+        let numbers = NUMBERS
+            .into_iter()
+            .chain(DEVICE_NUMBERS.into_iter().filter(|_| has_devices))
+            .chain(STAR_NUMBERS.into_iter().filter(|_| star));
+        for (range, field) in numbers {
+            number(&block[range]).ok_or(Error::Number { at, field })?;
+        }
+        let prefix = if star {
             until_nul(&block[STAR_PREFIX])
         } else if ustar || (gnu && gnu_with_prefix(block)) {
             until_nul(&block[PREFIX])
@@ -70,7 +88,7 @@ impl Header {
             link_name: until_nul(&block[LINK_NAME]).to_vec(),
             is_gnu: gnu,
             block: block.to_vec(),
-            has_devices: gnu || ustar,
+            has_devices,
         })
     }
 

@@ -61,6 +61,9 @@ impl PaxRecords {
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
+            if !name.is_empty() && !super::is_linux_xattr(name) {
+                return Ok(());
+            }
             if name.is_empty() || name.len() > 255 || name.contains(&0) {
                 return Err("an xattr name is empty, too long or has a NUL");
             }
@@ -139,6 +142,30 @@ impl PaxRecords {
         };
         Ok(Some(PaxSparse { name: self.sparse_name.clone(), real_size, map, map_in_content }))
     }
+}
+
+/// Checks the form of records whose meaning is of no use, as Go does.
+pub(super) fn check(mut data: &[u8]) -> Result<(), &'static str> {
+    let mut sparse_numbers = 0u64;
+    while !data.is_empty() {
+        let (record, rest) = split_record(data)?;
+        let (key, value) = key_value(record)?;
+        match key {
+            b"path" | b"linkpath" | b"uname" | b"gname" if value.contains(&0) => {
+                return Err("a name has a NUL");
+            }
+            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                let is_due = (key == b"GNU.sparse.offset") == sparse_numbers.is_multiple_of(2);
+                if !is_due || value.contains(&b',') {
+                    return Err("a sparse map is out of order");
+                }
+                sparse_numbers += 1;
+            }
+            _ => {}
+        }
+        data = rest;
+    }
+    Ok(())
 }
 
 /// Splits the first record off `data`: what is between its length and its newline, and the rest.

@@ -178,7 +178,167 @@ fn the_end_of_an_archive() {
     lone.resize(1024, 0);
     lone.extend(header(|_| {}));
     assert!(matches!(parse(&lone), Err(Error::LoneZeroBlock { .. })));
-    assert!(matches!(parse(&end(pax(b""))), Err(Error::Orphan { .. })));
+}
+
+/// Extension headers that nothing follows, and such as the archive ends in.
+#[test]
+fn extensions_at_the_end() {
+    let file = || header(|_| {});
+    let of_type = |kind: u8, data: &[u8]| {
+        let mut tar = pax(data);
+        tar[156] = kind;
+        resum(&mut tar[..512]);
+        tar
+    };
+    for kind in [b'x', b'L', b'K', b'g'] {
+        let extension = of_type(kind, b"12 path=pax\n");
+        assert_eq!(parse(&extension), Ok(vec![]), "{kind}");
+        assert_eq!(parse(&end(extension.clone())), Ok(vec![]), "{kind}");
+        let with_file = [file(), extension.clone()].concat();
+        assert_eq!(parse(&end(with_file.clone())).map(|found| found.len()), Ok(1), "{kind}");
+        // Without padding, and cut short.
+        assert_eq!(parse(&with_file[..1024 + 12]).map(|found| found.len()), Ok(1), "{kind}");
+        for cut in [512 + 1, 1024, 1024 + 11] {
+            let found = parse(&with_file[..cut]);
+            assert!(matches!(found, Err(Error::Truncated { .. })), "{kind} {cut} {found:?}");
+        }
+        assert!(matches!(
+            parse(&[pax(b""), file()[..100].to_vec()].concat()),
+            Err(Error::Truncated { .. })
+        ));
+    }
+}
+
+/// Global headers mean nothing, but they are read.
+#[test]
+fn global_headers() {
+    let global = |data: &[u8]| {
+        let mut tar = pax(data);
+        tar[156] = b'g';
+        resum(&mut tar[..512]);
+        tar
+    };
+    let file = || header(|_| {});
+    let good = [global(b"20 comment=a commit\n12 path=pax\n11 uid=x y\n"), file()].concat();
+    assert_eq!(parse(&end(good)).expect("good")[0].0.path, b"name");
+    for records in
+        [&b"0 X="[..], b"x", b"99 a=b\n", b"6 a=b", b"12 path=a\0b\n", b"24 GNU.sparse.numbytes=\n"]
+    {
+        let found = parse(&end([global(records), file()].concat()));
+        let what = String::from_utf8_lossy(records);
+        assert!(matches!(found, Err(Error::Pax { at: 0, .. })), "{what} {found:?}");
+    }
+    // One that swallows all that follows.
+    for size in [b"00000002000", b"00001000000", b"40000000000"] {
+        let huge = header(|h| {
+            h[156] = b'g';
+            h[124..135].copy_from_slice(size);
+        });
+        let found = parse(&end([file(), huge, file()].concat()));
+        let is_refused = matches!(
+            found,
+            Err(Error::Truncated { .. } | Error::MetadataTooLarge { .. } | Error::Pax { .. })
+        );
+        assert!(is_refused, "{found:?}");
+    }
+    // Any number of them is no burden.
+    let many = global(b"12 path=pax\n").repeat(5000);
+    assert_eq!(parse_in(&[many, file()].concat(), 4096).map(|found| found.len()), Ok(1));
+}
+
+/// Writes the checksum of a changed header.
+fn resum(block: &mut [u8]) {
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+/// Numbers are numbers in every header, needed or not.
+#[test]
+fn fields_that_are_no_numbers() {
+    for (at, field) in [
+        (100, "mode"),
+        (108, "uid"),
+        (116, "gid"),
+        (136, "mtime"),
+        (329, "devmajor"),
+        (337, "devminor"),
+    ] {
+        for kind in [b'0', b'5', b'3', b'g', b'x', b'L'] {
+            let bad = header(|h| {
+                h[156] = kind;
+                h[at..at + 3].copy_from_slice(b"dos");
+            });
+            let found = parse(&end(bad));
+            assert_eq!(found, Err(Error::Number { at: 0, field }), "{}", char::from(kind));
+        }
+        // PAX records change nothing about it.
+        let mut tar = pax(b"8 uid=4\n8 gid=4\n12 mtime=12\n");
+        tar.extend(header(|h| h[at..at + 3].copy_from_slice(b"dos")));
+        assert!(matches!(parse(&end(tar)), Err(Error::Number { .. })), "{field}");
+    }
+    // V7 has no device numbers, blank ones are zeros, and only devices need them to fit.
+    let v7 = header(|h| {
+        h[257..265].fill(0);
+        h[329..332].copy_from_slice(b"dos");
+    });
+    assert!(parse(&end(v7)).is_ok());
+    let negative = |kind: u8| {
+        parse(&end(header(|h| {
+            h[156] = kind;
+            h[329..337].fill(0xff);
+            h[337..345].fill(b' ');
+        })))
+    };
+    assert!(negative(b'0').is_ok());
+    assert!(matches!(negative(b'3'), Err(Error::Range { field: "devmajor", .. })));
+    // The times of star.
+    let star = |at: usize| {
+        parse(&end(header(|h| {
+            h[508..511].copy_from_slice(b"tar");
+            h[at] = b'x';
+        })))
+    };
+    assert!(star(400).is_ok() && star(476).is_err() && star(488).is_err());
+}
+
+/// Attributes that macOS gives to files have no place on Linux, whatever their size.
+#[test]
+fn xattrs_of_other_systems() {
+    let record = |key: &str, value: &[u8]| {
+        let rest = [b" SCHILY.xattr.", key.as_bytes(), b"=", value, b"\n"].concat();
+        let mut length = rest.len();
+        while length != rest.len() + length.to_string().len() {
+            length = rest.len() + length.to_string().len();
+        }
+        [length.to_string().as_bytes(), &rest].concat()
+    };
+    let read = |records: &[Vec<u8>]| {
+        let tar = [pax(&records.concat()), header(|_| {})].concat();
+        parse_in(&end(tar), 4096).map(|found| found[0].0.xattrs.clone())
+    };
+    let user = record("user.a", b"b");
+    let kept = Ok(vec![(b"user.a".to_vec(), b"b".to_vec())]);
+    let long = format!("com.apple.metadata:{}", "n".repeat(300));
+    for other in [
+        record("com.apple.provenance", &[1, 2]),
+        record("com.apple.ResourceFork", &vec![7; 300_000]),
+        record(&long, b"v"),
+        record("bare", b"v"),
+    ] {
+        assert_eq!(read(&[other.clone(), user.clone()]), kept);
+        assert_eq!(read(&[user.clone(), other]), kept);
+    }
+    // What no Linux file can have under a name that it could have is refused, as umoci and
+    // containerd do.
+    for bad in
+        [record("user.a", &vec![7; 65_537]), record(&format!("user.{}", "n".repeat(251)), b"")]
+    {
+        assert!(matches!(read(&[bad]), Err(Error::Pax { .. })));
+    }
+    for name in ["user.x", "trusted.x", "security.capability", "system.posix_acl_access"] {
+        assert_eq!(read(&[record(name, b"v")]).map(|found| found.len()), Ok(1), "{name}");
+    }
 }
 
 #[test]

@@ -381,7 +381,9 @@ fn sha256(text: Option<&str>) -> Result<Option<[u8; 32]>, Fault> {
 /// In the order of their names, as Go writes maps.
 fn xattrs(map: Option<&BTreeMap<String, Option<String>>>) -> Result<Xattrs, Fault> {
     let Some(map) = map else { return Ok(Vec::new()) };
-    if map.len() > MAX_XATTRS {
+    let is_shown =
+        |(name, _): &(&String, _)| name.is_empty() || tar::is_linux_xattr(name.as_bytes());
+    if map.iter().filter(is_shown).count() > MAX_XATTRS {
         return Err(Fault::Xattr("more than 1024 of them"));
     }
     let decode = |(name, value): (&String, &Option<String>)| {
@@ -398,7 +400,7 @@ fn xattrs(map: Option<&BTreeMap<String, Option<String>>>) -> Result<Xattrs, Faul
         }
         Ok((name.as_bytes().to_vec(), value))
     };
-    map.iter().map(decode).collect()
+    map.iter().filter(is_shown).map(decode).collect()
 }
 
 fn refusal(name: &str, fault: Fault) -> Error {

@@ -397,14 +397,14 @@ fn faults() {
         (plain_with(json!({ "offset": -10 })), range("offset", -10)),
         (plain_with(json!({ "endOffset": -10 })), range("endOffset", -10)),
         (plain_with(json!({ "modtime": "yesterday" })), Fault::Time("yesterday".into())),
-        (plain_with(json!({ "xattrs": { "a": "?" } })), Fault::Xattr("a value is not base64")),
+        (plain_with(json!({ "xattrs": { "user.a": "?" } })), Fault::Xattr("a value is not base64")),
         (
             plain_with(json!({ "xattrs": { "": "" } })),
             Fault::Xattr("a name is empty, too long or has a NUL"),
         ),
         (plain_with(json!({ "name": "g\u{fffd}" })), Fault::LossyName),
         (json!([{ "type": "symlink", "linkName": "\u{fffd}" }]), Fault::LossyName),
-        (plain_with(json!({ "xattrs": { "\u{fffd}": "" } })), Fault::LossyName),
+        (plain_with(json!({ "xattrs": { "user.\u{fffd}": "" } })), Fault::LossyName),
         (plain_with(json!({ "digest": "sha512:00" })), {
             Fault::Digest("sha512:00".parse::<Digest>().unwrap_err())
         }),

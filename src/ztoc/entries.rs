@@ -187,6 +187,9 @@ fn xattrs(records: Vector<'_>, kind: Kind, budget: &mut Budget) -> Result<Vec<Xa
             return Err(Reason::Sparse);
         }
         let Some(name) = key.strip_prefix(XATTR_PREFIX) else { continue };
+        if !name.is_empty() && !tar::is_linux_xattr(name) {
+            continue;
+        }
         let value = record.bytes(VALUE)?;
         if name.is_empty() || name.len() > MAX_XATTR_NAME_BYTES || name.contains(&0) {
             return Err(Reason::Entry("an xattr name is empty, too long or has a NUL"));

@@ -377,16 +377,16 @@ fn lies_are_found_out() {
         ("NUL", |z| z.metadata[0].name.push(0)),
         ("sparse", |z| z.metadata[0].pax.push((b"GNU.sparse.map".into(), b"0,1".into()))),
         ("xattr name", |z| z.metadata[0].pax.push((b"SCHILY.xattr.".into(), b"1".into()))),
-        ("xattr name", |z| z.metadata[0].pax.push((b"SCHILY.xattr.a\0".into(), b"1".into()))),
-        ("64 KiB", |z| z.metadata[0].pax.push((b"SCHILY.xattr.x".into(), vec![0; 65537]))),
+        ("xattr name", |z| z.metadata[0].pax.push((b"SCHILY.xattr.user.a\0".into(), b"1".into()))),
+        ("64 KiB", |z| z.metadata[0].pax.push((b"SCHILY.xattr.user.x".into(), vec![0; 65537]))),
         ("two xattrs", |z| {
             z.metadata[0].pax.extend([
-                (b"SCHILY.xattr.x".into(), b"1".into()),
-                (b"SCHILY.xattr.x".into(), b"2".into()),
+                (b"SCHILY.xattr.user.x".into(), b"1".into()),
+                (b"SCHILY.xattr.user.x".into(), b"2".into()),
             ]);
         }),
         ("1024 xattrs", |z| {
-            let many = (0..1025).map(|n| (format!("SCHILY.xattr.{n}").into_bytes(), vec![1]));
+            let many = (0..1025).map(|n| (format!("SCHILY.xattr.user.{n}").into_bytes(), vec![1]));
             z.metadata[0].pax.extend(many);
         }),
     ];

@@ -1,6 +1,11 @@
 //! Single layers: every kind of file, every attribute, every way in which a tar writes them down.
 
+use std::path::Path;
+
+use crate::mounted::Home;
 use crate::oracle::{Case, gzip_image};
+use crate::servers::{Registry, need_root_and_fuse, program};
+use crate::support::image::push;
 use crate::support::tarball::{Entry, TarWriter, base256, octal, put, tar};
 
 /// Bytes that no short period repeats, so that a wrong offset shows.
@@ -73,8 +78,9 @@ fn times() {
 
 #[test]
 fn owners() {
-    // The greatest id of all, 4294967295, means "unchanged" to chown(2), so that none has it.
-    let ids = [1, 0o7777777, 0o10000000, 65_534, 2_147_483_647, 2_147_483_648, 4_294_967_294];
+    // The greatest id of all means "unchanged" to chown(2): what root unpacks stays root's.
+    let most = u32::MAX;
+    let ids = [1, 0o7777777, 0o10000000, 65_534, 2_147_483_647, 2_147_483_648, most - 1, most];
     let mut entries = Vec::new();
     for id in ids {
         entries.push(Entry::file(format!("user.{id}"), "").owner(id, 0));
@@ -466,4 +472,91 @@ fn a_hundred_thousand_entries() {
         entries.push(Entry::file(format!("many/{number:05}"), content).mtime(number, 0));
     }
     Case::layers(&[&entries]).check("a_hundred_thousand_entries");
+}
+
+/// Attributes that no Linux file has, a directory without a name, and extension headers that nothing
+/// follows.
+#[test]
+fn odds_and_ends() {
+    let mut writer = TarWriter::new();
+    writer.raw_header(|header| {
+        header.typeflag = b'5';
+        octal(&mut header.mode, 0o711);
+        octal(&mut header.mtime, 12);
+    });
+    writer.pax(&[
+        ("SCHILY.xattr.com.apple.provenance", "x".repeat(11)),
+        ("SCHILY.xattr.user.key", "value".to_owned()),
+        ("SCHILY.acl.access", "user::rw-,user:1000:rwx,group::r--,mask::rwx,other::r--".to_owned()),
+    ]);
+    writer.raw_header(|header| put(&mut header.name, "file"));
+    writer.pax(&[("path", "nothing")]);
+    Case::tars(&[writer.finish()]).check("odds_and_ends");
+}
+
+/// What umoci refuses, `ocifs` refuses, and nothing is shown of it.
+#[test]
+fn refused_archives() {
+    need_root_and_fuse();
+    let file = || Entry::file("file", "x");
+    let global = |data: &[u8], size: u64| {
+        let mut writer = TarWriter::new();
+        writer.entry(&file());
+        writer.raw_header(|header| {
+            header.typeflag = b'g';
+            put(&mut header.name, "pax_global_header");
+            octal(&mut header.size, size);
+        });
+        writer.data(data).entry(&Entry::file("behind", "x"));
+        writer.finish()
+    };
+    let mut truncated = global(&[0; 2048], 2048);
+    truncated.truncate(1024 + 512 + 700);
+    let device = {
+        let mut writer = TarWriter::new();
+        writer.raw_header(|header| {
+            put(&mut header.name, "file");
+            put(&mut header.devmajor, "dos");
+        });
+        writer.finish()
+    };
+    let unnamed = {
+        let mut writer = TarWriter::new();
+        writer.raw_header(|_| {});
+        writer.finish()
+    };
+    let mut large = TarWriter::new();
+    large.pax(&[("SCHILY.xattr.user.large", "x".repeat(65_537))]).entry(&file());
+    let registry = Registry::shared();
+    let home = Home::new();
+    for (name, tar) in [
+        ("truncated", truncated),
+        ("past-the-end", global(b"", 1 << 30)),
+        ("malformed", global(b"0 X=", 4)),
+        ("device", device),
+        ("unnamed", unnamed),
+        ("attribute", large.finish()),
+    ] {
+        push(&gzip_image(&[tar]), registry.address(), "refused", name).unwrap();
+        let reference = format!("{}/refused:{name}", registry.address());
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(!umoci_unpacks(&reference, scratch.path()), "{name}");
+        let output = home.ocifs().args(["ls", &reference]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{name}: {said}");
+        assert!(said.contains("tar ") || said.contains("entry "), "{name}: {said}");
+    }
+}
+
+/// Whether umoci unpacks an image of a registry.
+fn umoci_unpacks(reference: &str, scratch: &Path) -> bool {
+    let layout = format!("{}:image", scratch.join("layout").display());
+    let copied = program("skopeo", "skopeo")
+        .args(["copy", "--quiet", "--src-tls-verify=false"])
+        .args([format!("docker://{reference}"), format!("oci:{layout}")])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut umoci = program("umoci", "umoci");
+    umoci.args(["raw", "unpack", "--image", &layout]).arg(scratch.join("unpacked"));
+    umoci.output().unwrap().status.success()
 }

@@ -44,7 +44,7 @@
 //!
 //! Not compared: sizes and link counts of directories, times of access and change, blocks of files
 //! with extended attributes ([`snapshot`] says why); paths that climb above the root, which umoci
-//! clamps and `ocifs` refuses, as podman and Docker do; the id 4294967295, which no file can have.
+//! clamps and `ocifs` refuses, as podman and Docker do.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
