@@ -249,6 +249,8 @@ pub struct Access {
     pub source: Arc<dyn Source>,
     /// Fetch nothing from a remote source.
     pub offline: bool,
+    /// What decompressing may cost.
+    pub codec: codec::Limits,
     /// The windows, where the index has none.
     pub windows: Option<Arc<dyn WindowSource>>,
     /// The name of the index in the cache.
@@ -690,6 +692,7 @@ impl Flight<'_> {
         let layer = Layer {
             what: &reader.what,
             compression: reader.table.compression,
+            limits: reader.access.codec,
             spans,
             chunks: &reader.table.chunks,
             unproven_blob: reader.table.unproven_blob,

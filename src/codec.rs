@@ -24,16 +24,38 @@
 //! - [`Decoder::decode`] makes progress or says that it needs input; it never loops for more
 //!   than its buffers are long, so a bomb costs its caller exactly the output it asks for.
 //! - A stream that ends inside a member or frame is [`Error::Truncated`], never a short success.
-//! - zstd frames that want a window above [`MAX_ZSTD_WINDOW_LOG`] are refused.
+//! - zstd frames that want a larger window than [`Limits`] allow are refused. A decoder takes as much
+//!   memory as the window of its frame.
 
+mod guess;
 mod gzip;
 mod inflate;
 pub mod window;
+mod zstd_header;
 
 use zstd::stream::raw::{self, Operation};
 
-/// The largest zstd window accepted, as a power of two: 128 MiB, zstd's own limit for `--long`.
-pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+pub use guess::{Guess, guess};
+
+/// The largest zstd window accepted by default, as a power of two: 128 MiB, which is zstd's own limit,
+/// and with four layers unpacked side by side half a gigabyte of memory.
+pub const DEFAULT_ZSTD_WINDOW_LOG: u32 = 27;
+
+/// The largest zstd window that can be decoded, as a power of two: 2 GiB (`zstd --long=31`).
+pub const MAX_ZSTD_WINDOW_LOG: u32 = 31;
+
+/// What decoding a stream may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest zstd window, as a power of two, at most [`MAX_ZSTD_WINDOW_LOG`].
+    pub zstd_window_log: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { zstd_window_log: DEFAULT_ZSTD_WINDOW_LOG }
+    }
+}
 
 /// Any stream may unpack to this many bytes ...
 const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
@@ -64,8 +86,22 @@ pub enum Error {
     Gzip(&'static str),
     #[error("corrupt zstd stream: {0}")]
     Zstd(String),
+    #[error(
+        "its zstd window of {} is larger than the {} of memory that --max-zstd-window allows (2G at \
+         most)",
+        mebibytes(*window), mebibytes(*limit)
+    )]
+    ZstdWindow { window: u64, limit: u64 },
     #[error("the layer is compressed with {0}, which no image format allows")]
     Unsupported(&'static str),
+}
+
+/// A size in words.
+fn mebibytes(bytes: u64) -> String {
+    match bytes {
+        whole if whole.is_multiple_of(1 << 20) => format!("{} MiB", whole >> 20),
+        other => format!("{other} bytes"),
+    }
 }
 
 /// How a layer is compressed.
@@ -85,7 +121,7 @@ impl Compression {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for bzip2 and xz, which `docker load` once took but no layer media
-    /// type has.
+    /// type has, and for lz4.
     pub fn sniff(start: &[u8]) -> Result<Compression, Error> {
         Ok(match start {
             [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -94,6 +130,7 @@ impl Compression {
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => return Err(Error::Unsupported("bzip2")),
             [0xfd, b'7', b'z', b'X', ..] => return Err(Error::Unsupported("xz")),
+            [0x04, 0x22, 0x4d, 0x18, ..] => return Err(Error::Unsupported("lz4")),
             _ => Compression::None,
         })
     }
@@ -136,7 +173,15 @@ pub struct Decoder(Inner);
 enum Inner {
     Plain,
     Gzip(Box<gzip::Gzip>),
-    Zstd { decoder: Box<raw::Decoder<'static>>, inside_frame: bool },
+    Zstd(Box<Zstd>),
+}
+
+struct Zstd {
+    decoder: raw::Decoder<'static>,
+    limits: Limits,
+    inside_frame: bool,
+    /// The first bytes of the frame, as far as they have been taken.
+    start: Vec<u8>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -144,27 +189,35 @@ impl std::fmt::Debug for Inner {
         f.write_str(match self {
             Inner::Plain => "Plain",
             Inner::Gzip(_) => "Gzip",
-            Inner::Zstd { .. } => "Zstd",
+            Inner::Zstd(_) => "Zstd",
         })
     }
 }
 
 impl Decoder {
-    /// A decoder at the start of a stream.
+    /// A decoder at the start of a stream, within the default [`Limits`].
     ///
     /// # Errors
     /// The decompressor can't be set up (out of memory).
     pub fn new(compression: Compression) -> Result<Decoder, Error> {
+        Decoder::within(Limits::default(), compression)
+    }
+
+    /// A decoder at the start of a stream.
+    ///
+    /// # Errors
+    /// The decompressor can't be set up (out of memory).
+    pub fn within(limits: Limits, compression: Compression) -> Result<Decoder, Error> {
         Ok(Decoder(match compression {
             Compression::None => Inner::Plain,
             Compression::Gzip => Inner::Gzip(Box::new(gzip::Gzip::new()?)),
             Compression::Zstd => {
                 let error = |e: std::io::Error| Error::Zstd(e.to_string());
-                let mut decoder = Box::new(raw::Decoder::new().map_err(error)?);
-                decoder
-                    .set_parameter(raw::DParameter::WindowLogMax(MAX_ZSTD_WINDOW_LOG))
-                    .map_err(error)?;
-                Inner::Zstd { decoder, inside_frame: false }
+                let mut decoder = raw::Decoder::new().map_err(error)?;
+                let log = limits.zstd_window_log.min(MAX_ZSTD_WINDOW_LOG);
+                decoder.set_parameter(raw::DParameter::WindowLogMax(log)).map_err(error)?;
+                let start = Vec::new();
+                Inner::Zstd(Box::new(Zstd { decoder, limits, inside_frame: false, start }))
             }
         }))
     }
@@ -205,7 +258,7 @@ impl Decoder {
         match &self.0 {
             Inner::Plain => Some(Boundary::Start),
             Inner::Gzip(gzip) => gzip.boundary(),
-            Inner::Zstd { inside_frame, .. } => (!inside_frame).then_some(Boundary::Start),
+            Inner::Zstd(zstd) => (!zstd.inside_frame).then_some(Boundary::Start),
         }
     }
 
@@ -223,18 +276,7 @@ impl Decoder {
                 Ok(Progress { consumed: n, produced: n })
             }
             Inner::Gzip(gzip) => gzip.decode(input, output),
-            Inner::Zstd { decoder, inside_frame } => {
-                if output.is_empty() || (input.is_empty() && !*inside_frame) {
-                    return Ok(Progress { consumed: 0, produced: 0 });
-                }
-                let status = decoder
-                    .run_on_buffers(input, output)
-                    .map_err(|e| Error::Zstd(e.to_string()))?;
-                if status.bytes_read > 0 || status.bytes_written > 0 {
-                    *inside_frame = status.remaining != 0;
-                }
-                Ok(Progress { consumed: status.bytes_read, produced: status.bytes_written })
-            }
+            Inner::Zstd(zstd) => zstd.decode(input, output),
         }
     }
 
@@ -246,9 +288,35 @@ impl Decoder {
         match &self.0 {
             Inner::Plain => Ok(()),
             Inner::Gzip(gzip) => gzip.finish(),
-            Inner::Zstd { inside_frame: true, .. } => Err(Error::Truncated("zstd")),
-            Inner::Zstd { inside_frame: false, .. } => Ok(()),
+            Inner::Zstd(zstd) if zstd.inside_frame => Err(Error::Truncated("zstd")),
+            Inner::Zstd(_) => Ok(()),
         }
+    }
+}
+
+impl Zstd {
+    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
+        if output.is_empty() || (input.is_empty() && !self.inside_frame) {
+            return Ok(Progress { consumed: 0, produced: 0 });
+        }
+        if !self.inside_frame {
+            self.start.clear();
+        }
+        let seen = self.start.len();
+        let missing = zstd_header::MAX_BYTES.saturating_sub(seen);
+        self.start.extend_from_slice(&input[..input.len().min(missing)]);
+        let status = self.decoder.run_on_buffers(input, output).map_err(|e| {
+            let limit = 1 << self.limits.zstd_window_log.min(MAX_ZSTD_WINDOW_LOG);
+            match zstd_header::window_bytes(&self.start) {
+                Some(window) if window > limit => Error::ZstdWindow { window, limit },
+                _ => Error::Zstd(e.to_string()),
+            }
+        })?;
+        self.start.truncate(seen + status.bytes_read);
+        if status.bytes_read > 0 || status.bytes_written > 0 {
+            self.inside_frame = status.remaining != 0;
+        }
+        Ok(Progress { consumed: status.bytes_read, produced: status.bytes_written })
     }
 }
 
@@ -512,9 +580,55 @@ mod tests {
         assert!(window::unpack(&zstd::bulk::compress(&[7; 40_000], 1).unwrap()).is_err());
     }
 
+    /// A small frame that wants a window of `1 << log` bytes.
+    fn wide_frame(log: u32) -> Vec<u8> {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.long_distance_matching(false).unwrap();
+        // Its size is not known beforehand, so that the window is written down.
+        encoder.write_all(&[7; 3000]).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn windows_are_named_and_limited() {
+        let small = zstd::bulk::compress(b"small", 1).unwrap();
+        for step in [1, 5, 100, 10_000] {
+            for (log, limit, is_allowed) in
+                [(27, 27, true), (28, 27, false), (28, 28, true), (31, 28, false), (31, 31, true)]
+            {
+                let stream = [small.clone(), wide_frame(log)].concat();
+                let limits = Limits { zstd_window_log: limit };
+                let mut decoder = Decoder::within(limits, Compression::Zstd).unwrap();
+                let mut buffer = [0; 8192];
+                let decoded = stream.chunks(step).try_for_each(|mut piece| {
+                    loop {
+                        let progress = decoder.decode(piece, &mut buffer)?;
+                        piece = &piece[progress.consumed..];
+                        if progress.consumed == 0 && progress.produced == 0 {
+                            return Ok(());
+                        }
+                    }
+                });
+                match decoded {
+                    Ok(()) => assert!(is_allowed, "{log} within {limit}"),
+                    Err(Error::ZstdWindow { window, limit: named }) => {
+                        assert!(!is_allowed, "{log} within {limit}");
+                        assert_eq!((window, named), (1 << log, 1 << limit));
+                    }
+                    Err(e) => panic!("{log} within {limit}: {e}"),
+                }
+            }
+        }
+        let error = Error::ZstdWindow { window: 1 << 31, limit: 1 << 27 }.to_string();
+        assert!(error.contains("2048 MiB") && error.contains("128 MiB"), "{error}");
+    }
+
     #[test]
     fn foreign_compressions_are_named() {
-        for (start, name) in [(&b"BZh91"[..], "bzip2"), (b"\xfd7zXZ", "xz")] {
+        for (start, name) in
+            [(&b"BZh91"[..], "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x04\x22\x4d\x18d", "lz4")]
+        {
             assert!(Compression::sniff(start).unwrap_err().to_string().contains(name));
         }
     }

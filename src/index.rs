@@ -344,6 +344,8 @@ pub struct LayerIndex {
     chunks: Vec<ChunkRecord>,
     /// Names, link targets and xattr values.
     bytes: Vec<u8>,
+    /// See [`LayerIndex::missing_padding`].
+    missing_padding: u32,
     tail: Tail,
 }
 
@@ -380,6 +382,12 @@ impl LayerIndex {
     /// Size of the uncompressed tar in bytes.
     pub fn uncompressed_size(&self) -> u64 {
         self.identity.uncompressed_size
+    }
+
+    /// Bytes of zeros that have to stand behind the tar to give it its diff ID. Some writers drop
+    /// them; everything else is as the diff ID says.
+    pub fn missing_padding(&self) -> u32 {
+        self.missing_padding
     }
 
     /// Compression of the blob.

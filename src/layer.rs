@@ -50,14 +50,14 @@ use std::thread;
 use crate::blob;
 use crate::cache::{Cache, LayerName, Partial};
 use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
-use crate::digest::{DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
+use crate::digest::{Algorithm, DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::foreign::{self, Finder, Found};
 use crate::image::Descriptor;
 use crate::index::{self, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span};
 use crate::resolve::ResolvedLayer;
 use crate::source::{self, Body, Source};
-use crate::tar::Parser;
+use crate::tar::{self, Parser};
 use crate::toc;
 
 pub use known::Known;
@@ -77,6 +77,10 @@ const MAX_SPAN_BYTES: usize = 4 << 20;
 /// Bytes of the blob handed on at a time, and how many such chunks may wait.
 const CHUNK_BYTES: usize = 128 << 10;
 const QUEUED_CHUNKS: usize = 4;
+
+/// Zeros at the end of a tar that may be missing, in bytes. Tars are padded to whole records, of 10 KiB
+/// with most writers and of 64 KiB with the largest usual ones.
+const MAX_MISSING_PADDING: u32 = 1 << 20;
 
 /// Smallest blob of which an interrupted download is kept, in bytes.
 const MIN_KEPT_BYTES: u64 = 8 << 20;
@@ -125,6 +129,10 @@ pub enum ErrorKind {
          is fetched from addresses that an image names"
     )]
     Foreign { url: String },
+    #[error("its content is no tar but {0}")]
+    NotTar(&'static str),
+    #[error("it is compressed twice: what it unpacks to is no tar but {0}")]
+    CompressedTwice(&'static str),
     #[error("no thread can be started for it: {0}")]
     Thread(io::Error),
     #[error("a worker thread died")]
@@ -162,10 +170,21 @@ pub struct Options {
     pub offline: bool,
     /// Most uncompressed bytes of one layer; the default depends on the blob's size.
     pub max_uncompressed_bytes: Option<u64>,
+    /// What decompressing may cost. With more than the default layers are passed over one at a time.
+    pub codec: codec::Limits,
     /// Layers passed over at the same time.
     pub parallel: usize,
     /// Keep the bytes that a first pass has seen, for those who will read them.
     pub keep_spans: bool,
+}
+
+impl Options {
+    fn parallel(&self) -> usize {
+        match self.codec.zstd_window_log > codec::DEFAULT_ZSTD_WINDOW_LOG {
+            true => 1,
+            false => self.parallel,
+        }
+    }
 }
 
 impl Default for Options {
@@ -174,6 +193,7 @@ impl Default for Options {
             prove: false,
             offline: false,
             max_uncompressed_bytes: None,
+            codec: codec::Limits::default(),
             parallel: 4,
             keep_spans: true,
         }
@@ -240,7 +260,7 @@ pub fn open_all(
             }
             found => Ok(found),
         };
-        for (layer, found) in in_parallel(&missing, options.parallel, &find)? {
+        for (layer, found) in in_parallel(&missing, options.parallel(), &find)? {
             found.map(|open| opened.insert(layer_key(layer), open));
         }
         missing.retain(|layer| !opened.contains_key(&layer_key(layer)));
@@ -251,7 +271,7 @@ pub fn open_all(
     // Large layers first, so that none of them is left to run alone at the end.
     missing.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
     let pass = |layer: &ResolvedLayer| pass(layer, progress);
-    for (layer, open) in in_parallel(&missing, options.parallel, &pass)? {
+    for (layer, open) in in_parallel(&missing, options.parallel(), &pass)? {
         opened.insert(layer_key(layer), open);
     }
     layers
@@ -356,10 +376,9 @@ fn first_pass(
         let mut download = opened.map_err(|e| error(not_opened(e, descriptor)))?;
         let is_resumed = download.kept.is_some();
         let mut written = Vec::new();
-        let limit = options.max_uncompressed_bytes;
         let cache_of_spans = options.keep_spans.then_some(cache);
         let keeper = Keeper { cache: cache_of_spans, written: &mut written };
-        let result = pipeline(layer, &mut download, keeper, limit, progress);
+        let result = pipeline(layer, &mut download, keeper, options, progress);
         // An interrupted download is gone on with the next time; a wrong one is not.
         if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
             download.finish();
@@ -476,10 +495,11 @@ fn pipeline(
     layer: &ResolvedLayer,
     download: &mut Download,
     keeper: Keeper<'_>,
-    limit: Option<u64>,
+    options: &Options,
     progress: &dyn Progress,
 ) -> Result<LayerIndex, ErrorKind> {
     let descriptor = &layer.descriptor;
+    let Options { max_uncompressed_bytes: limit, codec, .. } = *options;
     let (chunk_sender, chunks) = sync_channel(QUEUED_CHUNKS);
     let (piece_sender, pieces) = sync_channel(QUEUED_SPANS);
     // None waits here: the next stage has the piece that this one is at.
@@ -490,9 +510,10 @@ fn pipeline(
         let used_here = used_sender.clone();
         let fetch = stage(scope, "fetch", move || fetch(reader, &chunk_sender, progress))?;
         let inflate =
-            stage(scope, "inflate", move || inflate(&chunks, &piece_sender, &used, limit))?;
+            stage(scope, "inflate", move || inflate(&chunks, &piece_sender, &used, codec, limit))?;
         let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
-        let parsed = parse(&pieces, kept_sender, &used_here, layer.diff_id);
+        let algorithm = layer.diff_id.0.algorithm();
+        let parsed = parse(&pieces, kept_sender, &used_here, algorithm);
         // From here on nobody takes pieces: the inflating thread ends at its next one.
         drop(pieces);
         drop(used_here);
@@ -501,7 +522,7 @@ fn pipeline(
         let kept = keep.join().map_err(|_| ErrorKind::Worker)?;
         // The cause before its consequences.
         fetched?;
-        let (compression, (spans, windows), (mut builder, diff_id, uncompressed_size)) =
+        let (compression, (spans, windows), (mut builder, hasher, uncompressed_size)) =
             match (inflated, kept, parsed) {
                 (Err(Stopped::Error(kind)), ..)
                 | (_, Err(kind), _)
@@ -511,15 +532,24 @@ fn pipeline(
                 }
                 (Ok(compression), Ok(kept), Ok(parsed)) => (compression, kept, parsed),
             };
-        if diff_id != layer.diff_id {
-            return Err(ErrorKind::DiffId { expected: layer.diff_id, got: diff_id });
+        match missing_padding(hasher, uncompressed_size, layer.diff_id) {
+            Ok(0) => {}
+            Ok(missing) => {
+                log::warn!(
+                    "layer {}: {missing} bytes of zeros at the end of its tar are missing; all else \
+                     is as its diff ID says",
+                    descriptor.digest
+                );
+                builder.missing_padding(missing);
+            }
+            Err(got) => return Err(ErrorKind::DiffId { expected: layer.diff_id, got }),
         }
         builder.window(&windows);
         spans.iter().for_each(|span| builder.span(span));
         Ok(builder.finish(Identity {
             blob: descriptor.digest,
             blob_size: descriptor.size,
-            diff_id,
+            diff_id: layer.diff_id,
             uncompressed_size,
             compression,
             proof: Proof::Full,
@@ -593,6 +623,7 @@ struct Piece {
     /// First compressed byte needed, and just past the last.
     compressed: Range<u64>,
     begin: Begin,
+    compression: Compression,
 }
 
 /// How a piece can be begun at.
@@ -614,12 +645,13 @@ fn inflate(
     chunks: &Receiver<Vec<u8>>,
     spans: &SyncSender<Piece>,
     used: &Receiver<Vec<u8>>,
+    limits: codec::Limits,
     limit: Option<u64>,
 ) -> Result<Compression, Stopped> {
     let mut chunk = chunks.recv().unwrap_or_default();
     // Chunks are full but for the last: a first one shorter than the magic is the whole blob.
     let compression = Compression::sniff(&chunk).map_err(ErrorKind::from)?;
-    let mut cutter = Cutter::new(compression, used)?;
+    let mut cutter = Cutter::new(compression, limits, used)?;
     let mut total = 0u64;
     loop {
         let mut unread = &chunk[..];
@@ -654,7 +686,7 @@ fn inflate(
 /// Cuts a stream into spans at places where decoding can begin again.
 struct Cutter<'a> {
     decoder: Decoder,
-    is_plain: bool,
+    compression: Compression,
     used: &'a Receiver<Vec<u8>>,
     /// The span that is being filled.
     bytes: Vec<u8>,
@@ -671,10 +703,14 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    fn new(compression: Compression, used: &Receiver<Vec<u8>>) -> Result<Cutter<'_>, Stopped> {
+    fn new(
+        compression: Compression,
+        limits: codec::Limits,
+        used: &Receiver<Vec<u8>>,
+    ) -> Result<Cutter<'_>, Stopped> {
         Ok(Cutter {
-            decoder: Decoder::new(compression).map_err(ErrorKind::from)?,
-            is_plain: compression == Compression::None,
+            decoder: Decoder::within(limits, compression).map_err(ErrorKind::from)?,
+            compression,
             used,
             bytes: vec![0; MAX_SPAN_BYTES],
             filled: 0,
@@ -688,7 +724,7 @@ impl Cutter<'_> {
 
     /// Decodes some of `input`; a span, if one became complete.
     fn decode(&mut self, input: &[u8]) -> Result<(codec::Progress, Option<Piece>), Stopped> {
-        if self.is_plain {
+        if self.compression == Compression::None {
             let room = &mut self.bytes[self.filled..PLAIN_SPAN_BYTES];
             let progress = self.decoder.decode(input, room).map_err(ErrorKind::from)?;
             self.filled += progress.produced;
@@ -747,7 +783,8 @@ impl Cutter<'_> {
         let length = std::mem::take(&mut self.filled);
         let start = std::mem::replace(&mut self.compressed_start, next_start);
         let begin = std::mem::replace(&mut self.begin, next);
-        Piece { buffer, length, compressed: start..self.compressed_end.max(start), begin }
+        let compressed = start..self.compressed_end.max(start);
+        Piece { buffer, length, compressed, begin, compression: self.compression }
     }
 }
 
@@ -756,23 +793,82 @@ fn parse(
     pieces: &Receiver<Piece>,
     kept: SyncSender<Piece>,
     used: &SyncSender<Vec<u8>>,
-    expected: DiffId,
-) -> Result<(Builder, DiffId, u64), Stopped> {
+    algorithm: Algorithm,
+) -> Result<(Builder, Hasher, u64), Stopped> {
     let mut builder = Builder::new();
     let mut parser = Parser::new();
-    let mut diff_id = Hasher::new(expected.0.algorithm());
+    let mut diff_id = Hasher::new(algorithm);
     let mut total = 0;
+    let mut start = Start::default();
     for piece in pieces {
         let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
+        start.note(&piece);
         kept.send(piece).map_err(|_| Stopped::Receiver)?;
         let bytes = &buffer[..length];
         diff_id.update(bytes);
-        parser.feed(bytes, &mut builder).map_err(ErrorKind::from)?;
+        parser.feed(bytes, &mut builder).map_err(|e| start.refusal(e))?;
         total += length as u64;
         give_back(buffer, used);
     }
-    parser.finish().map_err(index::Error::from).map_err(ErrorKind::from)?;
-    Ok((builder, DiffId(diff_id.finish()), total))
+    parser.finish().map_err(|e| start.refusal(e.into()))?;
+    Ok((builder, diff_id, total))
+}
+
+/// How many bytes of zeros have to stand behind a tar of `size` bytes to give it the diff ID that is
+/// expected, or the diff ID that it has.
+///
+/// Releases of Podman and Buildah of 2023 dropped the zeros behind the end mark of a tar when they wrote
+/// zstd:chunked, and kept its diff ID (containers/storage#1771). Nothing that is shown depends on them.
+fn missing_padding(mut hasher: Hasher, size: u64, expected: DiffId) -> Result<u32, DiffId> {
+    const BLOCK: [u8; tar::BLOCK_BYTES] = [0; tar::BLOCK_BYTES];
+    let got = DiffId(hasher.clone().finish());
+    if got == expected {
+        return Ok(0);
+    }
+    let mut missing = 0;
+    // The last block may be cut short too.
+    let mut next = BLOCK.len() as u32 - (size % BLOCK.len() as u64) as u32;
+    while missing + next <= MAX_MISSING_PADDING {
+        hasher.update(&BLOCK[..next as usize]);
+        missing += next;
+        if DiffId(hasher.clone().finish()) == expected {
+            return Ok(missing);
+        }
+        next = BLOCK.len() as u32;
+    }
+    Err(got)
+}
+
+/// How what should be a tar begins, to say what it is instead.
+#[derive(Default)]
+struct Start {
+    bytes: Vec<u8>,
+    is_compressed: bool,
+}
+
+impl Start {
+    fn note(&mut self, piece: &Piece) {
+        if self.bytes.is_empty() {
+            self.bytes = piece.buffer[..piece.length.min(tar::BLOCK_BYTES)].to_vec();
+            self.is_compressed = piece.compression != Compression::None;
+        }
+    }
+
+    /// What is wrong, in the words that help: the first block is no header, or there is not even one.
+    fn refusal(&self, error: index::Error) -> ErrorKind {
+        let is_no_tar = match error {
+            index::Error::Tar(tar::Error::Checksum { at: 0 }) => true,
+            index::Error::Tar(tar::Error::Truncated { .. }) => self.bytes.len() < tar::BLOCK_BYTES,
+            _ => false,
+        };
+        match codec::guess(&self.bytes).filter(|_| is_no_tar) {
+            Some(guess) if guess.is_compressed && self.is_compressed => {
+                ErrorKind::CompressedTwice(guess.name)
+            }
+            Some(guess) => ErrorKind::NotTar(guess.name),
+            None => error.into(),
+        }
+    }
 }
 
 /// Returns a buffer for further use, if nobody else holds it.
@@ -800,7 +896,7 @@ impl Keeper<'_> {
     ) -> Result<(Vec<Span>, Vec<u8>), ErrorKind> {
         let (mut spans, mut windows) = (Vec::new(), Vec::new());
         let mut start = 0;
-        for Piece { buffer, length, compressed, begin } in pieces {
+        for Piece { buffer, length, compressed, begin, .. } in pieces {
             let bytes = &buffer[..length];
             let digest = SpanDigest::of(bytes);
             let restart = match begin {

@@ -32,6 +32,7 @@ use std::time::Duration;
 use crate::artifact;
 use crate::blob::{self, Access, BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
+use crate::codec;
 use crate::content::Contents;
 use crate::digest::Digest;
 use crate::erofs::Uuid;
@@ -122,6 +123,8 @@ pub struct ImageOptions {
     pub read_deadline: Duration,
     /// Most uncompressed bytes of one layer, if not the default.
     pub max_layer_bytes: Option<u64>,
+    /// What decompressing a layer may cost.
+    pub codec: codec::Limits,
     /// Layers passed over at the same time.
     pub parallel_layers: usize,
     /// Span files kept open.
@@ -141,6 +144,7 @@ impl Default for ImageOptions {
             places: source::Places::default(),
             read_deadline: Duration::from_secs(60),
             max_layer_bytes: None,
+            codec: codec::Limits::default(),
             parallel_layers: layer::Options::default().parallel,
             open_files: 512,
             temporary_folder: PathBuf::from("/tmp"),
@@ -200,6 +204,7 @@ impl<'a> Opening<'a> {
             prove: options.prove,
             offline: options.offline,
             max_uncompressed_bytes: options.max_layer_bytes,
+            codec: options.codec,
             parallel: options.parallel_layers,
             keep_spans: true,
         };
@@ -228,6 +233,7 @@ impl<'a> Opening<'a> {
             descriptor: layer.descriptor.clone(),
             source: Arc::clone(&self.source),
             offline: self.options.offline,
+            codec: self.options.codec,
             windows: Some(self.finder.windows(index)),
             index_name: name,
         };

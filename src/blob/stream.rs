@@ -11,7 +11,7 @@ use std::ops::Range;
 use sha2::{Digest as _, Sha256};
 
 use super::{CHUNK_BYTES, Error, Fault};
-use crate::codec::{Boundary, Compression, Decoder, SNIFF_BYTES, window};
+use crate::codec::{Boundary, Compression, Decoder, Limits, SNIFF_BYTES, window};
 use crate::digest::{Digest, SpanDigest};
 use crate::index::{Check, Chunk, Restart, Span};
 use crate::source::{Body, Opened};
@@ -21,6 +21,7 @@ pub(super) struct Layer<'a> {
     pub(super) what: &'a str,
     /// Sniffed if it is not known; the stream then begins at the blob's start.
     pub(super) compression: Option<Compression>,
+    pub(super) limits: Limits,
     pub(super) spans: &'a [Span],
     pub(super) chunks: &'a [Chunk],
     /// See [`SpanTable::unproven_blob`](crate::index::SpanTable::unproven_blob).
@@ -280,7 +281,7 @@ impl Stream {
             }
         };
         match restart {
-            Restart::Here => Decoder::new(compression).map_err(codec),
+            Restart::Here => Decoder::within(layer.limits, compression).map_err(codec),
             Restart::Block { bits, .. } => {
                 // Without one there is still the way from a place that needs none.
                 let window = (layer.window)(span).map_err(Fault::Content)?;

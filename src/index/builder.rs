@@ -52,6 +52,7 @@ pub struct Builder {
     chunks: Vec<ChunkRecord>,
     bytes: Vec<u8>,
     windows: Vec<u8>,
+    missing_padding: u32,
     /// The file whose content streams by.
     hashing: Option<Hashing>,
     /// Bytes of holes that may still be hashed.
@@ -120,6 +121,7 @@ impl Builder {
             chunks: Vec::new(),
             bytes: Vec::new(),
             windows: Vec::new(),
+            missing_padding: 0,
             hashing: None,
             holes_left: MAX_HASHED_HOLES,
         }
@@ -135,6 +137,11 @@ impl Builder {
         let offset = self.windows.len() as u64;
         self.windows.extend_from_slice(stored);
         (offset, stored.len() as u32)
+    }
+
+    /// Notes that so many bytes of zeros at the end of the tar are missing.
+    pub fn missing_padding(&mut self, bytes: u32) {
+        self.missing_padding = bytes;
     }
 
     /// Appends a chunk; its row.
@@ -195,6 +202,7 @@ impl Builder {
             spans: self.spans,
             chunks: self.chunks,
             bytes: self.bytes,
+            missing_padding: self.missing_padding,
             tail: Tail::Loaded { hashes: self.hashes, windows: Arc::new(self.windows) },
         };
         index.check()?;

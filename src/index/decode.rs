@@ -97,6 +97,7 @@ impl LayerIndex {
             compression,
             proof,
             reserved: 0.into(),
+            missing_padding: self.missing_padding.into(),
             blob: format::DigestField::new(self.identity.blob),
             diff_id: format::DigestField::new(self.identity.diff_id.0),
             blob_size: self.identity.blob_size.into(),
@@ -185,6 +186,7 @@ impl LayerIndex {
             spans: section(&mut rest, spans)?,
             chunks: section(&mut rest, chunks)?,
             bytes: section(&mut rest, bytes)?,
+            missing_padding: header.missing_padding.get(),
             tail: Tail::Detached { hashes, windows },
         };
         let head_bytes = file.len() - rest.len();

@@ -116,6 +116,8 @@ pub struct FileHeader {
     pub compression: u8,
     pub proof: u8,
     pub reserved: U16,
+    /// In bytes.
+    pub missing_padding: U32,
     pub blob: DigestField,
     pub diff_id: DigestField,
     pub blob_size: U64,

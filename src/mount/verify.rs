@@ -102,6 +102,7 @@ pub fn verify(
         match open {
             Ok(open) => {
                 result.entries = open.index.entries().len();
+                result.error = missing_padding(&open.index);
                 match opening.finder.claim(layer) {
                     Ok(Some(claim)) => {
                         let compared = foreign::compare(&claim.index, &open.index);
@@ -122,6 +123,19 @@ pub fn verify(
         verified.push(result);
     }
     Ok(Verification { image: opening.resolved, layers: verified })
+}
+
+/// A tar without the zeros at its end is as good as whole for all that it shows, but engines that
+/// compare its diff ID refuse it.
+fn missing_padding(index: &LayerIndex) -> Option<String> {
+    match index.missing_padding() {
+        0 => None,
+        bytes => Some(format!(
+            "only padding is missing: with {bytes} bytes of zeros more its tar would have the diff ID \
+             in the config. All files are right, but engines that check diff IDs refuse the layer; old \
+             Podman and Buildah have written zstd:chunked so"
+        )),
+    }
 }
 
 /// Reads files of a layer as a table has them.

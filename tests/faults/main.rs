@@ -42,6 +42,7 @@ mod indexes;
 mod joint;
 mod kernel_metadata;
 mod layouts;
+mod layer_forms;
 mod lazy;
 mod lazy_ahead;
 mod lazy_indexes;

@@ -138,9 +138,9 @@ fn the_bytes_of_version_3_are_pinned() {
     assert_eq!((&*digest(sample()), &*digest(sample_of_spans())), (GOLDEN, GOLDEN_OF_SPANS));
 }
 
-const GOLDEN: &str = "sha256:2e97b4b3d14478c049bc094e27b55ae8ef30b968c04187de53b695cb5ce1407e";
+const GOLDEN: &str = "sha256:83d67471912c659431c781f5a9179a0b8004eb53746788bd0b4734724af66fa2";
 const GOLDEN_OF_SPANS: &str =
-    "sha256:439cf020bd4c2bfd1e59b4fffc6e6154e2da3b5f78e6753cb0b75c1e6ab66080";
+    "sha256:50ae4434226e9cbcb512a0caa955b463f8a24191f27ca8893648f8b498dde031";
 
 #[test]
 fn other_files_are_refused() {

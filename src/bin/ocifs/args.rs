@@ -12,6 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
+use ocifs::codec;
 use ocifs::image::Platform;
 use ocifs::reference::{DirectoryName, ImageName, Reference};
 use ocifs::source::on_disk;
@@ -185,6 +186,14 @@ pub(crate) struct ImageArgs {
     /// G and T are understood.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_layer_size: Option<u64>,
+
+    /// Refuse zstd layers that take a larger window of memory to unpack than this
+    ///
+    /// Each layer that is unpacked takes as much memory as its window. Four are side by side; with more
+    /// than the default one after the other. `zstd --long=31` needs 2G, which is the most there is. Sizes
+    /// between powers of two are rounded down.
+    #[arg(long, value_name = "BYTES", default_value = "128M", value_parser = zstd_window)]
+    pub(crate) max_zstd_window: codec::Limits,
 
     #[command(flatten)]
     pub(crate) cache_args: CacheArgs,
@@ -704,6 +713,17 @@ fn bytes(text: &str) -> Result<u64, String> {
     let value: u64 =
         digits.trim().parse().map_err(|_| format!("`{text}` is not a number of bytes"))?;
     value.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+/// A size of a zstd window, rounded down to a power of two.
+fn zstd_window(text: &str) -> Result<codec::Limits, String> {
+    let size = bytes(text)?;
+    match size.checked_ilog2() {
+        Some(log @ 10..=codec::MAX_ZSTD_WINDOW_LOG) if size <= 1 << codec::MAX_ZSTD_WINDOW_LOG => {
+            Ok(codec::Limits { zstd_window_log: log })
+        }
+        _ => Err("zstd windows are from 1K to 2G".to_owned()),
+    }
 }
 
 fn limit(text: &str) -> Result<Limit, String> {

@@ -164,6 +164,7 @@ fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, Any
         places: places::places(name, &args.content_store, config.content_stores)?,
         read_deadline: args.timeout,
         max_layer_bytes: args.max_layer_size,
+        codec: args.max_zstd_window,
         open_files: open_files(),
         temporary_folder: env::temp_dir(),
         ..ImageOptions::default()
