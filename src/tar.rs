@@ -325,14 +325,12 @@ impl Parser {
     /// # Errors
     /// [`Error::Truncated`].
     pub fn finish(&self) -> Result<(), Error> {
-        let whole = match &self.state {
-            State::Done | State::Header | State::HeaderAfterZero | State::Skip { .. } => true,
-            _ => false,
-        };
-        if whole && (self.buffer.is_empty() || matches!(self.state, State::Skip { .. })) {
-            return Ok(());
+        // Only blocks are collected in the buffer: it is empty between them.
+        match self.state {
+            State::Done | State::Skip { .. } => Ok(()),
+            State::Header | State::HeaderAfterZero if self.buffer.is_empty() => Ok(()),
+            _ => Err(Error::Truncated { at: self.position }),
         }
-        Err(Error::Truncated { at: self.position })
     }
 
     /// Acts on a completed block, if there is one.
