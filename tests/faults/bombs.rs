@@ -93,7 +93,7 @@ fn zstd_windows_are_bounded() {
     let image =
         |log| image_with(Layer::from_blob(zstd_with_window(log, &archive), "zstd", &archive));
     for log in [28, 31, 41] {
-        refuses(&image(log), &options(), &["zstd stream"]).unwrap();
+        refuses(&image(log), &options(), &["zstd window", "--max-zstd-window"]).unwrap();
     }
     let sandbox = Sandbox::new();
     let layout = sandbox.path().join("layout");
