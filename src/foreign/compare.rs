@@ -21,10 +21,20 @@ use crate::index::{Entry, EntryKind, LayerIndex, Runs};
 /// A path of which the two tell different things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The path in the layer.
+    /// The path in the layer, as text.
     pub path: String,
+    /// The path as it is.
+    pub exact_path: Vec<u8>,
     /// What differs.
     pub what: &'static str,
+}
+
+impl Difference {
+    /// A difference at a path.
+    pub fn new(path: &[u8], what: &'static str) -> Difference {
+        let text = String::from_utf8_lossy(path).into_owned();
+        Difference { path: text, exact_path: path.to_vec(), what }
+    }
 }
 
 /// What came of a comparison.
@@ -73,8 +83,7 @@ pub fn compare(claimed: &LayerIndex, actual: &LayerIndex) -> Comparison {
 
 impl Comparison {
     fn differ(&mut self, path: &[u8], what: &'static str) {
-        let path = String::from_utf8_lossy(path).into_owned();
-        self.differences.push(Difference { path, what });
+        self.differences.push(Difference::new(path, what));
     }
 
     fn pair(&mut self, path: &[u8], claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) {

@@ -31,7 +31,7 @@ impl Known {
     }
 
     /// The layer, if the image that `finder` is of may have it as it is.
-    pub(super) fn get(&self, layer: &ResolvedLayer, finder: &Finder) -> Option<OpenLayer> {
+    pub fn get(&self, layer: &ResolvedLayer, finder: &Finder) -> Option<OpenLayer> {
         let rows = self.layers.get(&layer_key(layer))?;
         let promise = toc::promise(&layer.descriptor);
         let is_good = |open: &OpenLayer| {

@@ -66,8 +66,14 @@ impl Excerpt {
         let tree = loop {
             // Base first, as they stand in the image.
             let missing = layers.len() - open.len();
-            let cached = layers[..missing].iter().rev().map_while(|layer| opening.cached(layer));
-            let mut cached: Vec<OpenLayer> = cached.collect();
+            let mut cached = Vec::new();
+            for layer in layers[..missing].iter().rev() {
+                // One layer may stand in an image many times.
+                let known_one = known.get(layer, &opening.finder);
+                let Some(open) = known_one.or_else(|| opening.cached(layer)) else { break };
+                known.add([(layer, &open)].into_iter());
+                cached.push(open);
+            }
             cached.reverse();
             open.splice(..0, cached);
             let missing = layers.len() - open.len();

@@ -155,7 +155,8 @@ impl Reading<'_> {
         differences: &mut Vec<Difference>,
     ) {
         let contents = self.contents(claim);
-        let mut known: HashSet<String> = differences.iter().map(|d| d.path.clone()).collect();
+        let mut known: HashSet<Vec<u8>> =
+            differences.iter().map(|d| d.exact_path.clone()).collect();
         let mut unreadable = 0;
         for (claimed, actual_at) in files {
             let entry = claim.index.entry_at(*claimed);
@@ -182,9 +183,8 @@ impl Reading<'_> {
                     "can't be read by what the table of contents says"
                 }
             };
-            let path = String::from_utf8_lossy(&path).into_owned();
             if known.insert(path.clone()) {
-                differences.push(Difference { path, what });
+                differences.push(Difference::new(&path, what));
             }
             if unreadable >= MAX_UNREADABLE {
                 return;

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use indicatif::HumanBytes;
+use ocifs::foreign::Difference;
 use ocifs::mount::{self, LayerVerification, Verification};
 use serde_json::json;
 
 use crate::args;
 use crate::commands::failed;
 use crate::environment;
+use crate::json::set_name;
 use crate::progress::{Bar, size};
 use crate::report::{self, AnyError, FAILED, printable};
 
@@ -32,7 +34,11 @@ pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
 
 fn as_json(verification: &Verification) -> serde_json::Value {
     let layer = |layer: &LayerVerification| {
-        let differences = layer.differences.iter();
+        let difference = |difference: &Difference| {
+            let mut row = json!({ "what": difference.what });
+            set_name(&mut row, "path", &difference.exact_path);
+            row
+        };
         json!({
             "digest": layer.digest,
             "diff_id": layer.diff_id,
@@ -40,9 +46,7 @@ fn as_json(verification: &Verification) -> serde_json::Value {
             "entries": layer.entries,
             "ok": layer.error.is_none() && layer.differences.is_empty(),
             "error": layer.error,
-            "split_view": differences
-                .map(|d| json!({ "path": d.path, "what": d.what }))
-                .collect::<Vec<_>>(),
+            "split_view": layer.differences.iter().map(difference).collect::<Vec<_>>(),
         })
     };
     json!({
