@@ -9,7 +9,7 @@ use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 fn large() -> Built {
-    image_of(&tar(&[Entry::file("f", noise(17 << 20, 1))]), Compression::None)
+    image_of(&tar(&[Entry::file("f", noise(65 << 20, 1))]), Compression::None)
 }
 
 fn added(registry: &Registry, image: &Built) -> String {
@@ -43,9 +43,9 @@ fn a_script_hears_of_large_first_sights() {
         home.run(&["cache", "clear"]);
         let cold = piped(&words);
         let mut lines = cold.lines();
-        let first = format!("first sight of {name}: 17.0 MiB, once");
+        let first = format!("first sight of {name}: 65.0 MiB, once");
         assert_eq!(lines.next(), Some(&first[..]), "{verb}");
-        assert!(is_ready(lines.last(), "17.0 MiB"), "{verb}: {cold}");
+        assert!(is_ready(lines.last(), "65.0 MiB"), "{verb}: {cold}");
         if verb == "mount" {
             home.run(&["umount", "M"]).succeeded();
         }

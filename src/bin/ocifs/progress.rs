@@ -23,10 +23,10 @@ use line::{Counts, Title};
 
 /// What is announced at once where there is no terminal, in bytes; smaller things only when they have
 /// taken [`PATIENCE`].
-const LARGE_BYTES: u64 = 16 << 20;
+const LARGE_BYTES: u64 = 64 << 20;
 
 /// How long something small may take without a word.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Between two lines where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
