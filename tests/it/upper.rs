@@ -160,7 +160,6 @@ fn what_upper_layers_decide_is_what_all_say() {
     }
     result.expect("the generator works");
     let Count { decided, exceptions } = count.into_inner();
-    println!("{decided} decided, {exceptions} exceptions");
     // Most of it is undecided: the generator's layers describe hardly any directory.
     assert!(decided as u32 > cases * 5, "only {decided} decided");
     assert!(exceptions * 100 < decided, "{exceptions} exceptions of {decided}");
