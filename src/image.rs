@@ -139,6 +139,7 @@ pub struct ImageConfig {
 
 /// An image config as it is written. `platform` has no place of its own there.
 #[derive(Deserialize)]
+#[serde(expecting = "an image config")]
 struct ConfigDocument {
     #[serde(default, deserialize_with = "json::or_default")]
     os: String,
@@ -155,6 +156,7 @@ struct ConfigDocument {
 
 /// `rootfs` of an image config.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(expecting = "a list of layers")]
 pub struct RootFs {
     /// Digests of the uncompressed layers, base first.
     #[serde(default)]
@@ -172,7 +174,7 @@ pub enum Document {
 
 /// What every document says about itself.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a manifest or image index")]
 struct Probe {
     #[serde(default, deserialize_with = "json::or_default")]
     schema_version: Option<u64>,

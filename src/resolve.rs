@@ -31,6 +31,9 @@ const MAX_INDEX_DEPTH: usize = 4;
 /// Documents that are opened because an index does not say what they are for.
 const MAX_OPENED: usize = 64;
 
+/// How many of them may be artifacts of the wanted platform, which may be one's signatures.
+const MAX_TYPED_OPENED: usize = 16;
+
 /// Platforms listed when nothing of an index is there.
 const LISTED_PLATFORMS: usize = 20;
 
@@ -67,8 +70,11 @@ pub enum Error {
     EmptyIndex,
     #[error("the image index lists {0}, and nothing of it is there")]
     Absent(String),
-    #[error("the image index lists {platform} as {digest}, but that manifest is not there")]
-    Lost { platform: Platform, digest: Digest },
+    #[error(
+        "the image index lists {platform} as {digest}, but that manifest is not there{}",
+        if .others.is_empty() { String::new() } else { format!("; there is {others}") }
+    )]
+    Lost { platform: Platform, digest: Digest, others: String },
     #[error("the image index lists {what}, which can't be used: {why}")]
     Unusable { what: String, why: String },
     #[error(
@@ -287,6 +293,10 @@ impl Resolver<'_> {
             let mut typed: Vec<Descriptor> = typed.collect();
             typed.sort_by_key(|d| rank(wanted, d));
             for descriptor in typed {
+                if search.opened >= MAX_TYPED_OPENED {
+                    finds.typed.push(descriptor);
+                    continue;
+                }
                 indexes.extend(self.look_into(descriptor, &mut finds, search)?);
                 if let Some(offer) = choice::matching(&finds.offers, wanted) {
                     return Ok(offer.clone());
@@ -395,7 +405,8 @@ impl Resolver<'_> {
             finds.absent.iter().find(|d| named.is_some() && is_wanted(&d.platform))
             && let Some(platform) = absent.platform.clone()
         {
-            return Err(Error::Lost { platform, digest: absent.digest });
+            let others = choice::platforms(&finds.offers);
+            return Err(Error::Lost { platform, digest: absent.digest, others });
         }
         // What else there is: for the message, or if it is near enough.
         for descriptor in std::mem::take(&mut finds.typed) {
@@ -531,7 +542,8 @@ fn is_image(manifest: &Manifest) -> bool {
 fn lost(chosen: &Offer, error: Error) -> Error {
     match (error, chosen.real_platform()) {
         (Error::Source(source::Error::Registry(e)), Some(platform)) if e.is_not_found() => {
-            Error::Lost { platform: platform.clone(), digest: chosen.descriptor.digest }
+            let (platform, digest) = (platform.clone(), chosen.descriptor.digest);
+            Error::Lost { platform, digest, others: String::new() }
         }
         (error, _) => error,
     }

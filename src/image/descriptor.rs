@@ -60,7 +60,7 @@ pub type Entry = Result<Descriptor, Box<Unusable>>;
 
 /// A descriptor as it is written, right or not.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a descriptor")]
 struct AnyDescriptor {
     #[serde(default, deserialize_with = "json::or_default")]
     media_type: String,

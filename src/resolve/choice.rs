@@ -83,11 +83,17 @@ pub(super) fn choose<'a>(
         warn("there is no image for", wanted, first);
         return Ok(first);
     }
+    Err(Error::Platform { wanted: wanted.clone(), available: platforms(offers) })
+}
+
+/// The platforms that there are images for, for a message.
+pub(super) fn platforms(offers: &[Offer]) -> String {
+    let images = offers.iter().filter(|offer| !offer.is_extra);
     let mut platforms: Vec<String> =
-        images.iter().filter_map(|offer| offer.real_platform()).map(ToString::to_string).collect();
+        images.filter_map(Offer::real_platform).map(ToString::to_string).collect();
     platforms.sort();
     platforms.dedup();
-    Err(Error::Platform { wanted: wanted.clone(), available: platforms.join(", ") })
+    platforms.join(", ")
 }
 
 fn warn(what: &str, wanted: &Platform, offer: &Offer) {

@@ -37,7 +37,7 @@ pub struct Layout {
 
 #[derive(Deserialize)]
 struct LayoutFile {
-    #[serde(rename = "imageLayoutVersion")]
+    #[serde(default, rename = "imageLayoutVersion")]
     version: String,
 }
 
@@ -48,18 +48,23 @@ impl Layout {
     /// It is no layout.
     pub fn open(files: Files, selector: Option<String>) -> Result<Layout, Error> {
         let path = files.path().to_owned();
-        let Some(marker) = files.open("oci-layout")? else {
-            return Err(Error::invalid(
-                path,
-                "not an OCI image layout: it has no file `oci-layout`",
-            ));
-        };
-        let marker = marker.read_all(MAX_MANIFEST_BYTES).map_err(|e| Error::file(&path, e))?;
-        let marker: LayoutFile = json::from_slice(&marker)
-            .map_err(|e| Error::invalid(&path, format!("`oci-layout`: {e}")))?;
-        if !marker.version.starts_with("1.") {
-            let what = format!("OCI image layout of unknown version {}", marker.version);
-            return Err(Error::invalid(path, what));
+        match files.open("oci-layout")? {
+            Some(marker) => {
+                let marker =
+                    marker.read_all(MAX_MANIFEST_BYTES).map_err(|e| Error::file(&path, e))?;
+                let marker: LayoutFile = json::from_slice(&marker)
+                    .map_err(|e| Error::invalid(&path, format!("`oci-layout`: {e}")))?;
+                if !marker.version.is_empty() && !marker.version.starts_with("1.") {
+                    let what = format!("OCI image layout of unknown version {}", marker.version);
+                    return Err(Error::invalid(path, what));
+                }
+            }
+            // What skopeo reads as well.
+            None if files.open("index.json")?.is_some() => {}
+            None => {
+                let what = "not an OCI image layout: it has no file `oci-layout`";
+                return Err(Error::invalid(path, what));
+            }
         }
         Ok(Layout { files, selector })
     }
@@ -119,13 +124,13 @@ impl Layout {
             move |entry: &&Box<Unusable>| entry.annotations.get(key).is_some_and(|n| n == selector)
         };
         let mut named = unusable.clone().filter(is_named(REF_NAME));
-        if let Some(unusable) = named.next().or_else(|| unusable.clone().find(is_named(IMAGE_NAME)))
-        {
+        let named = named.next().or_else(|| unusable.clone().find(is_named(IMAGE_NAME)));
+        let all = || unusable.clone().next().filter(|_| usable().next().is_none());
+        if let Some(unusable) = named.or_else(all) {
             return Err(self.unusable(selector, unusable));
         }
-        let mut available: Vec<String> = usable().filter_map(name_of).map(str::to_owned).collect();
-        available.sort();
-        available.dedup();
+        let available = images::images(self, usable().cloned().collect());
+        let available = selectors(&available, &entries);
         Err(Error::NoSuchImage { path: path(), wanted: selector.clone(), available })
     }
 

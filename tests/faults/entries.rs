@@ -122,6 +122,25 @@ fn typed_entries_are_opened_only_if_their_platform_is_wanted() {
     assert!(asked(&images[1].manifest_digest) && !asked(&images[0].manifest_digest));
 }
 
+/// However many artifacts of the wanted platform there are, the image that says nothing is found.
+#[test]
+fn many_signatures_of_a_platform() {
+    let amd = image("amd64", "amd64");
+    let signature = attestation();
+    let mut entries: Vec<Value> = (0..100)
+        .map(|n| {
+            let mut entry = typed(labelled(&signature, "amd64", None), THING);
+            entry["platform"]["os.version"] = json!(n.to_string());
+            entry
+        })
+        .collect();
+    entries.push(amd.descriptor());
+    let registry = serve(entries, &[&amd, &signature], &[]);
+    assert_eq!(chosen(&registry, "amd64").as_deref(), Ok("amd64"));
+    let error = chosen(&registry, "s390x").unwrap_err();
+    assert!(error.contains("there is linux/amd64 ("), "{error}");
+}
+
 /// Only what is chosen has to be verified.
 #[test]
 fn entries_that_cannot_be_used() {

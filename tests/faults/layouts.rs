@@ -118,6 +118,13 @@ fn one_image_and_what_belongs_to_it() {
         }
     }
     verdict.end();
+    // An image without a name is offered by its position.
+    let entries = [of(&amd), named(of(&signature), "sig")];
+    let error = shown(&entries, &files, ":v1").unwrap_err();
+    assert!(
+        error.contains("there is no image `v1`") && error.contains("there is `@0` (sha256:"),
+        "{error}"
+    );
     // What is about an image is what is meant by its own name, and said to be none.
     let entries = [named(of(&amd), "v1"), named(of(&signature), "sig")];
     let error = shown(&entries, &files, ":sig").unwrap_err();
@@ -156,4 +163,35 @@ fn several_images() {
     let one_name =
         [named(labelled(&arm, "arm64", None), "v1"), named(labelled(&two, "amd64", None), "v1")];
     assert_eq!(shown(&one_name, &files, ":v1").as_deref(), Ok("two"));
+}
+
+/// The file `oci-layout` says a version at most.
+#[test]
+fn marks_of_layouts() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path().join("layout");
+    let amd = image("amd64", "amd64");
+    write_layout(&folder, vec![amd.descriptor()], &files_of(&amd));
+    let name = format!("oci:{}", folder.display());
+    let marker = folder.join("oci-layout");
+    for text in [
+        r#"{"imageLayoutVersion":"1.1.0"}"#,
+        r#"{"ImageLayoutVersion":"1.0.0","x":"\ud83d"}"#,
+        r#"{"imageLayoutVersion":null}"#,
+        "{}",
+    ] {
+        std::fs::write(&marker, text).unwrap();
+        open(&name, &sandbox.cache(), &options()).unwrap();
+    }
+    for (text, word) in [
+        (r#"{"imageLayoutVersion":"2.0.0"}"#, "unknown version 2.0.0"),
+        ("x", "`oci-layout`: unexpected `x`"),
+    ] {
+        std::fs::write(&marker, text).unwrap();
+        fails(&Sandbox::new(), &name, &options(), &[word]).unwrap();
+    }
+    std::fs::remove_file(&marker).unwrap();
+    open(&name, &sandbox.cache(), &options()).unwrap();
+    std::fs::remove_file(folder.join("index.json")).unwrap();
+    fails(&Sandbox::new(), &name, &options(), &["has no file `oci-layout`"]).unwrap();
 }
