@@ -119,14 +119,11 @@ impl Layout {
         {
             return Ok(Selection::One(Box::new(descriptor)));
         }
-        let unusable = entries.iter().filter_map(|entry| entry.as_ref().err());
-        let is_named = |key| {
-            move |entry: &&Box<Unusable>| entry.annotations.get(key).is_some_and(|n| n == selector)
-        };
-        let mut named = unusable.clone().filter(is_named(REF_NAME));
-        let named = named.next().or_else(|| unusable.clone().find(is_named(IMAGE_NAME)));
-        let all = || unusable.clone().next().filter(|_| usable().next().is_none());
-        if let Some(unusable) = named.or_else(all) {
+        let unusable = || entries.iter().filter_map(|entry| Some(&**entry.as_ref().err()?));
+        let named =
+            |key| unusable().find(|u| u.annotations.get(key).is_some_and(|n| n == selector));
+        let all = || unusable().next().filter(|_| usable().next().is_none());
+        if let Some(unusable) = named(REF_NAME).or_else(|| named(IMAGE_NAME)).or_else(all) {
             return Err(self.unusable(selector, unusable));
         }
         let available = images::images(self, usable().cloned().collect());
