@@ -212,7 +212,8 @@ impl Document {
             return Err(Error::Contradiction { header, body });
         }
         let kind = body.or(announced);
-        if probe.schema_version == Some(1)
+        let has_content = probe.config || probe.manifests;
+        if (probe.schema_version == Some(1) && !has_content)
             || probe.fs_layers
             || kind.as_deref().is_some_and(media_type::is_schema1)
         {
@@ -395,11 +396,17 @@ mod tests {
     fn kinds_of_documents() {
         let index = br#"{"schemaVersion":2,"manifests":null}"#;
         assert!(matches!(Document::parse(index, None).unwrap(), Document::Index(_)));
+        // The number decides nothing where there is more to go by.
+        for number in ["1", "0", "\"2\"", "null", "1e999"] {
+            let index = format!(r#"{{"schemaVersion":{number},"manifests":[]}}"#);
+            assert!(matches!(Document::parse(index.as_bytes(), None).unwrap(), Document::Index(_)));
+        }
         let announced = Some("application/vnd.oci.image.index.v1+json; charset=utf-8");
         assert!(matches!(Document::parse(b"{}", announced).unwrap(), Document::Index(_)));
         for (text, announced, word) in [
             (r#"{"schemaVersion":1}"#, None, "schema 1"),
             (r#"{"fsLayers":[]}"#, None, "schema 1"),
+            (r#"{"schemaVersion":2,"config":{},"FSLayers":[]}"#, None, "schema 1"),
             ("{}", Some(media_type::DOCKER_SCHEMA1_SIGNED), "schema 1"),
             ("{}", None, "neither"),
             (r#"{"mediaType":"text/plain"}"#, None, "text/plain"),

@@ -17,6 +17,7 @@ pub mod docker_daemon;
 pub mod layout;
 mod magic;
 pub mod nearby;
+mod nearest;
 pub mod on_disk;
 pub mod registry;
 pub mod registry_storage;
@@ -54,7 +55,7 @@ pub enum Error {
         #[source]
         source: codec::Error,
     },
-    #[error("there is no image `{wanted}` in {path}; {}", listed(.available))]
+    #[error("there is no image `{wanted}` in {path}; {}", listed(&nearest_first(.available, .wanted)))]
     NoSuchImage { path: PathBuf, wanted: String, available: Vec<String> },
     #[error("{path} holds several images: say which one; {}", listed(.available))]
     Ambiguous { path: PathBuf, available: Vec<String> },
@@ -78,6 +79,12 @@ pub enum Error {
 
 /// At most this many names are listed in a message.
 const LISTED_NAMES: usize = 20;
+
+fn nearest_first(names: &[String], wanted: &str) -> Vec<String> {
+    let mut names = names.to_vec();
+    nearest::sort(&mut names, wanted);
+    names
+}
 
 fn listed(names: &[String]) -> String {
     match names {

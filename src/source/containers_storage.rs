@@ -507,7 +507,7 @@ mod tests {
             ("aaaa", "several images"),
             ("bb", "there is no image"),
             ("evil:1", "there is no image"),
-            ("debian:14", "bbbb3333, docker.io/library/debian:12"),
+            ("debian:14", "there is localhost/debian:13, docker.io/library/debian:12"),
             (&format!("debian@{}", digest("other")), "there is no image"),
         ] {
             let error = id(text).unwrap_err().to_string();

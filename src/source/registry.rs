@@ -31,7 +31,6 @@ mod link;
 mod location;
 mod members;
 mod mirrors;
-mod nearest;
 mod push;
 mod referrers;
 mod url;
@@ -253,7 +252,7 @@ impl Source for Registry {
         result.map_err(|mut error| {
             if error.is_not_found() && reference.digest().is_none() {
                 let mut tags = self.tags();
-                nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
+                super::nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
                 let more = tags.len().saturating_sub(LISTED_TAGS);
                 tags.truncate(LISTED_TAGS);
                 error.available_tags(tags, more);

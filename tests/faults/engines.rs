@@ -294,7 +294,7 @@ fn engines_that_fail() {
             _ => answer("404 Not Found", br#"{"message":"No such image"}"#),
         }),
     );
-    fails(&sandbox, NAME, &engine.options(), &["there is no image", "a:1, b:2"]).unwrap();
+    fails(&sandbox, NAME, &engine.options(), &["there is no image", "b:2, a:1"]).unwrap();
     fs::remove_file(&engine.socket).unwrap();
     fails(&sandbox, NAME, &engine.options(), &["no engine listens", "DOCKER_HOST"]).unwrap();
 }

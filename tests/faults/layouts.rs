@@ -159,6 +159,9 @@ fn several_images() {
     let names = [named(one.descriptor(), "a:1"), named(two.descriptor(), "b:1")];
     let error = shown(&names, &files, "").unwrap_err();
     assert!(error.contains("there is a:1, b:1"), "{error}");
+    // The nearest name first.
+    let error = shown(&names, &files, ":b:2").unwrap_err();
+    assert!(error.contains("there is b:1, a:1"), "{error}");
     // With platforms they are one image.
     let one_name =
         [named(labelled(&arm, "arm64", None), "v1"), named(labelled(&two, "amd64", None), "v1")];

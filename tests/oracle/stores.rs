@@ -192,7 +192,7 @@ fn containerd_store() {
     };
     let error = failure(&mut ls("nothing:v1"));
     assert!(error.contains("there is no image `nothing:v1`"), "{error}");
-    assert!(error.contains("default/docker.io/library/app:copy-0, "), "{error}");
+    assert!(error.contains("default/docker.io/library/app:v1, "), "{error}");
     let error = failure(Home::new().ocifs().args(["ls", "containerd:/proc//app"]));
     assert!(error.contains("there is no containerd here"), "{error}");
     // What `discard_unpacked_layers` does.

@@ -1,4 +1,4 @@
-//! Which tags of a repository are meant by one that does not exist.
+//! Which tags of a repository, or images of an archive or store, are meant by one that does not exist.
 //!
 //! By the number of typing mistakes between them (insertions, deletions, substitutions and swapped
 //! neighbours, whatever the case); a tag that goes on where the wanted one ends, as `3.12-slim` does
@@ -11,30 +11,37 @@ use std::cmp::{Ordering, Reverse};
 /// stays as it is.
 const MAX_COMPARED: usize = 16_000_000;
 
-/// Characters of a tag that are compared: no tag may have more (distribution-spec).
-const MAX_TAG_CHARS: usize = 128;
+/// Characters that are compared: no tag may have more (distribution-spec).
+const MAX_CHARS: usize = 128;
 
 /// What stands between the parts of a tag.
 const SEPARATORS: [char; 4] = ['.', '-', '_', '+'];
 
-/// Sorts tags by how near they are to the wanted one.
-pub(super) fn sort(tags: &mut [String], wanted: &str) {
+/// Sorts tags, or names with one, by how near they are to the wanted one. Of a name, as much is
+/// compared as the wanted one has: its last parts, or its tag.
+pub(super) fn sort(names: &mut [String], wanted: &str) {
+    let is_tag = !wanted.contains([':', '/']);
+    let parts = wanted.matches('/').count();
     let wanted = folded(wanted);
     let mut compared = 0;
-    let is_within = |tag: &&String| {
-        compared += wanted.len() * tag.len().min(MAX_TAG_CHARS);
+    let is_within = |name: &&String| {
+        compared += wanted.len() * name.len().min(MAX_CHARS);
         compared <= MAX_COMPARED
     };
-    let end = tags.iter().take_while(is_within).count();
-    tags[..end].sort_by_cached_key(|tag| {
-        let folded = folded(tag);
+    let end = names.iter().take_while(is_within).count();
+    names[..end].sort_by_cached_key(|name| {
+        let end = match is_tag {
+            true => name.rfind(':'),
+            false => name.rmatch_indices('/').nth(parts).map(|(at, _)| at),
+        };
+        let folded = folded(end.map_or(name.as_str(), |at| &name[at + 1..]));
         let alike = folded.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
-        (distance(&folded, &wanted), Reverse(alike), Reverse(Natural(tag.clone())))
+        (distance(&folded, &wanted), Reverse(alike), Reverse(Natural(name.clone())))
     });
 }
 
 fn folded(tag: &str) -> Vec<char> {
-    tag.chars().take(MAX_TAG_CHARS).map(|c| c.to_ascii_lowercase()).collect()
+    tag.chars().take(MAX_CHARS).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 fn distance(tag: &[char], wanted: &[char]) -> usize {
@@ -126,6 +133,17 @@ mod tests {
             ("Latest", "stable latest", "latest"),
             ("1.25", "v1.25 1.52 1.26", "1.26 1.52"),
             ("latest", "1.9 1.10 1.2", "1.10 1.9 1.2"),
+            (
+                "v2",
+                "a/b:v1 registry.example:5000/b:v22 c:latest",
+                "registry.example:5000/b:v22 a/b:v1",
+            ),
+            ("a/b:v2", "b/a:v2 c.io/x/a/b:v1 a/c:v2", "c.io/x/a/b:v1 a/c:v2"),
+            (
+                "debian:14",
+                "0123abcd docker.io/library/debian:12 x/evil:1",
+                "docker.io/library/debian:12",
+            ),
             ("x", "", ""),
         ] {
             let mut tags: Vec<String> = tags.split_whitespace().map(str::to_owned).collect();
