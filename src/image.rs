@@ -57,6 +57,8 @@ const DECISIVE: &[&str] = &[
 pub enum Error {
     #[error("the manifest is not valid JSON of its kind: {0}")]
     Json(#[source] json::Error),
+    #[error("the manifest names {what} in a way that can't be used: {why}")]
+    Named { what: String, why: String },
     #[error("the image config is not valid: {0}")]
     Config(#[source] json::Error),
     #[error(
@@ -90,23 +92,34 @@ pub enum Error {
 }
 
 /// An image manifest, OCI or Docker schema 2.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Manifest {
     /// What the document says it is.
-    #[serde(default)]
     pub media_type: Option<String>,
     /// The config.
     pub config: Descriptor,
     /// The layers, base first.
-    #[serde(default)]
     pub layers: Vec<Descriptor>,
     /// What it is if not an image.
-    #[serde(default, deserialize_with = "json::or_default")]
     pub artifact_type: Option<String>,
     /// Free-form annotations.
-    #[serde(default, deserialize_with = "descriptor::annotations")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// An image manifest as it is written, right or not.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an image manifest")]
+struct ManifestDocument {
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(deserialize_with = "descriptor::entry")]
+    config: Entry,
+    #[serde(default)]
+    layers: Entries,
+    #[serde(default, deserialize_with = "json::or_default")]
+    artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "descriptor::annotations")]
+    annotations: BTreeMap<String, String>,
 }
 
 /// An image index, or Docker's manifest list.
@@ -236,12 +249,23 @@ impl Document {
         if is_index {
             ImageIndex::parse(bytes).map(Document::Index)
         } else {
-            read(bytes).map(Document::Manifest).map_err(Error::Json)
+            Manifest::parse(bytes).map(Document::Manifest)
         }
     }
 }
 
 impl Manifest {
+    fn parse(bytes: &[u8]) -> Result<Manifest, Error> {
+        let document: ManifestDocument = read(bytes).map_err(Error::Json)?;
+        let ManifestDocument { media_type, config, layers, artifact_type, annotations } = document;
+        let named = |what: String| move |e: Box<Unusable>| Error::Named { what, why: e.why };
+        let config = config.map_err(named("the config".to_owned()))?;
+        let layers = layers.0.into_iter().enumerate();
+        let layers = layers.map(|(at, layer)| layer.map_err(named(format!("layer {}", at + 1))));
+        let layers = layers.collect::<Result<Vec<Descriptor>, Error>>()?;
+        Ok(Manifest { media_type, config, layers, artifact_type, annotations })
+    }
+
     /// Checks that this is a container image whose layers are file systems.
     ///
     /// A config type or a title annotation alone misleads: some artifacts carry an image's config

@@ -30,7 +30,7 @@
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
 //! 1  reference  image  tar  codec  bolt    pure formats, no I/O
-//! 0  digest  extent  bounded  json     words that everything uses; reading no more than so much; JSON of others
+//! 0  digest  extent  bounded  json     words that everything uses, limited reading, JSON of others
 //! ```
 //!
 //! # Flows

@@ -509,7 +509,8 @@ fn is_final(root: &[u8], platform: Option<&Platform>) -> bool {
     match Document::parse(root, None) {
         Ok(Document::Manifest(_)) => true,
         Ok(Document::Index(index)) => {
-            let mut listed = index.entries.usable().filter_map(|image| image.platform.as_ref());
+            let images = index.entries.usable().filter(|entry| !entry.is_typed());
+            let mut listed = images.filter_map(|image| image.platform.as_ref());
             listed.any(|platform| wanted.rank(platform) == Some(0))
         }
         Err(_) => false,

@@ -61,18 +61,36 @@ fn documents_of_other_kinds() {
         ("nested", manifest_is(format!("{{\"a\":{}", "[".repeat(1 << 20))), &["not valid JSON"]),
         ("5 MiB", manifest_is(padded(&good())), &["4"]),
         ("schema 1", manifest_is(schema1.to_string()), &["schema 1"]),
-        ("no config", manifest_with(|m| m["config"] = json!(null)), &["not valid JSON of its"]),
+        (
+            "no config",
+            manifest_with(|m| m["config"] = json!(null)),
+            &["names the config", "descriptor"],
+        ),
         ("layers are text", manifest_with(|m| m["layers"] = json!("x")), &["not valid JSON of"]),
-        ("layers are numbers", manifest_with(|m| m["layers"] = json!([1])), &["not valid JSON of"]),
+        (
+            "layers are numbers",
+            manifest_with(|m| m["layers"] = json!([1])),
+            &["names layer 1", "descriptor"],
+        ),
         (
             "negative size",
             manifest_with(|m| m["layers"][0]["size"] = json!(-1)),
-            &["not valid JSON of its kind", "-1"],
+            &["names layer 1", "-1"],
         ),
         (
             "fractional size",
             manifest_with(|m| m["layers"][0]["size"] = json!(1.5)),
-            &["not valid JSON of its kind"],
+            &["names layer 1", "1.5"],
+        ),
+        (
+            "a layer by another algorithm",
+            manifest_with(|m| m["layers"][0]["digest"] = json!("blake3:00")),
+            &["names layer 1 in a way that can't be used: digest algorithm `blake3` is not supp"],
+        ),
+        (
+            "a config by another algorithm",
+            manifest_with(|m| m["config"]["digest"] = json!("sha384:00")),
+            &["names the config in a way that can't be used: digest algorithm `sha384` is not"],
         ),
         (
             "no digest",
