@@ -43,6 +43,8 @@ pub struct Archive {
     path: PathBuf,
     file: Arc<File>,
     members: Arc<Members>,
+    /// The folder that all members are in, with a slash behind it; or nothing.
+    root: String,
     /// Longest content that a sparse member may have, in bytes.
     max_sparse_bytes: u64,
 }
@@ -80,7 +82,7 @@ impl Files {
             (Files::Folder(folder), Some(name)) => {
                 section_of(open_beneath(folder, &name), folder.join(&name))
             }
-            (Files::Archive(archive), Some(_)) => archive.open(name),
+            (Files::Archive(archive), Some(name)) => archive.open(&name),
         }
     }
 
@@ -150,11 +152,22 @@ impl Archive {
         };
         let members = Arc::new(Members::scan(&file, length, path)?);
         let max_sparse_bytes = codec::plausible_uncompressed_bytes(length);
-        Ok(Archive { path: path.to_owned(), file: Arc::new(file), members, max_sparse_bytes })
+        let (path, file, root) = (path.to_owned(), Arc::new(file), String::new());
+        Ok(Archive { path, file, members, root, max_sparse_bytes })
+    }
+
+    /// The same from the folder on that all its members are in, if there is one: `tar -c app` packs a
+    /// folder so, and `tar -C app -c .` as images are.
+    pub(super) fn below_its_folder(&self) -> Option<Archive> {
+        let root = format!("{}/", self.names().next()?.split_once('/')?.0);
+        let is_root = self.names().all(|name| name.starts_with(&root));
+        is_root.then(|| Archive { root, ..self.clone() })
     }
 
     fn open(&self, name: &str) -> Result<Option<Section>, Error> {
-        let Some((place, length)) = self.members.find(name) else { return Ok(None) };
+        let Some((place, length)) = self.members.find(&format!("{}{name}", self.root)) else {
+            return Ok(None);
+        };
         // Holes cost an archive nothing, and whoever reads them everything.
         if matches!(place, Place::Runs(_)) && length > self.max_sparse_bytes {
             let what = format!(
@@ -168,7 +181,7 @@ impl Archive {
 
     /// The names of files and links in it, in no order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.names()
+        self.members.names().filter_map(|name| name.strip_prefix(&self.root))
     }
 }
 

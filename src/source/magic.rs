@@ -1,6 +1,6 @@
 //! What a file is by its first bytes.
 
-use crate::codec::Compression;
+use crate::codec::{self, Compression};
 use crate::tar;
 
 /// Bytes of a file that are looked at: past the superblocks of EROFS and ext4.
@@ -9,9 +9,18 @@ pub(super) const LOOK_BYTES: usize = 2048;
 /// What a file that begins so is, if that is no archive of an image.
 pub(super) fn check_archive(start: &[u8]) -> Result<(), &'static str> {
     match Compression::sniff(start) {
-        // What is in it is seen when it is decompressed; what can't be is named then.
-        Ok(Compression::Gzip | Compression::Zstd) | Err(_) => return Ok(()),
+        // What is in it is seen when it is decompressed.
+        Ok(Compression::Gzip | Compression::Zstd) => return Ok(()),
         Ok(Compression::None) => {}
+        Err(codec::Error::Unsupported("xz")) => {
+            return Err("compressed with xz: unpack it on the way, `xz -dc FILE | ocifs … -`");
+        }
+        Err(codec::Error::Unsupported("bzip2")) => {
+            return Err(
+                "compressed with bzip2: unpack it on the way, `bzip2 -dc FILE | ocifs … -`",
+            );
+        }
+        Err(_) => return Err("compressed in a way that no image is"),
     }
     if start.get(..tar::BLOCK_BYTES).is_some_and(tar::is_header) {
         return Ok(());

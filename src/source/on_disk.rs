@@ -158,7 +158,14 @@ fn in_place(file: File, path: &Path, spool: &Path) -> Result<Files, Error> {
     let n = file.read_at(&mut start, 0).map_err(|e| Error::file(path, e))?;
     check_archive(&start[..n])
         .map_err(|what| Error::invalid(path, format!("no image: it is {what}")))?;
-    Ok(Files::Archive(Archive::open_file_at(file, path, spool)?))
+    let archive = Archive::open_file_at(file, path, spool)?;
+    if !Marks::of(&Files::Archive(archive.clone()))?.are_some()
+        && let Some(below) = archive.below_its_folder()
+        && Marks::of(&Files::Archive(below.clone()))?.are_some()
+    {
+        return Ok(Files::Archive(below));
+    }
+    Ok(Files::Archive(archive))
 }
 
 /// The image in some files, of the shape that was named or that they have.

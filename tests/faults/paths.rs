@@ -41,6 +41,11 @@ fn forms() -> Home {
         ::tar::Archive::new(File::open(at(archive)).unwrap()).unpack(at(folder)).unwrap();
     }
     fs::copy(at("saved.tar"), at("ubuntu:22.04.tar")).unwrap();
+    for folder in ["layout", "unpacked", "dir"] {
+        let mut packed = ::tar::Builder::new(File::create(at(&format!("{folder}.tar"))).unwrap());
+        packed.append_dir_all(folder, at(folder)).unwrap();
+        packed.finish().unwrap();
+    }
     home
 }
 
@@ -97,6 +102,12 @@ fn an_image_is_what_lies_at_a_path() {
         &format!("oci:app:1.0@{}", good().manifest_digest),
         &format!("./layout@{}", good().manifest_digest),
         "layout:@0",
+        // Packed with the folder around it.
+        "layout.tar:v1",
+        "oci-archive:layout.tar",
+        "unpacked.tar:app:v1",
+        "docker-archive:unpacked.tar",
+        "dir.tar",
     ] {
         verdict.row(name, shows(&cat(&home, name)));
     }
@@ -152,6 +163,7 @@ fn what_is_no_image_is_named() {
     write("squashfs", b"hsqs\0\0\0\0");
     write("json", b"{}");
     write("xz", b"\xfd7zXZ\0\0\0");
+    write("bzip2", b"BZh91AY&SY");
     write("text.gz", &compress(&[b'x'; 2000], Compression::Gzip));
     write("export.tar", &tar(&[Entry::dir("etc"), Entry::file("etc/passwd", "")]));
     write("other.tar", &tar(&[Entry::file("README", "")]));
@@ -179,7 +191,8 @@ fn what_is_no_image_is_named() {
         ("./squashfs", &["squashfs"]),
         ("./sif", &["Apptainer"]),
         ("./json", &["JSON", "name the folder"]),
-        ("./xz", &["xz"]),
+        ("./xz", &["compressed with xz", "`xz -dc FILE |"]),
+        ("docker-archive:bzip2", &["compressed with bzip2", "`bzip2 -dc FILE |"]),
         ("./text.gz", &["text.gz"]),
         ("./export.tar", &["`docker export` writes it", "`docker save` writes images"]),
         ("./other.tar", &["no image", "`manifest.json`"]),
