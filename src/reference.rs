@@ -6,7 +6,7 @@
 //! `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `docker-archive:PATH[:REF]` and `dir:PATH`, and so are
 //! the *stores* of engines: `containerd:`, `containers-storage:`, `docker-daemon:` and
 //! `registry-storage:`. Parsing does no I/O, so it knows neither aliases nor which files exist; but a name
-//! that was written without a registry remembers how, for those who do ([`Reference::short_name`]),
+//! that was written without a registry remembers how, for alias tables ([`Reference::short_name`]),
 //! and a path with colons can be read in several ways ([`LocalSource::readings`]).
 //!
 //! Every way of being wrong has its own sentence, because a typo in a reference is the most common

@@ -1,10 +1,10 @@
 //! Images on disk: a folder, an archive or a stream, and which of its images.
 //!
 //! `oci:PATH[:REF]` and its like say the shape; a path alone (`./x.tar`, `/srv/layout/`, `-`) does not, and
-//! whoever opens it looks. Paths may have colons in them, as archives are named after images
+//! the shape is recognised when it is opened. Paths may have colons in them, as archives are named after images
 //! (`ubuntu:22.04.tar`). A text alone does not say where such a path ends, so parsing takes
 //! skopeo's rule (at the first colon), and [`LocalSource::readings`] are all the ways to read it, for
-//! those who can look which of the paths exists.
+//! a caller that can look which of the paths exists.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

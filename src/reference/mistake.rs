@@ -28,8 +28,8 @@ fn transports() -> impl Iterator<Item = &'static str> {
     local.into_iter().chain(StoredImage::TRANSPORTS)
 }
 
-/// Shortest transport that is recognised when a tag could be what is behind the colon: nobody calls an
-/// image `docker-archve`.
+/// Shortest transport that is recognised when a tag could be what is behind the colon: no image is called
+/// `docker-archve`.
 const MIN_DISTINCT: usize = 8;
 
 /// Most letters that are wrong, missing or too many in a misspelt word.

@@ -168,7 +168,7 @@ impl Archive {
         let Some((place, length)) = self.members.find(&format!("{}{name}", self.root)) else {
             return Ok(None);
         };
-        // Holes cost an archive nothing, and whoever reads them everything.
+        // Holes cost an archive nothing, and their reader time without end.
         if matches!(place, Place::Runs(_)) && length > self.max_sparse_bytes {
             let what = format!(
                 "`{name}` is sparse and of {length} bytes: far more than an archive of its size should \

@@ -99,7 +99,7 @@ fn leads_to_whole(layout: &Layout, document: &RawDocument, depth: usize) -> bool
                 document.is_ok_and(|document| leads_to_whole(layout, &document, depth + 1))
             })
         }
-        // What can't be read is told by who reads it.
+        // The reader of the layout reports what can't be parsed.
         _ => true,
     }
 }

@@ -180,7 +180,7 @@ impl DockerDaemon {
         }
         let file = self.fetch()?;
         let opened = Archive::open_file_at(file, &self.socket, &self.spool)?;
-        let opened: Arc<dyn Source> = Arc::from(docker_archive::open_archive(opened, None)?);
+        let opened = docker_archive::open_archive(opened, None)?;
         *archive = Some(Arc::clone(&opened));
         Ok(opened)
     }

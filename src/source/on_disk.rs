@@ -6,8 +6,8 @@
 //! the name of an image in it begins is seen only on disk: the longest prefix that exists is the path.
 //!
 //! What begins like a path (`./`, `../`, `/`, `~/`, `-`) is one. A word that could be an image of Docker
-//! Hub is a path where an image lies there (`x.tar`, `build/layout`), and nobody is asked for it over the
-//! network then; where something else lies, such as the folder `debian` of a project, it is a
+//! Hub is a path where an image lies there (`x.tar`, `build/layout`), and no registry is asked for it
+//! then; where something else lies, such as the folder `debian` of a project, it is a
 //! reference, unless it is called like an archive.
 //!
 //! # What lies there
@@ -173,7 +173,7 @@ fn opened(local: &LocalSource, files: Files) -> Result<Arc<dyn Source>, Error> {
     let selector = local.selector.clone();
     let marks = Marks::of(&files)?;
     match local.layout {
-        // Who has named another shape than the image has is told which.
+        // The wrong transport is answered with the right one.
         Layout::OciLayout | Layout::OciArchive if marks.oci_layout || !marks.are_some() => {
             Ok(Arc::new(OciLayout::open(files, selector)?))
         }

@@ -12,8 +12,8 @@
 //! The content of a sparse file goes there as far as it is none of its holes, which the file on disk has
 //! again as zeros; `size` is with them. Where its runs are stands in the headers, and so in the pieces of
 //! the archive: these go through the parser of tars, which knows at each file what it is. Only the map
-//! of GNU's PAX format 1.0 stands where the content does, and is lost: nobody can put such a tar together
-//! again, the engine neither.
+//! of GNU's PAX format 1.0 stands where the content does, and is lost: such a tar can't be put together
+//! again, by the engine neither.
 //!
 //! Names that are not UTF-8 are in base64 as `name_raw`. From this a table is made, once for each
 //! layer that is read: for each run of the tar, where it comes from. So a part of the tar can be

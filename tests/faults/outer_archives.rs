@@ -1,5 +1,5 @@
 //! The archive around an image, and the folder that it was unpacked to: written by tools that link, leave
-//! out holes and add attributes, or by somebody who wants to see a file that is none of theirs.
+//! out holes and add attributes, or to show a file from outside of it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -476,9 +476,8 @@ fn unpacked_folders() {
         write(sandbox.path(), "l.tar", &layer());
         write(&folder, "manifest.json", &rows);
         write(&folder, "x/l.tar", &layer());
-        match link {
-            Some((link, target)) => symlink(target, folder.join(link)).unwrap(),
-            None => {}
+        if let Some((link, target)) = link {
+            symlink(target, folder.join(link)).unwrap();
         }
         if link.is_none_or(|(link, _)| link != "c.json") {
             write(&folder, "c.json", &image().config);

@@ -119,7 +119,7 @@ fn an_image_is_what_lies_at_a_path() {
 }
 
 /// A word may be the name of an image of a registry and of something in the folder. An image that lies there is
-/// meant, and nobody is asked; anything else that lies there is not.
+/// meant, and no registry is asked; anything else that lies there is not.
 #[test]
 fn words_that_could_be_both() {
     let home = forms();
@@ -245,7 +245,7 @@ fn piped(home: &Home, words: &[&str], bytes: &[u8]) -> Outcome {
     let mut input = child.stdin.take().unwrap();
     let bytes = bytes.to_vec();
     let writer = thread::spawn(move || {
-        // Whoever refuses does not read to the end.
+        // A process that refuses does not read to the end.
         bytes.chunks(700).try_for_each(|piece| input.write_all(piece))
     });
     let output = child.wait_with_output().unwrap();
