@@ -466,11 +466,12 @@ fn open_stored(
         StoredImage::RegistryStorage { path, image } => {
             Arc::new(RegistryStorage::open(&absolute(path)?, image.clone())?)
         }
-        StoredImage::ContainersStorage { root, image } => {
+        StoredImage::ContainersStorage { root, additional, image } => {
             let named = root.as_deref().map(absolute).transpose()?.map(|root| vec![root]);
             let usual = &options.places.containers_storage;
             let roots = named.as_ref().unwrap_or(usual);
-            Arc::new(ContainersStorage::open(roots, usual, image, spool)?)
+            let additional = [&additional[..], usual].concat();
+            Arc::new(ContainersStorage::open(roots, &additional, image, spool)?)
         }
         StoredImage::DockerDaemon { image } => {
             let daemon = DockerDaemon::open(&options.places.docker_sockets, image, spool)?;

@@ -17,10 +17,13 @@ pub enum StoredImage {
         /// The image as the user named it. Whether it begins with a namespace, the store knows.
         image: String,
     },
-    /// `containers-storage:[[DRIVER@ROOT]]IMAGE`: what podman, buildah and CRI-O keep.
+    /// `containers-storage:[[DRIVER@ROOT[:DRIVER.imagestore=ROOT…]]]IMAGE`: what podman, buildah and CRI-O
+    /// keep.
     ContainersStorage {
         /// Its folder, if it is not the usual one.
         root: Option<PathBuf>,
+        /// Further stores in which its base layers may be.
+        additional: Vec<PathBuf>,
         /// A name, an image ID or the start of one.
         image: String,
     },
@@ -101,13 +104,24 @@ fn containers_storage(rest: &str) -> Result<StoredImage, ParseError> {
         None => Some((None, rest)),
     }
     .ok_or_else(wrong)?;
-    // The folder of running containers and options do not matter.
-    let root =
-        store.map(|store| without_driver(store).split(['+', ':']).next().unwrap_or_default());
+    // The folder of running containers does not matter, nor do other options.
+    let store = store.map(without_driver);
+    let root = store.map(|store| store.split(['+', ':']).next().unwrap_or_default());
+    let options = store.and_then(|store| store.split_once(':')).map_or("", |(_, options)| options);
+    let additional = options.split(',').filter_map(|option| {
+        let (name, path) = option.split_once('=')?;
+        let name = name.rsplit_once('.').map_or(name, |(_, name)| name);
+        let is_store = matches!(name, "imagestore" | "additionalimagestore");
+        (is_store && path.starts_with('/')).then(|| PathBuf::from(path))
+    });
     if root == Some("") || !is_image_text(image) {
         return Err(wrong());
     }
-    Ok(StoredImage::ContainersStorage { root: root.map(PathBuf::from), image: image.to_owned() })
+    Ok(StoredImage::ContainersStorage {
+        root: root.map(PathBuf::from),
+        additional: additional.collect(),
+        image: image.to_owned(),
+    })
 }
 
 /// What stands behind the driver, which is found in the store itself.
@@ -156,10 +170,15 @@ impl fmt::Display for StoredImage {
             StoredImage::ContainersStorage { root: None, .. } => {
                 write!(f, "containers-storage:{image}")
             }
-            StoredImage::ContainersStorage { root: Some(root), .. } => {
+            StoredImage::ContainersStorage { root: Some(root), additional, .. } => {
                 let root = root.display().to_string();
                 let driver = if without_driver(&root) == root { "" } else { "overlay@" };
-                write!(f, "containers-storage:[{driver}{root}]{image}")
+                write!(f, "containers-storage:[{driver}{root}")?;
+                for (at, store) in additional.iter().enumerate() {
+                    let before = if at == 0 { ':' } else { ',' };
+                    write!(f, "{before}overlay.imagestore={}", store.display())?;
+                }
+                write!(f, "]{image}")
             }
             StoredImage::DockerDaemon { .. } => write!(f, "docker-daemon:{image}"),
             StoredImage::RegistryStorage { path, .. } => {

@@ -161,6 +161,11 @@ fn stores() {
             Some("containers-storage:[/s]localhost/app:v1"),
         ),
         ("containers-storage:[/s]x".to_owned(), None),
+        (
+            "containers-storage:[vfs@/s+/run:vfs.imagestore=/a,vfs.x=y,vfs.imagestore=/b]x"
+                .to_owned(),
+            Some("containers-storage:[/s:overlay.imagestore=/a,overlay.imagestore=/b]x"),
+        ),
         ("docker-daemon:app".to_owned(), Some("docker-daemon:docker.io/library/app:latest")),
         (format!("docker-daemon:{hex}"), None),
         (format!("docker-daemon:{SHA}"), None),

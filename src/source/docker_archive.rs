@@ -93,7 +93,14 @@ fn leads_to_whole(layout: &Layout, document: &RawDocument, depth: usize) -> bool
             layout.has(&manifest.config) && manifest.layers.iter().all(|layer| layout.has(layer))
         }
         Ok(Document::Index(index)) if depth < MAX_INDEX_DEPTH => {
-            let mut present = index.entries.usable().filter(|descriptor| layout.has(descriptor));
+            // Attestations have all of their parts when the images that they are about have not.
+            let is_image = |descriptor: &&Descriptor| {
+                let platform = descriptor.platform.as_ref();
+                !descriptor.is_about_another()
+                    && platform.is_none_or(|platform| platform.os != "unknown")
+            };
+            let images = index.entries.usable().filter(is_image);
+            let mut present = images.filter(|descriptor| layout.has(descriptor));
             present.any(|descriptor| {
                 let document = layout.document(descriptor);
                 document.is_ok_and(|document| leads_to_whole(layout, &document, depth + 1))

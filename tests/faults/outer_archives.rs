@@ -287,6 +287,34 @@ fn half_of_an_image_beside_a_whole_one() {
         writer.entry(&Entry::file("l.tar", self::layer()));
         accepts(&mut verdict, what, "docker-archive:", &writer.finish());
     }
+    // An attestation is whole and no image.
+    let mut writer = TarWriter::new();
+    let attested = json!({ "schemaVersion": 2, "manifests": [
+        image.descriptor(),
+        {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": crate::fixture::good().manifest_digest,
+            "size": crate::fixture::good().manifest.len(),
+            "platform": { "os": "unknown", "architecture": "unknown" },
+            "annotations": { "vnd.docker.reference.type": "attestation-manifest" },
+        },
+    ]});
+    for (name, bytes) in files.iter().filter(|(name, _)| *name != layer) {
+        match name.as_str() {
+            "index.json" => writer.entry(&Entry::file(name, attested.to_string())),
+            _ => writer.entry(&Entry::file(name, bytes)),
+        };
+    }
+    let other = tempfile::tempdir().unwrap();
+    write_oci_layout(other.path(), &[(None, &crate::fixture::good())]).unwrap();
+    for path in crate::fixture::files_below(&other.path().join("blobs")) {
+        let name = path.strip_prefix(other.path()).unwrap().display().to_string();
+        writer.entry(&Entry::file(name, fs::read(&path).unwrap()));
+    }
+    writer.entry(&Entry::file("manifest.json", rows("c.json", "l.tar")));
+    writer.entry(&Entry::file("c.json", &image.config));
+    writer.entry(&Entry::file("l.tar", self::layer()));
+    accepts(&mut verdict, "an attestation", "docker-archive:", &writer.finish());
     // Where both lack something, the half with digests says what.
     let mut writer = TarWriter::new();
     for (name, bytes) in files.iter().filter(|(name, _)| *name != layer) {

@@ -3,8 +3,7 @@
 //! The models in `tests/it` were written by the people who wrote the code and may share its
 //! misunderstandings. Here a real registry serves, skopeo copies, umoci and GNU tar unpack, and
 //! the kernel's own system calls look at the results. The tests need root, `/dev/fuse` and the
-//! Debian packages docker-registry, nginx, openssl, skopeo, umoci, containerd, podman, docker.io, gcc,
-//! python3, rsync, borgbackup and rpm,
+//! Debian packages that `scripts/test` lists,
 //! and fail where these are missing.
 //!
 //! - `files`: kinds, attributes, names, encodings in the tar; `layers`: what layers do to each

@@ -554,6 +554,14 @@ fn containers_storage_on_additional_stores() {
             let name = format!("containers-storage:{root}{}", reference("v1"));
             Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
         }
+        // By the options of the name.
+        let home = Home::new();
+        let place = above.path().join("root").display().to_string();
+        let name = format!(
+            "containers-storage:[{driver}@{place}+/run/x:{driver}.imagestore={lower}]{}",
+            reference("v1")
+        );
+        Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&name).path()), &name);
         // skopeo reads it by the same settings.
         let copy = above.path().join("copy").display().to_string();
         let mut skopeo = program("skopeo", "skopeo");
