@@ -328,7 +328,7 @@ fn stores_of_podman_that_lie() {
             "circle",
             images.clone(),
             json!([row("aaa", "bbb"), row("bbb", "aaa")]),
-            &["pull it again"],
+            &["by its registry"],
         ),
         ("no layer", images.clone(), json!([]), &["layer aaa is not there", "pull it again"]),
         ("no digest", images.clone(), with("diff-digest", json!(null)), &["no digest of its tar"]),
