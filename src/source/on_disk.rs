@@ -120,6 +120,13 @@ impl Marks {
 /// Nothing is there, or no image of that kind.
 pub fn open(local: &LocalSource, spool: &Path) -> Result<Arc<dyn Source>, Error> {
     let local = located(local);
+    // As `docker cp` is told. No image is called so.
+    if let Some(path) = local.selector.as_ref().filter(|selector| selector.starts_with('/')) {
+        let image = LocalSource { selector: None, ..local.clone() };
+        let what =
+            format!("a path in the image is a word of its own, after a blank: `{image} {path}`");
+        return Err(Error::invalid(&local.path, what));
+    }
     if local.is_standard_input() {
         let path = Path::new("standard input");
         let file = stream::standard_input().map_err(|e| Error::file(path, e))?;

@@ -172,6 +172,7 @@ fn links_between_members() {
         ("to itself", vec![link("x", "x")]),
         ("hard in a circle", vec![hard("x", "y"), hard("y", "x")]),
         ("a folder in a circle", vec![link("d", "d/d"), link("x", "d/l")]),
+        ("deep", vec![link("x", &"d/../".repeat(150)), file("l")]),
         ("too far", [far, vec![link("x", "l0")], vec![file("l60")]].concat()),
         ("to a directory", vec![Entry::dir("d"), link("x", "d")]),
         ("a device", vec![Entry::char_device("x", 1, 5)]),

@@ -220,6 +220,8 @@ fn what_is_no_image_is_named() {
         ("oci:dir", &["write `dir:`"]),
         ("dir:layout", &["an OCI image layout", "write `oci:`"]),
         ("dir:unpacked", &["write `docker-archive:`"]),
+        ("./saved.tar:/etc/passwd", &["after a blank: `./saved.tar /etc/passwd`"]),
+        ("oci:layout:/etc", &["after a blank: `oci:layout /etc`"]),
         ("./saved.tar:other", &["no image `other`", "app:v1"]),
     ] {
         let outcome = cat(&home, name);

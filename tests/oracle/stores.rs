@@ -654,6 +654,19 @@ fn docker_daemon() {
     run(docker(daemon.path()).arg("save").arg("--output").arg(&saved).arg("team/app:v1"));
     let saved = format!("docker-archive:{}:team/app:v1", saved.display());
     Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&saved).path()), &saved);
+    // In a pipe, and unpacked.
+    let mut save =
+        docker(daemon.path()).arg("save").arg("team/app:v1").stdout(Stdio::piped()).spawn();
+    let output = save.as_mut().unwrap().stdout.take().unwrap();
+    let listed = run(home.ocifs().args(["ls", "-R", "-"]).stdin(output)).stdout;
+    assert!(save.unwrap().wait().unwrap().success());
+    assert_eq!(listed, first);
+    let unpacked = folder.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    let archive = folder.path().join("saved.tar");
+    run(program("tar", "tar").arg("-xf").arg(archive).arg("-C").arg(&unpacked));
+    let unpacked = unpacked.display().to_string();
+    Snapshot::assert_same(&expected, &Snapshot::of(home.mount(&unpacked).path()), &unpacked);
     drop(daemon);
     let error = failure(&mut ls("team/app:v1"));
     assert!(error.contains("no engine listens"), "{error}");

@@ -26,8 +26,12 @@ const MAX_MEMBERS: usize = 1 << 20;
 /// Runs of sparse members remembered of one archive: 48 MiB.
 const MAX_RUNS: usize = 1 << 21;
 
-/// Longest name of a member that may be one of ours.
-const MAX_NAME_BYTES: usize = 4096;
+/// Longest name of a member, and longest target of a link, that may be of an image's files, in bytes. They
+/// are a few folders deep at most.
+const MAX_NAME_BYTES: usize = 1024;
+
+/// Components looked at for one name, those of links included: a bound on the time that each takes.
+const MAX_STEPS: usize = 256;
 
 /// Links followed for one name: what Linux follows.
 const MAX_LINKS: usize = 40;
@@ -111,8 +115,12 @@ impl Members {
     fn resolve(&self, name: &str) -> Option<String> {
         let mut todo: Vec<&str> = name.split('/').rev().collect();
         let mut found: Vec<&str> = Vec::new();
-        let mut links = 0;
+        let (mut links, mut steps) = (0, 0);
         while let Some(part) = todo.pop() {
+            steps += 1;
+            if steps > MAX_STEPS {
+                return None;
+            }
             match part {
                 "" | "." => continue,
                 ".." => {
