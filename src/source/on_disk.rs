@@ -30,6 +30,9 @@ use super::magic::{LOOK_BYTES, check_archive};
 use super::{Error, Source, docker_archive, stream};
 use crate::reference::{ImageName, Layout, LocalSource, ParseError, Reference};
 
+/// Bytes of a file that are looked into for its kind: a manifest with all of its layers.
+const MARK_BYTES: u64 = 1 << 20;
+
 /// What a text means here: an image's name, where a word that is the path of an image on this machine
 /// is that.
 ///
@@ -81,31 +84,52 @@ pub fn is_image(path: &Path) -> bool {
     start.flatten().is_some_and(|start| check_archive(start).is_ok())
 }
 
-/// The files by which the shapes are told apart.
+/// The files by which the shapes are told apart. Programs of other kinds have files of these names
+/// too (a web application its `manifest.json`, apk its `repositories`), so it is looked into them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Marks {
     oci_layout: bool,
-    /// `manifest.json` begins a list, or an object.
-    manifest: Option<u8>,
+    manifest: Option<ManifestFile>,
     repositories: bool,
+}
+
+/// What a `manifest.json` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ManifestFile {
+    /// A list of images, as `docker save` writes.
+    Rows,
+    /// A manifest, as skopeo writes for `dir:`.
+    Image,
+}
+
+impl ManifestFile {
+    fn of(text: &str) -> Option<ManifestFile> {
+        let has = |key: &str| text.contains(&format!("\"{key}\""));
+        match text.trim_start().as_bytes() {
+            [b'[', ..] if has("config") || has("layers") || text.trim() == "[]" => {
+                Some(ManifestFile::Rows)
+            }
+            [b'{', ..] if has("schemaversion") => Some(ManifestFile::Image),
+            _ => None,
+        }
+    }
 }
 
 impl Marks {
     fn of(files: &Files) -> Result<Marks, Error> {
         let has = |name| matches!(files.open(name), Ok(Some(_)));
-        let manifest = match files.open("manifest.json") {
-            Ok(Some(section)) => {
-                let mut start = Vec::new();
-                let read = section.reader(0).take(64).read_to_end(&mut start);
-                read.map_err(|e| Error::file(files.path(), e))?;
-                start.trim_ascii_start().first().copied()
-            }
-            _ => None,
+        // In lower case, as far as one of them is looked into.
+        let start = |name| -> Result<String, Error> {
+            let Ok(Some(section)) = files.open(name) else { return Ok(String::new()) };
+            let mut start = Vec::new();
+            let read = section.reader(0).take(MARK_BYTES).read_to_end(&mut start);
+            read.map_err(|e| Error::file(files.path(), e))?;
+            Ok(String::from_utf8_lossy(&start).to_ascii_lowercase())
         };
         Ok(Marks {
             oci_layout: has("oci-layout") && has("index.json"),
-            manifest: manifest.filter(|first| matches!(first, b'[' | b'{')),
-            repositories: has("repositories"),
+            manifest: ManifestFile::of(&start("manifest.json")?),
+            repositories: start("repositories")?.trim_start().starts_with('{'),
         })
     }
 
@@ -184,13 +208,15 @@ fn opened(local: &LocalSource, files: Files) -> Result<Arc<dyn Source>, Error> {
         Layout::OciLayout | Layout::OciArchive if marks.oci_layout || !marks.are_some() => {
             Ok(Arc::new(OciLayout::open(files, selector)?))
         }
-        Layout::Dir if marks.manifest == Some(b'{') || !marks.are_some() => {
+        Layout::Dir if marks.manifest == Some(ManifestFile::Image) || !marks.are_some() => {
             Ok(Arc::new(Directory::open(files)?))
         }
         Layout::OciLayout | Layout::OciArchive | Layout::Dir => {
             let (is, word) = match marks {
                 Marks { oci_layout: true, .. } => ("an OCI image layout", "oci:"),
-                Marks { manifest: Some(b'{'), .. } => ("a folder of skopeo's", "dir:"),
+                Marks { manifest: Some(ManifestFile::Image), .. } => {
+                    ("a folder of skopeo's", "dir:")
+                }
                 _ => ("the output of `docker save`", "docker-archive:"),
             };
             let named = local.layout.transport();
@@ -199,7 +225,7 @@ fn opened(local: &LocalSource, files: Files) -> Result<Arc<dyn Source>, Error> {
             Err(Error::invalid(files.path(), what))
         }
         Layout::DockerArchive => docker_archive::open_files(files, selector),
-        _ if marks.manifest == Some(b'{') && !marks.oci_layout => {
+        _ if marks.manifest == Some(ManifestFile::Image) && !marks.oci_layout => {
             Ok(Arc::new(Directory::open(files)?))
         }
         _ if marks.are_some() || docker_archive::is_unnamed(&files) => {

@@ -137,7 +137,19 @@ fn words_that_could_be_both() {
     );
     // One that is called like an archive is no surprise.
     assert_eq!(ls("saved.tar").stderr, "");
-    for name in ["project", "notes"] {
+    // Files of the same names that belong to programs of another kind.
+    for (folder, name, text) in [
+        ("web", "manifest.json", r#"{"name":"app","icons":[]}"#),
+        ("list", "manifest.json", r#"["a"]"#),
+        ("apk", "repositories", "https://dl-cdn.alpinelinux.org/alpine/v3.20/main\n"),
+        ("pages", "index.json", "{}"),
+        ("store", "repositories/x", ""),
+    ] {
+        let path = home.path().join(folder).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    for name in ["project", "notes", "web", "list", "apk", "pages", "store"] {
         ls(name).failed(1, &[&format!("docker.io/library/{name}:latest is not in the cache")]);
     }
     ls("notes.tar").failed(1, &["notes.tar", "not a tar archive"]);
