@@ -59,7 +59,10 @@ pub(super) fn transport(word: &str, rest: &str) -> Option<ParseError> {
     if lower != word && transports().any(|known| known == lower) {
         return misspelt(format!("{lower}:{rest}"));
     }
-    if let Some((_, ours)) = SYNONYMS.into_iter().find(|(theirs, _)| *theirs == lower) {
+    let may_be_tag = lower == "file" && !rest.starts_with('/');
+    if let Some((_, ours)) = SYNONYMS.into_iter().find(|(theirs, _)| *theirs == lower)
+        && !may_be_tag
+    {
         let path = rest.strip_prefix("//").unwrap_or(rest);
         // What is no path alone would be one now.
         let dot = if ours.is_empty() && !path.starts_with('/') { "./" } else { "" };

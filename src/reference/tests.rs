@@ -336,6 +336,7 @@ fn slips_are_told_with_what_was_meant() {
         "localhost/x",
         "containers/storage:v1",
         "file",
+        "file:1.0",
         "mcr.microsoft.com/a",
     ] {
         let parsed = text.parse::<ImageName>();

@@ -85,7 +85,7 @@ pub fn is_image(path: &Path) -> bool {
 }
 
 /// The files by which the shapes are told apart. Programs of other kinds have files of these names
-/// too (a web application its `manifest.json`, apk its `repositories`), so it is looked into them.
+/// too (a web application its `manifest.json`, apk its `repositories`), so their contents are checked.
 #[derive(Clone, Copy, Debug, Default)]
 struct Marks {
     oci_layout: bool,

@@ -801,10 +801,13 @@ mod tests {
             ("n w=oci:/a=b:c=d", Some("n w"), "oci:/a=b:c=d"),
             ("oci:/a=b", None, "oci:/a=b"),
             ("oci:a=b", None, "oci:a=b"),
+            ("./a=debian", None, "./a=debian"),
+            ("x=./a=b.tar", Some("x"), "./a=b.tar"),
+            ("x=-", Some("x"), "-"),
         ] {
             assert_eq!(parsed(text), Ok((name.map(str::to_owned), image.to_owned())), "{text}");
         }
-        for bad in ["=debian", ".=debian", "..=debian", "a=", "a=b=debian", "./a=debian", "a="] {
+        for bad in ["=debian", ".=debian", "..=debian", "a=", "a=b=debian", "a="] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }
