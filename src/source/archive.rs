@@ -10,11 +10,13 @@ mod section;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::{Error, Opened};
 use crate::codec::{self, Compression, Decoder};
@@ -65,7 +67,7 @@ impl Files {
         match self {
             Files::Folder(folder) => {
                 let path = folder.join(name);
-                section_of(open_without_waiting(&path), path)
+                section_of(look_at(&path), path)
             }
             Files::Archive(archive) => archive.open(name),
         }
@@ -80,7 +82,7 @@ impl Files {
         match (self, members::clean(name)) {
             (_, None) => Ok(None),
             (Files::Folder(folder), Some(name)) => {
-                section_of(open_beneath(folder, &name), folder.join(&name))
+                section_of(look_beneath(folder, &name), folder.join(&name))
             }
             (Files::Archive(archive), Some(name)) => archive.open(&name),
         }
@@ -185,19 +187,35 @@ impl Archive {
     }
 }
 
-fn section_of(opened: io::Result<File>, path: PathBuf) -> Result<Option<Section>, Error> {
-    let file = match opened {
-        Ok(file) => file,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(Error::file(path, e)),
+/// A file that was looked at, as a section; `None` if it is not there.
+fn section_of(place: Result<File, Errno>, path: PathBuf) -> Result<Option<Section>, Error> {
+    let failed = |e| Error::file(&path, e);
+    let place = match place {
+        Ok(place) => place,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(Errno::XDEV) => return Err(Error::invalid(path, "a link leads out of the folder")),
+        Err(e) => return Err(failed(e.into())),
     };
-    let metadata = file.metadata().map_err(|e| Error::file(&path, e))?;
+    let metadata = place.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Error::invalid(path, "not a regular file"));
     }
+    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(failed)?;
     Ok(Some(Section::new(Arc::new(file), Place::From(0), metadata.len())))
+}
+
+/// A file, looked at and not opened: to open a pipe may wait, and to open a device may do something.
+fn look_at(path: &Path) -> Result<File, Errno> {
+    let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    opened.map(File::from)
+}
+
+/// The same of a file below a folder that neither its name nor links lead out of.
+fn look_beneath(folder: &Path, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&folder, name, flags, Mode::empty(), resolve).map(File::from)
 }
 
 /// Opens a file that has to be a regular one.
@@ -207,15 +225,6 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
         true => Ok(file),
         false => Err(io::Error::other("it is not a regular file")),
     }
-}
-
-/// Opens a file below a folder that neither the name nor links lead out of.
-fn open_beneath(folder: &Path, name: &str) -> io::Result<File> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    Ok(File::from(rustix::fs::openat2(&folder, name, flags, Mode::empty(), resolve)?))
 }
 
 /// Opens a file; one that is a named pipe does not make us wait for a writer.

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 
 use crate::fixture::{GOOD, Sandbox, Verdict, fails, has_words, image_of, open, opens, options};
@@ -498,6 +499,9 @@ fn unpacked_folders() {
         ("out by a link", rows("c.json", "l.tar"), Some(("l.tar", "../l.tar"))),
         ("out by a link to a folder", rows("c.json", "y/l.tar"), Some(("y", ".."))),
         ("out by the config", rows("c.json", "x/l.tar"), Some(("c.json", "../c.json"))),
+        ("out by an absolute link", rows("c.json", "l.tar"), Some(("l.tar", "/etc/hostname"))),
+        ("a device", rows("c.json", "device"), None),
+        ("a pipe", rows("c.json", "pipe"), None),
     ] {
         let sandbox = Sandbox::new();
         let folder = sandbox.path().join("saved");
@@ -505,6 +509,9 @@ fn unpacked_folders() {
         write(sandbox.path(), "l.tar", &layer());
         write(&folder, "manifest.json", &rows);
         write(&folder, "x/l.tar", &layer());
+        for (name, kind) in [("device", FileType::CharacterDevice), ("pipe", FileType::Fifo)] {
+            mknodat(CWD, folder.join(name), kind, Mode::RUSR, makedev(1, 5)).unwrap();
+        }
         if let Some((link, target)) = link {
             symlink(target, folder.join(link)).unwrap();
         }
@@ -513,7 +520,12 @@ fn unpacked_folders() {
         }
         let opened = open(&folder.display().to_string(), &sandbox.cache(), &options());
         let error = opened.err().unwrap_or_default();
-        verdict.row(what, has_words(&error, &[&folder.display().to_string()]));
+        let words = match what {
+            "out by .." | "out by an absolute name" => "is not in",
+            "a device" | "a pipe" => "not a regular file",
+            _ => "a link leads out of the folder",
+        };
+        verdict.row(what, has_words(&error, &[&folder.display().to_string(), words]));
     }
     verdict.end();
 }
