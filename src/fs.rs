@@ -9,6 +9,7 @@ mod ahead;
 mod course;
 mod inos;
 mod scope;
+mod seek;
 mod walk;
 
 use std::cell::LazyCell;
@@ -17,13 +18,14 @@ use std::time::{Duration, Instant};
 
 use crate::blob::{self, Scope};
 use crate::content::{Contents, Place};
-use crate::extent::UncompressedOffset;
+use crate::extent::{Run, UncompressedOffset};
 use crate::index::{MAX_NAME_BYTES, Proof};
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
 
 pub use crate::index::PROOF_XATTR;
 pub use ahead::{Ahead, Listings};
 pub use course::{Course, Next, Step};
+pub use seek::Seek;
 
 /// Extended attributes whose values the kernel gives only to processes with `CAP_SYS_ADMIN` (xattr(7)). That
 /// they are listed for others as well it does not refuse.
@@ -48,6 +50,8 @@ pub enum Error {
     NoAttribute,
     #[error("no file has attributes of this kind")]
     NoNamespace,
+    #[error("there is none beyond this offset")]
+    Beyond,
     #[error("a name of more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
     #[error("reading inode {ino}: {source}")]
@@ -65,6 +69,7 @@ impl Error {
             Error::WrongKind => Errno::INVAL,
             Error::NoAttribute => Errno::NODATA,
             Error::NoNamespace => Errno::OPNOTSUPP,
+            Error::Beyond => Errno::NXIO,
             Error::NameTooLong => Errno::NAMETOOLONG,
             Error::Content { .. } => Errno::IO,
         }
@@ -121,6 +126,10 @@ impl Filesystem {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotADirectory`], [`Error::NameTooLong`].
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attributes, Error> {
+        // Asked for by those who have a file by its handle, directory or not.
+        if name == b"." {
+            return Ok(self.tree.attributes(dir));
+        }
         if self.tree.kind(dir) != FileKind::Directory {
             return Err(Error::NotADirectory);
         }
@@ -128,7 +137,6 @@ impl Filesystem {
             return Err(Error::NameTooLong);
         }
         let child = match name {
-            b"." => Some(dir),
             b".." => self.tree.parent(dir),
             name => self.tree.lookup(dir, name),
         };
@@ -157,6 +165,20 @@ impl Filesystem {
     /// [`Error::WrongKind`].
     pub fn read_link(&self, ino: Ino) -> Result<&[u8], Error> {
         self.tree.symlink(ino).ok_or(Error::WrongKind)
+    }
+
+    /// The first place of a regular file, from `offset` on, where there is data or a hole.
+    ///
+    /// # Errors
+    /// [`Error::Beyond`] at the end of the file, and if there is no more data; as [`Filesystem::readable`].
+    pub fn seek(&self, ino: Ino, seek: Seek, offset: u64) -> Result<u64, Error> {
+        let content = self.content(ino)?;
+        let whole = [Run { file_offset: 0, start: UncompressedOffset(0), length: content.size }];
+        let runs = match content.pieces {
+            Pieces::Whole(_) => &whole,
+            Pieces::Sparse(runs) => runs,
+        };
+        seek::find(seek, runs, content.size, offset).ok_or(Error::Beyond)
     }
 
     /// How many bytes a read of `length` at `offset` gives: fewer at the end of the file.

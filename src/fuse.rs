@@ -10,8 +10,9 @@
 //!   attributes.
 //! - Entries, attributes and absent names are valid practically for ever (`FOREVER`).
 //! - OPEN and OPENDIR are answered ENOSYS once: the kernel then stops sending them, and keeps pages
-//!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH, LSEEK and
-//!   ACCESS likewise.
+//!   and directory listings as if `KEEP_CACHE` and `CACHE_DIR` had been set. FLUSH and ACCESS likewise,
+//!   and LSEEK where no file of the image is sparse: the kernel then says itself that there are no holes. (Where one
+//!   is, `bsdtar` costs three requests a file; `grep`, `cp` and `tar` ask only files with fewer blocks than their size has.)
 //! - `CACHE_SYMLINKS`, `PARALLEL_DIROPS`; 1 MiB reads.
 //! - `POSIX_ACL` where the kernel checks permissions and the image has extended attributes: ACLs
 //!   then count, and the kernel remembers which files have none.
@@ -35,6 +36,15 @@
 //!
 //! (Rejected: EOPNOTSUPP for a label or an ACL where no file of an image has one. `ls` would ask once. But a disk
 //! says ENODATA, and what a tool makes of the other is its own affair.)
+//!
+//! # Other settings
+//!
+//! - `EXPORT_SUPPORT`: a file handle (name_to_handle_at(2), NFS, overlayfs with `nfs_export`) leads to its file after the
+//!   kernel has dropped it from its caches too: it asks for the name `.` of it. Its number and generation are made from
+//!   what it is ([`Tree::shown`](crate::tree::Tree::shown)), so that a handle from another image leads to the same file or to none.
+//! - `ALLOW_IDMAP` (Linux 6.12) where the kernel checks permissions, which it asks for: the mount may be mounted
+//!   once more with other owners (`MOUNT_ATTR_IDMAP` of mount_setattr(2)), as engines do for containers in user
+//!   namespaces. Requests have no user and group from then on; nothing here looks at them.
 //!
 //! # Threads
 //!
@@ -101,6 +111,10 @@ const LOOP_THREADS: usize = 2;
 
 /// Requests that the kernel may have under way in the background (readahead).
 const MAX_BACKGROUND: u16 = 64;
+
+/// lseek(2), in the numbers of Linux.
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
 
 /// How often the page cache makes a read again by itself that has [failed](failures).
 const ECHOES: u32 = 1;
@@ -251,6 +265,8 @@ pub fn serve(
     };
     let adapter = Adapter {
         callers: caller::Callers::new(),
+        has_sparse_files: filesystem.tree().has_sparse_files(),
+        default_permissions: options.default_permissions,
         acl: filesystem.tree().has_xattrs() && options.default_permissions,
         opens_directories: false,
         filesystem: Arc::clone(&filesystem),
@@ -315,6 +331,9 @@ struct Adapter {
     ownership: Ownership,
     requests: Arc<Requests>,
     callers: caller::Callers,
+    has_sparse_files: bool,
+    /// Whether the kernel checks permissions.
+    default_permissions: bool,
     /// Whether the kernel checks access control lists.
     acl: bool,
     /// Whether the kernel insists on opening directories.
@@ -443,9 +462,11 @@ impl FuseFilesystem for Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_EXPORT_SUPPORT,
         ];
         let acl = self.acl.then_some(InitFlags::FUSE_POSIX_ACL);
-        for flag in wanted.into_iter().chain(acl) {
+        let idmap = self.default_permissions.then_some(InitFlags::FUSE_ALLOW_IDMAP);
+        for flag in wanted.into_iter().chain(acl).chain(idmap) {
             // An old kernel without one of them is slower, not wrong.
             if config.add_capabilities(flag).is_err() {
                 log::info!("the kernel does not know {flag:?}");
@@ -669,14 +690,29 @@ impl FuseFilesystem for Adapter {
     fn lseek(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
-        _offset: i64,
-        _whence: i32,
+        offset: i64,
+        whence: i32,
         reply: ReplyLseek,
     ) {
         self.count(req, &self.requests.other);
-        reply.error(Errno::ENOSYS);
+        if !self.has_sparse_files {
+            return reply.error(Errno::ENOSYS);
+        }
+        let seek = match whence {
+            SEEK_DATA => fs::Seek::Data,
+            SEEK_HOLE => fs::Seek::Hole,
+            // The kernel answers the others itself.
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let offset = u64::try_from(offset).map_err(|_| fs::Error::Beyond);
+        let found = offset.and_then(|offset| self.filesystem.seek(self.ino(ino)?, seek, offset));
+        match found.map(i64::try_from) {
+            Ok(Ok(found)) => reply.offset(found),
+            Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
+            Err(e) => reply.error(refused("lseek", &e)),
+        }
     }
 }
 

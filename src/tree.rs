@@ -257,6 +257,11 @@ impl Tree {
         !self.xattrs.is_empty()
     }
 
+    /// Whether any file is sparse. Looks at all of them.
+    pub fn has_sparse_files(&self) -> bool {
+        self.inodes.iter().any(|inode| inode.sparse)
+    }
+
     /// The inode at a position, from 1 on; `None` if there is no such inode.
     pub fn ino(&self, number: u64) -> Option<Ino> {
         let number = u32::try_from(number).ok()?;

@@ -10,6 +10,7 @@
 //!   other; `storage`: compression and media types. All three compare with umoci.
 //! - `attributes`: extended attributes as tools and callers of all kinds meet them.
 //! - `backups`: what takes a file for unchanged, over two versions of an image at one place.
+//! - `handles`: file handles, and mounts of a mount with other owners. `holes`: sparse files and who looks for holes.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
@@ -67,6 +68,8 @@ mod credentials;
 mod files;
 mod forms;
 mod fronts;
+mod handles;
+mod holes;
 mod joint;
 mod kernel_metadata;
 mod layers;

@@ -1,11 +1,14 @@
 //! `ocifs export`: the merged tree as one tar on stdout.
 //!
 //! Written with PAX headers, so that every name, time and extended attribute survives; a file with
-//! several names is written once and linked afterwards. Entries come in inode order within a
+//! several names is written once and linked afterwards, and of a sparse file what is stored of it ([`sparse`]). Entries come in inode order within a
 //! directory, which is the order of the layers, so that the image is read from front to back.
+
+mod sparse;
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::ops::Range;
 use std::process::ExitCode;
 
 use ocifs::fs::Filesystem;
@@ -16,6 +19,7 @@ use crate::args;
 use crate::commands::cat::CHUNK_BYTES;
 use crate::commands::open_image;
 use crate::report::AnyError;
+use sparse::Sparse;
 
 /// The largest number that a seven-digit octal field holds.
 const MAX_OCTAL_7: u64 = 0o7_777_777;
@@ -71,10 +75,14 @@ impl<W: Write> Export<'_, W> {
         if a.kind == FileKind::Directory {
             name.push(b'/');
         }
-        records.name(&mut header, "path", &name);
+        let first_name = self.first_names.get(&ino);
+        let sparse = if first_name.is_none() { Sparse::of(tree, ino) } else { None };
+        match &sparse {
+            Some(sparse) => sparse.name(&mut header, &mut records, &name),
+            None => records.name(&mut header, "path", &name),
+        }
         records.owner(&mut header, &a);
         records.time(&mut header, &a);
-        let first_name = self.first_names.get(&ino);
         if let Some(first) = first_name {
             header.set_entry_type(EntryType::Link);
             records.name(&mut header, "linkpath", first);
@@ -102,15 +110,20 @@ impl<W: Write> Export<'_, W> {
             let key = [b"SCHILY.xattr.", name].concat();
             records.add(&key, value);
         }
-        if a.kind == FileKind::Regular {
-            header.set_size(a.size);
-            if a.size > MAX_OCTAL_11 {
-                records.add(b"size", a.size.to_string().as_bytes());
-            }
-            let mut content = Content { filesystem: self.filesystem, ino, offset: 0 };
-            return self.append(header, &records, &mut content);
+        if a.kind != FileKind::Regular {
+            return self.append(header, &records, &mut io::empty());
         }
-        self.append(header, &records, &mut io::empty())
+        let mut file = Content { filesystem: self.filesystem, ino, offset: 0, end: a.size };
+        if let Some(sparse) = sparse {
+            let map = sparse.map();
+            records.size(&mut header, map.len() as u64 + sparse.stored_bytes());
+            // None of it yet.
+            file.end = 0;
+            let stored = Stored { part: file, rest: sparse.parts.into_iter() };
+            return self.append(header, &records, &mut (&map[..]).chain(stored));
+        }
+        records.size(&mut header, a.size);
+        self.append(header, &records, &mut file)
     }
 
     fn append(
@@ -175,6 +188,13 @@ impl Records {
         }
     }
 
+    fn size(&mut self, header: &mut Header, size: u64) {
+        header.set_size(size);
+        if size > MAX_OCTAL_11 {
+            self.add(b"size", size.to_string().as_bytes());
+        }
+    }
+
     fn time(&mut self, header: &mut Header, a: &Attributes) {
         let whole = u64::try_from(a.mtime_seconds).unwrap_or(0).min(MAX_OCTAL_11);
         header.set_mtime(whole);
@@ -191,22 +211,42 @@ impl Records {
     }
 }
 
-/// Reads a file of the image.
+/// Reads a part of a file of the image.
+#[derive(Clone, Copy)]
 struct Content<'a> {
     filesystem: &'a Filesystem,
     ino: Ino,
     offset: u64,
+    end: u64,
 }
 
 impl Read for Content<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n =
-            self.filesystem.readable(self.ino, self.offset, buf.len()).map_err(io::Error::other)?;
+        let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX).min(buf.len());
+        let n = self.filesystem.readable(self.ino, self.offset, left).map_err(io::Error::other)?;
         let give_up = self.filesystem.deadline();
         self.filesystem
             .read(self.ino, self.offset, &mut buf[..n], give_up)
             .map_err(io::Error::other)?;
         self.offset += n as u64;
         Ok(n)
+    }
+}
+
+/// Reads parts of a file of the image, one behind the other.
+struct Stored<'a> {
+    /// The part that is being read ...
+    part: Content<'a>,
+    /// ... and those behind it.
+    rest: std::vec::IntoIter<Range<u64>>,
+}
+
+impl Read for Stored<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.part.offset == self.part.end {
+            let Some(next) = self.rest.next() else { return Ok(0) };
+            (self.part.offset, self.part.end) = (next.start, next.end);
+        }
+        self.part.read(buf)
     }
 }
