@@ -83,7 +83,7 @@ pub fn capability() -> Vec<u8> {
 }
 
 /// Owner `rw`, user 1000 `r`, group `r`, mask `rw`, others `r`.
-fn acl() -> Vec<u8> {
+pub fn acl() -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let mut value = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in

@@ -11,6 +11,7 @@
 //! - `attributes`: extended attributes as tools and callers of all kinds meet them.
 //! - `backups`: what takes a file for unchanged, over two versions of an image at one place.
 //! - `handles`: file handles, and mounts of a mount with other owners. `holes`: sparse files and who looks for holes.
+//! - `tools`: what copies, packs and changes a mount is held against the same over a plain folder.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
@@ -81,3 +82,4 @@ mod storage;
 mod stores;
 mod tls;
 mod tokens;
+mod tools;
