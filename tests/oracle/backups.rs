@@ -18,7 +18,7 @@ fn version(folder: &Path, version: u8) -> String {
     for n in 0..200 {
         entries.push(Entry::file(format!("d/{n}"), format!("unchanged {n}")).mtime(1000, 0));
     }
-    if version % 2 == 0 {
+    if version.is_multiple_of(2) {
         entries[1..].reverse();
         entries.insert(1, Entry::file("a-new-one", "x").mtime(1000, 0));
     }

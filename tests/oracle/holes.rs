@@ -169,7 +169,7 @@ fn exports_have_holes() {
         assert_eq!(stat(&unpacked), stat(mounted.path()), "{tool}");
     }
     // And as a layer again.
-    let (again, reference) = export(&gzip_image(&[archive.clone()]), "again");
+    let (again, reference) = export(&gzip_image(std::slice::from_ref(&archive)), "again");
     let remounted = home.mount(&reference);
     Snapshot::assert_same(&Snapshot::of(mounted.path()), &Snapshot::of(remounted.path()), "again");
     assert_eq!(again, archive);
