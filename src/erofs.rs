@@ -10,7 +10,7 @@
 //!
 //! [`write()`] makes an image with everything but the contents of regular files. A file that is not
 //! empty is *chunk-based*, with a single chunk on an extra *device*: a run of blocks that somebody else
-//! serves. [`Devices`] says what lies where on them; there is one for each layer that has
+//! serves. Sparse files have more chunks, of which some are holes. [`Devices`] says what lies where on them; there is one for each layer that has
 //! content, with its files in the order of the layer's tar, so that reading ahead on a device is
 //! reading ahead in the layer.
 //!
@@ -31,7 +31,7 @@
 //! `fs/erofs/erofs_fs.h` of Linux 6.12 and Documentation/filesystems/erofs.rst. Little-endian. Only
 //! extended inodes of 64 bytes are made, because compact ones have no times. An inode is followed
 //! by its extended attributes and by what is inline: the target of a symlink, the last block of
-//! a directory, the one chunk index of a file.
+//! a directory, the chunk indexes of a file.
 //!
 //! ```text
 //! 0      empty
@@ -49,6 +49,7 @@
 //!   when an image is unpacked to a disk. Larger ones than the format can hold are an error, and so
 //!   are files of more than 8 TiB, and layers of more than 16.
 
+mod chunks;
 mod devices;
 mod directory;
 mod xattrs;
@@ -57,6 +58,7 @@ use std::io::{self, Write};
 
 use crate::tree::{Attributes, FileKind, Ino, Order, Tree};
 
+use chunks::Chunks;
 pub use devices::{Device, Devices, Piece};
 use directory::Blocks;
 use xattrs::Body;
@@ -93,6 +95,9 @@ const CHUNK_BASED: u16 = 4;
 /// `EROFS_CHUNK_FORMAT_INDEXES`; the bits below it are the size of chunks.
 const CHUNK_INDEXES: u32 = 0x20;
 const CHUNK_INDEX_BYTES: u64 = 8;
+
+/// `EROFS_NULL_ADDR`: the place of a chunk that is a hole.
+const HOLE: u32 = u32::MAX;
 
 /// The superblock has 16 bits for the place of the root, which lies behind the devices.
 const MAX_DEVICES: usize = 16_000;
@@ -141,6 +146,7 @@ pub fn write(
 struct Plan<'a> {
     tree: &'a Tree,
     devices: Devices,
+    chunks: Chunks,
     /// Places of the inodes in units of [`SLOT`].
     nids: Vec<u32>,
     /// The first block behind the inodes, and behind everything.
@@ -157,6 +163,8 @@ struct Data {
     blocks: u64,
     /// Size of the file.
     size: u64,
+    /// Size of its chunks, as blocks to the power of 2.
+    chunk_bits: u32,
 }
 
 impl<'a> Plan<'a> {
@@ -165,13 +173,14 @@ impl<'a> Plan<'a> {
         if devices.len() > MAX_DEVICES {
             return Err(Error::TooManyLayers);
         }
+        let chunks = Chunks::of(tree);
         let header = (SUPER_OFFSET + SUPER_BYTES + devices.len() * SLOT_BYTES) as u64;
         let mut at = header.next_multiple_of(BLOCK_BYTES);
         let mut nids = Vec::with_capacity(tree.len());
         let mut blocks = 0;
         for ino in tree.inos() {
             let body = Body::of(tree, ino)?;
-            let data = Data::of(tree, ino);
+            let data = Data::of(tree, ino, &chunks);
             at = place(at, body.bytes(), data.inline);
             nids.push(u32::try_from(at / SLOT).map_err(|_| Error::TooLarge)?);
             let data = data.at(at + INODE_BYTES + body.bytes());
@@ -181,7 +190,7 @@ impl<'a> Plan<'a> {
         let first_block = at.div_ceil(BLOCK_BYTES);
         let too_large = |_| Error::TooLarge;
         let end_block = u32::try_from(first_block + blocks).map_err(too_large)?;
-        Ok(Plan { tree, devices, nids, first_block: first_block as u32, end_block })
+        Ok(Plan { tree, devices, chunks, nids, first_block: first_block as u32, end_block })
     }
 
     fn nid(&self, ino: Ino) -> u64 {
@@ -234,7 +243,7 @@ impl<'a> Plan<'a> {
         for ino in self.tree.inos() {
             let body = Body::of(self.tree, ino)?;
             let at = self.nid(ino) * SLOT;
-            let data = Data::of(self.tree, ino).at(at + INODE_BYTES + body.bytes());
+            let data = Data::of(self.tree, ino, &self.chunks).at(at + INODE_BYTES + body.bytes());
             out.fill(at)?;
             out.put(&self.inode(ino, owner, &body, &data, block))?;
             tail.clear();
@@ -259,7 +268,7 @@ impl<'a> Plan<'a> {
         let (uid, gid) = owner.unwrap_or((attributes.uid, attributes.gid));
         let specific = match attributes.kind {
             FileKind::CharDevice | FileKind::BlockDevice => attributes.encoded_device(),
-            _ if data.layout == CHUNK_BASED => CHUNK_INDEXES | chunk_bits(data.size),
+            _ if data.layout == CHUNK_BASED => CHUNK_INDEXES | data.chunk_bits,
             _ => block,
         };
         let mut inode = [0; INODE_BYTES as usize];
@@ -285,11 +294,17 @@ impl<'a> Plan<'a> {
             FileKind::Regular if data.inline > 0 => {
                 // Extended attributes end at a multiple of 4, the index begins at one of 8.
                 out.resize(out.len().next_multiple_of(CHUNK_INDEX_BYTES as usize), 0);
-                let (device, block) = self.devices.place(ino);
-                out.extend_from_slice(&[0; 2]);
-                // 0 is the image itself.
-                out.extend_from_slice(&(device + 1).to_le_bytes());
-                out.extend_from_slice(&block.to_le_bytes());
+                let (device, first) = self.devices.place(ino);
+                for chunk in chunks::iter(self.tree, ino, data.size, data.chunk_bits) {
+                    // 0 is the image itself.
+                    let (device, block) = match chunk.is_data {
+                        true => (device + 1, first + chunk.block as u32),
+                        false => (0, HOLE),
+                    };
+                    out.extend_from_slice(&[0; 2]);
+                    out.extend_from_slice(&device.to_le_bytes());
+                    out.extend_from_slice(&block.to_le_bytes());
+                }
             }
             FileKind::Symlink if data.layout == FLAT_INLINE => {
                 out.extend_from_slice(self.tree.symlink(ino).unwrap_or_default());
@@ -315,7 +330,7 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let end = self.nid(ino) * SLOT + INODE_BYTES + Body::of(self.tree, ino)?.bytes();
-            let data = Data::of(self.tree, ino).at(end);
+            let data = Data::of(self.tree, ino, &self.chunks).at(end);
             if kind == FileKind::Symlink && data.blocks > 0 {
                 out.put(self.tree.symlink(ino).unwrap_or_default())?;
                 out.fill(out.at.next_multiple_of(BLOCK_BYTES))?;
@@ -335,14 +350,16 @@ impl<'a> Plan<'a> {
 
 impl Data {
     /// What an inode has if everything that can be inline is.
-    fn of(tree: &Tree, ino: Ino) -> Data {
+    fn of(tree: &Tree, ino: Ino, chunks: &Chunks) -> Data {
         let Attributes { kind, size, .. } = tree.attributes(ino);
-        let plain = Data { layout: FLAT_PLAIN, inline: 0, blocks: 0, size: 0 };
+        let plain = Data { layout: FLAT_PLAIN, inline: 0, blocks: 0, size: 0, chunk_bits: 0 };
         match kind {
             FileKind::Regular if size > 0 => {
-                Data { layout: CHUNK_BASED, inline: CHUNK_INDEX_BYTES, blocks: 0, size }
+                let chunk_bits = chunks.bits(tree, ino, size);
+                let inline = chunks::count(size, chunk_bits) * CHUNK_INDEX_BYTES;
+                Data { layout: CHUNK_BASED, inline, size, chunk_bits, ..plain }
             }
-            FileKind::Symlink => Data { layout: FLAT_INLINE, inline: size, blocks: 0, size },
+            FileKind::Symlink => Data { layout: FLAT_INLINE, inline: size, size, ..plain },
             FileKind::Directory => {
                 let blocks = Blocks::of(tree, ino);
                 Data {
@@ -350,6 +367,7 @@ impl Data {
                     inline: blocks.last_bytes(),
                     blocks: blocks.len() as u64 - 1,
                     size: blocks.bytes(),
+                    ..plain
                 }
             }
             _ => plain,
@@ -363,7 +381,7 @@ impl Data {
             CHUNK_BASED => {
                 // The alignment of the index.
                 let padding = end.next_multiple_of(CHUNK_INDEX_BYTES) - end;
-                Data { inline: padding + CHUNK_INDEX_BYTES, ..self }
+                Data { inline: padding + self.inline, ..self }
             }
             FLAT_INLINE if !fits(end, self.inline) => {
                 Data { layout: FLAT_PLAIN, inline: 0, blocks: self.blocks + 1, ..self }
@@ -387,11 +405,6 @@ fn place(at: u64, xattr_bytes: u64, inline: u64) -> u64 {
 /// Whether so many bytes from a place on are in one block.
 fn fits(at: u64, bytes: u64) -> bool {
     at % BLOCK_BYTES + bytes <= BLOCK_BYTES
-}
-
-/// The smallest chunk that a file fits in, as blocks to the power of 2.
-fn chunk_bits(size: u64) -> u32 {
-    size.div_ceil(BLOCK_BYTES).next_power_of_two().trailing_zeros()
 }
 
 /// The bits of `st_mode` for the kind of file.

@@ -160,13 +160,23 @@ impl Image {
             }
             4 => {
                 assert_eq!(specific & !0x1f, 0x20, "chunk indexes");
-                let chunk = (BLOCK as u64) << (specific & 0x1f);
-                assert!(size > 0 && size as u64 <= chunk, "one chunk");
-                let index = end.next_multiple_of(8);
-                assert_eq!(self.field(index, 2), 0);
-                let device = &self.devices[self.field(index + 2, 2) as usize - 1];
-                let start = self.field(index + 4, 4) as usize * BLOCK;
-                let mut blocks = device[start..start + size.next_multiple_of(BLOCK)].to_vec();
+                let chunk = BLOCK << (specific & 0x1f);
+                let mut blocks = Vec::new();
+                for n in 0..size.div_ceil(chunk) {
+                    let index = end.next_multiple_of(8) + 8 * n;
+                    assert_eq!(self.field(index, 2), 0);
+                    let (device, block) = (self.field(index + 2, 2), self.field(index + 4, 4));
+                    let length = chunk.min(size.next_multiple_of(BLOCK) - n * chunk);
+                    match block {
+                        // A hole.
+                        0xffff_ffff => blocks.resize(blocks.len() + length, 0),
+                        block => {
+                            let start = block as usize * BLOCK;
+                            let device = &self.devices[device as usize - 1];
+                            blocks.extend_from_slice(&device[start..start + length]);
+                        }
+                    }
+                }
                 assert!(blocks.split_off(size).iter().all(|byte| *byte == 0), "a clean tail");
                 blocks
             }

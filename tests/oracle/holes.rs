@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::mounted::Home;
 use crate::oracle::gzip_image;
-use crate::servers::{program, run};
+use crate::servers::{has_kernel_metadata, program, run};
 use crate::snapshot::Snapshot;
 use crate::support::image::{Built, write_oci_layout};
 use crate::support::tarball::{Entry, TarWriter};
@@ -71,6 +72,48 @@ fn holes_can_be_sought() {
     assert!(blocks(&copies.path().join("cp/sparse")) <= 64);
     let reads = mounted.status()["requests"]["read"].as_u64().unwrap();
     assert!(reads < 20, "{reads}");
+}
+
+/// EROFS tells holes in chunks, and reads nothing of them.
+#[test]
+fn kernel_metadata_has_large_holes() {
+    if !has_kernel_metadata() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let reference = layout(folder.path());
+    let home = Home::new();
+    let mounted = home.mount_with(&["--kernel-metadata"], &reference);
+    let open = |name: &str| File::open(mounted.path().join(name)).unwrap();
+    let seek = |file: &File, to| rustix::fs::seek(file.as_fd(), to);
+    assert_eq!(seek(&open("hole"), SeekFrom::Data(0)), Err(Errno::NXIO));
+    assert_eq!(seek(&open("whole"), SeekFrom::Hole(7)), Ok(5000));
+    let sparse = open("sparse");
+    let near = |found: Result<u64, Errno>, expected: u64| {
+        let found = found.unwrap();
+        assert!(found.abs_diff(expected) < 1 << 20, "{found} for {expected}");
+    };
+    near(seek(&sparse, SeekFrom::Data(0)), 4096);
+    near(seek(&sparse, SeekFrom::Hole(4096)), 4096 + 8192);
+    near(seek(&sparse, SeekFrom::Data(1 << 30)), MIDDLE);
+    near(seek(&sparse, SeekFrom::Hole(MIDDLE)), MIDDLE + 100);
+    let archive = folder.path().join("bsdtar.tar");
+    let mut bsdtar = program("bsdtar", "libarchive-tools");
+    run(bsdtar.arg("-cf").arg(&archive).arg("-C").arg(mounted.path()).arg("."));
+    assert!(fs::metadata(&archive).unwrap().len() < 2 << 20);
+    let unpacked = folder.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    run(Command::new("bsdtar").arg("-xSf").arg(&archive).arg("-C").arg(&unpacked));
+    let copy = File::open(unpacked.join("sparse")).unwrap();
+    for (offset, length) in [(0, 20_000), (MIDDLE - 5000, 10_000), (SIZE - 10, 10)] {
+        let read = |file: &File| {
+            let mut buf = vec![9; length];
+            file.read_exact_at(&mut buf, offset).unwrap();
+            buf
+        };
+        assert!(read(&copy) == read(&sparse), "from {offset}");
+    }
+    assert_eq!(fs::metadata(unpacked.join("sparse")).unwrap().len(), SIZE);
 }
 
 /// Who looks at the number of blocks first asks only files that have fewer than their size; `bsdtar` asks all, and
