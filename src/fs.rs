@@ -12,7 +12,6 @@ mod scope;
 mod seek;
 mod walk;
 
-use std::cell::LazyCell;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -27,12 +26,8 @@ pub use ahead::{Ahead, Listings};
 pub use course::{Course, Next, Step};
 pub use seek::Seek;
 
-/// Extended attributes whose values the kernel gives only to processes with `CAP_SYS_ADMIN` (xattr(7)). That
-/// they are listed for others as well it does not refuse.
-const TRUSTED_XATTRS: &[u8] = b"trusted.";
-
 /// Begins the names that Linux has a use for: what begins otherwise is not supported, by any file.
-const NAMESPACES: [&[u8]; 4] = [TRUSTED_XATTRS, b"user.", b"security.", b"system.posix_acl_"];
+const NAMESPACES: [&[u8]; 4] = [b"trusted.", b"user.", b"security.", b"system.posix_acl_"];
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
@@ -317,16 +312,13 @@ impl Filesystem {
         })
     }
 
-    /// The names of those extended attributes whose values the kernel gives to whoever asks, each with a NUL
-    /// behind it. Whether that may have those in `trusted.` is asked if there are any.
-    pub fn xattr_names(&self, ino: Ino, gets_trusted: impl FnOnce() -> bool) -> Vec<u8> {
-        let gets_trusted = LazyCell::new(gets_trusted);
+    /// The names of those extended attributes that the kernel hands out and of which this says so, by name and value;
+    /// each with a NUL behind it.
+    pub fn xattr_names(&self, ino: Ino, is_shown: impl Fn(&[u8], &[u8]) -> bool) -> Vec<u8> {
         let mut names = Vec::new();
-        for (name, _) in self.tree.readable_xattrs(ino) {
-            if !name.starts_with(TRUSTED_XATTRS) || *gets_trusted {
-                names.extend_from_slice(name);
-                names.push(0);
-            }
+        for (name, _) in self.tree.readable_xattrs(ino).filter(|(n, v)| is_shown(n, v)) {
+            names.extend_from_slice(name);
+            names.push(0);
         }
         names
     }

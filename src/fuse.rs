@@ -32,7 +32,7 @@
 //! - With `POSIX_ACL` those for ACLs come once a file. It is asked for where the kernel checks permissions and the image
 //!   has any attributes. In others there would be nothing to check, and a question for each file that a user reads
 //!   who does not own it, on the first pass over it.
-//! - What a list has is what the caller can get: [`caller`].
+//! - What a list has is what the caller can get: [`caller`], [`ids`].
 //!
 //! (Rejected: EOPNOTSUPP for a label or an ACL where no file of an image has one. `ls` would ask once. But a disk
 //! says ENODATA, and what a tool makes of the other is its own affair.)
@@ -75,13 +75,14 @@ mod blobs;
 mod caller;
 mod failures;
 pub mod forerunner;
+mod ids;
 pub mod kernel;
 pub mod metadata;
 mod notify;
 mod pool;
 mod pusher;
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
@@ -265,6 +266,7 @@ pub fn serve(
     };
     let adapter = Adapter {
         callers: caller::Callers::new(),
+        ids: ids::Ids::of_this_process(),
         has_sparse_files: filesystem.tree().has_sparse_files(),
         default_permissions: options.default_permissions,
         acl: filesystem.tree().has_xattrs() && options.default_permissions,
@@ -331,6 +333,7 @@ struct Adapter {
     ownership: Ownership,
     requests: Arc<Requests>,
     callers: caller::Callers,
+    ids: ids::Ids,
     has_sparse_files: bool,
     /// Whether the kernel checks permissions.
     default_permissions: bool,
@@ -656,16 +659,23 @@ impl FuseFilesystem for Adapter {
         self.count(req, &self.requests.xattr);
         let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));
         match value {
-            Ok(value) => xattr_answer(reply, size, value),
+            Ok(value) if self.ids.know_all(name.as_bytes(), value) => {
+                xattr_answer(reply, size, value);
+            }
+            Ok(_) => reply.error(Errno::ENODATA),
             Err(e) => reply.error(refused("getxattr", &e)),
         }
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
-        let gets_trusted = || self.callers.get_trusted(req.pid());
+        let gets_trusted = LazyCell::new(|| self.callers.get_trusted(req.pid()));
+        let is_shown = |name: &[u8], value: &[u8]| match name.starts_with(caller::TRUSTED) {
+            true => *gets_trusted,
+            false => self.ids.know_all(name, value),
+        };
         match self.ino(ino) {
-            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, gets_trusted)),
+            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, is_shown)),
             Err(e) => reply.error(refused("listxattr", &e)),
         }
     }

@@ -29,6 +29,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+/// Begins the names in question.
+pub(super) const TRUSTED: &[u8] = b"trusted.";
+
 /// `CAP_SYS_ADMIN` of include/uapi/linux/capability.h.
 const CAP_SYS_ADMIN: u32 = 21;
 

@@ -28,6 +28,7 @@
 //! that outlive a mount (NFS).
 //!
 //! The number and the position lead to each other by a table of 8 bytes an inode each: a look-up and a binary search.
+//! While they are made, 24 more bytes an inode are needed.
 //!
 //! (Rejected: upper bits from the content over lower bits that are the position. It needs no table, but numbers of
 //! unchanged files change when others are added.)

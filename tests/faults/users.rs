@@ -4,14 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Stdio;
 
-use ocifs::tree::Ino;
 use rustix::io::Errno;
 
-use crate::fixture::{GOOD, Sandbox, good, image_of, name_in, open};
-use crate::lazy::patient;
+use crate::fixture::{GOOD, good, image_of};
 use crate::shell::{Home, Outcome, eventually, run, text};
 use crate::support::image::{Built, Compression};
-use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
 const NOBODY: u32 = 65534;
@@ -171,28 +168,6 @@ fn folders_without_permission() {
     fs::set_permissions(&auth, fs::Permissions::from_mode(0o000)).unwrap();
     let mut ls = home.ocifs(&["ls", "127.0.0.1:1/r:t"]);
     run(ls.env("REGISTRY_AUTH_FILE", &auth)).failed(1, &["credentials file", text(&auth)]);
-}
-
-/// The kernel keeps the values of these from others, but lists what it is told.
-#[test]
-fn attributes_of_root_are_listed_for_root() {
-    let file = Entry::file("f", GOOD).xattr("trusted.secret", "1").xattr("user.open", "2");
-    let (sandbox, registry) = (Sandbox::new(), Registry::start());
-    registry.add_image("r", "t", &image_of(&tar(&[file]), Compression::Gzip));
-    let image = open(&name_in(&registry), &sandbox.cache(), &patient()).unwrap();
-    let filesystem = image.filesystem();
-    let ino = filesystem.lookup(Ino::ROOT, b"f").unwrap().ino;
-    let names = |is_root| {
-        let names = filesystem.xattr_names(ino, || is_root);
-        let names = String::from_utf8(names).unwrap();
-        let mut names: Vec<String> = names.split_terminator('\0').map(str::to_owned).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(
-        (names(false), names(true)),
-        (vec!["user.open".into()], vec!["trusted.secret".into(), "user.open".into()])
-    );
 }
 
 #[test]

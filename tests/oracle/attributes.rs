@@ -84,10 +84,15 @@ pub fn capability() -> Vec<u8> {
 
 /// Owner `rw`, user 1000 `r`, group `r`, mask `rw`, others `r`.
 pub fn acl() -> Vec<u8> {
+    acl_for(1000)
+}
+
+/// The same for another user.
+fn acl_for(user: u32) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let mut value = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in
-        [(1u16, 6u16, NOBODY), (2, 4, 1000), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY)]
+        [(1u16, 6u16, NOBODY), (2, 4, user), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY)]
     {
         value.extend_from_slice(&tag.to_le_bytes());
         value.extend_from_slice(&permissions.to_le_bytes());
@@ -193,6 +198,34 @@ fn whoever_copies_gets_what_they_may_have() {
             assert_eq!(kept, expected, "{way:?} {caller:?}");
         }
     }
+}
+
+/// In a mount that is made in a user namespace, the kernel refuses to read ACLs that name users of outside.
+#[test]
+fn mounts_in_a_user_namespace_have_what_it_knows() {
+    let mut entries = entries();
+    let own = Entry::file("acl-of-root", "x").mode(0o664);
+    entries.push(own.xattr("system.posix_acl_access", acl_for(0)));
+    let folder = tempfile::tempdir().unwrap();
+    write_oci_layout(folder.path(), &[(None, &gzip_image(&[tar(&entries)]))]).unwrap();
+    let (home, place) = (Home::new(), folder.path().join("place"));
+    fs::create_dir(&place).unwrap();
+    let mut unshare = program("unshare", "util-linux");
+    unshare.args(["--user", "--map-root-user", "--mount", "bash", "-c"]);
+    unshare.arg(
+        r#""$0" mount "$1" "$2" 2>/dev/null && cd "$2" && getfattr -Rhd -m - . && ls -lR . >/dev/null &&
+           getfacl -R . >/dev/null && tar c --xattrs --acls . | cat >/dev/null; code=$?
+           cd / && "$0" umount "$2" && exit $code"#,
+    );
+    unshare.arg(home.ocifs().get_program()).arg(format!("oci:{}", folder.path().display()));
+    unshare
+        .arg(&place)
+        .envs(home.ocifs().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let listed = silent(&unshare.output().unwrap(), "a user namespace");
+    let acls: Vec<&str> =
+        listed.split("# file: ").filter(|file| file.contains("acl_access")).collect();
+    assert!(acls.len() == 1 && acls[0].starts_with("acl-of-root\n"), "{listed}");
+    assert!(listed.contains("user.u") && !listed.contains("trusted.t"), "{listed}");
 }
 
 /// The values are what `getxattr(2)` says of a disk where there is nothing.
