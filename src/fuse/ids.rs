@@ -18,6 +18,9 @@ const ACLS: &[u8] = b"system.posix_acl_";
 const USER: u16 = 0x02;
 const GROUP: u16 = 0x08;
 
+/// As wide as numbers are.
+const EVERY: Range<u64> = 0..u64::MAX;
+
 /// Ranges of numbers.
 #[derive(Debug)]
 pub(super) struct Ids {
@@ -30,7 +33,7 @@ impl Ids {
     pub(super) fn of_this_process() -> Ids {
         let read = |name: &str| {
             let map = fs::read_to_string(format!("/proc/self/{name}"));
-            map.ok().and_then(|text| parse(&text)).unwrap_or_else(|| vec![0..u64::MAX])
+            map.ok().and_then(|text| parse(&text)).unwrap_or_else(|| Vec::from([EVERY]))
         };
         Ids { users: read("uid_map"), groups: read("gid_map") }
     }
@@ -74,9 +77,14 @@ mod tests {
 
     #[test]
     fn maps() {
-        assert_eq!(parse("         0       1000          1\n").unwrap(), [0..1]);
+        let only = |text: &str| {
+            let ranges = parse(text).unwrap();
+            assert_eq!(ranges.len(), 1);
+            ranges[0].clone()
+        };
+        assert_eq!(only("         0       1000          1\n"), 0..1);
         assert_eq!(parse("0 1000 1\n1 100000 65536\n").unwrap(), [0..1, 1..65537]);
-        assert_eq!(parse("0 0 4294967295\n").unwrap(), [0..u64::from(u32::MAX)]);
+        assert_eq!(only("0 0 4294967295\n"), 0..u64::from(u32::MAX));
         assert_eq!(parse("").unwrap(), []);
         assert!(parse("0 0\n").is_none() && parse("x").is_none());
     }
