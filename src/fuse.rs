@@ -35,7 +35,7 @@
 //! - What a list has is what the caller can get: [`caller`], [`ids`].
 //!
 //! (Rejected: EOPNOTSUPP for a label or an ACL where no file of an image has one. `ls` would ask once. But a disk
-//! says ENODATA, and what a tool makes of the other is its own affair.)
+//! says ENODATA, and tools differ in what they make of EOPNOTSUPP.)
 //!
 //! # Other settings
 //!

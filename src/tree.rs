@@ -421,7 +421,7 @@ impl Tree {
         })
     }
 
-    /// The same without those that Linux returns to [nobody](readable), whatever a tar says.
+    /// The same without those that Linux returns to no process ([`readable`]), whatever a tar says.
     pub fn readable_xattrs(&self, ino: Ino) -> impl Iterator<Item = (&[u8], &[u8])> {
         let kind = self.kind(ino);
         self.xattrs(ino).filter(move |(name, value)| readable::is_readable(kind, name, value))

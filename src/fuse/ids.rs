@@ -3,7 +3,7 @@
 //! # Problem
 //!
 //! A mount that is made in a user namespace has users and groups of that namespace. A file whose owner is none of them
-//! is shown as nobody's; but an ACL that names one is refused as a whole, with EINVAL (`posix_acl_from_xattr` in
+//! is shown with the overflow IDs (65534); but an ACL that names one is refused as a whole, with EINVAL (`posix_acl_from_xattr` in
 //! fs/posix_acl.c), though it is listed. So it is left out.
 //!
 //! This process is in the namespace of the mount: it made it, or had `fusermount3` make it, which is in the same.

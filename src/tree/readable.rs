@@ -1,4 +1,4 @@
-//! Extended attributes that Linux has for nobody.
+//! Extended attributes that Linux returns to no process.
 //!
 //! A tar can hold attributes that no system call returns: the kernel looks at the kind of the file, and at the values
 //! that it uses itself. On a disk there are none such, because they can't be set. A file system that lists one
@@ -10,7 +10,7 @@ const USER: &[u8] = b"user.";
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// Whether the kernel returns this value to somebody.
+/// Whether the kernel returns this value to a process that may have it.
 pub(super) fn is_readable(kind: FileKind, name: &[u8], value: &[u8]) -> bool {
     match kind {
         // `xattr_permission` in fs/xattr.c.
@@ -22,8 +22,8 @@ pub(super) fn is_readable(kind: FileKind, name: &[u8], value: &[u8]) -> bool {
     }
 }
 
-/// What `posix_acl_from_xattr` (fs/posix_acl.c) reads: version 2, then rows of 8 bytes, of which tags that name
-/// somebody have an id. Format: include/uapi/linux/posix_acl_xattr.h.
+/// What `posix_acl_from_xattr` (fs/posix_acl.c) reads: version 2, then rows of 8 bytes; those of a named user
+/// or group have an id. Format: include/uapi/linux/posix_acl_xattr.h.
 fn is_acl(value: &[u8]) -> bool {
     const VERSION: [u8; 4] = 2u32.to_le_bytes();
     const ROW_BYTES: usize = 8;
