@@ -49,8 +49,8 @@ pub enum Error {
     Beyond,
     #[error("a name of more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
-    #[error("reading inode {ino}: {source}")]
-    Content { ino: Ino, source: blob::Error },
+    #[error("reading /{path}: {source}")]
+    Content { path: String, source: blob::Error },
 }
 
 impl Error {
@@ -280,7 +280,10 @@ impl Filesystem {
             _ => Scope::Until(0),
         };
         let result = self.contents.read(layer, place(&content), offset, buf, give_up, &scope);
-        result.map_err(|source| Error::Content { ino, source })
+        result.map_err(|source| {
+            let path = String::from_utf8_lossy(&self.tree.path(ino)).into_owned();
+            Error::Content { path, source }
+        })
     }
 
     /// What has been checked of a file's layer; of anything else, of the layer of its image that is
@@ -312,11 +315,11 @@ impl Filesystem {
         })
     }
 
-    /// The names of those extended attributes that the kernel hands out and of which this says so, by name and value;
-    /// each with a NUL behind it.
-    pub fn xattr_names(&self, ino: Ino, is_shown: impl Fn(&[u8], &[u8]) -> bool) -> Vec<u8> {
+    /// The names of those extended attributes that the kernel hands out and of which this says so, each
+    /// with a NUL behind it.
+    pub fn xattr_names(&self, ino: Ino, is_shown: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut names = Vec::new();
-        for (name, _) in self.tree.readable_xattrs(ino).filter(|(n, v)| is_shown(n, v)) {
+        for (name, _) in self.tree.readable_xattrs(ino).filter(|(name, _)| is_shown(name)) {
             names.extend_from_slice(name);
             names.push(0);
         }

@@ -32,7 +32,7 @@
 //! - With `POSIX_ACL` those for ACLs come once a file. It is asked for where the kernel checks permissions and the image
 //!   has any attributes. In others there would be nothing to check, and a question for each file that a user reads
 //!   who does not own it, on the first pass over it.
-//! - What a list has is what the caller can get: [`caller`], [`ids`].
+//! - What a list has is what the caller can get: [`caller`].
 //!
 //! (Rejected: EOPNOTSUPP for a label or an ACL where no file of an image has one. `ls` would ask once. But a disk
 //! says ENODATA, and tools differ in what they make of EOPNOTSUPP.)
@@ -75,7 +75,6 @@ mod blobs;
 mod caller;
 mod failures;
 pub mod forerunner;
-mod ids;
 pub mod kernel;
 pub mod metadata;
 mod notify;
@@ -89,15 +88,17 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem as FuseFilesystem,
-    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
+    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem as FuseFilesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
 use crate::fs::{self, Filesystem};
@@ -122,6 +123,9 @@ const ECHOES: u32 = 1;
 
 /// Reasons for EIO that are remembered.
 const RECENT_ERRORS: usize = 8;
+
+/// Begins the names of access control lists.
+const ACLS: &[u8] = b"system.posix_acl_";
 
 /// Owner and group that files are shown with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -264,12 +268,15 @@ pub fn serve(
             (started.map(Guide::Forerunner), None)
         }
     };
+    // An ACL that names users whom the namespace lacks would make a file unusable.
+    let acl =
+        filesystem.tree().has_xattrs() && options.default_permissions && kernel::has_all_ids();
     let adapter = Adapter {
         callers: caller::Callers::new(),
-        ids: ids::Ids::of_this_process(),
         has_sparse_files: filesystem.tree().has_sparse_files(),
         default_permissions: options.default_permissions,
-        acl: filesystem.tree().has_xattrs() && options.default_permissions,
+        acl,
+        hides_acls: !acl && kernel::is_in_user_namespace(),
         opens_directories: false,
         filesystem: Arc::clone(&filesystem),
         ownership: options.ownership,
@@ -333,12 +340,13 @@ struct Adapter {
     ownership: Ownership,
     requests: Arc<Requests>,
     callers: caller::Callers,
-    ids: ids::Ids,
     has_sparse_files: bool,
     /// Whether the kernel checks permissions.
     default_permissions: bool,
     /// Whether the kernel checks access control lists.
     acl: bool,
+    /// Whether the kernel does not let ACLs be read, as in a user namespace where it does not check them.
+    hides_acls: bool,
     /// Whether the kernel insists on opening directories.
     opens_directories: bool,
     pool: pool::Pool,
@@ -659,10 +667,7 @@ impl FuseFilesystem for Adapter {
         self.count(req, &self.requests.xattr);
         let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));
         match value {
-            Ok(value) if self.ids.know_all(name.as_bytes(), value) => {
-                xattr_answer(reply, size, value);
-            }
-            Ok(_) => reply.error(Errno::ENODATA),
+            Ok(value) => xattr_answer(reply, size, value),
             Err(e) => reply.error(refused("getxattr", &e)),
         }
     }
@@ -670,9 +675,9 @@ impl FuseFilesystem for Adapter {
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
         let gets_trusted = LazyCell::new(|| self.callers.get_trusted(req.pid()));
-        let is_shown = |name: &[u8], value: &[u8]| match name.starts_with(caller::TRUSTED) {
+        let is_shown = |name: &[u8]| match name.starts_with(caller::TRUSTED) {
             true => *gets_trusted,
-            false => self.ids.know_all(name, value),
+            false => !(self.hides_acls && name.starts_with(ACLS)),
         };
         match self.ino(ino) {
             Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, is_shown)),
@@ -723,6 +728,172 @@ impl FuseFilesystem for Adapter {
             Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
             Err(e) => reply.error(refused("lseek", &e)),
         }
+    }
+
+    // What would change something comes here only after `mount -i -o remount,rw`, which changes the kernel's
+    // mind about the mount and not the image.
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
     }
 }
 

@@ -51,7 +51,7 @@ use crate::source::nearby::Nearby;
 use crate::source::registry::{self, Registry, Traffic};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, on_disk};
-use crate::tree;
+use crate::tree::{self, Sharing};
 use tag::Tag;
 
 pub use excerpt::Excerpt;
@@ -61,8 +61,8 @@ pub use publish::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
 pub use status::{
-    ImageStatus, LayerStatus, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
-    TagStatus, query_status,
+    ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
+    TagStatus, query_status, status_sockets,
 };
 pub use verify::{LayerVerification, Verification, verify};
 
@@ -246,6 +246,21 @@ impl<'a> Opening<'a> {
     }
 }
 
+/// What a name means now, without opening any layer.
+///
+/// # Errors
+/// [`Error::Source`], [`Error::Resolve`].
+pub fn resolve(
+    name: &ImageName,
+    cache: &Cache,
+    options: &ImageOptions,
+) -> Result<ResolvedImage, Error> {
+    let (source, _) = open_source(name, cache, options, &Arc::default())?;
+    let resolve_options =
+        resolve::Options { platform: options.platform.clone(), offline: options.offline };
+    Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
+}
+
 /// An image, open: all layers indexed and merged.
 #[derive(Debug)]
 pub struct Image {
@@ -352,6 +367,7 @@ pub struct View {
     filesystem: Arc<Filesystem>,
     spans: Arc<Spans>,
     traffic: Arc<Traffic>,
+    sharing: Sharing,
 }
 
 /// An image in a view.
@@ -373,7 +389,7 @@ impl From<Image> for View {
     fn from(image: Image) -> View {
         let Image { resolved, source, tag, proofs, filesystem, spans, traffic } = image;
         let shown = Shown { directory: None, image: resolved, proofs, source, tag };
-        View { images: vec![shown], filesystem, spans, traffic }
+        View { images: vec![shown], filesystem, spans, traffic, sharing: Sharing::Equal }
     }
 }
 
@@ -537,10 +553,23 @@ pub struct MountOptions {
     pub push: bool,
     /// The program that goes before walks, if any.
     pub forerunner: Option<forerunner::Program>,
+    /// Let the kernel run no program of the image.
+    pub no_exec: bool,
+    /// Mount over another image that is mounted there.
+    pub over: bool,
     /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
     /// in and permissions are checked, whatever the other options say; somebody goes before walks only if the
     /// image is in the cache.
     pub kernel_metadata: bool,
+}
+
+impl MountOptions {
+    /// Whether the kernel checks the image's permission bits.
+    fn checks_modes(&self) -> bool {
+        // Root of a user namespace is nobody to the files of users that it does not have.
+        let is_root = kernel::is_root() && kernel::has_all_ids();
+        self.strict_modes || self.kernel_metadata || is_root
+    }
 }
 
 /// An image, or several, at a place in the file system.
@@ -549,6 +578,9 @@ pub struct Mount {
     view: View,
     mount_point: PathBuf,
     connection: Option<u32>,
+    /// The device that its files are on.
+    device: Option<(u32, u32)>,
+    manner: Manner,
     requests: Arc<Requests>,
     server: Server,
 }
@@ -565,16 +597,26 @@ impl Mount {
     ) -> Result<Mount, Error> {
         let view = view.into();
         let mount_point = kernel::prepare(mount_point)?;
+        if !options.over
+            && let Some(other) = kernel::uppermost(&mount_point)?
+        {
+            let (path, image) = (mount_point, other.source);
+            return Err(kernel::Error::Occupied { path, image }.into());
+        }
         if options.kernel_metadata {
             return Mount::with_kernel_metadata(view, mount_point, options);
         }
         let kernel_options = kernel::Options {
             source: view.source(),
             allow_other: options.allow_other,
-            default_permissions: options.strict_modes || kernel::is_root(),
+            default_permissions: options.checks_modes(),
+            no_exec: options.no_exec,
         };
-        let device = kernel::mount(&mount_point, &kernel_options)?;
-        let connection = connection_at(&mount_point);
+        let channel = kernel::mount(&mount_point, &kernel_options)?;
+        let mounted = kernel::uppermost(&mount_point).ok().flatten();
+        let connection = mounted.as_ref().map(|mounted| mounted.connection);
+        let device = mounted.map(|mounted| mounted.device);
+        let manner = Manner::of(options, view.sharing);
         let requests = Arc::new(Requests::default());
         let serve_options = fuse::Options {
             ownership: options.ownership,
@@ -590,12 +632,12 @@ impl Mount {
                 (false, ..) => Ahead::Nobody,
             },
         };
-        let server = serve(&view, device, &serve_options, &requests).inspect_err(|_| {
+        let server = serve(&view, channel, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mount_point, connection, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
         })?;
-        Ok(Mount { view, mount_point, connection, requests, server })
+        Ok(Mount { view, mount_point, connection, device, manner, requests, server })
     }
 
     fn with_kernel_metadata(
@@ -604,15 +646,20 @@ impl Mount {
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let requests = Arc::new(Requests::default());
+        let manner = Manner::of(options, view.sharing);
         let options = metadata::Options {
             source: view.source(),
             ownership: options.ownership,
             uuid: view.uuid(),
             forerunner: options.forerunner.clone(),
+            no_exec: options.no_exec,
         };
         let (server, connection) =
             metadata::mount(&mount_point, &view.filesystem, &options, &requests)?;
-        Ok(Mount { view, mount_point, connection: Some(connection), requests, server })
+        let mounted = kernel::uppermost(&mount_point).ok().flatten();
+        let device = mounted.map(|mounted| mounted.device);
+        let connection = Some(connection);
+        Ok(Mount { view, mount_point, connection, device, manner, requests, server })
     }
 
     /// The real path of the mount point.
@@ -639,6 +686,9 @@ impl Mount {
     pub fn status_source(&self) -> status::StatusSource {
         status::StatusSource {
             images: self.view.images.clone(),
+            mounted_at: self.mount_point.display().to_string(),
+            device: self.device,
+            manner: self.manner.clone(),
             inodes: self.view.filesystem.tree().len() as u64,
             spans: Arc::clone(&self.view.spans),
             traffic: Arc::clone(&self.view.traffic),
@@ -668,11 +718,6 @@ fn serve(
 ) -> Result<Server, Error> {
     let filesystem = Arc::clone(&view.filesystem);
     fuse::serve(device, filesystem, options, Arc::clone(requests)).map_err(Error::Serve)
-}
-
-/// The connection number of the mount that is uppermost at a place.
-fn connection_at(mount_point: &Path) -> Option<u32> {
-    kernel::uppermost(mount_point).ok()?.map(|mount| mount.connection)
 }
 
 /// Unmounts one particular mount, and not what somebody else may have mounted there since.

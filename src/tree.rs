@@ -363,12 +363,13 @@ impl Tree {
         (first.ino == ino.0).then(|| self.dir_entry(first).name)
     }
 
-    /// The path of a directory from the root, without a slash at its ends: empty for the root.
-    pub fn path(&self, dir: Ino) -> Vec<u8> {
+    /// The path of a directory or a regular file from the root, without a slash at its ends: empty for the root. Of
+    /// a file with several names it is one of them.
+    pub fn path(&self, ino: Ino) -> Vec<u8> {
         let mut names = Vec::new();
-        let mut at = dir;
+        let mut at = ino;
         while at != Ino::ROOT
-            && let Some(parent) = self.parent(at)
+            && let Some(parent) = self.parent(at).or_else(|| self.directory_of(at))
         {
             names.extend(self.name_in(parent, at));
             at = parent;

@@ -5,22 +5,32 @@
 //! `/proc/self/mountinfo` (proc(5)), never by touching them: a stale mount answers every touch with
 //! ENOTCONN, and one's own mount would deadlock.
 
-use std::ffi::{CString, OsString};
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixStream;
+mod fusermount;
+mod holders;
+mod ids;
+mod namespace;
+mod table;
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use super::metadata;
+use ids::{CAP_SYS_ADMIN, has_capability};
+use table::rows;
+
+pub use holders::{Holder, Process, holders};
+pub use ids::{has_all_ids, is_in_user_namespace};
+pub use namespace::Namespace;
+pub use table::{Mounted, mounts, uppermost};
 
 /// The file system type that `/proc/mounts` and `findmnt` show.
 pub const FS_TYPE: &str = "fuse.ocifs";
@@ -46,8 +56,16 @@ pub enum Error {
         "{FUSE_DEVICE}: {0}; the kernel needs FUSE (`modprobe fuse`), and a container `--device {FUSE_DEVICE}`"
     )]
     Device(io::Error),
+    #[error(
+        "{FUSE_DEVICE}: {source}: its mode is {mode:04o}; root lets everybody use FUSE with `chmod 666 {FUSE_DEVICE}`, and a container's engine with `--device {FUSE_DEVICE}`"
+    )]
+    DeviceRefused { mode: u32, source: io::Error },
     #[error("mounting on {path}: {source}")]
     Mount { path: PathBuf, source: io::Error },
+    #[error(
+        "mounting on {path}: {source}: this user namespace may only mount in a mount namespace of its own (`unshare -Urm`)"
+    )]
+    ForeignNamespace { path: PathBuf, source: io::Error },
     #[error("mount point {path}: {source}")]
     MountPoint { path: PathBuf, source: io::Error },
     #[error("mount point {path}: {source}; `mkdir -p {path}` makes it")]
@@ -55,9 +73,21 @@ pub enum Error {
     #[error("mount point {0} is not a directory")]
     NotADirectory(PathBuf),
     #[error(
+        "mounting on {path}: {source}: root may not mount here, for lack of CAP_SYS_ADMIN; a container needs `--cap-add SYS_ADMIN --device {FUSE_DEVICE}`"
+    )]
+    NoCapability { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} shows {image} already: unmount that first, choose another directory, or mount over it with --over"
+    )]
+    Occupied { path: PathBuf, image: String },
+    #[error(
         "{FUSERMOUNT} is not installed; it lets ordinary users mount (Debian: `apt install fuse3`)"
     )]
     NoFusermount,
+    #[error(
+        "{FUSERMOUNT} is not installed, or lies in a folder of PATH that you may not look into; it lets ordinary users mount (Debian: `apt install fuse3`)"
+    )]
+    FusermountHidden,
     #[error("{FUSERMOUNT} refused: {0}")]
     Fusermount(String),
     #[error(
@@ -69,9 +99,9 @@ pub enum Error {
     #[error("{0} is not a mount of ocifs")]
     NotOurs(PathBuf),
     #[error(
-        "{0} is busy: a process has a file or its working directory there (find it with `fuser -m`, or use --lazy)"
+        "{path} is busy: {} (end that first, or use --lazy)", of_a_busy(.holders)
     )]
-    Busy(PathBuf),
+    Busy { path: PathBuf, holders: Vec<Holder> },
     #[error("{path} is busy: {below} is mounted below it; unmount that first, or use --lazy")]
     MountedBelow { path: PathBuf, below: PathBuf },
     #[error("unmounting {path}: {source}")]
@@ -89,9 +119,25 @@ pub struct Options {
     pub allow_other: bool,
     /// Let the kernel check the image's permission bits.
     pub default_permissions: bool,
+    /// Let the kernel run no program of the image.
+    pub no_exec: bool,
 }
 
-/// Whether this process mounts with `mount(2)` itself.
+/// What uses a busy mount, in words.
+fn of_a_busy(holders: &[Holder]) -> String {
+    let open: Vec<String> = holders
+        .iter()
+        .filter(|holder| matches!(holder, Holder::Open(_)))
+        .map(Holder::to_string)
+        .collect();
+    match open.is_empty() {
+        true => "a process has a file or its working directory there".to_owned(),
+        false => open.join(", "),
+    }
+}
+
+/// Whether this process mounts with `mount(2)` itself. That it is root for the files of an image too, says
+/// [`has_all_ids`].
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -109,11 +155,24 @@ pub fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
             result => return result,
         }
     }
-    mount_by_helper(mount_point, options)
+    fusermount::mount(mount_point, options).map_err(|e| {
+        let (path, source) = (mount_point.to_owned(), rustix::io::Errno::PERM.into());
+        match e {
+            e if !is_root() => e,
+            // The helper is no more than its caller then, whether it is installed or not.
+            _ if !has_capability(CAP_SYS_ADMIN) => Error::NoCapability { path, source },
+            Error::Fusermount(_) | Error::NoFusermount | Error::FusermountHidden
+                if !has_all_ids() =>
+            {
+                Error::ForeignNamespace { path, source }
+            }
+            e => e,
+        }
+    })
 }
 
 fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
-    let device = open_device().map_err(Error::Device)?;
+    let device = open_device().map_err(unusable_device)?;
     let failed = |source| Error::Mount { path: mount_point.to_owned(), source };
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},max_read={MAX_READ_BYTES}",
@@ -128,7 +187,8 @@ fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Erro
         }
     }
     let data = CString::new(data).map_err(|e| failed(e.into()))?;
-    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    let mut flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    flags.set(MountFlags::NOEXEC, options.no_exec);
     rustix::mount::mount(options.source.as_str(), mount_point, FS_TYPE, flags, data.as_c_str())
         .map_err(|e| failed(e.into()))?;
     Ok(device)
@@ -140,67 +200,19 @@ pub(super) fn open_device() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(FUSE_DEVICE, flags, Mode::empty())?)
 }
 
+/// Why the device can't be opened, and what helps.
+fn unusable_device(source: io::Error) -> Error {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(FUSE_DEVICE) {
+        Ok(metadata) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Error::DeviceRefused { mode: metadata.permissions().mode() & 0o7777, source }
+        }
+        _ => Error::Device(source),
+    }
+}
+
 fn common_options(options: &Options) -> [(bool, &'static str); 2] {
     [(options.allow_other, "allow_other"), (options.default_permissions, "default_permissions")]
-}
-
-/// `fusermount3` is set-uid root: it mounts and sends the connection over a socket whose number
-/// it finds in its environment (fusermount3(1), libfuse `lib/mount_util.c`).
-fn mount_by_helper(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
-    let (ours, theirs) = UnixStream::pair().map_err(Error::Exchange)?;
-    // The helper inherits its end; ours stays close-on-exec.
-    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
-        .map_err(|e| Error::Exchange(e.into()))?;
-    // Commas and backslashes separate and escape options.
-    let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
-    let mut list =
-        format!("ro,nosuid,nodev,subtype=ocifs,fsname={source},max_read={MAX_READ_BYTES}");
-    for (wanted, option) in common_options(options) {
-        if wanted {
-            list.push(',');
-            list.push_str(option);
-        }
-    }
-    let output = Command::new(FUSERMOUNT)
-        .arg("-o")
-        .arg(list)
-        .arg("--")
-        .arg(mount_point)
-        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
-        .stdin(Stdio::null())
-        .output();
-    drop(theirs);
-    let output = match output {
-        Ok(output) => output,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::NoFusermount),
-        Err(e) => return Err(Error::Exchange(e)),
-    };
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        if text.contains("user_allow_other") {
-            return Err(Error::AllowOther);
-        }
-        return Err(Error::Fusermount(text));
-    }
-    receive_descriptor(&ours)
-}
-
-fn receive_descriptor(socket: &UnixStream) -> Result<OwnedFd, Error> {
-    let mut byte = [0];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    rustix::net::recvmsg(
-        socket.as_fd(),
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .map_err(|e| Error::Exchange(e.into()))?;
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    descriptor.ok_or_else(|| Error::Exchange(io::Error::other("it sent no descriptor")))
 }
 
 /// How to unmount.
@@ -233,10 +245,15 @@ pub fn unmount(mount_point: &Path, connection: Option<u32>, how: Unmount) -> Res
         }
         tries += 1;
         match unmount_once(mount_point, how) {
-            Err(Error::Busy(path)) => match mounted_below(&path) {
+            Err(Error::Busy { path, .. }) => match mounted_below(&path) {
                 Some(below) => return Err(Error::MountedBelow { path, below }),
                 None if tries <= BUSY_TRIES => thread::sleep(BUSY_PAUSE),
-                None => return Err(Error::Busy(path)),
+                None => {
+                    let mounted = uppermost(&path).ok().flatten();
+                    let places = std::slice::from_ref(&path);
+                    let holders = mounted.map(|mounted| holders(mounted.device, places));
+                    return Err(Error::Busy { holders: holders.unwrap_or_default(), path });
+                }
             },
             result => return result,
         }
@@ -245,7 +262,7 @@ pub fn unmount(mount_point: &Path, connection: Option<u32>, how: Unmount) -> Res
 
 /// What has been mounted below a place last.
 fn mounted_below(place: &Path) -> Option<PathBuf> {
-    let mut places = all_mounts().ok()?.into_iter().map(|mount| mount.mount_point);
+    let mut places = rows("self").ok()?.into_iter().map(|row| row.mount_point);
     places.rfind(|other| other != place && other.starts_with(place))
 }
 
@@ -256,122 +273,14 @@ fn unmount_once(mount_point: &Path, how: Unmount) -> Result<(), Error> {
         Unmount::Abort => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE,
     };
     let path = || mount_point.to_owned();
+    let busy = || Error::Busy { path: path(), holders: Vec::new() };
     match rustix::mount::unmount(mount_point, flags) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::PERM) => unmount_by_helper(mount_point, how),
-        Err(rustix::io::Errno::BUSY) => Err(Error::Busy(path())),
+        Err(rustix::io::Errno::PERM) => fusermount::unmount(mount_point, how),
+        Err(rustix::io::Errno::BUSY) => Err(busy()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Err(Error::NotOurs(path())),
         Err(e) => Err(Error::Unmount { path: path(), source: e.into() }),
     }
-}
-
-fn unmount_by_helper(mount_point: &Path, how: Unmount) -> Result<(), Error> {
-    let mut command = Command::new(FUSERMOUNT);
-    command.arg("-u").stdin(Stdio::null());
-    if how != Unmount::Now {
-        command.arg("-z");
-    }
-    let output = command.arg("--").arg(mount_point).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            match text.contains("busy") {
-                true => Err(Error::Busy(mount_point.to_owned())),
-                false => Err(Error::Fusermount(text)),
-            }
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NoFusermount),
-        Err(e) => Err(Error::Exchange(e)),
-    }
-}
-
-/// One mount, as the kernel lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mounted {
-    /// Where.
-    pub mount_point: PathBuf,
-    /// The image's reference.
-    pub source: String,
-    /// The kernel's number of the connection: the minor device number.
-    pub connection: u32,
-    /// Who mounted it.
-    pub user: Option<u32>,
-    /// The process that serves it, if the kernel has names and attributes to itself ([`metadata`]).
-    pub behind_erofs: Option<u32>,
-    is_ours: bool,
-}
-
-/// All mounts of ocifs, oldest first.
-///
-/// # Errors
-/// `/proc` is not there.
-pub fn mounts() -> Result<Vec<Mounted>, Error> {
-    let mut mounts = all_mounts()?;
-    mounts.retain(|mount| mount.is_ours);
-    Ok(mounts)
-}
-
-/// The mount at a place, if it is one of ocifs and nothing has been mounted over it.
-///
-/// # Errors
-/// `/proc` is not there.
-pub fn uppermost(mount_point: &Path) -> Result<Option<Mounted>, Error> {
-    let last = all_mounts()?.into_iter().rfind(|mount| mount.mount_point == mount_point);
-    Ok(last.filter(|mount| mount.is_ours))
-}
-
-fn all_mounts() -> Result<Vec<Mounted>, Error> {
-    let text = std::fs::read("/proc/self/mountinfo").map_err(Error::MountInfo)?;
-    Ok(text.split(|b| *b == b'\n').filter_map(parse_mount).collect())
-}
-
-/// `36 35 98:0 /root /mount/point opts... - type source superopts` (proc(5)).
-fn parse_mount(line: &[u8]) -> Option<Mounted> {
-    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
-    let dash = fields.iter().position(|field| *field == b"-")?;
-    let [kind, source, ref rest @ ..] = fields[dash + 1..] else { return None };
-    let options = rest.first().map(|options| String::from_utf8_lossy(options));
-    let user = options.as_deref().into_iter().flat_map(|options| options.split(','));
-    let device = std::str::from_utf8(fields.get(2)?).ok()?;
-    let mut mounted = Mounted {
-        mount_point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
-        source: String::from_utf8_lossy(&unescape(source)).into_owned(),
-        connection: device.split_once(':')?.1.parse().ok()?,
-        user: user.filter_map(|option| option.strip_prefix("user_id=")?.parse().ok()).next(),
-        behind_erofs: None,
-        is_ours: kind == FS_TYPE.as_bytes(),
-    };
-    if kind == metadata::FS_TYPE.as_bytes()
-        && let Some(origin) = metadata::parse_source(&mounted.source)
-    {
-        // Its own device number says nothing.
-        mounted.connection = origin.connection;
-        (mounted.behind_erofs, mounted.is_ours) = (Some(origin.pid), true);
-        mounted.source = origin.source.to_owned();
-    }
-    Some(mounted)
-}
-
-/// Octal escapes of space, tab, newline and backslash.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).filter(|_| *first == b'\\');
-        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
 }
 
 /// The absolute path of a mount point, resolved without touching what is mounted there: only its
@@ -402,16 +311,12 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
 /// users.
 ///
 /// # Errors
-/// [`Error::Device`], [`Error::NoFusermount`].
+/// [`Error::Device`], [`Error::DeviceRefused`], [`Error::NoFusermount`], [`Error::FusermountHidden`].
 pub fn check_requirements() -> Result<(), Error> {
-    if !Path::new(FUSE_DEVICE).exists() {
-        return Err(Error::Device(io::Error::from(rustix::io::Errno::NOENT)));
-    }
+    // The helper, too, opens it with the rights of its caller.
+    drop(open_device().map_err(unusable_device)?);
     if !is_root() {
-        let version = Command::new(FUSERMOUNT).arg("--version").stdin(Stdio::null()).output();
-        if version.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            return Err(Error::NoFusermount);
-        }
+        fusermount::check()?;
     }
     Ok(())
 }
@@ -422,8 +327,10 @@ pub fn check_requirements() -> Result<(), Error> {
 /// # Errors
 /// See [`Error`].
 pub fn try_mount(mount_point: &Path) -> Result<(), Error> {
+    check_requirements()?;
     let source = "nothing".to_owned();
-    let options = Options { source, allow_other: false, default_permissions: false };
+    let options =
+        Options { source, allow_other: false, default_permissions: false, no_exec: false };
     let connection = mount(mount_point, &options)?;
     // Without anybody who answers only the lazy way is sure not to wait.
     let result = unmount(mount_point, None, Unmount::Lazy);
@@ -442,11 +349,20 @@ pub fn abort(connection: u32) -> io::Result<()> {
     std::fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1")
 }
 
-/// Whether nobody answers for a mount of ours any more. A connection that is open and does not answer
-/// is aborted: its process is gone all but in name, or stopped.
-///
-/// The kernel is made to ask, as it would answer from its caches for a dead process too.
-pub fn is_dead(mount: &Mounted) -> bool {
+/// Whether a mount is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is served, or this user may not ask.
+    Comes,
+    /// Its process has ended.
+    Dead,
+    /// There is a connection, and no answer: its process is stopped, or gone all but in name.
+    None,
+}
+
+/// Asks whether a mount is served. The kernel is made to ask, as it would answer from its caches for a dead
+/// process too.
+pub fn answer(mount: &Mounted) -> Answer {
     let (sender, answer) = mpsc::channel();
     let mount_point = mount.mount_point.clone();
     // In a thread, as who waits for such an answer can't be interrupted.
@@ -463,11 +379,22 @@ pub fn is_dead(mount: &Mounted) -> bool {
     });
     if let Err(e) = asked {
         log::warn!("no thread to ask {}: {e}", mount.mount_point.display());
-        return false;
+        return Answer::Comes;
     }
     match answer.recv_timeout(SILENCE) {
-        Ok(is_dead) => is_dead,
-        Err(_) => {
+        Ok(false) => Answer::Comes,
+        Ok(true) => Answer::Dead,
+        Err(_) => Answer::None,
+    }
+}
+
+/// Whether nobody answers for a mount of ours any more. A connection that is open and does not answer
+/// is aborted: its process is gone all but in name, or stopped.
+pub fn is_dead(mount: &Mounted) -> bool {
+    match answer(mount) {
+        Answer::Comes => false,
+        Answer::Dead => true,
+        Answer::None => {
             // To force it ends the connection even if the mount is busy and stays.
             let flags = UnmountFlags::NOFOLLOW | UnmountFlags::FORCE;
             let forced = rustix::mount::unmount(&mount.mount_point, flags);
@@ -512,38 +439,5 @@ fn making(error: Error) -> Error {
             Error::NoMountPoint { path, source }
         }
         error => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mountinfo_lines() {
-        let line = br"93 29 0:52 / /mnt/a\040b ro,nosuid,nodev shared:5 - fuse.ocifs docker.io/library/debian:12 ro,user_id=0";
-        let expected = Mounted {
-            mount_point: "/mnt/a b".into(),
-            source: "docker.io/library/debian:12".into(),
-            connection: 52,
-            user: Some(0),
-            behind_erofs: None,
-            is_ours: true,
-        };
-        assert_eq!(parse_mount(line), Some(expected));
-        let other = parse_mount(b"25 1 0:20 / /proc rw - proc proc rw");
-        assert!(other.is_some_and(|mount| !mount.is_ours));
-        assert_eq!(parse_mount(b""), None);
-
-        let line =
-            b"45 27 0:41 / /mnt/b ro - erofs /proc/self/fd/7/ocifs-52-7/docker.io/debian:12 ro,acl";
-        let erofs = parse_mount(line).unwrap();
-        assert_eq!((erofs.connection, erofs.source.as_str()), (52, "docker.io/debian:12"));
-        assert!(erofs.is_ours && erofs.behind_erofs == Some(7));
-        for other in ["/dev/loop0", "/proc/self/fd/7/image", "/proc/self/fd/7/ocifs-x/image"] {
-            let other =
-                parse_mount(format!("45 27 0:41 / /mnt/b ro - erofs {other} ro").as_bytes());
-            assert!(other.is_some_and(|mount| !mount.is_ours));
-        }
     }
 }

@@ -114,6 +114,8 @@ pub struct Options {
     pub uuid: Uuid,
     /// The program that goes before walks, if any; only over an image that is in the cache.
     pub forerunner: Option<forerunner::Program>,
+    /// Let the kernel run no program of the image.
+    pub no_exec: bool,
 }
 
 /// Mounts a file system and serves it. Returns the server and the number of the connection.
@@ -166,6 +168,7 @@ pub fn mount(
         devices: count,
         folder: place(&files),
         mount_point: mount_point.to_owned(),
+        no_exec: options.no_exec,
     })?;
     if let Some(program) = options.forerunner.as_ref().filter(|_| is_far) {
         let place = shown_to_others(&files).map(|path| Place {
@@ -192,7 +195,7 @@ fn write_image(
 }
 
 /// EROFS without a place yet; its devices are the files `0`, `1` ... of a folder.
-fn mount_image(path: &str, devices: usize, folder: &str) -> Result<OwnedFd, Error> {
+fn mount_image(path: &str, devices: usize, folder: &str, no_exec: bool) -> Result<OwnedFd, Error> {
     let context =
         rustix::mount::fsopen(FS_TYPE, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
             Errno::NODEV => Error::NoErofs,
@@ -210,9 +213,10 @@ fn mount_image(path: &str, devices: usize, folder: &str) -> Result<OwnedFd, Erro
         Errno::NOTBLK => Error::NotFromFile,
         e => step("mounting EROFS")(e),
     })?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, no_exec);
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(step("mounting EROFS"))
 }

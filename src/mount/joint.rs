@@ -123,6 +123,6 @@ impl Joint {
         let tree = tree::join(parts.collect(), sharing)?;
         let contents = Contents::new(self.readers);
         let filesystem = Arc::new(Filesystem::new(tree, contents, self.read_deadline));
-        Ok(View { images, filesystem, spans: self.spans, traffic: self.traffic })
+        Ok(View { images, filesystem, spans: self.spans, traffic: self.traffic, sharing })
     }
 }

@@ -4,7 +4,7 @@
 //! whoever sees a mount in `/proc/self/mountinfo` finds its process. Whoever connects gets one JSON
 //! document. The socket is a convenience: a mount works without it.
 //!
-//! Where the mount is does not stand there: the process knows where it mounted, and nothing of other
+//! Where the mount is now does not stand there: the process knows where it mounted, and nothing of other
 //! places that it was bound or moved to since.
 
 use std::io::{self, Read, Write};
@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Shown;
+use super::{MountOptions, Shown};
 use crate::blob::Spans;
-use crate::fuse::Requests;
+use crate::fuse::{Ownership, Requests};
 use crate::source::registry::Traffic;
+use crate::tree::Sharing;
 
 /// Longest wait for a status, either way.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +40,15 @@ pub struct Status {
     pub shown: ShownStatus,
     /// The process that serves it.
     pub pid: u32,
+    /// Where it was mounted.
+    #[serde(default)]
+    pub mounted_at: String,
+    /// Major and minor number of the device that its files are on.
+    #[serde(default)]
+    pub device: Option<(u32, u32)>,
+    /// How it was mounted.
+    #[serde(default)]
+    pub options: Manner,
     /// Number of files, directories and so on.
     pub inodes: u64,
     /// What went over the network.
@@ -55,6 +65,36 @@ pub struct Status {
     pub requests: serde_json::Map<String, serde_json::Value>,
     /// The last reasons for failed reads, oldest first.
     pub recent_errors: Vec<String>,
+}
+
+/// How something was mounted, as far as those who read it notice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[allow(missing_docs, reason = "named after the flags of `ocifs mount`")]
+pub struct Manner {
+    pub allow_other: bool,
+    pub strict_modes: bool,
+    /// Owner and group of all files, if not as in the image.
+    pub owner: Option<(u32, u32)>,
+    pub kernel_metadata: bool,
+    pub noexec: bool,
+    pub separate_inodes: bool,
+}
+
+impl Manner {
+    /// How something is mounted with these options by this process.
+    pub fn of(options: &MountOptions, sharing: Sharing) -> Manner {
+        Manner {
+            allow_other: options.allow_other || options.kernel_metadata,
+            strict_modes: options.checks_modes(),
+            owner: match options.ownership {
+                Ownership::Image => None,
+                Ownership::Squash { uid, gid } => Some((uid, gid)),
+            },
+            kernel_metadata: options.kernel_metadata,
+            noexec: options.no_exec,
+            separate_inodes: sharing == Sharing::Nothing,
+        }
+    }
 }
 
 /// The images of a mount. In JSON the fields of a single image stand among those of the mount, and
@@ -183,6 +223,9 @@ pub struct SpanStatus {
 #[derive(Debug)]
 pub struct StatusSource {
     pub(super) images: Vec<Shown>,
+    pub(super) mounted_at: String,
+    pub(super) device: Option<(u32, u32)>,
+    pub(super) manner: Manner,
     pub(super) inodes: u64,
     pub(super) spans: Arc<Spans>,
     pub(super) traffic: Arc<Traffic>,
@@ -208,6 +251,9 @@ impl StatusSource {
                 }
             },
             pid: std::process::id(),
+            mounted_at: self.mounted_at.clone(),
+            device: self.device,
+            options: self.manner.clone(),
             inodes: self.inodes,
             network,
             spans: SpanStatus { hits, misses },
@@ -295,6 +341,16 @@ fn check_folder(folder: &Path) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::other(format!("{} is not a folder of ours", folder.display()))),
     }
+}
+
+/// The connections whose processes have a socket in the folder. Some may have ended without removing theirs.
+pub fn status_sockets(folder: &Path) -> Vec<u32> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let number = |name: &str| name.strip_suffix(".sock")?.parse().ok();
+    let mut found: Vec<u32> =
+        entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    found.sort_unstable();
+    found
 }
 
 fn socket_path(folder: &Path, connection: u32) -> PathBuf {

@@ -209,7 +209,7 @@ fn killed() {
     drop(kept);
     assert!(read(&home, 399).is_err());
     let status = home.run(&["status", "M"]);
-    assert!(status.stdout.contains("no answer from its process"), "{status:?}");
+    assert!(status.code == 1 && status.stdout.contains("dead: its process"), "{status:?}");
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 
@@ -221,7 +221,9 @@ fn killed() {
     assert_eq!(home.mounts().len(), 1);
     assert_eq!(read(&home, 399).unwrap(), noise(399 * 149, 399));
     // One that lives is left alone.
-    home.run(&["mount", FLAG, &image, "M"]).succeeded();
+    let again = home.run(&["mount", FLAG, &image, "M"]);
+    assert!(again.code == 0 && again.stderr.contains("already mounted"), "{again:?}");
+    home.run(&["mount", FLAG, "--over", &image, "M"]).succeeded();
     assert_eq!(home.mounts().len(), 2);
     home.run(&["umount", "M"]).succeeded();
     home.run(&["umount", "M"]).succeeded();

@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
@@ -347,20 +346,12 @@ fn swapped_words_of_mount() {
     fs::create_dir(home.path().join("mnt")).unwrap();
     let mount =
         |words: [&str; 2]| run(home.ocifs(&["mount", words[0], words[1]]).current_dir(home.path()));
-    for words in [
-        ["mnt", "debian:12"],
-        ["./mnt", "debian"],
-        ["mnt", "ghcr.io/org/app"],
-        [text(&home.path().join("mnt")), "debian:12"],
-    ] {
+    for words in [["mnt", "debian:12"], ["./mnt", "debian"], ["mnt", "ghcr.io/org/app"]] {
         let right = format!("`ocifs mount {} {}`", words[1], words[0]);
-        mount(words).failed(2, &["the directory comes last", &right]);
+        mount(words).failed(2, &["the image comes first", &right]);
     }
     // Not swapped: a directory that is not there yet, an image that lies in one.
     mount(["./layout", "none"]).failed(1, &["mkdir"]);
     mount(["layout:v1", "none"]).failed(1, &["mkdir"]);
-    let path: &Path = &home.path().join("debian");
-    fs::create_dir(path).unwrap();
-    mount(["debian", "none"]).failed(1, &["mkdir"]);
     home.is_quiet();
 }

@@ -40,6 +40,9 @@ fn wrong_usage_is_code_2() {
         &["cat", "debian"],
         &["umount"],
         &["umount", "--all", "M"],
+        &["umount", "--all-users", "M"],
+        &["mount", "--timeout", "5x", "debian", "M"],
+        &["mount", "--timeout", "25h", "debian", "M"],
     ] {
         let outcome = home.run(words);
         assert_eq!(outcome.code, 2, "{words:?}: {outcome:?}");
@@ -113,6 +116,125 @@ fn completions_are_of_what_people_use() {
     let child = completions.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// Variables that are set are not part of how a verb is used.
+#[test]
+fn usage_lines_are_the_same_whatever_is_set() {
+    let home = Home::new();
+    for (words, usage) in [
+        (&["ls"][..], "ocifs ls [OPTIONS] REF [PATH]"),
+        (&["cat", "debian"], "ocifs cat [OPTIONS] REF PATH..."),
+        (&["export"], "ocifs export [OPTIONS] REF"),
+        (&["pull"], "ocifs pull [OPTIONS] REF"),
+        (&["verify"], "ocifs verify [OPTIONS] REF"),
+        (&["index", "build"], "ocifs index build [OPTIONS] REF"),
+        (&["index", "push"], "ocifs index push [OPTIONS] REF"),
+        (&["index", "show"], "ocifs index show [OPTIONS] REF"),
+        (&["doctor", "a", "b"], "ocifs doctor [OPTIONS] [REF]"),
+        (&["cache", "du", "x"], "ocifs cache du [OPTIONS]"),
+        (&["cache", "gc", "x"], "ocifs cache gc [OPTIONS]"),
+        (&["cache", "verify", "x"], "ocifs cache verify [OPTIONS]"),
+        (&["cache", "clear", "x"], "ocifs cache clear [OPTIONS]"),
+        (&["mount"], "ocifs mount [OPTIONS] [NAME=]REF... DIR"),
+    ] {
+        let mut command = home.ocifs(words);
+        let outcome = run(command.env("OCIFS_CACHE_SIZE", "1G").env("OCIFS_CREDS", "a:b"));
+        outcome.failed(2, &[]);
+        let line = outcome.stderr.lines().find_map(|line| line.strip_prefix("Usage: "));
+        assert_eq!(line, Some(usage), "{words:?}: {outcome:?}");
+    }
+}
+
+/// A disk that is full where stdout leads to is not the cache's.
+#[test]
+fn what_stdout_does_not_take_is_told_as_such() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    for words in [
+        &["cat", &image, "f"][..],
+        &["export", &image],
+        &["ls", &image],
+        &["ls", "--json", &image],
+        &["verify", "--json", &image],
+        &["cache", "du"],
+        &["index", "show", &image],
+        &["doctor"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut child = home.ocifs(words).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        assert_eq!(wait(&mut child), 1, "{words:?}");
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let is_told = stderr.contains("writing to stdout: No space left on device");
+        assert!(is_told && stderr.lines().count() == 1, "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_directory_before_the_image() {
+    let home = Home::new();
+    let place = home.mount_point();
+    for (directory, image) in
+        [(text(&place), "debian:12"), (text(&place), "oci:x"), ("m", "docker.io/library/debian")]
+    {
+        let mut mount = home.ocifs(&["mount", directory, image]);
+        let outcome = run(mount.current_dir(home.path()));
+        outcome.failed(2, &["the image comes first", &format!("ocifs mount {image} {directory}")]);
+        assert!(!outcome.stderr.contains("mkdir"), "{outcome:?}");
+    }
+    fs::write(home.path().join("x.tar"), b"x").unwrap();
+    let mut mount = home.ocifs(&["mount", text(&place), "./x.tar"]);
+    run(mount.current_dir(home.path())).failed(2, &["the image comes first"]);
+    // Either may be meant.
+    fs::create_dir(home.path().join("debian")).unwrap();
+    let outcome = run(home.ocifs(&["mount", "debian", "new"]).current_dir(home.path()));
+    outcome.failed(2, &["ocifs mount new debian", "`mkdir new`"]);
+    // A folder that is an image, and a directory that has still to be made.
+    home.layout(&good());
+    let mut mount = home.ocifs(&["mount", "layout", "nowhere"]);
+    let outcome = run(mount.current_dir(home.path()));
+    assert!(!outcome.stderr.contains("comes first"), "{outcome:?}");
+}
+
+#[test]
+fn warnings_are_told_once() {
+    let home = Home::new();
+    let (image, registry) = (home.layout(&good()), Registry::start());
+    registry.add_image("r", "t", &good());
+    let outcome = home.run(&["--log-file", "/none/x", "mount", &image, "M"]);
+    assert!(outcome.code == 0 && outcome.stderr.matches("/none/x").count() == 1, "{outcome:?}");
+    home.run(&["umount", "M"]).succeeded();
+    // Each image has its credentials looked up.
+    let auth = home.path().join("auth.json");
+    fs::write(&auth, r#"{"auths":{"x":{"auth":"*"}}}"#).unwrap();
+    let name = format!("{}/r:t", registry.addr());
+    let [a, b] = ["a", "b"].map(|directory| format!("{directory}={name}"));
+    let mut mount = home.ocifs(&["mount", &a, &b, "M"]);
+    let outcome = run(mount.env("REGISTRY_AUTH_FILE", &auth));
+    assert!(outcome.code == 0 && outcome.stderr.matches("base64").count() == 1, "{outcome:?}");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// Why a read failed is told with the file's path, wherever it is told.
+#[test]
+fn failed_reads_are_told_by_path() {
+    let home = Home::new();
+    let registry = Registry::start();
+    let tarball = tar(&[Entry::dir("dir"), Entry::file("dir/large", noise(1 << 20, 3))]);
+    registry.add_image("r", "t", &image_of(&tarball, Compression::None));
+    let name = format!("{}/r:t", registry.addr());
+    home.run(&["mount", "--timeout", "5s", &name, "M"]).succeeded();
+    fs::remove_dir_all(home.path().join("cache/v1/spans")).unwrap();
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::Status(404, Vec::new(), Vec::new()));
+    assert!(fs::read(home.mount_point().join("dir/large")).is_err());
+    let status = home.status();
+    let told = status["recent_errors"][0].as_str().unwrap();
+    assert!(told.starts_with("reading /dir/large: ") && !told.contains("inode"), "{told}");
+    home.run(&["cat", &name, "dir/large"]).failed(1, &["reading /dir/large: "]);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
 }
 
 #[test]
@@ -208,29 +330,14 @@ fn what_the_mount_would_cover_is_refused() {
 }
 
 #[test]
-fn the_same_place_twice() {
-    let home = Home::new();
-    let image = home.layout(&good());
-    home.run(&["mount", &image, "M"]).succeeded();
-    let second = home.run(&["mount", &image, "M"]);
-    // Whether it is refused or goes on top, each unmount takes one away and the last leaves none.
-    let expected = if second.code == 0 { 2 } else { 1 };
-    assert_eq!(home.mounts().len(), expected, "{second:?}");
-    for _ in 0..expected {
-        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
-        home.run(&["umount", "M"]).succeeded();
-    }
-    home.is_quiet();
-    home.run(&["umount", "M"]).failed(1, &["not a mount of ocifs"]);
-}
-
-#[test]
 fn a_busy_mount_is_not_unmounted() {
     let home = Home::new();
     let image = home.layout(&good());
     home.run(&["mount", &image, "M"]).succeeded();
     let file = fs::File::open(home.mount_point().join("f")).unwrap();
-    home.run(&["umount", "M"]).failed(1, &["busy", "--lazy"]);
+    // Who holds it is named.
+    let own = format!("process {} (", std::process::id());
+    home.run(&["umount", "M"]).failed(1, &["busy", "--lazy", &own]);
     assert_eq!(home.mounts().len(), 1);
     home.run(&["umount", "--lazy", "M"]).succeeded();
     assert!(home.mounts().is_empty());
@@ -368,7 +475,9 @@ fn mounts_are_named_by_where_they_are() {
     let elsewhere = home.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     run(home.command("mount").arg("--bind").args([&home.mount_point(), &elsewhere])).succeeded();
-    home.run(&["umount", "M"]).succeeded();
+    let outcome = home.run(&["umount", "M"]);
+    let is_told = outcome.stderr.contains(&format!("also mounted at {}", elsewhere.display()));
+    assert!(outcome.code == 0 && is_told, "{outcome:?}");
     let shown = home.run(&["status", text(&elsewhere)]).stdout;
     assert!(shown.starts_with(&format!("{}\n", elsewhere.display())), "{shown}");
     let status: serde_json::Value =

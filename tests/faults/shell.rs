@@ -101,7 +101,7 @@ impl Home {
     /// every user may open `/dev/fuse`. Not all machines are set up like that.
     pub fn through(mut self, prefix: &[&str], program: PathBuf) -> Home {
         // The copies of other tests' mounts would keep those alive.
-        let script = "umount --all --lazy --types fuse.ocifs; \
+        let script = "umount --all --lazy --types fuse.ocifs,erofs; \
                       mknod -m 666 \"$1\" c 10 229 && mount --bind \"$1\" /dev/fuse && \
                       touch \"$2\" && exec sleep 600";
         let (device, ready) = (self.path().join("fuse"), self.path().join("ready"));
@@ -136,7 +136,18 @@ impl Home {
 
     /// A command in this home's environment, behind the prefix.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut words: Vec<&OsStr> = self.prefix.iter().map(OsStr::new).collect();
+        self.command_behind(&self.prefix, program)
+    }
+
+    /// The same for root, in the mount namespace of the home.
+    pub fn command_of_root(&self, program: impl AsRef<OsStr>) -> Command {
+        let holder = self.namespace.as_ref().unwrap().id().to_string();
+        let words = ["nsenter", "--mount", "-t", &holder, "--"].map(str::to_owned);
+        self.command_behind(&words, program)
+    }
+
+    fn command_behind(&self, prefix: &[String], program: impl AsRef<OsStr>) -> Command {
+        let mut words: Vec<&OsStr> = prefix.iter().map(OsStr::new).collect();
         words.push(program.as_ref());
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use std::process::Stdio;
 
 use rustix::io::Errno;
@@ -101,10 +102,23 @@ fn refusals_name_the_cause() {
         let words = ["--allow-other", "user_allow_other", "/etc/fuse.conf"];
         home.run(&["mount", "--allow-other", &image, "M"]).failed(1, &words);
     }
-    let mut without_helper = home.command("env");
-    without_helper.arg("PATH=/nonexistent").arg(home.path().join("ocifs"));
-    let outcome = run(without_helper.args(["mount", &image]).arg(home.mount_point()));
-    outcome.failed(1, &["fusermount3 is not installed", "apt install fuse3"]);
+    // Folders without it: one that is empty, one that may not be searched, both.
+    let [empty, locked] = ["empty", "locked"].map(|name| home.path().join(name));
+    for (folder, mode) in [(&empty, 0o755), (&locked, 0o700)] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let both = format!("{}:{}", locked.display(), empty.display());
+    for (path, words) in [
+        (text(&empty), "fusermount3 is not installed; "),
+        (text(&locked), "lies in a folder of PATH that you may not look into"),
+        (&both, "lies in a folder of PATH that you may not look into"),
+    ] {
+        let mut without_helper = home.command("env");
+        without_helper.arg(format!("PATH={path}")).arg(home.path().join("ocifs"));
+        let outcome = run(without_helper.args(["mount", &image]).arg(home.mount_point()));
+        outcome.failed(1, &["fusermount3 is not installed", words, "apt install fuse3"]);
+    }
     home.run(&["umount", "/proc"]).failed(1, &["not a mount of ocifs"]);
     home.is_quiet();
 }
@@ -135,7 +149,68 @@ fn mounts_of_other_users_stay() {
         assert!(outcome.code == expected && outcome.stdout.is_empty(), "{words:?}: {outcome:?}");
         assert_eq!(home.mounts(), [home.mount_point()]);
     }
+    // Its state is not known to others, which is no sign of anything.
+    for words in [&["status"][..], &["status", "--json"]] {
+        let mut command = home.command(AS_NOBODY[0]);
+        let status =
+            run(command.args(&AS_NOBODY[1..]).arg(&program).args(words).arg(home.mount_point()));
+        let is_told = status.stdout.contains("mounted by user root");
+        assert!(status.code == 0 && is_told && !status.stdout.contains("no answer"), "{status:?}");
+    }
     assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// Root's `--all` is what root has mounted; `--all-users` is said if it is meant.
+#[test]
+fn all_is_one_s_own() {
+    let home = home_of_nobody();
+    let image = home.layout(&good());
+    let roots = home.path().join("roots");
+    fs::create_dir(&roots).unwrap();
+    home.run(&["mount", &image, "M"]).succeeded();
+    let as_root = |words: &[&str]| {
+        let mut command = home.command_of_root(home.path().join("ocifs"));
+        command.env("XDG_RUNTIME_DIR", home.path().join("home"));
+        run(command.env("OCIFS_CACHE_DIR", home.path().join("roots-cache")).args(words))
+    };
+    let told = |place: &Path| format!("unmounted {}\n", place.display());
+    as_root(&["mount", &image, text(&roots)]).succeeded();
+    home.run(&["umount", "--all-users"]).failed(1, &["needs root"]);
+    let all = as_root(&["umount", "--all"]);
+    assert!(all.code == 0 && all.stdout == told(&roots), "{all:?}");
+    assert!(all.stderr.contains("1 of other users stay mounted (--all-users)"), "{all:?}");
+    assert_eq!(home.mounts(), [home.mount_point()]);
+    assert_eq!(cat(&home, "f").stdout.as_bytes(), GOOD);
+    let status = as_root(&["status"]);
+    let is_told = status.stdout.contains("mounted by user nobody");
+    assert!(status.code == 0 && is_told, "{status:?}");
+
+    as_root(&["mount", &image, text(&roots)]).succeeded();
+    let own = home.run(&["umount", "--all"]);
+    assert!(own.code == 0 && own.stdout == told(&home.mount_point()), "{own:?}");
+    assert!(own.stderr.is_empty() && home.mounts() == [roots.clone()], "{own:?}");
+    home.run(&["mount", &image, "M"]).succeeded();
+    let all = as_root(&["umount", "--all-users"]);
+    let both = told(&home.mount_point()) + &told(&roots);
+    assert!(all.code == 0 && all.stdout == both && all.stderr.is_empty(), "{all:?}");
+    home.is_quiet();
+}
+
+/// Where only root may open the device, the helper can't either.
+#[test]
+fn a_device_for_root_alone() {
+    let home = home_of_nobody();
+    let image = home.layout(&good());
+    run(home.command_of_root("chmod").args(["600", "/dev/fuse"])).succeeded();
+    let words = ["/dev/fuse: Permission denied", "0600", "chmod 666 /dev/fuse"];
+    home.run(&["mount", &image, "M"]).failed(1, &words);
+    let doctor = home.run(&["doctor"]);
+    let is_told = words.iter().all(|word| doctor.stdout.contains(word));
+    assert!(doctor.code == 1 && is_told, "{doctor:?}");
+    run(home.command_of_root("chmod").args(["666", "/dev/fuse"])).succeeded();
+    home.run(&["mount", &image, "M"]).succeeded();
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }

@@ -20,6 +20,7 @@
 //! - `kernel_metadata`: what `mount --kernel-metadata` shows is what `mount` shows, and costs less.
 //!   (All cases above are mounted both ways, where the kernel can.)
 //! - `joint`: several images in one mount, each held against its own.
+//! - `fstab`: mount(8), its tables, and service managers.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `over_a_mount`: what the section "Over a mount" of the README says, sentence by sentence.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
@@ -69,6 +70,7 @@ mod credentials;
 mod files;
 mod forms;
 mod fronts;
+mod fstab;
 mod handles;
 mod holes;
 mod joint;

@@ -14,7 +14,7 @@ use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
 use ocifs::codec;
 use ocifs::image::Platform;
-use ocifs::reference::{DirectoryName, ImageName, Reference};
+use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::source::on_disk;
 
 use crate::environment;
@@ -46,6 +46,10 @@ pub(crate) struct Args {
     /// Append the log to this file; a mount in the background has no other place for it
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
+
+    /// The words that this was read from, the program's name first.
+    #[arg(skip)]
+    pub(crate) words: Vec<OsString>,
 }
 
 /// The verbs.
@@ -58,6 +62,9 @@ pub(crate) enum Command {
     /// and its tag: `python-app-v1`. A regular file that several of the images have, equal in content
     /// and attributes, is one inode: `diff -r` does not open it, and `du` and `tar` that are given both
     /// directories count it once and store the second as a hard link.
+    ///
+    /// Links to this program called /sbin/mount.ocifs and /sbin/mount.fuse.ocifs let mount(8), fstab and systemd mount
+    /// images: `mount -t ocifs REF DIR -o allow_other,platform=linux/arm64`. The options are the flags below.
     Mount(Mount),
     /// Unmount images
     #[command(alias = "unmount")]
@@ -176,8 +183,8 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "ROOT", help_heading = "Registry")]
     pub(crate) content_store: Vec<ContentStore>,
 
-    /// Give up a read after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    /// Give up a read after this time: seconds, or `30s`, `2m`, `1h`
+    #[arg(long, value_name = "TIME", default_value = "60", value_parser = time)]
     pub(crate) timeout: Duration,
 
     /// Refuse layers that unpack to more bytes than this
@@ -312,8 +319,9 @@ pub(crate) struct Mount {
 
     /// Check the image's permission bits
     ///
-    /// Where root mounts they always are. An ordinary user's mount does not check them, because
-    /// reading files inside an image that belong to root is what it is for.
+    /// Where root mounts they always are. The mount of an ordinary user, or of root in a user namespace
+    /// that does not have all user IDs, does not check them, because reading files inside an image that
+    /// belong to root is what it is for.
     #[arg(long, help_heading = "Mount")]
     pub(crate) strict_modes: bool,
 
@@ -345,6 +353,16 @@ pub(crate) struct Mount {
     /// files do not have `user.ocifs.proof`.
     #[arg(long, conflicts_with = "push", help_heading = "Mount")]
     pub(crate) kernel_metadata: bool,
+
+    /// Let no program of the image be run
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) noexec: bool,
+
+    /// Mount over another image that is mounted at DIR
+    ///
+    /// Without it that is refused; the same image there, mounted in the same way, is enough.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) over: bool,
 
     /// Give each of several images inodes of its own
     ///
@@ -404,6 +422,14 @@ pub(crate) struct Places {
 }
 
 impl Mount {
+    /// The words of an image and a directory, if there are two.
+    pub(crate) fn two_words(&self) -> Option<(&OsStr, &OsStr)> {
+        match &self.images_and_directory[..] {
+            [image, directory] => Some((image, directory)),
+            _ => None,
+        }
+    }
+
     /// What is to be shown where, every directory with its name.
     ///
     /// # Errors
@@ -423,38 +449,13 @@ impl Mount {
             parsed.map_err(|e| invalid(&format!("invalid value '{word}' for REF: {e}")))
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
-        let words = &self.images_and_directory[..images.len()];
-        if let Some(last) = mount_point.to_str()
-            && let Some(word) = words.iter().find(|word| is_swapped(Path::new(word), last))
-        {
-            let word = word.to_string_lossy();
-            return Err(invalid(&match words.len() {
-                1 => format!("the directory comes last: `ocifs mount {last} {word}`"),
-                _ => format!("the directory comes last, and there is no image in `{word}`"),
-            }));
-        }
         let layout = layout(images).map_err(|text| invalid(&text))?;
         Ok(Places { layout, mount_point: PathBuf::from(mount_point) })
     }
 }
 
-/// Whether a directory stands where the image should, and the other way round.
-fn is_swapped(first: &Path, last: &str) -> bool {
-    if !first.is_dir() || on_disk::is_image(first) || Path::new(last).is_dir() {
-        return false;
-    }
-    let may_be_image = first.to_str().is_some_and(|text| text.parse::<Reference>().is_ok());
-    match image_name(last) {
-        // Two bare words may as well be an image and a directory that is not there yet.
-        Ok(ImageName::Registry(reference)) => {
-            !may_be_image || reference.short_name().is_none() || last.contains([':', '@'])
-        }
-        Ok(_) => !may_be_image,
-        Err(_) => false,
-    }
-}
-
-fn mount_error(kind: ErrorKind, text: &str) -> clap::Error {
+/// Wrong usage of `ocifs mount`.
+pub(crate) fn mount_error(kind: ErrorKind, text: &str) -> clap::Error {
     let mut command = Args::command();
     command.build();
     match command.find_subcommand_mut("mount") {
@@ -490,12 +491,16 @@ fn layout(images: Vec<NamedImage>) -> Result<Layout, String> {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Umount {
     /// Mount points
-    #[arg(value_name = "DIR", required_unless_present = "all")]
+    #[arg(value_name = "DIR", required_unless_present_any = ["all", "all_users"])]
     pub(crate) mount_points: Vec<PathBuf>,
 
-    /// Unmount all images
+    /// Unmount all images that you have mounted, and print where
     #[arg(short, long, conflicts_with = "mount_points")]
     pub(crate) all: bool,
+
+    /// Unmount the images of all users (root)
+    #[arg(long, conflicts_with = "mount_points")]
+    pub(crate) all_users: bool,
 
     /// Detach a mount that is in use; it ends with its last user
     #[arg(short, long)]
@@ -516,6 +521,7 @@ pub(crate) struct Status {
 
 /// `ocifs pull`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs pull [OPTIONS] REF")]
 pub(crate) struct Pull {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -527,6 +533,7 @@ pub(crate) struct Pull {
 
 /// `ocifs doctor`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs doctor [OPTIONS] [REF]")]
 pub(crate) struct Doctor {
     /// An image that should be mounted
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -542,6 +549,7 @@ pub(crate) struct Doctor {
 
 /// `ocifs verify`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs verify [OPTIONS] REF")]
 pub(crate) struct Verify {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -588,6 +596,7 @@ pub(crate) struct IndexVerb {
 
 /// `ocifs ls`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs ls [OPTIONS] REF [PATH]")]
 pub(crate) struct Ls {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -615,6 +624,7 @@ pub(crate) struct Ls {
 
 /// `ocifs cat`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
 pub(crate) struct Cat {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -669,6 +679,7 @@ pub(crate) struct CacheVerb {
 
 /// `ocifs export`
 #[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs export [OPTIONS] REF")]
 pub(crate) struct Export {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -691,12 +702,20 @@ fn image_name(text: &str) -> Result<ImageName, String> {
     on_disk::named(&text).map_err(|e| e.to_string())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u64>() {
-        Ok(0) => Err("it must be at least 1".to_owned()),
-        Ok(seconds) if seconds > 86400 => Err("it must be at most 86400".to_owned()),
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(e) => Err(e.to_string()),
+fn time(text: &str) -> Result<Duration, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        _ => (text, 1),
+    };
+    let number = digits
+        .parse::<u64>()
+        .map_err(|_| "it is a whole number of seconds, or with a unit: 30s, 2m, 1h".to_owned())?;
+    match number.saturating_mul(factor) {
+        0 => Err("it must be at least 1 second".to_owned()),
+        seconds if seconds > 86400 => Err("it must be at most a day, 86400 seconds".to_owned()),
+        seconds => Ok(Duration::from_secs(seconds)),
     }
 }
 
@@ -787,6 +806,18 @@ mod tests {
         assert_eq!(limit("20G"), Ok(Limit::Bytes(20 << 30)));
         assert_eq!((limit("none"), limit("Unlimited")), (Ok(Limit::Unlimited), limit("unlimited")));
         assert!(limit("-1").is_err() && limit("some").is_err());
+    }
+
+    #[test]
+    fn times() {
+        for (text, seconds) in [("5", 5), ("5s", 5), ("2m", 120), ("24h", 86400)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in
+            ["", "s", "0", "0m", "-1", "1.5", "5 s", "25h", "99999999999999999999", "5ms", "\u{fc}"]
+        {
+            assert!(time(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
+use ocifs::fuse::kernel::Mounted;
 use ocifs::mount::{Excerpt, Image, Joint, View};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::{Question, Sharing};
@@ -26,7 +27,7 @@ use ocifs::tree::{Question, Sharing};
 use crate::args::{Args, Command, ImageArgs};
 use crate::environment;
 use crate::progress::Bar;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 
 /// Runs the command; its exit code.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Args::command(), "ocifs", &mut script);
-            io::stdout().write_all(&script)?;
+            report::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -133,6 +134,16 @@ fn wait_while(pid: u32, is_early: impl Fn(Stage) -> bool) -> Stage {
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether a mount with `--kernel-metadata` has lost its process. The kernel goes on answering for its names, so it
+/// does not look dead; but nobody listens on the socket that is still there.
+fn is_dead_behind_erofs(mounted: &Mounted, asked: impl FnOnce() -> io::Result<()>) -> bool {
+    // Its number may be that of another process by now, and the socket an older one's.
+    let refuses = || asked().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+    mounted.behind_erofs.is_some_and(|pid| {
+        wait_while(pid, |stage| stage == Stage::Ends) == Stage::Ended && refuses()
+    })
 }
 
 /// Names the image that an error is about.

@@ -19,25 +19,28 @@
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
+//! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
 mod places;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
-use ocifs::mount::ImageOptions;
+use ocifs::mount::{self, ImageOptions, Status};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::registry::{self, Aliased, AuthFileError, Credentials, Places, Proxies, Roots};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Deserialize;
 
 use crate::args::{CacheArgs, ImageArgs, Login};
@@ -105,12 +108,101 @@ pub(crate) fn cache(args: &CacheArgs) -> Arc<Cache> {
     })
 }
 
-/// Where status sockets are.
+/// Where a mount has its status socket.
 pub(crate) fn runtime_folder() -> PathBuf {
-    match variable("XDG_RUNTIME_DIR") {
-        Some(folder) => folder.join("ocifs"),
-        None => env::temp_dir().join(format!("ocifs-{}", rustix::process::geteuid().as_raw())),
+    runtime_folders().swap_remove(0)
+}
+
+/// Where mounts of this user may have their status sockets, the own place first: what is mounted at boot, or by
+/// `sudo`, has no session.
+fn runtime_folders() -> Vec<PathBuf> {
+    let user = user_outside();
+    let name = format!("ocifs-{user}");
+    let session = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("ocifs"));
+    let others = [
+        env::temp_dir().join(&name),
+        PathBuf::from("/tmp").join(&name),
+        PathBuf::from(format!("/run/user/{user}/ocifs")),
+    ];
+    session.into_iter().chain(others).collect()
+}
+
+/// The number of this user in the parent of the user namespace, where there is one: root of a namespace is not the
+/// root whose folder lies in `/tmp`.
+fn user_outside() -> u32 {
+    let user = rustix::process::geteuid().as_raw();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    // Lines of an ID inside, an ID outside, and how many follow (user_namespaces(7)).
+    let mut outside = map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let nth = user.checked_sub(inside).filter(|nth| *nth < count)?;
+        outside.checked_add(nth)
+    });
+    outside.next().unwrap_or(user)
+}
+
+/// Asks the process behind a connection for its state, wherever its socket is.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub(crate) fn query_status(connection: u32) -> io::Result<Status> {
+    let is_there = |e: &io::Error| {
+        use io::ErrorKind::{ConnectionRefused, TimedOut, WouldBlock};
+        matches!(e.kind(), ConnectionRefused | TimedOut | WouldBlock)
+    };
+    let mut first = None;
+    for folder in runtime_folders() {
+        match mount::query_status(&folder, connection) {
+            // That there is a socket, somewhere, tells more than that there is none.
+            Err(e) if !is_there(&e) => first = first.or(Some(e)),
+            result => return result,
+        }
     }
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// The connections whose processes have, or had, a status socket.
+pub(crate) fn status_sockets() -> BTreeSet<u32> {
+    runtime_folders().iter().flat_map(|folder| mount::status_sockets(folder)).collect()
+}
+
+/// The socket of the service manager that wants to know when a mount is ready (sd_notify(3)).
+pub(crate) fn notify_socket() -> Option<PathBuf> {
+    variable("NOTIFY_SOCKET")
+}
+
+/// Goes into the mount namespace of a process or a file, as mount(8) was told (`-N`).
+///
+/// # Errors
+/// It does not exist, or this user may not enter it.
+pub(crate) fn enter_mount_namespace(namespace: &OsStr) -> Result<(), AnyError> {
+    let is_pid = namespace.as_bytes().iter().all(u8::is_ascii_digit);
+    let path = match is_pid {
+        true => PathBuf::from("/proc").join(namespace).join("ns/mnt"),
+        false => PathBuf::from(namespace),
+    };
+    let failed = |e: io::Error| format!("the mount namespace {}: {e}", path.display());
+    let file = fs::File::open(&path).map_err(failed)?;
+    // The directory that relative paths are from has the same path there.
+    let current = env::current_dir();
+    let kind = Some(LinkNameSpaceType::Mount);
+    move_into_link_name_space(file.as_fd(), kind).map_err(|e| failed(e.into()))?;
+    if let Ok(current) = current {
+        env::set_current_dir(&current).map_err(|e| format!("{}: {e}", current.display()))?;
+    }
+    Ok(())
+}
+
+/// The name of a user, or the number.
+pub(crate) fn user_name(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut users = passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    users.next().unwrap_or_else(|| uid.to_string())
 }
 
 /// An image by the name that the user's aliases give it, and everything that opening it needs.

@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::environment;
+
 /// Exit code of a command that was understood and failed.
 pub(crate) const FAILED: u8 = 1;
 
 /// Exit code of a command that makes no sense.
-const WRONG_USAGE: u8 = 2;
+pub(crate) const WRONG_USAGE: u8 = 2;
 
 /// An error of any part.
 pub(crate) type AnyError = Box<dyn Error + Send + Sync>;
@@ -64,6 +66,40 @@ fn causes(error: &dyn Error) -> Vec<String> {
     added
 }
 
+/// Stdout whose errors say that they are stdout's: "No space left on device" could be the cache's.
+#[derive(Debug)]
+pub(crate) struct Stdout(io::StdoutLock<'static>);
+
+/// Stdout, locked.
+pub(crate) fn stdout() -> Stdout {
+    Stdout(io::stdout().lock())
+}
+
+impl Stdout {
+    /// Whether it is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.0.is_terminal()
+    }
+
+    fn named<T>(result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|e| io::Error::new(e.kind(), format!("writing to stdout: {e}")))
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self.0.write(buf) {
+            // The caller tries again.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            result => Stdout::named(result),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Stdout::named(self.0.flush())
+    }
+}
+
 /// Prints what is wrong with the command line beyond its grammar; the exit code for it.
 pub(crate) fn wrong_usage(error: &clap::Error) -> ExitCode {
     // If even stderr fails there is nobody to tell.
@@ -79,6 +115,11 @@ pub(crate) fn printable(text: &str) -> String {
 /// A number of things, and their name: `1 layer`, `2 layers`.
 pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// The same of several lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.split_inclusive('\n').map(|line| printable(line.trim_end_matches('\n')) + "\n").collect()
 }
 
 /// Prints to stderr; if even that fails there is nobody to tell.
@@ -143,6 +184,8 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
             Ok(file) => {
                 builder.target(env_logger::Target::Pipe(Box::new(file)));
             }
+            // The process that has started us has said so.
+            Err(_) if environment::is_background_child() => {}
             Err(e) => write_stderr(&format!("warning: log file {}: {e}\n", path.display())),
         }
     }

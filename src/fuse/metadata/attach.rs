@@ -36,6 +36,7 @@ pub(super) struct Task {
     pub(super) devices: usize,
     pub(super) folder: String,
     pub(super) mount_point: PathBuf,
+    pub(super) no_exec: bool,
 }
 
 /// Who mounts.
@@ -76,7 +77,7 @@ impl Attacher {
 fn attach(told: &Receiver<Task>) -> Result<u32, Error> {
     let failed = |_| step("mounting EROFS")(std::io::Error::other("nobody says what"));
     let task = told.recv().map_err(failed)?;
-    let image = mount_image(&task.image, task.devices, &task.folder)?;
+    let image = mount_image(&task.image, task.devices, &task.folder, task.no_exec)?;
     rustix::mount::move_mount(
         &image,
         "",

@@ -34,7 +34,7 @@ pub fn check() -> Result<(), Error> {
     device.and_then(|device| device.set_len(BLOCK_BYTES)).map_err(&failed)?;
     let path = format!("{folder}/try");
     write_image(&tree, None, Uuid::default(), Path::new(&path))?;
-    let mounted = mount_image(&path, 1, &folder)?;
+    let mounted = mount_image(&path, 1, &folder, false)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file =
         rustix::fs::openat(&mounted, "f", flags, Mode::empty()).map_err(step("a file to try"))?;

@@ -73,7 +73,7 @@ fn words(kind: Kind) -> &'static str {
 fn du(place: &Place) -> Result<ExitCode, AnyError> {
     let usage = place.usage()?;
     let limit = place.cache.limit();
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     if place.json {
         let mut row = json!({
             "limit": limit,
@@ -133,7 +133,7 @@ fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
 }
 
 fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     if place.json {
         let mut row = json!({
             "removed": { "files": removed.files, "bytes": removed.bytes },
@@ -172,7 +172,7 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
 }
 
 fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     if place.json {
         let damaged = verified.damaged.iter().map(|damage| {
             let mut row = json!({ "kind": damage.kind, "why": damage.why });

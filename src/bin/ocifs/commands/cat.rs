@@ -10,7 +10,7 @@ use ocifs::tree::{Ino, Question, Symlinks, Want};
 
 use crate::args;
 use crate::commands::open_excerpt;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 
 /// Bytes read at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
     let questions: Vec<Question> = args.paths.iter().map(question).collect();
     let image = open_excerpt(&args.image, &questions, &args.image_args)?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     // All names are looked up before anything is printed.
     let inos: Vec<(Ino, &OsStr)> = args
         .paths
@@ -34,6 +34,8 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         .collect::<Result<_, _>>()?;
     for (ino, path) in inos {
         copy(filesystem, ino, &mut out).map_err(|e| match e {
+            // It has the path itself.
+            Copy::Read(e @ ocifs::fs::Error::Content { .. }) => format!("{name}: {e}").into(),
             Copy::Read(e) => AnyError::from(format!("{name}: {}: {e}", path.display())),
             Copy::Write(e) => e.into(),
         })?;

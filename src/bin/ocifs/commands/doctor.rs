@@ -5,7 +5,7 @@
 //! exit code is 1 if one of them would make a mount fail.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
 }
 
 fn print(checks: &[Check], json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     if json {
         let rows: Vec<_> = checks
             .iter()
@@ -111,6 +111,12 @@ fn fuse() -> Check {
         .map_err(|e| AnyError::from(format!("making a temporary directory: {e}")))
         .and_then(|folder| Ok(kernel::try_mount(folder.path())?));
     match tried {
+        Ok(()) if kernel::is_root() && !kernel::has_all_ids() => {
+            let text = "mounted and unmounted, as root of a user namespace without all user IDs: an \
+                        image's permission bits are checked with --strict-modes only, and \
+                        --kernel-metadata needs root of the machine";
+            Check::ok(name, text)
+        }
         Ok(()) if kernel::is_root() => Check::ok(name, "mounted and unmounted, as root"),
         Ok(()) => Check::ok(name, "mounted and unmounted, with fusermount3"),
         Err(e) => Check::fails(name, e.as_ref()),
@@ -120,6 +126,11 @@ fn fuse() -> Check {
 /// Whether others can be let in.
 fn allow_other() -> Check {
     let name = "allow-other";
+    if kernel::is_root() && !kernel::has_all_ids() {
+        let text =
+            "others in this user namespace can be let in (--allow-other), and nobody outside it";
+        return Check::ok(name, text);
+    }
     if kernel::is_root() {
         return Check::ok(name, "root may always let others in (--allow-other)");
     }

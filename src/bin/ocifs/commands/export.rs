@@ -18,7 +18,7 @@ use tar::{Builder, EntryType, Header};
 use crate::args;
 use crate::commands::cat::CHUNK_BYTES;
 use crate::commands::open_image;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 use sparse::Sparse;
 
 /// The largest number that a seven-digit octal field holds.
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
         return Err("a tar archive is not for a terminal: redirect it to a file or a pipe".into());
     }
     let image = open_image(&args.image, &args.image_args)?;
-    let out = BufWriter::with_capacity(CHUNK_BYTES, io::stdout().lock());
+    let out = BufWriter::with_capacity(CHUNK_BYTES, report::stdout());
     let mut export = Export {
         filesystem: image.filesystem(),
         builder: Builder::new(out),

@@ -13,7 +13,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::report::AnyError;
 
-const VERB: &str = "forerun";
+pub(super) const VERB: &str = "forerun";
 
 /// What is to be started.
 pub(crate) fn program() -> forerunner::Program {

@@ -1,6 +1,6 @@
 //! `ocifs index`: layer indexes that travel with an image.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use indicatif::HumanBytes;
@@ -34,7 +34,7 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
         false => None,
     };
     let Publication { image, indexes, layer_bytes } = &publication;
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     if verb.json {
         let document = json!({
             "image": image.name,
@@ -74,7 +74,7 @@ fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&verb.image, &verb.image_args)?;
     let cache = environment::cache(&verb.image_args.cache_args);
     let known = mount::known_indexes(&name, &cache, &options).map_err(failed(&name))?;
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     let layers = known.image.layers.iter().zip(&known.cached);
     if verb.json {
         let layers = layers.map(|(layer, cached)| {

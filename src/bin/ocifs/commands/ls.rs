@@ -10,7 +10,7 @@ use ocifs::tree::{Attributes, FileKind, Ino, Order, Question, Symlinks, Tree, Wa
 use crate::args;
 use crate::commands::open_excerpt;
 use crate::json::set_name;
-use crate::report::AnyError;
+use crate::report::{self, AnyError};
 
 pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let path = args.path.as_bytes();
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let ino = tree
         .resolve(path, follow)
         .map_err(|e| format!("{}: {}: {e}", image.resolved().name, args.path.display()))?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(report::stdout());
     let terminal = io::stdout().is_terminal();
     let listing = Listing { tree, long: args.long, json: args.json, terminal };
     if tree.kind(ino) != FileKind::Directory {

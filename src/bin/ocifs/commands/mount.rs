@@ -5,32 +5,44 @@
 //! terminal and dies of the same Ctrl-C. Starting a new program instead of forking keeps threads
 //! and `unsafe` out of it.
 
+mod again;
+mod watch;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use clap::error::ErrorKind;
 use ocifs::fuse::{Ownership, forerunner, kernel, metadata};
-use ocifs::mount::{Mount, MountOptions, StatusSocket, View, query_status};
+use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
 use ocifs::reference::ImageName;
+use ocifs::source::on_disk;
 use ocifs::tree::Sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{self, Layout, Places};
-use crate::commands::{Stage, forerun, open_image, open_images, wait_while};
+use crate::args::{self, Layout, NamedImage, Places};
+use crate::commands::{forerun, is_dead_behind_erofs, open_image, open_images};
 use crate::environment;
+use crate::notify;
 use crate::report::{self, AnyError};
 
 /// What the child writes when its mount answers.
 const READY: &[u8] = b"ready\n";
 
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
+    if !environment::is_background_child()
+        && let Some(error) = swapped(args)
+    {
+        return Ok(report::wrong_usage(&error));
+    }
     let places = match args.places() {
         Ok(places) => places,
         Err(error) => return Ok(report::wrong_usage(&error)),
@@ -38,12 +50,43 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
     if environment::is_background_child() {
         return serve(all, args, &places);
     }
-    check(args, &places)?;
-    if args.foreground { serve(all, args, &places) } else { start_child(args, &places) }
+    if is_done(args, &places)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.foreground { serve(all, args, &places) } else { start_child(all, args, &places) }
 }
 
-/// Tells what can be known to fail before anything is fetched.
-fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
+/// What to say where the directory is given before the image.
+fn swapped(args: &args::Mount) -> Option<clap::Error> {
+    let (first, last) = args.two_words()?;
+    let directory = Path::new(first);
+    let is_directory = directory.is_dir() && !on_disk::is_image(directory);
+    let (is_missing, is_file) = match Path::new(last).metadata() {
+        Ok(metadata) => (false, metadata.is_file()),
+        Err(e) => (e.kind() == io::ErrorKind::NotFound, false),
+    };
+    let is_reference = || last.to_str().is_some_and(|last| last.parse::<NamedImage>().is_ok());
+    // A file can only be an archive.
+    if !is_directory || !(is_file || is_missing && is_reference()) {
+        return None;
+    }
+    // `debian` may be a folder here and be meant as an image all the same, for a directory that is not there yet.
+    let is_image_name = first.to_str().is_some_and(|first| first.parse::<NamedImage>().is_ok());
+    let may_be_place = is_missing
+        && !last.as_encoded_bytes().iter().any(|b| matches!(b, b':' | b'@'))
+        && Path::new(last).parent().is_none_or(|p| p.as_os_str().is_empty() || p.is_dir());
+    let (first, last) = (first.display(), last.display());
+    let mut text = format!(
+        "`{first}` is a directory and `{last}` is none: the image comes first, `ocifs mount {last} {first}`"
+    );
+    if is_image_name && may_be_place {
+        text.push_str(&format!("; if `{first}` is the image, `mkdir {last}` makes the directory"));
+    }
+    Some(args::mount_error(ErrorKind::ValueValidation, &text))
+}
+
+/// Tells what can be known to fail before anything is fetched; true if just this is mounted there already.
+fn is_done(args: &args::Mount, places: &Places) -> Result<bool, AnyError> {
     kernel::check_requirements()?;
     if args.kernel_metadata {
         metadata::check()?;
@@ -70,22 +113,19 @@ fn check(args: &args::Mount, places: &Places) -> Result<(), AnyError> {
             return Err(format!("{image}: {what}").into());
         }
     }
-    Ok(())
+    match kernel::uppermost(&mount_point)?.filter(|_| !args.over) {
+        Some(other) => again::is_shown(args, places, &other),
+        None => Ok(false),
+    }
 }
 
-/// Removes a mount with `--kernel-metadata` whose process is dead. The kernel goes on answering for its
-/// names, so it does not look dead; but nobody listens on the socket that is still there.
+/// Removes a mount with `--kernel-metadata` whose process is dead.
 fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
     // If there is no such place, preparing it says so.
     let Ok(place) = kernel::absolute(mount_point) else { return Ok(()) };
     let Some(mounted) = kernel::uppermost(&place)? else { return Ok(()) };
-    let Some(pid) = mounted.behind_erofs else { return Ok(()) };
-    // Its number may be that of another process by now, and the socket an older one's.
-    let refuses = || {
-        query_status(&environment::runtime_folder(), mounted.connection)
-            .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-    };
-    if wait_while(pid, |stage| stage == Stage::Ends) != Stage::Ended || !refuses() {
+    let asked = || environment::query_status(mounted.connection).map(drop);
+    if !is_dead_behind_erofs(&mounted, asked) {
         return Ok(());
     }
     log::info!("removing the mount that a dead process left at {}", place.display());
@@ -99,11 +139,17 @@ fn lies_below(folder: &Path, place: &Path) -> bool {
 }
 
 /// Starts the serving process and waits until it is ready or has failed.
-fn start_child(args: &args::Mount, places: &Places) -> Result<ExitCode, AnyError> {
+fn start_child(
+    all: &args::Args,
+    args: &args::Mount,
+    places: &Places,
+) -> Result<ExitCode, AnyError> {
     let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
     let mut command = Command::new(program);
     // It runs for days, and its command line is there for everybody to read.
-    command.args(without_creds(std::env::args_os().skip(1)));
+    command.args(without_creds(all.words.iter().skip(1).cloned()));
+    // The file may have the name of a helper of mount(8).
+    command.arg0(env!("CARGO_BIN_NAME"));
     if let Some(login) = &args.image_args.creds {
         command.env(environment::CREDS, login.to_text());
     }
@@ -156,28 +202,12 @@ fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCode, AnyError> {
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
-    let sharing = if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal };
     let view: View = match &places.layout {
         Layout::Single(image) => open_image(image, &args.image_args)?.into(),
-        Layout::Directories(images) => open_images(images, sharing, &args.image_args)?,
+        Layout::Directories(images) => open_images(images, sharing(args), &args.image_args)?,
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let ownership = match args.owner_me {
-        true => Ownership::Squash {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-        },
-        false => Ownership::Image,
-    };
-    let options = MountOptions {
-        allow_other: args.allow_other,
-        strict_modes: args.strict_modes,
-        ownership,
-        push: args.push,
-        forerunner: forerunner(args),
-        kernel_metadata: args.kernel_metadata,
-    };
-    let mount = Mount::new(view, &places.mount_point, &options)?;
+    let mount = Mount::new(view, &places.mount_point, &options(args))?;
     let unmounter = mount.unmounter();
     let socket = mount.connection().map(|connection| {
         let folder = environment::runtime_folder();
@@ -200,10 +230,18 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
         unmounter.unmount_lazily()?;
         return Err(format!("leaving for the background: {e}").into());
     }
+    if environment::is_background_child() {
+        watch::watch_namespace(&mount)?;
+    } else {
+        notify::tell(notify::READY);
+    }
     thread::Builder::new().name("wait".into()).spawn(move || {
         let _ = sender.send(End::Unmounted(mount.wait()));
     })?;
     let end = ended.recv()?;
+    if !environment::is_background_child() {
+        notify::tell(notify::STOPPING);
+    }
     let result = match end {
         End::Signal => {
             // Whoever still uses the mount has nobody to answer from here on. First of all, as once
@@ -222,6 +260,30 @@ fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCo
     };
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// What the flags say of the mount.
+fn options(args: &args::Mount) -> MountOptions {
+    MountOptions {
+        allow_other: args.allow_other,
+        strict_modes: args.strict_modes,
+        ownership: match args.owner_me {
+            true => Ownership::Squash {
+                uid: rustix::process::getuid().as_raw(),
+                gid: rustix::process::getgid().as_raw(),
+            },
+            false => Ownership::Image,
+        },
+        push: args.push,
+        forerunner: forerunner(args),
+        no_exec: args.noexec,
+        over: args.over,
+        kernel_metadata: args.kernel_metadata,
+    }
+}
+
+fn sharing(args: &args::Mount) -> Sharing {
+    if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal }
 }
 
 /// Ourselves, unless nobody is wanted, or there is no second processor to run on.

@@ -3,53 +3,185 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ocifs::fuse::kernel::{self, Mounted};
-use ocifs::mount::{ImageStatus, Status, query_status};
+use ocifs::fuse::kernel::{self, Holder, Mounted};
+use ocifs::mount::{ImageStatus, Status};
 use serde_json::{Value, json};
 
 use crate::args;
+use crate::commands::is_dead_behind_erofs;
 use crate::environment;
 use crate::json::set_name;
-use crate::report::{AnyError, printable};
+use crate::report::{self, AnyError, FAILED, printable};
+
+/// A mount, and what is known of it.
+struct Row {
+    mount_point: PathBuf,
+    source: String,
+    user: Option<u32>,
+    state: State,
+}
+
+/// How a mount fares.
+enum State {
+    /// Its process answers.
+    Serves(Box<Status>),
+    /// It is not mounted here, and still used.
+    Held(Box<Status>, Vec<Holder>),
+    /// Its process has ended.
+    Dead,
+    /// Its process is there and does not answer anything.
+    Silent,
+    /// Another user has mounted it, and only that user can ask its process.
+    Foreign,
+    /// It is served, but its process can't be asked.
+    Unasked(io::Error),
+}
+
+impl State {
+    /// Its name in JSON.
+    fn name(&self) -> &'static str {
+        match self {
+            State::Serves(_) => "mounted",
+            State::Held(..) => "held",
+            State::Dead => "dead",
+            State::Silent => "silent",
+            State::Foreign => "foreign",
+            State::Unasked(_) => "unasked",
+        }
+    }
+
+    /// Whether files can't be read there any more.
+    fn is_broken(&self) -> bool {
+        matches!(self, State::Dead | State::Silent)
+    }
+}
 
 pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     let mut mounts = kernel::mounts()?;
+    let connections: Vec<u32> = mounts.iter().map(|mount| mount.connection).collect();
+    let mut rows = Vec::new();
     if let Some(place) = &args.mount_point {
         let absolute = kernel::absolute(place)?;
         mounts.retain(|mount| mount.mount_point == absolute);
         if mounts.is_empty() {
             return Err(kernel::Error::NotOurs(place.clone()).into());
         }
+    } else {
+        let sockets = environment::status_sockets().into_iter();
+        rows.extend(sockets.filter(|n| !connections.contains(n)).filter_map(held));
     }
-    let folder = environment::runtime_folder();
-    let mut out = io::stdout().lock();
+    let mounted = mounts.into_iter().map(|mount| Row {
+        state: state(&mount, environment::query_status(mount.connection)),
+        mount_point: mount.mount_point,
+        source: mount.source,
+        user: mount.user,
+    });
+    rows.splice(0..0, mounted);
+    let mut out = report::stdout();
     if args.json {
-        let rows: Vec<Value> = mounts
-            .iter()
-            .map(|mount| row(mount, query_status(&folder, mount.connection)))
-            .collect();
-        writeln!(out, "{}", Value::from(rows))?;
-        return Ok(ExitCode::SUCCESS);
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        report::heard(writeln!(out, "{}", Value::from(rows)))?;
+    } else {
+        report::heard(rows.iter().try_for_each(|row| row.print(&mut out)))?;
     }
-    for mount in mounts {
-        writeln!(out, "{}", mount.mount_point.display())?;
-        match query_status(&folder, mount.connection) {
-            Ok(status) => print(&mut out, &status)?,
-            Err(e) => print_unknown(&mut out, &mount, &e)?,
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let is_broken = rows.iter().any(|row| row.state.is_broken());
+    Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn row(mount: &Mounted, status: io::Result<Status>) -> Value {
-    let mut row = match status {
-        Ok(status) => serde_json::to_value(status).unwrap_or_default(),
-        Err(e) => json!({ "image": mount.source, "error": e.to_string() }),
+fn state(mount: &Mounted, asked: io::Result<Status>) -> State {
+    let error = match asked {
+        Ok(status) => return State::Serves(Box::new(status)),
+        Err(error) => error,
     };
-    set_name(&mut row, "mount_point", mount.mount_point.as_os_str().as_bytes());
-    row
+    if mount.user.is_some_and(|user| user != rustix::process::geteuid().as_raw()) {
+        return State::Foreign;
+    }
+    let refused = || Err(io::Error::new(error.kind(), error.to_string()));
+    if is_dead_behind_erofs(mount, refused) {
+        return State::Dead;
+    }
+    // It has accepted, and says nothing.
+    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+        return State::Silent;
+    }
+    match kernel::answer(mount) {
+        kernel::Answer::Dead => State::Dead,
+        kernel::Answer::None => State::Silent,
+        kernel::Answer::Comes => State::Unasked(error),
+    }
+}
+
+/// What goes on being served though it is not mounted here.
+fn held(connection: u32) -> Option<Row> {
+    let status = environment::query_status(connection).ok()?;
+    let mount_point = PathBuf::from(&status.mounted_at);
+    let places = [mount_point.clone()];
+    let holders = kernel::holders(status.device?, &places);
+    let images = status.shown.images().iter().map(|image| image.image.as_str());
+    let source = images.collect::<Vec<_>>().join(",");
+    Some(Row { mount_point, source, user: None, state: State::Held(Box::new(status), holders) })
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        let mut row = match &self.state {
+            State::Serves(status) | State::Held(status, _) => {
+                serde_json::to_value(status).unwrap_or_default()
+            }
+            state => json!({ "image": self.source, "error": self.reason(state) }),
+        };
+        row["state"] = self.state.name().into();
+        set_name(&mut row, "mount_point", self.mount_point.as_os_str().as_bytes());
+        if let State::Held(_, holders) = &self.state {
+            row["held_by"] = holders.iter().map(Holder::to_string).collect();
+        }
+        if let State::Foreign = self.state {
+            row["user"] = self.user.into();
+        }
+        row
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", self.mount_point.display())?;
+        match &self.state {
+            State::Serves(status) => print(out, status),
+            State::Held(status, holders) => {
+                writeln!(out, "  not mounted here, and still used")?;
+                for holder in holders {
+                    writeln!(out, "  used by   {}", printable(&holder.to_string()))?;
+                }
+                print(out, status)
+            }
+            state => {
+                writeln!(out, "  image     {}", printable(&self.source))?;
+                writeln!(out, "  {}", printable(&self.reason(state)))
+            }
+        }
+    }
+
+    /// Why there is no more to tell.
+    fn reason(&self, state: &State) -> String {
+        let place = self.mount_point.display();
+        match state {
+            State::Serves(_) | State::Held(..) => String::new(),
+            State::Dead => format!(
+                "dead: its process has ended; `ocifs umount {place}` removes it, and so does a new mount"
+            ),
+            State::Silent => format!(
+                "no answer: its process is stopped or hangs; `ocifs umount {place}` ends it"
+            ),
+            State::Foreign => {
+                let user = self.user.map_or_else(String::new, environment::user_name);
+                format!("mounted by user {user}, who alone can ask its process")
+            }
+            State::Unasked(error) => {
+                format!("it is served, but its process can't be asked: {error}")
+            }
+        }
+    }
 }
 
 fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
@@ -106,9 +238,4 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
             writeln!(out, "  store     {} of them are taken from {places}", stores.count())
         }
     }
-}
-
-fn print_unknown(out: &mut impl Write, mount: &Mounted, error: &io::Error) -> io::Result<()> {
-    writeln!(out, "  image     {}", printable(&mount.source))?;
-    writeln!(out, "  no answer from its process: {error}")
 }

@@ -1,35 +1,53 @@
 //! `ocifs umount`: also of mounts whose process is dead.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use ocifs::fuse::kernel::{self, Unmount};
-use ocifs::mount::query_status;
 
 use crate::args;
-use crate::commands::{Stage, wait_while};
+use crate::commands::{GRACE, Stage, stage};
 use crate::environment;
 use crate::report::{self, AnyError};
 
+/// How soon a process whose mount is gone has ended, unless the mount is still used. After that it is asked who
+/// does.
+const SOON: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     let how = if args.lazy { Unmount::Lazy } else { Unmount::Now };
-    let mounts = kernel::mounts()?;
-    let me = rustix::process::geteuid().as_raw();
-    let places: Vec<PathBuf> = match args.all {
-        // The last mounted first: one may lie inside another.
-        true => mounts
-            .iter()
-            .rev()
-            .filter(|mount| kernel::is_root() || mount.user == Some(me))
-            .map(|mount| mount.mount_point.clone())
-            .collect(),
-        false => args.mount_points.clone(),
-    };
-    let mut code = ExitCode::SUCCESS;
-    for place in places {
-        if let Err(e) = unmount(&place, how) {
-            code = report::failure(&e.into());
+    if !args.all && !args.all_users {
+        let mut code = ExitCode::SUCCESS;
+        for place in &args.mount_points {
+            if let Err(e) = unmount(place, how) {
+                code = report::failure(&e.into());
+            }
         }
+        return Ok(code);
+    }
+    if args.all_users && !kernel::is_root() {
+        return Err("--all-users needs root: `ocifs umount --all` unmounts what is yours".into());
+    }
+    let me = rustix::process::geteuid().as_raw();
+    // The last mounted first: one may lie inside another.
+    let mounts = kernel::mounts()?.into_iter().rev();
+    let (ours, others): (Vec<_>, Vec<_>) =
+        mounts.partition(|mount| args.all_users || mount.user == Some(me));
+    let mut code = ExitCode::SUCCESS;
+    for mount in ours {
+        match unmount(&mount.mount_point, how) {
+            Ok(()) => {
+                let row = format!("unmounted {}\n", mount.mount_point.display());
+                report::heard(report::stdout().write_all(row.as_bytes()))?;
+            }
+            Err(e) => code = report::failure(&e.into()),
+        }
+    }
+    if !others.is_empty() && kernel::is_root() {
+        let count = others.len();
+        report::write_stderr(&format!("{count} of other users stay mounted (--all-users)\n"));
     }
     Ok(code)
 }
@@ -38,24 +56,45 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
     let absolute = kernel::absolute(place)?;
     let mounted = kernel::uppermost(&absolute)?;
     let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
-    let pid = query_status(&environment::runtime_folder(), mounted.connection).ok().map(|s| s.pid);
-    let is_dead = pid.is_none() && kernel::is_dead(&mounted);
+    let status = environment::query_status(mounted.connection).ok();
+    let is_dead = status.is_none() && kernel::is_dead(&mounted);
     match kernel::unmount(&absolute, Some(mounted.connection), how) {
         // To find that it does not answer may have ended it.
         Err(kernel::Error::NotOurs(_)) if is_dead => {}
         result => result?,
     }
-    // The process ends by itself, unless its mount is bound to another place too; whoever removes its
-    // cache next should not meet it any more.
-    let is_elsewhere = || {
-        let mut mounts = kernel::mounts().unwrap_or_default().into_iter();
-        mounts.any(|mount| mount.connection == mounted.connection)
-    };
     if how == Unmount::Now
-        && let Some(pid) = pid
-        && !is_elsewhere()
+        && let Some(status) = status
     {
-        wait_while(pid, |stage| stage != Stage::Ended);
+        wait_for_end(&absolute, mounted.device, status.pid);
     }
     Ok(())
+}
+
+/// Waits until the process of what was mounted has ended: whoever removes its cache next should not meet it any
+/// more. If the mount is used otherwise, it goes on, and that is told.
+fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
+    let places = [PathBuf::from(place)];
+    let begun = Instant::now();
+    let mut holders = Vec::new();
+    while begun.elapsed() < GRACE && holders.is_empty() {
+        if stage(pid) == Stage::Ended {
+            return;
+        }
+        if begun.elapsed() > SOON {
+            holders = kernel::holders(device, &places);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let place = place.display();
+    let mut text =
+        format!("{place} is unmounted here, but still used, and process {pid} serves it:\n");
+    for holder in &holders {
+        text.push_str(&format!("  {holder}\n"));
+    }
+    if holders.is_empty() {
+        text.push_str("  by whom can't be seen; root may see more\n");
+    }
+    text.push_str(&format!("  it ends with them; `kill {pid}` ends it now\n"));
+    report::write_stderr(&report::printable_lines(&text));
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     let bar = Bar::verifying(&name);
     let verification = mount::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
-    let mut out = io::stdout().lock();
+    let mut out = report::stdout();
     report::heard(match args.json {
         true => writeln!(out, "{}", as_json(&verification)),
         false => print(&mut out, &verification),

@@ -1,0 +1,65 @@
+//! Mounting where an image is mounted already.
+
+use ocifs::fuse::kernel::{self, Mounted};
+use ocifs::mount::{ImageStatus, Manner};
+use ocifs::reference::{DirectoryName, ImageName};
+
+use super::{options, sharing};
+use crate::args::{self, Layout, Places};
+use crate::commands::failed;
+use crate::environment;
+use crate::report::{self, AnyError};
+
+/// Whether what is to be mounted is what is mounted at its place. If it is, that is said; if not, it is an error.
+pub(super) fn is_shown(
+    args: &args::Mount,
+    places: &Places,
+    there: &Mounted,
+) -> Result<bool, AnyError> {
+    let mut image = there.source.clone();
+    if let Ok(status) = environment::query_status(there.connection) {
+        let shown = status.shown.images();
+        if let [only] = shown {
+            image = format!("{image} ({})", only.digest);
+        }
+        if status.options != Manner::of(&options(args), sharing(args)) {
+            image.push_str(", mounted in another way,");
+        } else if are_same(args, &places.layout, shown)? {
+            let place = there.mount_point.display();
+            report::write_stderr(&format!("{image} is already mounted at {place}\n"));
+            return Ok(true);
+        }
+    }
+    Err(kernel::Error::Occupied { path: there.mount_point.clone(), image }.into())
+}
+
+/// Whether names mean the images that are shown, each at its place.
+fn are_same(args: &args::Mount, layout: &Layout, shown: &[ImageStatus]) -> Result<bool, AnyError> {
+    let wanted: Vec<(Option<&DirectoryName>, &ImageName)> = match layout {
+        Layout::Single(image) => vec![(None, image)],
+        Layout::Directories(images) => {
+            images.iter().map(|(directory, image)| (Some(directory), image)).collect()
+        }
+    };
+    if wanted.len() != shown.len() {
+        return Ok(false);
+    }
+    let cache = environment::cache(&args.image_args.cache_args);
+    for (directory, name) in wanted {
+        let directory = directory.map(|name| name.to_string());
+        let Some(there) = shown.iter().find(|shown| shown.directory == directory) else {
+            return Ok(false);
+        };
+        let (name, options) = environment::image(name, &args.image_args)?;
+        match ocifs::mount::resolve(&name, &cache, &options) {
+            Ok(resolved) if resolved.digest.to_string() == there.digest => {}
+            Ok(_) => return Ok(false),
+            // `mount -a` is said again where there is no network, too.
+            Err(e) if there.image == name.to_string() => {
+                log::warn!("{name}: what it means now is not known: {e}");
+            }
+            Err(e) => return Err(failed(&name)(e).into()),
+        }
+    }
+    Ok(true)
+}
