@@ -125,12 +125,12 @@ impl Packed {
     /// Unpacks a compressed head, which is all that a mount needs.
     ///
     /// # Errors
-    /// It is not the one that was announced, or not of this layer.
-    pub fn unpack(&self, head: &[u8], layer: &Descriptor) -> Result<LayerIndex, Error> {
+    /// It is not the one that was announced, not of this layer, or has more than `most` bytes.
+    pub fn unpack(&self, head: &[u8], layer: &Descriptor, most: u64) -> Result<LayerIndex, Error> {
         if !self.head_digest.matches(head) {
             return Err(Error::Digest);
         }
-        let limit = codec::plausible_uncompressed_bytes(head.len() as u64);
+        let limit = codec::plausible_uncompressed_bytes(head.len() as u64).min(most);
         let file = codec::decompress(head, usize::try_from(limit).unwrap_or(usize::MAX))?;
         let index = LayerIndex::decode(&file)?.with_proof(Proof::Hint);
         if index.blob() != layer.digest || index.blob_size() != layer.size {

@@ -289,11 +289,12 @@ impl Cache {
         self.put(&blob_name(digest), &[bytes]);
     }
 
-    /// A layer index under one of its names, undecoded; not one that was rejected.
-    pub fn layer_index(&self, name: &LayerName) -> Option<Vec<u8>> {
+    /// A layer index under one of its names, undecoded, of at most `most` bytes; not one that was
+    /// rejected.
+    pub fn layer_index(&self, name: &LayerName, most: u64) -> Option<Vec<u8>> {
         let file = self.open_file(&layer_name(name))?;
         mark_used(&file);
-        let bytes = read_limited(file, MAX_LAYER_INDEX_BYTES)?;
+        let bytes = read_limited(file, most.min(MAX_LAYER_INDEX_BYTES))?;
         (bytes != REJECTED).then_some(bytes)
     }
 
@@ -632,10 +633,10 @@ mod tests {
         let diff_id = DiffId(Digest::sha256(b"y"));
         cache.put_layer_index(&digest, &diff_id, b"index");
         let names = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
-        assert!(names.iter().all(|name| cache.layer_index(name).unwrap() == b"index"));
+        assert!(names.iter().all(|name| cache.layer_index(name, 1000).unwrap() == b"index"));
         cache.discard_layer_index(&names[0], "test");
-        assert!(cache.layer_index(&names[0]).is_none());
-        assert!(cache.layer_index(&names[1]).is_some(), "the other name is another file");
+        assert!(cache.layer_index(&names[0], 1000).is_none());
+        assert!(cache.layer_index(&names[1], 1000).is_some(), "the other name is another file");
         let left: Vec<_> = fs::read_dir(folder.path().join("v1/tmp")).unwrap().collect();
         assert!(left.is_empty(), "no temporary file is left");
     }

@@ -40,7 +40,7 @@ use crate::blob::WindowSource;
 use crate::cache::{Cache, LayerName};
 use crate::digest::Digest;
 use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
-use crate::index::{ForeignError, LayerIndex, Proof};
+use crate::index::{Budget, ForeignError, LayerIndex, Proof};
 use crate::resolve::{ResolvedImage, ResolvedLayer};
 use crate::source::registry::Registry;
 use crate::source::{self, Source};
@@ -104,6 +104,7 @@ pub struct Finder {
     registry: Option<Registry>,
     cache: Arc<Cache>,
     manifest: Digest,
+    budget: Arc<Budget>,
     annotations: BTreeMap<String, String>,
     /// Where the referrers of the image are, if they are used.
     trusted_scope: Option<Digest>,
@@ -131,6 +132,7 @@ impl Finder {
         cache: Arc<Cache>,
         trust_referrers: bool,
         offline: bool,
+        budget: Arc<Budget>,
     ) -> Finder {
         let scope = |registry: &Registry| {
             let reference = registry.reference();
@@ -143,11 +145,17 @@ impl Finder {
             registry,
             cache,
             manifest: image.digest,
+            budget,
             annotations: image.annotations.clone(),
             trusted_scope,
             announced: OnceLock::new(),
             bound: Mutex::default(),
         }
+    }
+
+    /// What the metadata of the image may take.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Names under which the cache may have an index of others for a layer, best first.
@@ -257,14 +265,16 @@ impl Finder {
         let first = promise.first_fetch(descriptor.size);
         let tail = self.fetch(descriptor, first.clone())?;
         let place = toc::find(promise, &tail, first.start, descriptor.size)?;
+        // Its text and what is read out of it are in memory at the same time.
+        let most = self.budget.limit() / 2;
         let toc = if first.start <= place.start && place.end <= first.end {
             let offset = (place.start - first.start) as usize;
             let length = (place.end - place.start) as usize;
-            toc::read(promise, &place, &tail[offset..offset + length])?
+            toc::read(promise, &place, &tail[offset..offset + length], most)?
         } else {
-            toc::read(promise, &place, &self.fetch(descriptor, place.clone())?)?
+            toc::read(promise, &place, &self.fetch(descriptor, place.clone())?, most)?
         };
-        Ok(LayerIndex::from_toc(promise, toc, descriptor, layer.diff_id)?)
+        Ok(LayerIndex::from_toc(promise, toc, descriptor, layer.diff_id, &self.budget)?)
     }
 
     /// The digest of the SOCI index that the manifest names.
@@ -313,12 +323,13 @@ impl Finder {
                 return Err(Error::GzipHeader);
             }
         }
-        Ok(LayerIndex::from_ztoc(ztoc, &layer.descriptor, layer.diff_id, proof)?)
+        Ok(LayerIndex::from_ztoc(ztoc, &layer.descriptor, layer.diff_id, proof, &self.budget)?)
     }
 
     fn unpack(&self, packed: &Packed, layer: &ResolvedLayer) -> Result<LayerIndex, Error> {
         let head = self.fetch(&packed.blob, 0..packed.head_bytes)?;
-        let index = packed.unpack(&head, &layer.descriptor)?;
+        let index = packed.unpack(&head, &layer.descriptor, self.budget.limit())?;
+        index.draw_on(&self.budget).map_err(ForeignError::from)?;
         match index.diff_id() == layer.diff_id {
             true => Ok(index),
             false => Err(artifact::Error::OtherLayer(index.blob()).into()),

@@ -25,6 +25,7 @@
 //! directory's parent precedes it, runs and spans are ordered, disjoint and inside the layer.
 //! [`LayerIndex::decode`] checks all of it, so the accessors cannot fail.
 
+mod budget;
 mod builder;
 mod decode;
 mod foreign;
@@ -37,6 +38,7 @@ use crate::digest::{ContentDigest, ContentHash, DiffId, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, Run, UncompressedOffset};
 use crate::tar;
 
+pub use budget::{Budget, Drawn};
 pub use builder::{Builder, MAX_HASHED_HOLES};
 pub use decode::DecodeError;
 pub use foreign::ForeignError;
@@ -83,6 +85,11 @@ pub enum Error {
     LinkClimbsOut(String),
     #[error("the layer has more than {MAX_ENTRIES} entries or 4 GiB of names")]
     TooLarge,
+    #[error(
+        "names and attributes of the image would take more than {limit} bytes of memory, far more than \
+         layers of its size should; raise --max-metadata-size if you trust it"
+    )]
+    Budget { limit: u64 },
 }
 
 /// An extended attribute that every file has and none lists: `full`, `toc` or `hint`. It is not
@@ -463,6 +470,31 @@ impl LayerIndex {
             start: UncompressedOffset(run.start.get()),
             length: run.length.get(),
         })
+    }
+
+    /// What its names and attributes cost, as a [`Budget`] counts it.
+    pub fn metadata_bytes(&self) -> u64 {
+        let rows = [
+            (self.dirs.len(), budget::DIR_BYTES),
+            (self.entries.len(), budget::ENTRY_BYTES),
+            (self.whiteouts.len(), budget::WHITEOUT_BYTES),
+            (self.runs.len(), budget::RUN_BYTES),
+            (self.xattrs.len(), budget::XATTR_BYTES),
+            (self.chunks.len(), budget::CHUNK_BYTES),
+            (self.bytes.len(), budget::TEXT_BYTES),
+        ];
+        rows.iter().map(|(count, bytes)| *count as u64 * bytes).sum()
+    }
+
+    /// Draws what it costs on a budget, for as long as the image is open.
+    ///
+    /// # Errors
+    /// There is not so much left.
+    pub fn draw_on(&self, budget: &Arc<Budget>) -> Result<(), Error> {
+        let mut drawn = Drawn::new(Arc::clone(budget));
+        drawn.more(self.metadata_bytes())?;
+        drawn.keep();
+        Ok(())
     }
 
     /// Number of spans.

@@ -54,7 +54,9 @@ use crate::digest::{Algorithm, DiffId, Digest, Hasher, SpanDigest, VerifyError, 
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::foreign::{self, Finder, Found};
 use crate::image::Descriptor;
-use crate::index::{self, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span};
+use crate::index::{
+    self, Budget, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span,
+};
 use crate::resolve::ResolvedLayer;
 use crate::source::{self, Body, Source};
 use crate::tar::{self, Parser};
@@ -248,7 +250,7 @@ pub fn open_all(
         }
     }
     let pass = |layer: &ResolvedLayer, progress: &dyn Progress| {
-        let index = first_pass(layer, source.as_ref(), cache, options, progress)?;
+        let index = first_pass(layer, source.as_ref(), cache, finder.budget(), options, progress)?;
         let name = LayerName::Blob(layer.descriptor.digest);
         Ok(OpenLayer::new(index, name, layer))
     };
@@ -336,9 +338,11 @@ pub fn cached(
 ) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
     let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
-        let file = cache.layer_index(&name)?;
+        let file = cache.layer_index(&name, finder.budget().limit())?;
         match LayerIndex::decode(&file) {
             Ok(index) if index.diff_id() == diff_id && is_right(&index) => {
+                // Streaming the layer says what is wrong.
+                index.draw_on(finder.budget()).ok()?;
                 return Some(OpenLayer::new(index, name, layer));
             }
             Ok(_) => log::debug!("layer {digest}: the index in the cache is of another layer"),
@@ -363,6 +367,7 @@ fn first_pass(
     layer: &ResolvedLayer,
     source: &dyn Source,
     cache: &Cache,
+    budget: &Arc<Budget>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<LayerIndex, Error> {
@@ -378,7 +383,7 @@ fn first_pass(
         let mut written = Vec::new();
         let cache_of_spans = options.keep_spans.then_some(cache);
         let keeper = Keeper { cache: cache_of_spans, written: &mut written };
-        let result = pipeline(layer, &mut download, keeper, options, progress);
+        let result = pipeline(layer, &mut download, keeper, budget, options, progress);
         // An interrupted download is gone on with the next time; a wrong one is not.
         if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
             download.finish();
@@ -495,6 +500,7 @@ fn pipeline(
     layer: &ResolvedLayer,
     download: &mut Download,
     keeper: Keeper<'_>,
+    budget: &Arc<Budget>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<LayerIndex, ErrorKind> {
@@ -513,7 +519,7 @@ fn pipeline(
             stage(scope, "inflate", move || inflate(&chunks, &piece_sender, &used, codec, limit))?;
         let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
         let algorithm = layer.diff_id.0.algorithm();
-        let parsed = parse(&pieces, kept_sender, &used_here, algorithm);
+        let parsed = parse(&pieces, kept_sender, &used_here, algorithm, budget);
         // From here on nobody takes pieces: the inflating thread ends at its next one.
         drop(pieces);
         drop(used_here);
@@ -794,8 +800,9 @@ fn parse(
     kept: SyncSender<Piece>,
     used: &SyncSender<Vec<u8>>,
     algorithm: Algorithm,
+    budget: &Arc<Budget>,
 ) -> Result<(Builder, Hasher, u64), Stopped> {
-    let mut builder = Builder::new();
+    let mut builder = Builder::within(Arc::clone(budget));
     let mut parser = Parser::new();
     let mut diff_id = Hasher::new(algorithm);
     let mut total = 0;

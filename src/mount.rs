@@ -40,7 +40,7 @@ use crate::foreign::Finder;
 use crate::fs::Filesystem;
 use crate::fuse::{self, Ahead, Ownership, Requests, Server, forerunner, kernel, metadata};
 use crate::image::{Document, Platform};
-use crate::index::{LayerIndex, Proof};
+use crate::index::{Budget, LayerIndex, Proof};
 use crate::layer::{self, Known, OpenLayer, Progress};
 use crate::reference::{DirectoryName, ImageName, StoredImage};
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
@@ -125,6 +125,8 @@ pub struct ImageOptions {
     pub max_layer_bytes: Option<u64>,
     /// What decompressing a layer may cost.
     pub codec: codec::Limits,
+    /// Most bytes of memory for names and attributes of one image, if not the default of [`Budget`].
+    pub max_metadata_bytes: Option<u64>,
     /// Layers passed over at the same time.
     pub parallel_layers: usize,
     /// Span files kept open.
@@ -145,6 +147,7 @@ impl Default for ImageOptions {
             read_deadline: Duration::from_secs(60),
             max_layer_bytes: None,
             codec: codec::Limits::default(),
+            max_metadata_bytes: None,
             parallel_layers: layer::Options::default().parallel,
             open_files: 512,
             temporary_folder: PathBuf::from("/tmp"),
@@ -191,6 +194,10 @@ impl<'a> Opening<'a> {
         let resolve_options =
             resolve::Options { platform: options.platform.clone(), offline: options.offline };
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        let stored = resolved.layers.iter().map(|layer| layer.descriptor.size);
+        let stored = stored.fold(0, u64::saturating_add);
+        let budget =
+            options.max_metadata_bytes.map_or_else(|| Budget::for_layers(stored), Budget::of);
         let finder = Arc::new(Finder::new(
             &resolved,
             Arc::clone(&source),
@@ -198,6 +205,7 @@ impl<'a> Opening<'a> {
             Arc::clone(cache),
             options.trust_referrers,
             options.offline,
+            Arc::new(budget),
         ));
         let tag = Tag::of(name, &resolved, &source, options.offline);
         let options = layer::Options {

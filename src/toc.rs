@@ -107,7 +107,9 @@ pub enum Error {
     NotTheEnd,
     #[error("the table of contents is said to be at {0:?}, which is not inside the layer")]
     Place(Range<u64>),
-    #[error("the table of contents is larger than {MAX_TOC_BYTES} bytes")]
+    #[error(
+        "the table of contents is larger than {MAX_TOC_BYTES} bytes, or than a layer of this size should have"
+    )]
     TooLarge,
     #[error("the table of contents can't be decompressed: {0}")]
     Codec(#[from] codec::Error),
@@ -336,20 +338,22 @@ pub struct Chunk {
 /// Checks and parses the TOC: `bytes` are those of the blob at `place`, which came from [`find`].
 ///
 /// # Errors
-/// The bytes are not those that the descriptor promised, or what they say can't be true.
-pub fn read(promise: &Promise, place: &Range<u64>, bytes: &[u8]) -> Result<Toc, Error> {
-    if bytes.len() as u64 > MAX_TOC_BYTES {
+/// The bytes are not those that the descriptor promised, what they say can't be true, or the JSON has
+/// more than `most` bytes.
+pub fn read(promise: &Promise, place: &Range<u64>, bytes: &[u8], most: u64) -> Result<Toc, Error> {
+    let most = most.min(MAX_TOC_BYTES);
+    if bytes.len() as u64 > most {
         return Err(Error::TooLarge);
     }
     let json = match promise {
         Promise::Estargz { json: expected } => {
-            let json = toc_of_tar(bytes)?;
+            let json = toc_of_tar(bytes, most)?;
             check(*expected, &json)?;
             json
         }
         Promise::ZstdChunked { json_bytes, digest, json: expected, .. } => {
             check(*digest, bytes)?;
-            let json = zstd_frame(bytes, *json_bytes)?;
+            let json = zstd_frame(bytes, *json_bytes, most)?;
             if let Some(expected) = expected {
                 check(*expected, &json)?;
             }
@@ -369,11 +373,11 @@ fn check(expected: Digest, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn zstd_frame(bytes: &[u8], expected: u64) -> Result<Vec<u8>, Error> {
+fn zstd_frame(bytes: &[u8], expected: u64, most: u64) -> Result<Vec<u8>, Error> {
     if Compression::sniff(bytes)? != Compression::Zstd {
         return Err(Error::NotZstd);
     }
-    if expected > MAX_TOC_BYTES {
+    if expected > most {
         return Err(Error::TooLarge);
     }
     let json = codec::decompress(bytes, usize::try_from(expected).map_err(|_| Error::TooLarge)?)?;
@@ -384,7 +388,7 @@ fn zstd_frame(bytes: &[u8], expected: u64) -> Result<Vec<u8>, Error> {
 }
 
 /// The JSON of an eStargz layer: the only file of a compressed tar.
-fn toc_of_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+fn toc_of_tar(bytes: &[u8], most: u64) -> Result<Vec<u8>, Error> {
     let mut decoder = Decoder::new(Compression::Gzip)?;
     let mut parser = tar::Parser::new();
     let mut file = TocFile::default();
@@ -397,7 +401,7 @@ fn toc_of_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
         }
         rest = &rest[progress.consumed..];
         total += progress.produced as u64;
-        if total > MAX_TOC_BYTES {
+        if total > most {
             return Err(Error::TooLarge);
         }
         parser.feed(&output[..progress.produced], &mut file)?;

@@ -563,7 +563,7 @@ mod tests {
         let hints = fs::read_dir(folder.path().join("v1/hints")).unwrap();
         hints.for_each(|file| set_age(&file.unwrap().path(), 4 * HOUR));
         // Used again, so it is not the oldest any more.
-        assert!(cache.layer_index(&name(1)).is_some());
+        assert!(cache.layer_index(&name(1), 5000).is_some());
         let span = put(&cache, 1, Cost::Dear);
         let there = || [0, 1, 2].map(|number| file("layers", number).exists());
 
@@ -574,7 +574,7 @@ mod tests {
         assert_eq!(there(), [true; 3]);
         let removed = cache.collect(16_000).unwrap();
         assert!(removed.left <= 16_000, "{removed:?}");
-        assert!(cache.layer_index(&hint(7)).is_none());
+        assert!(cache.layer_index(&hint(7), 5000).is_none());
         assert_eq!(there(), [true; 3]);
         cache.collect(11_000).unwrap();
         assert_eq!(there(), [true, true, false]);

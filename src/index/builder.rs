@@ -12,9 +12,12 @@
 //! whichever way it is stored. Holes of a layer are hashed up to [`MAX_HASHED_HOLES`] bytes in all;
 //! a sparse file whose holes go beyond has the digest of its blocks instead, which costs nothing.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+
+use super::budget::{self, Budget, Drawn};
 use super::format::{
     ChunkRecord, DIR_HAS_ENTRY, DirRecord, ENTRY_BLOCKS, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord,
     KIND_BLOCK_DEVICE, KIND_CHAR_DEVICE, KIND_DIRECTORY, KIND_FIFO, KIND_FILE, KIND_HARD_LINK,
@@ -42,7 +45,12 @@ pub const MAX_HASHED_HOLES: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct Builder {
     dirs: Vec<DirRecord>,
-    dir_ids: HashMap<(DirId, Box<[u8]>), DirId>,
+    /// The directories by parent and name, which stand in `dirs` and `bytes`.
+    dir_ids: HashTable<DirId>,
+    /// Places in `bytes` of names and values of attributes: each is there once.
+    shared_texts: HashTable<(u32, u32)>,
+    hashers: RandomState,
+    drawn: Drawn,
     entries: Vec<EntryRecord>,
     whiteouts: Vec<WhiteoutRecord>,
     runs: Vec<RunRecord>,
@@ -101,8 +109,13 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// An index with nothing but the root's path.
+    /// An index with nothing but the root's path, of any size.
     pub fn new() -> Builder {
+        Builder::within(Arc::new(Budget::of(u64::MAX)))
+    }
+
+    /// The same, as large as the budget allows.
+    pub fn within(budget: Arc<Budget>) -> Builder {
         let root = DirRecord {
             parent: ROOT_DIR.into(),
             name_offset: 0.into(),
@@ -111,7 +124,10 @@ impl Builder {
         };
         Builder {
             dirs: vec![root],
-            dir_ids: HashMap::new(),
+            dir_ids: HashTable::new(),
+            shared_texts: HashTable::new(),
+            hashers: RandomState::new(),
+            drawn: Drawn::new(budget),
             entries: Vec::new(),
             whiteouts: Vec::new(),
             runs: Vec::new(),
@@ -150,6 +166,7 @@ impl Builder {
     /// There are too many.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<u32, Error> {
         let row = u32::try_from(self.chunks.len()).map_err(|_| Error::TooLarge)?;
+        self.drawn.more(budget::CHUNK_BYTES)?;
         self.chunks.push(ChunkRecord::new(chunk));
         Ok(row)
     }
@@ -185,11 +202,10 @@ impl Builder {
         for entry in &self.entries {
             let offset = entry.name_offset.get() as usize;
             let name = &self.bytes[offset..offset + usize::from(entry.name_length.get())];
-            if let Some(id) =
-                self.dir_ids.get(&(entry.dir.get(), name.into()) as &(DirId, Box<[u8]>))
+            if let Some(id) = self.known_dir(entry.dir.get(), name)
                 && entry.flags & ENTRY_HIDDEN == 0
             {
-                self.dirs[*id as usize].flags = DIR_HAS_ENTRY.into();
+                self.dirs[id as usize].flags = DIR_HAS_ENTRY.into();
             }
         }
         let index = LayerIndex {
@@ -206,6 +222,7 @@ impl Builder {
             tail: Tail::Loaded { hashes: self.hashes, windows: Arc::new(self.windows) },
         };
         index.check()?;
+        self.drawn.keep();
         Ok(index)
     }
 
@@ -215,37 +232,69 @@ impl Builder {
         if self.bytes.len() + text.len() > u32::MAX as usize {
             return Err(Error::TooLarge);
         }
+        self.drawn.more(text.len() as u64 * budget::TEXT_BYTES)?;
         self.bytes.extend_from_slice(text);
         Ok(offset)
+    }
+
+    /// The same of a text that other entries may have too.
+    fn shared_text(&mut self, text: &[u8]) -> Result<u32, Error> {
+        let hash = self.hashers.hash_one(text);
+        let at = |(offset, length): &(u32, u32)| *offset as usize..(*offset + *length) as usize;
+        if let Some(place) = self.shared_texts.find(hash, |place| self.bytes[at(place)] == *text) {
+            return Ok(place.0);
+        }
+        let offset = self.text(text)?;
+        let (bytes, hashers) = (&self.bytes, &self.hashers);
+        self.shared_texts.insert_unique(hash, (offset, text.len() as u32), |place| {
+            hashers.hash_one(&bytes[at(place)])
+        });
+        Ok(offset)
+    }
+
+    fn dir_name(&self, id: DirId) -> &[u8] {
+        dir_name(&self.dirs, &self.bytes, id)
+    }
+
+    /// The directory of this name in another one, if it has a row.
+    fn known_dir(&self, parent: DirId, name: &[u8]) -> Option<DirId> {
+        let hash = self.hashers.hash_one((parent, name));
+        let is_it = |id: &DirId| {
+            self.dirs[*id as usize].parent.get() == parent && self.dir_name(*id) == name
+        };
+        self.dir_ids.find(hash, is_it).copied()
     }
 
     /// The id of the directory path `components`, known or new.
     fn dir(&mut self, components: &[&[u8]]) -> Result<DirId, Error> {
         let mut at = ROOT_DIR;
         for name in components {
-            // One allocation a component; paths of one directory come together, so this is not
-            // where the time goes (inflating is).
-            let key = (at, Box::from(*name));
-            at = match self.dir_ids.get(&key) {
-                Some(id) => *id,
-                None => {
-                    let id = u32::try_from(self.dirs.len()).map_err(|_| Error::TooLarge)?;
-                    if self.dirs.len() >= MAX_ENTRIES {
-                        return Err(Error::TooLarge);
-                    }
-                    let name_offset = self.text(name)?.into();
-                    self.dirs.push(DirRecord {
-                        parent: at.into(),
-                        name_offset,
-                        name_length: (name.len() as u16).into(),
-                        flags: 0.into(),
-                    });
-                    self.dir_ids.insert(key, id);
-                    id
-                }
+            at = match self.known_dir(at, name) {
+                Some(id) => id,
+                None => self.add_dir(at, name)?,
             };
         }
         Ok(at)
+    }
+
+    fn add_dir(&mut self, parent: DirId, name: &[u8]) -> Result<DirId, Error> {
+        let id = u32::try_from(self.dirs.len()).map_err(|_| Error::TooLarge)?;
+        if self.dirs.len() >= MAX_ENTRIES {
+            return Err(Error::TooLarge);
+        }
+        self.drawn.more(budget::DIR_BYTES)?;
+        let name_offset = self.text(name)?.into();
+        self.dirs.push(DirRecord {
+            parent: parent.into(),
+            name_offset,
+            name_length: (name.len() as u16).into(),
+            flags: 0.into(),
+        });
+        let (dirs, bytes, hashers) = (&self.dirs, &self.bytes, &self.hashers);
+        self.dir_ids.insert_unique(hashers.hash_one((parent, name)), id, |id| {
+            hashers.hash_one((dirs[*id as usize].parent.get(), dir_name(dirs, bytes, *id)))
+        });
+        Ok(id)
     }
 
     fn add_whiteout(&mut self, parents: &[&[u8]], marker: &[u8], path: &[u8]) -> Result<(), Error> {
@@ -253,6 +302,7 @@ impl Builder {
         if marker != OPAQUE && matches!(hidden, b"" | b"." | b"..") {
             return Err(Error::InvalidWhiteout(lossy(path)));
         }
+        self.drawn.more(budget::WHITEOUT_BYTES)?;
         let record = WhiteoutRecord {
             dir: self.dir(parents)?.into(),
             name_offset: self.text(hidden)?.into(),
@@ -293,6 +343,12 @@ impl Builder {
         if self.entries.len() >= MAX_ENTRIES {
             return Err(Error::TooLarge);
         }
+        let rows = [
+            (1, budget::ENTRY_BYTES),
+            (entry.runs.len(), budget::RUN_BYTES),
+            (entry.xattrs.len(), budget::XATTR_BYTES),
+        ];
+        self.drawn.more(rows.iter().map(|(count, bytes)| *count as u64 * bytes).sum())?;
         let mut flags = if hidden { ENTRY_HIDDEN } else { 0 };
         let mut hash = NO_HASH;
         let (kind, data, extra) = match entry.kind {
@@ -349,9 +405,9 @@ impl Builder {
         let first_xattr = u32::try_from(self.xattrs.len()).map_err(|_| Error::TooLarge)?;
         for (name, value) in &entry.xattrs {
             let record = XattrRecord {
-                name_offset: self.text(name)?.into(),
+                name_offset: self.shared_text(name)?.into(),
                 name_length: (name.len() as u32).into(),
-                value_offset: self.text(value)?.into(),
+                value_offset: self.shared_text(value)?.into(),
                 value_length: (value.len() as u32).into(),
             };
             self.xattrs.push(record);
@@ -430,6 +486,12 @@ impl tar::Sink for Builder {
 /// it", and so a file unpacked by root belongs to root.
 fn owner(id: u32) -> u32 {
     if id == u32::MAX { 0 } else { id }
+}
+
+fn dir_name<'a>(dirs: &[DirRecord], bytes: &'a [u8], id: DirId) -> &'a [u8] {
+    let dir = &dirs[id as usize];
+    let offset = dir.name_offset.get() as usize;
+    &bytes[offset..offset + usize::from(dir.name_length.get())]
 }
 
 /// The cleaned components of a path; `None` if it climbs above its start.

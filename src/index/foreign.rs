@@ -15,10 +15,12 @@
 //! taken as they are. The first is begun as raw deflate behind the gzip header, because no digest
 //! covers the header.
 
+use std::sync::Arc;
+
 use super::format::ENTRY_HIDDEN;
 use super::{
-    Builder, Check, Chunk, DecodeError, EntryKind, Error, Identity, LayerIndex, MAX_SPAN_BYTES,
-    Proof, ROOT_DIR, Restart, Span,
+    Budget, Builder, Check, Chunk, DecodeError, EntryKind, Error, Identity, LayerIndex,
+    MAX_SPAN_BYTES, Proof, ROOT_DIR, Restart, Span,
 };
 use crate::codec::{self, Compression, window};
 use crate::digest::{ContentDigest, DiffId, SpanDigest};
@@ -63,8 +65,9 @@ impl LayerIndex {
         toc: Toc,
         layer: &Descriptor,
         diff_id: DiffId,
+        budget: &Arc<Budget>,
     ) -> Result<LayerIndex, ForeignError> {
-        let mut builder = Builder::new();
+        let mut builder = Builder::within(Arc::clone(budget));
         for listed in toc.entries {
             builder.listed(listed.entry, listed.content_hash)?;
         }
@@ -118,12 +121,13 @@ impl LayerIndex {
         layer: &Descriptor,
         diff_id: DiffId,
         proof: Proof,
+        budget: &Arc<Budget>,
     ) -> Result<LayerIndex, ForeignError> {
         if ztoc.compressed_bytes != layer.size {
             let (expected, got) = (layer.size, ztoc.compressed_bytes);
             return Err(ForeignError::Size { expected, got });
         }
-        let mut builder = Builder::new();
+        let mut builder = Builder::within(Arc::clone(budget));
         for entry in ztoc.entries {
             builder.listed(entry, None)?;
         }

@@ -407,15 +407,34 @@ impl<'a> Merge<'a> {
     /// The node of a directory path, made if it does not exist; and whether it was reached
     /// without a symlink.
     fn directory(&mut self, layer: &mut Layer<'a>, id: DirId) -> Result<(NodeId, bool), Error> {
-        if id == ROOT_DIR {
-            return Ok((ROOT, true));
+        // Upwards to what is known, then down again: a path may be too deep for recursion.
+        let mut unknown = Vec::new();
+        let mut at = id;
+        let mut found = loop {
+            if at == ROOT_DIR {
+                break (ROOT, true);
+            }
+            let known = layer.resolved[at as usize];
+            if known != NONE && self.node(known).alive {
+                break (known, true);
+            }
+            unknown.push(at);
+            at = layer.index.dir(at).parent;
+        };
+        while let Some(id) = unknown.pop() {
+            found = self.directory_in(layer, found, id)?;
         }
-        let known = layer.resolved[id as usize];
-        if known != NONE && self.node(known).alive {
-            return Ok((known, true));
-        }
+        Ok(found)
+    }
+
+    /// The directory whose parent is found.
+    fn directory_in(
+        &mut self,
+        layer: &mut Layer<'a>,
+        (parent, direct): (NodeId, bool),
+        id: DirId,
+    ) -> Result<(NodeId, bool), Error> {
         let dir = layer.index.dir(id);
-        let (parent, direct) = self.directory(layer, dir.parent)?;
         let (node, direct) = match self.step(parent, dir.name) {
             Step::Directory(child) => (child, direct),
             Step::Missing => (self.implied(parent, dir.name)?, direct),

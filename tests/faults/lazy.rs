@@ -244,7 +244,7 @@ impl Corpus {
         let digest = |digest: &String| digest.parse::<Digest>().unwrap();
         let name = |d: &String| LayerName::Blob(digest(d));
         let indexes: Vec<Vec<u8>> =
-            digests.iter().map(|d| cache.layer_index(&name(d)).unwrap()).collect();
+            digests.iter().map(|d| cache.layer_index(&name(d), u64::MAX).unwrap()).collect();
         let spans = indexes.iter().zip(&digests).zip(&sizes).map(|((index, d), size)| {
             LayerIndex::decode(index).unwrap().span_table(digest(d), *size).spans
         });

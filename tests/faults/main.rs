@@ -55,6 +55,7 @@ mod lazy_size;
 mod lazy_walks;
 mod links;
 mod long_lives;
+mod metadata_bombs;
 mod mirrors;
 mod names;
 mod namespaces;

@@ -72,7 +72,7 @@ fn read(promise: &Promise, blob: &[u8]) -> Result<Toc, Error> {
     let size = blob.len() as u64;
     let tail = promise.first_fetch(size);
     let place = toc::find(promise, &part(blob, &tail), tail.start, size)?;
-    toc::read(promise, &place, &part(blob, &place))
+    toc::read(promise, &place, &part(blob, &place), toc::MAX_TOC_BYTES)
 }
 
 /// The bytes of a chunk, by nothing but its place.
@@ -462,7 +462,7 @@ proptest! {
             digest: ocifs::digest::Digest::sha256(&compressed),
             json: None,
         };
-        if let Ok(toc) = toc::read(&promise, &(start..end), &compressed) {
+        if let Ok(toc) = toc::read(&promise, &(start..end), &compressed, toc::MAX_TOC_BYTES) {
             check(&toc, end);
         }
     }
@@ -500,7 +500,10 @@ fn rows_are_counted() {
     let (place, digest) = (0..compressed.len() as u64, ocifs::digest::Digest::sha256(&compressed));
     let json_bytes = json.len() as u64;
     let promise = Promise::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
-    assert!(matches!(toc::read(&promise, &place, &compressed), Err(Error::TooManyRows)));
+    assert!(matches!(
+        toc::read(&promise, &place, &compressed, toc::MAX_TOC_BYTES),
+        Err(Error::TooManyRows)
+    ));
 }
 
 /// A small promise must not unpack to a large TOC.
@@ -513,7 +516,7 @@ fn bombs() {
     for json_bytes in [10, toc::MAX_TOC_BYTES, u64::MAX] {
         let promise =
             Promise::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
-        assert!(toc::read(&promise, &place, &compressed).is_err());
+        assert!(toc::read(&promise, &place, &compressed, toc::MAX_TOC_BYTES).is_err());
     }
     let tar = crate::support::tarball::tar(&[Entry::file("stargz.index.json", &bomb)]);
     for content in [&bomb, &tar] {
@@ -521,6 +524,6 @@ fn bombs() {
         std::io::copy(&mut &content[..], &mut gzip).unwrap();
         let bytes = gzip.finish().unwrap();
         let promise = Promise::Estargz { json: digest };
-        assert!(toc::read(&promise, &(0..bytes.len() as u64), &bytes).is_err());
+        assert!(toc::read(&promise, &(0..bytes.len() as u64), &bytes, toc::MAX_TOC_BYTES).is_err());
     }
 }

@@ -202,6 +202,13 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "BYTES", default_value = "128M", value_parser = zstd_window)]
     pub(crate) max_zstd_window: codec::Limits,
 
+    /// Refuse images whose names and attributes take more memory than this
+    ///
+    /// By default 64 MiB, and 64 bytes for each byte of their layers as they are stored: several times
+    /// what real images take. Suffixes K, M, G and T are understood.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_metadata_size: Option<u64>,
+
     #[command(flatten)]
     pub(crate) cache_args: CacheArgs,
 }

@@ -257,6 +257,7 @@ fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, Any
         read_deadline: args.timeout,
         max_layer_bytes: args.max_layer_size,
         codec: args.max_zstd_window,
+        max_metadata_bytes: args.max_metadata_size,
         open_files: open_files(),
         temporary_folder: env::temp_dir(),
         ..ImageOptions::default()
