@@ -64,7 +64,7 @@ use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
 use crate::image::Descriptor;
 use crate::index::{Check, Proof, Restart, Span, SpanTable, Windows};
-use crate::source::{self, Opened, Source};
+use crate::source::{self, MIN_BYTES_PER_SECOND, Opened, Source};
 use plan::{Runs, Situation};
 use stream::{Layer, Stream};
 
@@ -84,6 +84,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Flights of one layer at the same time: readers at so many places do not wait for each other.
 const MAX_FLIGHTS: usize = 8;
+
+/// From this age on the failure of a flight says little to a reader who has just come.
+const OLD: Duration = Duration::from_millis(500);
 
 /// Uncompressed bytes that a flight may be ahead of all readers.
 const MAX_AHEAD_BYTES: u64 = 64 << 20;
@@ -295,11 +298,18 @@ struct FlightPlan {
     left: Range<usize>,
     /// How far it can be sent on.
     limit: usize,
+    took_off: Instant,
 }
 
 impl Sky {
     fn carries(&self, at: usize) -> bool {
         self.flights.iter().any(|flight| flight.left.contains(&at))
+    }
+
+    /// Whether a span is on its way since long before now.
+    fn is_on_old_flight(&self, at: usize) -> bool {
+        let mut flights = self.flights.iter().filter(|flight| flight.left.contains(&at));
+        flights.any(|flight| flight.took_off.elapsed() > OLD)
     }
 
     /// Sends a flight on that has to pass `begin..=at` anyway, if there is one.
@@ -392,7 +402,10 @@ impl BlobReader {
             } else {
                 self.shared.misses.fetch_add(1, Ordering::Relaxed);
                 let scope = |_| Scope::Until(u64::MAX);
-                self.fetch(at, at + 1, Instant::now() + read_timeout, &scope)?;
+                // Nobody waits for this one span: it may come as slowly as its source lets it.
+                let compressed = span.compressed_end.0.saturating_sub(span.compressed_start.0);
+                let slowest = Duration::from_secs(compressed / MIN_BYTES_PER_SECOND);
+                self.fetch(at, at + 1, Instant::now() + read_timeout + slowest, &scope)?;
             }
             progress(span.length.into());
         }
@@ -463,9 +476,16 @@ impl BlobReader {
         }
         let mut sky = lock(&self.sky);
         *sky.wanted.entry(at).or_default() += 1;
+        // What ails an old flight, a connection that was forgotten or a server that was down, may be over.
+        let mut may_try_again = sky.is_on_old_flight(at);
         let result = loop {
-            if let Some(result) = sky.arrived.get(&at) {
-                break result.clone();
+            match sky.arrived.get(&at) {
+                Some(Err(Error::Source(_) | Error::Read { .. })) if may_try_again => {
+                    may_try_again = false;
+                    sky.arrived.remove(&at);
+                }
+                Some(result) => break result.clone(),
+                None => {}
             }
             if !sky.carries(at) && sky.flights.len() < MAX_FLIGHTS {
                 let plan = self.plan(&mut sky, at, needed_end, scope);
@@ -561,7 +581,7 @@ impl BlobReader {
             .name("fetch".into())
             .spawn(move || Flight { reader: &reader, number, spans, walk, landed: false }.fly())?;
         sky.next_number += 1;
-        sky.flights.push(FlightPlan { number, left, limit });
+        sky.flights.push(FlightPlan { number, left, limit, took_off: Instant::now() });
         Ok(())
     }
 

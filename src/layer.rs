@@ -43,7 +43,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -226,7 +226,7 @@ impl OpenLayer {
 /// Opens all layers of an image, base first; those that are `known` are open already.
 ///
 /// # Errors
-/// The first error of any layer; the others are stopped at their next layer.
+/// The first error of any layer; the others are stopped.
 pub fn open_all(
     layers: &[ResolvedLayer],
     source: &Arc<dyn Source>,
@@ -249,8 +249,12 @@ pub fn open_all(
             }
         }
     }
+    // When one layer fails, nobody waits for the others.
+    let stop = AtomicBool::new(false);
     let pass = |layer: &ResolvedLayer, progress: &dyn Progress| {
-        let index = first_pass(layer, source.as_ref(), cache, finder.budget(), options, progress)?;
+        let hearing = Hearing { progress, stop: &stop };
+        let budget = finder.budget();
+        let index = first_pass(layer, source.as_ref(), cache, budget, options, hearing)?;
         let name = LayerName::Blob(layer.descriptor.digest);
         Ok(OpenLayer::new(index, name, layer))
     };
@@ -262,7 +266,7 @@ pub fn open_all(
             }
             found => Ok(found),
         };
-        for (layer, found) in in_parallel(&missing, options.parallel(), &find)? {
+        for (layer, found) in in_parallel(&missing, options.parallel(), &stop, &find)? {
             found.map(|open| opened.insert(layer_key(layer), open));
         }
         missing.retain(|layer| !opened.contains_key(&layer_key(layer)));
@@ -273,7 +277,7 @@ pub fn open_all(
     // Large layers first, so that none of them is left to run alone at the end.
     missing.sort_by_key(|layer| std::cmp::Reverse(layer.descriptor.size));
     let pass = |layer: &ResolvedLayer| pass(layer, progress);
-    for (layer, open) in in_parallel(&missing, options.parallel(), &pass)? {
+    for (layer, open) in in_parallel(&missing, options.parallel(), &stop, &pass)? {
         opened.insert(layer_key(layer), open);
     }
     layers
@@ -286,10 +290,19 @@ pub fn open_all(
         .collect()
 }
 
-/// Does something for each layer, on up to `parallel` threads, until it fails for one.
+/// Who hears of a first pass, and whether it is still wanted.
+#[derive(Clone, Copy)]
+struct Hearing<'a> {
+    progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
+}
+
+/// Does something for each layer, on up to `parallel` threads, until it fails for one: then `stop` is
+/// set for the others.
 fn in_parallel<'a, T: Send>(
     layers: &[&'a ResolvedLayer],
     parallel: usize,
+    stop: &AtomicBool,
     act: &(dyn Fn(&ResolvedLayer) -> Result<T, Error> + Sync),
 ) -> Result<Vec<(&'a ResolvedLayer, T)>, Error> {
     let next = AtomicUsize::new(0);
@@ -301,6 +314,7 @@ fn in_parallel<'a, T: Send>(
                 while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = act(layer);
                     if result.is_err() {
+                        stop.store(true, Ordering::Relaxed);
                         next.store(layers.len(), Ordering::Relaxed);
                     }
                     // The receiver lives until all threads have ended.
@@ -369,7 +383,7 @@ fn first_pass(
     cache: &Cache,
     budget: &Arc<Budget>,
     options: &Options,
-    progress: &dyn Progress,
+    hearing: Hearing<'_>,
 ) -> Result<LayerIndex, Error> {
     let descriptor = &layer.descriptor;
     let error = |kind| Error { digest: descriptor.digest, kind };
@@ -383,7 +397,7 @@ fn first_pass(
         let mut written = Vec::new();
         let cache_of_spans = options.keep_spans.then_some(cache);
         let keeper = Keeper { cache: cache_of_spans, written: &mut written };
-        let result = pipeline(layer, &mut download, keeper, budget, options, progress);
+        let result = pipeline(layer, &mut download, keeper, budget, options, hearing);
         // An interrupted download is gone on with the next time; a wrong one is not.
         if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
             download.finish();
@@ -391,7 +405,7 @@ fn first_pass(
         let kind = match result {
             Ok(index) => {
                 cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());
-                progress.layer_done();
+                hearing.progress.layer_done();
                 return Ok(index);
             }
             Err(kind) => kind,
@@ -502,7 +516,7 @@ fn pipeline(
     keeper: Keeper<'_>,
     budget: &Arc<Budget>,
     options: &Options,
-    progress: &dyn Progress,
+    hearing: Hearing<'_>,
 ) -> Result<LayerIndex, ErrorKind> {
     let descriptor = &layer.descriptor;
     let Options { max_uncompressed_bytes: limit, codec, .. } = *options;
@@ -514,7 +528,7 @@ fn pipeline(
     thread::scope(|scope| {
         let reader = VerifyingReader::new(download, descriptor.digest, descriptor.size);
         let used_here = used_sender.clone();
-        let fetch = stage(scope, "fetch", move || fetch(reader, &chunk_sender, progress))?;
+        let fetch = stage(scope, "fetch", move || fetch(reader, &chunk_sender, hearing))?;
         let inflate =
             stage(scope, "inflate", move || inflate(&chunks, &piece_sender, &used, codec, limit))?;
         let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
@@ -591,7 +605,7 @@ impl<E: Into<ErrorKind>> From<E> for Stopped {
 fn fetch(
     mut reader: VerifyingReader<&mut Download>,
     chunks: &SyncSender<Vec<u8>>,
-    progress: &dyn Progress,
+    Hearing { progress, stop }: Hearing<'_>,
 ) -> Result<(), ErrorKind> {
     loop {
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -602,6 +616,9 @@ fn fetch(
                 Ok(n) => {
                     filled += n;
                     progress.advance(n as u64);
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(ErrorKind::Read(io::Error::other("another layer has failed")));
+                    }
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => {

@@ -498,7 +498,12 @@ fn open_stored(
             Arc::new(ContainersStorage::open(roots, &additional, image, spool)?)
         }
         StoredImage::DockerDaemon { image } => {
-            let daemon = DockerDaemon::open(&options.places.docker_sockets, image, spool)?;
+            let daemon = DockerDaemon::open(
+                &options.places.docker_sockets,
+                image,
+                spool,
+                options.read_deadline,
+            )?;
             Arc::new(remembered(daemon, cache, options.platform.as_ref())?)
         }
     })

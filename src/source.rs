@@ -14,6 +14,7 @@ pub mod containers_storage;
 pub mod directory;
 pub mod docker_archive;
 pub mod docker_daemon;
+mod floor;
 pub mod layout;
 mod magic;
 pub mod nearby;
@@ -34,6 +35,8 @@ use crate::codec;
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::tar;
+
+pub(crate) use floor::MIN_BYTES_PER_SECOND;
 
 /// Why a source could not deliver.
 #[derive(Debug, thiserror::Error)]

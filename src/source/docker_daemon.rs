@@ -32,13 +32,6 @@ use crate::json;
 /// Where an engine listens if nothing else is said.
 pub(super) const USUAL_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-/// Longest silence of an engine that is asked something small.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Longest silence before and while an image comes: old engines unpack all of it to a temporary
-/// folder before the first byte.
-const IMAGE_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// Largest answer to something small, in bytes. The list of images is the longest.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
@@ -62,6 +55,8 @@ pub struct DockerDaemon {
     socket: PathBuf,
     spool: PathBuf,
     id: Digest,
+    /// How long an answer may take.
+    timeout: Duration,
     /// What the name means, if somebody remembered.
     root: Option<Vec<u8>>,
     archive: Mutex<Option<Arc<dyn Source>>>,
@@ -89,11 +84,18 @@ struct Listed {
 }
 
 impl DockerDaemon {
-    /// Asks the first engine that listens for an image; `spool` is a folder for temporary files.
+    /// Asks the first engine that listens for an image; `spool` is a folder for temporary files. An
+    /// answer may take as long as `timeout`, and half as long again if it is an image: old engines
+    /// unpack all of it to a temporary folder before they send anything.
     ///
     /// # Errors
     /// No engine answers, or it does not have the image.
-    pub fn open(sockets: &[PathBuf], image: &str, spool: PathBuf) -> Result<DockerDaemon, Error> {
+    pub fn open(
+        sockets: &[PathBuf],
+        image: &str,
+        spool: PathBuf,
+        timeout: Duration,
+    ) -> Result<DockerDaemon, Error> {
         let places: Vec<String> = sockets.iter().map(|s| s.display().to_string()).collect();
         let Some(socket) = sockets.iter().find(|socket| socket.exists()) else {
             let what = format!(
@@ -103,7 +105,7 @@ impl DockerDaemon {
             return Err(Error::invalid("docker-daemon", what));
         };
         // The letters of a reference need no escapes in a path.
-        let id = match ask(socket, &format!("/images/{image}/json"))? {
+        let id = match ask(socket, &format!("/images/{image}/json"), timeout)? {
             Ok(bytes) => {
                 let inspected: Inspected = serde_json::from_slice(&bytes)
                     .map_err(|e| Error::invalid(socket, format!("the engine's answer: {e}")))?;
@@ -111,12 +113,12 @@ impl DockerDaemon {
             }
             Err((404, _)) => {
                 let (path, wanted) = (socket.clone(), image.to_owned());
-                return Err(Error::NoSuchImage { path, wanted, available: names(socket) });
+                return Err(Error::NoSuchImage { path, wanted, available: names(socket, timeout) });
             }
             Err((status, message)) => return Err(refused(socket, status, &message)),
         };
         let (socket, archive) = (socket.clone(), Mutex::default());
-        Ok(DockerDaemon { socket, spool, id, root: None, archive })
+        Ok(DockerDaemon { socket, spool, id, timeout, root: None, archive })
     }
 
     /// The image's ID, which names its content.
@@ -188,7 +190,7 @@ impl DockerDaemon {
     fn fetch(&self) -> Result<File, Error> {
         let target = format!("/images/{}/get", self.id);
         let spooled = |e| Error::file(&self.spool, e);
-        let mut answer = http::get(&self.socket, &target, IMAGE_TIMEOUT)
+        let mut answer = http::get(&self.socket, &target, self.timeout + self.timeout / 2)
             .map_err(|e| unanswered(&self.socket, e))?;
         if answer.status != 200 {
             let message = complaint(&mut answer.body);
@@ -236,9 +238,9 @@ fn only(index: &[u8], present: &[usize]) -> Option<Vec<u8>> {
 /// An answer that is small: its bytes, or status and message.
 type Small = Result<Vec<u8>, (u16, String)>;
 
-fn ask(socket: &Path, target: &str) -> Result<Small, Error> {
+fn ask(socket: &Path, target: &str, timeout: Duration) -> Result<Small, Error> {
     let failed = |e| unanswered(socket, e);
-    let mut answer = http::get(socket, target, ANSWER_TIMEOUT).map_err(failed)?;
+    let mut answer = http::get(socket, target, timeout).map_err(failed)?;
     if answer.status != 200 {
         return Ok(Err((answer.status, complaint(&mut answer.body))));
     }
@@ -246,8 +248,8 @@ fn ask(socket: &Path, target: &str) -> Result<Small, Error> {
 }
 
 /// The names of an engine's images, for a message.
-fn names(socket: &Path) -> Vec<String> {
-    let Ok(Ok(bytes)) = ask(socket, "/images/json") else { return Vec::new() };
+fn names(socket: &Path, timeout: Duration) -> Vec<String> {
+    let Ok(Ok(bytes)) = ask(socket, "/images/json", timeout) else { return Vec::new() };
     let rows: Vec<Listed> = serde_json::from_slice(&bytes).unwrap_or_default();
     let mut names: Vec<String> =
         rows.into_iter().flat_map(|row| row.repo_tags.unwrap_or_default()).collect();

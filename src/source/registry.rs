@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //!
-//! - Every wait has a limit: connecting, the response's header, and silence while reading a body.
+//! - Every wait has a limit: one question with all its requests ([`patience`]), silence, and a body that
+//!   brings too little.
 //! - Credentials go to the registry and to its token server, never to where a redirect points, be it
 //!   fresh or remembered. Each of several hosts for an image gets its own.
 //! - A certificate that can't be checked ends the request. What the user exempts is one host.
@@ -21,8 +22,10 @@
 
 mod auth;
 mod body;
+mod cached;
 mod client;
 mod credentials;
+mod encoding;
 mod error;
 mod gate;
 mod helper;
@@ -31,6 +34,7 @@ mod link;
 mod location;
 mod members;
 mod mirrors;
+mod patience;
 mod push;
 mod referrers;
 mod url;
@@ -60,6 +64,9 @@ pub use url::is_loopback;
 /// Tags listed when the wanted one does not exist.
 const LISTED_TAGS: usize = 20;
 
+/// How long the first answer may take where half the deadline is less.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+
 /// How a registry is reached.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -67,11 +74,13 @@ pub struct Options {
     pub plain_http: bool,
     /// Credentials found by the caller.
     pub credentials: Credentials,
-    /// Time to resolve a name and connect.
+    /// Time to resolve a name and connect; not more than half the `deadline`.
     pub connect_timeout: Duration,
-    /// Time until the response's header is there, and longest silence while a body is read.
+    /// Time until the response's header is there, and longest silence while a body is read; not more
+    /// than half the `deadline`, so that what is not answered can be asked for again.
     pub read_timeout: Duration,
-    /// Time for all tries of one request together, its body not included.
+    /// Time for all that it takes to answer one question: tries, hosts, tokens, and of a blob the
+    /// header. Also how long a blob may take to bring as much as a link that is of use would.
     pub deadline: Duration,
     /// Check whose certificate the registry shows. Only the registry itself is ever exempt.
     pub tls_verify: bool,
@@ -99,6 +108,35 @@ impl Default for Options {
             proxies: Proxies::default(),
             user_agent: concat!("ocifs/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
+    }
+}
+
+impl Options {
+    /// The same with another deadline, from which the other limits follow.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Options {
+        let usual = Options::default();
+        let connect_timeout = usual.connect_timeout.min(deadline / 2);
+        Options { connect_timeout, read_timeout: deadline / 2, deadline, ..self }
+    }
+
+    /// Time to resolve a name, and then to connect.
+    fn connecting(&self) -> Duration {
+        self.connect_timeout.min(self.deadline / 2)
+    }
+
+    /// Time until the first answer of all. It may be more than half the deadline, if that is short, as
+    /// there is no second try.
+    fn first_answer(&self) -> Duration {
+        match self.read_timeout < self.deadline / 2 {
+            true => self.read_timeout,
+            false => self.silence().max(FIRST_ANSWER).min(self.deadline),
+        }
+    }
+
+    /// Longest silence.
+    fn silence(&self) -> Duration {
+        self.read_timeout.min(self.deadline / 2)
     }
 }
 
@@ -219,13 +257,16 @@ impl Registry {
         let what = format!("manifest `{reference}`");
         let wanted = expected.map_or(Wanted::Name, Wanted::Content);
         loop {
-            let (client, response) = self.0.ask(wanted, |client| {
+            let (media_type, bytes) = self.0.ask(wanted, |client| {
                 let url = client.url(&format!("manifests/{reference}"));
                 let answer = client.send_once(&manifest_request(Method::GET, &url, &what))?;
-                Ok((Arc::clone(client), answer.response))
+                let media_type = header_text(&answer.response, header::CONTENT_TYPE.as_str());
+                match client.document(answer.response, &what) {
+                    // Another host may send all of it, or the same one the next time.
+                    Err(error) if error.is_transport() => Err(error),
+                    bytes => Ok((media_type, bytes)),
+                }
             })?;
-            let media_type = header_text(&response, header::CONTENT_TYPE.as_str());
-            let bytes = client.document(response, &what);
             if let Some(digest) = expected
                 && !bytes.as_ref().is_ok_and(|bytes| digest.matches(bytes))
                 && self.0.distrust(&digest)
@@ -238,8 +279,7 @@ impl Registry {
 }
 
 fn manifest_request<'a>(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
-    let accept = Some(media_type::ACCEPT.join(", "));
-    Request { accept, ..Request::new(method, url, what) }
+    Request { accept: &media_type::ACCEPT, ..Request::new(method, url, what) }
 }
 
 impl Source for Registry {

@@ -152,9 +152,9 @@ fn wrong_answers_are_refused() {
             Fault::Status(
                 200,
                 vec![("Content-Type".into(), "text/html".into())],
-                vec![b'x'; LENGTH],
+                vec![b'x'; LENGTH - 1],
             ),
-            &["web page"],
+            &["its descriptor says", "web page"],
         ),
     ];
     let mut verdict = Verdict::default();

@@ -301,6 +301,11 @@ impl Built {
     }
 
     /// The sizes of the layers' blobs in bytes, base first, as the manifest claims them.
+    pub fn config_digest(&self) -> String {
+        let manifest: Value = serde_json::from_slice(&self.manifest).expect("parse what we wrote");
+        manifest["config"]["digest"].as_str().unwrap_or_default().to_owned()
+    }
+
     pub fn layer_sizes(&self) -> Vec<u64> {
         let manifest: Value = serde_json::from_slice(&self.manifest).expect("parse own manifest");
         let layers = manifest["layers"].as_array().expect("own manifest has layers");

@@ -333,12 +333,22 @@ impl State {
             Some(refusal) => (refusal, None),
             None => {
                 let fault = self.fault_for(request);
-                let ranged = !matches!(fault, Some(Fault::IgnoreRange));
+                let ranged = match &fault {
+                    Some(Fault::IgnoreRange) => false,
+                    Some(Fault::CachedWhole) => request.has_line("cache-control", "no-cache"),
+                    _ => true,
+                };
                 let is_refused = matches!(fault, Some(Fault::Status(..) | Fault::Redirect(..)));
                 // What is refused has no effect; an answer that gets lost has one.
                 let response = match is_refused && !request.is_read() {
                     true => Response::new(500, "text/plain", ""),
                     false => self.route(request, ranged),
+                };
+                let response = match &fault {
+                    Some(Fault::WantsAcceptLine(line)) if !request.has_line("accept", line) => {
+                        Response::error(406, "MANIFEST_UNKNOWN")
+                    }
+                    _ => response,
                 };
                 (spoil(response, fault.as_ref()), fault)
             }

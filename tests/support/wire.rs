@@ -14,6 +14,9 @@ use serde_json::json;
 
 use crate::support::image::{Compression, compress, sha256};
 
+/// Between two bytes of what trickles.
+const SLOW: Duration = Duration::from_millis(100);
+
 /// What is wrong with a response. Offsets count in the body that is sent.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -35,6 +38,17 @@ pub enum Fault {
     Hold(Gate),
     /// So many bytes come every 10 milliseconds.
     Drip(usize),
+    /// Nothing comes any more after half of the body.
+    StallHalf,
+    /// After so many bytes of the body one comes every 100 milliseconds.
+    Trickle(usize),
+    /// After so many bytes of the head nothing comes any more.
+    StallHead(usize),
+    /// Of the head one byte comes every 100 milliseconds, after so many.
+    TrickleHead(usize),
+    /// The body is chunked, and what comes before the first chunk never ends: a byte every 100
+    /// milliseconds.
+    TrickleFraming,
     /// A redirect to this location, absolute or relative.
     Redirect(u16, String),
     /// The whole body with status 200, whatever range was asked for.
@@ -47,6 +61,12 @@ pub enum Fault {
     ContentEncoding(String),
     /// A `Docker-Content-Digest` of other content.
     WrongDigestHeader,
+    /// Another `Content-Type`.
+    ContentType(String),
+    /// As from a cache that answers ranges with everything, unless asked past it.
+    CachedWhole,
+    /// 406, unless one line of `Accept` is this media type and nothing else.
+    WantsAcceptLine(String),
     /// The connection is closed without a response.
     CloseBeforeResponse,
 }
@@ -110,6 +130,12 @@ impl Request {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(other, _)| other.eq_ignore_ascii_case(name))?;
         Some(value)
+    }
+
+    /// Whether one of the headers of this name has exactly this value.
+    pub fn has_line(&self, name: &str, value: &str) -> bool {
+        let mut headers = self.headers.iter();
+        headers.any(|(other, line)| other.eq_ignore_ascii_case(name) && line == value)
     }
 
     pub fn is_read(&self) -> bool {
@@ -185,6 +211,12 @@ pub fn spoil(mut response: Response, fault: Option<&Fault>) -> Response {
             }
             response = response.with("Content-Encoding", encoding);
         }
+        Some(Fault::ContentType(media_type)) => {
+            response = response.with("Content-Type", media_type);
+        }
+        Some(Fault::CachedWhole) if response.status == 200 => {
+            response = response.with("Age", "7");
+        }
         Some(Fault::WrongDigestHeader) => {
             response = response.with("Docker-Content-Digest", sha256(b"other content"));
         }
@@ -218,10 +250,12 @@ impl Wire<'_> {
         if let Some(Fault::Hold(gate)) = fault {
             while !gate.0.load(Ordering::SeqCst) && (self.pause)(Duration::from_millis(2)) {}
         }
-        let chunked = matches!(fault, Some(Fault::NoLength));
+        let chunked = matches!(fault, Some(Fault::NoLength | Fault::TrickleFraming));
         let length = response.body.len();
         let response = match fault {
-            Some(Fault::NoLength) => response.with("Transfer-Encoding", "chunked"),
+            Some(Fault::NoLength | Fault::TrickleFraming) => {
+                response.with("Transfer-Encoding", "chunked")
+            }
             // A status that was spelled out with its own framing.
             _ if response.has("Transfer-Encoding") => response,
             Some(Fault::WrongLength) => {
@@ -233,7 +267,22 @@ impl Wire<'_> {
         for (name, value) in &response.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        self.write(&[head.as_bytes(), b"\r\n"].concat())?;
+        let head = [head.as_bytes(), b"\r\n"].concat();
+        match fault {
+            Some(Fault::StallHead(after)) => {
+                self.write(&head[..*after])?;
+                while (self.pause)(SLOW) {}
+                return Ok(false);
+            }
+            Some(Fault::TrickleHead(after)) => {
+                self.write(&head[..*after])?;
+                // So long a header that its end does not matter.
+                let endless = b"X-Endless: ".iter().chain(std::iter::repeat(&b'x'));
+                self.trickle(endless)?;
+                return Ok(false);
+            }
+            _ => self.write(&head)?,
+        }
         let body = if head_only { b"" } else { &response.body[..] };
         let part = |count: usize| body.split_at(count.min(body.len()));
         match fault {
@@ -252,11 +301,23 @@ impl Wire<'_> {
                 (self.pause)(*duration);
                 self.body(part(*after).1, false)?;
             }
+            Some(Fault::StallHalf) => {
+                self.body(part(body.len() / 2).0, false)?;
+                while (self.pause)(SLOW) {}
+                return Ok(false);
+            }
             Some(Fault::Drip(size)) => {
                 for piece in body.chunks((*size).max(1)) {
                     self.body(piece, false)?;
                     (self.pause)(Duration::from_millis(10));
                 }
+            }
+            Some(Fault::Trickle(after)) => {
+                self.body(part(*after).0, false)?;
+                self.trickle(part(*after).1)?;
+            }
+            Some(Fault::TrickleFraming) if !head_only => {
+                self.trickle(b"5;x=".iter().chain(std::iter::repeat(&b'x')))?;
             }
             _ => self.body(body, chunked)?,
         }
@@ -282,6 +343,17 @@ impl Wire<'_> {
             written.inspect_err(|_| {
                 self.sent.fetch_sub(count, Ordering::SeqCst);
             })?;
+        }
+        Ok(())
+    }
+
+    /// Sends one byte after the other, slowly, as long as the registry goes on.
+    fn trickle<'b>(&self, bytes: impl IntoIterator<Item = &'b u8>) -> io::Result<()> {
+        for byte in bytes {
+            if !(self.pause)(SLOW) {
+                return Err(io::Error::other("the registry stops"));
+            }
+            self.write(&[*byte])?;
         }
         Ok(())
     }

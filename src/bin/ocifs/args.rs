@@ -183,7 +183,10 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "ROOT", help_heading = "Registry")]
     pub(crate) content_store: Vec<ContentStore>,
 
-    /// Give up a read after this time: seconds, or `30s`, `2m`, `1h`
+    /// Give up a read, or a question to a registry, after this time: seconds, or `30s`, `2m`, `1h`
+    ///
+    /// No command waits for a server that says nothing, or sends less than 1000 bytes a second, for longer
+    /// than twice this time. A server that sends more is waited for.
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = time)]
     pub(crate) timeout: Duration,
 

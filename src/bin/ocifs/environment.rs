@@ -270,11 +270,10 @@ fn registry_options(name: &Reference, args: &ImageArgs) -> Result<registry::Opti
         plain_http: args.plain_http,
         tls_verify: args.tls_verify,
         credentials: credentials(name, args)?,
-        deadline: args.timeout,
         places: places(),
         roots: roots(),
         proxies: proxies()?,
-        ..registry::Options::default()
+        ..registry::Options::default().with_deadline(args.timeout)
     })
 }
 
@@ -412,7 +411,7 @@ fn config_home() -> Option<PathBuf> {
 fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyError> {
     let mut credentials = Credentials::default();
     let path = env::var_os("PATH").unwrap_or_default();
-    credentials.set_helpers(env::split_paths(&path).collect(), None);
+    credentials.set_helpers(env::split_paths(&path).collect(), Some(args.timeout));
     if let Some(Login { user, password }) = args.creds.as_ref().filter(|login| !login.is_empty()) {
         credentials.add_login("--creds", name.registry(), user, password);
     }

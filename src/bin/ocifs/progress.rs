@@ -5,6 +5,7 @@
 //! one; nothing at all of what is small and soon done, so that a script over small images stays silent.
 
 mod line;
+mod stall;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -20,6 +21,7 @@ use ocifs::reference::ImageName;
 use crate::report::write_stderr;
 pub(crate) use line::size;
 use line::{Counts, Title};
+use stall::Stall;
 
 /// What is announced at once where there is no terminal, in bytes; smaller things only when they have
 /// taken [`PATIENCE`].
@@ -50,6 +52,7 @@ pub(crate) struct Bar {
 struct Shared {
     title: Title,
     started: Instant,
+    stall: Stall,
     total: AtomicU64,
     fetched: AtomicU64,
     layers: AtomicUsize,
@@ -86,6 +89,7 @@ impl Bar {
         let progress = Arc::new(Shared {
             title,
             started: Instant::now(),
+            stall: Stall::new(),
             total: AtomicU64::new(0),
             fetched: AtomicU64::new(0),
             layers: AtomicUsize::new(0),
@@ -180,6 +184,7 @@ impl Shared {
             total: total.load(Ordering::Relaxed),
             layers: self.layers(),
             seconds: self.started.elapsed().as_secs_f64(),
+            stalled: self.stall.seconds(done.load(Ordering::Relaxed)),
         }
     }
 
@@ -224,12 +229,14 @@ fn drawn(
     layers: impl Fn(&ProgressState) -> Option<(usize, usize)> + Clone + Send + Sync + 'static,
 ) -> ProgressBar {
     let bar = ProgressBar::new(bytes);
+    let stall = Arc::new(Stall::new());
     let line = move |state: &ProgressState, out: &mut dyn fmt::Write| {
         let counts = Counts {
             done: state.pos(),
             total: state.len().unwrap_or(0),
             layers: layers(state),
             seconds: state.elapsed().as_secs_f64(),
+            stalled: stall.seconds(state.pos()),
         };
         // A failed write has nobody to be told to.
         let _ = out.write_str(&title(state).bar(&counts, state.per_sec(), columns()));

@@ -7,9 +7,11 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::source::floor::Floor;
 
 /// Longest head of an answer, and all lines around its chunks together that are not content, in
 /// bytes.
@@ -21,20 +23,21 @@ const MAX_CHUNK_LINE_BYTES: u64 = 256;
 /// An answer.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) body: Body<BufReader<UnixStream>>,
+    pub(super) body: Body<BufReader<Watched>>,
 }
 
-/// Asks for a path. Every wait ends after `silence`.
-pub(super) fn get(socket: &Path, target: &str, silence: Duration) -> io::Result<Answer> {
+/// Asks for a path. The answer fails when it brings too little for so long.
+pub(super) fn get(socket: &Path, target: &str, limit: Duration) -> io::Result<Answer> {
     let mut stream = connect(socket)?;
-    stream.set_read_timeout(Some(silence))?;
-    stream.set_write_timeout(Some(silence))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     let agent = concat!("ocifs/", env!("CARGO_PKG_VERSION"));
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: docker\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
-    let mut reader = BufReader::with_capacity(128 << 10, stream);
+    let watched = Watched { stream, floor: Floor::new(limit, 0), brought: 0 };
+    let mut reader = BufReader::with_capacity(128 << 10, watched);
     let (status, framing) = head(&mut reader).map_err(named_timeout)?;
     Ok(Answer { status, body: Body { inner: reader, framing } })
 }
@@ -48,6 +51,27 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::from(fd);
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// What an engine sends, as long as it sends enough.
+#[derive(Debug)]
+pub(super) struct Watched {
+    stream: UnixStream,
+    floor: Floor,
+    brought: u64,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let asked = Instant::now();
+        let n = self.stream.read(buffer)?;
+        self.brought += n as u64;
+        self.floor.waited(asked.elapsed(), n as u64, self.brought, self.floor.limit());
+        match self.floor.is_dead() {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(n),
+        }
+    }
 }
 
 /// How the end of a body is known.
@@ -68,7 +92,9 @@ fn invalid(what: &str) -> io::Error {
 fn named_timeout(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            io::Error::new(io::ErrorKind::TimedOut, "the engine does not answer")
+            let why = "the engine does not answer, or too slowly; if it only needs more time for a \
+                       large image, raise --timeout";
+            io::Error::new(io::ErrorKind::TimedOut, why)
         }
         _ => e,
     }

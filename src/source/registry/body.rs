@@ -6,6 +6,9 @@
 //! the whole blob (200), as caches do that are just fetching it, is taken at its word: what it sends
 //! is the body, from byte 0. Only when something broke is it read past what is known.
 //!
+//! Resuming must not go on for ever: a transfer that brings too little new in a while is given up
+//! ([`Floor`]), however it does so.
+//!
 //! Exactly one range is asked for: several at once are answered in full, wrongly or not at all by
 //! S3, Google's storage and zot.
 
@@ -14,22 +17,30 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ureq::http::{Method, Response, StatusCode, header};
+use ureq::http::{Method, Response, StatusCode, Uri, header};
 use ureq::{Body as HttpBody, BodyReader};
 
 use super::client::{
-    Client, FIRST_PAUSE, MAX_TRIES, Request, content_encoding, header_text, is_page, jittered,
+    Answer, Client, FIRST_PAUSE, MAX_TRIES, Request, content_encoding, header_text, is_page,
+    jittered,
 };
 use super::error::{Error, Failure};
 use super::link::MAX_PAUSE;
 use super::mirrors::{Mirrors, Wanted};
+use super::patience;
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::source::Opened;
+use crate::source::floor::Floor;
 
-/// Bytes that count as progress between two broken connections.
+const PARTIAL: StatusCode = StatusCode::PARTIAL_CONTENT;
+
+/// Bytes that are read past at a time.
+const SKIPPED_BYTES: usize = 64 << 10;
+
+/// Bytes that make up for broken connections.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// Opens a range of a blob, which must be within its size.
@@ -47,9 +58,14 @@ pub(super) fn open(
     let is_for_one = hosts.is_for_one(&digest);
     let answer = ask(hosts, digest, size, &range)?;
     let Range { start, end } = answer.range;
+    let common = &answer.client.common;
+    let limit = common.patience.limit(answer.client.options.deadline);
+    let floor = Floor::new(limit, common.brought.load(Ordering::Relaxed));
     let reader = BlobReader {
         hosts: Arc::clone(hosts),
         client: answer.client,
+        from: answer.from,
+        floor,
         digest,
         size,
         end,
@@ -59,6 +75,7 @@ pub(super) fn open(
         taken_over_at: start,
         body: Some(answer.body),
         ending: answer.ending,
+        oddity: answer.oddity,
         last_read: Instant::now(),
         failures: 0,
         failed_at: start,
@@ -82,6 +99,9 @@ struct BlobReader {
     hosts: Arc<Mirrors>,
     /// The one that sends now.
     client: Arc<Client>,
+    /// Where it sends it from.
+    from: Uri,
+    floor: Floor,
     digest: Digest,
     size: u64,
     /// Just past the last byte wanted.
@@ -97,6 +117,8 @@ struct BlobReader {
     /// Gone when all has been read.
     body: Option<BodyReader<'static>>,
     ending: Ending,
+    /// What it may be instead of the blob, by its header.
+    oddity: Option<String>,
     last_read: Instant,
     /// Times the connection broke since the last [`PROGRESS_BYTES`].
     failures: u32,
@@ -108,18 +130,75 @@ impl BlobReader {
     /// Asks again for what is missing, if it can be of use until there is an answer.
     fn resume(&mut self, mut error: io::Error) -> io::Result<()> {
         loop {
+            let since = Instant::now();
             self.pause_after(error)?;
             let rest = self.at..self.end;
             let (client, digest, size) = (&self.client, self.digest, self.size);
-            let answer = match self.is_for_one {
+            let answer = patience::until(since + self.floor.left(), || match self.is_for_one {
                 true => client.retrying(|| ask_one(client, digest, size, &rest)),
                 false => ask(&self.hosts, digest, size, &rest),
+            });
+            let answer = match answer {
+                Ok(answer) => answer,
+                // It may have had no time left: what has used it up is part of the story.
+                Err(error) if error.is_timeout() && !error.is_from(&self.from) => {
+                    return Err(self.stalled(vec![error]));
+                }
+                Err(error) => return Err(self.ended(error)),
             };
-            match self.take_over(answer.map_err(io::Error::other)?) {
+            self.note_wait(since, 0)?;
+            let since = Instant::now();
+            match self.take_over(answer) {
+                // What comes again is no progress, and no standstill either.
                 Ok(()) => return Ok(()),
                 Err(again) => error = again,
             }
+            self.note_wait(since, 0)?;
         }
+    }
+
+    /// Notes that something was waited for since then, and how much of it came; the error, if it has been
+    /// in vain for too long.
+    fn note_wait(&mut self, since: Instant, came: usize) -> io::Result<()> {
+        let Client { common, options, .. } = &*self.client;
+        let brought = common.brought.load(Ordering::Relaxed);
+        if self.floor.waited(since.elapsed(), came as u64, brought, options.deadline) {
+            common.patience.served();
+        }
+        match self.floor.is_dead() {
+            true => Err(self.stalled(Vec::new())),
+            false => Ok(()),
+        }
+    }
+
+    /// Too little came for too long; also from others, if any were asked.
+    fn stalled(&mut self, others: Vec<Error>) -> io::Error {
+        let limit = self.floor.limit();
+        let common = &self.client.common;
+        if let Some(begun) = Instant::now().checked_sub(limit) {
+            common.patience.in_vain(begun);
+        }
+        self.body = None;
+        let error = Error::new(&what(&self.digest), &self.from, Failure::Stalled(limit));
+        self.ended(error.after(others))
+    }
+
+    /// What came was not the blob, and this is what it was.
+    fn odd(&mut self) -> io::Error {
+        self.body = None;
+        self.client.forget_location(&self.digest);
+        let why = self.oddity.clone().unwrap_or_default();
+        io::Error::other(Error::new(&what(&self.digest), &self.from, Failure::Answer(why)))
+    }
+
+    /// Why it goes on no more.
+    fn failed(&self, failure: Failure) -> io::Error {
+        self.ended(Error::new(&what(&self.digest), &self.from, failure))
+    }
+
+    /// The same with how far it has come.
+    fn ended(&self, error: Error) -> io::Error {
+        io::Error::other(error.with_came(self.at, self.size))
     }
 
     /// Counts a broken connection, and waits a moment; the error, if there were too many.
@@ -131,7 +210,8 @@ impl BlobReader {
         }
         self.failures += 1;
         if self.failures >= MAX_TRIES {
-            return Err(error);
+            self.body = None;
+            return Err(self.failed(Failure::BrokeOff(Arc::new(error))));
         }
         log::info!("blob {} broke off at {} bytes ({error}); resuming", self.digest, self.at);
         self.body = None;
@@ -148,12 +228,11 @@ impl BlobReader {
     fn take_over(&mut self, answer: RangeAnswer) -> io::Result<()> {
         let mut body = answer.body;
         let skip = self.at - answer.range.start;
-        if io::copy(&mut (&mut body).take(skip), &mut io::sink())? < skip {
-            let message = "the answer is shorter than what is known already";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-        }
+        skip_known(&mut body, skip, self.floor.limit())?;
         self.client = answer.client;
+        self.from = answer.from;
         self.taken_over_at = self.at;
+        self.oddity = answer.oddity;
         self.ending = if answer.range.end > self.end { Ending::More } else { answer.ending };
         self.body = Some(body);
         self.last_read = Instant::now();
@@ -168,6 +247,10 @@ impl BlobReader {
         let bytes = bytes as u64;
         self.at += bytes;
         self.client.common.meter.body(bytes, now.duration_since(since));
+        self.client.common.brought.fetch_add(bytes, Ordering::Relaxed);
+        if self.at >= self.end {
+            self.client.common.patience.served();
+        }
         self.client.traffic.body_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -206,6 +289,14 @@ impl Read for BlobReader {
             };
             let asked = Instant::now();
             let broken = match body.read(&mut buf[..room]) {
+                // Something else than the blob, which ends where it should.
+                Ok(0)
+                    if self.at < self.end
+                        && self.ending != Ending::Length
+                        && self.oddity.is_some() =>
+                {
+                    return Err(self.odd());
+                }
                 // A body that ends early is a broken connection; a whole blob that is too long is
                 // for the verifying reader to refuse.
                 Ok(0) if self.at < self.end => {
@@ -213,6 +304,12 @@ impl Read for BlobReader {
                 }
                 Ok(n) => {
                     self.count(n, asked);
+                    if self.at > self.size && self.oddity.is_some() {
+                        return Err(self.odd());
+                    }
+                    if self.at < self.end {
+                        self.note_wait(asked, n)?;
+                    }
                     if self.at == self.end && self.ending == Ending::Length {
                         // Many readers stop here, as they know the length.
                         self.finish();
@@ -224,19 +321,51 @@ impl Read for BlobReader {
                 Err(_) if self.at >= self.end => return Ok(0),
                 Err(e) => e,
             };
+            self.note_wait(asked, 0)?;
             self.resume(broken)?;
         }
     }
+}
+
+/// Reads past what is known already, unless that comes too slowly.
+fn skip_known(body: &mut BodyReader<'static>, length: u64, limit: Duration) -> io::Result<()> {
+    let mut floor = Floor::new(limit, 0);
+    let mut scratch = vec![0; SKIPPED_BYTES];
+    let mut skipped = 0;
+    while skipped < length {
+        let asked = Instant::now();
+        let room =
+            usize::try_from(length - skipped).map_or(SKIPPED_BYTES, |n| n.min(SKIPPED_BYTES));
+        match body.read(&mut scratch[..room]) {
+            Ok(0) => {
+                let message = "the answer is shorter than what is known already";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+            }
+            Ok(n) => {
+                skipped += n as u64;
+                floor.waited(asked.elapsed(), n as u64, skipped, limit);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if floor.is_dead() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it comes too slowly"));
+        }
+    }
+    Ok(())
 }
 
 /// What a server sends for a range, checked.
 struct RangeAnswer {
     /// Whose it is.
     client: Arc<Client>,
+    /// Where it comes from.
+    from: Uri,
     body: BodyReader<'static>,
     /// The part of the blob that comes.
     range: Range<u64>,
     ending: Ending,
+    oddity: Option<String>,
 }
 
 fn ask(
@@ -255,7 +384,7 @@ fn ask_one(
     size: u64,
     range: &Range<u64>,
 ) -> Result<RangeAnswer, Error> {
-    let what = format!("blob {digest}");
+    let what = what(&digest);
     let is_whole = range.start == 0 && range.end == size;
     let url = client.url(&format!("blobs/{digest}"));
     let request = Request {
@@ -263,15 +392,44 @@ fn ask_one(
         range: Some(range.clone()).filter(|_| !is_whole),
         ..Request::new(Method::GET, &url, &what)
     };
-    let response = client.send_once(&request)?.response;
+    let Answer { mut response, url: mut from, .. } = client.send_once(&request)?;
+    if request.range.is_some()
+        && response.status() == StatusCode::OK
+        && client.past_cache.may_help(&response)
+    {
+        log::info!("{}: a cache ignores ranges; asking past it", client.name());
+        let again = client.send_once(&request);
+        let helps = again.as_ref().is_ok_and(|answer| answer.response.status() == PARTIAL);
+        client.past_cache.note(helps);
+        // Both are right; who has to take all of it takes what has begun to come.
+        if let (true, Ok(answer)) = (helps, again) {
+            (response, from) = (answer.response, answer.url);
+        }
+    }
     let range = check(&response, size, range).map_err(|why| {
         client.forget_location(&digest);
         Error::new(&what, &url, Failure::Answer(why))
     })?;
+    let oddity = oddity(&response);
     let body = response.into_body();
     let ending = body.content_length().map_or(Ending::Mark, |_| Ending::Length);
     let body = body.into_with_config().limit(u64::MAX).reader();
-    Ok(RangeAnswer { client: Arc::clone(client), body, range, ending })
+    Ok(RangeAnswer { client: Arc::clone(client), from, body, range, ending, oddity })
+}
+
+fn what(digest: &Digest) -> String {
+    format!("blob {digest}")
+}
+
+/// What an answer that is not the blob may be, by its labels. They alone say nothing: servers of static
+/// files label blobs as they like, and the digest decides.
+fn oddity(response: &Response<HttpBody>) -> Option<String> {
+    if is_page(response) {
+        let words = "a web page came instead of the blob: a login portal or a broken redirect";
+        return Some(words.to_owned());
+    }
+    let encoding = content_encoding(response)?;
+    Some(format!("it came as `Content-Encoding: {encoding}`, which was not asked for"))
 }
 
 /// Checks an answer's header against the request: which part of the blob it brings.
@@ -280,28 +438,19 @@ fn check(
     size: u64,
     asked: &Range<u64>,
 ) -> Result<Range<u64>, String> {
-    let encoding = content_encoding(response);
-    if let Some(encoding) = &encoding {
+    if let Some(encoding) = content_encoding(response) {
         // Some servers label a gzip layer so; its bytes are right all the same, and the digest
         // decides. Nothing here decodes.
         log::debug!("the server labels the blob with Content-Encoding {encoding}");
     }
-    if is_page(response) {
-        return Err(
-            "a web page came instead of the blob: a login portal or a broken redirect".into()
-        );
-    }
     let length = header_text(response, header::CONTENT_LENGTH.as_str());
     let length = length.and_then(|length| length.trim().parse::<u64>().ok());
-    if response.status() != StatusCode::PARTIAL_CONTENT {
+    if response.status() != PARTIAL {
         return match length {
             Some(length) if length != size => {
-                let encoded = encoding.map(|encoding| {
-                    format!(" (it came as `Content-Encoding: {encoding}`, which was not asked for)")
-                });
-                let encoded = encoded.unwrap_or_default();
+                let odd = oddity(response).map(|odd| format!(" ({odd})")).unwrap_or_default();
                 Err(format!(
-                    "the server says it has {length} bytes, its descriptor says {size}{encoded}"
+                    "the server says it has {length} bytes, its descriptor says {size}{odd}"
                 ))
             }
             _ => Ok(0..size),

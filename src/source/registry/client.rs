@@ -3,23 +3,27 @@
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{HeaderName, HeaderValue, Method, Response, Uri, header};
 use ureq::{Agent, AsSendBody, Body as HttpBody};
 
+use super::cached::PastCache;
+use super::encoding;
 use super::error::{Error, Failure, pause_of};
 use super::gate::Gates;
 use super::hosts::{self, Agents, Host};
 use super::link::Meter;
 use super::location::Locations;
-use super::url::{encoded, may_lead_to, redirect_target, same_origin};
+use super::patience::{self, Patience};
+use super::url::{encoded, escaped, may_lead_to, redirect_target, same_origin};
 use super::{Options, Traffic, auth, error};
 use crate::digest::Digest;
 use crate::image::MAX_MANIFEST_BYTES;
 use crate::reference::Reference;
+use crate::source::MIN_BYTES_PER_SECOND;
 
 /// Redirects followed for one request.
 pub(super) const MAX_REDIRECTS: usize = 10;
@@ -27,8 +31,15 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 /// Tries of one request, the first included.
 pub(super) const MAX_TRIES: u32 = 5;
 
+/// Tries of one that is answered with something that is not HTTP. The first may have met what a former
+/// answer left behind on its connection; the next will be told the same again.
+const MALFORMED_TRIES: u32 = 2;
+
 /// First pause between tries; it doubles each time.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A wait in vain that is told where it was shorter is only logged.
+const TOLD: Duration = Duration::from_secs(3);
 
 /// Longest pause between two tries that nobody has asked for.
 const MAX_PAUSE: Duration = Duration::from_secs(3);
@@ -36,7 +47,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(3);
 /// Bytes of an error body that are read for its message.
 const MAX_ERROR_BODY_BYTES: u64 = 64 << 10;
 
-/// How long its pieces are waited for.
+/// How long the pieces of such bodies are waited for, and of those that are read to keep a connection.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Longest body of a redirect or a challenge that is read to keep its connection; for more, a new
@@ -74,6 +85,8 @@ pub(super) struct Client {
     pub(super) common: Arc<Common>,
     /// Something that was asked of this host has come.
     has_served: AtomicBool,
+    /// What became of asking it for ranges past its cache.
+    pub(super) past_cache: PastCache,
     pub(super) traffic: Arc<Traffic>,
     pub(super) options: Options,
 }
@@ -84,6 +97,9 @@ pub(super) struct Common {
     /// There was an answer once: who does not answer now may be starting again.
     has_answered: AtomicBool,
     pub(super) meter: Meter,
+    pub(super) patience: Patience,
+    /// Bytes of blobs that have come, without those that came again.
+    pub(super) brought: AtomicU64,
 }
 
 /// A request before it is sent: what stays the same over redirects and tries.
@@ -92,7 +108,9 @@ pub(super) struct Request<'a> {
     pub(super) method: Method,
     /// Where it goes first: for all but uploads something of the repository, see [`Client::url`].
     pub(super) url: &'a str,
-    pub(super) accept: Option<String>,
+    /// The media types that are understood. Each goes on a line of its own, as old registries and
+    /// proxies do not take a list apart.
+    pub(super) accept: &'a [&'a str],
     /// The blob that is read, if it is one: it may lie elsewhere, and may take long.
     pub(super) blob: Option<Digest>,
     /// Bytes wanted; all if not said.
@@ -103,15 +121,12 @@ pub(super) struct Request<'a> {
     pub(super) may_be_absent: bool,
     /// What is asked for, in the user's words.
     pub(super) what: &'a str,
-    /// When it was first wanted.
-    pub(super) since: Instant,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
-        let since = Instant::now();
-        let (accept, blob, range, payload, may_be_absent) = (None, None, None, None, false);
-        Request { method, url, accept, blob, range, payload, may_be_absent, what, since }
+        let (blob, range, payload, may_be_absent) = (None, None, None, false);
+        Request { method, url, accept: &[], blob, range, payload, may_be_absent, what }
     }
 
     /// Whether it changes nothing.
@@ -165,6 +180,7 @@ impl Client {
             gates: Gates::default(),
             common,
             has_served: AtomicBool::new(false),
+            past_cache: PastCache::default(),
             traffic,
             options,
         }
@@ -231,14 +247,25 @@ impl Client {
         self.retrying(|| self.in_its_scheme(&mut act))
     }
 
-    /// Does something until it succeeds or fails for good. That nobody answers where we were served
-    /// before is waited out until the deadline: the registry is being restarted. It must be something
-    /// that may be done again after it had gone well, as the answer may have been lost.
+    /// Does something until it succeeds or fails for good, with one deadline for all of it. That nobody
+    /// answers where we were served before is waited out until then: the registry is being restarted.
+    /// It must be something that may be done again after it had gone well, as the answer may have been
+    /// lost.
     pub(super) fn retrying<T>(
         &self,
         mut act: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let deadline = Instant::now() + self.options.deadline;
+        let limit = self.common.patience.limit(self.options.deadline);
+        let since = Instant::now();
+        let result = patience::until(since + limit, || self.until_deadline(&mut act));
+        if result.is_err() && since.elapsed() >= limit / 2 {
+            self.common.patience.in_vain(since);
+        }
+        result
+    }
+
+    fn until_deadline<T>(&self, act: &mut impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let (since, deadline) = (Instant::now(), patience::deadline(self.options.deadline));
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let error = match act() {
@@ -250,11 +277,17 @@ impl Client {
             let may_pass = error.is_temporary()
                 || error.is_unreachable() && self.common.has_answered.load(Ordering::Relaxed);
             let is_restarting = error.is_gone() && self.has_served.load(Ordering::Relaxed);
-            let is_too_often = attempt >= MAX_TRIES && !is_restarting;
+            let tries = if error.is_malformed() { MALFORMED_TRIES } else { MAX_TRIES };
+            let is_too_often = attempt >= tries && !is_restarting;
             if !may_pass || is_too_often || late {
                 return Err(error);
             }
-            log::info!("{error}; trying again in {} ms", wait.as_millis());
+            // A user who has waited for so long wants to know for what.
+            let level = match error.is_timeout() && since.elapsed() >= TOLD {
+                true => log::Level::Warn,
+                false => log::Level::Info,
+            };
+            log::log!(level, "{error}; trying again in {} ms", wait.as_millis());
             thread::sleep(wait);
             pause = MAX_PAUSE.min(pause * 2);
         }
@@ -275,6 +308,9 @@ impl Client {
             let status = response.status();
             if status.is_success() {
                 self.has_served.store(true, Ordering::Relaxed);
+                if request.method == Method::HEAD {
+                    self.common.patience.served();
+                }
                 if let (Some(sent), Some(auth)) = (&sent, self.auth_at(request, &url)) {
                     auth.accepted(sent);
                 }
@@ -418,7 +454,7 @@ impl Client {
             if !status.is_redirection() {
                 return Ok(Answer { response, url, is_registry, sent });
             }
-            let location = header_text(&response, header::LOCATION.as_str());
+            let location = location(&response);
             drain(response);
             // The other redirects turn what is sent into a GET.
             let keeps_method = matches!(status.as_u16(), 307 | 308);
@@ -439,12 +475,15 @@ impl Client {
         authorization: Option<&str>,
     ) -> Result<Response<HttpBody>, Error> {
         let mut builder = ureq::http::Request::builder().method(request.method.clone()).uri(url);
-        if let Some(accept) = &request.accept {
-            builder = builder.header(header::ACCEPT, accept);
+        for accept in request.accept {
+            builder = builder.header(header::ACCEPT, *accept);
         }
         if let Some(Range { start, end }) = request.range {
             let last = end.saturating_sub(1);
             builder = builder.header(header::RANGE, format!("bytes={start}-{last}"));
+            if self.past_cache.is_needed() {
+                builder = builder.header(header::CACHE_CONTROL, "no-cache");
+            }
         }
         let own = self.headers.iter().filter(|_| is_registry);
         // What the user says to send there counts before what was found for it.
@@ -456,18 +495,17 @@ impl Client {
             builder = builder.header(name, value);
         }
         let invalid = |_| Error::new(request.what, url, Failure::Url);
-        let deadline = request.since + self.options.deadline;
         let response = match request.payload {
             Some((bytes, media_type)) => {
                 let http = builder.header(header::CONTENT_TYPE, media_type).body(bytes);
                 let http = http.map_err(invalid)?;
-                self.exchange_one(request.what, &request.method, url, deadline, |agent| {
+                self.exchange_one(request.what, &request.method, url, |agent| {
                     self.run(agent, http, request)
                 })?
             }
             None => {
                 let http = builder.body(()).map_err(invalid)?;
-                self.exchange_one(request.what, &request.method, url, deadline, |agent| {
+                self.exchange_one(request.what, &request.method, url, |agent| {
                     self.run(agent, http, request)
                 })?
             }
@@ -486,12 +524,11 @@ impl Client {
         what: &str,
         method: &Method,
         url: &Uri,
-        deadline: Instant,
         send: impl FnOnce(&Agent) -> Result<Response<HttpBody>, ureq::Error>,
     ) -> Result<Response<HttpBody>, Error> {
         let failed = |failure| Error::new(what, url, failure).through(self.agents.route(url));
         let host = url.authority().map_or("", |authority| authority.as_str());
-        let pass = self.gates.enter(host, deadline);
+        let pass = self.gates.enter(host, patience::deadline(self.options.deadline));
         let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         log::debug!("{method} {}", error::without_query(url));
@@ -525,9 +562,33 @@ impl Client {
         http: ureq::http::Request<impl AsSendBody>,
         request: &Request<'_>,
     ) -> Result<Response<HttpBody>, ureq::Error> {
-        // A document has to come in one go; a blob may take as long as it keeps coming.
-        let whole = request.blob.is_none().then_some(self.options.deadline);
-        agent.run(agent.configure_request(http).timeout_recv_body(whole).build())
+        let left = patience::left(self.options.deadline);
+        let (connecting, silence) = (self.options.connecting(), self.options.silence());
+        // The first answer is not asked for again, and may take longer: it wakes caches and servers.
+        let header = match self.common.has_answered.load(Ordering::Relaxed) {
+            true => silence.min(left),
+            false => self.options.first_answer().min(left),
+        };
+        let config = agent.configure_request(http).timeout_recv_response(Some(header));
+        let config = match (request.blob, request.payload) {
+            // A document has to come in time.
+            (None, None) => config.timeout_global(Some(left)).timeout_per_read(Some(header)),
+            // What is sent may take as long as it keeps going.
+            (None, Some((bytes, _))) => {
+                let at_least = bytes.len() as u64 / MIN_BYTES_PER_SECOND;
+                config
+                    .timeout_send_body(Some(left + Duration::from_secs(at_least)))
+                    .timeout_recv_body(Some(silence.min(left)))
+            }
+            // So may a blob that comes, which its reader watches.
+            (Some(_), _) => config
+                .timeout_resolve(Some(connecting.min(left)))
+                .timeout_connect(Some(connecting.min(left)))
+                .timeout_per_read(Some(
+                    silence.min(self.common.patience.limit(self.options.deadline)),
+                )),
+        };
+        agent.run(config.build())
     }
 
     /// The URL of something of the repository.
@@ -560,17 +621,19 @@ impl Client {
             }
             Err(e) => return Err(Error::new(what, url, Failure::Transport(e.into()))),
         };
+        self.common.patience.served();
         self.traffic.body_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(Error::new(what, url, Failure::DocumentTooLarge));
         }
+        let bytes = encoding::decoded(bytes, encoding.as_deref(), MAX_MANIFEST_BYTES);
         // What is only labelled so is JSON all the same.
         if let Some(encoding) = encoding
             && !bytes.trim_ascii_start().starts_with(b"{")
         {
             let why = format!(
-                "it came encoded (`Content-Encoding: {encoding}`), which was not asked for: \
-                 something between here and the registry does that"
+                "it came encoded (`Content-Encoding: {encoding}`), which was not asked for and is not \
+                 understood: something between here and the registry does that"
             );
             return Err(Error::new(what, url, Failure::Answer(why)));
         }
@@ -581,7 +644,9 @@ impl Client {
     fn refusal(&self, request: &Request<'_>, response: Response<HttpBody>, url: &Uri) -> Error {
         let status = response.status();
         let retry_after = header_text(&response, header::RETRY_AFTER.as_str());
+        let encoding = content_encoding(&response);
         let text = error_body(&mut response.into_body());
+        let text = encoding::decoded(text, encoding.as_deref(), MAX_ERROR_BODY_BYTES);
         let (code, message) = error::server_words(&text);
         let page = || hosts::page_words(status.as_u16(), &text).map(str::to_owned);
         let message = message.or_else(page);
@@ -593,8 +658,13 @@ impl Client {
 
 /// Reads the body of an error for its message, as far as it comes soon.
 pub(super) fn error_body(body: &mut HttpBody) -> Vec<u8> {
-    let until = Instant::now() + ERROR_BODY_TIME;
-    let mut reader = body.with_config().limit(MAX_ERROR_BODY_BYTES).reader();
+    read_soon(body, MAX_ERROR_BODY_BYTES)
+}
+
+/// Reads so much of a body as comes soon.
+fn read_soon(body: &mut HttpBody, limit: u64) -> Vec<u8> {
+    let until = Instant::now() + patience::left(ERROR_BODY_TIME).min(ERROR_BODY_TIME);
+    let mut reader = body.with_config().limit(limit).reader();
     let (mut text, mut piece) = (Vec::new(), [0; 4096]);
     while Instant::now() < until {
         match reader.read(&mut piece) {
@@ -608,6 +678,12 @@ pub(super) fn error_body(body: &mut HttpBody) -> Vec<u8> {
 
 pub(super) fn header_text(response: &Response<HttpBody>, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Where an answer sends us, as it says it: not all servers escape what has to be.
+pub(super) fn location(response: &Response<HttpBody>) -> Option<String> {
+    let value = response.headers().get(header::LOCATION)?;
+    Some(escaped(value.as_bytes()))
 }
 
 /// What time it is by the clock of the server: an answer may be from a cache before it (RFC 9111, 5.1).
@@ -637,7 +713,7 @@ pub(super) fn drain(response: Response<HttpBody>) {
     let mut body = response.into_body();
     if body.content_length().is_some_and(|length| length <= MAX_DRAINED_BYTES) {
         // What fails here fails for the next request on this connection, if there is one.
-        let _ = body.with_config().limit(MAX_DRAINED_BYTES + 1).read_to_vec();
+        read_soon(&mut body, MAX_DRAINED_BYTES + 1);
     }
 }
 

@@ -195,7 +195,8 @@ impl Credentials {
     /// Where the programs `docker-credential-…` are, and how long one may take, if not the usual
     /// time. Without this none is run.
     pub fn set_helpers(&mut self, folders: Vec<PathBuf>, limit: Option<Duration>) {
-        self.helpers = Helpers { folders, limit: limit.unwrap_or(HELPER_LIMIT) };
+        let limit = limit.map_or(HELPER_LIMIT, |limit| limit.min(HELPER_LIMIT));
+        self.helpers = Helpers { folders, limit };
     }
 
     /// Searches for the credential of a repository, given by its path without the registry. Reads

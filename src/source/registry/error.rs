@@ -1,13 +1,16 @@
 //! What a registry refused, in the user's words.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ureq::Timeout;
 use ureq::http::Uri;
 
 use super::hosts::{self, Route};
 use crate::reference::Reference;
+use crate::source::MIN_BYTES_PER_SECOND;
 
 /// Longest `Retry-After` that is believed. Nobody waits beyond a deadline anyway.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -25,10 +28,12 @@ pub struct Error {
     /// A document of the registry names what was asked for.
     is_listed: bool,
     /// The proxy between, for people.
-    proxy: Option<String>,
+    proxy: Option<Box<str>>,
     failure: Failure,
     /// What other hosts had said to the same question.
     before: Vec<Error>,
+    /// How much of a blob had come before, and of how much.
+    came: Option<Box<(u64, u64)>>,
 }
 
 /// Where credentials were looked for.
@@ -71,6 +76,10 @@ pub enum Failure {
     Challenge(String),
     /// The token server's answer is of no use.
     Token(String),
+    /// A blob came more slowly, for so long, than any link that is of use.
+    Stalled(Duration),
+    /// The connection broke in the middle of a blob, again and again.
+    BrokeOff(Arc<io::Error>),
     /// A blob answer that contradicts the request or the descriptor.
     Answer(String),
 }
@@ -81,7 +90,7 @@ impl Error {
         let (what, sought) = (what.to_owned(), Box::default());
         let (repository, tags, proxy) = (None, None, None);
         let (is_elsewhere, is_listed) = (false, false);
-        let before = Vec::new();
+        let (before, came) = (Vec::new(), None);
         Error {
             what,
             url,
@@ -93,13 +102,14 @@ impl Error {
             proxy,
             failure,
             before,
+            came,
         }
     }
 
     /// Tells which proxy it went through, if any.
     pub(super) fn through(self, route: Route) -> Error {
         let proxy = match route {
-            Route::Proxy(proxy) => Some(proxy.to_string()),
+            Route::Proxy(proxy) => Some(proxy.to_string().into()),
             Route::Direct | Route::Loopback | Route::Exempt(_) => None,
         };
         Error { proxy, ..self }
@@ -141,6 +151,11 @@ impl Error {
         Error { before, ..self }
     }
 
+    /// Tells how much of a blob had come, and of how much.
+    pub(super) fn with_came(self, bytes: u64, of: u64) -> Error {
+        Error { came: Some(Box::new((bytes, of))), ..self }
+    }
+
     /// Whether there was no answer, as connecting failed or what came was none.
     pub(super) fn is_transport(&self) -> bool {
         matches!(self.failure, Failure::Transport(_))
@@ -153,7 +168,8 @@ impl Error {
 
     /// Whether the server could not be reached or does not work at all.
     fn is_down(&self) -> bool {
-        self.is_transport() || matches!(self.status(), Some(502..=504))
+        let is_transport = self.is_transport() && !self.is_malformed();
+        is_transport || matches!(self.status(), Some(502..=504))
     }
 
     /// Whether no host serves for now, and none of them has said that there is no such thing.
@@ -204,6 +220,23 @@ impl Error {
             },
             _ => false,
         }
+    }
+
+    /// Whether it is about what was asked for there.
+    pub(super) fn is_from(&self, url: &Uri) -> bool {
+        self.url == without_query(url)
+    }
+
+    /// Whether it was waited for in vain.
+    pub(super) fn is_timeout(&self) -> bool {
+        matches!(&self.failure, Failure::Transport(error)
+            if matches!(**error, ureq::Error::Timeout(_)))
+    }
+
+    /// Whether what came is not HTTP.
+    pub(super) fn is_malformed(&self) -> bool {
+        matches!(&self.failure, Failure::Transport(error)
+            if matches!(**error, ureq::Error::Protocol(_)))
     }
 
     /// Whether nobody was there to be asked, or nobody answered in time: as it is where the network drops
@@ -266,6 +299,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} from {}: ", self.what, self.url)?;
         self.failure_words(f)?;
+        if let Some(came) = &self.came {
+            let (bytes, of) = **came;
+            write!(f, "; {} of {} had come", Bytes(bytes), Bytes(of))?;
+        }
         for error in &self.before {
             write!(f, "; before, from {}: ", error.url)?;
             error.failure_words(f)?;
@@ -309,6 +346,15 @@ impl Error {
             }
             Failure::Token(why) => write!(f, "no access token: {why}"),
             Failure::Answer(what) => f.write_str(what),
+            Failure::Stalled(time) => write!(
+                f,
+                "stalled: in the last {} s less than {MIN_BYTES_PER_SECOND} bytes a second came; try \
+                 again later, or raise --timeout if there are long pauses",
+                time.as_secs_f32().ceil()
+            ),
+            Failure::BrokeOff(error) => {
+                write!(f, "the connection broke off again and again ({error}); try again later")
+            }
             Failure::Status { status, code, message, .. } => {
                 self.status_words(f, *status)?;
                 match (code, message) {
@@ -425,12 +471,51 @@ fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Resu
         ureq::Error::Io(e) if e.to_string().contains("failed to lookup address") => {
             f.write_str("there is no host of that name, or no name server answers")
         }
-        ureq::Error::Timeout(phase) => write!(f, "no answer in time ({phase})"),
+        ureq::Error::Timeout(phase) => {
+            write!(
+                f,
+                "no answer in time ({}); try again later, or raise --timeout",
+                phase_words(*phase)
+            )
+        }
+        ureq::Error::Protocol(error) => write!(f, "the answer is not valid HTTP ({error})"),
         ureq::Error::ConnectProxyFailed(why) if why.contains("407") => f.write_str(
             "the proxy wants a user and a password, or not these (they go into the proxy's URL)",
         ),
         ureq::Error::ConnectProxyFailed(why) => write!(f, "the proxy did not connect us: {why}"),
         error => write!(f, "{error}"),
+    }
+}
+
+/// What was waited for.
+fn phase_words(phase: Timeout) -> &'static str {
+    match phase {
+        Timeout::Resolve => "no name server did",
+        Timeout::Connect => "connecting took too long",
+        Timeout::SendRequest | Timeout::SendBody | Timeout::PerWrite => "sending took too long",
+        Timeout::RecvResponse => "the server is silent",
+        _ => "the server is silent or too slow",
+    }
+}
+
+/// A number of bytes for people.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
+        let mut value = self.0 as f64;
+        let mut unit = "bytes";
+        for next in UNITS.into_iter().take_while(|_| self.0 >= 1000) {
+            if value < 1000.0 {
+                break;
+            }
+            (value, unit) = (value / 1000.0, next);
+        }
+        match unit {
+            "bytes" => write!(f, "{value} {unit}"),
+            unit => write!(f, "{value:.1} {unit}"),
+        }
     }
 }
 
@@ -452,6 +537,13 @@ mod tests {
         let other = br#"{"details":"token expired"}"#;
         assert_eq!(server_words(other), (None, Some("token expired".into())));
         assert_eq!(server_words(b"<html>"), (None, None));
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        let words =
+            [0, 999, 1000, 1_500_000, 3_000_000_000, u64::MAX].map(|n| Bytes(n).to_string());
+        assert_eq!(words.join(" "), "0 bytes 999 bytes 1.0 KB 1.5 MB 3.0 GB 18446744.1 TB");
     }
 
     #[test]

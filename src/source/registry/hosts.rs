@@ -17,6 +17,7 @@ mod agents;
 mod aliases;
 mod certs;
 mod containerd;
+mod pace;
 mod proxy;
 mod registries;
 mod tls;

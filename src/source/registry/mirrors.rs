@@ -21,6 +21,7 @@ use lru::LruCache;
 
 use super::client::Client;
 use super::error::Error;
+use super::patience;
 use crate::digest::Digest;
 use crate::image::MAX_LAYERS;
 use crate::reference::Reference;
@@ -114,8 +115,13 @@ impl Mirrors {
         act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut failed = Vec::new();
-        for number in self.order(wanted) {
-            match self.ask_one(number, wanted, act) {
+        let order = self.order(wanted);
+        let usual = self.origin().options.deadline;
+        for (at, &number) in order.iter().enumerate() {
+            // One that says nothing must leave time for those after it.
+            let share = patience::left(usual) / u32::try_from(order.len() - at).unwrap_or(1);
+            let until = Instant::now() + share;
+            match patience::until(until, || self.ask_one(number, wanted, act)) {
                 Ok(done) => return Ok(done),
                 Err(error) => failed.push((number, error)),
             }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use ureq::Body as HttpBody;
 use ureq::http::{Method, Response, header};
 
-use super::client::{Answer, Client, Request, drain, header_text};
+use super::client::{Answer, Client, Request, drain, header_text, location};
 use super::error::{Error, Failure};
 use super::referrers::{fallback_tag, parse_index};
 use super::url::{encoded, redirect_target};
@@ -102,7 +102,7 @@ fn upload(client: &Client, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
     let payload = Some((&[][..], OCTETS));
     let request = Request { payload, ..Request::new(Method::POST, &url, &what) };
     let Answer { response, url: from, .. } = client.send_once(&request)?;
-    let location = header_text(&response, header::LOCATION.as_str());
+    let location = location(&response);
     drain(response);
     let target = location.and_then(|location| redirect_target(&from, &location));
     let target = target.ok_or_else(|| {

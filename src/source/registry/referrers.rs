@@ -16,7 +16,7 @@ use ureq::http::{Method, Response, Uri, header};
 
 use super::client::{Client, Request, header_text, is_page};
 use super::error::{Error, Failure};
-use super::url::{encoded, redirect_target, same_origin};
+use super::url::{encoded, escaped, redirect_target, same_origin};
 use super::{Registry, manifest_request};
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
@@ -98,9 +98,9 @@ struct Page {
 /// A page of the list; `None` if the answer is not one.
 fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<Page>, Error> {
     let response = client.ask(|| {
-        let (url, accept) = (url(), Some(media_type::OCI_INDEX.to_owned()));
-        let may_be_absent = true;
-        let request = Request { accept, may_be_absent, ..Request::new(Method::GET, &url, what) };
+        let (url, accept) = (url(), &[media_type::OCI_INDEX]);
+        let request =
+            Request { accept, may_be_absent: true, ..Request::new(Method::GET, &url, what) };
         Ok(client.send_once(&request)?.response)
     });
     let Some(response) = found(response)? else { return Ok(None) };
@@ -175,8 +175,9 @@ pub(super) fn parse_index(bytes: &[u8], announced: Option<&str>) -> Option<Value
 fn next_page(response: &Response<HttpBody>, from: &str) -> Option<String> {
     let from: Uri = from.parse().ok()?;
     let values = response.headers().get_all(header::LINK);
-    let target = values.iter().filter_map(|value| value.to_str().ok()).find_map(next_target)?;
-    let next = redirect_target(&from, target)?;
+    let values = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let target = values.filter_map(|value| next_target(&value).map(str::to_owned)).next()?;
+    let next = redirect_target(&from, &escaped(target.as_bytes()))?;
     if !same_origin(&from, &next) {
         log::warn!("the registry's list of referrers goes on at another host: left out");
         return None;

@@ -131,6 +131,8 @@ pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let from_scheme = from.scheme_str()?;
     let absolute = match location {
         "" => return None,
+        // Before a slash a colon ends a scheme and nothing else (4.2).
+        location if !has_scheme(location) && first_part(location).contains(':') => return None,
         location if has_scheme(location) => location.to_owned(),
         location if location.starts_with("//") => format!("{from_scheme}:{location}"),
         location => {
@@ -153,10 +155,33 @@ pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     (!downgrade && matches!(scheme, "http" | "https") && target.host().is_some()).then_some(target)
 }
 
+/// What stands before any delimiter but the colon.
+fn first_part(location: &str) -> &str {
+    location.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
 /// Whether a reference is absolute: a scheme stands before any other delimiter.
 pub(super) fn has_scheme(location: &str) -> bool {
-    let before = location.split(['/', '?', '#']).next().unwrap_or_default();
-    before.strip_suffix(':').is_some_and(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()))
+    first_part(location)
+        .strip_suffix(':')
+        .is_some_and(|s| s.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// A URL as a server has written it, with all that may not stand in one as percent escapes: blanks,
+/// quotes and text in UTF-8, which browsers and Go's `net/url` escape as well. What is an escape stays
+/// one. A host's name can't be escaped, so that such a URL is none.
+pub(super) fn escaped(url: &[u8]) -> String {
+    let url = url.trim_ascii();
+    let mut text = String::with_capacity(url.len());
+    for &byte in url {
+        match byte {
+            b'!' | b'#'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~' => {
+                text.push(char::from(byte));
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 /// A value for a query: all but unreserved characters as percent escapes (RFC 3986, 2.3).
@@ -297,6 +322,26 @@ mod tests {
     }
 
     #[test]
+    fn escapes_that_servers_forget() {
+        for (written, right) in [
+            ("https://cdn/a b?q=\"x\"", "https://cdn/a%20b?q=%22x%22"),
+            (" https://cdn/ä/<x>|{y}^`\\ ", "https://cdn/%C3%A4/%3Cx%3E%7C%7By%7D%5E%60%5C"),
+            ("/a%20b%2fc?sig=a%2Bb+c&d=[1]#f", "/a%20b%2fc?sig=a%2Bb+c&d=[1]#f"),
+            ("a\tb", "a%09b"),
+            ("", ""),
+        ] {
+            assert_eq!(escaped(written.as_bytes()), right);
+        }
+        assert_eq!(escaped(b"/\xff"), "/%FF");
+        let from = "https://reg.example/v2/x".parse().unwrap();
+        let target = |location: &str| redirect_target(&from, &escaped(location.as_bytes()));
+        assert_eq!(target("/größe x").unwrap(), "https://reg.example/gr%C3%B6%C3%9Fe%20x");
+        for host in ["https://a b/x", "https://münchen.example/", "https://a\\b/"] {
+            assert_eq!(target(host), None, "{host}");
+        }
+    }
+
+    #[test]
     fn redirects() {
         let target = |from: &str, to: &str| {
             redirect_target(&from.parse().unwrap(), to).map(|uri| uri.to_string())
@@ -311,6 +356,9 @@ mod tests {
         assert_eq!(target(from, "./y").unwrap(), "https://reg.example/v2/x/blobs/y");
         assert_eq!(target(from, "http://cdn/x"), None);
         assert_eq!(target(from, "ftp://cdn/x"), None);
+        assert_eq!(target(from, "::no%20url::"), None);
+        assert_eq!(target(from, "a:b/c"), None);
+        assert_eq!(target(from, "a/b:c").unwrap(), "https://reg.example/v2/x/blobs/a/b:c");
         assert_eq!(target("http://a/b", "http://cdn/x").unwrap(), "http://cdn/x");
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Counts {
     pub(crate) layers: Option<(usize, usize)>,
     /// Since it began.
     pub(crate) seconds: f64,
+    /// Seconds for which nothing has come, if that is worth telling.
+    pub(crate) stalled: Option<u64>,
 }
 
 /// What is being done.
@@ -52,6 +54,9 @@ impl Title {
         if let Some((done, layers)) = counts.layers {
             text += &format!(", {done} of {layers} layers");
         }
+        if let Some(seconds) = counts.stalled {
+            text += &format!(", {}", silence(seconds));
+        }
         text
     }
 
@@ -75,8 +80,11 @@ impl Title {
         let words = [
             Some((size(counts.total), true)),
             Some((title, true)),
-            Some((format!("{}/s", size(rate as u64)), false)),
-            Some((clock(left), false)),
+            Some((
+                counts.stalled.map_or_else(|| format!("{}/s", size(rate as u64)), silence),
+                false,
+            )),
+            counts.stalled.is_none().then(|| (clock(left), false)),
             layers.map(|layers| (layers, false)),
         ];
         let (mut before, mut behind) = (String::new(), vec![percent]);
@@ -108,6 +116,10 @@ impl Title {
         parts.extend(behind);
         parts.join("  ").chars().take(room).collect()
     }
+}
+
+fn silence(seconds: u64) -> String {
+    format!("nothing for {seconds} s")
 }
 
 /// Hours, minutes and seconds.
@@ -161,7 +173,8 @@ mod tests {
     fn bars_fit() {
         let title = Title::FirstSight("registry.example/app:1.4".to_owned());
         let layers = Some((2, 3));
-        let counts = Counts { done: 36_000_000, total: 59_880_000, layers, seconds: 3.0 };
+        let counts =
+            Counts { done: 36_000_000, total: 59_880_000, layers, seconds: 3.0, stalled: None };
         for columns in 0..200 {
             let line = title.bar(&counts, 38e6, columns);
             assert!(line.chars().count() < columns.max(1), "{columns}: {line}");
@@ -184,10 +197,21 @@ mod tests {
         let more = title.announcement(59_880_000, 60_000_000);
         assert_eq!(more, "first sight of app:1.4\u{fffd}: 117 KiB more, once");
         let layers = Some((0, 1));
-        let counts = Counts { done: 1 << 20, total: 4 << 20, layers, seconds: 10.0 };
+        let counts = Counts { done: 1 << 20, total: 4 << 20, layers, seconds: 10.0, stalled: None };
         let report = title.report(&counts);
         let expected =
             "first sight of app:1.4\u{fffd}: 1.00 MiB of 4.00 MiB, 102 KiB/s, 0 of 1 layers";
         assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn silence_is_told_instead_of_a_rate() {
+        let layers = Some((0, 1));
+        let counts =
+            Counts { done: 1 << 20, total: 4 << 20, layers, seconds: 20.0, stalled: Some(12) };
+        let title = Title::Other("pulling app".to_owned());
+        let bar = title.bar(&counts, 1e6, 80);
+        assert!(bar.contains("nothing for 12 s") && !bar.contains("/s"), "{bar}");
+        assert!(title.report(&counts).ends_with(", nothing for 12 s"));
     }
 }

@@ -13,11 +13,13 @@ use ureq::http::{HeaderValue, Method, Response, Uri, header};
 
 use super::{Authorization, Challenge, basic};
 use crate::source::registry::client::{
-    Access, Client, MAX_REDIRECTS, drain, error_body, header_text, jittered,
+    Access, Client, MAX_REDIRECTS, content_encoding, drain, error_body, header_text, jittered,
 };
 use crate::source::registry::credentials::Credential;
+use crate::source::registry::encoding;
 use crate::source::registry::error::{Error, Failure, server_words, without_query};
 use crate::source::registry::members::{Members, Object, first_value};
+use crate::source::registry::patience;
 use crate::source::registry::url::{
     has_scheme, may_lead_to, own_over_tls, redirect_target, same_server,
 };
@@ -142,20 +144,30 @@ impl TokenServer {
     fn send(
         &self,
         client: &Client,
+        login: Option<(&str, &str)>,
+        form: Option<Form<'_>>,
+    ) -> Result<Option<Response<HttpBody>>, Error> {
+        // All of it is a part of the request that needs the token.
+        let deadline = Instant::now() + client.options.deadline;
+        patience::until(deadline, || self.follow(client, login, form))
+    }
+
+    fn follow(
+        &self,
+        client: &Client,
         mut login: Option<(&str, &str)>,
         mut form: Option<Form<'_>>,
     ) -> Result<Option<Response<HttpBody>>, Error> {
-        let limit = client.options.deadline;
-        let deadline = Instant::now() + limit;
         let mut url = self.realm.clone();
         for hop in 0..=MAX_REDIRECTS {
             let method = if form.is_some() { Method::POST } else { Method::GET };
-            let answer = client.exchange_one("access token", &method, &url, deadline, |agent| {
+            let answer = client.exchange_one("access token", &method, &url, |agent| {
+                let limit = Some(patience::left(client.options.deadline));
                 if let Some(form) = form {
-                    let request = agent.post(&url).config().timeout_recv_body(Some(limit)).build();
+                    let request = agent.post(&url).config().timeout_global(limit).build();
                     return request.send_form(form);
                 }
-                let mut request = agent.get(&url).config().timeout_recv_body(Some(limit)).build();
+                let mut request = agent.get(&url).config().timeout_global(limit).build();
                 if let Some((user, password)) = login {
                     request = request.header(header::AUTHORIZATION, basic(user, password));
                 }
@@ -214,6 +226,7 @@ impl TokenServer {
         let failed = |failure| self.failed(&self.realm, failure);
         let status = answer.status();
         let retry_after = header_text(&answer, header::RETRY_AFTER.as_str());
+        let encoding = content_encoding(&answer);
         let mut body = answer.into_body();
         if !status.is_success() {
             let (code, message) = server_words(&error_body(&mut body));
@@ -222,6 +235,7 @@ impl TokenServer {
         }
         let bytes = body.with_config().limit(MAX_TOKEN_BYTES).read_to_vec();
         let bytes = bytes.map_err(|e| failed(Failure::Transport(e.into())))?;
+        let bytes = encoding::decoded(bytes, encoding.as_deref(), MAX_TOKEN_BYTES);
         let useless = |why: &str| failed(Failure::Token(why.to_owned()));
         let token = first_value::<Object<Token>>(&bytes);
         let Object(token) = token.ok_or_else(|| useless("the answer is not JSON"))?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ureq::http::Uri;
 use ureq::{Agent, Proxy, config::Config};
 
+use super::pace::PaceConnector;
 use super::tls::{self, Identity};
 use super::{Error, Route, certs};
 use crate::source::registry::Options;
@@ -74,7 +75,8 @@ impl Agents {
         }
         let identity = self.identity(&way.to)?;
         let config = config(&self.options, way.proxy.clone());
-        let agent = tls::agent(config, identity, Arc::clone(&self.options.roots));
+        let pace = PaceConnector::new(self.options.silence());
+        let agent = tls::agent(config, identity, Arc::clone(&self.options.roots), pace);
         made.push(Made { way, agent: agent.clone() });
         Ok(agent)
     }
@@ -118,11 +120,11 @@ fn config(options: &Options, proxy: Option<Proxy>) -> Config {
         .user_agent(&options.user_agent)
         .accept_encoding("identity")
         .proxy(proxy)
-        .timeout_resolve(Some(options.connect_timeout))
-        .timeout_connect(Some(options.connect_timeout))
-        .timeout_recv_response(Some(options.read_timeout))
-        .timeout_per_read(Some(options.read_timeout))
-        .timeout_per_write(Some(options.read_timeout))
+        .timeout_resolve(Some(options.connecting()))
+        .timeout_connect(Some(options.connecting()))
+        .timeout_recv_response(Some(options.silence()))
+        .timeout_per_read(Some(options.silence()))
+        .timeout_per_write(Some(options.silence()))
         .max_idle_connections(64)
         .max_idle_connections_per_host(16)
         // Load balancers drop silent connections after about 30 s.

@@ -1,7 +1,7 @@
 //! TLS as registries need it: the system's authorities, the user's own, client certificates, and no
 //! checking where the user says so.
 //!
-//! This is the only file that uses what `ureq` calls unversioned, and why `Cargo.toml` holds it to
+//! This and `pace.rs` are the only files that use what `ureq` calls unversioned, and why `Cargo.toml` holds it to
 //! one minor version. Its public settings can't express two things. The classic certificate of a
 //! registry at home (`openssl req -x509`) says of itself that it is an authority, which `rustls`
 //! refuses for a server: here such a certificate is accepted if it is, byte for byte, one that the user
@@ -32,6 +32,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, config::Config, http::uri::Scheme};
 
 use super::certs::{self, Certificates, ClientPair};
+use super::pace::PaceConnector;
 
 /// Where systems keep the certificates of all authorities, in one file (the list of Go's
 /// `crypto/x509`): Debian, Fedora, openSUSE, old and new RHEL, Alpine.
@@ -245,7 +246,12 @@ fn is_authority(error: &rustls::Error) -> bool {
 }
 
 /// An agent that speaks TLS with that identity.
-pub(super) fn agent(config: Config, identity: Arc<Identity>, roots: Arc<Roots>) -> Agent {
+pub(super) fn agent(
+    config: Config,
+    identity: Arc<Identity>,
+    roots: Arc<Roots>,
+    pace: PaceConnector,
+) -> Agent {
     let proxy = config.proxy().map(|proxy| {
         let usual = Settings::new(Arc::default(), Arc::clone(&roots));
         (proxy.uri().clone(), usual)
@@ -253,7 +259,7 @@ pub(super) fn agent(config: Config, identity: Arc<Identity>, roots: Arc<Roots>) 
     let tls = TlsConnector { settings: Settings::new(identity, roots), proxy };
     let connector = ().chain(SocksConnector::default());
     let connector = connector.chain(ConnectProxyConnector::default());
-    let connector = connector.chain(TcpConnector::default()).chain(tls);
+    let connector = connector.chain(TcpConnector::default()).chain(pace).chain(tls);
     Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
