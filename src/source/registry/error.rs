@@ -348,7 +348,7 @@ impl Error {
             Failure::Answer(what) => f.write_str(what),
             Failure::Stalled(time) => write!(
                 f,
-                "stalled: in the last {} s less than {MIN_BYTES_PER_SECOND} bytes a second came; try \
+                "stalled: for {} s nothing came, or less than {MIN_BYTES_PER_SECOND} bytes a second; try \
                  again later, or raise --timeout if there are long pauses",
                 time.as_secs_f32().ceil()
             ),
