@@ -40,6 +40,7 @@
 //!         -> layer::open_all: index from the cache, or one streamed pass
 //!         -> tree::merge -> fs::Filesystem -> fuse
 //!         several: each of them so, then tree::join
+//!         cat, ls: layers from the top down, until tree::merge_upper decides
 //!         --kernel-metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
 //! read    fuse -> fs -> content (file offset -> place in a layer's tar)
 //!         -> blob: span at hand, or source -> decompress -> verify -> cache -> bytes
