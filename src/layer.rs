@@ -555,7 +555,10 @@ fn pipeline(
         match missing_padding(hasher, uncompressed_size, layer.diff_id) {
             Ok(0) => {}
             Ok(missing) => {
-                log::warn!(
+                // Who asked for a proof is told with the outcome.
+                let level = if options.prove { log::Level::Debug } else { log::Level::Warn };
+                log::log!(
+                    level,
                     "layer {}: {missing} bytes of zeros at the end of its tar are missing; all else \
                      is as its diff ID says",
                     descriptor.digest

@@ -132,7 +132,7 @@ fn missing_padding(index: &LayerIndex) -> Option<String> {
         0 => None,
         bytes => Some(format!(
             "only padding is missing: with {bytes} bytes of zeros more its tar would have the diff ID \
-             in the config. All files are right, but engines that check diff IDs refuse the layer; old \
+             in the config. All files in it are right, but engines that check diff IDs refuse the layer; old \
              Podman and Buildah have written zstd:chunked so"
         )),
     }

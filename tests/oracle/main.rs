@@ -82,6 +82,7 @@ mod read_only;
 mod requests;
 mod storage;
 mod stores;
+mod tables;
 mod tls;
 mod tokens;
 mod tools;
