@@ -55,8 +55,8 @@ use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};
 pub use hosts::{
-    Aliased, Error as HostsError, Places, Proxies, ProxyError, ProxyRoute, Roots, Route, aliased,
-    routes,
+    Aliased, Error as HostsError, LoginPlace, Places, Proxies, ProxyError, ProxyRoute, Roots,
+    Route, aliased, login_places, routes,
 };
 use mirrors::{Mirrors, Wanted};
 pub use url::is_loopback;

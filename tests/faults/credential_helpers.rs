@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::fixture::{GOOD, Sandbox, Verdict, fails, good, name_in, open, opens, options, read};
 use crate::logs;
+use crate::shell::{Home, run};
 use crate::support::registry::{Fault, Registry, Times};
 
 const SECRET: &str = "s3cret-of-a-helper";
@@ -72,6 +73,18 @@ fn answers_of_helpers() {
         ("it answers", answer("u", "p"), basic("u", "p"), ""),
         ("a token", answer("<token>", "identity"), identity, ""),
         ("a long secret", answer("u", &long), basic("u", &long), ""),
+        (
+            "more after it",
+            format!("{}; echo; echo update available", answer("u", "p")),
+            basic("u", "p"),
+            "",
+        ),
+        (
+            "repeated and other names",
+            r#"echo '{"username":"x","Username":"u","SECRET":"p","More":[{"Secret":1}]}'"#.into(),
+            basic("u", "p"),
+            "",
+        ),
         ("nothing inside", answer("", ""), None, "has none"),
         (
             "none, on stdout",
@@ -302,4 +315,89 @@ fn helpers_run_again_when_a_password_has_ended() {
         assert_eq!(read(&image, "f").unwrap(), GOOD, "{what}");
         assert_eq!(asked(sandbox.path()).len(), 2, "{what}");
     }
+}
+
+/// The list of helpers in `registries.conf` (containers-registries.conf(5)), and the place of the files
+/// of logins in it.
+#[test]
+fn helpers_of_registries_conf() {
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    registry.require_basic("helper", SECRET);
+    let (name, host) = (name_in(&registry), registry.addr().to_string());
+    // What is listed, whose login the file has, who is sent first, and what a denial tells.
+    let rows: [(&str, &str, &str, &[&str]); 11] = [
+        ("['yes']", "nobody", "helper", &[]),
+        ("['yes']", "other", "helper", &[]),
+        ("['yes', 'containers-auth.json']", "other", "helper", &[]),
+        ("['missing', 'no', 'yes']", "nobody", "helper", &[]),
+        ("['containers-auth.json', 'yes']", "nobody", "helper", &[]),
+        ("['containers-auth.json', 'yes']", "other", "other", &["config.json are not accepted"]),
+        ("['no', 'containers-auth.json', 'yes']", "helper", "helper", &[]),
+        // Docker does not know the list.
+        ("['no']", "helper", "helper", &[]),
+        ("[]", "helper", "helper", &[]),
+        ("[]", "nobody", "", &["config.json"]),
+        (
+            "['missing', 'no', '../yes']",
+            "nobody",
+            "",
+            &[
+                "docker-credential-missing (there is no such program in $PATH)",
+                "docker-credential-no (has none)",
+                "docker-credential-../yes (there is no such program in $PATH)",
+                "/.config/containers/auth.json (not there)",
+                "/.docker/config.json",
+            ],
+        ),
+    ];
+    let mut verdict = Verdict::default();
+    for drop_in in [false, true] {
+        for (list, in_file, sent, words) in rows {
+            let home = Home::new();
+            let below = |name: &str| home.path().join("home").join(name);
+            let conf = match drop_in {
+                true => ".config/containers/registries.conf.d/10.conf",
+                false => ".config/containers/registries.conf",
+            };
+            for folder in ["bin", ".config/containers/registries.conf.d", ".docker"] {
+                fs::create_dir_all(below(folder)).unwrap();
+            }
+            install(&below("bin"), "yes", &answer("helper", SECRET));
+            install(&below("bin"), "no", "echo credentials not found in native keychain; exit 1");
+            fs::write(below(conf), format!("credential-helpers = {list}\n")).unwrap();
+            let login = json!({ "username": in_file, "password": SECRET });
+            let auths = if in_file == "nobody" { json!({}) } else { json!({ &host: login }) };
+            fs::write(below(".docker/config.json"), json!({ "auths": auths }).to_string()).unwrap();
+            registry.clear_log();
+            let path = format!("{}:/usr/bin:/bin", below("bin").display());
+            let outcome = run(home.ocifs(&["cat", &name, "f"]).env("PATH", path));
+            let what = format!("{list}, {in_file}, drop-in: {drop_in}");
+            let expected = if sent == "helper" { 0 } else { 1 };
+            let is_told = words.iter().all(|word| outcome.stderr.contains(word));
+            let is_right = outcome.code == expected && is_told;
+            verdict.row(&what, is_right.then_some(()).ok_or(format!("{outcome:?}")));
+            let requests = registry.requests();
+            let first = requests.iter().find_map(|request| request.authorization.clone());
+            use base64::Engine as _;
+            let basic = |user: &str| {
+                let login = format!("{user}:{SECRET}");
+                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login))
+            };
+            let expected = (!sent.is_empty()).then(|| basic(sent));
+            verdict.row(&what, (first == expected).then_some(()).ok_or(format!("{requests:?}")));
+        }
+    }
+    verdict.end();
+    // What the user says on the spot comes before them.
+    let home = Home::new();
+    let folder = home.path().join("home/.config/containers");
+    fs::create_dir_all(&folder).unwrap();
+    install(&folder, "yes", &answer("wrong", "wrong"));
+    fs::write(folder.join("registries.conf"), "credential-helpers = ['yes']\n").unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let login = format!("helper:{SECRET}");
+    let outcome = run(home.ocifs(&["cat", "--creds", &login, &name, "f"]).env("PATH", path));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(asked(&folder).is_empty(), "no helper was needed");
 }

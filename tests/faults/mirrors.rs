@@ -7,6 +7,7 @@ use ocifs::source::registry::{Credentials, Options, Places};
 use tempfile::TempDir;
 
 use crate::fixture::{GOOD, Sandbox, good, has_words, image_of, noise, open, options, read};
+use crate::shell::Home;
 use crate::support::image::{Built, Compression, sha256};
 use crate::support::registry::{Fault, Logged, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -430,4 +431,85 @@ fn what_was_tried_is_told() {
     let error = pair.reads(&options).unwrap_err();
     let first = format!("http://{own}/v2/r/manifests/t: the registry failed (503)");
     has_words(&error, &[&first, &mirror, "before", "not found"]).unwrap();
+}
+
+/// `daemon.json` of Docker: mirrors of Docker Hub, which are asked before it, and nobody else's.
+#[test]
+fn mirrors_of_docker() {
+    let (mirror, other) = (Registry::start(), Registry::start());
+    mirror.add_image("library/r", "t", &good());
+    mirror.add_image("hub/team/r", "t", &good());
+    let home = Home::new();
+    let folder = home.path().join("home/.config/docker");
+    fs::create_dir_all(&folder).unwrap();
+    let conf = folder.join("daemon.json");
+    let write = |mirrors: &[String]| {
+        let text = serde_json::json!({ "debug": true, "registry-mirrors": mirrors });
+        fs::write(&conf, text.to_string()).unwrap();
+    };
+    let (url, path) =
+        (format!("http://{}/", mirror.addr()), format!("http://{}/hub", other.addr()));
+    write(&[url.clone()]);
+    let shown = |name: &str| {
+        let outcome = home.run(&["cat", name, "f"]);
+        assert!(outcome.code == 0 && outcome.stdout.as_bytes() == GOOD, "{name}: {outcome:?}");
+    };
+    shown("r:t");
+    shown("docker.io/library/r:t");
+    let asked = mirror.requests();
+    assert!(asked.iter().all(|r| r.path.starts_with("/v2/library/r/") && !r.path.contains("ns=")));
+    // The first that has it counts, by digest too; the way to its API may be longer.
+    write(&[path, url.clone()]);
+    home.run(&["cache", "clear"]);
+    shown(&format!("r@{}", good().manifest_digest));
+    let asked: Vec<String> = other.requests().into_iter().map(|request| request.path).collect();
+    let manifest = format!("/hub/v2/library/r/manifests/{}", good().manifest_digest);
+    assert_eq!(asked[..2], [manifest.as_str(), "/hub/v2/"]);
+    // Other registries have nothing to do with it.
+    mirror.clear_log();
+    let name = format!("{}/library/r:t", other.addr());
+    home.run(&["ls", &name]).failed(1, &["not found"]);
+    assert!(mirror.requests().is_empty());
+    // What `registries.conf` says of an image counts.
+    let containers = home.path().join("home/.config/containers");
+    fs::create_dir_all(&containers).unwrap();
+    let rule = format!("[[registry]]\nprefix = 'docker.io'\nlocation = '{}'\n", other.addr());
+    fs::write(containers.join("registries.conf"), rule).unwrap();
+    home.run(&["cache", "clear"]);
+    home.run(&["ls", "r:t"]).failed(1, &["not found"]);
+    assert!(mirror.requests().is_empty());
+}
+
+/// A mistake in `daemon.json` is told, by its file, and no reason to fail.
+#[test]
+fn a_broken_daemon_json_is_told() {
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    let name = format!("{}/r:t", registry.addr());
+    let (home, words) = (Home::new(), ["cat", &name, "f"]);
+    let folder = home.path().join("home/.config/docker");
+    fs::create_dir_all(&folder).unwrap();
+    let conf = folder.join("daemon.json");
+    for (text, told) in [
+        ("{", "line 1"),
+        ("[]", "not the JSON"),
+        (r#"{"insecure-registries": "a.example"}"#, "insecure-registries is not a list"),
+        (r#"{"insecure-registries": [1]}"#, "not a text"),
+        (r#"{"insecure-registries": ["ftp://x"]}"#, "`ftp://x`"),
+        (r#"{"registry-mirrors": ["https://me:s3cret@x.example"]}"#, "registry-mirrors"),
+        ("{} {}", "not the JSON"),
+    ] {
+        fs::write(&conf, text).unwrap();
+        let outcome = home.run(&words);
+        assert!(outcome.code == 0 && outcome.stdout.as_bytes() == GOOD, "{text}: {outcome:?}");
+        let file = conf.display().to_string();
+        assert_eq!(outcome.stderr.matches(&file).count(), 1, "{text}: {outcome:?}");
+        assert!(outcome.stderr.contains(told), "{text}: {outcome:?}");
+        assert!(!outcome.stderr.contains("s3cret"), "{text}: {outcome:?}");
+    }
+    for text in ["", "{}", "\u{feff}{\"hosts\": [\"fd://\"]}"] {
+        fs::write(&conf, text).unwrap();
+        let outcome = home.run(&words);
+        assert!(outcome.code == 0 && outcome.stderr.is_empty(), "{text}: {outcome:?}");
+    }
 }

@@ -386,3 +386,40 @@ fn logins_for_others_do_not_go_out_in_the_clear() {
     let requests = registry.requests();
     assert!(requests.iter().any(|request| request.authorization.is_some()), "{requests:?}");
 }
+
+/// What Docker's `daemon.json` calls insecure, by name or by network, is asked in plain HTTP where TLS fails;
+/// nothing else is.
+#[test]
+fn insecure_registries_of_docker() {
+    let registry = serving();
+    let proxy = Proxy::http(registry.addr());
+    let url = format!("http://me:secret@{}", proxy.address);
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("daemon.json");
+    let usual = options();
+    let proxies = Proxies::new(Some(&url), Some(&url), None, None).unwrap();
+    let places = Places { docker: vec![conf.clone()], ..Places::default() };
+    let options = Options { proxies, places, ..usual.registry.clone() };
+    let options = ImageOptions { registry: options, ..usual };
+    let shows = |host: &str| {
+        let sandbox = Sandbox::new();
+        open(&format!("{host}/r:t"), &sandbox.cache(), &options).and_then(|image| read(&image, "f"))
+    };
+    for (entry, insecure, secure) in [
+        (HOST, HOST, "registry.example:5001"),
+        ("http://registry.example:5000", HOST, "registry.example"),
+        ("10.1.0.0/16", "10.1.2.3:5000", "10.2.2.3:5000"),
+        ("2001:db8::/32", "[2001:db8::1]:5000", "[2001:db9::1]:5000"),
+    ] {
+        let text = serde_json::json!({ "insecure-registries": [entry] }).to_string();
+        fs::write(&conf, text).unwrap();
+        assert_eq!(shows(insecure).as_deref(), Ok(GOOD), "{entry}");
+        shows(secure).unwrap_err();
+    }
+    // Docker Hub never is.
+    fs::write(&conf, r#"{"insecure-registries": ["docker.io", "registry-1.docker.io"]}"#).unwrap();
+    registry.add_image("library/r", "t", &good());
+    registry.clear_log();
+    shows("docker.io/library").unwrap_err();
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+}

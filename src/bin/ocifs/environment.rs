@@ -13,7 +13,7 @@
 //! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries; also in lower case |
 //! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | authorities trusted, instead of the system's |
 //! | `CONTAINERS_REGISTRIES_CONF`, `REGISTRIES_CONFIG_PATH` | another `registries.conf` |
-//! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf` and `certs.d` |
+//! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf`, `certs.d` and `daemon.json` |
 //! | `DOCKER_HOST` | the engine of `docker-daemon:` |
 //! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
@@ -38,7 +38,9 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::mount::{self, ImageOptions, Status};
 use ocifs::reference::{ImageName, Reference};
-use ocifs::source::registry::{self, Aliased, AuthFileError, Credentials, Places, Proxies, Roots};
+use ocifs::source::registry::{
+    self, Aliased, AuthFileError, Credentials, LoginPlace, Places, Proxies, Roots,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Deserialize;
@@ -317,6 +319,11 @@ fn places() -> Places {
             paths(&["/etc/containerd/certs.d"]),
         ]
         .concat(),
+        docker: [
+            below(config_home(), &["docker/daemon.json"]),
+            paths(&["/etc/docker/daemon.json"]),
+        ]
+        .concat(),
     }
 }
 
@@ -403,8 +410,8 @@ fn config_home() -> Option<PathBuf> {
     variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
 }
 
-/// All places where engines keep credentials, in the order in which podman searches them, after those
-/// that the user names. The first that has something for a registry counts.
+/// All places where engines keep credentials, after those that the user names here: in the order of the
+/// `credential-helpers` of `registries.conf`. The first that has something for a registry counts.
 ///
 /// # Errors
 /// A file can't be read or is none; one that the user names does not exist.
@@ -415,14 +422,25 @@ fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyErr
     if let Some(Login { user, password }) = args.creds.as_ref().filter(|login| !login.is_empty()) {
         credentials.add_login("--creds", name.registry(), user, password);
     }
-    let unusable = |place: &dyn fmt::Display, e: AuthFileError| {
-        AnyError::from(format!("credentials file {place}: {e}"))
-    };
     if let Some(path) = &args.authfile
         && !credentials.add_file(path).map_err(|e| unusable(&path.display(), e))?
     {
         return Err(format!("credentials file {}: there is no such file", path.display()).into());
     }
+    for place in registry::login_places(&places())? {
+        match place {
+            LoginPlace::Files => add_files(&mut credentials)?,
+            LoginPlace::Helper(name, named_in) => credentials.add_helper(&name, &named_in),
+        }
+    }
+    Ok(credentials)
+}
+
+/// Adds the files of credentials, in the order in which podman searches them.
+///
+/// # Errors
+/// One can't be read or is none.
+fn add_files(credentials: &mut Credentials) -> Result<(), AnyError> {
     let add_file = |credentials: &mut Credentials, path: Option<PathBuf>| {
         // A mount in the background leaves the current directory, and reads them again.
         let Some(path) = path.and_then(|path| std::path::absolute(path).ok()) else {
@@ -432,20 +450,24 @@ fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyErr
         log::debug!("credentials file {}{}", path.display(), if exists { "" } else { ": none" });
         Ok::<_, AnyError>(())
     };
-    add_file(&mut credentials, variable("REGISTRY_AUTH_FILE"))?;
+    add_file(credentials, variable("REGISTRY_AUTH_FILE"))?;
     if let Some(text) = variable("DOCKER_AUTH_CONFIG") {
         let name = "$DOCKER_AUTH_CONFIG";
         let added = credentials.add_text(name, text.as_os_str().as_bytes());
         added.map_err(|e| unusable(&name, e))?;
     }
-    add_file(&mut credentials, Some(podman_runtime_folder().join("auth.json")))?;
-    add_file(&mut credentials, config_home().map(|folder| folder.join("containers/auth.json")))?;
+    add_file(credentials, Some(podman_runtime_folder().join("auth.json")))?;
+    add_file(credentials, config_home().map(|folder| folder.join("containers/auth.json")))?;
     let docker = variable("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
-    add_file(&mut credentials, docker.map(|folder| folder.join("config.json")))?;
+    add_file(credentials, docker.map(|folder| folder.join("config.json")))?;
     if let Some(old) = home().map(|home| home.join(".dockercfg")) {
         credentials.add_old_file(&old).map_err(|e| unusable(&old.display(), e))?;
     }
-    Ok(credentials)
+    Ok(())
+}
+
+fn unusable(place: &dyn fmt::Display, error: AuthFileError) -> AnyError {
+    format!("credentials file {place}: {error}").into()
 }
 
 /// Where podman keeps what need not outlive a session; under sudo and cron there is no session.

@@ -2,7 +2,7 @@
 //!
 //! Docker and podman keep theirs in files of one format and in different places, and people use
 //! both. The caller lists the places in the order of their precedence; the first that has something
-//! for a repository counts. Within a file (docker-config-json, containers-auth.json(5)):
+//! for a repository counts. Some are helpers, which are asked about every registry. Within a file (docker-config-json, containers-auth.json(5)):
 //!
 //! 1. The helper that `credHelpers` names for the registry, and nothing else of the file.
 //! 2. A row of `auths` for a part of the registry that holds the repository, the longest first.
@@ -129,6 +129,8 @@ enum Form {
     Config,
     /// `.dockercfg`: the rows alone.
     Rows,
+    /// No file of logins, but one that names a helper.
+    Helper,
 }
 
 impl fmt::Debug for Place {
@@ -171,6 +173,12 @@ impl Credentials {
     /// It can't be read, or is not one.
     pub fn add_old_file(&mut self, path: &Path) -> Result<bool, AuthFileError> {
         self.add_any_file(path, Form::Rows)
+    }
+
+    /// Adds a helper that is asked about every registry, as the file `named_in` says.
+    pub fn add_helper(&mut self, name: &str, named_in: &Path) {
+        let contents = Contents { store: Some(name.to_owned()), ..Contents::default() };
+        self.add(named_in.display().to_string(), None, Form::Helper, Some(contents));
     }
 
     fn add_any_file(&mut self, path: &Path, form: Form) -> Result<bool, AuthFileError> {
@@ -230,7 +238,9 @@ impl Place {
             searched.push(format!("{} (not there)", self.name));
             return None;
         };
-        searched.push(self.name.clone());
+        if !matches!(self.form, Form::Helper) {
+            searched.push(self.name.clone());
+        }
         let row = |row: &Row| (row.credential.clone(), self.name.clone());
         if let Some((_, helper)) = contents.helpers.iter().find(|(key, _)| key.host == wanted.host)
         {
@@ -383,7 +393,9 @@ impl Contents {
         }
         let file = match form {
             Form::Config => serde_json::from_slice::<Object<AuthFile>>(text)?.0,
-            Form::Rows => AuthFile { auths: serde_json::from_slice(text)?, ..AuthFile::default() },
+            Form::Rows | Form::Helper => {
+                AuthFile { auths: serde_json::from_slice(text)?, ..AuthFile::default() }
+            }
         };
         let (mut rows, mut wrong) = (Vec::new(), Vec::new());
         for (text, entry) in file.auths.unwrap_or_default() {

@@ -5,18 +5,20 @@
 //! there are is the caller's business ([`Places`]); what they mean is told in the modules below.
 //!
 //! Where files of two engines are about the same registry, `registries.conf` counts, which is said for
-//! single images too, and then containerd's `hosts.toml`. Certificates count for the host whose folder
+//! single images too, then containerd's `hosts.toml`, and then Docker's `daemon.json`. Certificates count for the host whose folder
 //! they lie in, whoever sends us there.
 //!
 //! A host is asked over TLS, with two exceptions. On loopback plain HTTP comes first, and TLS if the
 //! server says that it wants that; if there are certificates for it, or it is not to be checked, only
-//! TLS. And a host that is `insecure` in `registries.conf` is asked in plain HTTP where TLS fails, as
-//! podman does it: that is what the word means there.
+//! TLS. And a host that is `insecure` in `registries.conf` or `daemon.json` is asked in plain HTTP where
+//! TLS fails, as podman and Docker do it: that is what the word means there.
 
 mod agents;
 mod aliases;
 mod certs;
 mod containerd;
+mod docker;
+mod network;
 mod pace;
 mod proxy;
 mod registries;
@@ -36,6 +38,7 @@ use crate::reference::Reference;
 use aliases::Aliases;
 use certs::Certificates;
 use containerd::{Found, Row};
+use docker::Daemon;
 use registries::Registries;
 use tls::Identity;
 
@@ -43,6 +46,9 @@ pub(super) use agents::Agents;
 pub use proxy::{Proxies, ProxyError, ProxyRoute, Route};
 pub use tls::Roots;
 pub(super) use tls::{SPEAKS_TLS, is_lasting, page_words, words};
+
+/// What stands for the files of logins among credential helpers (containers-registries.conf(5)).
+const AUTH_FILES: &str = "containers-auth.json";
 
 /// Longest file of settings that is read.
 const MAX_SETTINGS_BYTES: u64 = 1 << 20;
@@ -61,6 +67,8 @@ pub struct Places {
     /// Folders `certs.d` of containerd. The first that knows a registry counts, if `registries.conf`
     /// says nothing about it.
     pub containerd: Vec<PathBuf>,
+    /// Files `daemon.json` of Docker. All count, if neither of the above says anything about a registry.
+    pub docker: Vec<PathBuf>,
 }
 
 /// A file about registries that can't be used.
@@ -104,6 +112,35 @@ pub fn aliased(reference: &Reference, places: &Places) -> Result<Option<Aliased>
         reference: reference.at(target.registry(), target.repository()),
         path: alias.path.clone(),
     }))
+}
+
+/// A place where the `credential-helpers` of `registries.conf` say that logins are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginPlace {
+    /// The files of logins (`containers-auth.json`).
+    Files,
+    /// A helper, by its name, and the file that names it.
+    Helper(String, PathBuf),
+}
+
+/// Where logins are, in the order in which `registries.conf` lists it. Where the files are not listed,
+/// they come last: they may be Docker's, which does not know that list.
+///
+/// # Errors
+/// A file can't be used.
+pub fn login_places(places: &Places) -> Result<Vec<LoginPlace>, Error> {
+    let Registries { helpers, .. } =
+        Registries::read(&places.registries, &places.registries_drop_ins)?;
+    let (names, path) = helpers;
+    let place = |name: String| match &*name {
+        AUTH_FILES => LoginPlace::Files,
+        _ => LoginPlace::Helper(name, path.clone()),
+    };
+    let mut listed: Vec<LoginPlace> = names.into_iter().map(place).collect();
+    if !listed.contains(&LoginPlace::Files) {
+        listed.push(LoginPlace::Files);
+    }
+    Ok(listed)
 }
 
 /// One host that can be asked about a repository.
@@ -152,17 +189,25 @@ pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<
         });
         return hosts.collect();
     }
-    match containerd::of_registry(&places.containerd, reference.registry())? {
+    let registry = reference.registry();
+    let given = match containerd::of_registry(&places.containerd, registry)? {
         Some(Found::Rows(rows)) => {
             let last = rows.len().saturating_sub(1);
             let rows = rows.into_iter().enumerate();
-            rows.map(|(number, row)| by_row(reference, row, number == last, options)).collect()
+            let by_row = |(number, row)| by_row(reference, row, number == last, options);
+            return rows.map(by_row).collect();
         }
-        Some(Found::Certificates(found)) => {
-            Ok(vec![host(reference.clone(), false, true, found, options)?])
-        }
-        None => Ok(vec![host(reference.clone(), false, true, Certificates::default(), options)?]),
-    }
+        Some(Found::Certificates(found)) => found,
+        None => Certificates::default(),
+    };
+    let daemon = Daemon::read(&places.docker);
+    let mirrors = daemon.mirrors(registry, options.connect_timeout).into_iter();
+    // Docker's engine does not tell a mirror whom it stands in for.
+    let mirrors =
+        mirrors.map(|row| Ok(Host { namespace: None, ..by_row(reference, row, false, options)? }));
+    let insecure = daemon.is_insecure(registry, options.connect_timeout);
+    let own = host(reference.clone(), insecure, true, given, options);
+    mirrors.chain([own]).collect()
 }
 
 /// Whether this machine's files let a registry be asked in plain HTTP, which other than the one of the

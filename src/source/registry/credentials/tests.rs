@@ -26,7 +26,10 @@ fn rows() {
     for (row, expected) in [
         (r#"{"auth":"dTpwOnE="}"#, "u:p:q"),
         (r#"{"auth":" dTpwOnE=\n"}"#, "u:p:q"),
+        (r#"{"auth":"dTpw\r\nOnE=\n"}"#, "u:p:q"),
         (r#"{"auth":"dTpwAAA="}"#, "u:p"),
+        (r#"{"auth":"MDow","auth":"dTpwOnE="}"#, "u:p:q"),
+        (r#"{"Auth":"dTpwOnE=","Email":5}"#, "u:p:q"),
         (r#"{"auth":"dTpwOnE=","username":"x","password":"y","email":null}"#, "u:p:q"),
         (r#"{"username":"a","password":"b"}"#, "a:b"),
         (r#"{"username":"a"}"#, "none"),
@@ -163,7 +166,15 @@ fn broken_files_are_told_without_their_secrets() {
             assert!(!words.contains(secret), "{text}: {words}");
         }
     }
-    for text in ["", " \n", "{}", "\u{feff}{}", r#"{"auths":null,"credHelpers":null}"#] {
+    for text in [
+        "",
+        " \n",
+        "{}",
+        "null",
+        "\u{feff}{}",
+        r#"{"auths":null,"credHelpers":null}"#,
+        r#"{"auths":{},"auths":{},"HttpHeaders":"\ud800"}"#,
+    ] {
         Credentials::default().add_text("x", text.as_bytes()).unwrap();
     }
     let mut credentials = Credentials::default();

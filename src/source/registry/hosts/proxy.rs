@@ -18,6 +18,7 @@ use std::time::Duration;
 use ureq::Proxy;
 use ureq::http::Uri;
 
+use super::network::Network;
 use crate::source::registry::url::is_loopback;
 
 /// The proxies of a user, as the usual variables give them. By default none.
@@ -168,7 +169,7 @@ struct Rule {
 enum Hosts {
     All,
     /// Addresses whose first bits are these.
-    Network(IpAddr, u32),
+    Network(Network),
     /// A name and all below it.
     Domain(String),
     /// All names below one.
@@ -197,10 +198,8 @@ impl Rule {
         if entry == "*" {
             return Some(Rule { hosts: Hosts::All, port: None });
         }
-        if let Some((address, bits)) = entry.split_once('/') {
-            let address: IpAddr = address.parse().ok()?;
-            let bits = bits.parse().ok().filter(|bits| *bits <= width(&address))?;
-            return Some(Rule { hosts: Hosts::Network(address, bits), port: None });
+        if entry.contains('/') {
+            return Some(Rule { hosts: Hosts::Network(Network::parse(entry)?), port: None });
         }
         let (host, port) = match entry.parse::<IpAddr>() {
             Ok(_) => (entry, None),
@@ -211,7 +210,7 @@ impl Rule {
         };
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let hosts = match bare.parse::<IpAddr>() {
-            Ok(address) => Hosts::Network(address, width(&address)),
+            Ok(address) => Hosts::Network(Network::of(address)),
             Err(_) => match host.strip_prefix("*.").or_else(|| host.strip_prefix('.')) {
                 Some("") => return None,
                 Some(domain) => Hosts::Below(format!(".{domain}")),
@@ -229,7 +228,7 @@ impl Rule {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
         match (&self.hosts, bare.parse::<IpAddr>()) {
             (Hosts::All, _) => true,
-            (Hosts::Network(network, bits), Ok(address)) => within(&address, network, *bits),
+            (Hosts::Network(network), Ok(address)) => network.contains(&address),
             (Hosts::Domain(domain), Err(_)) => {
                 let below = host.strip_suffix(domain.as_str());
                 below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
@@ -238,29 +237,6 @@ impl Rule {
             _ => false,
         }
     }
-}
-
-/// Bits of an address.
-fn width(address: &IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(_) => u32::BITS,
-        IpAddr::V6(_) => u128::BITS,
-    }
-}
-
-fn within(address: &IpAddr, network: &IpAddr, bits: u32) -> bool {
-    // An IPv4 address may be written as one of IPv6.
-    let (address, canonical) = (address.to_canonical(), network.to_canonical());
-    let bits = match (network, canonical) {
-        (IpAddr::V6(_), IpAddr::V4(_)) => bits.saturating_sub(u128::BITS - u32::BITS),
-        _ => bits,
-    };
-    let differ = match (address, canonical) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        _ => return false,
-    };
-    differ >= bits
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! checks, by the longest prefix of the image's name.
 //!
 //! ```toml
+//! credential-helpers = ["secretservice", "containers-auth.json"]     # where logins are; files by default
+//!
 //! [[registry]]
 //! prefix = "registry.example/team"        # or "*.example"; the location, if it is not said
 //! location = "moved.example/elsewhere"    # takes the place of the prefix
@@ -15,7 +17,7 @@
 //! ```
 //!
 //! A file in a `registries.conf.d` replaces what was said before for the same prefix, and so it is with
-//! the aliases ([`aliases`](super::aliases)). Version 1 is passed over with a warning.
+//! the aliases ([`aliases`](super::aliases)) and the list of credential helpers. Version 1 is passed over with a warning.
 //! `unqualified-search-registries` is not used: a short name without an alias means Docker Hub here, as
 //! it does for Docker and containerd, and never whichever of several registries has something of
 //! that name.
@@ -34,6 +36,8 @@ use super::aliases::Aliases;
 pub(super) struct Registries {
     rules: Vec<Rule>,
     pub(super) aliases: Aliases,
+    /// Where logins are, and the file that says so.
+    pub(super) helpers: (Vec<String>, PathBuf),
 }
 
 /// What is said of the images below a prefix.
@@ -77,6 +81,7 @@ pub(super) struct Place {
 struct File {
     registry: Vec<RegistryTable>,
     aliases: BTreeMap<String, String>,
+    credential_helpers: Vec<String>,
     /// Version 1.
     registries: Option<toml::Table>,
 }
@@ -130,6 +135,11 @@ impl Registries {
             let rule = table.rule(path)?;
             self.rules.retain(|known| known.prefix != rule.prefix);
             self.rules.push(rule);
+        }
+        let helpers = file.credential_helpers.into_iter().filter(|name| !name.is_empty());
+        let helpers: Vec<String> = helpers.collect();
+        if !helpers.is_empty() {
+            self.helpers = (helpers, path.to_owned());
         }
         self.aliases.add(file.aliases, path)
     }
@@ -393,6 +403,41 @@ mod tests {
     }
 
     #[test]
+    fn the_last_list_of_helpers_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let places = |main: &str, drop_in: &str| {
+            fs::create_dir_all(path("conf.d")).unwrap();
+            fs::write(path("main"), main).unwrap();
+            fs::write(path("conf.d/10.conf"), drop_in).unwrap();
+            let (registries, drop_ins) = (vec![path("main")], vec![path("conf.d")]);
+            let places = super::super::Places {
+                registries,
+                registries_drop_ins: drop_ins,
+                ..Default::default()
+            };
+            let found = super::super::login_places(&places).unwrap().into_iter();
+            let shown = found.map(|place| match place {
+                super::super::LoginPlace::Files => "files".to_owned(),
+                super::super::LoginPlace::Helper(name, file) => {
+                    format!("{name} of {}", file.file_name().unwrap().to_string_lossy())
+                }
+            });
+            shown.collect::<Vec<_>>()
+        };
+        assert_eq!(places("", ""), ["files"]);
+        assert_eq!(places("credential-helpers = []", ""), ["files"]);
+        assert_eq!(places("credential-helpers = ['a', '']", ""), ["a of main", "files"]);
+        let both = "credential-helpers = ['a', 'containers-auth.json', 'b']";
+        assert_eq!(places(both, ""), ["a of main", "files", "b of main"]);
+        assert_eq!(places(both, "credential-helpers = ['c']"), ["c of 10.conf", "files"]);
+        assert_eq!(
+            places(both, "[aliases]\nx = 'r.example/x'"),
+            ["a of main", "files", "b of main"]
+        );
+    }
+
+    #[test]
     fn what_is_not_understood() {
         let v1 = "[registries.search]\nregistries = ['docker.io']\n[registries.insecure]\n";
         assert!(parse(v1).unwrap().rules.is_empty());
@@ -421,6 +466,7 @@ mod tests {
             ),
             ("[[registry]]\nlocation = 1", "line 2"),
             ("registry = 1", "line 1"),
+            ("credential-helpers = 'a'", "line 1"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
