@@ -207,6 +207,11 @@ fn helpers_beside_entries() {
             json!({ "credHelpers": { "r.example": "" }, "auths": { "r.example": entry("row") } }),
             "row",
         ),
+        // Helpers are for registries, not for parts of them.
+        (
+            json!({ "credHelpers": { "r.example/a": "yes" }, "auths": { "r.example": entry("row") } }),
+            "row",
+        ),
         // One for all comes before the registry's entry, and after that of a part of it.
         (json!({ "credsStore": "yes", "auths": { "r.example": {} } }), "helper"),
         (json!({ "credsStore": "yes", "auths": { "r.example": entry("row") } }), "helper"),

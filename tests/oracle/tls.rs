@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::layer::Quiet;
 use ocifs::mount::{Image, ImageOptions};
-use ocifs::source::registry::{Options, Places, Roots};
+use ocifs::source::registry::{Credentials, Options, Places, Roots};
 use ocifs::tree::Symlinks;
 use rcgen::date_time_ymd;
 
@@ -249,6 +249,66 @@ fn insecure_by_registries_conf() {
         let [over_tls, plain] =
             hosts.each_ref().map(|host| reads(&format!("{host}/tls/insecure"), &options));
         assert_eq!((over_tls.is_ok(), plain), (insecure, Ok(())), "{over_tls:?}");
+    }
+}
+
+/// A registry behind a proxy that ends TLS names its token server, itself, in plain HTTP: it is asked over TLS.
+/// Another token server in plain HTTP gets neither a login nor a question.
+#[test]
+fn realms_in_plain_http() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/realms");
+    let authority = Authority::new("our own");
+    let pair = authority.sign(&["localhost"], SAME);
+    let plain = registry.address().rsplit_once(':').unwrap().1;
+    let elsewhere = format!("http://localhost:{plain}/token");
+    let rows: [(&str, &[&str]); 8] = [
+        ("https://localhost:PORT/token", &[]),
+        ("http://localhost:PORT/token", &[]),
+        ("http://LOCALHOST/token", &[]),
+        ("/token", &[]),
+        // The same by a redirect.
+        ("https://localhost:PORT/moved", &[]),
+        ("https://localhost:PORT/away", &["from https to http"]),
+        ("http://other.example/token?s3cret", &["http://other.example/token", "in the clear"]),
+        (&elsewhere, &[&elsewhere, "in the clear"]),
+    ];
+    for (realm, words) in rows {
+        let server = format!(
+            "server {{ listen 127.0.0.1:PORT ssl; listen [::1]:PORT ssl;
+             ssl_certificate DIR/server.crt; ssl_certificate_key DIR/server.key;
+             location = /moved {{ return 307 http://localhost:PORT/token; }}
+             location = /away {{ return 307 http://other.example/token; }}
+             location = /token {{
+               if ($http_authorization != 'Basic bWU6cGE1NQ==') {{ return 401; }}
+               default_type application/json; return 200 '{{\"token\":\"T\"}}';
+             }}
+             location /v2/ {{
+               if ($http_authorization != 'Bearer T') {{
+                 add_header WWW-Authenticate 'Bearer realm=\"{realm}\",service=\"s\"' always;
+                 return 401;
+               }}
+               proxy_pass http://{}; proxy_set_header Host $http_host;
+               proxy_set_header Authorization '';
+             }} }}",
+            registry.address()
+        );
+        let files = [("server.crt", pair.certificate.as_str()), ("server.key", pair.key.as_str())];
+        let nginx = Nginx::start(&server, &files);
+        let host = format!("localhost:{}", nginx.port());
+        let (_folder, place) = certs_d(&host, &[("ca.crt", &authority.pem())]);
+        let mut credentials = Credentials::default();
+        // me:pa55
+        credentials.add_login("a test", &host, "me", "pa55");
+        let options = Options { credentials, ..with_certificates(&[&place]) };
+        match (reads(&format!("{host}/tls/realms"), &options), words) {
+            (Ok(()), []) => {}
+            (Err(error), [_, ..]) => {
+                let is_told = words.iter().all(|word| error.contains(word));
+                assert!(is_told && !error.contains("s3cret"), "{realm}: {error}");
+            }
+            (result, _) => panic!("{realm}: {result:?}, {:?}", nginx.requests()),
+        }
     }
 }
 

@@ -350,7 +350,12 @@ impl Auth {
         url: &Uri,
         sent: Option<&str>,
     ) -> Result<Option<Authorization>, Error> {
-        let of = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
+        let of = |scheme: &str| {
+            let mut of_scheme = challenges.iter().filter(|c| c.scheme == scheme);
+            // One that says how it can be answered, if there is one.
+            let first = of_scheme.clone().next();
+            of_scheme.find(|c| c.is_answerable()).or(first)
+        };
         if self.known().is_some_and(|search| search.is_refused()) {
             self.search_again();
         }
@@ -367,7 +372,8 @@ impl Auth {
             }
             make()
         };
-        if let Some(challenge) = of("bearer") {
+        let bearer = of("bearer").filter(|c| c.is_answerable() || of("basic").is_none());
+        if let Some(challenge) = bearer {
             return match self.credential() {
                 Some(Credential::RegistryToken(_)) => Ok(fresh(&|credential| match credential {
                     Credential::RegistryToken(token) => {

@@ -242,8 +242,8 @@ impl Place {
             searched.push(self.name.clone());
         }
         let row = |row: &Row| (row.credential.clone(), self.name.clone());
-        if let Some((_, helper)) = contents.helpers.iter().find(|(key, _)| key.host == wanted.host)
-        {
+        let is_for = |key: &Key| key.host == wanted.host && key.path.is_empty();
+        if let Some((_, helper)) = contents.helpers.iter().find(|(key, _)| is_for(key)) {
             return self.ask(helpers, helper, wanted, searched);
         }
         let mut rows: Vec<&Row> =

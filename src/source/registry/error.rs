@@ -177,6 +177,11 @@ impl Error {
         self.is_down() && !self.before.iter().any(Error::is_not_found)
     }
 
+    /// Whether a server that was asked over TLS does not speak it.
+    pub(super) fn is_not_tls(&self) -> bool {
+        matches!(&self.failure, Failure::Transport(error) if hosts::is_not_tls(error))
+    }
+
     /// Whether a server that was asked in plain HTTP says that it speaks TLS.
     pub(super) fn wants_tls(&self) -> bool {
         matches!(&self.failure, Failure::Status { status: 400, message: Some(message), .. }

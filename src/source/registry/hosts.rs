@@ -45,7 +45,7 @@ use tls::Identity;
 pub(super) use agents::Agents;
 pub use proxy::{Proxies, ProxyError, ProxyRoute, Route};
 pub use tls::Roots;
-pub(super) use tls::{SPEAKS_TLS, is_lasting, page_words, words};
+pub(super) use tls::{SPEAKS_TLS, is_lasting, is_not_tls, page_words, words};
 
 /// What stands for the files of logins among credential helpers (containers-registries.conf(5)).
 const AUTH_FILES: &str = "containers-auth.json";

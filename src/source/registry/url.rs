@@ -126,7 +126,7 @@ pub(super) fn own_over_tls(from: &Uri, location: &str) -> Option<Uri> {
 }
 
 /// Resolves a Location header (RFC 3986, 5.2). A registry that is asked over TLS may not send us to
-/// plain HTTP.
+/// plain HTTP; where it means itself, TLS is kept.
 pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let from_scheme = from.scheme_str()?;
     let absolute = match location {
@@ -151,6 +151,9 @@ pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     };
     let target: Uri = absolute.parse().ok()?;
     let scheme = target.scheme_str()?;
+    if from_scheme == "https" && scheme == "http" {
+        return own_over_tls(from, &absolute);
+    }
     let downgrade = from_scheme == "https" && scheme != "https";
     (!downgrade && matches!(scheme, "http" | "https") && target.host().is_some()).then_some(target)
 }
@@ -355,6 +358,9 @@ mod tests {
         assert_eq!(target(from, "../y?q=/../z").unwrap(), "https://reg.example/v2/x/y?q=/../z");
         assert_eq!(target(from, "./y").unwrap(), "https://reg.example/v2/x/blobs/y");
         assert_eq!(target(from, "http://cdn/x"), None);
+        assert_eq!(target(from, "http://REG.example/x?y").unwrap(), "https://reg.example/x?y");
+        assert_eq!(target("https://r:8443/a", "http://r/x").unwrap(), "https://r:8443/x");
+        assert_eq!(target(from, "http://reg.example.evil/x"), None);
         assert_eq!(target(from, "ftp://cdn/x"), None);
         assert_eq!(target(from, "::no%20url::"), None);
         assert_eq!(target(from, "a:b/c"), None);

@@ -20,9 +20,7 @@ use crate::source::registry::encoding;
 use crate::source::registry::error::{Error, Failure, server_words, without_query};
 use crate::source::registry::members::{Members, Object, first_value};
 use crate::source::registry::patience;
-use crate::source::registry::url::{
-    has_scheme, may_lead_to, own_over_tls, redirect_target, same_server,
-};
+use crate::source::registry::url::{has_scheme, may_lead_to, redirect_target, same_server};
 
 /// What a token server is called as: some want a name.
 const CLIENT_ID: &str = "ocifs";
@@ -46,6 +44,8 @@ const TOKEN_USER: &str = "<token>";
 /// A token server, and what is wanted of it.
 pub(super) struct TokenServer {
     realm: Uri,
+    /// The realm as it is named, if that is in plain HTTP and TLS is spoken nevertheless.
+    named_plain: Option<Uri>,
     /// The registry that names it, and the one that has sent us to that.
     named_by: Vec<Uri>,
     service: Option<String>,
@@ -69,16 +69,15 @@ impl TokenServer {
         access: Access,
     ) -> Result<TokenServer, String> {
         let parameter = |name: &str| challenge.parameters.get(name).map(String::as_str);
-        let realm = realm(parameter("realm").ok_or("no realm given")?, url)?;
+        let text = parameter("realm").ok_or("no realm given")?;
+        let realm = realm(text, url)?;
+        let is_plain = |uri: &Uri| uri.scheme_str() == Some("http");
+        let named_plain = text.parse().ok().filter(|named| is_plain(named) && !is_plain(&realm));
         let named_by: Vec<Uri> = [Some(url), via].into_iter().flatten().cloned().collect();
         named_by.iter().try_for_each(|registry| check_realm(&realm, registry))?;
         let scopes = scopes(parameter("scope").unwrap_or_default(), repository, access);
-        Ok(TokenServer {
-            realm,
-            named_by,
-            service: parameter("service").map(str::to_owned),
-            scopes,
-        })
+        let service = parameter("service").map(str::to_owned);
+        Ok(TokenServer { realm, named_plain, named_by, service, scopes })
     }
 
     /// Where it is.
@@ -178,6 +177,12 @@ impl TokenServer {
                     }
                 }
                 request.call()
+            });
+            let answer = answer.map_err(|error| match &self.named_plain {
+                Some(named) if hop == 0 && error.is_not_tls() => {
+                    self.failed(&url, Failure::Token(in_the_clear(named)))
+                }
+                _ => error,
             })?;
             let status = answer.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
@@ -185,8 +190,7 @@ impl TokenServer {
             }
             let location = header_text(&answer, header::LOCATION.as_str());
             drain(answer);
-            let target = location
-                .and_then(|to| own_over_tls(&url, &to).or_else(|| redirect_target(&url, &to)));
+            let target = location.and_then(|to| redirect_target(&url, &to));
             let target = target.ok_or_else(|| self.failed(&url, Failure::Redirect))?;
             if self.named_by.iter().any(|registry| check_realm(&target, registry).is_err()) {
                 return Err(self.failed(&target, Failure::LeadsInside));
@@ -321,9 +325,6 @@ fn scopes(challenge: &str, repository: &str, access: Access) -> Vec<String> {
 fn realm(text: &str, url: &Uri) -> Result<Uri, String> {
     // A path is tolerated, as some registries give one; anything else must be a URL.
     let is_url = has_scheme(text) || text.starts_with('/');
-    if let Some(own) = own_over_tls(url, text) {
-        return Ok(own);
-    }
     match redirect_target(url, text).filter(|_| is_url) {
         Some(realm) => Ok(realm),
         None => match text.parse::<Uri>() {
