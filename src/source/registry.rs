@@ -14,7 +14,8 @@
 //! - Every wait has a limit: one question with all its requests ([`patience`]), silence, and a body that
 //!   brings too little.
 //! - Credentials go to the registry and to its token server, never to where a redirect points, be it
-//!   fresh or remembered. Each of several hosts for an image gets its own.
+//!   fresh or remembered. Each of several hosts for an image gets its own, and so does another registry
+//!   that a redirect leads to, for reading alone.
 //! - A certificate that can't be checked ends the request. What the user exempts is one host.
 //! - Nothing that a server sends is trusted for size: documents are cut at a limit, bodies are
 //!   counted by their reader.

@@ -252,6 +252,28 @@ fn insecure_by_registries_conf() {
     }
 }
 
+/// The same by Docker's file, by host and by network: a certificate that nobody here trusts is no hindrance.
+#[test]
+fn insecure_by_daemon_json() {
+    let registry = Registry::shared();
+    pushed(&registry, "tls/daemon");
+    let pair = Authority::new("unknown").sign(&["elsewhere.example"], SAME);
+    let nginx = Nginx::with_tls(registry.address(), &pair, "", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("daemon.json");
+    let host = format!("localhost:{}", nginx.port());
+    let other = format!("localhost:{}", nginx.port().wrapping_add(1));
+    for (entry, is_open) in
+        [(&*host, true), ("127.0.0.0/8", true), (&*other, false), ("10.0.0.0/8", false)]
+    {
+        std::fs::write(&path, format!("{{\"insecure-registries\": [\"{entry}\"]}}")).unwrap();
+        let places = Places { docker: vec![path.clone()], ..Places::default() };
+        let options = Options { places, ..Options::default() };
+        let result = reads(&format!("{host}/tls/daemon"), &options);
+        assert_eq!(result.is_ok(), is_open, "{entry}: {result:?}");
+    }
+}
+
 /// A registry behind a proxy that ends TLS names its token server, itself, in plain HTTP: it is asked over TLS.
 /// Another token server in plain HTTP gets neither a login nor a question.
 #[test]

@@ -213,6 +213,10 @@ pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<
 /// Whether this machine's files let a registry be asked in plain HTTP, which other than the one of the
 /// command is meant.
 pub(super) fn speaks_plain(reference: &Reference, options: &Options) -> bool {
+    // The name may come from a redirect, so it must not lead anywhere else.
+    if reference.registry().starts_with('.') {
+        return false;
+    }
     let options = Options { plain_http: false, tls_verify: true, ..options.clone() };
     let hosts = for_image(reference, &options).unwrap_or_default();
     let bases = hosts.last().map_or(&[][..], |host| &host.bases);
