@@ -449,7 +449,7 @@ fn mirrors_of_docker() {
     };
     let (url, path) =
         (format!("http://{}/", mirror.addr()), format!("http://{}/hub", other.addr()));
-    write(&[url.clone()]);
+    write(std::slice::from_ref(&url));
     let shown = |name: &str| {
         let outcome = home.run(&["cat", name, "f"]);
         assert!(outcome.code == 0 && outcome.stdout.as_bytes() == GOOD, "{name}: {outcome:?}");
@@ -459,7 +459,7 @@ fn mirrors_of_docker() {
     let asked = mirror.requests();
     assert!(asked.iter().all(|r| r.path.starts_with("/v2/library/r/") && !r.path.contains("ns=")));
     // The first that has it counts, by digest too; the way to its API may be longer.
-    write(&[path, url.clone()]);
+    write(&[path, url]);
     home.run(&["cache", "clear"]);
     shown(&format!("r@{}", good().manifest_digest));
     let asked: Vec<String> = other.requests().into_iter().map(|request| request.path).collect();

@@ -7,8 +7,8 @@
 //!
 //! - Only what is read is authorised here. A registry that anyone can run must not make us write
 //!   somewhere else with the user's login.
-//! - A login goes out in plain HTTP only on loopback, within the host that the user has asked in plain
-//!   HTTP, or to a host that a file of the user's calls insecure.
+//! - A login goes out in plain HTTP only on loopback, or to a host that a file of the user's calls insecure:
+//!   who asks one registry in plain HTTP has not said so of the others that may be named on the way.
 //! - Token servers are held to what both registries may name.
 
 use std::num::NonZeroUsize;
@@ -79,18 +79,18 @@ impl Elsewhere {
         }
         let place = Place::of(url)?;
         let host = name(url);
-        let is_withheld = url.scheme_str() != Some("https")
-            && !is_loopback(&host)
-            && !(from.scheme_str() == Some("http") && from.host() == url.host())
-            && !hosts::speaks_plain(&reference.at(&host, &place.repository), options);
-        let credentials = match is_withheld {
-            true => Credentials::default(),
-            false => options.credentials.clone(),
+        let moved = reference.at(&host, &place.repository);
+        let may_have_login = url.scheme_str() == Some("https")
+            || is_loopback(&host)
+            || hosts::speaks_plain(&moved, options);
+        let credentials = match may_have_login {
+            true => options.credentials.clone(),
+            false => Credentials::default(),
         };
         let mut auth = Auth::new(&host, &place.repository, Access::Read, credentials);
         auth.via = Some(from.clone());
         auth.root = Some(place.root.clone());
-        auth.is_withheld = is_withheld;
+        auth.is_withheld = !may_have_login;
         // Another thread may have been faster, and knows more by now.
         Some(Arc::clone(self.lock().get_or_insert(place, || Arc::new(auth))))
     }

@@ -469,6 +469,25 @@ mod tests {
     }
 
     #[test]
+    fn both_registries_must_be_able_to_name_it() {
+        let named = |realm: &str, url: &str, via: Option<&str>| {
+            let parameters = [("realm".to_owned(), realm.to_owned())].into();
+            let challenge = Challenge { scheme: "bearer".to_owned(), parameters };
+            let via: Option<Uri> = via.map(|via| via.parse().unwrap());
+            let url = url.parse().unwrap();
+            TokenServer::named(&challenge, &url, via.as_ref(), "a/b", Access::Read).is_ok()
+        };
+        let (public, inside) = ("https://reg.example", "https://second.internal");
+        for realm in ["https://10.0.0.1/token", "https://127.0.0.1/token", "https://localhost/t"] {
+            assert!(named(realm, inside, None), "{realm}");
+            assert!(named(realm, inside, Some("https://10.0.0.2")), "{realm}");
+            assert!(!named(realm, inside, Some(public)), "{realm}");
+        }
+        assert!(named("https://auth.example/token", inside, Some(public)));
+        assert!(!named("http://auth.example/token", "http://10.0.0.1", Some(public)));
+    }
+
+    #[test]
     fn token_servers_are_not_found_inside() {
         let check = |realm: &str, registry: &str| {
             check_realm(&realm.parse().unwrap(), &registry.parse().unwrap()).is_ok()
