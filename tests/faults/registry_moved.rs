@@ -358,8 +358,7 @@ fn at_root(registry: &Registry, challenge: Option<String>) {
     let challenge = challenge.map(|value| ("WWW-Authenticate".to_owned(), value));
     let status = if challenge.is_some() { 401 } else { 200 };
     let fault = Fault::Status(status, challenge.into_iter().collect(), Vec::new());
-    // The only path that has nothing of a repository in it.
-    registry.fault(("GET", "/v2/", Times::Nth(2)), fault);
+    registry.fault(("GET", "/v2/$", Times::Always), fault);
 }
 
 /// A registry that says to strangers that there is nothing shows it to those who log in.
@@ -430,12 +429,30 @@ fn public_images_cost_nothing_more() {
     let paths: Vec<String> = registry.requests().into_iter().map(|r| r.path).collect();
     assert_eq!(paths.iter().filter(|path| path.contains("/manifests/")).count(), 1, "{paths:?}");
     assert!(paths.iter().all(|path| path != "/v2/"), "{paths:?}");
-    // Nor does a blob that has gone, once something has come.
+    // For what is not there the root is asked once, and for nothing else.
     let layer = good().layer_digests().remove(0);
     registry.clear_log();
     registry.fault(("GET", &layer, Times::Always), Fault::Status(404, Vec::new(), Vec::new()));
-    open(&name_in(&registry), &Sandbox::new().cache(), &options).unwrap_err();
-    assert!(registry.requests().iter().all(|request| request.path != "/v2/"));
+    let sandbox = Sandbox::new();
+    open(&name_in(&registry), &sandbox.cache(), &options).unwrap_err();
+    let roots = registry.requests().into_iter().filter(|request| request.path == "/v2/");
+    assert_eq!(roots.count(), 1);
+}
+
+/// A registry that shows strangers the manifest and hides the layers.
+#[test]
+fn hidden_layers() {
+    for status in [403, 404] {
+        let registry = Registry::start();
+        registry.add_image("r", "t", &good());
+        let layer = good().layer_digests().remove(0);
+        let hidden = Fault::Status(status, Vec::new(), Vec::new());
+        registry.fault(("GET", &layer, Times::First(1)), hidden);
+        at_root(&registry, Some("Basic realm=\"x\"".to_owned()));
+        let options = with_logins(&[(&registry, "me", RIGHT)]);
+        opens(&Sandbox::new(), &name_in(&registry), &options).unwrap();
+        assert_eq!(sent(&registry.requests()), [basic("me", RIGHT)], "{status}");
+    }
 }
 
 /// A hiding registry behind a redirect, with the login for it.

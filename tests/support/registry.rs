@@ -181,7 +181,7 @@ impl Registry {
     }
 
     /// Spoils the responses to requests by `method`, or by any if that is empty, whose target
-    /// contains `path`. Of several faults that apply, the one set first is used.
+    /// contains `path`, or ends with it if a `$` follows. Of several faults that apply, the one set first is used.
     pub fn fault(&self, (method, path, times): (&str, &str, Times), fault: Fault) {
         let (method, path) = (method.to_string(), path.to_string());
         self.shared.lock().rules.push(Rule { method, path, times, fault, seen: 0 });
@@ -371,7 +371,11 @@ impl State {
         let mut chosen = None;
         for rule in &mut self.rules {
             let method = rule.method.is_empty() || rule.method == request.method;
-            if !method || !request.target.contains(&rule.path) {
+            let path = match rule.path.strip_suffix('$') {
+                Some(end) => request.target.ends_with(end),
+                None => request.target.contains(&rule.path),
+            };
+            if !method || !path {
                 continue;
             }
             rule.seen += 1;

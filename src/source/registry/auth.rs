@@ -7,8 +7,8 @@
 //! that another one redirects to is authenticated with by itself ([`elsewhere`]).
 //!
 //! A few registries challenge nobody but at the root of their API, and answer strangers that a private
-//! repository does not exist. Where nothing has come from a registry yet, a 400, 403 or 404 without a
-//! challenge makes us ask that root, once.
+//! repository does not exist. So a 400, 403 or 404 without a challenge to something that should be there
+//! makes us ask that root, once for each registry.
 
 mod challenge;
 mod elsewhere;
@@ -184,7 +184,7 @@ impl Auth {
         let found = self.known().unwrap_or_default().found;
         let host = self.registry.clone();
         let Found { source, searched, .. } = found;
-        let may_hide = self.may_hide(true);
+        let may_hide = self.hiding.get().is_some_and(|challenges| !challenges.is_empty());
         Sought { host, source, searched, is_withheld: self.is_withheld, may_hide }
     }
 
@@ -194,10 +194,10 @@ impl Auth {
         Some(format!("{}/{}", self.registry, self.repository))
     }
 
-    /// Whether a registry that answers a stranger that there is nothing may have it for its users. Who
-    /// has `served` something does not hide the repository.
-    pub(super) fn may_hide(&self, has_served: bool) -> bool {
-        self.hiding.get().map_or(!has_served, |challenges| !challenges.is_empty())
+    /// Whether a registry that answers a stranger that there is nothing may have it for its users: if it
+    /// asks for a login at the root of its API, or has not been asked there.
+    pub(super) fn may_hide(&self) -> bool {
+        self.hiding.get().is_none_or(|challenges| !challenges.is_empty())
     }
 
     /// The header to send, if authentication has happened. A token that ends soon is renewed

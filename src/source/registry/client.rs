@@ -327,9 +327,9 @@ impl Client {
             let mut error = self.refusal(request, response, &url).elsewhere(auth.is_none());
             let Some(auth) = auth else { return Err(error) };
             let may_hide = refusal.as_ref().is_some_and(|refusal| refusal.may_hide);
-            let is_moot = request.may_be_absent
-                || error.wants_tls()
-                || !auth.may_hide(self.has_served.load(Ordering::Relaxed));
+            // What the user says to send there is sent already.
+            let is_said = is_registry && self.has_own_authorization();
+            let is_moot = request.may_be_absent || is_said || error.wants_tls() || !auth.may_hide();
             let is_moot = may_hide && is_moot;
             if let Some(refusal) = refusal.filter(|_| !is_moot)
                 && !reauthorised.iter().any(|before| Arc::ptr_eq(before, &auth))
@@ -383,6 +383,11 @@ impl Client {
             request.blob.is_some() && url.query().is_some_and(|q| !q.starts_with("ns="));
         let from = self.base().parse().ok().filter(|_| !is_signed)?;
         self.elsewhere.refusing(url, refusal, &from, &self.reference, &self.options)
+    }
+
+    /// Whether the user's settings say by what a request to the registry is authorised.
+    fn has_own_authorization(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name == header::AUTHORIZATION)
     }
 
     /// Whether a URL is one of the registry itself.
@@ -487,7 +492,7 @@ impl Client {
         }
         let own = self.headers.iter().filter(|_| is_registry);
         // What the user says to send there counts before what was found for it.
-        let is_said = own.clone().any(|(name, _)| name == header::AUTHORIZATION);
+        let is_said = is_registry && self.has_own_authorization();
         if let Some(authorization) = authorization.filter(|_| !is_said) {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }

@@ -87,8 +87,8 @@ pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme() == b.scheme() && a.authority() == b.authority()
 }
 
-/// Whether two URLs are of the same server, so that a secret for one may go to the other: of the same
-/// origin, or of the same host over TLS, each on its usual port.
+/// Whether two URLs are of the same server, so that a secret that went to the one may go to the other: of
+/// the same origin, or of the same host, which sends us from plain HTTP to TLS and so to another port.
 pub(super) fn same_server(from: &Uri, to: &Uri) -> bool {
     let port = |uri: &Uri| match (uri.port_u16(), uri.scheme_str()) {
         (None, Some("https")) => 443,
@@ -98,13 +98,11 @@ pub(super) fn same_server(from: &Uri, to: &Uri) -> bool {
         (Some(from), Some(to)) => from.eq_ignore_ascii_case(to),
         _ => false,
     };
-    match (from.scheme_str(), to.scheme_str()) {
-        (from_scheme, to_scheme) if from_scheme == to_scheme => {
-            is_same_host && port(from) == port(to)
+    is_same_host
+        && match (from.scheme_str(), to.scheme_str()) {
+            (Some("http"), Some("https")) => true,
+            (from_scheme, to_scheme) => from_scheme == to_scheme && port(from) == port(to),
         }
-        (Some("http"), Some("https")) => is_same_host && port(from) == 80 && port(to) == 443,
-        _ => false,
-    }
 }
 
 /// The same place over TLS, if a server that is reached over TLS names itself by `http://`. One behind a
@@ -303,6 +301,7 @@ mod tests {
         for (from, to) in [
             ("https://a.example/t", "https://A.example:443/u"),
             ("http://a.example/t", "https://a.example/t"),
+            ("http://a.example:5000/t", "https://a.example:5001/t"),
             ("http://127.0.0.1:5000/t", "http://127.0.0.1:5000/u"),
         ] {
             assert!(same(from, to), "{from} {to}");
@@ -311,7 +310,7 @@ mod tests {
             ("https://a.example/t", "https://b.a.example/t"),
             ("https://a.example/t", "https://a.example:8443/t"),
             ("https://a.example/t", "http://a.example/t"),
-            ("http://a.example:5000/t", "https://a.example:5000/t"),
+            ("http://a.example/t", "https://b.example/t"),
             ("http://127.0.0.1:5000/t", "http://127.0.0.1:5001/t"),
         ] {
             assert!(!same(from, to), "{from} {to}");
