@@ -433,7 +433,7 @@ fn what_was_tried_is_told() {
     has_words(&error, &[&first, &mirror, "before", "not found"]).unwrap();
 }
 
-/// `daemon.json` of Docker: mirrors of Docker Hub, which are asked before it, and nobody else's.
+/// `daemon.json` of Docker: mirrors of Docker Hub, which are asked before it, and of no other registry.
 #[test]
 fn mirrors_of_docker() {
     let (mirror, other) = (Registry::start(), Registry::start());

@@ -393,7 +393,7 @@ fn hidden_repositories() {
     nothing_leaked();
 }
 
-/// Who has no login is told that it might help; what does not exist is not asked for again and again.
+/// Without a login the error says that one might help; a registry that wants none is not asked for it again.
 #[test]
 fn what_is_not_there_and_what_hides() {
     let missing = || Fault::Status(404, Vec::new(), Vec::new());

@@ -252,7 +252,7 @@ fn insecure_by_registries_conf() {
     }
 }
 
-/// The same by Docker's file, by host and by network: a certificate that nobody here trusts is no hindrance.
+/// The same by Docker's `daemon.json`, by host and by network: any certificate is accepted.
 #[test]
 fn insecure_by_daemon_json() {
     let registry = Registry::shared();

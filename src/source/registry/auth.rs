@@ -6,8 +6,8 @@
 //! server it names. What is asked of that one, and what its answers mean, is in [`token`]. A registry
 //! that another one redirects to is authenticated with by itself ([`elsewhere`]).
 //!
-//! A few registries challenge nobody but at the root of their API, and answer strangers that a private
-//! repository does not exist. So a 400, 403 or 404 without a challenge to something that should be there
+//! A few registries send a challenge only at the root of their API, and answer anonymous requests for a
+//! private repository that it does not exist. So a 400, 403 or 404 without a challenge to something that should be there
 //! makes us ask that root, once for each registry.
 
 mod challenge;

@@ -338,12 +338,12 @@ impl Client {
                 match auth.answer(self, &refusal) {
                     Ok(true) => {
                         reauthorised.push(auth);
-                        // Whoever redirected us there need not be asked again.
+                        // The registry that redirected us there need not be asked again.
                         refused_at = (!is_registry).then_some(url);
                         continue;
                     }
                     Ok(false) => {}
-                    // Where nobody has a login, that it is not there may be all there is to say.
+                    // Without a login, that it is not there may be all there is to say.
                     Err(why) if may_hide && auth.sought().source.is_none() => log::info!("{why}"),
                     Err(why) => error = why,
                 }
@@ -357,8 +357,8 @@ impl Client {
         }
     }
 
-    /// Whose credentials a request gets at a URL: the registry's own, those of another one that has asked
-    /// for some, or nobody's.
+    /// Authentication for a request to a URL: that of the registry, or of another one that has sent a
+    /// challenge; `None` for storage.
     fn auth_at(&self, request: &Request<'_>, url: &Uri) -> Option<Arc<auth::Auth>> {
         match self.is_own(url) {
             true => Some(Arc::clone(&self.auth)),
@@ -366,8 +366,8 @@ impl Client {
         }
     }
 
-    /// Who asks for credentials by a refusal, or may do so at the root of its API. The storage that a
-    /// registry redirects to may not.
+    /// Authentication with the registry that refuses a request; `None` for the storage that a registry
+    /// redirects to, which gets no credentials.
     fn refusing(
         &self,
         request: &Request<'_>,

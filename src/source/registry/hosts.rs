@@ -202,7 +202,7 @@ pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<
     };
     let daemon = Daemon::read(&places.docker);
     let mirrors = daemon.mirrors(registry, options.connect_timeout).into_iter();
-    // Docker's engine does not tell a mirror whom it stands in for.
+    // Docker's engine sends mirrors no `ns` parameter.
     let mirrors =
         mirrors.map(|row| Ok(Host { namespace: None, ..by_row(reference, row, false, options)? }));
     let insecure = daemon.is_insecure(registry, options.connect_timeout);

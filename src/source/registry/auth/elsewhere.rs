@@ -1,14 +1,14 @@
 //! Other registries, to which redirects lead: moved ones, those behind a gateway or a download counter.
 //!
 //! Such a registry may want a token or a login of its own. It gets the one that the user has for it, looked
-//! up under its own name, or a token for anybody: never the login of the registry that redirects, which
+//! up under its own name, or an anonymous token: never the login of the registry that redirects, which
 //! for its part sees nothing of this one's. Storage is no registry: what is asked for there is not at a
 //! path of the API, or it is a blob at a signed URL.
 //!
 //! - Only what is read is authorised here. A registry that anyone can run must not make us write
 //!   somewhere else with the user's login.
 //! - A login goes out in plain HTTP only on loopback, or to a host that a file of the user's calls insecure:
-//!   who asks one registry in plain HTTP has not said so of the others that may be named on the way.
+//!   `--plain-http` is said of one registry, not of those that it redirects to.
 //! - Token servers are held to what both registries may name.
 
 use std::num::NonZeroUsize;
