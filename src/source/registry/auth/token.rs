@@ -14,6 +14,7 @@ use ureq::http::{HeaderValue, Method, Response, Uri, header};
 use super::{Authorization, Challenge, basic};
 use crate::source::registry::client::{
     Access, Client, MAX_REDIRECTS, content_encoding, drain, error_body, header_text, jittered,
+    location,
 };
 use crate::source::registry::credentials::Credential;
 use crate::source::registry::encoding;
@@ -188,9 +189,9 @@ impl TokenServer {
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(Some(answer));
             }
-            let location = header_text(&answer, header::LOCATION.as_str());
+            let leads_to = location(&answer);
             drain(answer);
-            let target = location.and_then(|to| redirect_target(&url, &to));
+            let target = leads_to.and_then(|to| redirect_target(&url, &to));
             let target = target.ok_or_else(|| self.failed(&url, Failure::Redirect))?;
             if self.named_by.iter().any(|registry| check_realm(&target, registry).is_err()) {
                 return Err(self.failed(&target, Failure::LeadsInside));
