@@ -43,7 +43,9 @@ pub const MAX_SPARSE_RUNS: usize = 1 << 16;
 
 /// Whether a block may be the first of a tar that has something in it: a header whose checksum holds.
 pub fn is_header(block: &[u8]) -> bool {
-    block.len() == BLOCK_BYTES && block.iter().any(|b| *b != 0) && Header::parse(block, 0).is_ok()
+    block.len() == BLOCK_BYTES
+        && block.iter().any(|b| *b != 0)
+        && Header::parse(block, 0, true).is_ok()
 }
 
 /// Why a tar stream is refused.
@@ -393,7 +395,7 @@ impl Parser {
         if after_zero {
             Err(Error::LoneZeroBlock { at })?;
         }
-        let header = Header::parse(&block, at)?;
+        let header = Header::parse(&block, at, self.of_names)?;
         if self.extensions.bytes == 0 {
             self.entry_at = at;
         }

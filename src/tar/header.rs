@@ -43,7 +43,7 @@ const DEVICE_NUMBERS: [(Range<usize>, &str); 2] =
     [(DEV_MAJOR, "devmajor"), (DEV_MINOR, "devminor")];
 const STAR_NUMBERS: [(Range<usize>, &str); 2] = [(STAR_ATIME, "atime"), (STAR_CTIME, "ctime")];
 
-/// The fields of a header block; all numbers in it are some.
+/// The fields of a header block.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) typeflag: u8,
@@ -56,7 +56,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn parse(block: &[u8], at: u64) -> Result<Header, Error> {
+    /// Reads a header block; of a layer (`!of_names`) every number in it has to be one.
+    pub(super) fn parse(block: &[u8], at: u64, of_names: bool) -> Result<Header, Error> {
         check_sum(block).ok_or(Error::Checksum { at })?;
         let magic = &block[MAGIC_AND_VERSION];
         let gnu = magic == b"ustar  \0";
@@ -67,7 +68,7 @@ impl Header {
             .into_iter()
             .chain(DEVICE_NUMBERS.into_iter().filter(|_| has_devices))
             .chain(STAR_NUMBERS.into_iter().filter(|_| star));
-        for (range, field) in numbers {
+        for (range, field) in numbers.filter(|_| !of_names) {
             number(&block[range]).ok_or(Error::Number { at, field })?;
         }
         let prefix = if star {

@@ -334,7 +334,7 @@ fn keys_of_the_manifest_in_any_case() {
     for manifest in [
         json!([{ "config": "c", "repoTags": ["a:b"], "layers": ["l"] }]),
         json!([{ "CONFIG": "c", "LAYERS": ["l"], "RepoTags": null, "Parent": 7 }]),
-        json!([{ "config": "other", "Config": "c", "Layers": ["l"] }]),
+        json!([{ "Parent": "", "config": "c", "Layers": ["l"] }]),
     ] {
         let archive = tar(&[
             Entry::file("manifest.json", manifest.to_string()),
@@ -344,10 +344,10 @@ fn keys_of_the_manifest_in_any_case() {
         accepts(&mut verdict, &manifest.to_string(), "docker-archive:", &archive);
     }
     for (manifest, words) in [
-        (json!([{ "Layers": ["l"] }]), "no `Config`"),
-        (json!([{ "Config": 7, "Layers": ["l"] }]), "no `Config`"),
-        (json!([{ "Config": "c", "Layers": "l" }]), "`Layers` is no list"),
-        (json!([{ "Config": "c", "Layers": [7] }]), "`Layers` is no list"),
+        (json!([{ "Layers": ["l"] }]), "missing field `Config`"),
+        (json!([{ "Config": 7, "Layers": ["l"] }]), "config `7` is not in"),
+        (json!([{ "Config": "c", "Layers": "l" }]), "expected a sequence"),
+        (json!([{ "Config": "c", "Layers": [7] }]), "layer `7` is not in"),
         (json!([]), "holds no image"),
         (json!([7]), "`manifest.json`"),
     ] {

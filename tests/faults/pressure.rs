@@ -102,7 +102,8 @@ fn check(options: &[&str]) {
     if let Some(daemon) = daemon {
         command = daemon.enter(&command);
     }
-    crate::shell::run(&mut command).succeeded();
+    let mounted = crate::shell::run(&mut command);
+    assert!(mounted.code == 0 && mounted.stderr.contains("ready in"), "{mounted:?}");
     for pass in 0..PASSES {
         drop_caches();
         let found = sums(&home, reader);

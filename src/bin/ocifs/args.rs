@@ -432,12 +432,10 @@ pub(crate) struct Places {
 }
 
 impl Mount {
-    /// The words of an image and a directory, if there are two.
-    pub(crate) fn two_words(&self) -> Option<(&OsStr, &OsStr)> {
-        match &self.images_and_directory[..] {
-            [image, directory] => Some((image, directory)),
-            _ => None,
-        }
+    /// The words of the images, and that of the directory.
+    pub(crate) fn words(&self) -> Option<(&[OsString], &OsStr)> {
+        let (directory, images) = self.images_and_directory.split_last()?;
+        Some((images, directory))
     }
 
     /// What is to be shown where, every directory with its name.

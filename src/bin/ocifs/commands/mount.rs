@@ -58,16 +58,19 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
 
 /// What to say where the directory is given before the image.
 fn swapped(args: &args::Mount) -> Option<clap::Error> {
-    let (first, last) = args.two_words()?;
-    let directory = Path::new(first);
-    let is_directory = directory.is_dir() && !on_disk::is_image(directory);
+    let (images, last) = args.words()?;
+    let is_directory = |word: &&OsString| {
+        let path = Path::new(word);
+        path.is_dir() && !on_disk::is_image(path)
+    };
+    let first = images.iter().find(is_directory)?;
     let (is_missing, is_file) = match Path::new(last).metadata() {
         Ok(metadata) => (false, metadata.is_file()),
         Err(e) => (e.kind() == io::ErrorKind::NotFound, false),
     };
     let is_reference = || last.to_str().is_some_and(|last| last.parse::<NamedImage>().is_ok());
     // A file can only be an archive.
-    if !is_directory || !(is_file || is_missing && is_reference()) {
+    if !(is_file || is_missing && is_reference()) {
         return None;
     }
     // `debian` may be a folder here and be meant as an image all the same, for a directory that is not there yet.
@@ -76,9 +79,16 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
         && !last.as_encoded_bytes().iter().any(|b| matches!(b, b':' | b'@'))
         && Path::new(last).parent().is_none_or(|p| p.as_os_str().is_empty() || p.is_dir());
     let (first, last) = (first.display(), last.display());
-    let mut text = format!(
-        "`{first}` is a directory and `{last}` is none: the image comes first, `ocifs mount {last} {first}`"
-    );
+    let mut text = format!("`{first}` is a directory and `{last}` is none: ");
+    if images.len() > 1 {
+        // Of several, all may be meant as images: what is missing is the directory.
+        if is_image_name && may_be_place {
+            return None;
+        }
+        text.push_str("the images come first, and the directory last");
+        return Some(args::mount_error(ErrorKind::ValueValidation, &text));
+    }
+    text.push_str(&format!("the image comes first, `ocifs mount {last} {first}`"));
     if is_image_name && may_be_place {
         text.push_str(&format!("; if `{first}` is the image, `mkdir {last}` makes the directory"));
     }
