@@ -454,6 +454,10 @@ impl<'a> Upper<'a> {
         let is_unmatched = || self.strays.get(node.name).is_none_or(|at| *at < node.since);
         match node.what {
             What::Absent => self.last_stray_entry < node.since,
+            // A hard link of a file to itself changes nothing: it is the lower file still.
+            What::Leaf if node.inode == NONE => {
+                self.last_stray_entry < node.since && is_unmatched()
+            }
             What::Leaf => self.stray_layer <= node.layer + 1 && is_unmatched(),
             What::Directory { .. } => self.opaque_layer <= node.layer + 1 && is_unmatched(),
             // They claim nothing.

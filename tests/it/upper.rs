@@ -246,6 +246,8 @@ fn entries_that_land_elsewhere() {
         ],
         // ... or another file of its name.
         vec![vec![dir("d"), link("t", "d")], vec![file("t/x", "1"), file("d/x", "2")]],
+        // A hard link of a lower file to itself leaves it where it is, to give way to a directory.
+        vec![vec![file("c", "")], vec![Entry::hardlink("c", "c"), dir("c/a"), dir("c")]],
         // A directory that comes behind its files takes the place of a symlink that they went through.
         vec![vec![dir("d"), link("t", "d")], vec![file("t/x", "1"), dir("t")]],
     ];

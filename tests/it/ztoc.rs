@@ -720,7 +720,9 @@ fn other_manifests_are_no_soci_indexes() {
         ("the document says", |i| {
             i["mediaType"] = json!("application/vnd.oci.image.index.v1+json")
         }),
-        ("not valid JSON", |i| i["layers"][0]["digest"] = json!("sha256:00")),
+        ("names layer 1 in a way that can't be used", |i| {
+            i["layers"][0]["digest"] = json!("sha256:00");
+        }),
         ("not valid JSON", |i| *i = json!([1])),
         ("image-layer-digest` is missing or wrong: ``", |i| {
             i["layers"][0]["annotations"] = json!(null);
