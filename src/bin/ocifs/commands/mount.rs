@@ -22,7 +22,7 @@ use std::thread;
 use clap::error::ErrorKind;
 use ocifs::fuse::{Ownership, forerunner, kernel, metadata};
 use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
-use ocifs::reference::ImageName;
+use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
 use ocifs::tree::Sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -74,7 +74,7 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
         return None;
     }
     // `debian` may be a folder here and be meant as an image all the same, for a directory that is not there yet.
-    let is_image_name = first.to_str().is_some_and(|first| first.parse::<NamedImage>().is_ok());
+    let is_image_name = first.to_str().is_some_and(|first| first.parse::<Reference>().is_ok());
     let may_be_place = is_missing
         && !last.as_encoded_bytes().iter().any(|b| matches!(b, b':' | b'@'))
         && Path::new(last).parent().is_none_or(|p| p.as_os_str().is_empty() || p.is_dir());
