@@ -25,12 +25,21 @@
 //! - At most 10,000 levels of nesting (here 128 of what is read and not passed over), no control
 //!   characters in text, no trailing commas.
 //!
+//! - [`first_value`] leaves alone what follows a value, as Go's `Decoder` does, with which engines
+//!   read the answers of token servers and credential helpers and files of logins.
+//!
 //! It differs where that helps and can't mislead: a number or boolean where text is wanted is its
-//! own text. And where two readers could see two things, because a field that decides is there in
-//! two spellings with different values, [`from_slice_decisive`] refuses.
+//! own text, unless the type is [`Text`]. And where two readers could see two things, because a field
+//! that decides is there in two spellings with different values, [`from_slice_decisive`] refuses.
+//!
+//! # Secrets
+//!
+//! The message of an [`Error`] may quote the text. Where that may hold a secret, only
+//! [`Error::place`] and [`Error::is_syntax`] are for messages.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
@@ -44,20 +53,75 @@ const MAX_READ_DEPTH: usize = 128;
 /// Characters of a message about a value.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// Why a text is not JSON, or not of the kind that was wanted.
+/// Why a text is not JSON, or not of the kind that was wanted. The message may quote the text.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(String);
+#[error("{what} at {place}")]
+pub struct Error {
+    what: String,
+    place: Place,
+    is_syntax: bool,
+}
 
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Error {
+/// A place in a text, both from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the line.
+    pub line: usize,
+    /// Byte of the line.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+impl Error {
+    fn new(text: &[u8], wrong: Wrong, is_syntax: bool) -> Error {
+        let before = text.get(..wrong.at.unwrap_or_default()).unwrap_or_default();
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+        Error { what: wrong.what, place: Place { line, column }, is_syntax }
+    }
+
+    /// Where the syntax is wrong, or where the value begins that is not of the kind that was wanted.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Whether the text is not JSON; otherwise it is, with a value of another kind.
+    pub fn is_syntax(&self) -> bool {
+        self.is_syntax
+    }
+}
+
+/// An error whose place is not known yet, or only in bytes: most of those inside of documents are
+/// never shown, so that lines are counted for the one that is.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct Wrong {
+    what: String,
+    at: Option<usize>,
+}
+
+impl Wrong {
+    /// The same in a value that begins at `start`, unless it is inside of one in that.
+    fn within(mut self, start: usize) -> Wrong {
+        self.at.get_or_insert(start);
+        self
+    }
+}
+
+impl de::Error for Wrong {
+    fn custom<T: fmt::Display>(message: T) -> Wrong {
         // Messages of `serde` repeat the text that is not what was wanted.
-        let mut message = message.to_string();
-        if let Some((at, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
-            message.truncate(at);
-            message.push('…');
+        let mut what = message.to_string();
+        if let Some((at, _)) = what.char_indices().nth(MAX_MESSAGE_CHARS) {
+            what.truncate(at);
+            what.push('…');
         }
-        Error(message)
+        Wrong { what, at: None }
     }
 }
 
@@ -79,8 +143,39 @@ pub fn from_slice_decisive<T: DeserializeOwned>(
     text: &[u8],
     decisive: &'static [&'static str],
 ) -> Result<T, Error> {
-    check(text)?;
-    T::deserialize(Raw { text: text.trim_ascii(), decisive, depth: 0 })
+    let mut scanner = Scanner { text, at: 0 };
+    let place = scanner.check_value().and_then(|place| match scanner.next_token() {
+        None => Ok(place),
+        Some(_) => Err(scanner.unexpected()),
+    });
+    read(text, place, decisive)
+}
+
+/// Reads the value at the beginning of a text, whatever follows it. A byte order mark, which editors
+/// put into files, is passed over.
+///
+/// # Errors
+/// There is no value, or one of another kind.
+pub fn first_value<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    let text = without_bom(text);
+    read(text, Scanner { text, at: 0 }.check_value(), &[])
+}
+
+/// A text without the byte order mark that it may begin with. Go takes it for a mistake in the syntax,
+/// but some readers of files remove it before.
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// Reads the value at a place of a text, where its syntax has been checked.
+fn read<T: DeserializeOwned>(
+    text: &[u8],
+    place: Result<Range<usize>, Wrong>,
+    decisive: &'static [&'static str],
+) -> Result<T, Error> {
+    let Range { start, end } = place.map_err(|wrong| Error::new(text, wrong, true))?;
+    let value = Raw { text: &text[start..end], start, decisive, depth: 0 };
+    T::deserialize(value).map_err(|wrong| Error::new(text, wrong.within(start), false))
 }
 
 /// For fields that decide nothing: a value of another kind counts as none. Of use with
@@ -107,53 +202,46 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Attempt<T> {
     }
 }
 
-/// Checks the syntax of a whole text.
-fn check(text: &[u8]) -> Result<(), Error> {
-    let mut scanner = Scanner { text, at: 0 };
-    // What closes each level.
-    let mut open: Vec<u8> = Vec::new();
-    loop {
-        match scanner.next_token() {
-            Some(start @ (b'{' | b'[')) => {
-                if open.len() == MAX_DEPTH {
-                    return Err(Error(format!("it is nested more than {MAX_DEPTH} deep")));
-                }
-                let end = start + 2;
-                scanner.at += 1;
-                if scanner.next_token() == Some(end) {
-                    scanner.at += 1;
-                } else {
-                    open.push(end);
-                    if end == b'}' {
-                        scanner.check_key()?;
-                    }
-                    continue;
-                }
-            }
-            _ => scanner.check_scalar()?,
-        }
-        // A value has ended: all levels that end with it, and then the next one begins.
-        loop {
-            match (open.last(), scanner.next_token()) {
-                (None, None) => return Ok(()),
-                (Some(end), Some(byte)) if *end == byte => {
-                    scanner.at += 1;
-                    open.pop();
-                }
-                (Some(end), Some(b',')) => {
-                    scanner.at += 1;
-                    if *end == b'}' {
-                        scanner.check_key()?;
-                    }
-                    break;
-                }
-                _ => return Err(scanner.unexpected()),
-            }
-        }
+/// A text, and an empty one for `null`. A number or boolean is none: for logins, and for what must not
+/// be mistaken. Its `Debug` hides it, as it may be a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(hidden)")
     }
 }
 
-/// A place in a text.
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        struct TextVisitor;
+
+        impl Visitor<'_> for TextVisitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_unit<E>(self) -> Result<Text, E> {
+                Ok(Text::default())
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Text, E> {
+                Ok(Text(text))
+            }
+        }
+
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+/// A reader of a text.
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
@@ -172,19 +260,66 @@ impl<'a> Scanner<'a> {
         self.peek()
     }
 
-    fn unexpected(&self) -> Error {
-        let Some(byte) = self.peek() else { return Error("it ends too early".to_owned()) };
-        let before = &self.text[..self.at];
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-        let what = match byte {
-            0x21..=0x7e => format!("`{}`", byte as char),
-            _ => format!("byte {byte:#04x}"),
-        };
-        Error(format!("unexpected {what} at line {line}, column {column}"))
+    /// Checks the syntax of the next value, without recursion. Returns where it is.
+    fn check_value(&mut self) -> Result<Range<usize>, Wrong> {
+        self.next_token();
+        let begin = self.at;
+        // What closes each level.
+        let mut open: Vec<u8> = Vec::new();
+        loop {
+            match self.next_token() {
+                Some(start @ (b'{' | b'[')) => {
+                    if open.len() == MAX_DEPTH {
+                        return Err(self.wrong(too_deep(MAX_DEPTH)));
+                    }
+                    let end = start + 2;
+                    self.at += 1;
+                    if self.next_token() == Some(end) {
+                        self.at += 1;
+                    } else {
+                        open.push(end);
+                        if end == b'}' {
+                            self.check_key()?;
+                        }
+                        continue;
+                    }
+                }
+                _ => self.check_scalar()?,
+            }
+            // A value has ended: all levels that end with it, and then the next one begins.
+            loop {
+                let Some(end) = open.last() else { return Ok(begin..self.at) };
+                match self.next_token() {
+                    Some(byte) if *end == byte => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    Some(b',') => {
+                        self.at += 1;
+                        if *end == b'}' {
+                            self.check_key()?;
+                        }
+                        break;
+                    }
+                    _ => return Err(self.unexpected()),
+                }
+            }
+        }
     }
 
-    fn check_key(&mut self) -> Result<(), Error> {
+    fn wrong(&self, what: String) -> Wrong {
+        Wrong { what, at: Some(self.at) }
+    }
+
+    fn unexpected(&self) -> Wrong {
+        self.wrong(match self.peek() {
+            None => "it ends too early".to_owned(),
+            Some(byte @ 0x21..=0x7e) => format!("unexpected `{}`", byte as char),
+            Some(byte) => format!("unexpected byte {byte:#04x}"),
+        })
+    }
+
+    fn check_key(&mut self) -> Result<(), Wrong> {
         if self.next_token() != Some(b'"') {
             return Err(self.unexpected());
         }
@@ -196,7 +331,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn check_scalar(&mut self) -> Result<(), Error> {
+    fn check_scalar(&mut self) -> Result<(), Wrong> {
         match self.peek() {
             Some(b'"') => self.check_string(),
             Some(b'-' | b'0'..=b'9') => self.check_number(),
@@ -207,7 +342,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn check_word(&mut self, word: &[u8]) -> Result<(), Error> {
+    fn check_word(&mut self, word: &[u8]) -> Result<(), Wrong> {
         for byte in word {
             if self.peek() != Some(*byte) {
                 return Err(self.unexpected());
@@ -217,7 +352,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn check_number(&mut self) -> Result<(), Error> {
+    fn check_number(&mut self) -> Result<(), Wrong> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -239,7 +374,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn check_digits(&mut self) -> Result<(), Error> {
+    fn check_digits(&mut self) -> Result<(), Wrong> {
         if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
             return Err(self.unexpected());
         }
@@ -249,7 +384,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn check_string(&mut self) -> Result<(), Error> {
+    fn check_string(&mut self) -> Result<(), Wrong> {
         self.at += 1;
         loop {
             match self.peek() {
@@ -278,7 +413,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Takes a value of a text that [`check`] has passed.
+    /// Takes a value of a text that has been checked.
     fn take_value(&mut self) -> &'a [u8] {
         self.next_token();
         let start = self.at;
@@ -342,7 +477,8 @@ impl<'a> Members<'a> {
         }
         let text = scanner.take_value();
         self.at = scanner.at;
-        Some(Raw { text, depth: self.of.depth + 1, ..self.of })
+        let start = self.of.start + self.at - text.len();
+        Some(Raw { text, start, depth: self.of.depth + 1, ..self.of })
     }
 
     fn next_pair(&mut self) -> Option<(Cow<'a, str>, Raw<'a>)> {
@@ -411,10 +547,16 @@ fn is_field(key: &str, field: &str) -> bool {
     key.chars().map(folded).eq(field.chars().map(folded))
 }
 
+fn too_deep(levels: usize) -> String {
+    format!("it is nested more than {levels} deep")
+}
+
 /// A value in a text that has been checked.
 #[derive(Clone, Copy)]
 struct Raw<'a> {
     text: &'a [u8],
+    /// Where it begins in the whole text.
+    start: usize,
     decisive: &'static [&'static str],
     depth: usize,
 }
@@ -424,11 +566,15 @@ impl<'a> Raw<'a> {
         self.text.first().copied().unwrap_or_default()
     }
 
-    fn members(self) -> Result<Members<'a>, Error> {
+    fn members(self) -> Result<Members<'a>, Wrong> {
         if self.depth > MAX_READ_DEPTH {
-            return Err(Error(format!("it is nested more than {MAX_READ_DEPTH} deep")));
+            return Err(de::Error::custom(too_deep(MAX_READ_DEPTH)));
         }
         Ok(Members { at: 1, of: self })
+    }
+
+    fn read<T: DeserializeSeed<'a>>(self, seed: T) -> Result<T::Value, Wrong> {
+        seed.deserialize(self).map_err(|wrong| wrong.within(self.start))
     }
 
     /// A number or word as it is written.
@@ -440,7 +586,7 @@ impl<'a> Raw<'a> {
         self.first() == b'n'
     }
 
-    fn unexpected(&self, expected: &dyn de::Expected) -> Error {
+    fn unexpected(&self, expected: &dyn de::Expected) -> Wrong {
         let what = match self.first() {
             b'{' => Unexpected::Map,
             b'[' => Unexpected::Seq,
@@ -454,9 +600,9 @@ impl<'a> Raw<'a> {
 }
 
 impl<'de> Deserializer<'de> for Raw<'de> {
-    type Error = Error;
+    type Error = Wrong;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.first() {
             b'{' => visitor.visit_map(Pairs { members: self.members()?, value: None }),
             b'[' => visitor.visit_seq(Items(self.members()?)),
@@ -477,7 +623,7 @@ impl<'de> Deserializer<'de> for Raw<'de> {
         }
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.first() {
             b'{' | b'[' => Err(self.unexpected(&visitor)),
             b'n' => visitor.visit_borrowed_str(""),
@@ -489,15 +635,15 @@ impl<'de> Deserializer<'de> for Raw<'de> {
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.is_null() {
             true => visitor.visit_none(),
             false => visitor.visit_some(self),
@@ -508,18 +654,18 @@ impl<'de> Deserializer<'de> for Raw<'de> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Wrong> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.first() {
             b'[' | b'n' => visitor.visit_seq(Items(self.members()?)),
             _ => Err(self.unexpected(&visitor)),
         }
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.first() {
             b'{' | b'n' => visitor.visit_map(Pairs { members: self.members()?, value: None }),
             _ => Err(self.unexpected(&visitor)),
@@ -531,7 +677,7 @@ impl<'de> Deserializer<'de> for Raw<'de> {
         _name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Wrong> {
         if self.first() != b'{' {
             return Err(self.unexpected(&visitor));
         }
@@ -547,7 +693,7 @@ impl<'de> Deserializer<'de> for Raw<'de> {
                 && self.decisive.contains(&fields[at])
             {
                 let what = format!("`{}` is there in two spellings, and they differ", fields[at]);
-                return Err(Error(what));
+                return Err(de::Error::custom(what));
             }
             found[at] = Some((key, value));
         }
@@ -559,14 +705,14 @@ impl<'de> Deserializer<'de> for Raw<'de> {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Wrong> {
         match self.first() {
             b'"' => visitor.visit_enum(text_of(self.text).into_owned().into_deserializer()),
             _ => Err(self.unexpected(&visitor)),
         }
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         visitor.visit_unit()
     }
 
@@ -580,15 +726,15 @@ impl<'de> Deserializer<'de> for Raw<'de> {
 struct Items<'a>(Members<'a>);
 
 impl<'de> de::SeqAccess<'de> for Items<'de> {
-    type Error = Error;
+    type Error = Wrong;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Error> {
+    ) -> Result<Option<T::Value>, Wrong> {
         match self.0.of.is_null() {
             true => Ok(None),
-            false => self.0.next_value().map(|value| seed.deserialize(value)).transpose(),
+            false => self.0.next_value().map(|value| value.read(seed)).transpose(),
         }
     }
 }
@@ -600,12 +746,12 @@ struct Pairs<'a> {
 }
 
 impl<'de> de::MapAccess<'de> for Pairs<'de> {
-    type Error = Error;
+    type Error = Wrong;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Error> {
+    ) -> Result<Option<K::Value>, Wrong> {
         if self.members.of.is_null() {
             return Ok(None);
         }
@@ -614,7 +760,7 @@ impl<'de> de::MapAccess<'de> for Pairs<'de> {
         seed.deserialize(key.into_deserializer()).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
         value_after_key(self.value.take(), seed)
     }
 }
@@ -631,12 +777,12 @@ where
     N: Iterator<Item = &'static &'static str>,
     F: Iterator<Item = Option<(Cow<'de, str>, Raw<'de>)>>,
 {
-    type Error = Error;
+    type Error = Wrong;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Error> {
+    ) -> Result<Option<K::Value>, Wrong> {
         for (name, found) in self.names.by_ref().zip(self.found.by_ref()) {
             if let Some((_, value)) = found {
                 self.value = Some(value);
@@ -646,7 +792,7 @@ where
         Ok(None)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
         value_after_key(self.value.take(), seed)
     }
 }
@@ -654,9 +800,9 @@ where
 fn value_after_key<'de, V: DeserializeSeed<'de>>(
     value: Option<Raw<'de>>,
     seed: V,
-) -> Result<V::Value, Error> {
+) -> Result<V::Value, Wrong> {
     match value {
-        Some(value) => seed.deserialize(value),
+        Some(value) => value.read(seed),
         None => Err(de::Error::custom("a value was asked for before its key")),
     }
 }

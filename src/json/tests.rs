@@ -119,6 +119,73 @@ fn what_go_refuses() {
 }
 
 #[test]
+fn errors_say_where() {
+    for (text, is_syntax, line, column) in [
+        ("", true, 1, 1),
+        ("{}{}", true, 1, 3),
+        ("{\n\"a\":1,\n}", true, 3, 1),
+        ("\n {\"name\":", true, 2, 10),
+        ("[]", false, 1, 1),
+        ("\n  5", false, 2, 3),
+        ("{\n\"name\": [] }", false, 2, 9),
+        ("{\"x\":[1,\n2],\"next\":\n{\"Size\" : -1}}", false, 3, 11),
+        (r#"{"tags":["a", {"b":1}]}"#, false, 1, 15),
+        (r#"{"labels":{"a":"b","c":[]}}"#, false, 1, 24),
+    ] {
+        let error = from_slice::<Row>(text.as_bytes()).unwrap_err();
+        assert_eq!(error.place(), Place { line, column }, "{text}: {error}");
+        assert_eq!(error.is_syntax(), is_syntax, "{text}: {error}");
+        assert!(error.to_string().ends_with(&format!(" at line {line}, column {column}")));
+    }
+}
+
+#[test]
+fn what_follows_the_first_value() {
+    let first = |text: &str| first_value::<Row>(text.as_bytes()).map_err(|e| e.to_string());
+    for text in [
+        r#"{"name":"a"}"#,
+        "\u{feff}{\"name\":\"a\"}",
+        "\u{feff} \n{\"name\":\"a\"}\n",
+        r#"{"name":"a"}{"name":"b"}"#,
+        r#"{"name":"a"}}"#,
+        r#"{"name":"a"} and "more"#,
+        "{\"name\":\"a\"}\0",
+    ] {
+        assert_eq!(first(text), Ok(named("a")), "{text}");
+    }
+    let bytes = b"{\"name\":\"a\"}\xff";
+    assert_eq!(first_value::<Row>(bytes).unwrap(), named("a"));
+    assert_eq!(first_value::<Vec<u8>>(b"[1,2]]").unwrap(), [1, 2]);
+    assert_eq!(first_value::<Text>(b"\"a\"\"b\"").unwrap().0, "a");
+    assert_eq!(first_value::<Option<Row>>(b"null {").unwrap(), None);
+    for (text, word) in [
+        ("", "too early"),
+        ("\u{feff}", "too early"),
+        ("x {}", "`x` at line 1, column 1"),
+        ("\u{feff}{\"name\":\"a\",}", "`}` at line 1, column 13"),
+        ("\u{feff}\u{feff}{}", "byte 0xef"),
+        (r#"{"name":"a""#, "too early"),
+        (r#"[] {"name":"a"}"#, "sequence"),
+        (r#"{"size":"1"} x"#, "at line 1, column 9"),
+    ] {
+        let error = first(text).unwrap_err();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+}
+
+#[test]
+fn texts_and_nothing_else() {
+    let text = |json: &str| from_slice::<Text>(json.as_bytes()).map(|text| text.0).ok();
+    assert_eq!(text(r#""\u0061\ud800""#).as_deref(), Some("a\u{fffd}"));
+    assert_eq!(text("null").as_deref(), Some(""));
+    for json in ["5", "true", "[]", "{}", "-1.5"] {
+        assert_eq!(text(json), None, "{json}");
+    }
+    let secret = from_slice::<Text>(br#""s3cret""#).unwrap();
+    assert!(!format!("{secret:?}").contains("s3cret"));
+}
+
+#[test]
 fn depth_has_a_limit_and_takes_no_stack() {
     let nested = |levels: usize| format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
     assert_eq!(row(&nested(9_999)), Ok(Row::default()));

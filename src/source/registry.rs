@@ -33,7 +33,6 @@ mod helper;
 mod hosts;
 mod link;
 mod location;
-mod members;
 mod mirrors;
 mod patience;
 mod push;

@@ -497,7 +497,17 @@ fn a_broken_daemon_json_is_told() {
         (r#"{"insecure-registries": [1]}"#, "not a text"),
         (r#"{"insecure-registries": ["ftp://x"]}"#, "`ftp://x`"),
         (r#"{"registry-mirrors": ["https://me:s3cret@x.example"]}"#, "registry-mirrors"),
-        ("{} {}", "not the JSON"),
+        ("{} {}", "(line 1, column 4)"),
+        ("{\n\"registry-mirrors\": [],\n}", "(line 3, column 1)"),
+        // A secret in a wrong place.
+        (r#"{"insecure-registries": "s3cret"}"#, "insecure-registries is not a list"),
+        (r#"{"registry-mirrors": {"s3cret": 1}}"#, "registry-mirrors is not a list"),
+        (r#"{"registry-mirrors": [{"s3cret": "s3cret"}]}"#, "not a text"),
+        (r#"{"insecure-registries": ["https://me:s3cret@x.example"]}"#, "an entry with `@`"),
+        (r#""s3cret""#, "(line 1, column 1)"),
+        (r#"["s3cret"]"#, "(line 1, column 1)"),
+        (r#"{"registry-mirrors": ["s3cret]}"#, "(line 1, column 32)"),
+        (r#"{"registry-mirrors": s3cret}"#, "(line 1, column 22)"),
     ] {
         fs::write(&conf, text).unwrap();
         let outcome = home.run(&words);

@@ -276,12 +276,21 @@ fn challenges_of_all_kinds() {
 /// The token server is one more thing that may fail, and its words reach the user.
 #[test]
 fn token_servers_that_fail() {
+    logs::install();
     let token = |status: u16, body: &str| Fault::Status(status, Vec::new(), body.into());
     let rows: Vec<(Fault, &[&str])> = vec![
         (token(200, "<html>"), &["no access token", "not JSON"]),
         (token(200, "{}"), &["no access token"]),
         (token(200, r#"{"token":""}"#), &["no access token"]),
         (token(200, r#"{"token":5}"#), &["no access token"]),
+        // A token in a wrong place.
+        (token(200, r#""t0ken-of-mine""#), &["no access token: the answer is not JSON"]),
+        (token(200, r#"["t0ken-of-mine"]"#), &["no access token: the answer is not JSON"]),
+        (token(200, r#"{"token":["t0ken-of-mine"]}"#), &["no access token: the answer holds no"]),
+        (token(200, r#"{"t":{"token":"t0ken-of-mine"}}"#), &["the answer holds no token"]),
+        (token(200, r#"{"token":"t0ken-of-mine}"#), &["no access token: the answer is not JSON"]),
+        (token(200, "token=t0ken-of-mine"), &["no access token: the answer is not JSON"]),
+        (token(200, r#"{"token":"t0ken-of-mine\n\u0007"}"#), &["the answer holds no token"]),
         (token(403, r#"{"details":"account locked"}"#), &["403", "account locked"]),
         (token(404, "gone"), &["token"]),
         (Fault::Redirect(302, "/elsewhere".into()), &["token"]),
@@ -291,10 +300,14 @@ fn token_servers_that_fail() {
         registry.add_image("r", "t", &good());
         registry.require_bearer(None);
         registry.fault(("", "/token", Times::Always), fault);
-        fails(&sandbox, &name_in(&registry), &options(), words).unwrap();
+        let name = name_in(&registry);
+        fails(&sandbox, &name, &options(), words).unwrap();
+        let error = open(&name, &sandbox.cache(), &options()).unwrap_err();
+        assert!(!error.contains("t0ken"), "{error}");
         registry.clear_faults();
-        opens(&sandbox, &name_in(&registry), &options()).unwrap();
+        opens(&sandbox, &name, &options()).unwrap();
     }
+    assert_eq!(logs::with("t0ken"), Vec::<String>::new());
 }
 
 /// A token server that stumbles once is asked again, as the registry itself is.

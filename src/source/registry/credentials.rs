@@ -26,12 +26,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{IgnoredAny, MapAccess};
-use serde_json::error::Category;
+use serde::Deserialize;
 
 use super::helper::{HELPER_LIMIT, Helpers};
-use super::members::{Members, Object};
 use crate::bounded;
+use crate::json::{self, Attempt, Text};
 use crate::reference::DEFAULT_REGISTRY;
 
 /// Largest file of credentials that is read, in bytes. Real ones have some KiB.
@@ -83,12 +82,12 @@ pub enum AuthFileError {
     Entry(String),
 }
 
-impl From<serde_json::Error> for AuthFileError {
-    fn from(error: serde_json::Error) -> AuthFileError {
-        let (line, column) = (error.line(), error.column());
-        match error.classify() {
-            Category::Data => AuthFileError::Form { line, column },
-            _ => AuthFileError::Json { line, column },
+impl From<json::Error> for AuthFileError {
+    fn from(error: json::Error) -> AuthFileError {
+        let json::Place { line, column } = error.place();
+        match error.is_syntax() {
+            true => AuthFileError::Json { line, column },
+            false => AuthFileError::Form { line, column },
         }
     }
 }
@@ -330,48 +329,30 @@ struct Row {
     credential: Credential,
 }
 
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct AuthFile {
-    auths: Option<Rows>,
-    helpers: Option<BTreeMap<String, Option<String>>>,
-    store: Option<String>,
+    auths: Rows,
+    #[serde(rename = "credHelpers")]
+    helpers: BTreeMap<String, Text>,
+    #[serde(rename = "credsStore")]
+    store: Text,
 }
 
-type Rows = BTreeMap<String, serde_json::Value>;
+/// By their keys. One that can't be read is no reason to fail for every other registry.
+type Rows = BTreeMap<String, Attempt<Option<Entry>>>;
 
-impl Members for AuthFile {
-    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "auths" => self.auths = map.next_value()?,
-            "credhelpers" => self.helpers = map.next_value()?,
-            "credsstore" => self.store = map.next_value()?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
-
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Entry {
-    auth: Option<String>,
-    user: Option<String>,
-    password: Option<String>,
-    identity_token: Option<String>,
-    registry_token: Option<String>,
-}
-
-impl Members for Entry {
-    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "auth" => self.auth = map.next_value()?,
-            "username" => self.user = map.next_value()?,
-            "password" => self.password = map.next_value()?,
-            "identitytoken" => self.identity_token = map.next_value()?,
-            "registrytoken" => self.registry_token = map.next_value()?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
+    auth: Text,
+    #[serde(rename = "username")]
+    user: Text,
+    password: Text,
+    #[serde(rename = "identitytoken")]
+    identity_token: Text,
+    #[serde(rename = "registrytoken")]
+    registry_token: Text,
 }
 
 impl Contents {
@@ -386,19 +367,18 @@ impl Contents {
 
     /// Reads a file. One bad row is no reason to fail for every other registry: those are returned.
     fn parse(text: &[u8], form: Form) -> Result<(Contents, Vec<AuthFileError>), AuthFileError> {
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         // An empty file is none, for Docker too.
-        if text.trim_ascii().is_empty() {
+        if json::without_bom(text).trim_ascii().is_empty() {
             return Ok(Default::default());
         }
         let file = match form {
-            Form::Config => serde_json::from_slice::<Object<AuthFile>>(text)?.0,
+            Form::Config => json::first_value::<Option<AuthFile>>(text)?.unwrap_or_default(),
             Form::Rows | Form::Helper => {
-                AuthFile { auths: serde_json::from_slice(text)?, ..AuthFile::default() }
+                AuthFile { auths: json::first_value(text)?, ..AuthFile::default() }
             }
         };
         let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-        for (text, entry) in file.auths.unwrap_or_default() {
+        for (text, entry) in file.auths {
             match credential(&text, entry) {
                 Ok(Some(credential)) => {
                     let row = Row { key: Key::parse(&text), credential };
@@ -409,23 +389,29 @@ impl Contents {
                 Err(e) => wrong.push(e),
             }
         }
-        let helpers = file.helpers.unwrap_or_default().into_iter();
-        let named = |name: Option<String>| name.filter(|name| !name.is_empty());
-        let helpers = helpers.filter_map(|(key, name)| Some((Key::parse(&key), named(name)?)));
-        let contents = Contents { rows, helpers: helpers.collect(), store: named(file.store) };
+        let helpers = file.helpers.into_iter();
+        let helpers = helpers.filter_map(|(key, name)| Some((Key::parse(&key), filled(name)?)));
+        let contents = Contents { rows, helpers: helpers.collect(), store: filled(file.store) };
         Ok((contents, wrong))
     }
 }
 
+fn filled(text: Text) -> Option<String> {
+    Some(text.0).filter(|text| !text.is_empty())
+}
+
 /// The credential of a row, if it holds one.
-fn credential(key: &str, entry: serde_json::Value) -> Result<Option<Credential>, AuthFileError> {
-    let Object::<Entry>(entry) =
-        serde_json::from_value(entry).map_err(|_| AuthFileError::Entry(key.to_owned()))?;
-    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+fn credential(
+    key: &str,
+    entry: Attempt<Option<Entry>>,
+) -> Result<Option<Credential>, AuthFileError> {
+    // The parser's own words may quote a secret.
+    let entry = entry.0.map_err(|_| AuthFileError::Entry(key.to_owned()))?.unwrap_or_default();
     let auth = filled(entry.auth);
     let login = auth.as_deref().and_then(user_and_password);
     if let Some(token) = filled(entry.identity_token) {
-        let user = filled(login.map(|(user, _)| user).or(entry.user));
+        let user = login.map(|(user, _)| Text(user)).unwrap_or(entry.user);
+        let user = filled(user);
         return Ok(Some(Credential::IdentityToken { user, token }));
     }
     if let Some((user, password)) = login {

@@ -18,10 +18,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use serde::de::{IgnoredAny, MapAccess};
+use serde::Deserialize;
 
 use super::credentials::Credential;
-use super::members::{Members, Object, first_value};
+use crate::json::{self, Text};
 
 /// Longest that a helper may take. Some ask a cloud, some a person.
 pub(super) const HELPER_LIMIT: Duration = Duration::from_secs(20);
@@ -51,22 +51,14 @@ pub(super) struct Helpers {
     pub(super) limit: Duration,
 }
 
-#[derive(Default)]
+/// What a helper answers.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Answer {
-    user: String,
-    secret: String,
-}
-
-impl Members for Answer {
-    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        let text = |value: Option<String>| value.unwrap_or_default();
-        match name {
-            "username" => self.user = text(map.next_value()?),
-            "secret" => self.secret = text(map.next_value()?),
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
+    #[serde(rename = "Username")]
+    user: Text,
+    #[serde(rename = "Secret")]
+    secret: Text,
 }
 
 impl Helpers {
@@ -162,10 +154,10 @@ fn read_answer(
         }
         return Err(format!("it failed ({status}){}", reason(stdout, stderr)));
     }
-    // Some say more after it, which engines do not read.
-    let answer = first_value::<Object<Answer>>(stdout);
-    let Object(Answer { user, secret }) =
-        answer.ok_or("its answer is not a user name and a secret in JSON")?;
+    // Some say more after it, which engines do not read. The parser's own words may quote a secret.
+    let answer = json::first_value::<Option<Answer>>(stdout)
+        .map_err(|_| "its answer is not a user name and a secret in JSON")?;
+    let Answer { user: Text(user), secret: Text(secret) } = answer.unwrap_or_default();
     Ok(match &*user {
         _ if secret.is_empty() => None,
         TOKEN_USER => Some(Credential::IdentityToken { user: None, token: secret }),

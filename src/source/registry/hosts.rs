@@ -337,15 +337,20 @@ fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     bounded::read_all(File::open(path)?, limit)
 }
 
-/// Reads a file of settings; `None`, with a warning, if it is not for us to read.
+/// Reads a file of settings that is UTF-8; otherwise like [`read_settings`].
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
+    let text = read_settings(path)?.map(String::from_utf8).transpose();
+    text.map_err(|e| Error::File { path: path.to_owned(), source: io::Error::other(e) })
+}
+
+/// Reads a file of settings; `None`, with a warning, if it is not for us to read.
+fn read_settings(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match read_file(path, MAX_SETTINGS_BYTES) {
-        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|e| failed(io::Error::other(e))),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             log::warn!("{}: {e}; going on without it", path.display());
             Ok(None)
         }
-        Err(e) => Err(failed(e)),
+        Err(source) => Err(Error::File { path: path.to_owned(), source }),
     }
 }

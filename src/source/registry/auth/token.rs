@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde::de::{IgnoredAny, MapAccess};
-use serde_json::Value;
+use serde::Deserialize;
 use ureq::Body as HttpBody;
 use ureq::http::{HeaderValue, Method, Response, Uri, header};
 
 use super::{Authorization, Challenge, basic};
+use crate::json::{self, Text};
 use crate::source::registry::client::{
     Access, Client, MAX_REDIRECTS, content_encoding, drain, error_body, header_text, jittered,
     location,
@@ -19,7 +19,6 @@ use crate::source::registry::client::{
 use crate::source::registry::credentials::Credential;
 use crate::source::registry::encoding;
 use crate::source::registry::error::{Error, Failure, server_words, without_query};
-use crate::source::registry::members::{Members, Object, first_value};
 use crate::source::registry::patience;
 use crate::source::registry::url::{has_scheme, may_lead_to, redirect_target, same_server};
 
@@ -242,43 +241,32 @@ impl TokenServer {
         let bytes = bytes.map_err(|e| failed(Failure::Transport(e.into())))?;
         let bytes = encoding::decoded(bytes, encoding.as_deref(), MAX_TOKEN_BYTES);
         let useless = |why: &str| failed(Failure::Token(why.to_owned()));
-        let token = first_value::<Object<Token>>(&bytes);
-        let Object(token) = token.ok_or_else(|| useless("the answer is not JSON"))?;
+        // The parser's own words may quote a token.
+        let token = json::first_value::<Option<Token>>(&bytes);
+        let token = token.map_err(|_| useless("the answer is not JSON"))?.unwrap_or_default();
         token.authorization().ok_or_else(|| useless("the answer holds no token"))
     }
 }
 
 /// What matters of an answer. Of another type than it should be it is as good as absent.
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Token {
-    token: Value,
-    access_token: Value,
-    expires_in: Value,
-}
-
-impl Members for Token {
-    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "token" => self.token = map.next_value()?,
-            "access_token" => self.access_token = map.next_value()?,
-            "expires_in" => self.expires_in = map.next_value()?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
+    #[serde(deserialize_with = "json::or_default")]
+    token: Text,
+    #[serde(deserialize_with = "json::or_default")]
+    access_token: Text,
+    /// Seconds: a number, and by some servers a text.
+    #[serde(deserialize_with = "json::or_default")]
+    expires_in: String,
 }
 
 impl Token {
     fn authorization(self) -> Option<Authorization> {
-        let mut tokens =
-            [&self.token, &self.access_token].into_iter().filter_map(Value::as_str).map(str::trim);
+        let mut tokens = [&self.token, &self.access_token].into_iter().map(|text| text.0.trim());
         let is_token = |token: &&str| !token.is_empty() && HeaderValue::from_str(token).is_ok();
         let token = tokens.find(is_token)?;
-        // A number, and by some servers a text.
-        let seconds = match &self.expires_in {
-            Value::String(text) => text.trim().parse().ok(),
-            value => value.as_f64(),
-        };
+        let seconds = self.expires_in.trim().parse().ok();
         let lifetime = seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .unwrap_or(DEFAULT_LIFETIME)
@@ -368,7 +356,8 @@ mod tests {
     #[test]
     fn lifetimes_of_tokens() {
         let lifetime = |answer: &str| {
-            let Object(token) = first_value::<Object<Token>>(answer.as_bytes()).unwrap();
+            let token = json::first_value::<Option<Token>>(answer.as_bytes()).unwrap();
+            let token = token.unwrap_or_default();
             let Some(Authorization::Bearer { header, renewal, expiry }) = token.authorization()
             else {
                 return None;
@@ -398,6 +387,12 @@ mod tests {
             (r#"{"token":"y","token":"x","expires_in":1,"expires_in":300}"#, Some(300.0)),
             (r#"{"token":5,"access_token":"x"}"#, Some(60.0)),
             (r#"{"TOKEN":"x","scope":"\ud800"} and more"#, Some(60.0)),
+            ("\u{feff}{\"token\":null,\"Access_Token\":\"x\"}}", Some(60.0)),
+            (
+                r#"{"token":["y"],"access_token":"x","Expires_In":300,"expires_in":null}"#,
+                Some(60.0),
+            ),
+            (r#"{"token":"x","expires_in":300}{"token":"y"}"#, Some(300.0)),
             (r#"{"token":"x\n"}"#, Some(60.0)),
             (r#"{"token":""}"#, None),
             (r#"{"token":"x\ny"}"#, None),

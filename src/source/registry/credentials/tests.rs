@@ -38,6 +38,9 @@ fn rows() {
         (r#"{"username":"<token>","identitytoken":"idt"}"#, "identity <token>:idt"),
         (r#"{"auth":"*","identitytoken":"idt"}"#, "identity :idt"),
         (r#"{"registrytoken":"raw"}"#, "token raw"),
+        (r#"{"REGISTRYTOKEN":"raw","IdentityToken":null,"auth":null}"#, "token raw"),
+        (r#"{"username":"a","password":5318008}"#, "none"),
+        (r#"{"username":["a"],"password":"b"}"#, "none"),
         (r#"{"auth":""}"#, "none"),
         ("{}", "none"),
         ("null", "none"),
@@ -159,6 +162,11 @@ fn broken_files_are_told_without_their_secrets() {
         r#"{"credsStore":{"s3cret":1}}"#,
         r#"{"credHelpers":{"r":["s3cret"]}}"#,
         r#"{"auths":{"r":{"auth":"s3cret}}}"#,
+        r#"{"auths":{"r":{"auth":s3cret}}}"#,
+        r#"{"auths":{"r":{"auth":"a"}} "s3cret"}"#,
+        r#"{"credsStore":["s3cret"]}"#,
+        r#"{"credHelpers":"s3cret"}"#,
+        r#"{"credHelpers":{"r":{"s3cret":"s3cret"}}}"#,
     ] {
         let error = Credentials::default().add_text("x", text.as_bytes()).unwrap_err();
         assert!(error.to_string().contains("JSON"), "{text}: {error}");
@@ -166,10 +174,44 @@ fn broken_files_are_told_without_their_secrets() {
             assert!(!words.contains(secret), "{text}: {words}");
         }
     }
+    for (text, words) in [
+        ("{\"auths\":{},\n}", "not valid JSON (line 2, column 1)"),
+        ("\u{feff}{\"auths\":s3cret}", "not valid JSON (line 1, column 10)"),
+        ("{\n \"credsStore\": true}", "valid JSON, but no file of credentials (line 2, column 16)"),
+        (
+            r#"{"credHelpers":{"r":5318008}}"#,
+            "valid JSON, but no file of credentials (line 1, column 21)",
+        ),
+    ] {
+        let error = Credentials::default().add_text("x", text.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), words, "{text}");
+    }
+    // One that is wrong in a row is told by the row's key.
+    for row in [
+        r#""s3cret""#,
+        r#"["s3cret"]"#,
+        "true",
+        r#"{"auth":["s3cret"]}"#,
+        r#"{"password":{"s3cret":"s3cret"}}"#,
+        r#"{"identitytoken":5318008}"#,
+        r#"{"auth":"s3cret"}"#,
+    ] {
+        let text = format!(r#"{{"auths":{{"r.example":{row}}}}}"#);
+        let (_, wrong) = Contents::parse(text.as_bytes(), Form::Config).unwrap();
+        assert_eq!(wrong.len(), 1, "{text}");
+        for words in [wrong[0].to_string(), format!("{:?}", wrong[0])] {
+            assert!(words.contains("r.example"), "{text}: {words}");
+            assert!(!words.contains(secret) && !words.contains("5318008"), "{text}: {words}");
+        }
+    }
     for text in [
         "",
         " \n",
+        "\u{feff}",
         "{}",
+        // Docker leaves alone what follows.
+        r#"{"auths":{}} and more"#,
+        r#"{"AUTHS":{},"CREDSSTORE":null,"credhelpers":{"r":null}}}"#,
         "null",
         "\u{feff}{}",
         r#"{"auths":null,"credHelpers":null}"#,

@@ -21,15 +21,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use serde::de::{IgnoredAny, MapAccess};
-use serde_json::Value;
+use serde::Deserialize;
 use ureq::http::Uri;
 
 use super::certs::Certificates;
 use super::containerd::Row;
 use super::network::Network;
+use crate::json::{self, Attempt, Place, Text};
 use crate::reference::DEFAULT_REGISTRY;
-use crate::source::registry::members::{Members, Object};
 use crate::source::registry::url::without_port;
 
 /// What the files say together.
@@ -50,29 +49,22 @@ struct Mirror {
     path: String,
 }
 
-#[derive(Default)]
+/// A file. What is wrong in it is told, and without its text, which may hold passwords.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 struct File {
-    insecure: Value,
-    mirrors: Value,
+    insecure_registries: Option<List>,
+    registry_mirrors: Option<List>,
 }
 
-impl Members for File {
-    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "insecure-registries" => self.insecure = map.next_value()?,
-            "registry-mirrors" => self.mirrors = map.next_value()?,
-            _ => drop(map.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
+type List = Attempt<Vec<Attempt<Text>>>;
 
 impl Daemon {
     /// Reads all of `files` that exist. What is wrong in them is told in warnings.
     pub(super) fn read(files: &[PathBuf]) -> Daemon {
         let mut all = Daemon::default();
         for path in files.iter().filter(|path| path.exists()) {
-            match super::read_text(path) {
+            match super::read_settings(path) {
                 Ok(Some(text)) => all.add(&text, path),
                 Ok(None) => {}
                 Err(e) => log::warn!("{e}; going on without it"),
@@ -81,16 +73,16 @@ impl Daemon {
         all
     }
 
-    fn add(&mut self, text: &str, path: &Path) {
-        let text = text.trim_start_matches('\u{feff}');
-        if text.trim().is_empty() {
+    fn add(&mut self, text: &[u8], path: &Path) {
+        let text = json::without_bom(text);
+        if text.trim_ascii().is_empty() {
             return;
         }
         let path = path.display();
-        let file = match serde_json::from_str::<Object<File>>(text) {
-            Ok(Object(file)) => file,
+        let file = match json::from_slice::<Option<File>>(text) {
+            Ok(file) => file.unwrap_or_default(),
             Err(e) => {
-                let (line, column) = (e.line(), e.column());
+                let Place { line, column } = e.place();
                 log::warn!(
                     "{path}: not the JSON that Docker reads (line {line}, column {column}); going \
                      on without it"
@@ -98,17 +90,24 @@ impl Daemon {
                 return;
             }
         };
-        for entry in texts(&file.insecure, &format!("{path}: insecure-registries")) {
-            match insecure(entry) {
+        for entry in texts(file.insecure_registries, &format!("{path}: insecure-registries")) {
+            match insecure(&entry) {
                 Some(Insecure::Host(host)) => self.hosts.push(host),
                 Some(Insecure::Network(network)) => self.networks.push(network),
-                None => log::warn!(
-                    "{path}: insecure-registries: `{entry}` is neither HOST[:PORT] nor a network"
-                ),
+                None => {
+                    // Before an `@` may be a password.
+                    let entry = match entry.contains('@') {
+                        true => "an entry with `@`".to_owned(),
+                        false => format!("`{entry}`"),
+                    };
+                    log::warn!(
+                        "{path}: insecure-registries: {entry} is neither HOST[:PORT] nor a network"
+                    );
+                }
             }
         }
-        for entry in texts(&file.mirrors, &format!("{path}: registry-mirrors")) {
-            match mirror(entry) {
+        for entry in texts(file.registry_mirrors, &format!("{path}: registry-mirrors")) {
+            match mirror(&entry) {
                 Some(mirror) if self.mirrors.contains(&mirror) => {}
                 Some(mirror) => self.mirrors.push(mirror),
                 // It may hold a password.
@@ -154,14 +153,16 @@ impl Daemon {
 }
 
 /// The texts of a list; anything else is told.
-fn texts<'a>(list: &'a Value, what: &str) -> Vec<&'a str> {
-    let (Value::Array(_) | Value::Null) = list else {
+fn texts(list: Option<List>, what: &str) -> Vec<String> {
+    let Some(Attempt(list)) = list else { return Vec::new() };
+    let Ok(entries) = list else {
         log::warn!("{what} is not a list and left out");
         return Vec::new();
     };
-    let entries = list.as_array().map_or(&[][..], Vec::as_slice);
-    let texts: Vec<&str> = entries.iter().filter_map(Value::as_str).collect();
-    if texts.len() < entries.len() {
+    let count = entries.len();
+    let texts = entries.into_iter().filter_map(|entry| Some(entry.0.ok()?.0));
+    let texts: Vec<String> = texts.collect();
+    if texts.len() < count {
         log::warn!("{what}: an entry is not a text and left out");
     }
     texts
@@ -231,7 +232,7 @@ mod tests {
 
     fn daemon(text: &str) -> Daemon {
         let mut daemon = Daemon::default();
-        daemon.add(text, Path::new("daemon.json"));
+        daemon.add(text.as_bytes(), Path::new("daemon.json"));
         daemon
     }
 
@@ -317,13 +318,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("bad"), "{").unwrap();
-        fs::write(path("bytes"), b"{\"debug\": \"\xff\"}").unwrap();
+        fs::write(
+            path("bytes"),
+            b"{\"labels\": [\"\xff\"], \"Insecure-Registries\": [\"c.example\", 5]}",
+        )
+        .unwrap();
         fs::write(path("good"), r#"{"insecure-registries": ["a.example"]}"#).unwrap();
         fs::write(path("more"), r#"{"insecure-registries": ["b.example"]}"#).unwrap();
         fs::create_dir(path("folder")).unwrap();
         let files = ["none", "bad", "bytes", "folder", "good", "more"].map(path);
         let daemon = Daemon::read(&files);
-        assert!(daemon.is_insecure("a.example", LIMIT) && daemon.is_insecure("b.example", LIMIT));
+        for host in ["a.example", "b.example", "c.example"] {
+            assert!(daemon.is_insecure(host, LIMIT), "{host}");
+        }
     }
 
     proptest! {
