@@ -46,6 +46,7 @@ use crate::digest::Digest;
 use crate::image::{
     Descriptor, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, media_type,
 };
+use crate::json::{self, Attempt};
 use crate::reference::Reference;
 
 /// Where root's store is.
@@ -71,14 +72,15 @@ const DENIED: &str = "a store's files belong to its containers' users: run this 
 #[serde(rename_all = "kebab-case")]
 struct ImageRow {
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::or_default")]
     digest: Option<Digest>,
     #[serde(default)]
-    names: Option<Vec<String>>,
+    names: Vec<String>,
     #[serde(default)]
-    layer: Option<String>,
+    layer: String,
+    /// Of its documents. Those of an algorithm that is unknown here name nothing.
     #[serde(default)]
-    big_data_digests: Option<HashMap<String, Digest>>,
+    big_data_digests: HashMap<String, Attempt<Digest>>,
 }
 
 /// A row of `layers.json`.
@@ -87,13 +89,13 @@ struct ImageRow {
 struct LayerRow {
     id: String,
     #[serde(default)]
-    parent: Option<String>,
-    #[serde(default)]
+    parent: String,
+    #[serde(default, deserialize_with = "json::or_default")]
     diff_digest: Option<Digest>,
+    #[serde(default, deserialize_with = "json::or_default")]
+    diff_size: Option<u64>,
     #[serde(default)]
-    diff_size: Option<i64>,
-    #[serde(default)]
-    flags: Option<HashMap<String, IgnoredAny>>,
+    flags: HashMap<String, IgnoredAny>,
 }
 
 /// A layer of the image.
@@ -202,7 +204,7 @@ impl Store<'_> {
         others: &[Store<'_>],
         spool: PathBuf,
     ) -> Result<ContainersStorage, Error> {
-        let name = row.names.as_ref().and_then(|names| names.first()).unwrap_or(&row.id);
+        let name = row.names.first().unwrap_or(&row.id);
         let remedy = format!(
             "write it to an archive with `podman save --format oci-archive {name} -o FILE`"
         );
@@ -288,7 +290,8 @@ impl Store<'_> {
         let mut known = vec![(*self, self.rows()?)];
         let mut unread = others.iter();
         let mut found: Vec<PlacedLayer<'_>> = Vec::new();
-        let mut next = image.layer.clone().filter(|id| !id.is_empty());
+        let named = |id: &str| Some(id.to_owned()).filter(|id| !id.is_empty());
+        let mut next = named(&image.layer);
         while let Some(id) = next {
             let wrong = |what: &str, remedy: &str| {
                 Error::invalid(&path, format!("layer {id} {what}; {remedy}"))
@@ -314,15 +317,13 @@ impl Store<'_> {
                     Err(e) => log::info!("looking for layer {id}: {e}"),
                 }
             };
-            let is_flagged = |name| row.flags.as_ref().is_some_and(|f| f.contains_key(name));
             if !is_hex(&id) {
                 return Err(wrong("has a name that is no ID", PULL_AGAIN));
             }
-            if is_flagged("incomplete") {
+            if row.flags.contains_key("incomplete") {
                 return Err(wrong("is incomplete", PULL_AGAIN));
             }
-            let size = row.diff_size.and_then(|size| u64::try_from(size).ok());
-            let (Some(digest), Some(size)) = (row.diff_digest, size) else {
+            let (Some(digest), Some(size)) = (row.diff_digest, row.diff_size) else {
                 return Err(wrong("has no digest of its tar", remedy));
             };
             // Without its description the engine makes another tar of the layer, and refuses it itself.
@@ -334,7 +335,7 @@ impl Store<'_> {
                 return Err(wrong("is on composefs, which ocifs does not read", remedy));
             }
             found.push(((store, id), digest, size));
-            next = row.parent.filter(|id| !id.is_empty());
+            next = named(&row.parent);
         }
         found.reverse();
         Ok(found)
@@ -356,7 +357,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
 
 fn list<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
     let bytes = read(path, MAX_LIST_BYTES)?;
-    let rows: Rows<T> = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(path, e))?;
+    let rows: Rows<T> = json::from_slice(&bytes).map_err(|e| Error::invalid(path, e))?;
     Ok(rows.0)
 }
 
@@ -391,18 +392,18 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Rows<T> {
 
 /// The image that a user means: by name, by ID, by digest, or by the start of an ID.
 fn choose<'a>(rows: &'a [ImageRow], image: &str, root: &Path) -> Result<&'a ImageRow, Error> {
-    let names = |row: &ImageRow| row.names.clone().unwrap_or_default();
     let id = image.strip_prefix("sha256:").or(image.strip_prefix('@')).unwrap_or(image);
     // podman puts images that it has built under `localhost/`, and leaves that out.
     let texts = [image.to_owned(), format!("localhost/{image}")];
     let wanted: Vec<Reference> = texts.iter().filter_map(|text| text.parse().ok()).collect();
     let has_digest = |row: &ImageRow, digest: Digest| {
-        let of_documents = row.big_data_digests.iter().flatten();
+        let is_it = |of: &Attempt<Digest>| of.0.as_ref().is_ok_and(|of| *of == digest);
+        let mut of_documents = row.big_data_digests.iter();
         row.digest == Some(digest)
-            || of_documents.into_iter().any(|(k, d)| k.starts_with("manifest") && *d == digest)
+            || of_documents.any(|(name, of)| name.starts_with("manifest") && is_it(of))
     };
     let is_named = |row: &ImageRow, wanted: &Reference| {
-        let parsed = names(row).into_iter().filter_map(|name| name.parse::<Reference>().ok());
+        let parsed = row.names.iter().filter_map(|name| name.parse::<Reference>().ok());
         let repository = |r: &Reference| (r.registry().to_owned(), r.repository().to_owned());
         let mut same = parsed.filter(|name| repository(name) == repository(wanted));
         match wanted.digest() {
@@ -412,7 +413,7 @@ fn choose<'a>(rows: &'a [ImageRow], image: &str, root: &Path) -> Result<&'a Imag
     };
     let digest = image.parse::<Digest>().ok();
     let rules: [&dyn Fn(&ImageRow) -> bool; 6] = [
-        &|row| names(row).iter().any(|name| name == image),
+        &|row| row.names.iter().any(|name| name == image),
         &|row| wanted.first().is_some_and(|wanted| is_named(row, wanted)),
         &|row| wanted.get(1).is_some_and(|wanted| is_named(row, wanted)),
         &|row| row.id == id,
@@ -422,9 +423,9 @@ fn choose<'a>(rows: &'a [ImageRow], image: &str, root: &Path) -> Result<&'a Imag
     let available = |rows: &[&ImageRow]| {
         let mut all: Vec<String> = rows
             .iter()
-            .flat_map(|row| {
-                let names = names(row);
-                if names.is_empty() { vec![row.id.clone()] } else { names }
+            .flat_map(|row| match &row.names[..] {
+                [] => vec![row.id.clone()],
+                names => names.to_vec(),
             })
             .collect();
         all.sort();
@@ -478,9 +479,10 @@ mod tests {
     fn what_a_name_means() {
         let digest = |text: &str| Digest::sha256(text.as_bytes());
         let row = |id: &str, names: &[&str]| {
-            let (id, names) = (id.to_owned(), Some(names.iter().map(|n| n.to_string()).collect()));
-            let documents = HashMap::from([("manifest".to_owned(), digest(&id))]);
-            ImageRow { id, digest: None, names, layer: None, big_data_digests: Some(documents) }
+            let (id, names) = (id.to_owned(), names.iter().map(|n| n.to_string()).collect());
+            let big_data_digests =
+                HashMap::from([("manifest".to_owned(), Attempt(Ok(digest(&id))))]);
+            ImageRow { id, digest: None, names, layer: String::new(), big_data_digests }
         };
         let rows = [
             row("aaaa1111", &["docker.io/library/debian:12", "localhost/mine:latest"]),

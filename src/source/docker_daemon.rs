@@ -27,7 +27,7 @@ use super::{Error, Opened, RawDocument, Source, docker_archive};
 use crate::bounded;
 use crate::digest::Digest;
 use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES, Manifest, media_type};
-use crate::json;
+use crate::json::{self, Attempt};
 
 /// Where an engine listens if nothing else is said.
 pub(super) const USUAL_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
@@ -80,7 +80,7 @@ struct Complaint {
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    repo_tags: Vec<String>,
 }
 
 impl DockerDaemon {
@@ -107,7 +107,7 @@ impl DockerDaemon {
         // The letters of a reference need no escapes in a path.
         let id = match ask(socket, &format!("/images/{image}/json"), timeout)? {
             Ok(bytes) => {
-                let inspected: Inspected = serde_json::from_slice(&bytes)
+                let inspected: Inspected = json::from_slice(&bytes)
                     .map_err(|e| Error::invalid(socket, format!("the engine's answer: {e}")))?;
                 inspected.id
             }
@@ -250,9 +250,9 @@ fn ask(socket: &Path, target: &str, timeout: Duration) -> Result<Small, Error> {
 /// The names of an engine's images, for a message.
 fn names(socket: &Path, timeout: Duration) -> Vec<String> {
     let Ok(Ok(bytes)) = ask(socket, "/images/json", timeout) else { return Vec::new() };
-    let rows: Vec<Listed> = serde_json::from_slice(&bytes).unwrap_or_default();
-    let mut names: Vec<String> =
-        rows.into_iter().flat_map(|row| row.repo_tags.unwrap_or_default()).collect();
+    let rows: Vec<Attempt<Listed>> = json::from_slice(&bytes).unwrap_or_default();
+    let rows = rows.into_iter().filter_map(|row| row.0.ok());
+    let mut names: Vec<String> = rows.flat_map(|row| row.repo_tags).collect();
     names.sort();
     names
 }
@@ -261,9 +261,9 @@ fn complaint(body: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     // A reason that can't be read is none.
     let _ = body.take(64 << 10).read_to_end(&mut bytes);
-    match serde_json::from_slice::<Complaint>(&bytes) {
-        Ok(complaint) => complaint.message,
-        Err(_) => String::from_utf8_lossy(&bytes).chars().take(200).collect(),
+    match json::first_value::<Complaint>(&bytes) {
+        Ok(complaint) if !complaint.message.is_empty() => complaint.message,
+        _ => String::from_utf8_lossy(&bytes).chars().take(200).collect(),
     }
 }
 

@@ -257,6 +257,18 @@ fn engines_that_fail() {
         ("no HTTP", b"SSH-2.0\r\n\r\n".to_vec(), Vec::new(), &["not valid HTTP"]),
         ("ID with a path", inspected("../../x"), Vec::new(), &["the engine's answer"]),
         ("refuses", refusal.clone(), Vec::new(), &["status 500", "no space left"]),
+        (
+            "refuses in other words",
+            answer("500 Internal Server Error", b"{\"Message\":\"no space\"}\n{}"),
+            Vec::new(),
+            &["status 500: no space"],
+        ),
+        (
+            "refuses without words",
+            answer("500 Internal Server Error", br#"{"message":null}"#),
+            Vec::new(),
+            &["status 500: {\"message\":null}"],
+        ),
         ("refuses later", inspected(&id), refusal, &["status 500", "no space left"]),
         ("hangs up in the middle", inspected(&id), cut, &["hung up"]),
         ("does not say where it ends", inspected(&id), unframed, &["where it ends"]),
@@ -286,7 +298,7 @@ fn engines_that_fail() {
     verdict.end();
     // An image that the engine does not have; what there is, it says.
     let sandbox = Sandbox::new();
-    let list = answer("200 OK", br#"[{"RepoTags":null},{"RepoTags":["a:1","b:2"]}]"#);
+    let list = answer("200 OK", br#"[{"RepoTags":null},5,{"repoTags":["a:1","b:2"]},{}]"#);
     let engine = Engine::start(
         sandbox.path(),
         Box::new(move |path| match path {
@@ -388,6 +400,25 @@ fn stores_of_podman_that_lie() {
         verdict.row(words, fails(&sandbox, &name, &options(), &[words]));
         fs::write(&place, GOOD).unwrap();
         verdict.row("right", opens(&sandbox, &name, &options()));
+        // The lists as Go reads them: null, keys in another case, and rows of other images that are odd.
+        let odd = "sha999:00";
+        let digests = json!({ "manifest": image.manifest_digest, "x": odd, "y": null });
+        let images = json!([
+            { "id": "abc1", "names": null, "digest": odd, "layer": null, "big-data-digests": null },
+            { "ID": "abc123", "Names": ["localhost/r:t"], "LAYER": "aaa", "created": 5,
+              "Big-Data-Digests": digests },
+        ]);
+        let layers = json!([
+            { "id": "bbb", "parent": null, "diff-digest": odd, "diff-size": 1.5, "flags": null },
+            { "Id": "aaa", "parent": null, "Diff-Digest": sha256(&layer), "FLAGS": null,
+              "diff-SIZE": layer.len() },
+        ]);
+        storage(&root, &image, &images, &layers);
+        fs::write(root.join("overlay-layers/volatile-layers.json"), "null").unwrap();
+        for name in ["r:t".to_owned(), format!("r@{}", image.manifest_digest)] {
+            let name = format!("containers-storage:[{}]{name}", root.display());
+            verdict.row(&format!("odd lists, {name}"), opens(&Sandbox::new(), &name, &options()));
+        }
     }
     verdict.end();
 }

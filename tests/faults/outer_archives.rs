@@ -397,6 +397,31 @@ fn what_docker_wrote_before_1_10() {
         ),
         ("without a name", before_1_10(None, top.clone()), &["", ":222222222222"]),
         ("no platform", before_1_10(None, json!({ "parent": LOWER })), &[""]),
+        (
+            "null in the names",
+            before_1_10(
+                Some(json!({ "a": null, "b": { "c": null }, "team/app": { "v1": UPPER } })),
+                top.clone(),
+            ),
+            &["", ":team/app:v1"],
+        ),
+        ("null for the names", before_1_10(Some(Value::Null), top.clone()), &["", ":2222"]),
+        (
+            "keys in another case",
+            before_1_10(
+                None,
+                json!({ "Parent": LOWER, "OS": null, "ARCHITECTURE": "amd64", "Config": null }),
+            ),
+            &[""],
+        ),
+        (
+            "values of another kind",
+            before_1_10(
+                None,
+                json!({ "parent": LOWER, "os": 7, "architecture": ["x"], "id": {}, "created": "" }),
+            ),
+            &[""],
+        ),
     ] {
         let sandbox = Sandbox::new();
         let path = sandbox.path().join("x.tar");

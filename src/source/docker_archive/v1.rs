@@ -14,11 +14,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Blob, DockerArchive, hash, is_compressed};
 use crate::digest::Digest;
 use crate::image::{MAX_LAYERS, MAX_MANIFEST_BYTES};
+use crate::json::{self, Text};
 use crate::reference::Reference;
 use crate::source::Error;
 use crate::source::archive::Files;
@@ -32,18 +34,42 @@ const MAX_IDS: usize = MAX_LAYERS;
 /// Largest `json` of a layer, in bytes. Most have one or two thousand.
 const MAX_JSON_BYTES: u64 = 1 << 20;
 
+/// A layer's `json`. What is of another kind than it should be counts as absent.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LayerJson {
+    #[serde(deserialize_with = "json::or_default")]
+    parent: Text,
+    #[serde(deserialize_with = "json::or_default")]
+    architecture: Text,
+    #[serde(deserialize_with = "json::or_default")]
+    os: Text,
+    #[serde(deserialize_with = "json::or_default")]
+    created: Value,
+    #[serde(deserialize_with = "json::or_default")]
+    author: Value,
+    #[serde(deserialize_with = "json::or_default")]
+    config: Value,
+}
+
+impl LayerJson {
+    fn parent(&self) -> Option<String> {
+        Some(self.parent.0.clone()).filter(|id| is_id(id))
+    }
+}
+
 /// Opens the image that a selector names, by a name or the start of its ID.
 pub(super) fn open(files: Files, selector: Option<String>) -> Result<DockerArchive, Error> {
     let id = select(&files, selector)?;
     let path = files.path().to_owned();
     let top = layer(&files, &id)?;
     let mut chain = vec![id.clone()];
-    let mut parent = parent(&top);
+    let mut parent = top.parent();
     while let Some(id) = parent {
         if chain.len() >= MAX_LAYERS || chain.contains(&id) {
             return Err(Error::invalid(path, format!("layer {id} has too many parents")));
         }
-        parent = self::parent(&layer(&files, &id)?);
+        parent = layer(&files, &id)?.parent();
         chain.push(id);
     }
     chain.reverse();
@@ -61,16 +87,16 @@ pub(super) fn open(files: Files, selector: Option<String>) -> Result<DockerArchi
         layers.push((hash(section.reader(0)).map_err(failed)?, section.len(), name));
     }
     let diff_ids: Vec<Digest> = layers.iter().map(|(digest, ..)| *digest).collect();
-    let text = |key: &str, default: &str| match top.get(key).and_then(Value::as_str) {
-        None | Some("") => default.to_owned(),
-        Some(text) => text.to_owned(),
+    let or = |text: Text, usual: &str| match text.0.is_empty() {
+        true => usual.to_owned(),
+        false => text.0,
     };
     let config = json!({
-        "architecture": text("architecture", "amd64"),
-        "os": text("os", "linux"),
-        "created": top.get("created"),
-        "author": top.get("author"),
-        "config": top.get("config"),
+        "architecture": or(top.architecture, "amd64"),
+        "os": or(top.os, "linux"),
+        "created": top.created,
+        "author": top.author,
+        "config": top.config,
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let config = config.to_string().into_bytes();
@@ -92,7 +118,7 @@ pub(super) fn images(files: &Files) -> Vec<String> {
         }
     };
     ids.sort();
-    let parents = ids.iter().filter_map(|id| parent(&layer(files, id).ok()?));
+    let parents = ids.iter().filter_map(|id| layer(files, id).ok()?.parent());
     let parents: HashSet<String> = parents.collect();
     ids.retain(|id| !parents.contains(id) && layer(files, id).is_ok());
     ids
@@ -103,18 +129,13 @@ fn is_id(text: &str) -> bool {
 }
 
 /// What a layer's `json` says.
-fn layer(files: &Files, id: &str) -> Result<Map<String, Value>, Error> {
+fn layer(files: &Files, id: &str) -> Result<LayerJson, Error> {
     let name = format!("{id}/json");
     let missing = || Error::Missing { path: files.path().to_owned(), what: format!("`{name}`") };
     let section = files.open_named(&name)?.ok_or_else(missing)?;
     let wrong = |e: &dyn std::fmt::Display| Error::invalid(files.path(), format!("`{name}`: {e}"));
     let bytes = section.read_all(MAX_JSON_BYTES).map_err(|e| wrong(&e))?;
-    serde_json::from_slice(&bytes).map_err(|e| wrong(&e))
-}
-
-fn parent(layer: &Map<String, Value>) -> Option<String> {
-    let parent = layer.get("parent").and_then(Value::as_str)?;
-    is_id(parent).then(|| parent.to_owned())
+    json::from_slice(&bytes).map_err(|e| wrong(&e))
 }
 
 /// The ID of the image that a selector names.
@@ -123,7 +144,7 @@ fn select(files: &Files, selector: Option<String>) -> Result<String, Error> {
     let mut named: Vec<(String, String)> = Vec::new();
     if files.open("repositories")?.is_some() {
         let bytes = files.read("repositories", MAX_MANIFEST_BYTES)?;
-        let repositories: HashMap<String, HashMap<String, String>> = serde_json::from_slice(&bytes)
+        let repositories: HashMap<String, HashMap<String, String>> = json::from_slice(&bytes)
             .map_err(|e| Error::invalid(path(), format!("`repositories`: {e}")))?;
         for (repository, tags) in repositories {
             let rows = tags.into_iter().filter(|(_, id)| is_id(id));
