@@ -32,7 +32,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
@@ -226,8 +226,11 @@ pub(crate) fn image(
         && local.is_bare()
         && !local.has_archive_name()
     {
-        let path = local.path.display();
-        log::warn!("`{path}` is `{name}` here; for the image of a registry write its name in full");
+        let path = name.to_string();
+        let word = path.trim_start_matches("./");
+        log::warn!(
+            "`{word}` is read as the path `{path}`; for the image of a registry write its name in full"
+        );
     }
     let options = image_options(&name, args)?;
     Ok((name, options))
@@ -425,6 +428,7 @@ fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyErr
     if let Some(path) = &args.authfile
         && !credentials.add_file(path).map_err(|e| unusable(&path.display(), e))?
     {
+        refuse_unreachable(path)?;
         return Err(format!("credentials file {}: there is no such file", path.display()).into());
     }
     for place in registry::login_places(&places())? {
@@ -450,7 +454,10 @@ fn add_files(credentials: &mut Credentials) -> Result<(), AnyError> {
         log::debug!("credentials file {}{}", path.display(), if exists { "" } else { ": none" });
         Ok::<_, AnyError>(())
     };
-    add_file(credentials, variable("REGISTRY_AUTH_FILE"))?;
+    if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+        refuse_unreachable(&path)?;
+        add_file(credentials, Some(path))?;
+    }
     if let Some(text) = variable("DOCKER_AUTH_CONFIG") {
         let name = "$DOCKER_AUTH_CONFIG";
         let added = credentials.add_text(name, text.as_os_str().as_bytes());
@@ -464,6 +471,19 @@ fn add_files(credentials: &mut Credentials) -> Result<(), AnyError> {
         credentials.add_old_file(&old).map_err(|e| unusable(&old.display(), e))?;
     }
     Ok(())
+}
+
+/// Refuses a file that the user names and can't reach; of the usual places such a one is passed over.
+///
+/// # Errors
+/// A folder on the way to the file may not be searched.
+fn refuse_unreachable(path: &Path) -> Result<(), AnyError> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Err(unusable(&path.display(), e.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unusable(place: &dyn fmt::Display, error: AuthFileError) -> AnyError {

@@ -158,7 +158,7 @@ impl Credentials {
     }
 
     /// Adds a Docker `config.json` or a containers `auth.json`, which need not exist (yet).
-    /// Whether it does.
+    /// Whether it does; one in a folder that this user may not search counts as not existing.
     ///
     /// # Errors
     /// It can't be read, or is not one.
@@ -234,7 +234,11 @@ impl Place {
         searched: &mut Vec<String>,
     ) -> Option<(Credential, String)> {
         let Some(contents) = self.contents() else {
-            searched.push(format!("{} (not there)", self.name));
+            let why = match self.path.as_deref().is_some_and(is_out_of_reach) {
+                true => "in a folder that you may not search",
+                false => "not there",
+            };
+            searched.push(format!("{} ({why})", self.name));
             return None;
         };
         if !matches!(self.form, Form::Helper) {
@@ -303,11 +307,20 @@ impl Place {
     }
 }
 
+/// Whether a file can't be there for this user, who may not search a folder on the way to it:
+/// `/run/containers` is root's alone (0700) where only root has run podman.
+fn is_out_of_reach(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// Reads a file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, AuthFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && is_out_of_reach(path) => {
             return Ok(None);
         }
         Err(e) => return Err(e.into()),

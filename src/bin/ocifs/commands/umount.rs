@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ocifs::fuse::kernel::{self, Unmount};
+use ocifs::fuse::kernel::{self, Mounted, Unmount};
 
 use crate::args;
 use crate::commands::{GRACE, Stage, stage};
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
         let mut code = ExitCode::SUCCESS;
         for place in &args.mount_points {
             if let Err(e) = unmount(place, how) {
-                code = report::failure(&e.into());
+                code = report::failure(&e);
             }
         }
         return Ok(code);
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
                 let row = format!("unmounted {}\n", mount.mount_point.display());
                 report::heard(report::stdout().write_all(row.as_bytes()))?;
             }
-            Err(e) => code = report::failure(&e.into()),
+            Err(e) => code = report::failure(&e),
         }
     }
     if !others.is_empty() && kernel::is_root() {
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     Ok(code)
 }
 
-fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
+fn unmount(place: &Path, how: Unmount) -> Result<(), AnyError> {
     let absolute = kernel::absolute(place)?;
     let mounted = kernel::uppermost(&absolute)?;
     let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
@@ -61,6 +61,14 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
     match kernel::unmount(&absolute, Some(mounted.connection), how) {
         // To find that it does not answer may have ended it.
         Err(kernel::Error::NotOurs(_)) if is_dead => {}
+        Err(kernel::Error::Fusermount(_)) if is_of_another(&mounted) => {
+            let user = mounted.user.map_or_else(String::new, environment::user_name);
+            let place = place.display();
+            return Err(format!(
+                "{place} was mounted by user {user}: that user or root can unmount it"
+            )
+            .into());
+        }
         result => result?,
     }
     if how == Unmount::Now
@@ -69,6 +77,11 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), kernel::Error> {
         wait_for_end(&absolute, mounted.device, status.pid);
     }
     Ok(())
+}
+
+/// Whether another user than that of this process has mounted something.
+fn is_of_another(mounted: &Mounted) -> bool {
+    mounted.user.is_some_and(|user| user != rustix::process::geteuid().as_raw())
 }
 
 /// Waits until the process of what was mounted has ended: whoever removes its cache next should not meet it any
