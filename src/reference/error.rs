@@ -25,18 +25,15 @@ pub enum ParseError {
     MissingPath { transport: &'static str },
     #[error("`{transport}:` is written `{form}`")]
     Store { transport: &'static str, form: &'static str },
-    #[error(
-        "`{text}` names a registry and no image in it: write `{text}/NAME`, or for Docker Hub's image \
-         of that name `docker.io/library/{text}`"
-    )]
+    #[error("`{text}` names a registry and no image in it: write `{text}/NAME`")]
     NoRepository { text: String },
     #[error("`{text}` ends with a slash: an image would be `{name}`, a folder here `./{text}`")]
     TrailingSlash { text: String, name: String },
-    #[error("`{text}` has no tag behind its colon: write `{name}` or `{name}:TAG`")]
+    #[error("`{text}` ends without a tag: write `{name}` or `{name}:TAG`")]
     MissingTag { text: String, name: String },
-    #[error(
-        "`{text}` has a path behind the image: it is a word of its own, after a blank: `{image} {path}`"
-    )]
+    #[error("`{text}` ends without a digest: write `{name}` or `{name}@sha256:…`")]
+    MissingDigest { text: String, name: String },
+    #[error("`{text}` ends with a path: write it after a space, `{image} {path}`")]
     PathBehind { text: String, image: String, path: String },
     #[error(
         "`{text}` has uppercase letters in the repository name `{name}`: it must be lowercase, \

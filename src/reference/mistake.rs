@@ -121,7 +121,11 @@ pub(super) fn reference(text: &str) -> Option<ParseError> {
     if let Some(name) = text.strip_suffix([':', '@'])
         && name.parse::<Reference>().is_ok()
     {
-        return Some(ParseError::MissingTag { text: owned(), name: name.to_owned() });
+        let (text, name) = (owned(), name.to_owned());
+        return Some(match text.ends_with('@') {
+            true => ParseError::MissingDigest { text, name },
+            false => ParseError::MissingTag { text, name },
+        });
     }
     is_registry(text).then(|| ParseError::NoRepository { text: owned() })
 }

@@ -147,8 +147,7 @@ pub fn open(local: &LocalSource, spool: &Path) -> Result<Arc<dyn Source>, Error>
     // As `docker cp` is told. No image is called so.
     if let Some(path) = local.selector.as_ref().filter(|selector| selector.starts_with('/')) {
         let image = LocalSource { selector: None, ..local.clone() };
-        let what =
-            format!("a path in the image is a word of its own, after a blank: `{image} {path}`");
+        let what = format!("a path in the image is written after a space, `{image} {path}`");
         return Err(Error::invalid(&local.path, what));
     }
     if local.is_standard_input() {

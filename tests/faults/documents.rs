@@ -423,7 +423,10 @@ fn missing_names_list_what_there_is() {
     let missing = format!("{}/r:missing", registry.addr());
     let sandbox = Sandbox::new();
     fails(&sandbox, &missing, &options(), &["not found", "does not exist there"]).unwrap();
-    for tag in ["first", "second"] {
+    // What refers to an image has tags of this form, and is none.
+    let of_referrers =
+        ["".to_owned(), ".sig".to_owned()].map(|end| format!("sha256-{}{end}", "0".repeat(64)));
+    for tag in ["first", "second", &of_referrers[0], &of_referrers[1]] {
         registry.add_image("r", tag, &good());
     }
     fails(&sandbox, &missing, &options(), &["not found", "first, second"]).unwrap();

@@ -131,7 +131,7 @@ fn words_that_could_be_both() {
     };
     let outcome = ls("layout");
     assert!(
-        outcome.code == 0 && outcome.stderr.contains("`layout` is `./layout` here"),
+        outcome.code == 0 && outcome.stderr.contains("`layout` is read as the path `./layout`"),
         "{outcome:?}"
     );
     // One that is called like an archive is no surprise.
@@ -231,8 +231,8 @@ fn what_is_no_image_is_named() {
         ("oci:dir", &["write `dir:`"]),
         ("dir:layout", &["an OCI image layout", "write `oci:`"]),
         ("dir:unpacked", &["write `docker-archive:`"]),
-        ("./saved.tar:/etc/passwd", &["after a blank: `./saved.tar /etc/passwd`"]),
-        ("oci:layout:/etc", &["after a blank: `oci:layout /etc`"]),
+        ("./saved.tar:/etc/passwd", &["after a space, `./saved.tar /etc/passwd`"]),
+        ("oci:layout:/etc", &["after a space, `oci:layout /etc`"]),
         ("./saved.tar:other", &["no image `other`", "app:v1"]),
     ] {
         let outcome = cat(&home, name);

@@ -48,6 +48,19 @@ fn wrong_usage_is_code_2() {
         assert_eq!(outcome.code, 2, "{words:?}: {outcome:?}");
         assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{words:?}: {outcome:?}");
     }
+    home.run(&["mount", "debian", "M", "more"]).failed(2, &["is a directory and no image"]);
+    // What is wrong with a reference quotes it, and it is quoted once.
+    for (words, expected) in [
+        (&["ls", "docker:/r.example/x"][..], "error: `docker:/r.example/x` lacks the slashes"),
+        (&["mount", "docker:/r.example/x", "M"], "error: `docker:/r.example/x` lacks the slashes"),
+        (&["doctor", "ghcr.io"], "error: `ghcr.io` names a registry"),
+    ] {
+        let outcome = home.run(words);
+        assert!(
+            outcome.code == 2 && outcome.stderr.starts_with(expected),
+            "{words:?}: {outcome:?}"
+        );
+    }
     home.is_quiet();
 }
 
@@ -205,6 +218,8 @@ fn warnings_are_told_once() {
     let outcome = home.run(&["--log-file", "/none/x", "mount", &image, "M"]);
     assert!(outcome.code == 0 && outcome.stderr.matches("/none/x").count() == 1, "{outcome:?}");
     home.run(&["umount", "M"]).succeeded();
+    let failed = home.run(&["--log-file", "/none/x", "ls", "oci:/none/layout"]);
+    assert!(failed.code == 1 && failed.stderr.matches("/none/layout").count() == 2, "{failed:?}");
     // Each image has its credentials looked up.
     let auth = home.path().join("auth.json");
     fs::write(&auth, r#"{"auths":{"x":{"auth":"*"}}}"#).unwrap();

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
 use ocifs::codec;
@@ -432,8 +432,8 @@ pub(crate) struct Places {
 }
 
 impl Mount {
-    /// The words of the images, and that of the directory.
-    pub(crate) fn words(&self) -> Option<(&[OsString], &OsStr)> {
+    /// The words of the images and of the directory.
+    pub(crate) fn images_and_directory(&self) -> Option<(&[OsString], &OsStr)> {
         let (directory, images) = self.images_and_directory.split_last()?;
         Some((images, directory))
     }
@@ -452,14 +452,29 @@ impl Mount {
         };
         let invalid = |text: &str| mount_error(ErrorKind::ValueValidation, text);
         let parse = |word: &OsString| {
-            let parsed = word.to_str().ok_or("not UTF-8".to_owned()).and_then(str::parse);
-            let word = word.to_string_lossy();
-            parsed.map_err(|e| invalid(&format!("invalid value '{word}' for REF: {e}")))
+            let not_utf8 = || format!("`{}` is not UTF-8", word.to_string_lossy());
+            let parsed = word.to_str().ok_or_else(not_utf8).and_then(str::parse);
+            parsed.map_err(|e| invalid(&e))
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
         let layout = layout(images).map_err(|text| invalid(&text))?;
         Ok(Places { layout, mount_point: PathBuf::from(mount_point) })
     }
+}
+
+/// Reads the words of a command line, the first of which is the name of the program.
+///
+/// # Errors
+/// Wrong usage, or a help text to print. What is wrong with a REF quotes it: it stands alone then.
+pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
+    Args::try_parse_from(words).map_err(|error| {
+        let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+        let is_reference = argument.is_some_and(|name| matches!(&*name, "<REF>" | "[REF]"));
+        match std::error::Error::source(&error) {
+            Some(why) if is_reference => clap::Error::raw(error.kind(), format!("{why}\n")),
+            _ => error,
+        }
+    })
 }
 
 /// Wrong usage of `ocifs mount`.

@@ -111,6 +111,9 @@ pub(crate) fn read(words: Vec<OsString>) -> Result<Request, String> {
             "o" => flags.push(value()?),
             "t" => drop(value()?),
             "N" => namespace = Some(value()?),
+            long if long.starts_with('-') => {
+                return Err(format!("unknown flag `-{long}`; {USAGE}"));
+            }
             letters => {
                 for letter in letters.chars() {
                     match letter {

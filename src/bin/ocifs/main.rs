@@ -16,8 +16,6 @@ mod report;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// What mount(8) is told of usage that is wrong, and of a mount that fails.
 const HELPER_USAGE: u8 = 1;
 const HELPER_FAILED: u8 = 32;
@@ -29,16 +27,19 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     match helper::is_asked(&words) {
         true => run_for_mount(words),
-        false => run(args::Args::parse_from(&words), words),
+        false => match args::parse(&words) {
+            Ok(args) => run(args, words),
+            Err(error) => report::not_run(&error),
+        },
     }
 }
 
 fn run(mut args: args::Args, words: Vec<OsString>) -> ExitCode {
     args.words = words;
-    report::start_logging(args.verbose, args.log_file.as_deref());
+    let logs_to_file = report::start_logging(args.verbose, args.log_file.as_deref());
     commands::run(&args).unwrap_or_else(|error| {
-        if args.log_file.is_some() {
-            // A mount in the background has nobody any more who reads its stderr.
+        if logs_to_file {
+            // Nothing reads the stderr of a mount in the background.
             log::error!("{}", report::chain(error.as_ref()));
         }
         report::failure(&error)
@@ -61,7 +62,7 @@ fn run_for_mount(words: Vec<OsString>) -> ExitCode {
         report::failure(&error);
         return ExitCode::from(HELPER_FAILED);
     }
-    match args::Args::try_parse_from(&words) {
+    match args::parse(&words) {
         Ok(args) => match run(args, words) {
             ExitCode::SUCCESS => ExitCode::SUCCESS,
             code if code == ExitCode::from(report::WRONG_USAGE) => ExitCode::from(HELPER_USAGE),

@@ -100,11 +100,23 @@ impl Write for Stdout {
     }
 }
 
-/// Prints what is wrong with the command line beyond its grammar; the exit code for it.
+/// Prints what is wrong with the command line; the exit code for it.
 pub(crate) fn wrong_usage(error: &clap::Error) -> ExitCode {
-    // If even stderr fails there is nobody to tell.
+    // If even stderr fails, no place is left to tell it.
     let _ = error.print();
     ExitCode::from(WRONG_USAGE)
+}
+
+/// Prints a help text or a version to stdout, or what is wrong with the command line; the exit code for it.
+pub(crate) fn not_run(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        return wrong_usage(error);
+    }
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match Stdout::named(heard(printed)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => failure(&e.into()),
+    }
 }
 
 /// Errors quote names out of images and words of servers, which must not command the terminal.
@@ -148,8 +160,9 @@ impl Told {
     }
 }
 
-/// Sends the library's log to stderr or a file: warnings, with `-v` more.
-pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
+/// Sends the library's log to stderr or a file: warnings, with `-v` more. Whether to the file, which it may not be
+/// possible to open.
+pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) -> bool {
     let level = match verbose {
         0 => log::LevelFilter::Warn,
         1 => log::LevelFilter::Info,
@@ -162,7 +175,18 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
     if verbose > 2 {
         builder.filter_module("fuser", log::LevelFilter::Debug);
     }
-    let to_file = file.is_some();
+    let mut to_file = false;
+    if let Some(path) = file {
+        match OpenOptions::new().create(true).append(true).open(path) {
+            Ok(file) => {
+                builder.target(env_logger::Target::Pipe(Box::new(file)));
+                to_file = true;
+            }
+            // The process that has started us has said so.
+            Err(_) if environment::is_background_child() => {}
+            Err(e) => write_stderr(&format!("warning: log file {}: {e}\n", path.display())),
+        }
+    }
     let told = Mutex::new(Told::default());
     builder.format(move |out, record| {
         let level = record.level().as_str().to_lowercase();
@@ -179,15 +203,6 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) {
         }
         writeln!(out, "{level}: {text}")
     });
-    if let Some(path) = file {
-        match OpenOptions::new().create(true).append(true).open(path) {
-            Ok(file) => {
-                builder.target(env_logger::Target::Pipe(Box::new(file)));
-            }
-            // The process that has started us has said so.
-            Err(_) if environment::is_background_child() => {}
-            Err(e) => write_stderr(&format!("warning: log file {}: {e}\n", path.display())),
-        }
-    }
     builder.init();
+    to_file
 }

@@ -208,10 +208,10 @@ fn found(name: &ImageName, probe: &Probe) -> [Check; 2] {
     let image = &probe.image;
     let bytes = image.layers.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
     let found = format!(
-        "{name} is {} for {}, {} layers, {}",
+        "{name} is {} for {}, {}, {}",
         image.digest,
         image.platform,
-        image.layers.len(),
+        report::count(image.layers.len(), "layer", "layers"),
         HumanBytes(bytes)
     );
     let ranges = match probe.sends_ranges {

@@ -106,10 +106,10 @@ fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
         match cached {
             Some(index) => writeln!(
                 out,
-                "  cached: proof {}, {} entries, {} spans, {} ({} of it checkpoints)",
+                "  cached: proof {}, {}, {}, {} ({} of it checkpoints)",
                 index.proof.name(),
-                index.entries,
-                index.spans,
+                report::count(index.entries, "entry", "entries"),
+                report::count(index.spans, "span", "spans"),
                 HumanBytes(index.bytes),
                 HumanBytes(index.window_bytes),
             )?,

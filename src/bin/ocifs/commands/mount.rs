@@ -58,19 +58,28 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
 
 /// What to say where the directory is given before the image.
 fn swapped(args: &args::Mount) -> Option<clap::Error> {
-    let (images, last) = args.words()?;
-    let is_directory = |word: &&OsString| {
-        let path = Path::new(word);
-        path.is_dir() && !on_disk::is_image(path)
+    let (images, last) = args.images_and_directory()?;
+    let is_directory =
+        |word: &OsString| Path::new(word).is_dir() && !on_disk::is_image(Path::new(word));
+    let [first] = images else {
+        // All that could be names of images may be meant so: then it is the directory that is missing.
+        let is_name =
+            |word: &OsString| word.to_str().is_some_and(|w| w.parse::<Reference>().is_ok());
+        let directory = images.iter().find(|word| is_directory(word) && !is_name(word))?.display();
+        let text = format!(
+            "`{directory}` is a directory and no image: the images come first, and one directory to show them in last"
+        );
+        return (!Path::new(last).exists())
+            .then(|| args::mount_error(ErrorKind::ValueValidation, &text));
     };
-    let first = images.iter().find(is_directory)?;
+    let is_directory = is_directory(first);
     let (is_missing, is_file) = match Path::new(last).metadata() {
         Ok(metadata) => (false, metadata.is_file()),
         Err(e) => (e.kind() == io::ErrorKind::NotFound, false),
     };
     let is_reference = || last.to_str().is_some_and(|last| last.parse::<NamedImage>().is_ok());
     // A file can only be an archive.
-    if !(is_file || is_missing && is_reference()) {
+    if !is_directory || !(is_file || is_missing && is_reference()) {
         return None;
     }
     // `debian` may be a folder here and be meant as an image all the same, for a directory that is not there yet.
@@ -79,16 +88,9 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
         && !last.as_encoded_bytes().iter().any(|b| matches!(b, b':' | b'@'))
         && Path::new(last).parent().is_none_or(|p| p.as_os_str().is_empty() || p.is_dir());
     let (first, last) = (first.display(), last.display());
-    let mut text = format!("`{first}` is a directory and `{last}` is none: ");
-    if images.len() > 1 {
-        // Of several, all may be meant as images: what is missing is the directory.
-        if is_image_name && may_be_place {
-            return None;
-        }
-        text.push_str("the images come first, and the directory last");
-        return Some(args::mount_error(ErrorKind::ValueValidation, &text));
-    }
-    text.push_str(&format!("the image comes first, `ocifs mount {last} {first}`"));
+    let mut text = format!(
+        "`{first}` is a directory and `{last}` is not: the image comes first, `ocifs mount {last} {first}`"
+    );
     if is_image_name && may_be_place {
         text.push_str(&format!("; if `{first}` is the image, `mkdir {last}` makes the directory"));
     }

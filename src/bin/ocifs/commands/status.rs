@@ -185,23 +185,27 @@ impl Row {
 }
 
 fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    let requests: u64 = status.requests.values().filter_map(Value::as_u64).sum();
+    let requests = |number: u64| {
+        report::count(usize::try_from(number).unwrap_or(usize::MAX), "request", "requests")
+    };
+    let of_kernel = requests(status.requests.values().filter_map(Value::as_u64).sum());
     for image in status.shown.images() {
         print_image(out, image)?;
     }
     writeln!(out, "  inodes    {}", status.inodes)?;
     writeln!(
         out,
-        "  network   {} in {} requests",
+        "  network   {} in {}",
         indicatif::HumanBytes(status.network.bytes),
-        status.network.requests,
+        requests(status.network.requests)
     )?;
-    writeln!(out, "  spans     {} at hand, {} fetched", status.spans.hits, status.spans.misses)?;
-    let Status { ahead, pushed, .. } = status;
     writeln!(
         out,
-        "  kernel    {requests} requests, {ahead} ahead of walks, {pushed} files pushed"
+        "  spans     {} from the cache, {} fetched",
+        status.spans.hits, status.spans.misses
     )?;
+    let Status { ahead, pushed, .. } = status;
+    writeln!(out, "  kernel    {of_kernel}, {ahead} ahead of walks, {pushed} files pushed")?;
     writeln!(out, "  process   {}", status.pid)?;
     for error in &status.recent_errors {
         writeln!(out, "  error     {}", printable(error))?;

@@ -70,10 +70,10 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
         };
         writeln!(
             out,
-            "layer    {} {}, {} entries: {verdict}",
+            "layer    {} {}, {}: {verdict}",
             layer.digest,
             HumanBytes(layer.size),
-            layer.entries,
+            report::count(layer.entries, "entry", "entries"),
         )?;
         if let Some(error) = &layer.error {
             writeln!(out, "         {}", printable(error))?;
