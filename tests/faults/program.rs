@@ -593,7 +593,7 @@ fn a_warning_is_told_once() {
     ] {
         let outcome = run(home.ocifs(words).env("CONTAINERS_REGISTRIES_CONF", &config));
         let mut warnings: Vec<&str> =
-            outcome.stderr.lines().filter(|line| line.starts_with("warn: ")).collect();
+            outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
         let all = warnings.len();
         assert!(all >= 2, "{words:?}: {outcome:?}");
         warnings.sort();

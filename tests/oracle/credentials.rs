@@ -120,7 +120,9 @@ fn passwords_of_the_real_tools() {
     let output = cat(&reference, |command| with_helper(command, "missing"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    for words in ["warn: ", "docker-credential-missing", "no such program", "access denied (401)"] {
+    for words in
+        ["warning: ", "docker-credential-missing", "no such program", "access denied (401)"]
+    {
         assert!(stderr.contains(words), "`{words}` is not in {stderr}");
     }
 }

@@ -189,7 +189,11 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) -> bool {
     }
     let told = Mutex::new(Told::default());
     builder.format(move |out, record| {
-        let level = record.level().as_str().to_lowercase();
+        let level = match record.level() {
+            // As in messages that are not logged.
+            log::Level::Warn => "warning".to_owned(),
+            level => level.as_str().to_lowercase(),
+        };
         let text = printable(&record.args().to_string());
         let is_said = record.level() > log::Level::Warn || to_file;
         if !is_said && !told.lock().unwrap_or_else(PoisonError::into_inner).is_news(&text) {

@@ -48,7 +48,7 @@ pub(super) fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Er
         Err(e) => return Err(no_helper(e)),
     };
     if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let text = reason(&output.stderr);
         if text.contains("user_allow_other") {
             return Err(Error::AllowOther);
         }
@@ -96,7 +96,7 @@ pub(super) fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let text = reason(&output.stderr);
             match text.contains("busy") {
                 true => Err(Error::Busy { path: mount_point.to_owned(), holders: Vec::new() }),
                 false => Err(Error::Fusermount(text)),
@@ -104,4 +104,14 @@ pub(super) fn unmount(mount_point: &Path, how: Unmount) -> Result<(), Error> {
         }
         Err(e) => Err(no_helper(e)),
     }
+}
+
+/// What the helper says, without its name before it.
+fn reason(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let text = text.trim();
+    text.strip_prefix(FUSERMOUNT)
+        .and_then(|rest| rest.strip_prefix(": "))
+        .unwrap_or(text)
+        .to_owned()
 }
