@@ -21,9 +21,9 @@ use crate::environment;
 
 /// Look inside container images: mount one as a directory, list it, read files of it.
 ///
-/// The first sight of an image streams each of its layers once into the cache, or less of them where `cat`
-/// and `ls` need less, or where a layer brings an index (eStargz, zstd:chunked, SOCI). After that only what
-/// is read and no longer there is fetched. Nothing is unpacked or run; there is no daemon and no
+/// The first sight of an image streams each of its layers once into the cache; fewer layers where `cat` and
+/// `ls` need fewer, and no layer that brings an index (eStargz, zstd:chunked, SOCI). After that, only what
+/// is read and no longer in the cache is fetched. Nothing is unpacked or run; there is no daemon and no
 /// container runtime, and root is not needed.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
@@ -70,7 +70,7 @@ pub(crate) enum Command {
     #[command(alias = "unmount")]
     #[command(override_usage = "ocifs umount [OPTIONS] DIR...\n       ocifs umount --all")]
     Umount(Umount),
-    /// Show what is mounted and how it fares
+    /// Show what is mounted, and its state
     #[command(override_usage = "ocifs status [OPTIONS] [DIR]")]
     Status(Status),
     /// List files of an image
@@ -90,8 +90,8 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Check all of an image: digests, diff IDs, tables of contents
     ///
-    /// What has not been proven here is streamed. Fails if anything is wrong, and names the paths of
-    /// which a table of contents tells something else than the layer's tar.
+    /// Streams what has not been proven here. Fails if anything is wrong, and lists the paths of which a
+    /// table of contents says something else than the layer's tar.
     #[command(override_usage = "ocifs verify [OPTIONS] REF")]
     Verify(Verify),
     /// Layer indexes that travel with an image
@@ -121,9 +121,9 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// Use layer indexes that somebody pushed beside the image
+    /// Use layer indexes that were pushed beside the image
     ///
-    /// They spare the first sight of a layer its download. Nothing binds them to the image: whoever
+    /// With them the first sight of a layer needs no download. Nothing binds them to the image: a user who
     /// may push to the repository can say anything about names, attributes and content, until `ocifs
     /// verify` has read the layers. Can be set for a registry in `~/.config/ocifs/config.toml`.
     #[arg(long)]
@@ -135,7 +135,7 @@ pub(crate) struct ImageArgs {
 
     /// Credentials for the image's registry: USER:PASSWORD
     ///
-    /// Everybody on this machine can read the command line of a running program (`ps`). Prefer the
+    /// Every user of this machine can read the command line of a running program (`ps`). Prefer the
     /// variable, or `docker login` or `podman login`. A mount in the background does not show them.
     #[arg(
         long,
@@ -156,9 +156,9 @@ pub(crate) struct ImageArgs {
 
     /// Whether to check whose certificate the registry shows; `--tls-verify=false` does not
     ///
-    /// Without a check, whoever is on the way can read your password and see what you read. What the
-    /// image holds stays checked, if you name it by digest. For one registry only: neither mirrors nor
-    /// where it redirects to go unchecked. Better to put its certificate into
+    /// Without the check, a machine on the way to the registry can read your password and what you read. The
+    /// content of an image that you name by digest stays checked. The flag is about the one registry that you
+    /// name, not about its mirrors or where it redirects to. It is better to put its certificate into
     /// `~/.config/containers/certs.d/HOST:PORT/ca.crt`.
     #[arg(
         long,
@@ -177,8 +177,8 @@ pub(crate) struct ImageArgs {
     /// Take layers that containerd has below ROOT from there, not from the registry; `none` for nowhere
     ///
     /// Can be given several times. By default the usual places of containerd, of Docker with
-    /// containerd's store, k3s, RKE2, k0s and MicroK8s are looked at, as far as you may read there. What
-    /// an image consists of is asked of its registry all the same, and all that is read is checked.
+    /// containerd's store, k3s, RKE2, k0s and MicroK8s are searched, as far as you may read there. The
+    /// manifest still comes from the registry, and all that is read is checked.
     /// Can be set in `~/.config/ocifs/config.toml`.
     #[arg(long, value_name = "ROOT", help_heading = "Registry")]
     pub(crate) content_store: Vec<ContentStore>,
@@ -199,9 +199,9 @@ pub(crate) struct ImageArgs {
 
     /// Refuse zstd layers that take a larger window of memory to unpack than this
     ///
-    /// Each layer that is unpacked takes as much memory as its window. Four are side by side; with more
-    /// than the default one after the other. `zstd --long=31` needs 2G, which is the most there is. Sizes
-    /// between powers of two are rounded down.
+    /// Each layer that is unpacked takes as much memory as its window. Up to four layers are unpacked at a
+    /// time; with a limit above the default, one at a time. `zstd --long=31` needs 2G, which is the most that
+    /// can be given. Sizes between powers of two are rounded down.
     #[arg(long, value_name = "BYTES", default_value = "128M", value_parser = zstd_window)]
     pub(crate) max_zstd_window: codec::Limits,
 
@@ -299,9 +299,9 @@ pub(crate) struct CacheArgs {
 
     /// Keep at most so much; `none` for no limit [default: 10G, or a tenth of the disk if less]
     ///
-    /// The least recently used content goes when there is more. With 0, no content of files is
-    /// kept. Suffixes K, M, G and T are understood. The smallest limit among those who use a
-    /// folder counts.
+    /// The least recently used content is removed when there is more. With 0, no content of files is
+    /// kept. Suffixes K, M, G and T are understood. Of several processes that use a folder, the
+    /// smallest limit counts.
     #[arg(long, value_name = "BYTES", env = "OCIFS_CACHE_SIZE", value_parser = limit)]
     pub(crate) cache_size: Option<Limit>,
 }
@@ -341,13 +341,13 @@ pub(crate) struct Mount {
 
     /// Put small files into the page cache just before a walk reads them
     ///
-    /// A first `grep -r` takes about a third less. Only bytes that are at hand are given. Off by default:
-    /// if the process is killed (`kill -9`) in the middle of a walk, its reader may hang until root
-    /// does `umount -f`.
+    /// A first `grep -r` takes about a third less time. Only bytes that are in the cache are put there. Off by
+    /// default: if the process is killed (`kill -9`) in the middle of a walk, its reader may hang until root
+    /// runs `umount -f`.
     #[arg(long, help_heading = "Mount")]
     pub(crate) push: bool,
 
-    /// Let no process go before walks
+    /// Let no second process run ahead of walks
     ///
     /// By default, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
     /// directories and reads small files just before they do, on another processor, so that a first pass
@@ -364,13 +364,13 @@ pub(crate) struct Mount {
     #[arg(long, conflicts_with = "push", help_heading = "Mount")]
     pub(crate) kernel_metadata: bool,
 
-    /// Let no program of the image be run
+    /// Let no program of the image be executed
     #[arg(long, help_heading = "Mount")]
     pub(crate) noexec: bool,
 
     /// Mount over another image that is mounted at DIR
     ///
-    /// Without it that is refused; the same image there, mounted in the same way, is enough.
+    /// Without it that is refused. If the same image is mounted there in the same way, nothing is done.
     #[arg(long, help_heading = "Mount")]
     pub(crate) over: bool,
 
