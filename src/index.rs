@@ -190,7 +190,7 @@ pub struct Span {
     pub restart: Restart,
     /// How to verify it.
     pub check: Check,
-    /// Its name: what the bytes are, whoever delivers them. (In a table without proof, see
+    /// Its name: what the bytes are, wherever they come from. (In a table without proof, see
     /// [`SpanTable::unproven_blob`].)
     pub digest: SpanDigest,
 }
@@ -450,7 +450,7 @@ impl LayerIndex {
     /// where a table of contents does not say.
     ///
     /// It is the SHA-256 of the content but for sparse files of layers with very long holes: see
-    /// [`MAX_HASHED_HOLES`]. In an index with [`Proof::Full`] it is our own; otherwise it is somebody's word.
+    /// [`MAX_HASHED_HOLES`]. In an index with [`Proof::Full`] it was computed here; otherwise the author of the index claims it.
     pub fn content_digest(&self, entry: &Entry<'_>) -> Option<ContentDigest> {
         if matches!(entry.kind, EntryKind::File { size: 0, .. }) {
             return Some(ContentDigest::EMPTY);

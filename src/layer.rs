@@ -249,7 +249,7 @@ pub fn open_all(
             }
         }
     }
-    // When one layer fails, nobody waits for the others.
+    // When one layer fails, the others are stopped.
     let stop = AtomicBool::new(false);
     let pass = |layer: &ResolvedLayer, progress: &dyn Progress| {
         let hearing = Hearing { progress, stop: &stop };

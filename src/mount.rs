@@ -579,7 +579,7 @@ pub struct MountOptions {
 impl MountOptions {
     /// Whether the kernel checks the image's permission bits.
     fn checks_modes(&self) -> bool {
-        // Root of a user namespace is nobody to the files of users that it does not have.
+        // Root of a user namespace has no rights to the files of users that the namespace lacks.
         let is_root = kernel::is_root() && kernel::has_all_ids();
         self.strict_modes || self.kernel_metadata || is_root
     }

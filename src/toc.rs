@@ -240,8 +240,8 @@ impl Promise {
 
     /// Whether a regular file in the root of the layer is one that the layer's writer added for
     /// itself, which is not part of the image: a landmark of stargz-snapshotter, or the TOC, which is
-    /// a file of the tar too. `size` is in bytes, `content` the SHA-256: under the same names anybody
-    /// may store something else, and that is a file like any other.
+    /// a file of the tar too. `size` is in bytes, `content` the SHA-256: what else is stored under
+    /// the same names is a file like any other.
     ///
     /// Only for layers with that tool's own annotation; elsewhere landmarks are files too.
     pub fn is_bookkeeping(&self, name: &[u8], size: u64, content: &ContentHash) -> bool {

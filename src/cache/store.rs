@@ -3,7 +3,7 @@
 //! # Problem
 //!
 //! What the cache hands out is believed: a span is checked against an unkeyed checksum, a layer
-//! index against its own. Whoever can write into the folder can therefore show chosen bytes under
+//! index against its own. A user who can write into the folder can therefore show chosen bytes under
 //! any digest, and a symlink in it can lead the writes of root to another place.
 //!
 //! # Design
@@ -16,7 +16,7 @@
 //! older engines lack it, and opening a span is dwarfed by reading it.) The path *to* the folder may
 //! contain symlinks: the user chose it.
 //!
-//! Rejected: a keyed checksum. The key has to be readable by the user, so it keeps out nobody whom
+//! Rejected: a keyed checksum. The key has to be readable by the user, so it keeps out no user whom
 //! the permission bits let in; and images that several users share would be stored once for each.
 //!
 //! # Invariants

@@ -19,8 +19,8 @@
 //!
 //! # Limits
 //!
-//! overlayfs asks with the credentials of whoever mounted it, but on behalf of the process that uses it, and it is
-//! this one that is looked at. In a user namespace both are without the capability. If root has mounted the overlay
+//! overlayfs asks with the credentials of the process that mounted it, but on behalf of the process that uses it;
+//! only the latter is looked at. In a user namespace both are without the capability. If root has mounted the overlay
 //! and a process without the capability changes a file in it (root of a container), its copy in the upper directory
 //! has no attributes in `trusted.`, which the container could not see before either.
 //!

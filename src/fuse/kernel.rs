@@ -57,7 +57,7 @@ pub enum Error {
     )]
     Device(io::Error),
     #[error(
-        "{FUSE_DEVICE}: {source}: its mode is {mode:04o}; root lets everybody use FUSE with `chmod 666 {FUSE_DEVICE}`, and a container's engine with `--device {FUSE_DEVICE}`"
+        "{FUSE_DEVICE}: {source}: its mode is {mode:04o}; root lets all users use FUSE with `chmod 666 {FUSE_DEVICE}`, and a container's engine with `--device {FUSE_DEVICE}`"
     )]
     DeviceRefused { mode: u32, source: io::Error },
     #[error("mounting on {path}: {source}")]
@@ -388,7 +388,7 @@ pub fn answer(mount: &Mounted) -> Answer {
     }
 }
 
-/// Whether nobody answers for a mount of ours any more. A connection that is open and does not answer
+/// Whether no process answers for a mount of ours any more. A connection that is open and does not answer
 /// is aborted: its process is gone all but in name, or stopped.
 pub fn is_dead(mount: &Mounted) -> bool {
     match answer(mount) {

@@ -10,8 +10,7 @@
 use std::time::Duration;
 
 /// Fewest bytes a second that count as progress. The slowest links in use, GPRS and 56k modems, bring
-/// 4,000 or more, a tenth of which nobody has to wait for a layer of megabytes; package managers draw
-/// the line at the same number (`minrate` of dnf).
+/// 4,000 or more; package managers draw the line at the same number (`minrate` of dnf).
 pub(crate) const MIN_BYTES_PER_SECOND: u64 = 1000;
 
 /// Watches one transfer.

@@ -137,7 +137,7 @@ fn wait_while(pid: u32, is_early: impl Fn(Stage) -> bool) -> Stage {
 }
 
 /// Whether a mount with `--kernel-metadata` has lost its process. The kernel goes on answering for its names, so it
-/// does not look dead; but nobody listens on the socket that is still there.
+/// does not look dead; but no process listens on the socket that is still there.
 fn is_dead_behind_erofs(mounted: &Mounted, asked: impl FnOnce() -> io::Result<()>) -> bool {
     // Its number may be that of another process by now, and the socket an older one's.
     let refuses = || asked().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);

@@ -238,7 +238,7 @@ fn drawn(
             seconds: state.elapsed().as_secs_f64(),
             stalled: stall.seconds(state.pos()),
         };
-        // A failed write has nobody to be told to.
+        // There is no other place to report a failed write to.
         let _ = out.write_str(&title(state).bar(&counts, state.per_sec(), columns()));
     };
     if let Ok(style) = ProgressStyle::with_template("{line}") {

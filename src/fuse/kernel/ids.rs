@@ -1,7 +1,7 @@
 //! Which user IDs and group IDs this process's user namespace has (user_namespaces(7)), and what this process may do there.
 //!
 //! Root of a user namespace is not what root is for the files of an image: IDs that the namespace does not map
-//! belong to nobody there. With `default_permissions` the kernel refuses such a root the files of other users
+//! have no owner there. With `default_permissions` the kernel refuses such a root the files of other users
 //! (`privileged_wrt_inode_uidgid`), and an ACL that names an unmapped ID is EINVAL. So only a process for which
 //! every ID exists has the image's permission bits checked by default.
 

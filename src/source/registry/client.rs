@@ -247,8 +247,8 @@ impl Client {
         self.retrying(|| self.in_its_scheme(&mut act))
     }
 
-    /// Does something until it succeeds or fails for good, with one deadline for all of it. That nobody
-    /// answers where we were served before is waited out until then: the registry is being restarted.
+    /// Does something until it succeeds or fails for good, with one deadline for all of it. A host that
+    /// has served us before and does not answer is waited for until then: it is being restarted.
     /// It must be something that may be done again after it had gone well, as the answer may have been
     /// lost.
     pub(super) fn retrying<T>(

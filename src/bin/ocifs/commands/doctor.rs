@@ -128,7 +128,7 @@ fn allow_other() -> Check {
     let name = "allow-other";
     if kernel::is_root() && !kernel::has_all_ids() {
         let text =
-            "others in this user namespace can be let in (--allow-other), and nobody outside it";
+            "others in this user namespace can be let in (--allow-other), but no user outside it";
         return Check::ok(name, text);
     }
     if kernel::is_root() {

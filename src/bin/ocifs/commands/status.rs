@@ -24,7 +24,7 @@ struct Row {
     state: State,
 }
 
-/// How a mount fares.
+/// The state of a mount.
 enum State {
     /// Its process answers.
     Serves(Box<Status>),

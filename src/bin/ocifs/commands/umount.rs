@@ -46,8 +46,10 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
         }
     }
     if !others.is_empty() && kernel::is_root() {
-        let count = others.len();
-        report::write_stderr(&format!("{count} of other users stay mounted (--all-users)\n"));
+        let mounts = report::count(others.len(), "mount", "mounts");
+        report::write_stderr(&format!(
+            "{mounts} of other users left (--all-users unmounts them)\n"
+        ));
     }
     Ok(code)
 }
@@ -84,8 +86,8 @@ fn is_of_another(mounted: &Mounted) -> bool {
     mounted.user.is_some_and(|user| user != rustix::process::geteuid().as_raw())
 }
 
-/// Waits until the process of what was mounted has ended: whoever removes its cache next should not meet it any
-/// more. If the mount is used otherwise, it goes on, and that is told.
+/// Waits until the process of what was mounted has ended, so that a command that removes its cache next
+/// does not meet it. If the mount is still used elsewhere, the process goes on, and a message says so.
 fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
     let places = [PathBuf::from(place)];
     let begun = Instant::now();
@@ -106,7 +108,7 @@ fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
         text.push_str(&format!("  {holder}\n"));
     }
     if holders.is_empty() {
-        text.push_str("  by whom can't be seen; root may see more\n");
+        text.push_str("  what uses it can't be seen; root may see more\n");
     }
     text.push_str(&format!("  it ends with them; `kill {pid}` ends it now\n"));
     report::write_stderr(&report::printable_lines(&text));

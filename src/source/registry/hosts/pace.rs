@@ -1,6 +1,6 @@
 //! Connections that crawl, seen below TLS and HTTP.
 //!
-//! Whoever reads a body sees only what HTTP hands on. A record of TLS that never becomes whole, or a
+//! The reader of a body sees only what HTTP hands on. A record of TLS that never becomes whole, or a
 //! line in front of a chunk that never ends, hands on nothing while bytes keep coming, so that no limit on
 //! silence ends it. So the bytes themselves are watched, by the [`Floor`] that all connections of one agent
 //! share: several of them may have to share a slow link.

@@ -56,7 +56,7 @@ fn are_same(args: &args::Mount, layout: &Layout, shown: &[ImageStatus]) -> Resul
             Ok(_) => return Ok(false),
             // `mount -a` is said again where there is no network, too.
             Err(e) if there.image == name.to_string() => {
-                log::warn!("{name}: what it means now is not known: {e}");
+                log::warn!("{name}: which image the name means now is not known: {e}");
             }
             Err(e) => return Err(failed(&name)(e).into()),
         }
