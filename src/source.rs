@@ -84,7 +84,10 @@ pub enum Error {
 const LISTED_NAMES: usize = 20;
 
 fn nearest_first(names: &[String], wanted: &str) -> Vec<String> {
-    let mut names = names.to_vec();
+    let is_image = |name: &&String| {
+        !nearest::is_of_referrer(name.rsplit_once(':').map_or(name, |(_, tag)| tag))
+    };
+    let mut names: Vec<String> = names.iter().filter(is_image).cloned().collect();
     nearest::sort(&mut names, wanted);
     names
 }

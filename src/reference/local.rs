@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::ParseError;
+use crate::digest::Digest;
 
 /// A file or folder with images in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +115,7 @@ impl LocalSource {
             (Some((before, algorithm @ ("sha256" | "sha512"))), Some(hex)) => {
                 (before, Some(format!("{algorithm}:{hex}")))
             }
-            (_, selector) => (path, selector.filter(|s| !s.is_empty()).map(str::to_owned)),
+            (_, selector) => (path, selector.filter(|s| !s.is_empty()).map(without_at)),
         };
         LocalSource { layout, path: PathBuf::from(path), selector }
     }
@@ -169,4 +170,10 @@ impl fmt::Display for LocalSource {
             layout => write!(f, "{}:{}", layout.transport(), self.rest()),
         }
     }
+}
+
+/// A selector; a digest may have an at sign before it, as a position has: `@sha256:…`.
+fn without_at(selector: &str) -> String {
+    let digest = selector.strip_prefix('@').filter(|rest| rest.parse::<Digest>().is_ok());
+    digest.unwrap_or(selector).to_owned()
 }

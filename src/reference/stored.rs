@@ -114,7 +114,7 @@ fn containers_storage(rest: &str) -> Result<StoredImage, ParseError> {
         let is_store = matches!(name, "imagestore" | "additionalimagestore");
         (is_store && path.starts_with('/')).then(|| PathBuf::from(path))
     });
-    if root == Some("") || !is_image_text(image) {
+    if root == Some("") || !is_image_text(image) || image.starts_with("//") {
         return Err(wrong());
     }
     Ok(StoredImage::ContainersStorage {
@@ -134,7 +134,7 @@ fn without_driver(store: &str) -> &str {
 
 fn docker_daemon(rest: &str) -> Result<StoredImage, ParseError> {
     let form = "docker-daemon:NAME:TAG or docker-daemon:sha256:ID";
-    if rest.is_empty() {
+    if rest.is_empty() || rest.starts_with("//") {
         return Err(ParseError::Store { transport: "docker-daemon", form });
     }
     let id = rest.strip_prefix("sha256:").unwrap_or(rest);

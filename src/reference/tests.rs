@@ -106,6 +106,8 @@ fn every_wrong_reference_has_its_sentence() {
         ("containers-storage:[x", "containers-storage:[overlay@ROOT]IMAGE"),
         ("containers-storage:[overlay@]x", "containers-storage:[overlay@ROOT]IMAGE"),
         ("docker-daemon:", "docker-daemon:NAME:TAG"),
+        ("docker-daemon://x", "docker-daemon:NAME:TAG"),
+        ("containers-storage://x", "containers-storage:[overlay@ROOT]IMAGE"),
         ("docker-daemon:../x", "host"),
         ("docker-daemon:x?y", "component"),
         ("registry-storage:/a/b:v1", "registry-storage:PATH//REPOSITORY:TAG"),
@@ -137,6 +139,9 @@ fn transports() {
     let pinned = format!("oci:b@{SHA}");
     assert_eq!(local(&pinned), (Layout::OciLayout, "b".into(), Some(SHA.into())));
     assert_eq!(pinned.parse::<ImageName>().unwrap().to_string(), pinned);
+    // As positions are written.
+    assert_eq!(local(&format!("oci:b:@{SHA}")), local(&pinned));
+    assert_eq!(local("oci:b:@0"), (Layout::OciLayout, "b".into(), Some("@0".into())));
     assert_eq!(local("oci-archive:x.tar"), (Layout::OciArchive, "x.tar".into(), None));
     assert_eq!(
         local("docker-archive:x.tar:app:v1"),

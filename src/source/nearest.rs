@@ -40,6 +40,13 @@ pub(super) fn sort(names: &mut [String], wanted: &str) {
     });
 }
 
+/// Whether a tag says what refers to a manifest: the referrers tag schema of distribution-spec (`sha256-HEX`), and
+/// cosign's signatures, attestations and SBOMs (`sha256-HEX.sig`). They are no images.
+pub(super) fn is_of_referrer(tag: &str) -> bool {
+    let hex = tag.strip_prefix("sha256-").and_then(|rest| rest.as_bytes().get(..64));
+    hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+}
+
 fn folded(tag: &str) -> Vec<char> {
     tag.chars().take(MAX_CHARS).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -122,6 +129,17 @@ fn part(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_of_referrers() {
+        let hex = "0".repeat(64);
+        for end in ["", ".sig", ".att", ".sbom"] {
+            assert!(is_of_referrer(&format!("sha256-{hex}{end}")), "{end}");
+        }
+        for tag in ["latest", "sha256-1", "sha256-", &format!("sha256-{}", "g".repeat(64)), &hex] {
+            assert!(!is_of_referrer(tag), "{tag}");
+        }
+    }
 
     #[test]
     fn the_nearest_first() {

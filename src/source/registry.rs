@@ -278,13 +278,6 @@ impl Registry {
     }
 }
 
-/// Whether a tag says what refers to a manifest: the referrers tag schema of distribution-spec (`sha256-HEX`), and
-/// cosign's signatures, attestations and SBOMs (`sha256-HEX.sig`). They are no images.
-fn is_of_referrer(tag: &str) -> bool {
-    let hex = tag.strip_prefix("sha256-").and_then(|rest| rest.as_bytes().get(..64));
-    hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-}
-
 fn manifest_request<'a>(method: Method, url: &'a str, what: &'a str) -> Request<'a> {
     Request { accept: &media_type::ACCEPT, ..Request::new(method, url, what) }
 }
@@ -299,7 +292,7 @@ impl Source for Registry {
         result.map_err(|mut error| {
             if error.is_not_found() && reference.digest().is_none() {
                 let mut tags = self.tags();
-                tags.retain(|tag| !is_of_referrer(tag));
+                tags.retain(|tag| !super::nearest::is_of_referrer(tag));
                 super::nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
                 let more = tags.len().saturating_sub(LISTED_TAGS);
                 tags.truncate(LISTED_TAGS);
