@@ -720,7 +720,7 @@ fn other_manifests_are_no_soci_indexes() {
         ("the document says", |i| {
             i["mediaType"] = json!("application/vnd.oci.image.index.v1+json")
         }),
-        ("names layer 1 in a way that can't be used", |i| {
+        ("names layer 1 in a way that can't be used: `sha256:00` is not a digest", |i| {
             i["layers"][0]["digest"] = json!("sha256:00");
         }),
         ("not valid JSON", |i| *i = json!([1])),
