@@ -401,7 +401,7 @@ fn certificate_words(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => {
             format!(
-                "the server's certificate is signed by nobody whom this machine trusts; {TRUST}"
+                "the server's certificate is signed by no authority that this machine trusts; {TRUST}"
             )
         }
         CertificateError::ExpiredContext { time, not_after } => format!(
