@@ -75,7 +75,7 @@ fn whom_we_trust() {
             &right,
             "localhost",
             &stranger.pem(),
-            &["nobody whom this machine trusts", "certs.d", "--tls-verify=false"],
+            &["no authority that this machine trusts", "certs.d", "--tls-verify=false"],
         ),
         ("signed by itself, but another", &own, "localhost", &twin.certificate, &["certificate"]),
         (
@@ -159,7 +159,7 @@ fn authorities_for_every_host() {
     assert_eq!(reads(&name, &with(Roots::only(Some(roots.join("a.pem")), vec![]))), Ok(()));
     assert_eq!(reads(&name, &with(Roots::only(None, vec![roots.clone()]))), Ok(()));
     let refused = |roots: Roots| reads(&name, &with(roots)).unwrap_err();
-    assert!(refused(Roots::default()).contains("nobody whom this machine trusts"));
+    assert!(refused(Roots::default()).contains("no authority that this machine trusts"));
     let error = refused(Roots::only(Some(roots.join("b.txt")), vec![]));
     assert!(error.contains("no trusted certificate in") && error.contains("b.txt"), "{error}");
     let error = refused(Roots::only(Some(roots.join("absent")), vec![]));
@@ -218,7 +218,7 @@ fn servers_of_this_machine_may_speak_tls() {
     let nginx = Nginx::with_tls(registry.address(), &pair, "", &[("ca.pem", &authority.pem())]);
     let name = format!("localhost:{}/tls/loopback", nginx.port());
     let error = reads(&name, &Options::default()).unwrap_err();
-    assert!(error.contains("https://") && error.contains("nobody whom"), "{error}");
+    assert!(error.contains("https://") && error.contains("no authority"), "{error}");
     let roots = Arc::new(Roots::only(Some(nginx.folder().join("ca.pem")), vec![]));
     let trusting = Options { roots, ..Options::default() };
     assert_eq!(reads(&name, &trusting), Ok(()));
