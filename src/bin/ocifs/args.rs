@@ -29,10 +29,10 @@ use crate::environment;
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "REF is name[:tag][@digest] as for `docker pull`, or the path of an image layout or an \
-archive (./x.tar, /srv/layout, - for standard input; PATH:REF for one image of several), or oci:PATH[:REF], \
-oci-archive:FILE[:REF], docker-archive:FILE[:REF], dir:PATH, \
+archive (./x.tar, /srv/layout, - for standard input; PATH:REF for one image of several), or oci:DIR[:REF], \
+oci-archive:FILE[:REF], docker-archive:PATH[:REF], dir:DIR, \
 containerd:[ROOT//][NAMESPACE/]IMAGE, containers-storage:[[overlay@ROOT]]IMAGE, docker-daemon:IMAGE, \
-registry-storage:PATH//NAME[:TAG].\n\n\
+registry-storage:DIR//NAME[:TAG].\n\n\
 Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Args {
@@ -732,9 +732,9 @@ fn time(text: &str) -> Result<Duration, String> {
         Some(b'h') => (&text[..text.len() - 1], 3600),
         _ => (text, 1),
     };
-    let number = digits
-        .parse::<u64>()
-        .map_err(|_| "it is a whole number of seconds, or with a unit: 30s, 2m, 1h".to_owned())?;
+    let number = digits.parse::<u64>().map_err(|_| {
+        "write a whole number of seconds, or a whole number with a unit: 30s, 2m, 1h".to_owned()
+    })?;
     match number.saturating_mul(factor) {
         0 => Err("it must be at least 1 second".to_owned()),
         seconds if seconds > 86400 => Err("it must be at most a day, 86400 seconds".to_owned()),
