@@ -454,7 +454,7 @@ impl Mount {
         let parse = |word: &OsString| {
             let not_utf8 = || format!("`{}` is not UTF-8", word.to_string_lossy());
             let parsed = word.to_str().ok_or_else(not_utf8).and_then(str::parse);
-            parsed.map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, format!("{e}\n")))
+            parsed.map_err(|e| invalid(&e))
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
         let layout = layout(images).map_err(|text| invalid(&text))?;
