@@ -74,6 +74,7 @@ fn logins_that_are_none_are_not_shown() {
     for outcome in [by_flag, by_variable] {
         outcome.failed(2, &["USER:PASSWORD"]);
         assert!(!outcome.stderr.contains("ghp_secret"), "{outcome:?}");
+        assert!(outcome.stderr.ends_with('\n'), "{outcome:?}");
     }
 }
 

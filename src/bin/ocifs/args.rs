@@ -279,7 +279,7 @@ impl TypedValueParser for LoginParser {
             _ if value.is_empty() => Ok(Login { user: String::new(), password: String::new() }),
             _ => Err(clap::Error::raw(
                 ErrorKind::ValueValidation,
-                "--creds and the variable OCIFS_CREDS take USER:PASSWORD; what was given is not that",
+                "--creds and the variable OCIFS_CREDS take USER:PASSWORD; what was given is not that\n",
             )
             .with_cmd(command)),
         }
