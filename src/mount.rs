@@ -38,6 +38,7 @@ use crate::digest::Digest;
 use crate::erofs::Uuid;
 use crate::foreign::Finder;
 use crate::fs::Filesystem;
+use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Ahead, Ownership, Requests, Server, forerunner, kernel, metadata};
 use crate::image::{Document, Platform};
 use crate::index::{Budget, LayerIndex, Proof};
@@ -589,35 +590,34 @@ impl MountOptions {
 #[derive(Debug)]
 pub struct Mount {
     view: View,
+    /// Where it was mounted.
     mount_point: PathBuf,
-    connection: Option<u32>,
-    /// The device that its files are on.
-    device: Option<(u32, u32)>,
+    mounted: Mounted,
     manner: Manner,
     requests: Arc<Requests>,
     server: Server,
 }
 
 impl Mount {
-    /// Mounts an image or a view of several. When this returns, the mount answers.
+    /// Mounts an image or a view of several on a directory that [`kernel::prepare`] has opened. When this returns, the
+    /// mount answers.
     ///
     /// # Errors
     /// See [`Error`]; nothing is left mounted.
     pub fn new(
         view: impl Into<View>,
-        mount_point: &Path,
+        mount_point: MountPoint,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let view = view.into();
-        let mount_point = kernel::prepare(mount_point)?;
         if !options.over
-            && let Some(other) = kernel::uppermost(&mount_point)?
+            && let Some(other) = mount_point.uppermost()?
         {
-            let (path, image) = (mount_point, other.source);
+            let (path, image) = (other.mount_point, other.source);
             return Err(kernel::Error::Occupied { path, image }.into());
         }
         if options.kernel_metadata {
-            return Mount::with_kernel_metadata(view, mount_point, options);
+            return Mount::with_kernel_metadata(view, &mount_point, options);
         }
         let kernel_options = kernel::Options {
             source: view.source(),
@@ -626,36 +626,38 @@ impl Mount {
             no_exec: options.no_exec,
         };
         let channel = kernel::mount(&mount_point, &kernel_options)?;
-        let mounted = kernel::uppermost(&mount_point).ok().flatten();
-        let connection = mounted.as_ref().map(|mounted| mounted.connection);
-        let device = mounted.map(|mounted| mounted.device);
+        // Without it nothing is served, and the connection ends.
+        let mounted = found(&mount_point)?;
+        // What is open below the mount could not be unmounted.
+        drop(mount_point);
         let manner = Manner::of(options, view.sharing);
         let requests = Arc::new(Requests::default());
         let serve_options = fuse::Options {
             ownership: options.ownership,
             default_permissions: kernel_options.default_permissions,
-            ahead: match (options.push, &options.forerunner, connection) {
-                (true, ..) => Ahead::Push,
-                (false, Some(program), Some(connection)) => {
-                    let mount_point = mount_point.clone();
-                    let device_minor = connection;
+            ahead: match (options.push, &options.forerunner) {
+                (true, _) => Ahead::Push,
+                (false, Some(program)) => {
+                    let mount_point = mounted.mount_point.clone();
+                    let device_minor = mounted.connection;
                     let place = forerunner::Place { mount_point, device_minor, devices: None };
                     Ahead::Forerunner(program.clone(), place)
                 }
-                (false, ..) => Ahead::Nobody,
+                (false, None) => Ahead::Nobody,
             },
         };
         let server = serve(&view, channel, &serve_options, &requests).inspect_err(|_| {
-            if let Err(e) = kernel::unmount(&mount_point, connection, kernel::Unmount::Lazy) {
+            if let Err(e) = kernel::unmount(&mounted, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
         })?;
-        Ok(Mount { view, mount_point, connection, device, manner, requests, server })
+        let mount_point = mounted.mount_point.clone();
+        Ok(Mount { view, mount_point, mounted, manner, requests, server })
     }
 
     fn with_kernel_metadata(
         view: View,
-        mount_point: PathBuf,
+        mount_point: &MountPoint,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let requests = Arc::new(Requests::default());
@@ -667,12 +669,10 @@ impl Mount {
             forerunner: options.forerunner.clone(),
             no_exec: options.no_exec,
         };
-        let (server, connection) =
-            metadata::mount(&mount_point, &view.filesystem, &options, &requests)?;
-        let mounted = kernel::uppermost(&mount_point).ok().flatten();
-        let device = mounted.map(|mounted| mounted.device);
-        let connection = Some(connection);
-        Ok(Mount { view, mount_point, connection, device, manner, requests, server })
+        let server = metadata::mount(mount_point, &view.filesystem, &options, &requests)?;
+        let mounted = found(mount_point)?;
+        let mount_point = mounted.mount_point.clone();
+        Ok(Mount { view, mount_point, mounted, manner, requests, server })
     }
 
     /// The real path of the mount point.
@@ -692,7 +692,7 @@ impl Mount {
 
     /// Something that can unmount this mount from another thread.
     pub fn unmounter(&self) -> Unmounter {
-        Unmounter { mount_point: self.mount_point.clone(), connection: self.connection }
+        Unmounter { mounted: self.mounted.clone() }
     }
 
     /// A view on the mount's state for [`StatusSocket`].
@@ -700,7 +700,7 @@ impl Mount {
         status::StatusSource {
             images: self.view.images.clone(),
             mounted_at: self.mount_point.display().to_string(),
-            device: self.device,
+            device: Some(self.mounted.device),
             manner: self.manner.clone(),
             inodes: self.view.filesystem.tree().len() as u64,
             spans: Arc::clone(&self.view.spans),
@@ -710,8 +710,8 @@ impl Mount {
     }
 
     /// The kernel's number of the connection.
-    pub fn connection(&self) -> Option<u32> {
-        self.connection
+    pub fn connection(&self) -> u32 {
+        self.mounted.connection
     }
 
     /// Waits until it has been unmounted, by whomever.
@@ -721,6 +721,15 @@ impl Mount {
     pub fn wait(self) -> io::Result<()> {
         self.server.wait()
     }
+}
+
+/// What has just been mounted on a directory.
+fn found(mount_point: &MountPoint) -> Result<Mounted, Error> {
+    let gone = || {
+        let source = io::Error::other("the mount is not there: it was unmounted or moved at once");
+        kernel::Error::Mount { path: mount_point.path(), source }
+    };
+    Ok(mount_point.uppermost()?.ok_or_else(gone)?)
 }
 
 fn serve(
@@ -736,15 +745,13 @@ fn serve(
 /// Unmounts one particular mount, and not what somebody else may have mounted there since.
 #[derive(Clone, Debug)]
 pub struct Unmounter {
-    mount_point: PathBuf,
-    connection: Option<u32>,
+    mounted: Mounted,
 }
 
 impl Unmounter {
     /// Ends the connection, before the process does: see [`kernel::abort`].
     pub fn abort(&self) {
-        let aborted = self.connection.map(kernel::abort);
-        if let Some(Err(e)) = aborted
+        if let Err(e) = kernel::abort(self.mounted.connection)
             && e.kind() != io::ErrorKind::NotFound
         {
             log::info!("aborting the connection: {e}");
@@ -756,7 +763,7 @@ impl Unmounter {
     /// # Errors
     /// See [`kernel::Error`].
     pub fn unmount_lazily(&self) -> Result<(), kernel::Error> {
-        match kernel::unmount(&self.mount_point, self.connection, kernel::Unmount::Abort) {
+        match kernel::unmount(&self.mounted, kernel::Unmount::Abort) {
             // Somebody has done so.
             Err(kernel::Error::NotOurs(_)) => Ok(()),
             result => result,

@@ -1,7 +1,8 @@
 //! Mounting and unmounting: `mount(2)` as root, `fusermount3` for everybody else.
 //!
 //! Our own code, because unmounting has to be exact: only a mount that is ours, at the place where
-//! it is, and lazily when it must not fail. Mount points are looked up in
+//! it is, and lazily when it must not fail. What is mounted on is held by a descriptor
+//! ([`MountPoint`]), and what is unmounted is known by its number. Mounts are looked up in
 //! `/proc/self/mountinfo` (proc(5)), never by touching them: a stale mount answers every touch with
 //! ENOTCONN, and one's own mount would deadlock.
 
@@ -9,6 +10,7 @@ mod fusermount;
 mod holders;
 mod ids;
 mod namespace;
+mod place;
 mod table;
 
 use std::ffi::CString;
@@ -25,11 +27,13 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::metadata;
 use ids::{CAP_SYS_ADMIN, has_capability};
+use place::Covered;
 use table::rows;
 
 pub use holders::{Holder, Process, holders};
 pub use ids::{has_all_ids, is_in_user_namespace};
 pub use namespace::Namespace;
+pub use place::MountPoint;
 pub use table::{Mounted, mounts, uppermost};
 
 /// The file system type that `/proc/mounts` and `findmnt` show.
@@ -146,7 +150,7 @@ pub fn is_root() -> bool {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
+pub fn mount(mount_point: &MountPoint, options: &Options) -> Result<OwnedFd, Error> {
     if is_root() {
         match mount_directly(mount_point, options) {
             // Root without CAP_SYS_ADMIN: in a container, the helper may still be able to.
@@ -156,7 +160,7 @@ pub fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
         }
     }
     fusermount::mount(mount_point, options).map_err(|e| {
-        let (path, source) = (mount_point.to_owned(), rustix::io::Errno::PERM.into());
+        let (path, source) = (mount_point.path(), rustix::io::Errno::PERM.into());
         match e {
             e if !is_root() => e,
             // The helper is no more than its caller then, whether it is installed or not.
@@ -171,9 +175,9 @@ pub fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
     })
 }
 
-fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
+fn mount_directly(mount_point: &MountPoint, options: &Options) -> Result<OwnedFd, Error> {
     let device = open_device().map_err(unusable_device)?;
-    let failed = |source| Error::Mount { path: mount_point.to_owned(), source };
+    let failed = |source| Error::Mount { path: mount_point.path(), source };
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},max_read={MAX_READ_BYTES}",
         device.as_raw_fd(),
@@ -189,8 +193,14 @@ fn mount_directly(mount_point: &Path, options: &Options) -> Result<OwnedFd, Erro
     let data = CString::new(data).map_err(|e| failed(e.into()))?;
     let mut flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
     flags.set(MountFlags::NOEXEC, options.no_exec);
-    rustix::mount::mount(options.source.as_str(), mount_point, FS_TYPE, flags, data.as_c_str())
-        .map_err(|e| failed(e.into()))?;
+    rustix::mount::mount(
+        options.source.as_str(),
+        mount_point.link(),
+        FS_TYPE,
+        flags,
+        data.as_c_str(),
+    )
+    .map_err(|e| failed(e.into()))?;
     Ok(device)
 }
 
@@ -231,28 +241,22 @@ pub enum Unmount {
 const BUSY_TRIES: u32 = 8;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Unmounts what is uppermost at `mount_point`: only the mount of this connection, if the caller knows it.
-/// What lies below may be anybody's.
+/// Unmounts this mount, wherever it is now, and never another one.
 ///
 /// # Errors
-/// See [`Error`]; [`Error::NotOurs`] if it is not there any more.
-pub fn unmount(mount_point: &Path, connection: Option<u32>, how: Unmount) -> Result<(), Error> {
+/// See [`Error`]; [`Error::NotOurs`] if it is gone, or another is mounted over it.
+pub fn unmount(mounted: &Mounted, how: Unmount) -> Result<(), Error> {
     let mut tries = 0;
     loop {
-        let found = || uppermost(mount_point).ok().flatten().map(|mount| mount.connection);
-        if connection.is_some() && found() != connection {
-            return Err(Error::NotOurs(mount_point.to_owned()));
-        }
+        let mounted = table::again(mounted)?;
         tries += 1;
-        match unmount_once(mount_point, how) {
+        match unmount_once(&mounted, how) {
             Err(Error::Busy { path, .. }) => match mounted_below(&path) {
                 Some(below) => return Err(Error::MountedBelow { path, below }),
                 None if tries <= BUSY_TRIES => thread::sleep(BUSY_PAUSE),
                 None => {
-                    let mounted = uppermost(&path).ok().flatten();
-                    let places = std::slice::from_ref(&path);
-                    let holders = mounted.map(|mounted| holders(mounted.device, places));
-                    return Err(Error::Busy { holders: holders.unwrap_or_default(), path });
+                    let holders = holders(mounted.device, std::slice::from_ref(&path));
+                    return Err(Error::Busy { holders, path });
                 }
             },
             result => return result,
@@ -266,17 +270,19 @@ fn mounted_below(place: &Path) -> Option<PathBuf> {
     places.rfind(|other| other != place && other.starts_with(place))
 }
 
-fn unmount_once(mount_point: &Path, how: Unmount) -> Result<(), Error> {
+fn unmount_once(mounted: &Mounted, how: Unmount) -> Result<(), Error> {
     let flags = match how {
         Unmount::Now => UnmountFlags::NOFOLLOW,
         Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
         Unmount::Abort => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE,
     };
-    let path = || mount_point.to_owned();
+    let path = || mounted.mount_point.clone();
     let busy = || Error::Busy { path: path(), holders: Vec::new() };
-    match rustix::mount::unmount(mount_point, flags) {
+    let place = Covered::by(mounted)?;
+    match rustix::mount::unmount(&place.path, flags) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::PERM) => fusermount::unmount(mount_point, how),
+        // It may unmount what its caller has mounted, and resolves the path with the rights of its caller.
+        Err(rustix::io::Errno::PERM) => fusermount::unmount(&mounted.mount_point, how),
         Err(rustix::io::Errno::BUSY) => Err(busy()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Err(Error::NotOurs(path())),
         Err(e) => Err(Error::Unmount { path: path(), source: e.into() }),
@@ -328,12 +334,15 @@ pub fn check_requirements() -> Result<(), Error> {
 /// See [`Error`].
 pub fn try_mount(mount_point: &Path) -> Result<(), Error> {
     check_requirements()?;
+    let mount_point = MountPoint::open(mount_point)?;
     let source = "nothing".to_owned();
     let options =
         Options { source, allow_other: false, default_permissions: false, no_exec: false };
-    let connection = mount(mount_point, &options)?;
+    let connection = mount(&mount_point, &options)?;
+    let missing = || Error::NotOurs(mount_point.path());
+    let mounted = mount_point.uppermost()?.ok_or_else(missing)?;
     // Without anybody who answers only the lazy way is sure not to wait.
-    let result = unmount(mount_point, None, Unmount::Lazy);
+    let result = unmount(&mounted, Unmount::Lazy);
     drop(connection);
     result
 }
@@ -407,29 +416,27 @@ pub fn is_dead(mount: &Mounted) -> bool {
 }
 
 /// Makes sure that `path` is a directory where something can be mounted; a stale mount of ours
-/// there is cleaned up first. Returns the real path.
+/// there is cleaned up first. Returns the directory, open: it is looked up this once.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn prepare(path: &Path) -> Result<PathBuf, Error> {
+pub fn prepare(path: &Path) -> Result<MountPoint, Error> {
     let place = absolute(path).map_err(making)?;
     if let Some(mounted) = uppermost(&place)?
         && is_dead(&mounted)
     {
         log::info!("removing the mount that a dead process left at {}", place.display());
-        match unmount(&place, Some(mounted.connection), Unmount::Lazy) {
+        match unmount(&mounted, Unmount::Lazy) {
             // To find that it does not answer may have ended it.
             Err(Error::NotOurs(_)) => {}
             result => result?,
         }
     }
     // A symlink may lead to what does not exist: it is the place that would have to be made.
-    let failed = |source| making(Error::MountPoint { path: place.clone(), source });
-    let metadata = std::fs::metadata(&place).map_err(failed)?;
-    if !metadata.is_dir() {
-        return Err(Error::NotADirectory(path.to_owned()));
-    }
-    place.canonicalize().map_err(failed)
+    MountPoint::open(&place).map_err(|e| match e {
+        Error::NotADirectory(_) => Error::NotADirectory(path.to_owned()),
+        e => making(e),
+    })
 }
 
 /// The same error, and that what does not exist can be made.

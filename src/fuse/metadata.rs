@@ -39,6 +39,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::blobs::{self, Before, Blobs};
 use super::forerunner::{self, DeviceFolder, Forerunner, Place};
+use super::kernel::MountPoint;
 use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices, Uuid};
 use crate::fs::Filesystem;
@@ -118,16 +119,16 @@ pub struct Options {
     pub no_exec: bool,
 }
 
-/// Mounts a file system and serves it. Returns the server and the number of the connection.
+/// Mounts a file system and serves it.
 ///
 /// # Errors
 /// See [`Error`]; nothing is left mounted.
 pub fn mount(
-    mount_point: &Path,
+    mount_point: &MountPoint,
     filesystem: &Arc<Filesystem>,
     options: &Options,
     requests: &Arc<Requests>,
-) -> Result<(Server, u32), Error> {
+) -> Result<Server, Error> {
     check()?;
     let attacher = Attacher::start()?;
     let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
@@ -167,18 +168,18 @@ pub fn mount(
         image: path,
         devices: count,
         folder: place(&files),
-        mount_point: mount_point.to_owned(),
+        mount_point: mount_point.link(),
         no_exec: options.no_exec,
     })?;
     if let Some(program) = options.forerunner.as_ref().filter(|_| is_far) {
         let place = shown_to_others(&files).map(|path| Place {
-            mount_point: mount_point.to_owned(),
+            mount_point: mount_point.path(),
             device_minor,
             devices: Some(DeviceFolder { path, device_minor: connection }),
         });
         before.keep(files, || Forerunner::start(filesystem, program.clone(), place));
     }
-    Ok((server, connection))
+    Ok(server)
 }
 
 fn write_image(

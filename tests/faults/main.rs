@@ -57,6 +57,7 @@ mod links;
 mod long_lives;
 mod metadata_bombs;
 mod mirrors;
+mod mount_points;
 mod names;
 mod namespaces;
 mod nearby;

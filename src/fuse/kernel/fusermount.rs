@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Access, AtFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use super::{Error, FUSERMOUNT, MAX_READ_BYTES, Options, Unmount, common_options};
+use super::{Error, FUSERMOUNT, MAX_READ_BYTES, MountPoint, Options, Unmount, common_options};
 
 /// Whether it can be run.
 pub(super) fn check() -> Result<(), Error> {
@@ -18,7 +19,7 @@ pub(super) fn check() -> Result<(), Error> {
 
 /// `fusermount3` is set-uid root: it mounts and sends the connection over a socket whose number
 /// it finds in its environment (fusermount3(1), libfuse `lib/mount_util.c`).
-pub(super) fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Error> {
+pub(super) fn mount(mount_point: &MountPoint, options: &Options) -> Result<OwnedFd, Error> {
     let (ours, theirs) = UnixStream::pair().map_err(Error::Exchange)?;
     // The helper inherits its end; ours stays close-on-exec.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
@@ -38,13 +39,17 @@ pub(super) fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Er
         .arg("-o")
         .arg(list)
         .arg("--")
-        .arg(mount_point)
+        .arg(".")
+        .current_dir(mount_point.link())
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
         .stdin(Stdio::null())
         .output();
     drop(theirs);
     let output = match output {
         Ok(output) => output,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !may_enter(mount_point) => {
+            return Err(Error::Mount { path: mount_point.path(), source: e });
+        }
         Err(e) => return Err(no_helper(e)),
     };
     if !output.status.success() {
@@ -55,6 +60,12 @@ pub(super) fn mount(mount_point: &Path, options: &Options) -> Result<OwnedFd, Er
         return Err(Error::Fusermount(text));
     }
     receive_descriptor(&ours)
+}
+
+/// Whether the helper can be started in the directory.
+fn may_enter(mount_point: &MountPoint) -> bool {
+    let flags = AtFlags::EACCESS;
+    rustix::fs::accessat(mount_point, ".", Access::EXEC_OK, flags).is_ok()
 }
 
 /// Why the helper can't be run.

@@ -12,6 +12,8 @@ pub(super) type Device = (u32, u32);
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
+    /// The number of the mount, which may be given to another once it is gone.
+    pub(super) id: u64,
     pub(super) device: Device,
     /// What of the file system is shown: of namespace files it is their name.
     pub(super) root: String,
@@ -31,6 +33,7 @@ impl Row {
         let (major, minor) = std::str::from_utf8(fields.get(2)?).ok()?.split_once(':')?;
         let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
         Some(Row {
+            id: std::str::from_utf8(fields.first()?).ok()?.parse().ok()?,
             device: (major.parse().ok()?, minor.parse().ok()?),
             root: text(fields.get(3)?),
             mount_point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
@@ -47,6 +50,7 @@ impl Row {
     pub(super) fn mounted(&self) -> Option<Mounted> {
         let mut options = self.options.split(',');
         let mut mounted = Mounted {
+            id: self.id,
             mount_point: self.mount_point.clone(),
             source: self.source.clone(),
             connection: self.device.1,
@@ -73,6 +77,8 @@ impl Row {
 /// One mount, as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
+    /// The kernel's number of the mount, in this mount namespace.
+    pub id: u64,
     /// Where.
     pub mount_point: PathBuf,
     /// The image's reference.
@@ -102,6 +108,22 @@ pub fn mounts() -> Result<Vec<Mounted>, Error> {
 pub fn uppermost(mount_point: &Path) -> Result<Option<Mounted>, Error> {
     let last = rows("self")?.into_iter().rfind(|row| row.mount_point == mount_point);
     Ok(last.and_then(|row| row.mounted()))
+}
+
+/// Where a mount is now, if it is the uppermost there.
+///
+/// # Errors
+/// [`Error::NotOurs`] if not; `/proc` is not there.
+pub(super) fn again(mounted: &Mounted) -> Result<Mounted, Error> {
+    let rows = rows("self")?;
+    let is_same = |other: &Mounted| {
+        (other.id, other.connection, other.device)
+            == (mounted.id, mounted.connection, mounted.device)
+    };
+    let now = rows.iter().filter_map(Row::mounted).find(is_same);
+    let place = now.as_ref().unwrap_or(mounted).mount_point.clone();
+    let last = rows.iter().rfind(|row| row.mount_point == place);
+    now.filter(|now| last.is_some_and(|last| last.id == now.id)).ok_or(Error::NotOurs(place))
 }
 
 /// The table as a process sees it, oldest first.
@@ -144,6 +166,7 @@ mod tests {
     fn mountinfo_lines() {
         let line = r"93 29 0:52 / /mnt/a\040b ro,nosuid,nodev shared:5 - fuse.ocifs docker.io/library/debian:12 ro,user_id=0";
         let expected = Mounted {
+            id: 93,
             mount_point: "/mnt/a b".into(),
             source: "docker.io/library/debian:12".into(),
             connection: 52,

@@ -35,6 +35,7 @@ pub(super) struct Task {
     /// How many devices it has, and the folder they are in.
     pub(super) devices: usize,
     pub(super) folder: String,
+    /// Followed, if it is a symlink.
     pub(super) mount_point: PathBuf,
     pub(super) no_exec: bool,
 }
@@ -83,7 +84,8 @@ fn attach(told: &Receiver<Task>) -> Result<u32, Error> {
         "",
         CWD,
         &task.mount_point,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        // The place is a link to what is open.
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS,
     )
     .map_err(step("mounting"))?;
     device_minor(&image).map_err(step("the number of the mount"))

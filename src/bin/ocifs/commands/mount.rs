@@ -1,16 +1,17 @@
 //! `ocifs mount`: in the background by default.
 //!
-//! The process starts itself again, waits on a pipe until that one's mount answers, and returns.
+//! The process starts itself again, hands it the mount point, waits until that one's mount answers, and returns.
 //! Until then the child is an ordinary child: it prints its errors and its progress on the same
 //! terminal and dies of the same Ctrl-C. Starting a new program instead of forking keeps threads
 //! and `unsafe` out of it.
 
 mod again;
+mod handover;
 mod watch;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -20,6 +21,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use clap::error::ErrorKind;
+use ocifs::fuse::kernel::MountPoint;
 use ocifs::fuse::{Ownership, forerunner, kernel, metadata};
 use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
 use ocifs::reference::{ImageName, Reference};
@@ -48,12 +50,13 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         Err(error) => return Ok(report::wrong_usage(&error)),
     };
     if environment::is_background_child() {
-        return serve(all, args, &places);
+        return serve(all, args, &places, handover::receive()?);
     }
-    if is_done(args, &places)? {
-        return Ok(ExitCode::SUCCESS);
+    let Some(mount_point) = prepare(args, &places)? else { return Ok(ExitCode::SUCCESS) };
+    match args.foreground {
+        true => serve(all, args, &places, mount_point),
+        false => start_child(all, args, &places, &mount_point),
     }
-    if args.foreground { serve(all, args, &places) } else { start_child(all, args, &places) }
 }
 
 /// What to say where the directory is given before the image.
@@ -97,16 +100,18 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
     Some(args::mount_error(ErrorKind::ValueValidation, &text))
 }
 
-/// Tells what can be known to fail before anything is fetched; true if just this is mounted there already.
-fn is_done(args: &args::Mount, places: &Places) -> Result<bool, AnyError> {
+/// Opens the mount point, and tells what can be known to fail before anything is fetched; `None` if just this is
+/// mounted there already.
+fn prepare(args: &args::Mount, places: &Places) -> Result<Option<MountPoint>, AnyError> {
     kernel::check_requirements()?;
     if args.kernel_metadata {
         metadata::check()?;
     }
     clear_dead(&places.mount_point)?;
     let mount_point = kernel::prepare(&places.mount_point)?;
+    let path = mount_point.path();
     let cache = environment::cache_folder(&args.image_args.cache_args);
-    if cache.is_some_and(|cache| lies_below(&cache, &mount_point)) {
+    if cache.is_some_and(|cache| lies_below(&cache, &path)) {
         return Err("the cache lies below the mount point and would be covered by the mount: \
                     choose another place with --cache-dir"
             .into());
@@ -119,16 +124,17 @@ fn is_done(args: &args::Mount, places: &Places) -> Result<bool, AnyError> {
             ImageName::Stored(stored) => stored.path(),
         };
         if let Some(place) = place
-            && lies_below(&std::path::absolute(place)?, &mount_point)
+            && lies_below(&std::path::absolute(place)?, &path)
         {
             let what = "the image lies below the mount point and would be covered by the mount";
             return Err(format!("{image}: {what}").into());
         }
     }
-    match kernel::uppermost(&mount_point)?.filter(|_| !args.over) {
-        Some(other) => again::is_shown(args, places, &other),
-        None => Ok(false),
-    }
+    let is_done = match mount_point.uppermost()?.filter(|_| !args.over) {
+        Some(other) => again::is_shown(args, places, &other)?,
+        None => false,
+    };
+    Ok((!is_done).then_some(mount_point))
 }
 
 /// Removes a mount with `--kernel-metadata` whose process is dead.
@@ -141,7 +147,7 @@ fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
         return Ok(());
     }
     log::info!("removing the mount that a dead process left at {}", place.display());
-    kernel::unmount(&place, Some(mounted.connection), kernel::Unmount::Lazy)
+    kernel::unmount(&mounted, kernel::Unmount::Lazy)
 }
 
 /// Whether a folder, which may not exist yet, lies at or below a place.
@@ -155,6 +161,7 @@ fn start_child(
     all: &args::Args,
     args: &args::Mount,
     places: &Places,
+    mount_point: &MountPoint,
 ) -> Result<ExitCode, AnyError> {
     let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
     let mut command = Command::new(program);
@@ -171,18 +178,18 @@ fn start_child(
         .iter()
         .any(|image| matches!(image, ImageName::Local(local) if local.is_standard_input()));
     let input = if is_read { Stdio::inherit() } else { Stdio::null() };
+    let starting = |e| format!("starting the serving process: {e}");
+    let (ours, theirs) = handover::send(mount_point).map_err(starting)?;
     let mut child = command
         .env(environment::BACKGROUND_CHILD, "1")
         .env(environment::ARENAS, environment::arenas())
         .stdin(input)
-        .stdout(Stdio::piped())
+        .stdout(theirs)
         .spawn()
-        .map_err(|e| format!("starting the serving process: {e}"))?;
-    let mut word = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(READY.len() as u64).read_to_end(&mut word)?;
-    }
-    if word == READY {
+        .map_err(starting)?;
+    // It has the other end, too.
+    drop(command);
+    if handover::is_word(ours, READY)? {
         return Ok(ExitCode::SUCCESS);
     }
     // It has said why itself.
@@ -212,20 +219,23 @@ fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     kept
 }
 
-fn serve(all: &args::Args, args: &args::Mount, places: &Places) -> Result<ExitCode, AnyError> {
+fn serve(
+    all: &args::Args,
+    args: &args::Mount,
+    places: &Places,
+    mount_point: MountPoint,
+) -> Result<ExitCode, AnyError> {
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let view: View = match &places.layout {
         Layout::Single(image) => open_image(image, &args.image_args)?.into(),
         Layout::Directories(images) => open_images(images, sharing(args), &args.image_args)?,
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let mount = Mount::new(view, &places.mount_point, &options(args))?;
+    let mount = Mount::new(view, mount_point, &options(args))?;
     let unmounter = mount.unmounter();
-    let socket = mount.connection().map(|connection| {
-        let folder = environment::runtime_folder();
-        StatusSocket::listen(&folder, connection, mount.status_source())
-            .inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()))
-    });
+    let folder = environment::runtime_folder();
+    let socket = StatusSocket::listen(&folder, mount.connection(), mount.status_source())
+        .inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()));
 
     let (sender, ended) = mpsc::channel();
     let by_signal = sender.clone();
@@ -317,12 +327,12 @@ fn detach(has_log_file: bool) -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
-    // The pipe to the waiting process, which takes its closing for our end.
-    let mut pipe = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);
+    // The way to the waiting process, which takes its closing for our end.
+    let mut waiting = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);
     rustix::stdio::dup2_stdin(null.as_fd())?;
     rustix::stdio::dup2_stdout(null.as_fd())?;
-    pipe.write_all(READY)?;
-    drop(pipe);
+    waiting.write_all(READY)?;
+    drop(waiting);
     rustix::stdio::dup2_stderr(null.as_fd())?;
     if !has_log_file {
         log::set_max_level(log::LevelFilter::Off);

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     if !args.all && !args.all_users {
         let mut code = ExitCode::SUCCESS;
         for place in &args.mount_points {
-            if let Err(e) = unmount(place, how) {
+            if let Err(e) = unmount_at(place, how) {
                 code = report::failure(&e);
             }
         }
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
         mounts.partition(|mount| args.all_users || mount.user == Some(me));
     let mut code = ExitCode::SUCCESS;
     for mount in ours {
-        match unmount(&mount.mount_point, how) {
+        match unmount(&mount, how) {
             Ok(()) => {
                 let row = format!("unmounted {}\n", mount.mount_point.display());
                 report::heard(report::stdout().write_all(row.as_bytes()))?;
@@ -54,18 +54,21 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     Ok(code)
 }
 
-fn unmount(place: &Path, how: Unmount) -> Result<(), AnyError> {
-    let absolute = kernel::absolute(place)?;
-    let mounted = kernel::uppermost(&absolute)?;
+fn unmount_at(place: &Path, how: Unmount) -> Result<(), AnyError> {
+    let mounted = kernel::uppermost(&kernel::absolute(place)?)?;
     let mounted = mounted.ok_or_else(|| kernel::Error::NotOurs(place.to_owned()))?;
+    unmount(&mounted, how)
+}
+
+fn unmount(mounted: &Mounted, how: Unmount) -> Result<(), AnyError> {
     let status = environment::query_status(mounted.connection).ok();
-    let is_dead = status.is_none() && kernel::is_dead(&mounted);
-    match kernel::unmount(&absolute, Some(mounted.connection), how) {
+    let is_dead = status.is_none() && kernel::is_dead(mounted);
+    match kernel::unmount(mounted, how) {
         // To find that it does not answer may have ended it.
         Err(kernel::Error::NotOurs(_)) if is_dead => {}
-        Err(kernel::Error::Fusermount(_)) if is_of_another(&mounted) => {
+        Err(kernel::Error::Fusermount(_)) if is_of_another(mounted) => {
             let user = mounted.user.map_or_else(String::new, environment::user_name);
-            let place = place.display();
+            let place = mounted.mount_point.display();
             return Err(format!(
                 "{place} was mounted by user {user}: that user or root can unmount it"
             )
@@ -76,7 +79,7 @@ fn unmount(place: &Path, how: Unmount) -> Result<(), AnyError> {
     if how == Unmount::Now
         && let Some(status) = status
     {
-        wait_for_end(&absolute, mounted.device, status.pid);
+        wait_for_end(&mounted.mount_point, mounted.device, status.pid);
     }
     Ok(())
 }

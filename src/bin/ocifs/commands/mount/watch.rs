@@ -17,10 +17,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Detaches the mount when only processes that serve mounts are left in its mount namespace, if that is not the
 /// system's: [`Namespace`].
 pub(super) fn watch_namespace(mount: &Mount) -> io::Result<()> {
-    let (Some(mut namespace), Some(connection)) = (Namespace::of_its_own(), mount.connection())
-    else {
-        return Ok(());
-    };
+    let Some(mut namespace) = Namespace::of_its_own() else { return Ok(()) };
+    let connection = mount.connection();
     // After an update, two of them are not the same file.
     let name_of = |exe: PathBuf| {
         let name = exe.file_name().map(|name| name.to_string_lossy().into_owned());

@@ -1,0 +1,193 @@
+//! Mount points that their owners exchange for something else while the image is fetched, and afterwards.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::fixture::{GOOD, good, image_of, name_in};
+use crate::kernel_metadata;
+use crate::shell::{Home, Outcome, eventually, run, text, wait};
+use crate::support::image::Compression;
+use crate::support::registry::{Fault, Gate, Registry, Times};
+use crate::support::tarball::{Entry, tar};
+use crate::users::home_of_nobody;
+
+/// Whether anything is mounted there, or a file of the image is to be seen.
+fn is_bare(home: &Home, place: &Path) -> bool {
+    !home.mounts().iter().any(|mounted| mounted == place) && !place.join("f").exists()
+}
+
+/// Mounts at a place, which `change` has its way with while the layer is fetched.
+fn mount_while(home: &Home, flags: &[&str], place: &Path, change: impl FnOnce()) -> Outcome {
+    let registry = Registry::start();
+    registry.add_image("r", "t", &good());
+    let gate = Gate::default();
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::Hold(gate.clone()));
+    let words = ["mount", "--plain-http", &name_in(&registry), text(place)];
+    let mut command = home.ocifs(&[&words[..1], flags, &words[1..]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let is_fetching = || registry.requests().iter().any(|r| r.path.contains("/blobs/"));
+    assert!(eventually(is_fetching), "{flags:?}: the image is being fetched");
+    change();
+    gate.open();
+    let is_foreground = flags.contains(&"--foreground");
+    if is_foreground {
+        assert!(eventually(|| !home.mounts().is_empty()), "{flags:?}: it is mounted somewhere");
+        return Outcome { code: 0, stdout: String::new(), stderr: String::new() };
+    }
+    let output = child.wait_with_output().unwrap();
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: lossy(&output.stdout),
+        stderr: lossy(&output.stderr),
+    }
+}
+
+/// The ways to mount, each with a home.
+fn ways() -> Vec<(Home, Vec<&'static str>)> {
+    let mut ways = vec![
+        (Home::new(), vec![]),
+        (Home::new(), vec!["--foreground"]),
+        (Home::new(), vec!["--over"]),
+        (home_of_nobody(), vec![]),
+    ];
+    if kernel_metadata::can() {
+        ways.push((Home::new(), vec!["--kernel-metadata"]));
+    }
+    ways
+}
+
+#[test]
+fn a_symlink_in_its_place() {
+    for (home, flags) in ways() {
+        let (moved, victim) = (home.path().join("moved"), home.path().join("victim"));
+        fs::create_dir(&victim).unwrap();
+        // An ordinary user could mount there.
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(home.mount_point()).unwrap());
+        chown(&victim, Some(owner), Some(owner)).unwrap();
+        let outcome = mount_while(&home, &flags, &home.mount_point(), || {
+            fs::rename(home.mount_point(), &moved).unwrap();
+            symlink(&victim, home.mount_point()).unwrap();
+        });
+        outcome.succeeded();
+        assert!(is_bare(&home, &victim), "{flags:?}");
+        assert_eq!(home.mounts(), [moved.clone()], "{flags:?}");
+        // `status` says where it is.
+        let status = home.run(&["status", text(&moved)]);
+        assert!(status.stdout.contains(text(&moved)), "{flags:?}: {status:?}");
+        home.run(&["umount", text(&moved)]).succeeded();
+        home.is_quiet();
+    }
+}
+
+/// The folder that the mount point is in.
+fn folders(home: &Home) -> [PathBuf; 2] {
+    let folders = ["a", "b"].map(|name| home.path().join(name));
+    for folder in &folders {
+        fs::create_dir_all(folder.join("m")).unwrap();
+        for path in [folder.clone(), folder.join("m")] {
+            let metadata = fs::metadata(home.mount_point()).unwrap();
+            let owner = std::os::unix::fs::MetadataExt::uid(&metadata);
+            chown(path, Some(owner), Some(owner)).unwrap();
+        }
+    }
+    folders
+}
+
+#[test]
+fn a_symlink_for_a_folder_above() {
+    for (home, flags) in ways() {
+        let [folder, victim] = folders(&home);
+        let moved = home.path().join("moved");
+        let outcome = mount_while(&home, &flags, &folder.join("m"), || {
+            fs::rename(&folder, &moved).unwrap();
+            symlink(&victim, &folder).unwrap();
+        });
+        outcome.succeeded();
+        assert!(is_bare(&home, &victim.join("m")), "{flags:?}");
+        assert_eq!(home.mounts(), [moved.join("m")], "{flags:?}");
+        home.run(&["umount", text(&moved.join("m"))]).succeeded();
+        home.is_quiet();
+    }
+}
+
+#[test]
+fn deleted_meanwhile() {
+    for (home, flags) in ways() {
+        if flags.contains(&"--foreground") {
+            continue;
+        }
+        let victim = home.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        let outcome = mount_while(&home, &flags, &home.mount_point(), || {
+            fs::remove_dir(home.mount_point()).unwrap();
+            symlink(&victim, home.mount_point()).unwrap();
+        });
+        outcome.failed(1, &[]);
+        assert!(is_bare(&home, &victim), "{flags:?}");
+        home.is_quiet();
+    }
+}
+
+/// A symlink as the user typed it leads to the mount point.
+#[test]
+fn symlinks_are_followed_at_first() {
+    let home = Home::new();
+    let link = home.path().join("link");
+    symlink("m", &link).unwrap();
+    let other = home.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let outcome = mount_while(&home, &[], &link, || {
+        fs::remove_file(&link).unwrap();
+        symlink(&other, &link).unwrap();
+    });
+    outcome.succeeded();
+    assert_eq!(home.mounts(), [home.mount_point()]);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// What is mounted is unmounted where it is now, and nothing else where it was.
+#[test]
+fn moved_with_the_folder_it_is_in() {
+    for (home, flags) in ways() {
+        let [folder, other] = folders(&home);
+        let image = home.layout(&good());
+        let place = folder.join("m");
+        let words = [&["mount"][..], &flags, &[&image, text(&place)]].concat();
+        let mut first = home.ocifs(&words).stderr(Stdio::null()).spawn().unwrap();
+        assert!(eventually(|| home.mounts() == [place.clone()]), "{flags:?}");
+        if !flags.contains(&"--foreground") {
+            assert_eq!(wait(&mut first), 0);
+        }
+        let server = home.serving();
+        assert_eq!(server.len(), 1, "{flags:?}");
+        // Another image at the same path.
+        let layers = tar(&[Entry::file("g", GOOD)]);
+        let path = home.path().join("second");
+        let second = image_of(&layers, Compression::Gzip);
+        crate::support::image::write_oci_layout(&path, &[(None, &second)]).unwrap();
+        let second = format!("oci:{}", text(&path));
+        home.run(&["mount", &second, text(&other.join("m"))]).succeeded();
+        let moved = home.path().join("moved");
+        fs::rename(&folder, &moved).unwrap();
+        symlink(&other, &folder).unwrap();
+        kill_process(server[0], Signal::TERM).unwrap();
+        if flags.contains(&"--foreground") {
+            wait(&mut first);
+        }
+        assert!(
+            eventually(|| home.mounts() == [other.join("m")]),
+            "{flags:?}: {:?}",
+            home.mounts()
+        );
+        let read = run(home.command("cat").arg(other.join("m/g")));
+        assert_eq!(read.stdout.as_bytes(), GOOD, "{flags:?}");
+        home.run(&["umount", text(&other.join("m"))]).succeeded();
+        home.is_quiet();
+    }
+}
