@@ -8,7 +8,7 @@
 //!
 //! # Design
 //!
-//! [`write()`] makes an image with everything but the contents of regular files. A file that is not
+//! An [`Image`] is written with everything but the contents of regular files. A file that is not
 //! empty is *chunk-based*, with a single chunk on an extra *device*: a run of blocks that somebody else
 //! serves. Sparse files have more chunks, of which some are holes. [`Devices`] says what lies where on them; there is one for each layer that has
 //! content, with its files in the order of the layer's tar, so that reading ahead on a device is
@@ -24,7 +24,8 @@
 //!
 //! The writer goes over the tree three times and remembers 8 bytes an inode: a first pass finds a
 //! place for each inode, the second writes the inodes, the third the directories that don't fit
-//! beside their inodes. The image is about 110 bytes an inode and the names.
+//! beside their inodes. The image is about 110 bytes an inode and the names; its size is known after the first
+//! pass, before anything is written.
 //!
 //! # Format
 //!
@@ -37,6 +38,7 @@
 //! 0      empty
 //! 1024   superblock, device slots; zeros up to the next block
 //! ...    inodes, the root first, then in the order of their numbers
+//! ...    extended attributes that several inodes have
 //! ...    blocks of directories and long symlinks, in the same order
 //! ```
 //!
@@ -61,7 +63,7 @@ use crate::tree::{Attributes, FileKind, Ino, Order, Tree};
 use chunks::Chunks;
 pub use devices::{Device, Devices, Piece};
 use directory::Blocks;
-use xattrs::Body;
+use xattrs::{Body, Shared};
 
 /// Size of a block in bytes, the same as that of the plain mount's.
 pub const BLOCK_BYTES: u64 = 1 << BLOCK_BITS;
@@ -123,33 +125,17 @@ pub enum Error {
 /// Identifies a file system, for `f_fsid` of statfs(2), fanotify(7) and overlayfs.
 pub type Uuid = [u8; 16];
 
-/// Writes the image of a tree; everything belongs to `owner` (user and group) if that is given. What
-/// is on the devices is returned.
-///
-/// # Errors
-/// See [`Error`].
-pub fn write(
-    tree: &Tree,
-    owner: Option<(u32, u32)>,
-    uuid: Uuid,
-    out: &mut impl Write,
-) -> Result<Devices, Error> {
-    let plan = Plan::of(tree)?;
-    let mut out = Counted { out, at: 0 };
-    out.put(&plan.header(uuid))?;
-    plan.write_inodes(owner, &mut out)?;
-    plan.write_blocks(&mut out)?;
-    Ok(plan.devices)
-}
-
-/// Where everything is.
-struct Plan<'a> {
+/// The image of a tree: where everything is in it.
+#[derive(Debug)]
+pub struct Image<'a> {
     tree: &'a Tree,
+    shared: Shared<'a>,
     devices: Devices,
     chunks: Chunks,
     /// Places of the inodes in units of [`SLOT`].
     nids: Vec<u32>,
-    /// The first block behind the inodes, and behind everything.
+    /// The first block behind the inodes, behind the shared attributes, and behind everything.
+    shared_block: u32,
     first_block: u32,
     end_block: u32,
 }
@@ -167,19 +153,24 @@ struct Data {
     chunk_bits: u32,
 }
 
-impl<'a> Plan<'a> {
-    fn of(tree: &'a Tree) -> Result<Plan<'a>, Error> {
+impl<'a> Image<'a> {
+    /// Finds a place for everything.
+    ///
+    /// # Errors
+    /// What does not fit: see [`Error`].
+    pub fn of(tree: &'a Tree) -> Result<Image<'a>, Error> {
         let devices = Devices::of(tree)?;
         if devices.len() > MAX_DEVICES {
             return Err(Error::TooManyLayers);
         }
         let chunks = Chunks::of(tree);
+        let shared = Shared::of(tree)?;
         let header = (SUPER_OFFSET + SUPER_BYTES + devices.len() * SLOT_BYTES) as u64;
         let mut at = header.next_multiple_of(BLOCK_BYTES);
         let mut nids = Vec::with_capacity(tree.len());
         let mut blocks = 0;
         for ino in tree.inos() {
-            let body = Body::of(tree, ino)?;
+            let body = Body::of(tree, &shared, ino)?;
             let data = Data::of(tree, ino, &chunks);
             at = place(at, body.bytes(), data.inline);
             nids.push(u32::try_from(at / SLOT).map_err(|_| Error::TooLarge)?);
@@ -187,10 +178,36 @@ impl<'a> Plan<'a> {
             at += INODE_BYTES + body.bytes() + data.inline;
             blocks += data.blocks;
         }
-        let first_block = at.div_ceil(BLOCK_BYTES);
+        let shared_block = at.div_ceil(BLOCK_BYTES);
+        let first_block = shared_block + shared.bytes().div_ceil(BLOCK_BYTES);
         let too_large = |_| Error::TooLarge;
         let end_block = u32::try_from(first_block + blocks).map_err(too_large)?;
-        Ok(Plan { tree, devices, chunks, nids, first_block: first_block as u32, end_block })
+        let (shared_block, first_block) = (shared_block as u32, first_block as u32);
+        Ok(Image { tree, shared, devices, chunks, nids, shared_block, first_block, end_block })
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.end_block) * BLOCK_BYTES
+    }
+
+    /// Writes it; everything belongs to `owner` (user and group) if that is given. What is on the devices is
+    /// returned.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write(
+        self,
+        owner: Option<(u32, u32)>,
+        uuid: Uuid,
+        out: &mut impl Write,
+    ) -> Result<Devices, Error> {
+        let mut out = Counted { out, at: 0 };
+        out.put(&self.header(uuid))?;
+        self.write_inodes(owner, &mut out)?;
+        self.write_shared(&mut out)?;
+        self.write_blocks(&mut out)?;
+        Ok(self.devices)
     }
 
     fn nid(&self, ino: Ino) -> u64 {
@@ -212,7 +229,8 @@ impl<'a> Plan<'a> {
         put(&[0; 12]);
         put(&self.end_block.to_le_bytes());
         // Blocks that inodes and shared extended attributes are counted from.
-        put(&[0; 4 + 4]);
+        put(&[0; 4]);
+        put(&self.shared_block.to_le_bytes());
         put(&uuid);
         put(b"ocifs\0\0\0\0\0\0\0\0\0\0\0");
         put(&(CHUNKED_FILE | DEVICE_TABLE).to_le_bytes());
@@ -241,7 +259,7 @@ impl<'a> Plan<'a> {
         let mut block = self.first_block;
         let mut tail = Vec::new();
         for ino in self.tree.inos() {
-            let body = Body::of(self.tree, ino)?;
+            let body = Body::of(self.tree, &self.shared, ino)?;
             let at = self.nid(ino) * SLOT;
             let data = Data::of(self.tree, ino, &self.chunks).at(at + INODE_BYTES + body.bytes());
             out.fill(at)?;
@@ -252,6 +270,11 @@ impl<'a> Plan<'a> {
             out.put(&tail)?;
             block += data.blocks as u32;
         }
+        out.fill(u64::from(self.shared_block) * BLOCK_BYTES)
+    }
+
+    fn write_shared(&self, out: &mut Counted<impl Write>) -> Result<(), Error> {
+        self.shared.encoded().try_for_each(|attribute| out.put(&attribute))?;
         out.fill(u64::from(self.first_block) * BLOCK_BYTES)
     }
 
@@ -329,7 +352,8 @@ impl<'a> Plan<'a> {
             if !matches!(kind, FileKind::Directory | FileKind::Symlink) {
                 continue;
             }
-            let end = self.nid(ino) * SLOT + INODE_BYTES + Body::of(self.tree, ino)?.bytes();
+            let body = Body::of(self.tree, &self.shared, ino)?;
+            let end = self.nid(ino) * SLOT + INODE_BYTES + body.bytes();
             let data = Data::of(self.tree, ino, &self.chunks).at(end);
             if kind == FileKind::Symlink && data.blocks > 0 {
                 out.put(self.tree.symlink(ino).unwrap_or_default())?;

@@ -575,6 +575,8 @@ pub struct MountOptions {
     /// in and permissions are checked, whatever the other options say; somebody goes before walks only if the
     /// image is in the cache.
     pub kernel_metadata: bool,
+    /// Most bytes of memory for that image, if not a share of the machine's.
+    pub max_kernel_metadata_bytes: Option<u64>,
 }
 
 impl MountOptions {
@@ -668,6 +670,7 @@ impl Mount {
             uuid: view.uuid(),
             forerunner: options.forerunner.clone(),
             no_exec: options.no_exec,
+            max_bytes: options.max_kernel_metadata_bytes,
         };
         let server = metadata::mount(mount_point, &view.filesystem, &options, &requests)?;
         let mounted = found(mount_point)?;

@@ -20,12 +20,20 @@
 //! The path of the image, which `/proc/mounts` shows as the source of the mount, is made so that the
 //! mount can be recognised as ours, and its connection and process found.
 //!
-//! Rejected for the image: tmpfs and memfd, which EROFS (6.18) does not read from; a file in the
-//! cache, as the kernel warns in its log when that is on ext4; a loop device, which takes `ioctl` and
-//! is seen by all. The price of ramfs: the image, about 110 bytes a file and the names, is in memory
-//! that can't be swapped out.
+//! The price of ramfs: the image, about 110 bytes a file and the names, is in memory that can't be swapped out, and
+//! stays until the mount is gone, whatever becomes of this process. So its size is computed first, and what takes
+//! more than a share of the machine's memory is refused ([`Options::max_bytes`]); attributes that many files have
+//! stand in it once.
+//!
+//! Rejected, as places from which memory could be reclaimed: tmpfs and memfd, which EROFS (6.18) does not read from
+//! (they have no `read_folio`); a file in the cache, as the kernel warns in its log when that is on ext4, and as who
+//! can write to the file would write to what the kernel parses; a file of our FUSE file system over a memfd, as EROFS
+//! reads metadata block by block without reading ahead, so that each 4 KiB would be a request, names would be an
+//! error once this process is dead, and their memory is taken twice; a loop device, which takes `ioctl` and is seen
+//! by all.
 
 mod attach;
+mod memory;
 mod probe;
 
 use std::io::{self, BufWriter, Write};
@@ -41,9 +49,8 @@ use super::blobs::{self, Before, Blobs};
 use super::forerunner::{self, DeviceFolder, Forerunner, Place};
 use super::kernel::MountPoint;
 use super::{Ownership, Requests, Server, kernel};
-use crate::erofs::{self, Devices, Uuid};
+use crate::erofs::{self, Devices, Image, Uuid};
 use crate::fs::Filesystem;
-use crate::tree::Tree;
 use attach::{Attacher, Task};
 
 pub use probe::check;
@@ -95,6 +102,11 @@ pub enum Error {
     ShortReads,
     #[error("--kernel-metadata: {0}: mount without it")]
     Image(#[from] erofs::Error),
+    #[error(
+        "--kernel-metadata: the image's names and attributes would take {bytes} bytes of memory that can't be \
+         swapped out, more than {limit}: mount without it, or raise the limit with --max-kernel-metadata"
+    )]
+    TooLarge { bytes: u64, limit: u64 },
     #[error("--kernel-metadata: {what}: {source}")]
     Step { what: &'static str, source: io::Error },
 }
@@ -117,6 +129,8 @@ pub struct Options {
     pub forerunner: Option<forerunner::Program>,
     /// Let the kernel run no program of the image.
     pub no_exec: bool,
+    /// Most bytes of memory for names and attributes, if not a share of the machine's.
+    pub max_bytes: Option<u64>,
 }
 
 /// Mounts a file system and serves it.
@@ -130,6 +144,11 @@ pub fn mount(
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
     check()?;
+    let image = Image::of(filesystem.tree())?;
+    let limit = options.max_bytes.unwrap_or_else(memory::share);
+    if image.bytes() > limit {
+        return Err(Error::TooLarge { bytes: image.bytes(), limit });
+    }
     let attacher = Attacher::start()?;
     let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
     let files = detached(
@@ -154,7 +173,7 @@ pub fn mount(
         Ownership::Image => None,
         Ownership::Squash { uid, gid } => Some((uid, gid)),
     };
-    let devices = write_image(filesystem.tree(), owner, options.uuid, Path::new(&path))?;
+    let devices = write_image(image, owner, options.uuid, Path::new(&path))?;
     let count = devices.len();
     let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
     let threads = if is_cached { super::LOOP_THREADS } else { blobs::LOOP_THREADS };
@@ -183,14 +202,14 @@ pub fn mount(
 }
 
 fn write_image(
-    tree: &Tree,
+    image: Image<'_>,
     owner: Option<(u32, u32)>,
     uuid: Uuid,
     path: &Path,
 ) -> Result<Devices, Error> {
     let file = std::fs::File::create_new(path).map_err(step("a file for names and attributes"))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let devices = erofs::write(tree, owner, uuid, &mut out)?;
+    let devices = image.write(owner, uuid, &mut out)?;
     out.flush().map_err(erofs::Error::Write)?;
     Ok(devices)
 }

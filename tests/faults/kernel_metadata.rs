@@ -401,3 +401,29 @@ fn what_does_not_go_together_is_refused() {
     let outcome = home.run(&["mount", FLAG, "--push", "oci:x", "M"]);
     outcome.failed(2, &["--push"]);
 }
+
+/// The kernel's memory for names and attributes has a limit, which is looked at before any is taken.
+#[test]
+fn memory_that_cannot_be_swapped_out_is_limited() {
+    if !can() {
+        return;
+    }
+    let home = Home::new();
+    // Names compress, in the kernel's memory they don't; a value that all have is there once.
+    let name = |n: usize| format!("{n:04}{}", "n".repeat(200));
+    let entry = |n: usize| Entry::file(name(n), "").xattr("user.label", "l".repeat(20_000));
+    let layer = tar(&(0..2000).map(entry).collect::<Vec<_>>());
+    let image = home.layout(&image_of(&layer, Compression::Gzip));
+    let flags = ["--max-metadata-size", "1G", "--max-kernel-metadata"];
+    let mount =
+        |limit: &str| home.run(&[&["mount", FLAG], &flags[..], &[limit, &image, "M"]].concat());
+    mount("100K").failed(1, &["memory", "--max-kernel-metadata", "mount without it"]);
+    home.is_quiet();
+    mount("1M").succeeded();
+    let attribute = format!("--only-values --name=user.label {}", name(1999));
+    let mut command = home.command("getfattr");
+    let shown = run(command.args(attribute.split(' ')).current_dir(home.mount_point()));
+    assert_eq!(shown.stdout.len(), 20_000, "{shown:?}");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}

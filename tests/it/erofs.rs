@@ -20,6 +20,20 @@ use crate::support::tarball::{Entry, Kind, TarWriter, tar};
 const BLOCK: usize = 4096;
 const UUID: [u8; 16] = *b"sixteen bytes of";
 
+/// Writes an image, whose size is what was said before.
+fn write(
+    tree: &Tree,
+    owner: Option<(u32, u32)>,
+    out: &mut impl io::Write,
+) -> Result<Devices, erofs::Error> {
+    let image = erofs::Image::of(tree)?;
+    let (said, mut bytes) = (image.bytes(), Vec::new());
+    let devices = image.write(owner, UUID, &mut bytes)?;
+    assert_eq!(bytes.len() as u64, said);
+    out.write_all(&bytes)?;
+    Ok(devices)
+}
+
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
@@ -39,7 +53,7 @@ struct Inode {
 impl Image {
     fn of(tree: &Tree, tars: &[Vec<u8>]) -> Image {
         let mut bytes = Vec::new();
-        let devices = erofs::write(tree, None, UUID, &mut bytes).unwrap();
+        let devices = write(tree, None, &mut bytes).unwrap();
         let image = Image { bytes, devices: contents(tree, tars, &devices) };
         image.check_superblock();
         image
@@ -198,7 +212,7 @@ impl Image {
             uid: self.field(at + 24, 4) as u32,
             gid: self.field(at + 28, 4) as u32,
             mtime: (self.field(at + 32, 8) as i64, self.field(at + 40, 4) as u32),
-            xattrs: xattrs(&self.bytes[at + 64..end]),
+            xattrs: self.xattrs(&self.bytes[at + 64..end]),
             content: is(NodeKind::File),
             target: is(NodeKind::Symlink),
             rdev: device,
@@ -206,6 +220,25 @@ impl Image {
             nlink: self.field(at + 44, 4) as u32,
         };
         Inode { node, data }
+    }
+
+    /// Attributes behind an inode, and those that it shares with others.
+    fn xattrs(&self, body: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        let count = body.get(4).map_or(0, |count| usize::from(*count));
+        let first = self.field(1024 + 44, 4) as usize * BLOCK;
+        let mut rest = body.get(12..).unwrap_or_default();
+        for _ in 0..count {
+            let (name, value, _) = xattr(&self.bytes[first + number(&rest[..4]) as usize * 4..]);
+            assert!(found.insert(name, value).is_none());
+            rest = &rest[4..];
+        }
+        while !rest.is_empty() {
+            let (name, value, bytes) = xattr(rest);
+            assert!(found.insert(name, value).is_none());
+            rest = &rest[bytes..];
+        }
+        found
     }
 }
 
@@ -229,24 +262,20 @@ fn names(data: &[u8]) -> Vec<(Vec<u8>, u64, u8)> {
     names
 }
 
-fn xattrs(body: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut rest = body.get(12..).unwrap_or_default();
-    while !rest.is_empty() {
-        let (name, value) = (usize::from(rest[0]), number(&rest[2..4]) as usize);
-        let prefix = match rest[1] {
-            1 => "user.",
-            2 => "system.posix_acl_access",
-            3 => "system.posix_acl_default",
-            4 => "trusted.",
-            6 => "security.",
-            other => panic!("prefix {other}"),
-        };
-        let name_bytes = [prefix.as_bytes(), &rest[4..4 + name]].concat();
-        found.insert(name_bytes, rest[4 + name..4 + name + value].to_vec());
-        rest = &rest[(4 + name + value).next_multiple_of(4)..];
-    }
-    found
+/// The attribute at the beginning of some bytes, and how many it takes.
+fn xattr(rest: &[u8]) -> (Vec<u8>, Vec<u8>, usize) {
+    let (name, value) = (usize::from(rest[0]), number(&rest[2..4]) as usize);
+    let prefix = match rest[1] {
+        1 => "user.",
+        2 => "system.posix_acl_access",
+        3 => "system.posix_acl_default",
+        4 => "trusted.",
+        6 => "security.",
+        other => panic!("prefix {other}"),
+    };
+    let name_bytes = [prefix.as_bytes(), &rest[4..4 + name]].concat();
+    let end = 4 + name + value;
+    (name_bytes, rest[4 + name..end].to_vec(), end.next_multiple_of(4))
 }
 
 fn file_type(kind: NodeKind) -> u8 {
@@ -413,9 +442,36 @@ fn extended_attributes_that_have_no_place() {
     assert_eq!(names, [acl.as_bytes(), b"user.kept"]);
 }
 
+/// A value that many files have is there once; more of them than can be counted are not all shared.
+#[test]
+fn equal_attributes_are_shared() {
+    let label = "security.selinux";
+    let files = |bytes: usize| -> Vec<Entry> {
+        let value = "v".repeat(bytes);
+        (0..300).map(|n| Entry::file(format!("f{n}"), "").xattr(label, &value)).collect()
+    };
+    let size = |entries: &[Entry]| {
+        let tree = layers::merge(&[tar(entries)]).unwrap();
+        erofs::Image::of(&tree).unwrap().bytes()
+    };
+    let (small, large) = (size(&files(4)), size(&files(60_000)));
+    assert!(large <= small + 60_000 + BLOCK as u64, "{small}, {large}");
+    check(&[files(60_000)]);
+    // Values across the ends of blocks, and of each name some that nobody shares.
+    let mixed = (0..40).map(|n| {
+        let entry = Entry::file(format!("f{n}"), "x").xattr("user.own", n.to_string());
+        entry.xattr("user.half", "h".repeat(1000 + n % 2)).xattr("user.all", "a".repeat(5001))
+    });
+    check(&[mixed.collect()]);
+    let many = |name: &str| {
+        (0..400).fold(Entry::file(name, ""), |entry, n| entry.xattr(format!("user.{n}"), "v"))
+    };
+    check(&[vec![many("a"), many("b")]]);
+}
+
 fn refusal(entries: &[Entry]) -> String {
     let tree = layers::merge(&[tar(entries)]).unwrap();
-    erofs::write(&tree, None, UUID, &mut io::sink()).unwrap_err().to_string()
+    write(&tree, None, &mut io::sink()).unwrap_err().to_string()
 }
 
 #[test]
@@ -433,7 +489,7 @@ fn what_is_too_large_is_refused_by_name() {
         let mut writer = TarWriter::new();
         writer.sparse_pax_1_0("huge", size, &[(0, &[1; 512])]);
         let tree = layers::merge(&[writer.finish()]).unwrap();
-        let result = erofs::write(&tree, None, UUID, &mut io::sink());
+        let result = write(&tree, None, &mut io::sink());
         assert_eq!(result.err().map(|e| e.to_string().contains("`huge`")), refused.then_some(true));
     }
     let mut writer = TarWriter::new();
@@ -441,7 +497,7 @@ fn what_is_too_large_is_refused_by_name() {
         writer.sparse_pax_1_0(name, 1 << 43, &[(0, &[1; 512])]);
     }
     let tree = layers::merge(&[writer.finish()]).unwrap();
-    let error = erofs::write(&tree, None, UUID, &mut io::sink()).unwrap_err();
+    let error = write(&tree, None, &mut io::sink()).unwrap_err();
     assert!(error.to_string().contains("layer 0"), "{error}");
 }
 
@@ -450,7 +506,7 @@ fn everything_can_belong_to_one() {
     let tars = [tar(&[Entry::file("f", "x").owner(5, 6)])];
     let tree = layers::merge(&tars).unwrap();
     let mut bytes = Vec::new();
-    let devices = erofs::write(&tree, Some((7, 8)), UUID, &mut bytes).unwrap();
+    let devices = write(&tree, Some((7, 8)), &mut bytes).unwrap();
     let image = Image { bytes, devices: contents(&tree, &tars, &devices) };
     assert!(image.tree().values().all(|node| (node.uid, node.gid) == (7, 8)));
 }

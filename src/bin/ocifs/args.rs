@@ -364,6 +364,13 @@ pub(crate) struct Mount {
     #[arg(long, conflicts_with = "push", help_heading = "Mount")]
     pub(crate) kernel_metadata: bool,
 
+    /// Refuse --kernel-metadata where names and attributes take more memory than this
+    ///
+    /// It can't be swapped out, and is taken until the image is unmounted. By default a sixteenth of the machine's
+    /// memory. Suffixes K, M, G and T are understood.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Mount")]
+    pub(crate) max_kernel_metadata: Option<u64>,
+
     /// Let no program of the image be executed
     #[arg(long, help_heading = "Mount")]
     pub(crate) noexec: bool,

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Error, detached, kernel, mount_image, place, step, write_image};
 use crate::codec::Compression;
 use crate::digest::{DiffId, Digest, SpanDigest};
-use crate::erofs::{BLOCK_BYTES, Uuid};
+use crate::erofs::{BLOCK_BYTES, Image, Uuid};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::index::{self, Check, Identity, Proof, Restart, Span};
 use crate::tar::Parser;
@@ -33,7 +33,7 @@ pub fn check() -> Result<(), Error> {
     let device = std::fs::File::create_new(format!("{folder}/0"));
     device.and_then(|device| device.set_len(BLOCK_BYTES)).map_err(&failed)?;
     let path = format!("{folder}/try");
-    write_image(&tree, None, Uuid::default(), Path::new(&path))?;
+    write_image(Image::of(&tree)?, None, Uuid::default(), Path::new(&path))?;
     let mounted = mount_image(&path, 1, &folder, false)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file =

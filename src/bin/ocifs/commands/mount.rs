@@ -301,6 +301,7 @@ fn options(args: &args::Mount) -> MountOptions {
         no_exec: args.noexec,
         over: args.over,
         kernel_metadata: args.kernel_metadata,
+        max_kernel_metadata_bytes: args.max_kernel_metadata,
     }
 }
 
