@@ -65,6 +65,7 @@ mod outages;
 mod outer_archives;
 mod paths;
 mod pressure;
+mod privacy;
 mod program;
 mod progress;
 mod proxies;

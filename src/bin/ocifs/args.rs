@@ -252,6 +252,12 @@ impl Login {
         self.user.is_empty()
     }
 
+    /// Reads what [`Login::to_text`] makes of a login that is not empty.
+    pub(crate) fn parse(text: &str) -> Option<Login> {
+        let (user, password) = text.split_once(':').filter(|(user, _)| !user.is_empty())?;
+        Some(Login { user: user.to_owned(), password: password.to_owned() })
+    }
+
     /// As it is given on the command line.
     pub(crate) fn to_text(&self) -> String {
         if self.is_empty() { String::new() } else { format!("{}:{}", self.user, self.password) }
@@ -271,10 +277,8 @@ impl TypedValueParser for LoginParser {
         _: Option<&clap::Arg>,
         value: &OsStr,
     ) -> Result<Login, clap::Error> {
-        match value.to_str().and_then(|text| text.split_once(':')) {
-            Some((user, password)) if !user.is_empty() => {
-                Ok(Login { user: user.to_owned(), password: password.to_owned() })
-            }
+        match value.to_str().and_then(Login::parse) {
+            Some(login) => Ok(login),
             // A variable that is set to nothing.
             _ if value.is_empty() => Ok(Login { user: String::new(), password: String::new() }),
             _ => Err(clap::Error::raw(

@@ -8,6 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::report::is_printable;
+
 /// Puts a name into an object.
 pub(crate) fn set_name(object: &mut Value, key: &str, name: &[u8]) {
     if std::str::from_utf8(name).is_err() {
@@ -16,11 +18,36 @@ pub(crate) fn set_name(object: &mut Value, key: &str, name: &[u8]) {
     object[key] = String::from_utf8_lossy(name).into();
 }
 
+/// A document in one line. What terminals would not show as it is stands there as an escape, which means the same.
+pub(crate) fn line(document: &Value) -> String {
+    let plain = document.to_string();
+    if plain.chars().all(is_printable) {
+        return plain;
+    }
+    // All of them are in strings, and none is beyond U+FFFF.
+    let mut text = String::with_capacity(plain.len());
+    for c in plain.chars() {
+        match is_printable(c) {
+            true => text.push(c),
+            false => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn escapes_mean_the_same() {
+        let document = json!({ "a\u{9b}": ["\u{202e}\u{7f}\n\\", "\u{fc}"] });
+        let shown = line(&document);
+        assert!(shown.chars().all(is_printable) && shown.contains('\u{fc}'), "{shown}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), document);
+    }
 
     #[test]
     fn names_are_kept() {

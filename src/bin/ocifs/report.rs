@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::environment;
 
@@ -119,9 +122,24 @@ pub(crate) fn not_run(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Errors quote names out of images and words of servers, which must not command the terminal.
+/// Errors quote names out of images and words of servers, which must not command the terminal, nor show as other
+/// words than they are.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_printable(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// Whether a character is shown by terminals, and where it stands. Not so are control characters (C0, DEL and C1),
+/// separators of lines, and those that turn the direction of what follows or show nothing.
+pub(crate) fn is_printable(c: char) -> bool {
+    let is_hidden = matches!(
+        c,
+        '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+    );
+    !c.is_control() && !is_hidden
 }
 
 /// A number of things, and their name: `1 layer`, `2 layers`.
@@ -160,6 +178,22 @@ impl Told {
     }
 }
 
+/// Opens a file to append to, which only its user can read if it is new. What lies in its place may be another
+/// user's: no symlink is followed, and nothing but a regular file is opened, or waited for.
+fn open_log(path: &Path) -> io::Result<File> {
+    // Opening a device can do things, so this is looked at before it as well.
+    let is_regular = std::fs::symlink_metadata(path).map_or(true, |there| there.is_file());
+    let odd = || io::Error::other("it is no regular file");
+    if !is_regular {
+        return Err(odd());
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(odd()) }
+}
+
 /// Sends the library's log to stderr or a file: warnings, with `-v` more. Whether to the file, which it may not be
 /// possible to open.
 pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) -> bool {
@@ -177,14 +211,17 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) -> bool {
     }
     let mut to_file = false;
     if let Some(path) = file {
-        match OpenOptions::new().create(true).append(true).open(path) {
+        match open_log(path) {
             Ok(file) => {
                 builder.target(env_logger::Target::Pipe(Box::new(file)));
                 to_file = true;
             }
             // The process that has started us has said so.
             Err(_) if environment::is_background_child() => {}
-            Err(e) => write_stderr(&format!("warning: log file {}: {e}\n", path.display())),
+            Err(e) => {
+                let text = format!("log file {}: {e}", path.display());
+                write_stderr(&format!("warning: {}\n", printable(&text)));
+            }
         }
     }
     let told = Mutex::new(Told::default());
@@ -209,4 +246,22 @@ pub(crate) fn start_logging(verbose: u8, file: Option<&Path>) -> bool {
     });
     builder.init();
     to_file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_terminals_obey_is_not_printed() {
+        let hidden =
+            ["\u{7}", "\u{1b}", "\u{7f}", "\u{80}", "\u{9b}", "\u{9f}", "\u{202e}", "\u{2066}"];
+        for text in hidden.into_iter().chain(["\n", "\u{61c}", "\u{200e}", "\u{2028}", "\u{feff}"])
+        {
+            assert_eq!(printable(&format!("a{text}b")), "a\u{fffd}b", "{text:?}");
+        }
+        for text in ["\u{e4}\u{a0}\u{5d0} \u{65e5}", "\u{1f600}", "~\u{a1}"] {
+            assert_eq!(printable(text), text);
+        }
+    }
 }

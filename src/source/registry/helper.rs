@@ -4,7 +4,9 @@
 //! A helper is somebody else's program that may hang, talk without end, or leave a child behind
 //! that holds its output open. So its output goes to files in memory, not to pipes that somebody
 //! would have to read: they can't grow beyond their limit, and who else has them open is no
-//! matter. The helper itself is waited for, up to a limit, and then killed.
+//! matter. The helper itself is waited for, up to a limit, and then killed with its children: it has a
+//! process group of its own. Where we are in the foreground of a terminal it stays in our group, as it
+//! may ask the user for a password there, and the helper alone is killed; Ctrl-C ends the rest.
 //!
 //! Nothing that it writes when all is well is shown, and of its reasons nothing that looks like an
 //! answer.
@@ -12,12 +14,14 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{Pid, Signal, getpgrp, kill_process_group};
 use serde::Deserialize;
 
 use super::credentials::Credential;
@@ -72,7 +76,12 @@ impl Helpers {
         let stdout = bounded_file().map_err(cant("making a file in memory"))?;
         let stderr = bounded_file().map_err(cant("making a file in memory"))?;
         let handle = |file: &File| file.try_clone().map(Stdio::from);
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        let has_terminal = is_on_terminal();
+        if !has_terminal {
+            command.process_group(0);
+        }
+        let mut child = command
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(handle(&stdout).map_err(cant("sharing a file"))?)
@@ -83,7 +92,7 @@ impl Helpers {
             // It fits into the pipe. Whoever does not want to know it may know it already.
             let _ = stdin.write_all(server.as_bytes());
         }
-        let status = wait(&mut child, self.limit).map_err(cant("waiting for it"))?;
+        let status = wait(&mut child, self.limit, !has_terminal).map_err(cant("waiting for it"))?;
         let status = status.ok_or_else(|| {
             format!("it gave no answer within {} s and was ended", self.limit.as_secs_f32())
         })?;
@@ -124,8 +133,17 @@ fn written(mut file: File) -> Vec<u8> {
     if read.is_ok() { bytes } else { Vec::new() }
 }
 
-/// Waits for a child, and kills it when the time is over; then there is no status.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+/// Whether this process may read from its terminal: its group is the one in the foreground.
+fn is_on_terminal() -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let terminal = rustix::fs::open("/dev/tty", flags, Mode::empty());
+    terminal
+        .is_ok_and(|terminal| rustix::termios::tcgetpgrp(terminal).is_ok_and(|g| g == getpgrp()))
+}
+
+/// Waits for a child, and kills it when the time is over, and its group if it has one of its own; then there is no
+/// status.
+fn wait(child: &mut Child, limit: Duration, has_group: bool) -> io::Result<Option<ExitStatus>> {
     let until = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     while Instant::now() < until {
@@ -134,6 +152,11 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
         }
         thread::sleep(pause);
         pause = (pause * 2).min(MAX_PAUSE);
+    }
+    // It has not been waited for, so that the number is still its own.
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).filter(|_| has_group);
+    if let Some(group) = group {
+        kill_process_group(group, Signal::KILL)?;
     }
     child.kill()?;
     child.wait()?;

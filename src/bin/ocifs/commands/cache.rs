@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::args::{self, CacheVerb};
 use crate::environment;
-use crate::json::set_name;
+use crate::json::{line, set_name};
 use crate::progress;
 use crate::report::{self, AnyError, FAILED, write_stderr};
 
@@ -81,7 +81,7 @@ fn du(place: &Place) -> Result<ExitCode, AnyError> {
             "kinds": usage.kinds,
         });
         place.name_folder(&mut row);
-        writeln!(out, "{row}")?;
+        writeln!(out, "{}", line(&row))?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "{}", place.folder.display())?;
@@ -140,7 +140,7 @@ fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
             "left": { "bytes": removed.left },
         });
         place.name_folder(&mut row);
-        return writeln!(out, "{row}");
+        return writeln!(out, "{}", line(&row));
     }
     writeln!(
         out,
@@ -185,11 +185,12 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
             "damaged": damaged.collect::<Vec<_>>(),
         });
         place.name_folder(&mut row);
-        return writeln!(out, "{row}");
+        return writeln!(out, "{}", line(&row));
     }
     let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();
     for damage in &verified.damaged {
-        writeln!(out, "{}: {}", damage.path.display(), damage.why)?;
+        let text = format!("{}: {}", damage.path.display(), damage.why);
+        writeln!(out, "{}", report::printable(&text))?;
         *by_kind.entry(damage.kind).or_default() += 1;
     }
     let (bytes, files) = (HumanBytes(verified.checked.bytes), verified.checked.files);

@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::args::{self, ImageArgs};
 use crate::environment;
+use crate::json::line;
 use crate::report::{self, AnyError, FAILED, printable};
 
 /// How far clocks may differ: the least that token servers, signed URLs and certificates commonly bear.
@@ -93,7 +94,7 @@ fn print(checks: &[Check], json: bool) -> io::Result<()> {
             .iter()
             .map(|check| json!({ "check": check.name, "verdict": check.verdict.word(), "text": check.text }))
             .collect();
-        return writeln!(out, "{}", serde_json::Value::from(rows));
+        return writeln!(out, "{}", line(&serde_json::Value::from(rows)));
     }
     let coloured = out.is_terminal();
     for check in checks {

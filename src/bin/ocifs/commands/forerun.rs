@@ -34,6 +34,8 @@ pub(crate) fn place() -> Option<forerunner::Place> {
 
 /// Goes before walks, as it is told on stdin.
 pub(crate) fn run(place: &forerunner::Place) -> Result<ExitCode, AnyError> {
+    // By the link that it is started by the kernel calls it `exe`.
+    rustix::thread::set_name(c"ocifs")?;
     // Who is stopped does not see that nobody tells him anything any more.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // Without a buffer of its own: it is looked whether there is more to read.

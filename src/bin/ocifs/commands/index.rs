@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{self, IndexVerb};
 use crate::commands::failed;
 use crate::environment;
+use crate::json::line;
 use crate::progress::Bar;
 use crate::report::{self, AnyError};
 
@@ -42,7 +43,7 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
             "artifact": artifact,
             "indexes": indexes.iter().map(|(packed, _)| as_json(packed)).collect::<Vec<_>>(),
         });
-        writeln!(out, "{document}")?;
+        writeln!(out, "{}", line(&document))?;
         return Ok(ExitCode::SUCCESS);
     }
     let bytes: u64 = indexes.iter().map(|(packed, _)| packed.blob.size).sum();
@@ -96,7 +97,7 @@ fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
             "layers": layers.collect::<Vec<_>>(),
             "pushed": known.pushed.iter().map(as_json).collect::<Vec<_>>(),
         });
-        writeln!(out, "{document}")?;
+        writeln!(out, "{}", line(&document))?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "{}", known.image.name)?;

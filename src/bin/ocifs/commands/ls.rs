@@ -9,8 +9,8 @@ use ocifs::tree::{Attributes, FileKind, Ino, Order, Question, Symlinks, Tree, Wa
 
 use crate::args;
 use crate::commands::open_excerpt;
-use crate::json::set_name;
-use crate::report::{self, AnyError};
+use crate::json::{line, set_name};
+use crate::report::{self, AnyError, is_printable};
 
 pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let path = args.path.as_bytes();
@@ -70,7 +70,7 @@ impl Listing<'_> {
             if let Some(target) = target {
                 set_name(&mut row, "target", target);
             }
-            return writeln!(out, "{row}");
+            return writeln!(out, "{}", line(&row));
         }
         if self.long {
             write!(out, "{}", long(&a))?;
@@ -85,11 +85,23 @@ impl Listing<'_> {
 
     /// A name of the image must not command the terminal; as in ls(1), a pipe gets it as it is.
     fn shown<'n>(&self, name: &'n [u8]) -> Cow<'n, [u8]> {
-        if !self.terminal || !name.iter().any(u8::is_ascii_control) {
-            return Cow::Borrowed(name);
+        if self.terminal {
+            Cow::Owned(for_terminal(name).into_bytes())
+        } else {
+            Cow::Borrowed(name)
         }
-        Cow::Owned(name.iter().map(|b| if b.is_ascii_control() { b'?' } else { *b }).collect())
     }
+}
+
+/// A name with `?` for everything that is not shown as what it is, and for bytes that are no UTF-8: some terminals
+/// take them for control characters.
+fn for_terminal(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        text.extend(chunk.valid().chars().map(|c| if is_printable(c) { c } else { '?' }));
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    text
 }
 
 /// The columns of `ls -ln`, with the time in UTC.
@@ -163,6 +175,21 @@ fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_on_a_terminal() {
+        let rows: [(&[u8], &str); 6] = [
+            ("\u{e4} b".as_bytes(), "\u{e4} b"),
+            (b"a\x1b[2J\x7f", "a?[2J?"),
+            ("a\u{9b}2J".as_bytes(), "a?2J"),
+            (b"a\x9b2J", "a?2J"),
+            ("a\u{202e}txt.exe".as_bytes(), "a?txt.exe"),
+            (b"a\xc3", "a?"),
+        ];
+        for (name, shown) in rows {
+            assert_eq!(for_terminal(name), shown);
+        }
+    }
 
     #[test]
     fn dates() {

@@ -27,6 +27,7 @@ use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
 use ocifs::tree::Sharing;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -50,11 +51,16 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         Err(error) => return Ok(report::wrong_usage(&error)),
     };
     if environment::is_background_child() {
-        return serve(all, args, &places, handover::receive()?);
+        // By its link the kernel calls it `exe`.
+        rustix::thread::set_name(c"ocifs")?;
+        let (mount_point, login) = handover::receive()?;
+        let mut image_args = args.image_args.clone();
+        image_args.creds = args::Login::parse(&login).or(image_args.creds);
+        return serve(all, args, &image_args, &places, mount_point);
     }
     let Some(mount_point) = prepare(args, &places)? else { return Ok(ExitCode::SUCCESS) };
     match args.foreground {
-        true => serve(all, args, &places, mount_point),
+        true => serve(all, args, &args.image_args, &places, mount_point),
         false => start_child(all, args, &places, &mount_point),
     }
 }
@@ -163,15 +169,15 @@ fn start_child(
     places: &Places,
     mount_point: &MountPoint,
 ) -> Result<ExitCode, AnyError> {
-    let program = std::env::current_exe().map_err(|e| format!("finding our own program: {e}"))?;
-    let mut command = Command::new(program);
+    // The file that is running, whatever its path leads to by now.
+    let mut command = Command::new("/proc/self/exe");
     // It runs for days, and its command line is there for everybody to read.
     command.args(without_creds(all.words.iter().skip(1).cloned()));
     // The file may have the name of a helper of mount(8).
     command.arg0(env!("CARGO_BIN_NAME"));
-    if let Some(login) = &args.image_args.creds {
-        command.env(environment::CREDS, login.to_text());
-    }
+    // So is its environment for programs of the same user.
+    command.env_remove(environment::CREDS);
+    let login = args.image_args.creds.as_ref().map(args::Login::to_text).unwrap_or_default();
     // An archive that comes there is for the serving process.
     let images = places.layout.images();
     let is_read = images
@@ -179,7 +185,7 @@ fn start_child(
         .any(|image| matches!(image, ImageName::Local(local) if local.is_standard_input()));
     let input = if is_read { Stdio::inherit() } else { Stdio::null() };
     let starting = |e| format!("starting the serving process: {e}");
-    let (ours, theirs) = handover::send(mount_point).map_err(starting)?;
+    let (ours, theirs) = handover::send(mount_point, &login).map_err(starting)?;
     let mut child = command
         .env(environment::BACKGROUND_CHILD, "1")
         .env(environment::ARENAS, environment::arenas())
@@ -222,13 +228,20 @@ fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
 fn serve(
     all: &args::Args,
     args: &args::Mount,
+    image_args: &args::ImageArgs,
     places: &Places,
     mount_point: MountPoint,
 ) -> Result<ExitCode, AnyError> {
+    if kernel::is_root() && !kernel::is_in_user_namespace() {
+        // It knows logins and tokens, for which neither a core dump nor a process without CAP_SYS_PTRACE is the place.
+        // Not for ordinary users: what they can read of it they can read in their files, and its `/proc` would be
+        // root's, so that neither they nor their other mounts could look at it (`watch`).
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let view: View = match &places.layout {
-        Layout::Single(image) => open_image(image, &args.image_args)?.into(),
-        Layout::Directories(images) => open_images(images, sharing(args), &args.image_args)?,
+        Layout::Single(image) => open_image(image, image_args)?.into(),
+        Layout::Directories(images) => open_images(images, sharing(args), image_args)?,
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let mount = Mount::new(view, mount_point, &options(args))?;

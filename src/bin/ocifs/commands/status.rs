@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::args;
 use crate::commands::is_dead_behind_erofs;
 use crate::environment;
-use crate::json::set_name;
+use crate::json::{line, set_name};
 use crate::report::{self, AnyError, FAILED, printable};
 
 /// A mount, and what is known of it.
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     let mut out = report::stdout();
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        report::heard(writeln!(out, "{}", Value::from(rows)))?;
+        report::heard(writeln!(out, "{}", line(&Value::from(rows))))?;
     } else {
         report::heard(rows.iter().try_for_each(|row| row.print(&mut out)))?;
     }
@@ -145,7 +145,7 @@ impl Row {
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", self.mount_point.display())?;
+        writeln!(out, "{}", printable(&self.mount_point.display().to_string()))?;
         match &self.state {
             State::Serves(status) => print(out, status),
             State::Held(status, holders) => {
@@ -221,9 +221,13 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
         writeln!(out, "  directory {}", printable(name))?;
     }
     writeln!(out, "  image     {}", printable(&image.image))?;
-    writeln!(out, "  digest    {}", image.digest)?;
+    writeln!(out, "  digest    {}", printable(&image.digest))?;
     if let Some(tag) = image.tag.as_ref().filter(|tag| tag.moved) {
-        writeln!(out, "  tag       moved: it is {} now; a new mount shows that", tag.digest)?;
+        writeln!(
+            out,
+            "  tag       moved: it is {} now; a new mount shows that",
+            printable(&tag.digest)
+        )?;
     }
     writeln!(out, "  platform  {}", printable(&image.platform))?;
     writeln!(
@@ -239,7 +243,12 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
         true => Ok(()),
         false => {
             let places = places.into_iter().collect::<Vec<_>>().join(", ");
-            writeln!(out, "  store     {} of them are taken from {places}", stores.count())
+            writeln!(
+                out,
+                "  store     {} of them are taken from {}",
+                stores.count(),
+                printable(&places)
+            )
         }
     }
 }

@@ -39,7 +39,8 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
     for mount in ours {
         match unmount(&mount, how) {
             Ok(()) => {
-                let row = format!("unmounted {}\n", mount.mount_point.display());
+                let place = mount.mount_point.display().to_string();
+                let row = format!("unmounted {}\n", report::printable(&place));
                 report::heard(report::stdout().write_all(row.as_bytes()))?;
             }
             Err(e) => code = report::failure(&e),

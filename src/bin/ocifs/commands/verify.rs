@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::args;
 use crate::commands::failed;
 use crate::environment;
-use crate::json::set_name;
+use crate::json::{line, set_name};
 use crate::progress::{Bar, size};
 use crate::report::{self, AnyError, FAILED, printable};
 
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     bar.ready();
     let mut out = report::stdout();
     report::heard(match args.json {
-        true => writeln!(out, "{}", as_json(&verification)),
+        true => writeln!(out, "{}", line(&as_json(&verification))),
         false => print(&mut out, &verification),
     })?;
     Ok(match verification.is_good() {
@@ -59,7 +59,7 @@ fn as_json(verification: &Verification) -> serde_json::Value {
 }
 
 fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
-    writeln!(out, "{}", verification.image.name)?;
+    writeln!(out, "{}", printable(&verification.image.name))?;
     writeln!(out, "manifest {}", verification.image.digest)?;
     writeln!(out, "config   {}", verification.image.image_id)?;
     for layer in &verification.layers {

@@ -26,7 +26,8 @@ pub(super) fn is_shown(
             image.push_str(", mounted in another way,");
         } else if are_same(args, &places.layout, shown)? {
             let place = there.mount_point.display();
-            report::write_stderr(&format!("{image} is already mounted at {place}\n"));
+            let text = format!("{image} is already mounted at {place}");
+            report::write_stderr(&format!("{}\n", report::printable(&text)));
             return Ok(true);
         }
     }
