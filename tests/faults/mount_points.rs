@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread;
 
 use rustix::process::{Signal, kill_process};
 
 use crate::fixture::{GOOD, good, image_of, name_in};
 use crate::kernel_metadata;
-use crate::shell::{Home, Outcome, eventually, run, text, wait};
+use crate::shell::{Home, Outcome, eventually, run, text};
 use crate::support::image::Compression;
 use crate::support::registry::{Fault, Gate, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -36,6 +37,7 @@ fn mount_while(home: &Home, flags: &[&str], place: &Path, change: impl FnOnce())
     let is_foreground = flags.contains(&"--foreground");
     if is_foreground {
         assert!(eventually(|| !home.mounts().is_empty()), "{flags:?}: it is mounted somewhere");
+        thread::spawn(move || child.wait_with_output());
         return Outcome { code: 0, stdout: String::new(), stderr: String::new() };
     }
     let output = child.wait_with_output().unwrap();
@@ -75,7 +77,7 @@ fn a_symlink_in_its_place() {
         });
         outcome.succeeded();
         assert!(is_bare(&home, &victim), "{flags:?}");
-        assert_eq!(home.mounts(), [moved.clone()], "{flags:?}");
+        assert_eq!(home.mounts(), std::slice::from_ref(&moved), "{flags:?}");
         // `status` says where it is.
         let status = home.run(&["status", text(&moved)]);
         assert!(status.stdout.contains(text(&moved)), "{flags:?}: {status:?}");
@@ -159,11 +161,11 @@ fn moved_with_the_folder_it_is_in() {
         let image = home.layout(&good());
         let place = folder.join("m");
         let words = [&["mount"][..], &flags, &[&image, text(&place)]].concat();
-        let mut first = home.ocifs(&words).stderr(Stdio::null()).spawn().unwrap();
+        let mut first = home.ocifs(&words);
+        let first = thread::spawn(move || run(&mut first).code);
         assert!(eventually(|| home.mounts() == [place.clone()]), "{flags:?}");
-        if !flags.contains(&"--foreground") {
-            assert_eq!(wait(&mut first), 0);
-        }
+        let is_foreground = flags.contains(&"--foreground");
+        assert!(is_foreground || eventually(|| first.is_finished()), "{flags:?}");
         let server = home.serving();
         assert_eq!(server.len(), 1, "{flags:?}");
         // Another image at the same path.
@@ -177,9 +179,7 @@ fn moved_with_the_folder_it_is_in() {
         fs::rename(&folder, &moved).unwrap();
         symlink(&other, &folder).unwrap();
         kill_process(server[0], Signal::TERM).unwrap();
-        if flags.contains(&"--foreground") {
-            wait(&mut first);
-        }
+        assert_eq!(first.join().unwrap(), 0, "{flags:?}");
         assert!(
             eventually(|| home.mounts() == [other.join("m")]),
             "{flags:?}: {:?}",

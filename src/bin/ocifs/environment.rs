@@ -17,7 +17,7 @@
 //! | `DOCKER_HOST` | the engine of `docker-daemon:` |
 //! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
-//! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount |
+//! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount, and takes over what it needs at its standard output |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
 //! | `TMPDIR` | temporary files where the cache can't be used |
