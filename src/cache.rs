@@ -38,7 +38,7 @@
 //!   time tells after each read. (Computing the checksum for each would cost more than the read.)
 //! - Nothing is written here that has not been verified by the caller, but for downloads, which
 //!   say so.
-//! - Only this user and root can have put there what is read ([`store`]).
+//! - Only this user and root can have put there what is read (`store`).
 
 mod evict;
 mod inspect;

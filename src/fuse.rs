@@ -32,7 +32,7 @@
 //! - With `POSIX_ACL` those for ACLs come once a file. It is asked for where the kernel checks permissions and the image
 //!   has any attributes. In others there would be nothing to check, and a question for each file that a user reads
 //!   who does not own it, on the first pass over it.
-//! - What a list has is what the caller can get: [`caller`].
+//! - What a list has is what the caller can get: `caller`.
 //!
 //! (Rejected: EOPNOTSUPP for a label or an ACL where no file of an image has one. `ls` would ask once. But a disk
 //! says ENODATA, and tools differ in what they make of EOPNOTSUPP.)

@@ -15,7 +15,7 @@
 //! directory lists its children in this order: `grep -r` and `tar` read directories as they are listed,
 //! and so every layer from front to back. (`grep -r` sorts those of more than 10,000 names by the number shown.) A second
 //! table holds each directory's children by name, for lookup by binary search. The numbers that are shown
-//! are others, made from contents ([`numbers`]).
+//! are others, made from contents (`numbers`).
 //!
 //! Several trees can be joined into one with a directory for each ([`join()`]). What the upper layers
 //! of an image decide without those below is a tree too, for a few questions ([`merge_upper`]).
@@ -422,7 +422,7 @@ impl Tree {
         })
     }
 
-    /// The same without those that Linux returns to no process ([`readable`]), whatever a tar says.
+    /// The same without those that Linux returns to no process (`readable`), whatever a tar says.
     pub fn readable_xattrs(&self, ino: Ino) -> impl Iterator<Item = (&[u8], &[u8])> {
         let kind = self.kind(ino);
         self.xattrs(ino).filter(move |(name, value)| readable::is_readable(kind, name, value))

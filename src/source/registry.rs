@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //!
-//! - Every wait has a limit: one question with all its requests ([`patience`]), silence, and a body that
+//! - Every wait has a limit: one question with all its requests (`patience`), silence, and a body that
 //!   brings too little.
 //! - Credentials go to the registry and to its token server, never to where a redirect points, be it
 //!   fresh or remembered. Each of several hosts for an image gets its own, and so does another registry
