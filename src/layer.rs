@@ -127,12 +127,21 @@ pub enum ErrorKind {
     #[error("it is not in the cache; mount the image once without --offline, or `ocifs pull` it")]
     Offline,
     #[error(
+        "a proof of what it holds is not in the cache: for that all of it has to be streamed once, \
+         without --offline"
+    )]
+    OfflineUnproven,
+    #[error(
         "it is a foreign layer: it is not where the image is, but may be had from {url}, and nothing \
          is fetched from addresses that an image names"
     )]
     Foreign { url: String },
     #[error("its content is no tar but {0}")]
     NotTar(&'static str),
+    #[error(
+        "it has a table of contents, but what it unpacks to is no tar: a runtime sees no file of it"
+    )]
+    NoTarBehindTable,
     #[error("it is compressed twice: what it unpacks to is no tar but {0}")]
     CompressedTwice(&'static str),
     #[error("no thread can be started for it: {0}")]
@@ -254,7 +263,14 @@ pub fn open_all(
     let pass = |layer: &ResolvedLayer, progress: &dyn Progress| {
         let hearing = Hearing { progress, stop: &stop };
         let budget = finder.budget();
-        let index = first_pass(layer, source.as_ref(), cache, budget, options, hearing)?;
+        let index = first_pass(layer, source.as_ref(), cache, budget, options, hearing);
+        let index = index.map_err(|mut e| {
+            let is_known = || cached(layer, cache, finder, false).is_some();
+            if matches!(e.kind, ErrorKind::Offline) && options.prove && is_known() {
+                e.kind = ErrorKind::OfflineUnproven;
+            }
+            e
+        })?;
         let name = LayerName::Blob(layer.descriptor.digest);
         Ok(OpenLayer::new(index, name, layer))
     };
@@ -533,7 +549,8 @@ fn pipeline(
             stage(scope, "inflate", move || inflate(&chunks, &piece_sender, &used, codec, limit))?;
         let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
         let algorithm = layer.diff_id.0.algorithm();
-        let parsed = parse(&pieces, kept_sender, &used_here, algorithm, budget);
+        let has_table = toc::promise(descriptor).is_some();
+        let parsed = parse(&pieces, kept_sender, &used_here, algorithm, budget, has_table);
         // From here on nobody takes pieces: the inflating thread ends at its next one.
         drop(pieces);
         drop(used_here);
@@ -821,12 +838,14 @@ fn parse(
     used: &SyncSender<Vec<u8>>,
     algorithm: Algorithm,
     budget: &Arc<Budget>,
+    has_table: bool,
 ) -> Result<(Builder, Hasher, u64), Stopped> {
     let mut builder = Builder::within(Arc::clone(budget));
     let mut parser = Parser::new();
     let mut diff_id = Hasher::new(algorithm);
     let mut total = 0;
     let mut start = Start::default();
+    let mut is_zero = true;
     for piece in pieces {
         let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
         start.note(&piece);
@@ -834,10 +853,15 @@ fn parse(
         let bytes = &buffer[..length];
         diff_id.update(bytes);
         parser.feed(bytes, &mut builder).map_err(|e| start.refusal(e))?;
+        // What follows the end mark of a tar is nobody's, but a table can show it.
+        is_zero = is_zero && !(has_table && builder.is_empty() && bytes.iter().any(|b| *b != 0));
         total += length as u64;
         give_back(buffer, used);
     }
     parser.finish().map_err(|e| start.refusal(e.into()))?;
+    if builder.is_empty() && !is_zero {
+        return Err(ErrorKind::NoTarBehindTable.into());
+    }
     Ok((builder, diff_id, total))
 }
 

@@ -193,6 +193,13 @@ impl Builder {
         Ok(())
     }
 
+    /// Whether no entry has come, not even one of the root.
+    pub fn is_empty(&self) -> bool {
+        let root_is_new =
+            self.dirs.first().is_none_or(|root| root.flags.get() & DIR_HAS_ENTRY == 0);
+        self.entries.is_empty() && self.whiteouts.is_empty() && root_is_new
+    }
+
     /// Closes the tables.
     ///
     /// # Errors

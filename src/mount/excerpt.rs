@@ -34,6 +34,7 @@ use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
 use crate::fs::Filesystem;
+use crate::index::Proof;
 use crate::layer::{Known, OpenLayer, Progress};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
@@ -43,6 +44,8 @@ use crate::tree::{self, Question, Want};
 #[derive(Debug)]
 pub struct Excerpt {
     resolved: ResolvedImage,
+    /// What was checked of the layers that are open.
+    proofs: Vec<Proof>,
     filesystem: Filesystem,
 }
 
@@ -93,6 +96,7 @@ impl Excerpt {
             open.splice(..0, opened);
         };
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+        let proofs = open.iter().map(|open| open.index.proof()).collect();
         let upper = &layers[layers.len() - open.len()..];
         let readers = open
             .into_iter()
@@ -100,12 +104,17 @@ impl Excerpt {
             .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
         let contents = Contents::new(readers.collect());
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
-        Ok(Excerpt { resolved: opening.resolved, filesystem })
+        Ok(Excerpt { resolved: opening.resolved, proofs, filesystem })
     }
 
     /// What the name resolved to.
     pub fn resolved(&self) -> &ResolvedImage {
         &self.resolved
+    }
+
+    /// What has been checked of each layer that the questions needed, the topmost layer last.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
     }
 
     /// Names, attributes and bytes that the questions are about.

@@ -68,6 +68,7 @@ mod pressure;
 mod privacy;
 mod program;
 mod progress;
+mod proof;
 mod proxies;
 mod registry_auth;
 mod registry_bodies;

@@ -129,6 +129,16 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     pub(crate) trust_referrers: bool,
 
+    /// What has to be proven of a layer before it is shown: `full`, or `any`
+    ///
+    /// With `any`, the default of `mount`, `ls` and `cat`, a layer that brings a table of contents (eStargz,
+    /// zstd:chunked, SOCI) is shown as the table says, and a container runtime may unpack something else.
+    /// With `full`, the default of `export` and `pull`, each layer that was not streamed here before is
+    /// streamed first, and its blob digest and diff ID are checked. Where less was proven and `any` was not
+    /// asked for, a warning says so. Can be set in `~/.config/ocifs/config.toml`.
+    #[arg(long, value_name = "LEVEL", env = "OCIFS_PROOF", value_parser = demand)]
+    pub(crate) proof: Option<Demand>,
+
     /// Speak plain HTTP to the registry (loopback addresses always are)
     #[arg(long)]
     pub(crate) plain_http: bool,
@@ -214,6 +224,25 @@ pub(crate) struct ImageArgs {
 
     #[command(flatten)]
     pub(crate) cache_args: CacheArgs,
+}
+
+/// What has to be proven of layers before they are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// The user has not said.
+    #[default]
+    Unsaid,
+    /// Nothing: tables of contents are shown as they are.
+    Any,
+    /// Blob digest, diff ID and the tar.
+    Full,
+}
+
+impl Demand {
+    /// This, or `other` where nothing was said.
+    pub(crate) fn or(self, other: Demand) -> Demand {
+        if self == Demand::Unsaid { other } else { self }
+    }
 }
 
 /// Where containerd keeps what it has pulled.
@@ -776,6 +805,17 @@ fn zstd_window(text: &str) -> Result<codec::Limits, String> {
             Ok(codec::Limits { zstd_window_log: log })
         }
         _ => Err("zstd windows are from 1K to 2G".to_owned()),
+    }
+}
+
+/// What has to be proven, as flags, variables and settings say it.
+pub(crate) fn demand(text: &str) -> Result<Demand, String> {
+    match text {
+        "full" => Ok(Demand::Full),
+        "any" => Ok(Demand::Any),
+        // A variable that is set to nothing.
+        "" => Ok(Demand::Unsaid),
+        _ => Err("a proof is `full` or `any`".to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod forerun;
 mod index;
 mod ls;
 mod mount;
+mod proof;
 mod pull;
 mod status;
 mod umount;
@@ -24,7 +25,7 @@ use ocifs::mount::{Excerpt, Image, Joint, View};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::{Question, Sharing};
 
-use crate::args::{Args, Command, ImageArgs};
+use crate::args::{Args, Command, Demand, ImageArgs};
 use crate::environment;
 use crate::progress::Bar;
 use crate::report::{self, AnyError};
@@ -69,16 +70,25 @@ fn open_images(
         joint.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
         bar.ready();
     }
-    Ok(joint.finish(sharing)?)
+    let view = joint.finish(sharing)?;
+    let demand = environment::demand(args)?;
+    for shown in view.images() {
+        proof::warn(&shown.image.name, &shown.proofs, demand);
+    }
+    Ok(view)
 }
 
-/// Opens an image as the flags and the environment say, showing progress.
-fn open_image(name: &ImageName, args: &ImageArgs) -> Result<Image, AnyError> {
-    let (name, options) = environment::image(name, args)?;
+/// Opens an image as the flags and the environment say, showing progress; `default` is what has to be proven if
+/// they do not say that.
+fn open_image(name: &ImageName, args: &ImageArgs, default: Demand) -> Result<Image, AnyError> {
+    let (name, mut options) = environment::image(name, args)?;
+    let demand = environment::demand(args)?.or(default);
+    options.prove = demand == Demand::Full;
     let cache = environment::cache(&args.cache_args);
     let bar = Bar::first_sight(&name);
     let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
+    proof::warn(&image.resolved().name, image.proofs(), demand);
     Ok(image)
 }
 
@@ -94,6 +104,7 @@ fn open_excerpt(
     let excerpt = Excerpt::open(&name, questions, &cache, &options, &bar);
     let excerpt = excerpt.map_err(failed(&name))?;
     bar.ready();
+    proof::warn(&excerpt.resolved().name, excerpt.proofs(), environment::demand(args)?);
     Ok(excerpt)
 }
 

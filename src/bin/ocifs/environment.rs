@@ -6,6 +6,7 @@
 //! | `OCIFS_CACHE_SIZE` | its limit (flag `--cache-size`) |
 //! | `XDG_CACHE_HOME`, `HOME` | the cache's default place; the user's short-name aliases |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
+//! | `OCIFS_PROOF` | what has to be proven before it is shown (flag `--proof`) |
 //! | `OCIFS_CREDS` | a user name and password (flag `--creds`) |
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_AUTH_CONFIG`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
 //! | `PATH` | credential helpers |
@@ -45,7 +46,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Deserialize;
 
-use crate::args::{CacheArgs, ImageArgs, Login};
+use crate::args::{self, CacheArgs, Demand, ImageArgs, Login};
 use crate::report::AnyError;
 
 /// The variable of the flag `--creds`.
@@ -247,6 +248,14 @@ pub(crate) fn alias(name: &ImageName) -> Result<Option<Aliased>, AnyError> {
     }
 }
 
+/// What the user wants to be proven of images: by the flag, the variable, or the settings.
+///
+/// # Errors
+/// A file of settings that can't be used.
+pub(crate) fn demand(args: &ImageArgs) -> Result<Demand, AnyError> {
+    config()?.demand(args)
+}
+
 fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
     let config = config()?;
     let registry = match name {
@@ -256,6 +265,7 @@ fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, Any
     Ok(ImageOptions {
         platform: args.platform.clone(),
         offline: args.offline,
+        prove: config.demand(args)? == Demand::Full,
         trust_referrers: args.trust_referrers || config.trusts_referrers(name),
         registry,
         places: places::places(name, &args.content_store, config.content_stores)?,
@@ -359,6 +369,7 @@ fn proxies() -> Result<Proxies, AnyError> {
 ///
 /// ```toml
 /// content-stores = ["/srv/containerd"]
+/// proof = "full"
 ///
 /// [registry."registry.example:5000"]
 /// trust-referrers = true
@@ -368,6 +379,8 @@ fn proxies() -> Result<Proxies, AnyError> {
 struct Config {
     /// Instead of the usual roots of containerd.
     content_stores: Option<Vec<PathBuf>>,
+    /// What has to be proven: `full` or `any`.
+    proof: Option<String>,
     #[serde(default)]
     registry: HashMap<String, RegistryConfig>,
 }
@@ -381,6 +394,13 @@ struct RegistryConfig {
 }
 
 impl Config {
+    /// What the flag or the variable says, or else the settings.
+    fn demand(&self, args: &ImageArgs) -> Result<Demand, AnyError> {
+        let set = args::demand(self.proof.as_deref().unwrap_or_default());
+        let set = set.map_err(|e| format!("settings: proof: {e}"))?;
+        Ok(args.proof.unwrap_or_default().or(set))
+    }
+
     fn trusts_referrers(&self, name: &ImageName) -> bool {
         match name {
             ImageName::Registry(reference) => {

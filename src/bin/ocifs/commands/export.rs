@@ -15,7 +15,7 @@ use ocifs::fs::Filesystem;
 use ocifs::tree::{Attributes, FileKind, Ino, Order};
 use tar::{Builder, EntryType, Header};
 
-use crate::args;
+use crate::args::{self, Demand};
 use crate::commands::cat::CHUNK_BYTES;
 use crate::commands::open_image;
 use crate::report::{self, AnyError};
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     if io::stdout().is_terminal() {
         return Err("a tar archive is not for a terminal: redirect it to a file or a pipe".into());
     }
-    let image = open_image(&args.image, &args.image_args)?;
+    let image = open_image(&args.image, &args.image_args, Demand::Full)?;
     let out = BufWriter::with_capacity(CHUNK_BYTES, report::stdout());
     let mut export = Export {
         filesystem: image.filesystem(),

@@ -31,7 +31,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{self, Layout, NamedImage, Places};
+use crate::args::{self, Demand, Layout, NamedImage, Places};
 use crate::commands::{forerun, is_dead_behind_erofs, open_image, open_images};
 use crate::environment;
 use crate::notify;
@@ -240,7 +240,7 @@ fn serve(
     }
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let view: View = match &places.layout {
-        Layout::Single(image) => open_image(image, image_args)?.into(),
+        Layout::Single(image) => open_image(image, image_args, Demand::Unsaid)?.into(),
         Layout::Directories(images) => open_images(images, sharing(args), image_args)?,
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;

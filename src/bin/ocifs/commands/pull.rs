@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use ocifs::mount::Image;
 
-use crate::args;
+use crate::args::{self, Demand};
 use crate::commands::failed;
 use crate::environment;
 use crate::progress::{Bar, size};
 use crate::report::{self, AnyError};
 
 pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&args.image, &args.image_args)?;
+    let (name, mut options) = environment::image(&args.image, &args.image_args)?;
+    // All of it is fetched anyway.
+    options.prove = environment::demand(&args.image_args)?.or(Demand::Full) == Demand::Full;
     let cache = environment::cache(&args.image_args.cache_args);
     if !cache.is_writable() {
         return Err("there is no cache to pull into: see --cache-dir and --cache-size".into());

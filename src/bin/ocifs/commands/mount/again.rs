@@ -1,11 +1,12 @@
 //! Mounting where an image is mounted already.
 
 use ocifs::fuse::kernel::{self, Mounted};
+use ocifs::index::Proof;
 use ocifs::mount::{ImageStatus, Manner};
 use ocifs::reference::{DirectoryName, ImageName};
 
 use super::{options, sharing};
-use crate::args::{self, Layout, Places};
+use crate::args::{self, Demand, Layout, Places};
 use crate::commands::failed;
 use crate::environment;
 use crate::report::{self, AnyError};
@@ -16,6 +17,9 @@ pub(super) fn is_shown(
     places: &Places,
     there: &Mounted,
 ) -> Result<bool, AnyError> {
+    let wants_proof = environment::demand(&args.image_args)? == Demand::Full;
+    let is_proven =
+        |image: &ImageStatus| image.layers.iter().all(|layer| layer.proof == Proof::Full.name());
     let mut image = there.source.clone();
     if let Ok(status) = environment::query_status(there.connection) {
         let shown = status.shown.images();
@@ -24,6 +28,8 @@ pub(super) fn is_shown(
         }
         if status.options != Manner::of(&options(args), sharing(args)) {
             image.push_str(", mounted in another way,");
+        } else if wants_proof && !shown.iter().all(is_proven) {
+            image.push_str(", shown with a weaker proof,");
         } else if are_same(args, &places.layout, shown)? {
             let place = there.mount_point.display();
             let text = format!("{image} is already mounted at {place}");

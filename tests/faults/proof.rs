@@ -1,0 +1,214 @@
+//! What has to be proven before it is shown: `--proof`, its variable and its setting, the warning where less
+//! is proven, and layers that a table of contents makes look like a tar.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::fixture::noise;
+use crate::foreign_fixture::{bulk, entries, image, ways};
+use crate::shell::{Home, Outcome, run, text};
+use crate::support::estargz::{self, Written};
+use crate::support::image::{Built, sha256};
+use crate::support::registry::Registry;
+
+/// A home and an image in a registry.
+struct Setup {
+    home: Home,
+    registry: Registry,
+    name: String,
+}
+
+impl Setup {
+    fn new(built: &Built) -> Setup {
+        let registry = Registry::start();
+        registry.add_image("r", "t", built);
+        let name = format!("{}/r:t", registry.addr());
+        Setup { home: Home::new(), registry, name }
+    }
+
+    /// An image whose table shows `evil` where its tar has another file.
+    fn with_a_lie() -> Setup {
+        let way = &ways()[0];
+        let layer = (way.write)(
+            &entries(1),
+            Some(&|json| {
+                let rows = json["entries"].as_array_mut().unwrap();
+                let name = bulk(1, 5);
+                rows.iter_mut().find(|row| row["name"] == name.as_str()).unwrap()["name"] =
+                    json!("bulk1/evil");
+            }),
+        );
+        Setup::new(&image([way.layer(&layer)]))
+    }
+
+    fn run(&self, verb: &[&str], rest: &[&str]) -> Outcome {
+        self.home.run(&[verb, &[&self.name], rest].concat())
+    }
+
+    fn forget(&self) {
+        let _ = fs::remove_dir_all(self.home.path().join("cache"));
+    }
+
+    fn configure(&self, text: &str) -> PathBuf {
+        let folder = self.home.path().join("home/.config/ocifs");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.toml"), text).unwrap();
+        folder.join("config.toml")
+    }
+}
+
+/// The warnings about proof that a command printed.
+fn warnings(outcome: &Outcome) -> Vec<&str> {
+    outcome.stderr.lines().filter(|line| line.contains("proof `")).collect()
+}
+
+#[track_caller]
+fn shows_evil(outcome: &Outcome, expected: bool, what: &str) {
+    outcome.succeeded();
+    assert_eq!(outcome.stdout.contains("evil"), expected, "{what}: {outcome:?}");
+    assert_eq!(outcome.stdout.contains("005"), !expected, "{what}: {outcome:?}");
+}
+
+/// Said in three ways, the nearest of which counts.
+#[test]
+fn full_proof_shows_the_tar() {
+    let setup = Setup::with_a_lie();
+    let ls = |flags: &[&str], variable: &str| {
+        setup.forget();
+        let words = [&["ls"], flags, &[&setup.name, "bulk1"]].concat();
+        run(setup.home.ocifs(&words).env("OCIFS_PROOF", variable))
+    };
+    shows_evil(&ls(&[], ""), true, "by default");
+    shows_evil(&ls(&["--proof", "full"], ""), false, "flag");
+    shows_evil(&ls(&[], "full"), false, "variable");
+    shows_evil(&ls(&["--proof", "any"], "full"), true, "the flag counts before the variable");
+    setup.configure("proof = \"full\"\n");
+    shows_evil(&ls(&[], ""), false, "settings");
+    shows_evil(&ls(&[], "any"), true, "the variable counts before the settings");
+    shows_evil(&ls(&["--proof=any"], ""), true, "the flag counts before the settings");
+    setup.configure("proof = \"some\"\n");
+    ls(&[], "").failed(1, &["settings", "`full` or `any`"]);
+    for (flags, variable) in [(&["--proof", "toc"][..], ""), (&[], "most")] {
+        ls(flags, variable).failed(2, &["`full` or `any`"]);
+    }
+    // An index of a table that lies in the cache is not enough.
+    setup.configure("");
+    shows_evil(&setup.run(&["ls"], &["bulk1"]), true, "before");
+    setup
+        .run(&["cat", "--offline", "--proof", "full"], &["bulk1/006"])
+        .failed(1, &["a proof", "without --offline"]);
+    setup.run(&["cat", "--proof", "full"], &["bulk1/evil"]).failed(1, &["bulk1/evil"]);
+}
+
+/// What writes a whole tree down, and what fetches all of it anyway, proves it.
+#[test]
+fn export_and_pull_prove() {
+    let setup = Setup::with_a_lie();
+    shows_evil(&setup.run(&["ls"], &["bulk1"]), true, "ls");
+    let exported = setup.run(&["export"], &[]);
+    assert_eq!((exported.code, warnings(&exported)), (0, vec![]));
+    assert!(!exported.stdout.contains("bulk1/evil") && exported.stdout.contains("bulk1/005"));
+    setup.forget();
+    let exported = setup.run(&["export"], &["--proof", "any"]);
+    assert!(exported.code == 0 && exported.stdout.contains("bulk1/evil"));
+    setup.forget();
+    setup.run(&["pull"], &[]).succeeded();
+    shows_evil(&setup.run(&["ls"], &["--offline", "bulk1"]), false, "after a pull");
+}
+
+/// One line an image, as long as less is proven; none for those who asked for it.
+#[test]
+fn weaker_proofs_are_told() {
+    let setup = Setup::with_a_lie();
+    for verb in [&["ls"][..], &["cat"]] {
+        let outcome = setup.run(verb, &[&bulk(1, 6)]);
+        let told = warnings(&outcome);
+        assert_eq!(told.len(), 1, "{outcome:?}");
+        for word in [&setup.name[..], "proof `toc`", "1 of 1 layers", "--proof full"] {
+            assert!(told[0].contains(word), "{word}: {told:?}");
+        }
+        assert_eq!(warnings(&setup.run(verb, &["--proof", "any", &bulk(1, 6)])).len(), 0);
+    }
+    setup.configure("proof = \"any\"\n");
+    assert_eq!(warnings(&setup.run(&["ls"], &[])).len(), 0);
+    setup.configure("");
+    // What is proven is not talked about.
+    setup.run(&["cat", "--proof", "full"], &[&bulk(1, 6)]).succeeded();
+    assert_eq!(warnings(&setup.run(&["ls"], &[])).len(), 0);
+}
+
+#[test]
+fn mounts_tell_and_prove() {
+    let setup = Setup::with_a_lie();
+    setup.registry.add_image(
+        "s",
+        "t",
+        &image([ways()[5].layer(&(ways()[5].write)(&entries(2), None))]),
+    );
+    let other = format!("{}/s:t", setup.registry.addr());
+    let mount_point = setup.home.mount_point();
+    let place = text(&mount_point);
+    let is_there = |flags: &[&str]| {
+        let outcome = setup.run(&["mount"], &[flags, &[place]].concat());
+        let is_told = outcome.stderr.contains("is already mounted at");
+        assert!(outcome.code == 0 && is_told, "{outcome:?}");
+    };
+    let outcome = setup.run(&["mount"], &[place]);
+    outcome.succeeded();
+    assert_eq!(warnings(&outcome).len(), 1, "{outcome:?}");
+    assert!(mount_point.join("bulk1/evil").exists());
+    // What is there is not what is asked for.
+    setup.run(&["mount", "--proof", "full"], &[place]).failed(1, &["weaker proof"]);
+    is_there(&[]);
+    setup.home.run(&["umount", place]).succeeded();
+    let outcome = setup.run(&["mount", "--proof", "full"], &[place]);
+    outcome.succeeded();
+    assert_eq!(warnings(&outcome).len(), 0, "{outcome:?}");
+    assert!(!mount_point.join("bulk1/evil").exists() && mount_point.join(bulk(1, 5)).exists());
+    is_there(&["--proof", "full"]);
+    setup.home.run(&["umount", place]).succeeded();
+    // Of several images each is told of once.
+    setup.forget();
+    let (a, b) = (format!("a={}", setup.name), format!("b={other}"));
+    let outcome = setup.home.run(&["mount", &a, &b, place]);
+    outcome.succeeded();
+    let told = warnings(&outcome);
+    assert!(told.len() == 2 && told[0].contains(&setup.name) && told[1].contains(&other));
+    setup.home.run(&["umount", place]).succeeded();
+    setup.home.is_quiet();
+}
+
+/// Content that a table shows, and no tar around it.
+fn without_a_tar(before: &[u8]) -> Written {
+    let content = noise(600_000, 9);
+    estargz::compose(&[before.to_vec(), content.clone()], &|at| {
+        vec![
+            json!({ "name": "f", "type": "reg", "mode": 0o644, "size": content.len(), "offset": at[1],
+            "chunkSize": content.len(), "chunkDigest": sha256(&content), "digest": sha256(&content) }),
+        ]
+    })
+}
+
+#[test]
+fn no_tar_behind_a_table() {
+    let way = &ways()[0];
+    // Another word that no header begins with, and the end mark of a tar, behind which readers stop.
+    for (before, words) in [(&b"# not a header\n"[..], "f"), (&[0; 1024], "no tar")] {
+        let setup = Setup::new(&image([way.layer(&without_a_tar(before))]));
+        let outcome = setup.run(&["ls"], &[]);
+        outcome.succeeded();
+        assert_eq!((outcome.stdout.trim(), warnings(&outcome).len()), ("f", 1));
+        for verb in [&["ls", "--proof", "full"][..], &["export"], &["pull"]] {
+            setup.run(verb, &[]).failed(1, &[words, "layer sha256:"]);
+        }
+        let verified = setup.run(&["verify"], &[]);
+        assert!(verified.code == 1 && verified.stdout.contains("WRONG"), "{verified:?}");
+    }
+    // An empty layer is none of these.
+    let layer = (way.write)(&[], None);
+    let setup = Setup::new(&image([way.layer(&layer)]));
+    assert_eq!(setup.run(&["ls", "--proof", "full"], &[]).code, 0);
+    assert_eq!(setup.run(&["cat"], &["none"]).code, 1);
+}
