@@ -298,6 +298,12 @@ impl Cache {
         (bytes != REJECTED).then_some(bytes)
     }
 
+    /// When a layer index came into the cache, as far as its file system tells.
+    pub fn layer_index_time(&self, name: &LayerName) -> Option<SystemTime> {
+        // The time of its last change is that of its last use.
+        self.open_file(&layer_name(name))?.metadata().ok()?.created().ok()
+    }
+
     /// Keeps a layer index under both names.
     pub fn put_layer_index(&self, blob: &Digest, diff_id: &DiffId, bytes: &[u8]) {
         let [layer, diff] =

@@ -177,6 +177,8 @@ impl Progress for Quiet {}
 pub struct Options {
     /// Take no index but one that proves everything: what is not proven is streamed.
     pub prove: bool,
+    /// Stream all that is not open already, whatever is in the cache, whose spans are compared with what comes.
+    pub again: bool,
     /// Fetch nothing from a remote source.
     pub offline: bool,
     /// Most uncompressed bytes of one layer; the default depends on the blob's size.
@@ -202,6 +204,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             prove: false,
+            again: false,
             offline: false,
             max_uncompressed_bytes: None,
             codec: codec::Limits::default(),
@@ -252,7 +255,8 @@ pub fn open_all(
     for layer in layers {
         if seen.insert(layer_key(layer)) {
             let open = known.get(layer, finder);
-            match open.or_else(|| cached(layer, cache, finder, options.prove)) {
+            let cached = || cached(layer, cache, finder, options.prove);
+            match open.or_else(|| if options.again { None } else { cached() }) {
                 Some(open) => drop(opened.insert(layer_key(layer), open)),
                 None => missing.push(layer),
             }
@@ -407,12 +411,15 @@ fn first_pass(
         return Err(error(ErrorKind::Offline));
     }
     loop {
-        let opened = Download::open(descriptor, source, cache);
+        let opened = match options.again {
+            true => Download::from_start(descriptor, source),
+            false => Download::open(descriptor, source, cache),
+        };
         let mut download = opened.map_err(|e| error(not_opened(e, descriptor)))?;
         let is_resumed = download.kept.is_some();
         let mut written = Vec::new();
         let cache_of_spans = options.keep_spans.then_some(cache);
-        let keeper = Keeper { cache: cache_of_spans, written: &mut written };
+        let keeper = Keeper { cache: cache_of_spans, checks: options.again, written: &mut written };
         let result = pipeline(layer, &mut download, keeper, budget, options, hearing);
         // An interrupted download is gone on with the next time; a wrong one is not.
         if !matches!(result, Err(ErrorKind::Read(_) | ErrorKind::Source(_))) {
@@ -463,6 +470,12 @@ struct Download {
 }
 
 impl Download {
+    /// All of it, of which nothing was kept or will be.
+    fn from_start(descriptor: &Descriptor, source: &dyn Source) -> Result<Download, source::Error> {
+        let rest = source.blob(descriptor, 0..descriptor.size)?.body;
+        Ok(Download { kept: None, rest, partial: None })
+    }
+
     fn open(
         descriptor: &Descriptor,
         source: &dyn Source,
@@ -934,6 +947,8 @@ fn give_back(buffer: Arc<Vec<u8>>, used: &SyncSender<Vec<u8>>) {
 struct Keeper<'a> {
     /// None where only the index is wanted.
     cache: Option<&'a Cache>,
+    /// Whether spans that are in the cache are compared.
+    checks: bool,
     /// Those that were not in the cache before.
     written: &'a mut Vec<SpanDigest>,
 }
@@ -970,6 +985,9 @@ impl Keeper<'_> {
                 check: Check::Content,
                 digest,
             };
+            if let Some(cache) = self.cache.filter(|_| self.checks) {
+                replace_other(cache, &digest, bytes);
+            }
             if self.cache.is_some_and(|cache| cache.put_span(&digest, bytes, blob::cost(restart))) {
                 self.written.push(digest);
             }
@@ -978,5 +996,16 @@ impl Keeper<'_> {
             give_back(buffer, used);
         }
         Ok((spans, windows))
+    }
+}
+
+/// Removes a span from the cache that is not what has come.
+fn replace_other(cache: &Cache, digest: &SpanDigest, bytes: &[u8]) {
+    let Some(file) = cache.span(digest, bytes.len() as u32) else { return };
+    let mut cached = vec![0; bytes.len()];
+    // A file whose bytes changed while they were read is not the same either.
+    if !matches!(file.read_at(&mut cached, 0), Ok(true)) || cached != bytes {
+        log::warn!("a span in the cache was not what its layer holds; it is replaced");
+        cache.withdraw_span(digest);
     }
 }

@@ -65,7 +65,7 @@ pub use status::{
     ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
     TagStatus, query_status, status_sockets,
 };
-pub use verify::{LayerVerification, Verification, verify};
+pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 
 /// Images named as the source of a mount, in bytes. The kernel takes 4096.
 const MAX_SOURCE_BYTES: usize = 2048;
@@ -116,6 +116,8 @@ pub struct ImageOptions {
     pub trust_referrers: bool,
     /// Take nothing for granted: stream every layer that has not been proven.
     pub prove: bool,
+    /// Take nothing from the cache: read documents and layers anew.
+    pub again: bool,
     /// How registries are reached.
     pub registry: registry::Options,
     /// Where stores of other programs are looked for.
@@ -143,6 +145,7 @@ impl Default for ImageOptions {
             offline: false,
             trust_referrers: false,
             prove: false,
+            again: false,
             registry: registry::Options::default(),
             places: source::Places::default(),
             read_deadline: Duration::from_secs(60),
@@ -157,6 +160,11 @@ impl Default for ImageOptions {
 }
 
 impl ImageOptions {
+    fn of_resolving(&self) -> resolve::Options {
+        let platform = self.platform.clone();
+        resolve::Options { platform, offline: self.offline, again: self.again }
+    }
+
     /// The same, but the blobs of an image in a registry come from there alone.
     fn asking_only_where_it_is(&self) -> ImageOptions {
         let places = source::Places { content_stores: Vec::new(), ..self.places.clone() };
@@ -192,8 +200,7 @@ impl<'a> Opening<'a> {
         traffic: Arc<Traffic>,
     ) -> Result<Opening<'a>, Error> {
         let (source, registry) = open_source(name, cache, options, &traffic)?;
-        let resolve_options =
-            resolve::Options { platform: options.platform.clone(), offline: options.offline };
+        let resolve_options = options.of_resolving();
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
         let stored = resolved.layers.iter().map(|layer| layer.descriptor.size);
         let stored = stored.fold(0, u64::saturating_add);
@@ -211,6 +218,7 @@ impl<'a> Opening<'a> {
         let tag = Tag::of(name, &resolved, &source, options.offline);
         let options = layer::Options {
             prove: options.prove,
+            again: options.again,
             offline: options.offline,
             max_uncompressed_bytes: options.max_layer_bytes,
             codec: options.codec,
@@ -251,6 +259,9 @@ impl<'a> Opening<'a> {
     }
 
     fn cached(&self, layer: &ResolvedLayer) -> Option<OpenLayer> {
+        if self.options.again {
+            return None;
+        }
         layer::cached(layer, self.cache, &self.finder, self.options.prove)
     }
 }
@@ -265,8 +276,7 @@ pub fn resolve(
     options: &ImageOptions,
 ) -> Result<ResolvedImage, Error> {
     let (source, _) = open_source(name, cache, options, &Arc::default())?;
-    let resolve_options =
-        resolve::Options { platform: options.platform.clone(), offline: options.offline };
+    let resolve_options = options.of_resolving();
     Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
 }
 

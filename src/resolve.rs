@@ -44,6 +44,8 @@ pub struct Options {
     pub platform: Option<Platform>,
     /// Ask nobody: the cache must know.
     pub offline: bool,
+    /// Take no document from the cache.
+    pub again: bool,
 }
 
 /// Why a name does not lead to an image.
@@ -228,7 +230,7 @@ impl Resolver<'_> {
             return Ok(self.source.root()?);
         };
         let cached = |digest: Digest| {
-            let bytes = self.cache.blob(&digest)?;
+            let bytes = self.cached(&digest)?;
             Some(RawDocument { bytes, media_type: None, digest: Some(digest) })
         };
         let full = reference.to_string();
@@ -250,6 +252,11 @@ impl Resolver<'_> {
         let digest = verify(&document)?;
         self.keep(&digest, &document.bytes);
         Ok(RawDocument { digest: Some(digest), ..document })
+    }
+
+    /// A document of the cache, if that is to be used.
+    fn cached(&self, digest: &Digest) -> Option<Vec<u8>> {
+        if self.options.again { None } else { self.cache.blob(digest) }
     }
 
     /// Follows image indexes down to a manifest.
@@ -464,7 +471,7 @@ impl Resolver<'_> {
     fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
         let digest = descriptor.digest;
         let media_type = Some(descriptor.media_type.clone()).filter(|t| !t.is_empty());
-        if let Some(bytes) = descriptor.embedded().or_else(|| self.cache.blob(&digest)) {
+        if let Some(bytes) = descriptor.embedded().or_else(|| self.cached(&digest)) {
             return Ok(RawDocument { bytes, media_type, digest: Some(digest) });
         }
         let what = || format!("manifest {digest}");
@@ -490,7 +497,7 @@ impl Resolver<'_> {
         let descriptor = &manifest.config;
         let digest = descriptor.digest;
         let what = format!("config {digest}");
-        let bytes = match descriptor.embedded().or_else(|| self.cache.blob(&digest)) {
+        let bytes = match descriptor.embedded().or_else(|| self.cached(&digest)) {
             Some(bytes) => bytes,
             None if self.options.offline && self.source.is_remote() => {
                 return Err(Error::Offline(what));

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Error, ImageOptions, Opening};
 use crate::blob::{Scope, Spans};
@@ -47,6 +47,8 @@ pub struct LayerVerification {
     pub diff_id: DiffId,
     /// Size of the blob in bytes.
     pub size: u64,
+    /// That it was proven before this time of asking, and not read again.
+    pub before: Option<ProvenBefore>,
     /// Number of entries, if the layer could be read.
     pub entries: usize,
     /// What is wrong with it: the digest of the blob, the diff ID, the stream or the tar.
@@ -56,6 +58,13 @@ pub struct LayerVerification {
     pub differences: Vec<Difference>,
 }
 
+/// A layer that was streamed and found good earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProvenBefore {
+    /// When, if the file system of the cache tells.
+    pub at: Option<SystemTime>,
+}
+
 impl Verification {
     /// Whether everything is as the manifest says, and as every table of contents says.
     pub fn is_good(&self) -> bool {
@@ -63,7 +72,8 @@ impl Verification {
     }
 }
 
-/// Verifies an image: blob digests, diff IDs, and every table of contents against the tar.
+/// Verifies an image: blob digests, diff IDs, and every table of contents against the tar. What was proven before is
+/// not read again, unless the options say so.
 ///
 /// # Errors
 /// The image can't be resolved. What is wrong with layers is in the result.
@@ -78,14 +88,24 @@ pub fn verify(
     let opening = Opening::new(name, cache, &options)?;
     // All at once, as that is fastest; one by one if not all are good, to know each.
     let layers = &opening.resolved.layers;
-    let together = opening.layers(layers, &Known::default(), progress).ok();
+    let mut known = Known::default();
+    let mut before = Vec::with_capacity(layers.len());
+    for layer in layers {
+        // One layer may stand in an image many times.
+        let open = known.get(layer, &opening.finder).or_else(|| opening.cached(layer));
+        before.push(
+            open.as_ref().map(|open| ProvenBefore { at: cache.layer_index_time(&open.name) }),
+        );
+        known.add(open.iter().map(|open| (layer, open)));
+    }
+    let together = opening.layers(layers, &known, progress).ok();
     let mut verified = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
         let open = match &together {
             Some(open) => Ok(open[at].clone()),
             None => {
                 let layers = std::slice::from_ref(layer);
-                opening.layers(layers, &Known::default(), &layer::Quiet).and_then(|mut open| {
+                opening.layers(layers, &known, &layer::Quiet).and_then(|mut open| {
                     let digest = layer.descriptor.digest;
                     open.pop().ok_or(layer::Error { digest, kind: layer::ErrorKind::Worker })
                 })
@@ -95,6 +115,7 @@ pub fn verify(
             digest: layer.descriptor.digest,
             diff_id: layer.diff_id,
             size: layer.descriptor.size,
+            before: before[at],
             entries: 0,
             error: None,
             differences: Vec::new(),

@@ -137,6 +137,10 @@ fn pull_and_verify_say_what_was_done() {
     let again = last(&["pull", "--offline", &name]);
     assert_eq!(again, format!("{name}: 1 layer, 99.5 KiB in the cache"));
     let verified = last(&["verify", &name]);
+    assert!(
+        verified.starts_with("nothing wrong: ") && verified.contains("1 of them proven before")
+    );
+    let verified = last(&["verify", "--again", &name]);
     assert!(verified.starts_with("ok: all of ") && verified.ends_with(" in 1 layer, 1 entry"));
     registry.fault(("GET", "/blobs/", Times::Always), Fault::FlipByte(10_000));
     home.run(&["cache", "clear"]);

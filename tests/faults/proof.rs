@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::fixture::noise;
+use crate::fixture::{files_below, noise};
 use crate::foreign_fixture::{bulk, entries, image, ways};
 use crate::shell::{Home, Outcome, run, text};
 use crate::support::estargz::{self, Written};
-use crate::support::image::{Built, sha256};
-use crate::support::registry::Registry;
+use crate::support::image::{Built, Compression, Layer, sha256};
+use crate::support::registry::{Fault, Registry, Times};
+use crate::support::tarball::{Entry, tar};
 
 /// A home and an image in a registry.
 struct Setup {
@@ -211,4 +212,79 @@ fn no_tar_behind_a_table() {
     let setup = Setup::new(&image([way.layer(&layer)]));
     assert_eq!(setup.run(&["ls", "--proof", "full"], &[]).code, 0);
     assert_eq!(setup.run(&["cat"], &["none"]).code, 1);
+}
+
+/// The layers of `verify --json`: whether they are good and were read, and whether it says when they were proven.
+fn verified(outcome: &Outcome) -> Vec<(bool, bool, bool)> {
+    let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let rows = found["layers"].as_array().unwrap().clone();
+    let is = |row: &serde_json::Value, key: &str| row[key].as_bool().unwrap();
+    rows.iter().map(|row| (is(row, "ok"), is(row, "read"), row["proven_at"].is_u64())).collect()
+}
+
+/// What was proven once is told apart from what was read now, and is read again if that is wanted.
+#[test]
+fn verify_says_what_it_has_not_read() {
+    let layer = |seed| Layer::new(&tar(&entries(seed)), Compression::Gzip);
+    let built = image([layer(1), layer(2)]);
+    let setup = Setup::new(&built);
+    setup.run(&["cat"], &[&bulk(2, 1)]).succeeded();
+    let rows = verified(&setup.run(&["verify"], &["--json"]));
+    assert_eq!(rows, [(true, true, false), (true, false, true)], "the topmost was streamed before");
+    let outcome = setup.run(&["verify"], &[]);
+    outcome.succeeded();
+    assert_eq!(outcome.stdout.matches(": ok").count(), 0, "{outcome:?}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let year = 1970 + now / 31_556_952;
+    let told: Vec<&str> =
+        outcome.stdout.lines().filter(|line| line.ends_with(" UTC, not read again")).collect();
+    assert_eq!(told.len(), 2, "{outcome:?}");
+    assert!(told[0].contains(&format!(": proven on {year}-")), "{told:?}");
+    // All of it is asked for, documents too, and that is told as such.
+    setup.registry.clear_log();
+    let outcome = setup.run(&["verify", "--again"], &["--json"]);
+    assert_eq!(verified(&outcome), [(true, true, false); 2]);
+    let asked = setup.registry.requests();
+    for (digest, size) in built.layer_digests().iter().zip(built.layer_sizes()) {
+        let sent = asked.iter().filter(|request| request.path.ends_with(digest));
+        assert_eq!(sent.map(|request| request.body_bytes_sent).sum::<u64>(), size);
+    }
+    assert!(
+        asked.iter().any(|request| request.path.contains("/manifests/") && request.method == "GET")
+    );
+    let outcome = setup.run(&["verify", "--again"], &[]);
+    assert!(outcome.code == 0 && outcome.stdout.matches(": ok").count() == 2, "{outcome:?}");
+    setup.run(&["verify", "--again", "--offline"], &[]).failed(2, &["--offline"]);
+    // Changed in the registry since.
+    let digest = &built.layer_digests()[1];
+    setup.registry.fault(("GET", digest, Times::Always), Fault::FlipByte(5000));
+    assert_eq!(setup.run(&["verify"], &[]).code, 0);
+    let outcome = setup.run(&["verify", "--again"], &["--json"]);
+    assert_eq!(
+        (outcome.code, verified(&outcome)),
+        (1, vec![(true, true, false), (false, true, false)])
+    );
+}
+
+/// A span that was changed in the cache together with its checksum is found out and replaced.
+#[test]
+fn verify_again_compares_spans() {
+    let content = noise(3_000_000, 4);
+    let built = image([Layer::new(&tar(&[Entry::file("f", &content)]), Compression::Gzip)]);
+    let setup = Setup::new(&built);
+    setup.run(&["pull"], &[]).succeeded();
+    let spans = files_below(&setup.home.path().join("cache/v1/spans"));
+    let span = spans.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut file = fs::read(span).unwrap();
+    // The bytes, a digest of 32 bytes, and XXH3-64 of both.
+    let digest_at = file.len() - 40;
+    file[digest_at / 2] ^= 1;
+    let checksum = xxhash_rust::xxh3::xxh3_64(&file[..digest_at + 32]);
+    file[digest_at + 32..].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(span, &file).unwrap();
+    let outcome = setup.run(&["verify", "--again"], &[]);
+    assert!(outcome.code == 0 && outcome.stderr.contains("it is replaced"), "{outcome:?}");
+    file[digest_at / 2] ^= 1;
+    assert_eq!(fs::read(span).unwrap()[..digest_at], file[..digest_at]);
+    setup.run(&["verify", "--again"], &[]).succeeded();
 }

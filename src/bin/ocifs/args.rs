@@ -90,8 +90,9 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Check all of an image: digests, diff IDs, tables of contents
     ///
-    /// Streams what has not been proven here. Fails if anything is wrong, and lists the paths of which a
-    /// table of contents says something else than the layer's tar.
+    /// Streams what has not been proven here; names what has, with the date, and reads it again with --again.
+    /// Fails if anything is wrong, and lists the paths of which a table of contents says something else than
+    /// the layer's tar.
     #[command(override_usage = "ocifs verify [OPTIONS] REF")]
     Verify(Verify),
     /// Layer indexes that travel with an image
@@ -617,6 +618,12 @@ pub(crate) struct Verify {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
+
+    /// Read everything anew from where the image is, what was proven before too
+    ///
+    /// Spans in the cache that are not what the layers hold are replaced.
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) again: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -157,7 +157,7 @@ fn mode_text(a: &Attributes) -> String {
 
 /// Year, month, day, hour and minute (UTC) of seconds since the epoch, in the proleptic Gregorian
 /// calendar, counting days from March so that leap days come last.
-fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
+pub(super) fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
     let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

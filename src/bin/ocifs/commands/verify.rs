@@ -2,21 +2,24 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
 use ocifs::foreign::Difference;
-use ocifs::mount::{self, LayerVerification, Verification};
+use ocifs::mount::{self, LayerVerification, ProvenBefore, Verification};
 use serde_json::json;
 
 use crate::args;
 use crate::commands::failed;
+use crate::commands::ls::civil;
 use crate::environment;
 use crate::json::{line, set_name};
 use crate::progress::{Bar, size};
 use crate::report::{self, AnyError, FAILED, printable};
 
 pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&args.image, &args.image_args)?;
+    let (name, mut options) = environment::image(&args.image, &args.image_args)?;
+    options.again = args.again;
     let cache = environment::cache(&args.image_args.cache_args);
     let bar = Bar::verifying(&name);
     let verification = mount::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
@@ -45,6 +48,8 @@ fn as_json(verification: &Verification) -> serde_json::Value {
             "size": layer.size,
             "entries": layer.entries,
             "ok": layer.error.is_none() && layer.differences.is_empty(),
+            "read": layer.before.is_none(),
+            "proven_at": layer.before.and_then(|before| before.at).and_then(seconds),
             "error": layer.error,
             "split_view": layer.differences.iter().map(difference).collect::<Vec<_>>(),
         })
@@ -58,15 +63,34 @@ fn as_json(verification: &Verification) -> serde_json::Value {
     })
 }
 
+/// Since the epoch.
+fn seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// What is said of a layer that is good.
+fn good(before: Option<ProvenBefore>) -> String {
+    let Some(ProvenBefore { at }) = before else { return "ok".to_owned() };
+    let at = at.and_then(seconds).and_then(|seconds| i64::try_from(seconds).ok());
+    let when = at.map_or_else(
+        || "before".to_owned(),
+        |seconds| {
+            let (year, month, day, hour, minute) = civil(seconds);
+            format!("on {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+        },
+    );
+    format!("proven {when}, not read again")
+}
+
 fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
     writeln!(out, "{}", printable(&verification.image.name))?;
     writeln!(out, "manifest {}", verification.image.digest)?;
     writeln!(out, "config   {}", verification.image.image_id)?;
     for layer in &verification.layers {
         let verdict = match (&layer.error, layer.differences.len()) {
-            (Some(_), _) => "WRONG",
-            (None, 0) => "ok",
-            (None, _) => "SPLIT VIEW",
+            (Some(_), _) => "WRONG".to_owned(),
+            (None, 0) => good(layer.before),
+            (None, _) => "SPLIT VIEW".to_owned(),
         };
         writeln!(
             out,
@@ -91,7 +115,14 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
             let bytes = size(layers.iter().map(|layer| layer.size).sum());
             let entries: usize = layers.iter().map(|layer| layer.entries).sum();
             let entries = report::count(entries, "entry", "entries");
-            writeln!(out, "ok: all of {bytes} in {of_layers}, {entries}")
+            match layers.iter().filter(|layer| layer.before.is_some()).count() {
+                0 => writeln!(out, "ok: all of {bytes} in {of_layers}, {entries}"),
+                before => writeln!(
+                    out,
+                    "nothing wrong: {bytes} in {of_layers}, {entries}; {before} of them proven before and \
+                     not read again (--again reads them)"
+                ),
+            }
         }
         bad => writeln!(out, "not ok: {bad} of {of_layers}"),
     }
