@@ -670,9 +670,7 @@ impl Flight<'_> {
         }
         sky.suspects.remove(&at);
         drop(sky);
-        if reader.table.proof != Proof::Full
-            && !reader.is_contradicted.swap(true, Ordering::Relaxed)
-        {
+        if !reader.table.proof.is_own() && !reader.is_contradicted.swap(true, Ordering::Relaxed) {
             log::warn!("{}: its index is not used again; the next mount streams it", reader.what);
             reader.shared.cache.reject_layer_index(&reader.access.index_name);
         }

@@ -92,7 +92,7 @@ pub enum Error {
     Budget { limit: u64 },
 }
 
-/// An extended attribute that every file has and none lists: `full`, `toc` or `hint`. It is not
+/// An extended attribute that every file has and none lists: `full`, `tar`, `toc` or `hint`. It is not
 /// listed so that copies and archives of a mount do not take it along.
 pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
 
@@ -105,16 +105,25 @@ pub enum Proof {
     Hint,
     /// The table of contents has a digest in the manifest; content is verified against it.
     Toc,
+    /// A layer of the same diff ID was streamed, and every span digest is our own. The blob that the manifest
+    /// names was not seen, nor whether there is one.
+    Tar,
     /// The whole layer was streamed: blob digest or diff ID, and every span digest is our own.
     Full,
 }
 
 impl Proof {
+    /// Whether the index was made here, of a layer that was streamed.
+    pub fn is_own(self) -> bool {
+        self >= Proof::Tar
+    }
+
     /// The word shown to users.
     pub fn name(self) -> &'static str {
         match self {
             Proof::Hint => "hint",
             Proof::Toc => "toc",
+            Proof::Tar => "tar",
             Proof::Full => "full",
         }
     }
@@ -450,7 +459,8 @@ impl LayerIndex {
     /// where a table of contents does not say.
     ///
     /// It is the SHA-256 of the content but for sparse files of layers with very long holes: see
-    /// [`MAX_HASHED_HOLES`]. In an index with [`Proof::Full`] it was computed here; otherwise the author of the index claims it.
+    /// [`MAX_HASHED_HOLES`]. In an index that [`Proof::is_own`] it was computed here; otherwise the author of the index
+    /// claims it.
     pub fn content_digest(&self, entry: &Entry<'_>) -> Option<ContentDigest> {
         if matches!(entry.kind, EntryKind::File { size: 0, .. }) {
             return Some(ContentDigest::EMPTY);

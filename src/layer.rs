@@ -128,7 +128,7 @@ pub enum ErrorKind {
     Offline,
     #[error(
         "a proof of what it holds is not in the cache: for that all of it has to be streamed once, \
-         without --offline"
+         without --offline; `--proof any` shows it without one"
     )]
     OfflineUnproven,
     #[error(
@@ -362,8 +362,8 @@ fn layer_key(layer: &ResolvedLayer) -> LayerKey {
     (layer.descriptor.digest, layer.diff_id)
 }
 
-/// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well;
-/// or, unless everything has to be proven, one that others made. Asks nobody.
+/// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well
+/// ([`Proof::Tar`]); or, unless everything has to be proven, one that others made. Asks nobody.
 pub fn cached(
     layer: &ResolvedLayer,
     cache: &Cache,
@@ -377,6 +377,12 @@ pub fn cached(
             Ok(index) if index.diff_id() == diff_id && is_right(&index) => {
                 // Streaming the layer says what is wrong.
                 index.draw_on(finder.budget()).ok()?;
+                // A tar that is not compressed is its own blob.
+                let is_seen = index.blob() == digest || diff_id.0 == digest;
+                let index = match index.proof() {
+                    Proof::Full if !is_seen => index.with_proof(Proof::Tar),
+                    _ => index,
+                };
                 return Some(OpenLayer::new(index, name, layer));
             }
             Ok(_) => log::debug!("layer {digest}: the index in the cache is of another layer"),

@@ -69,7 +69,8 @@ impl LayerIndex {
         let proof = match self.identity.proof {
             Proof::Hint => 0,
             Proof::Toc => 1,
-            Proof::Full => 2,
+            // What is stored is about the blob that it was made of.
+            Proof::Tar | Proof::Full => 2,
         };
         let (hashes, windows) = match &self.tail {
             Tail::Loaded { hashes, windows } => (hashes.len() as u64, windows.len() as u64),

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::{LayerKey, OpenLayer, layer_key};
 use crate::foreign::Finder;
-use crate::index::Proof;
 use crate::resolve::ResolvedLayer;
 use crate::toc::{self, Promise};
 
@@ -35,7 +34,7 @@ impl Known {
         let rows = self.layers.get(&layer_key(layer))?;
         let promise = toc::promise(&layer.descriptor);
         let is_good = |open: &OpenLayer| {
-            open.index.proof() == Proof::Full || finder.names(layer).contains(&open.name)
+            open.index.proof().is_own() || finder.names(layer).contains(&open.name)
         };
         let found = rows.iter().find(|row| row.0 == promise && is_good(&row.1));
         found.map(|(_, open)| open.clone())

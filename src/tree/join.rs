@@ -17,7 +17,7 @@
 //! **What is equal.** Everything that `stat(2)`, `listxattr(2)` and `read(2)` tell: mode, owner, group,
 //! time with its nanoseconds, number of names, size, blocks, extended attributes in their order, and the
 //! content. Contents are equal if they are the same place of the same layer, read by way of the same
-//! index; or if the digest is, where both layers were streamed here ([`Proof::Full`]), so that we took
+//! index; or if the digest is, where both layers were streamed here ([`crate::index::Proof::is_own`]), so that we took
 //! it ourselves. A digest that somebody else claims (a table of contents, a hint) counts for nothing.
 //! Hence both files of a pair have the same proof. Sparse files have their holes at the same places too.
 //!
@@ -46,7 +46,7 @@ use super::numbers::{self, fingerprints};
 use super::{BLOCK_BYTES, Dirent, Error, FileKind, Ino, Inode, Joined, Origins, Tree};
 use crate::digest::ContentDigest;
 use crate::extent::Run;
-use crate::index::{LayerIndex, Proof};
+use crate::index::LayerIndex;
 
 /// An image on its way into a joint tree.
 #[derive(Debug)]
@@ -254,7 +254,7 @@ impl<'a> File<'a> {
     fn new(part: &'a Part<'_>, ino: Ino) -> File<'a> {
         let inode = part.tree.inode(ino);
         let index = part.indexes[inode.layer as usize];
-        let is_own = index.proof() == Proof::Full;
+        let is_own = index.proof().is_own();
         let digest = || {
             let entry = index.entry_at(part.origins.entry(ino)?);
             index.content_digest(&entry)

@@ -10,7 +10,7 @@
 //! # Design
 //!
 //! A number is made from a *fingerprint*: a hash of the path of the file and of what it is. That is, for a regular file,
-//! the SHA-256 of its content, if we took it when the layer was streamed ([`Proof::Full`]), or else the digest of the blob
+//! the SHA-256 of its content, if we took it when the layer was streamed ([`crate::index::Proof::is_own`]), or else the digest of the blob
 //! and the place in it. (A digest that only a table of contents claims counts for nothing: it could make a file look
 //! unchanged.) Symlinks have their target in it, devices their numbers. Owner, mode and times are not: tools see those.
 //!
@@ -42,7 +42,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{FileKind, Ino, Inode, Origins, Tree};
 use crate::digest::ContentDigest;
-use crate::index::{LayerIndex, Proof};
+use crate::index::LayerIndex;
 
 /// The least and the greatest number but for the root's. (The very last one often stands for an error.)
 const FIRST: u32 = 2;
@@ -180,7 +180,7 @@ fn add_content(
         FileKind::Regular => {
             let index = indexes[inode.layer as usize];
             let entry = origins.entry(ino).map(|entry| index.entry_at(entry));
-            let own = entry.filter(|_| index.proof() == Proof::Full);
+            let own = entry.filter(|_| index.proof().is_own());
             match own.and_then(|entry| index.content_digest(&entry)) {
                 Some(ContentDigest::Sha256(content)) => {
                     hash.update(b"h");

@@ -288,3 +288,49 @@ fn verify_again_compares_spans() {
     assert_eq!(fs::read(span).unwrap()[..digest_at], file[..digest_at]);
     setup.run(&["verify", "--again"], &[]).succeeded();
 }
+
+/// A blob that is nowhere, with the diff ID of a layer that is in the cache: what is shown is the right tar, and the
+/// blob was not seen.
+#[test]
+fn a_blob_that_exists_nowhere() {
+    let content = tar(&entries(1));
+    let real = Layer::new(&content, Compression::Gzip);
+    let setup = Setup::new(&image([real]));
+    setup.run(&["cat"], &[&bulk(1, 1)]).succeeded();
+    let absent = image([Layer::new(&content, Compression::Gzip).digest(&sha256(b"nowhere"))]);
+    setup.registry.add_image("absent", "t", &absent);
+    let digest = &absent.layer_digests()[0];
+    setup
+        .registry
+        .fault(("GET", digest, Times::Always), Fault::Status(404, Vec::new(), Vec::new()));
+    let name = format!("{}/absent:t", setup.registry.addr());
+    let proofs = |name: &str| {
+        let mount_point = setup.home.mount_point();
+        let outcome = setup.home.run(&["mount", name, text(&mount_point)]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let mut value = [0; 16];
+        let file = mount_point.join(bulk(1, 1));
+        let length = rustix::fs::getxattr(&file, "user.ocifs.proof", &mut value).unwrap();
+        let by_file = String::from_utf8(value[..length].to_vec()).unwrap();
+        let status = setup.home.status();
+        let by_status = status["layers"][0]["proof"].as_str().map(str::to_owned);
+        setup.home.run(&["umount", text(&mount_point)]).succeeded();
+        (by_file, by_status, warnings(&outcome).iter().any(|told| told.contains("proof `tar`")))
+    };
+    let (file, status, warned) = proofs(&name);
+    assert_eq!((&file[..], status.as_deref(), warned), ("tar", Some("tar"), true));
+    for words in [&["ls", "--proof", "full"][..], &["export"], &["pull"]] {
+        setup.home.run(&[words, &[&name]].concat()).failed(1, &[digest]);
+    }
+    assert_eq!(setup.home.run(&["verify", &name]).code, 1);
+    // The image whose blob was seen, and the same tar in a blob of its own once that was seen.
+    let (file, _, warned) = proofs(&setup.name);
+    assert_eq!((&file[..], warned), ("full", false));
+    let plain = image([Layer::new(&content, Compression::Zstd)]);
+    setup.registry.add_image("plain", "t", &plain);
+    let name = format!("{}/plain:t", setup.registry.addr());
+    assert_eq!(proofs(&name).0, "tar");
+    setup.home.run(&["pull", &name]).succeeded();
+    let (file, _, warned) = proofs(&name);
+    assert_eq!((&file[..], warned), ("full", false));
+}

@@ -16,6 +16,10 @@ fn warning(name: &str, proofs: &[Proof]) -> Option<String> {
     let weakest = proofs.iter().copied().min()?;
     let what = match weakest {
         Proof::Full => return None,
+        Proof::Tar => {
+            "were found by their diff IDs: their tars are right, but the blobs that the manifest names \
+             were not seen"
+        }
         Proof::Toc => {
             "are shown as their tables of contents say, which were not compared with the tars that \
              runtimes unpack"
@@ -41,6 +45,7 @@ mod tests {
         assert_eq!(warning("i", &[Proof::Full, Proof::Full]), None);
         for (proofs, expected) in [
             (&[Proof::Toc, Proof::Full][..], "i: proof `toc`: 1 of 2 layers "),
+            (&[Proof::Full, Proof::Tar], "i: proof `tar`: 1 of 2 layers "),
             (&[Proof::Toc, Proof::Hint, Proof::Full], "i: proof `hint`: 2 of 3 layers "),
         ] {
             let text = warning("i", proofs).unwrap();

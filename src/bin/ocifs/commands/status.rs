@@ -215,7 +215,7 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
 
 fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
     let proofs: Vec<&str> = image.layers.iter().map(|layer| layer.proof.as_str()).collect();
-    let weakest = ["hint", "toc", "full"].into_iter().find(|proof| proofs.contains(proof));
+    let weakest = ["hint", "toc", "tar", "full"].into_iter().find(|proof| proofs.contains(proof));
     let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
     if let Some(name) = &image.directory {
         writeln!(out, "  directory {}", printable(name))?;
