@@ -14,7 +14,7 @@ use super::cached::PastCache;
 use super::encoding;
 use super::error::{Error, Failure, pause_of};
 use super::gate::Gates;
-use super::hosts::{self, Agents, Host};
+use super::hosts::{self, Agents, Host, Refused};
 use super::link::Meter;
 use super::location::Locations;
 use super::patience::{self, Patience};
@@ -538,7 +538,13 @@ impl Client {
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         log::debug!("{method} {}", error::without_query(url));
         let agent = self.agent(url)?;
-        let response = send(&agent).map_err(|e| failed(Failure::Transport(e.into())))?;
+        let response = send(&agent).map_err(|e| {
+            failed(match hosts::refused(&e) {
+                Some(Refused::LeadsInside) => Failure::LeadsInside,
+                Some(Refused::NotLoopback) => Failure::NotLoopback,
+                None => Failure::Transport(e.into()),
+            })
+        })?;
         log::debug!("{} {}", response.status(), error::without_query(url));
         let pause = header_text(&response, header::RETRY_AFTER.as_str());
         match response.status().as_u16() {

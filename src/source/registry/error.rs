@@ -70,6 +70,8 @@ pub enum Failure {
     },
     /// A server that anyone can run sends us to an address in this network.
     LeadsInside,
+    /// A name of this machine leads to another one, to which plain HTTP is not spoken.
+    NotLoopback,
     /// A file about this host can't be used.
     Hosts(Arc<hosts::Error>),
     /// The server has asked for no more requests, for so long yet.
@@ -184,10 +186,15 @@ impl Error {
         matches!(&self.failure, Failure::Transport(error) if hosts::is_not_tls(error))
     }
 
-    /// Whether a server that was asked in plain HTTP says that it speaks TLS.
+    /// Whether a server that was asked in plain HTTP says that it speaks TLS, or must not be asked so.
     pub(super) fn wants_tls(&self) -> bool {
-        matches!(&self.failure, Failure::Status { status: 400, message: Some(message), .. }
-            if message == hosts::SPEAKS_TLS)
+        match &self.failure {
+            Failure::NotLoopback => true,
+            Failure::Status { status: 400, message: Some(message), .. } => {
+                message == hosts::SPEAKS_TLS
+            }
+            _ => false,
+        }
     }
 
     /// The HTTP status, if there was an answer.
@@ -353,6 +360,9 @@ impl Error {
             ),
             Failure::LeadsInside => f.write_str(
                 "the registry sends us to an address in this machine's own network: refused",
+            ),
+            Failure::NotLoopback => f.write_str(
+                "the name means another machine here, to which plain HTTP is spoken with --plain-http only",
             ),
             Failure::Hosts(error) => write!(f, "{error}"),
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),

@@ -22,6 +22,7 @@ mod network;
 mod pace;
 mod proxy;
 mod registries;
+mod resolver;
 mod tls;
 
 use std::fs::File;
@@ -44,6 +45,7 @@ use tls::Identity;
 
 pub(super) use agents::Agents;
 pub use proxy::{Proxies, ProxyError, ProxyRoute, Route};
+pub(super) use resolver::{Refused, refused};
 pub use tls::Roots;
 pub(super) use tls::{SPEAKS_TLS, is_lasting, is_not_tls, page_words, words};
 

@@ -42,10 +42,8 @@ pub fn is_loopback(host: &str) -> bool {
 pub(super) fn is_inside(host: &str) -> bool {
     let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-    match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-        Ok(ip) if ip.is_unspecified() || ip.is_loopback() => true,
-        Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local() || is_shared(ip),
-        Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    match bare.parse::<IpAddr>() {
+        Ok(ip) => is_inside_address(ip),
         Err(_) => {
             is_loopback(&name)
                 || is_short_address(&name)
@@ -53,6 +51,40 @@ pub(super) fn is_inside(host: &str) -> bool {
                 || is_below(&name, &INSIDE)
         }
     }
+}
+
+/// Whether an address is one that means something else, or nothing, to everybody else: of this machine, of a private
+/// network, of a link, of a cloud's services for its machines, of no single machine, or one of IPv6 that may be
+/// translated or tunnelled to such an address (the registries of RFC 6890 and of IANA after it).
+pub(super) fn is_inside_address(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_inside_v4(ip),
+        IpAddr::V6(ip) => match ip.segments() {
+            // Networks without IPv4 give the whole world such addresses (RFC 6052).
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                is_inside_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+            }
+            // Translation of a network's own (RFC 8215); Teredo (RFC 4380); 6to4 (RFC 7526: historic).
+            [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..] | [0x2002, ..] => true,
+            // IPv4-compatible (RFC 4291: deprecated), with `::` and `::1` among them.
+            [0, 0, 0, 0, 0, 0, ..] => true,
+            // Site-local (RFC 3879: deprecated).
+            [first, ..] if first & 0xffc0 == 0xfec0 => true,
+            _ => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_multicast(),
+        },
+    }
+}
+
+fn is_inside_v4(ip: Ipv4Addr) -> bool {
+    // Azure's services for its machines have an address like any other.
+    const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+    let special = match ip.octets() {
+        // "This network"; IETF protocols, where Oracle's cloud has its services; benchmarks; multicast and
+        // reserved, with the broadcast address.
+        [0, ..] | [192, 0, 0, _] | [198, 18 | 19, ..] | [224..=255, ..] => true,
+        _ => ip == AZURE,
+    };
+    special || ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip)
 }
 
 /// Whether resolvers may take a name for an address: `127.1`, `0x7f000001`.
@@ -250,6 +282,28 @@ mod tests {
             "[fd00::1]",
             "[fe80::1]:80",
             "[::ffff:10.0.0.1]",
+            "0.1.2.3",
+            "192.0.0.192",
+            "198.18.0.1",
+            "198.19.255.255",
+            "168.63.129.16",
+            "224.0.0.1",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "[::]",
+            "[::10.0.0.1]",
+            "[::8.8.8.8]",
+            "[64:ff9b::169.254.169.254]",
+            "[64:ff9b::7f00:1]",
+            "[64:ff9b:1::808:808]",
+            "[2002:a9fe:a9fe::1]",
+            "[2001::1]",
+            "[2001:0:808:808::1]",
+            "[fec0::1]",
+            "[feff::1]",
+            "[ff02::1]",
+            "[::ffff:198.18.0.1]",
             "registry",
             "registry:5000",
             "registry.local",
@@ -264,6 +318,14 @@ mod tests {
             "172.32.0.1",
             "100.128.0.1",
             "[2001:db8::1]:5000",
+            "[2001:4860:4860::8888]",
+            "[2606:4700::1111]:443",
+            "[64:ff9b::8.8.8.8]",
+            "198.20.0.1",
+            "192.0.1.1",
+            "223.255.255.255",
+            "1.0.0.1",
+            "168.63.129.17",
             "registry.example:5000",
             "notlocal.example",
             "my-local.example",
@@ -289,7 +351,8 @@ mod tests {
             assert!(may("https://10.9.9.9:5000/v2/", to), "{to}");
             assert!(may("https://registry.internal/v2/", to), "{to}");
         }
-        // A name is not known to lead in here, and the registry may have one of its own.
+        // A name is not known to lead in here, and the registry may have one of its own: its addresses are
+        // looked at when it is connected to.
         for to in ["https://cdn.example/x", "https://minio.internal/x", "https://8.8.8.8/"] {
             assert!(may("https://registry.example/v2/", to), "{to}");
         }

@@ -284,30 +284,53 @@ fn bearer(token: &str, lifetime: Duration) -> Authorization {
     Authorization::Bearer { header: format!("Bearer {token}"), renewal, expiry }
 }
 
-/// The scopes to ask for: the registry's first, as some token servers read only the first, and
-/// with all that is wanted of the repository.
+/// The scopes to ask for: what the registry's challenge names, in its order, as some token servers read only the
+/// first, cut to this repository and to what is wanted of it. A token goes to the registry that has named the
+/// scopes, and one for more could be used by it for more.
+///
+/// Scopes that are not of the form `type:name:actions` (token specification, "scope") are the registry's own words,
+/// and stay. So does the repository under a longer or shorter path, as a proxy in front of a registry calls it.
 fn scopes(challenge: &str, repository: &str, access: Access) -> Vec<String> {
     let wanted: &[&str] = match access {
         Access::Read => &["pull"],
         Access::Push => &["pull", "push"],
     };
-    let mut scopes: Vec<String> = challenge.split_whitespace().map(str::to_owned).collect();
-    let actions = |scope: &str| {
-        let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
-        (name == repository).then(|| actions.split(',').map(str::to_owned).collect::<Vec<_>>())
-    };
-    match scopes.iter_mut().find_map(|scope| Some((actions(scope)?, scope))) {
-        Some((granted, scope)) => {
-            for action in wanted {
-                if !granted.iter().any(|a| a == action || a == "*") {
-                    scope.push(',');
-                    scope.push_str(action);
+    let own = format!("repository:{repository}:{}", wanted.join(","));
+    let mut scopes: Vec<String> = Vec::new();
+    for scope in challenge.split_whitespace() {
+        let cut = match scope
+            .split_once(':')
+            .and_then(|(kind, rest)| Some((kind, rest.rsplit_once(':')?)))
+        {
+            None => Some(scope.to_owned()),
+            // `repository(plugin)` is one too.
+            Some((kind, (name, actions))) if kind.split('(').next() == Some("repository") => {
+                let granted: Vec<&str> = actions.split(',').collect();
+                let is_granted =
+                    |action: &&&str| granted.contains(*action) || granted.contains(&"*");
+                let cut: Vec<&str> = wanted.iter().filter(is_granted).copied().collect();
+                match name == repository {
+                    true => Some(format!("{kind}:{name}:{}", wanted.join(","))),
+                    false if cut.is_empty() || !is_same_behind_proxy(name, repository) => None,
+                    false => Some(format!("{kind}:{name}:{}", cut.join(","))),
                 }
             }
-        }
-        None => scopes.push(format!("repository:{repository}:{}", wanted.join(","))),
+            Some(_) => None,
+        };
+        scopes.extend(cut.filter(|scope| !scopes.contains(scope)));
+    }
+    if !scopes.contains(&own) {
+        scopes.push(own);
     }
     scopes
+}
+
+/// Whether a name can be that of the repository with or without the first parts of its path.
+fn is_same_behind_proxy(name: &str, repository: &str) -> bool {
+    let is_end = |long: &str, short: &str| {
+        long.strip_suffix(short).is_some_and(|rest| !short.is_empty() && rest.ends_with('/'))
+    };
+    is_end(name, repository) || is_end(repository, name)
 }
 
 /// Where the token server is that a registry at `url` names.
@@ -405,20 +428,33 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_completed() {
+    fn scopes_are_completed_and_cut() {
         for (challenge, access, expected) in [
             ("", Access::Read, &["repository:a/b:pull"][..]),
             ("", Access::Push, &["repository:a/b:pull,push"]),
             ("repository:a/b:pull", Access::Read, &["repository:a/b:pull"]),
             ("repository:a/b:pull", Access::Push, &["repository:a/b:pull,push"]),
-            ("repository:a/b:push,pull", Access::Push, &["repository:a/b:push,pull"]),
-            ("repository:a/b:*", Access::Push, &["repository:a/b:*"]),
-            ("repository:a/b:delete", Access::Read, &["repository:a/b:delete,pull"]),
+            ("repository:a/b:push,pull", Access::Push, &["repository:a/b:pull,push"]),
+            ("repository:a/b:*", Access::Push, &["repository:a/b:pull,push"]),
+            // No more than is needed, and of nothing else.
+            ("repository:a/b:*", Access::Read, &["repository:a/b:pull"]),
+            ("repository:a/b:delete,pull,push", Access::Read, &["repository:a/b:pull"]),
             (
-                "x:y:z repository:a:pull",
+                "registry:catalog:* repository:a:pull repository:secret:pull,push x:y:z",
                 Access::Read,
-                &["x:y:z", "repository:a:pull", "repository:a/b:pull"],
+                &["repository:a/b:pull"],
             ),
+            ("repository:a/b:pull repository:a/b:push", Access::Read, &["repository:a/b:pull"]),
+            // Words of the registry's own, and what a proxy calls the repository.
+            ("aws repository:a/b:pull", Access::Read, &["aws", "repository:a/b:pull"]),
+            (
+                "repository:hub/a/b:pull,push",
+                Access::Read,
+                &["repository:hub/a/b:pull", "repository:a/b:pull"],
+            ),
+            ("repository:b:*", Access::Read, &["repository:b:pull", "repository:a/b:pull"]),
+            ("repository:b:delete repository::pull", Access::Read, &["repository:a/b:pull"]),
+            ("repository:xa/b:pull", Access::Read, &["repository:a/b:pull"]),
         ] {
             assert_eq!(scopes(challenge, "a/b", access), expected, "{challenge}");
         }

@@ -13,6 +13,7 @@ use ureq::http::Uri;
 use ureq::{Agent, Proxy, config::Config};
 
 use super::pace::PaceConnector;
+use super::resolver::{Addresses, Origin, Whose};
 use super::tls::{self, Identity};
 use super::{Error, Route, certs};
 use crate::source::registry::Options;
@@ -25,6 +26,7 @@ pub(in crate::source::registry) struct Agents {
     host: String,
     own: Arc<Identity>,
     others: Arc<Identity>,
+    origin: Arc<Origin>,
     options: Options,
     made: Mutex<Vec<Made>>,
 }
@@ -38,6 +40,7 @@ struct Made {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Way {
     to: To,
+    whose: Whose,
     proxy: Option<Proxy>,
 }
 
@@ -54,7 +57,8 @@ impl Agents {
     pub(super) fn new(host: &str, own: Arc<Identity>, options: Options) -> Agents {
         let authorities = own.authorities.clone();
         let others = Arc::new(Identity { authorities, ..Identity::default() });
-        Agents { host: without_port(host).to_owned(), own, others, options, made: Mutex::default() }
+        let (origin, host) = (Arc::new(Origin::new(host)), without_port(host).to_owned());
+        Agents { host, own, others, origin, options, made: Mutex::default() }
     }
 
     /// The client for a URL.
@@ -68,7 +72,13 @@ impl Agents {
             Some("https") if !is_own => self.elsewhere(url),
             _ => To::Registry,
         };
-        let way = Way { to, proxy: self.options.proxies.for_url(url) };
+        let proxy = self.options.proxies.for_url(url);
+        let whose = match (&proxy, is_own) {
+            (Some(_), _) => Whose::Proxy,
+            (None, true) => Whose::Own,
+            (None, false) => Whose::Named,
+        };
+        let way = Way { to, whose, proxy };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = made.iter().find(|made| made.way == way) {
             return Ok(known.agent.clone());
@@ -76,7 +86,8 @@ impl Agents {
         let identity = self.identity(&way.to)?;
         let config = config(&self.options, way.proxy.clone());
         let pace = PaceConnector::new(self.options.silence());
-        let agent = tls::agent(config, identity, Arc::clone(&self.options.roots), pace);
+        let addresses = Addresses::new(whose, Arc::clone(&self.origin), self.options.plain_http);
+        let agent = tls::agent(config, identity, Arc::clone(&self.options.roots), pace, addresses);
         made.push(Made { way, agent: agent.clone() });
         Ok(agent)
     }

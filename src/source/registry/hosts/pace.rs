@@ -5,7 +5,7 @@
 //! silence ends it. So the bytes themselves are watched, by the [`Floor`] that all connections of one agent
 //! share: several of them may have to share a slow link.
 //!
-//! This file and `tls.rs` are the only ones that use what `ureq` calls unversioned.
+//! This file, `tls.rs` and `resolver.rs` are the only ones that use what `ureq` calls unversioned.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! TLS as registries need it: the system's authorities, the user's own, client certificates, and no
 //! checking where the user says so.
 //!
-//! This and `pace.rs` are the only files that use what `ureq` calls unversioned, and why `Cargo.toml` holds it to
+//! This, `pace.rs` and `resolver.rs` are the only files that use what `ureq` calls unversioned, and why `Cargo.toml` holds it to
 //! one minor version. Its public settings can't express two things. The classic certificate of a
 //! registry at home (`openssl req -x509`) says of itself that it is an authority, which `rustls`
 //! refuses for a server: here such a certificate is accepted if it is, byte for byte, one that the user
@@ -24,7 +24,6 @@ use rustls::{
     InvalidMessage, RootCertStore, SignatureScheme, StreamOwned,
 };
 use ureq::http::Uri;
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
     SocksConnector, TcpConnector, Transport, TransportAdapter,
@@ -33,6 +32,7 @@ use ureq::{Agent, config::Config, http::uri::Scheme};
 
 use super::certs::{self, Certificates, ClientPair};
 use super::pace::PaceConnector;
+use super::resolver::Addresses;
 
 /// Where systems keep the certificates of all authorities, in one file (the list of Go's
 /// `crypto/x509`): Debian, Fedora, openSUSE, old and new RHEL, Alpine.
@@ -251,6 +251,7 @@ pub(super) fn agent(
     identity: Arc<Identity>,
     roots: Arc<Roots>,
     pace: PaceConnector,
+    addresses: Addresses,
 ) -> Agent {
     let proxy = config.proxy().map(|proxy| {
         let usual = Settings::new(Arc::default(), Arc::clone(&roots));
@@ -260,7 +261,7 @@ pub(super) fn agent(
     let connector = ().chain(SocksConnector::default());
     let connector = connector.chain(ConnectProxyConnector::default());
     let connector = connector.chain(TcpConnector::default()).chain(pace).chain(tls);
-    Agent::with_parts(config, connector, DefaultResolver::default())
+    Agent::with_parts(config, connector, addresses)
 }
 
 /// Puts TLS around a connection.
