@@ -15,7 +15,7 @@
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
-//!   `fronts`: what stands between registries and their users.
+//!   `networks`: where the names that they name lead. `fronts`: what stands between registries and their users.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
 //! - `kernel_metadata`: what `mount --kernel-metadata` shows is what `mount` shows, and costs less.
 //!   (All cases above are mounted both ways, where the kernel can.)
@@ -58,6 +58,7 @@ mod support;
 mod large;
 mod local;
 mod mounted;
+mod networks;
 mod nginx;
 mod oracle;
 mod servers;
