@@ -79,7 +79,7 @@ pub enum Error {
 pub fn is_linux_xattr(name: &[u8]) -> bool {
     [&b"user."[..], b"trusted.", b"security.", b"system."]
         .iter()
-        .any(|namespace| name.starts_with(namespace))
+        .any(|namespace| name.len() > namespace.len() && name.starts_with(namespace))
 }
 
 /// What kind of file an entry describes.

@@ -29,6 +29,7 @@ pub(super) struct PaxRecords {
     sparse_size: Option<Vec<u8>>,
     sparse_real_size: Option<Vec<u8>>,
     sparse_map: Option<Vec<u8>>,
+    sparse_blocks: Option<Vec<u8>>,
     /// Alternating offsets and lengths of format 0.0.
     sparse_pairs: Vec<u64>,
 }
@@ -101,20 +102,27 @@ impl PaxRecords {
             b"" => Ok(None),
             value => signed(value).map(Some).ok_or("a number is malformed"),
         };
+        let a_time = || match value {
+            b"" => Ok(None),
+            value => time(value).map(Some).ok_or("a time is malformed"),
+        };
         match key {
             b"path" => self.path = name()?,
             b"linkpath" => self.link_path = name()?,
             b"size" => self.size = number()?,
             b"uid" => self.uid = number()?,
             b"gid" => self.gid = number()?,
-            b"mtime" if value.is_empty() => self.mtime = None,
-            b"mtime" => self.mtime = Some(time(value).ok_or("a time is malformed")?),
+            b"mtime" => self.mtime = a_time()?,
+            // Of no use, but Go refuses what is malformed here too.
+            b"atime" | b"ctime" => drop(a_time()?),
+            b"uname" | b"gname" => drop(name()?),
             b"GNU.sparse.major" => self.sparse_major = text(),
             b"GNU.sparse.minor" => self.sparse_minor = text(),
             b"GNU.sparse.name" => self.sparse_name = name()?,
             b"GNU.sparse.size" => self.sparse_size = text(),
             b"GNU.sparse.realsize" => self.sparse_real_size = text(),
             b"GNU.sparse.map" => self.sparse_map = text(),
+            b"GNU.sparse.numblocks" => self.sparse_blocks = text(),
             _ => {}
         }
         Ok(())
@@ -135,12 +143,22 @@ impl PaxRecords {
             Some(text) => unsigned(text).ok_or("the real size is no number")?,
             None => stored,
         };
-        let map = match (&self.sparse_map, map_in_content) {
-            (_, true) => None,
-            (Some(text), false) => Some(map_0_1(text)?),
-            (None, false) => Some(pairs(&self.sparse_pairs)?),
-        };
+        let map = if map_in_content { None } else { Some(self.sparse_map()?) };
         Ok(Some(PaxSparse { name: self.sparse_name.clone(), real_size, map, map_in_content }))
+    }
+
+    /// The map of format 0.0, or else of 0.1. Both come with a count of its runs, which has to be right,
+    /// as in Go.
+    fn sparse_map(&self) -> Result<Vec<(u64, u64)>, &'static str> {
+        let map = match (&self.sparse_pairs, &self.sparse_map) {
+            (numbers, Some(text)) if numbers.is_empty() => map_0_1(text)?,
+            (numbers, _) => pairs(numbers)?,
+        };
+        let count = self.sparse_blocks.as_deref().and_then(unsigned);
+        match count.ok_or("the count of runs is no number")? {
+            count if count == map.len() as u64 => Ok(map),
+            _ => Err("the count of runs is another than that of the map"),
+        }
     }
 }
 
@@ -238,7 +256,7 @@ fn unsigned(text: &[u8]) -> Option<u64> {
 fn signed(text: &[u8]) -> Option<i64> {
     match text.strip_prefix(b"-") {
         Some(digits) => i64::try_from(unsigned(digits)?).ok().map(|n| -n),
-        None => i64::try_from(unsigned(text)?).ok(),
+        None => i64::try_from(unsigned(text.strip_prefix(b"+").unwrap_or(text))?).ok(),
     }
 }
 
@@ -277,6 +295,9 @@ mod tests {
             (b"-0.25", Some((-1, 750_000_000))),
             (b"12.", Some((12, 0))),
             (b"", None),
+            (b"+5.5", Some((5, 500_000_000))),
+            (b"+-5", None),
+            (b"-+5", None),
             (b"1e9", None),
             (b"1.-5", None),
             (b"99999999999999999999", None),

@@ -246,6 +246,60 @@ fn global_headers() {
     assert_eq!(parse_in(&[many, file()].concat(), 4096).map(|found| found.len()), Ok(1));
 }
 
+/// Records of no use are read too, and a map of runs comes with their count.
+#[test]
+fn pax_records_as_go_reads_them() {
+    let record = |key: &str, value: &str| {
+        let rest = format!(" {key}={value}\n");
+        let length = (1..).find(|n: &usize| n.to_string().len() + rest.len() == *n);
+        format!("{}{rest}", length.expect("there is one"))
+    };
+    let parse = |records: &[(&str, &str)]| {
+        let records: String = records.iter().map(|(key, value)| record(key, value)).collect();
+        let file = header(|h| h[124..135].copy_from_slice(b"00000000002"));
+        let tar = [pax(records.as_bytes()), file, b"ab".to_vec()].concat();
+        parse(&tar).map(|found| found.into_iter().next().expect("an entry").0)
+    };
+    for (key, value) in [
+        ("atime", "abc"),
+        ("ctime", "1.x"),
+        ("uname", "a\0b"),
+        ("gname", "\0"),
+        ("uid", "++5"),
+        ("GNU.sparse.map", "0,2"),
+    ] {
+        let found = parse(&[(key, value)]);
+        let is_refused = matches!(found, Err(Error::Pax { .. } | Error::Sparse { .. }));
+        assert!(is_refused, "{key}={value:?} {found:?}");
+    }
+    let times = parse(&[("atime", "1.5"), ("ctime", ""), ("uname", "root"), ("uid", "+5")]);
+    assert_eq!(times.expect("good").uid, 5);
+    let sparse = |map: &str, more: &[(&str, &str)]| {
+        let records = [&[("GNU.sparse.map", map), ("GNU.sparse.size", "9")], more].concat();
+        parse(&records)
+            .map(|entry| entry.runs.iter().map(|run| run.file_offset).collect::<Vec<_>>())
+    };
+    assert_eq!(sparse("3,2", &[("GNU.sparse.numblocks", "1")]), Ok(vec![3]));
+    for blocks in ["", "0", "2", "-1", "x"] {
+        let found = sparse("3,2", &[("GNU.sparse.numblocks", blocks)]);
+        assert!(matches!(found, Err(Error::Sparse { .. })), "{blocks:?} {found:?}");
+    }
+    // A map in pairs is the one that counts, wherever it stands.
+    let pairs = [("GNU.sparse.offset", "5"), ("GNU.sparse.numbytes", "2")];
+    let found = sparse("3,2", &[&pairs[..], &[("GNU.sparse.numblocks", "1")]].concat());
+    assert_eq!(found, Ok(vec![5]));
+}
+
+/// A name of an xattr that is only a namespace is none.
+#[test]
+fn xattr_names() {
+    for (name, is_one) in
+        [("user.a", true), ("user.", false), ("security.", false), ("user", false), ("", false)]
+    {
+        assert_eq!(super::is_linux_xattr(name.as_bytes()), is_one, "{name}");
+    }
+}
+
 /// Writes the checksum of a changed header.
 fn resum(block: &mut [u8]) {
     block[148..156].fill(b' ');
