@@ -348,6 +348,11 @@ fn keys_of_the_manifest_in_any_case() {
         (json!([{ "Config": 7, "Layers": ["l"] }]), "config `7` is not in"),
         (json!([{ "Config": "c", "Layers": "l" }]), "expected a sequence"),
         (json!([{ "Config": "c", "Layers": [7] }]), "layer `7` is not in"),
+        // The last of several spellings counts, as in Go.
+        (
+            json!([{ "Config": "c", "Layers": ["l"], "config": "other" }]),
+            "config `other` is not in",
+        ),
         (json!([]), "holds no image"),
         (json!([7]), "`manifest.json`"),
     ] {
