@@ -22,6 +22,8 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let tree = image.filesystem().tree();
     let ino = tree
         .resolve(path, follow)
+        // A symlink that leads nowhere is listed as itself: what decided that has found the link.
+        .or_else(|e| tree.resolve(path, Symlinks::Keep).map_err(|_| e))
         .map_err(|e| format!("{}: {}: {e}", image.resolved().name, args.path.display()))?;
     let mut out = BufWriter::new(report::stdout());
     let terminal = io::stdout().is_terminal();
