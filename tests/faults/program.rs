@@ -453,6 +453,11 @@ fn broken_surroundings() {
     fs::write(&auth, "{").unwrap();
     let outcome = run(home.ocifs(&["ls", &name]).env("REGISTRY_AUTH_FILE", &auth));
     outcome.failed(1, &["credentials file", text(&auth), "JSON"]);
+    // A pipe that no program writes to.
+    let pipe = home.path().join("pipe");
+    run(std::process::Command::new("mkfifo").arg(&pipe)).succeeded();
+    let outcome = run(home.ocifs(&["ls", &name]).env("REGISTRY_AUTH_FILE", &pipe));
+    outcome.failed(1, &["credentials file", text(&pipe), "no program writes to it"]);
     // One bad entry does not spoil the others, but it is told.
     fs::write(&auth, r#"{"auths":{"x":{"auth":"*"}}}"#).unwrap();
     let outcome = run(home.ocifs(&["ls", &name]).env("REGISTRY_AUTH_FILE", &auth));

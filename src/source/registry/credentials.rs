@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -315,17 +315,14 @@ fn is_out_of_reach(path: &Path) -> bool {
 
 /// Reads a file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, AuthFileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    match bounded::read_file(path, MAX_FILE_BYTES) {
+        Ok(text) => Ok(Some(text)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
+            Ok(None)
         }
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && is_out_of_reach(path) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e.into()),
-    };
-    Ok(Some(bounded::read_all(file, MAX_FILE_BYTES)?))
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && is_out_of_reach(path) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// A file of credentials, read.

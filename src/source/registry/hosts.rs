@@ -25,7 +25,6 @@ mod registries;
 mod resolver;
 mod tls;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -336,7 +335,7 @@ fn toml_words(error: &toml::de::Error, text: &str) -> String {
 
 /// Reads a file that should have no more than so many bytes.
 fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    bounded::read_all(File::open(path)?, limit)
+    bounded::read_file(path, limit)
 }
 
 /// Reads a file of settings that is UTF-8; otherwise like [`read_settings`].
