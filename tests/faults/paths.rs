@@ -134,6 +134,11 @@ fn words_that_could_be_both() {
         outcome.code == 0 && outcome.stderr.contains("`layout` is read as the path `./layout`"),
         "{outcome:?}"
     );
+    let outcome = ls("layout:none");
+    assert!(
+        outcome.stderr.contains("`layout:none` is read as the path `./layout:none`"),
+        "{outcome:?}"
+    );
     // One that is called like an archive is no surprise.
     assert_eq!(ls("saved.tar").stderr, "");
     // Files of the same names that belong to programs of another kind.

@@ -228,7 +228,7 @@ pub(crate) fn image(
         && !local.has_archive_name()
     {
         let path = name.to_string();
-        let word = path.trim_start_matches("./");
+        let word = path.strip_prefix("./").unwrap_or(&path);
         log::warn!(
             "`{word}` is read as the path `{path}`; for the image of a registry write its name in full"
         );
