@@ -38,10 +38,12 @@ fn pax(records: &[(&str, &str)], stored: &[u8]) -> Vec<u8> {
 }
 
 fn pax_0_1(size: &str, map: &str, stored: usize) -> Vec<u8> {
+    let count = map.split(',').count().div_ceil(2).to_string();
     let records = [
         ("GNU.sparse.major", "0"),
         ("GNU.sparse.minor", "1"),
         ("GNU.sparse.size", size),
+        ("GNU.sparse.numblocks", &count),
         ("GNU.sparse.map", map),
     ];
     pax(&records, &vec![7; stored])
@@ -79,6 +81,23 @@ fn absurd_maps_are_refused() {
         ("0.1 words", pax_0_1("4096", "a,b", 512), &["sparse map"]),
         ("0.1 wraps", pax_0_1(two63, &format!("{two63},{two63}"), 512), &["sparse map"]),
         ("0.1 many", pax_0_1("4096", pairs.trim_end_matches(','), 0), &["65536 runs"]),
+        (
+            "0.1 without a count",
+            pax(&[("GNU.sparse.size", "512"), ("GNU.sparse.map", "0,512")], &[7; 512]),
+            &["count of runs"],
+        ),
+        (
+            "0.1 another count",
+            pax(
+                &[
+                    ("GNU.sparse.size", "512"),
+                    ("GNU.sparse.numblocks", "2"),
+                    ("GNU.sparse.map", "0,512"),
+                ],
+                &[7; 512],
+            ),
+            &["count of runs"],
+        ),
         ("1.0 overlap", pax_1_0("4096", "2\n0\n512\n256\n512\n", 1024), &["overlap"]),
         ("1.0 past the end", pax_1_0("100", "1\n0\n512\n", 512), &["past the end"]),
         ("1.0 2^63", pax_1_0(max, &format!("1\n0\n{two63}\n"), 512), &["sparse map"]),
@@ -122,7 +141,11 @@ fn huge_holes_cost_nothing() {
     // Two of them, so that the total does not fit a u64 either.
     let mut writer = TarWriter::new();
     for name in ["a", "b", "c", "d"] {
-        writer.pax(&[("GNU.sparse.size", i64::MAX.to_string()), ("GNU.sparse.map", String::new())]);
+        writer.pax(&[
+            ("GNU.sparse.size", i64::MAX.to_string()),
+            ("GNU.sparse.numblocks", "0".to_owned()),
+            ("GNU.sparse.map", String::new()),
+        ]);
         writer.raw_header(|header| put(&mut header.name, name));
     }
     if let Ok(image) = accepts(&writer.finish()) {
