@@ -20,7 +20,7 @@
 //! the layer from its start to its end, and nothing of what comes is thrown away.
 //!
 //! Where decoding can't begin again for long (a zstd layer of one frame), a flight that has brought
-//! what it was sent for lingers: whoever wants something further on sends it on, instead of
+//! what it was sent for lingers: a reader that wants something further on sends it on, instead of
 //! streaming everything before it once more.
 //!
 //! Some flights have no reader yet: they bring the beginnings of layers that a walk will come to
@@ -178,12 +178,12 @@ impl Spans {
         }
     }
 
-    /// Reads of spans that were at hand, and that had to be fetched.
+    /// Reads of spans that were cached, and that had to be fetched.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
-    /// Reads from a span that is at hand; false if it is not.
+    /// Reads from a span that is cached; false if it is not.
     fn read(&self, span: &Span, offset: u32, buf: &mut [u8]) -> bool {
         let read_from = |file: &SpanFile, buf: &mut [u8]| {
             let read = file.read_at(buf, offset);
@@ -221,7 +221,7 @@ impl Spans {
         }
     }
 
-    /// Whether a span seems to be at hand; cheap, and may be wrong.
+    /// Whether a span seems to be cached; cheap, and may be wrong.
     fn has(&self, span: &Span) -> bool {
         lock(&self.open).contains(&span.digest)
             || lock(&self.memory).contains(&span.digest)
@@ -342,7 +342,7 @@ impl BlobReader {
         }
     }
 
-    /// Fills `buf` from `start` if everything is at hand; false if something is not, or if the
+    /// Fills `buf` from `start` if everything is cached; false if something is not, or if the
     /// range reaches past the layer. Never waits for a source.
     pub fn read_local(&self, start: UncompressedOffset, buf: &mut [u8]) -> bool {
         self.pieces(start, buf).all(|(at, offset, part)| {
@@ -462,7 +462,7 @@ impl BlobReader {
         })
     }
 
-    /// Waits for a span that is not at hand, and sees to it that somebody fetches it, and what else
+    /// Waits for a span that is not cached, and sees to it that a flight fetches it, and what else
     /// the read needs up to `needed_end`.
     fn fetch(
         self: &Arc<Self>,
@@ -561,7 +561,7 @@ impl BlobReader {
         }
     }
 
-    /// Whether a span is at hand or on its way.
+    /// Whether a span is cached or on its way.
     fn is_coming(&self, sky: &Sky, at: usize) -> bool {
         sky.carries(at) || self.shared.has(&self.table.spans[at])
     }
@@ -743,8 +743,8 @@ impl Flight<'_> {
         }
     }
 
-    /// Waits, at the end of what it was sent for, for somebody to send the flight on; false if
-    /// nobody does.
+    /// Waits, at the end of what it was sent for, for a reader to send the flight on; false if
+    /// none does.
     fn is_sent_on(&self, at: usize) -> bool {
         let reader = self.reader;
         let until = Instant::now() + PATIENCE;

@@ -18,12 +18,12 @@
 //!
 //! A file is written under a temporary name and renamed: a name that exists is whole. Reading and
 //! writing take no locks: two processes that write the same name write the same bytes, and a file
-//! that is removed stays readable for whoever has it open. (Downloads that can be resumed are the
+//! that is removed stays readable for a process that has it open. (Downloads that can be resumed are the
 //! exception: they are appended to, by one process at a time.) The version is in the path, so an
 //! old program and a new one never read each other's files.
 //!
 //! Spans are stored uncompressed, one file each: a second `grep -r` over an image is then a read
-//! and not an inflate, and the neighbours of a small file are at hand. (Considered and left: one
+//! and not an inflate, and the neighbours of a small file are cached with it. (Considered and left: one
 //! sparse file a layer, whose holes another process could read as zeros; a file a file, which
 //! makes a first pass 50,000 small creates.) They take the most room, so they are what is evicted
 //! first when the cache exceeds its [`Limit`]; layer indexes follow, and documents stay.
@@ -173,7 +173,7 @@ type Modified = (i64, i64);
 impl SpanFile {
     /// Reads exactly `buf.len()` bytes at `offset` within the span, if it is still what was checked.
     ///
-    /// `false` says that it may not be, and that it has to be opened again: somebody has written to it,
+    /// `false` says that it may not be, and that it has to be opened again: a process has written to it,
     /// or, which looks the same, marked it as used.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ const FREE_UNCOMPRESSED_BYTES: u64 = 1 << 30;
 const MAX_RATIO: u64 = 200;
 
 /// The most that may come out of a stream of which `compressed` bytes have been read. Counted by
-/// what has come and not by a size that somebody claims, so that a bomb ends early.
+/// what has come and not by a size that is claimed, so that a bomb ends early.
 pub fn plausible_uncompressed_bytes(compressed: u64) -> u64 {
     compressed.saturating_mul(MAX_RATIO).max(FREE_UNCOMPRESSED_BYTES)
 }

@@ -35,7 +35,7 @@ impl Contents {
         &self.layers
     }
 
-    /// Fills `buf` from `offset` in a file, which must be long enough, if all of it is at hand;
+    /// Fills `buf` from `offset` in a file, which must be long enough, if all of it is cached;
     /// false otherwise.
     pub fn read_local(&self, layer: usize, place: Place<'_>, offset: u64, buf: &mut [u8]) -> bool {
         let reader = &self.layers[layer];
@@ -48,13 +48,13 @@ impl Contents {
         })
     }
 
-    /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be at hand
+    /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be cached
     /// or on their way.
     pub fn is_coming(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
         self.all(layer, place, offset, length, BlobReader::is_coming_at)
     }
 
-    /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be at hand.
+    /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be cached.
     pub fn is_at_hand(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
         self.all(layer, place, offset, length, BlobReader::is_at_hand)
     }

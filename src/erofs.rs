@@ -9,10 +9,10 @@
 //! # Design
 //!
 //! An [`Image`] is written with everything but the contents of regular files. A file that is not
-//! empty is *chunk-based*, with a single chunk on an extra *device*: a run of blocks that somebody else
-//! serves. Sparse files have more chunks, of which some are holes. [`Devices`] says what lies where on them; there is one for each layer that has
-//! content, with its files in the order of the layer's tar, so that reading ahead on a device is
-//! reading ahead in the layer.
+//! empty is *chunk-based*, with a single chunk on an extra *device*: a run of blocks that `fuse::blobs`
+//! serves. Sparse files have more chunks, of which some are holes. [`Devices`] says what lies where on
+//! them; there is one for each layer that has content, with its files in the order of the layer's tar, so
+//! that reading ahead on a device is reading ahead in the layer.
 //!
 //! A device is not the tar. Each file begins at a block of its own, holes of sparse files are
 //! zeros like all others, and the rest of a file's last block is zero. Rejected: the tar itself as the

@@ -2,8 +2,8 @@
 //!
 //! # Problem
 //!
-//! A layer that this machine never saw need not be streamed if somebody else has written down where
-//! everything in it is: the layer's own writer (eStargz, zstd:chunked), a SOCI index, or `ocifs index
+//! A layer that this machine never saw need not be streamed if another program has written down where
+//! everything in it is: the layer's own writer (eStargz, zstd:chunked), that of a SOCI index, or `ocifs index
 //! push`. Each is somewhere else, bound to the image in another way or not at all.
 //!
 //! # Design
@@ -109,7 +109,7 @@ pub struct Finder {
     /// Where the referrers of the image are, if they are used.
     trusted_scope: Option<Digest>,
     offline: bool,
-    /// What the referrers are, once somebody asked.
+    /// What the referrers are, once they have been looked up.
     announced: OnceLock<Announced>,
     /// The ztocs of the SOCI index that the manifest names; locked while it is fetched.
     bound: Mutex<Option<Vec<SociLayer>>>,

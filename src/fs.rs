@@ -186,7 +186,7 @@ impl Filesystem {
         Ok(length.min(usize::try_from(left).unwrap_or(usize::MAX)))
     }
 
-    /// Fills `buf` from `offset` if the bytes are at hand; false if they have to be fetched.
+    /// Fills `buf` from `offset` if the bytes are cached; false if they have to be fetched.
     /// `buf` is as long as [`Filesystem::readable`] says.
     ///
     /// # Errors
@@ -200,7 +200,7 @@ impl Filesystem {
         Ok(is_local)
     }
 
-    /// Whether all of a regular file seems to be at hand; false for anything else. Cheap, and may be
+    /// Whether all of a regular file seems to be cached; false for anything else. Cheap, and may be
     /// wrong.
     pub fn is_at_hand(&self, ino: Ino) -> bool {
         self.tree.content(ino).is_some_and(|content| {
@@ -208,9 +208,9 @@ impl Filesystem {
         })
     }
 
-    /// Whether these parts of regular files all seem to be at hand. Quick for those that lie together.
+    /// Whether these parts of regular files all seem to be cached. Quick for those that lie together.
     pub fn are_at_hand(&self, parts: &[(Ino, Range<u64>)]) -> bool {
-        // A layer, and a range of it that is at hand.
+        // A layer, and a range of it that is cached.
         let mut at_hand = (usize::MAX, 0..0);
         parts.iter().all(|(ino, part)| {
             let Some(content) = self.tree.content(*ino) else { return false };
@@ -249,7 +249,7 @@ impl Filesystem {
         self.read_for(Some(ino), ino, offset, buf, give_up)
     }
 
-    /// The same where nobody may have asked for this file, because the kernel reads ahead in the layer.
+    /// The same where no reader may have asked for this file, because the kernel reads ahead in the layer.
     /// `reached` is the file of the layer that a reader is known to have come to and missed; what else
     /// is fetched depends on that one.
     ///
@@ -271,7 +271,7 @@ impl Filesystem {
             true => None,
             false => reached.and_then(|file| self.walks.missed(&self.tree, &self.contents, file)),
         };
-        // Looked up here: whoever asks for it holds a lock.
+        // Looked up here: the caller of `scope` holds a lock.
         let below = walked.map(|dir| scope::below(&self.tree, dir, layer));
         let missed = reached.map(|file| (self.scopes.missed(&self.tree, file, layer), file));
         let scope = |goes_on| match (&below, missed) {

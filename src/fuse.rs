@@ -54,8 +54,8 @@
 //! # Ahead of walks
 //!
 //! What is left of the cost of a first pass is that its tool and this process wait for each other, so
-//! somebody goes before it: by default a process that asks as the walk will ([`forerunner`]), and on request a thread
-//! that gives the kernel small files (`fuse::pusher`).
+//! requests are made ahead of it: by default by a process that asks as the walk will ([`forerunner`]); on request a
+//! thread gives the kernel small files instead (`fuse::pusher`).
 //!
 //! # What was left out
 //!
@@ -68,8 +68,8 @@
 //! Where root asks for it, the kernel gets names and attributes as an image and asks for nothing but
 //! blocks of contents: [`metadata`].
 //!
-//! Mounting is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what somebody else
-//! has mounted there in the meantime.
+//! Mounting is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what another
+//! process has mounted there in the meantime.
 
 mod blobs;
 mod caller;
@@ -153,10 +153,10 @@ pub struct Options {
     pub ahead: Ahead,
 }
 
-/// Who goes before a walk.
+/// What runs ahead of a walk.
 #[derive(Clone, Debug, Default)]
 pub enum Ahead {
-    /// Nobody.
+    /// Nothing.
     #[default]
     Nobody,
     /// This process gives the kernel small files before it asks for them.
@@ -316,7 +316,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Waits until the file system has been unmounted, by whomever.
+    /// Waits until the file system has been unmounted, by this process or another.
     ///
     /// # Errors
     /// The connection broke.
@@ -444,7 +444,7 @@ impl Adapter {
         self.filesystem.ino(ino.0)
     }
 
-    /// Counts a request: those of the forerunner by themselves, as nobody waits for them.
+    /// Counts a request: those of the forerunner by themselves, as no reader waits for them.
     fn count(&self, request: &Request, counter: &AtomicU64) {
         let is_ahead = self.guide.as_ref().is_some_and(|guide| guide.asks(request.pid()));
         count(if is_ahead { &self.requests.ahead } else { counter });

@@ -43,7 +43,7 @@
 //!         cat, ls: layers from the top down, until tree::merge_upper decides
 //!         --kernel-metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
 //! read    fuse -> fs -> content (file offset -> place in a layer's tar)
-//!         -> blob: span at hand, or source -> decompress -> verify -> cache -> bytes
+//!         -> blob: span in the cache, or source -> decompress -> verify -> cache -> bytes
 //! ```
 //!
 //! [`source`] may return anything. Only [`resolve`] (documents), [`layer`] (whole layers) and

@@ -575,14 +575,14 @@ pub struct MountOptions {
     pub ownership: Ownership,
     /// Give the kernel small files before it asks for them; there is no forerunner then.
     pub push: bool,
-    /// The program that goes before walks, if any.
+    /// The program that runs ahead of walks, if any.
     pub forerunner: Option<forerunner::Program>,
     /// Let the kernel run no program of the image.
     pub no_exec: bool,
     /// Mount over another image that is mounted there.
     pub over: bool,
     /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
-    /// in and permissions are checked, whatever the other options say; somebody goes before walks only if the
+    /// in and permissions are checked, whatever the other options say; there is a forerunner only if the
     /// image is in the cache.
     pub kernel_metadata: bool,
     /// Most bytes of memory for that image, if not a share of the machine's.
@@ -727,7 +727,7 @@ impl Mount {
         self.mounted.connection
     }
 
-    /// Waits until it has been unmounted, by whomever.
+    /// Waits until it has been unmounted, by this process or another.
     ///
     /// # Errors
     /// The connection to the kernel broke.
@@ -755,7 +755,7 @@ fn serve(
     fuse::serve(device, filesystem, options, Arc::clone(requests)).map_err(Error::Serve)
 }
 
-/// Unmounts one particular mount, and not what somebody else may have mounted there since.
+/// Unmounts one particular mount, and not what another process may have mounted there since.
 #[derive(Clone, Debug)]
 pub struct Unmounter {
     mounted: Mounted,
@@ -777,7 +777,7 @@ impl Unmounter {
     /// See [`kernel::Error`].
     pub fn unmount_lazily(&self) -> Result<(), kernel::Error> {
         match kernel::unmount(&self.mounted, kernel::Unmount::Abort) {
-            // Somebody has done so.
+            // It is unmounted already, or covered by another mount.
             Err(kernel::Error::NotOurs(_)) => Ok(()),
             result => result,
         }

@@ -280,7 +280,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Takes note that what came for a digest is not what it should be. Whether somebody else can be
+    /// Takes note that what came for a digest is not what it should be. Whether another host can be
     /// asked for it: asking again then goes there.
     fn distrust(&self, _digest: &Digest) -> bool {
         false

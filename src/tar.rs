@@ -193,7 +193,7 @@ pub struct Parser {
     state: State,
     /// Offset in the tar of the next byte to come.
     position: u64,
-    /// Offset of the header of the entry at hand, for messages.
+    /// Offset of the header of the entry that is being parsed, for messages.
     entry_at: u64,
     buffer: Vec<u8>,
     extensions: Extensions,

@@ -103,7 +103,7 @@ pub enum Error {
     NoFooter,
     #[error("the layer's table of contents is kept outside of it, which is not supported")]
     ExternalToc,
-    #[error("the end of the layer is needed to find its table of contents, and is not at hand")]
+    #[error("the end of the layer is needed to find its table of contents, and was not read")]
     NotTheEnd,
     #[error("the table of contents is said to be at {0:?}, which is not inside the layer")]
     Place(Range<u64>),

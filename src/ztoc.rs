@@ -2,7 +2,7 @@
 //!
 //! AWS' soci-snapshotter makes existing layers lazy without changing them. For each layer of some
 //! size it stores a ztoc: the entries of the tar, and checkpoints from which the gzip stream can be
-//! decompressed, with a digest of the compressed bytes of each span. With a ztoc at hand nothing of
+//! decompressed, with a digest of the compressed bytes of each span. With a ztoc nothing of
 //! the layer need be read before its first file is.
 //!
 //! Format: `ztoc/fbs/ztoc.fbs`, `ztoc/compression/gzip_zinfo.c` and `docs/` of

@@ -7,12 +7,12 @@
 //!
 //! # Design
 //!
-//! Whoever knows that a walk goes on, and in which layers it will come (`fs::walk`), has their
+//! `fs::walk` knows that a walk goes on, and in which layers it will come, and has their
 //! beginnings brought here: [`BlobReader::bring`] sends out a flight as any other, but without a
 //! reader. What that means:
 //!
-//! - nobody waits for it, and if it fails nobody hears of it: a reader that comes tries itself;
-//! - it brings a bounded piece, decided on before, and nothing that is at hand or on its way;
+//! - no reader waits for it, and if it fails none hears of it: a reader that comes tries itself;
+//! - it brings a bounded piece, decided on before, and nothing that is cached or on its way;
 //! - it ends when the walk does ([`Walk`]), unless a reader waits for what it has yet to bring;
 //! - it is sent out only where the cache will keep what it brings, and the first span that was not
 //!   kept ends the whole walk: nothing is fetched twice because there was no room for it.
@@ -48,7 +48,7 @@ impl Walk {
 }
 
 impl BlobReader {
-    /// Whether `length` bytes from `start` seem to be at hand or on their way; those past the layer
+    /// Whether `length` bytes from `start` seem to be cached or on their way; those past the layer
     /// are never.
     pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
         let sky = lock(&self.sky);

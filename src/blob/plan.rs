@@ -13,7 +13,7 @@
 //!
 //! - a run stops where the caller's *scope* ends: the end of the file that is read in sequence, or
 //!   of the directory that is being walked, as far as it lies in this layer;
-//! - it stops before a stretch that is at hand already, if reading past that costs more than a
+//! - it stops before a stretch that is cached already or on its way, if reading past that costs more than a
 //!   further request ([`gap_bytes`]);
 //! - the first step takes neighbours only as far as they cost next to nothing.
 //!
@@ -104,7 +104,7 @@ pub(super) struct Situation<'a> {
     pub(super) spans: &'a [Span],
     pub(super) gap_bytes: u64,
     pub(super) back_bytes: u64,
-    /// Whether a span is at hand or on its way.
+    /// Whether a span is cached or on its way.
     pub(super) is_at_hand: &'a dyn Fn(usize) -> bool,
     /// Just past the last span that the read needs, which may reach over several.
     pub(super) needed_end: usize,
@@ -156,7 +156,7 @@ impl Situation<'_> {
         begin
     }
 
-    /// Whether some of the ranges is in a span that is not at hand.
+    /// Whether some of the ranges is in a span that is neither cached nor on its way.
     fn is_missing(&self, at: usize, ranges: &[Range<u64>]) -> bool {
         let span = &self.spans[at];
         let next = ranges.partition_point(|range| range.end <= span.start.0);
@@ -173,7 +173,7 @@ impl Situation<'_> {
         passed.bytes <= self.gap_bytes
     }
 
-    /// Compressed bytes of spans that are at hand.
+    /// Compressed bytes of spans that are cached or on their way.
     pub(super) fn again_bytes_in(&self, spans: Range<usize>) -> u64 {
         let again = spans.filter(|at| (self.is_at_hand)(*at));
         again.map(|at| compressed_bytes(&self.spans[at])).sum()
@@ -254,7 +254,7 @@ impl Runs {
         self.known.push(run);
     }
 
-    /// Where to stop in `range`: before a stretch that is at hand and too long to be read past.
+    /// Where to stop in `range`: before a stretch that is cached or on its way, and too long to be read past.
     fn before_known_stretch(&self, range: Range<usize>, situation: &Situation<'_>) -> usize {
         let mut stretch: Option<usize> = None;
         let end = range.end;
@@ -388,7 +388,7 @@ mod tests {
         let spans = spans(100, |_| Restart::Here);
         let mut runs = Runs::default();
         plan(&mut runs, &spans, 5, 0, &[]);
-        // One span at hand is read past, two are not, and none at the end.
+        // One cached span is read past, two are not, and none at the end.
         assert_eq!(plan(&mut runs, &spans, 6, u64::MAX, &[8, 12, 13]), 6..12);
         assert_eq!(plan(&mut runs, &spans, 14, u64::MAX, &[12, 13]), 14..15);
         let mut runs = Runs::default();
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(plan(3, &all, &[]), 0..200);
         // Only so much lies before it that its reader can wait for it.
         assert_eq!(plan(50, &all, &[]), 42..200);
-        // One span at hand is read past, two are not, and none at the ends.
+        // One cached span is read past, two are not, and none at the ends.
         assert_eq!(plan(5, &all, &[1, 2, 4, 7, 90, 91]), 3..90);
         assert_eq!(plan(5, &all, &[4, 6]), 0..200);
         assert_eq!(plan(5, &all, &[3, 4, 6, 7]), 5..6);

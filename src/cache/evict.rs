@@ -2,7 +2,7 @@
 //!
 //! # Design
 //!
-//! Whoever writes, cleans up. Each process counts the bytes that it has written and, at its first
+//! The process that writes cleans up. Each process counts the bytes that it has written and, at its first
 //! write and after every [`scan_after`] bytes, walks the whole cache on a thread of its own: ten
 //! thousand spans, which is the default limit, take some 60 ms. Above the limit it removes spans,
 //! the least recently used first, until a tenth of the limit is free. There is no list of files to
@@ -10,7 +10,7 @@
 //! renews when it opens a span that was not used for some minutes.
 //!
 //! One scan at a time is enough, so it takes a lock on the version's folder, and leaves the work to
-//! whoever holds that. The lock saves work and nothing depends on it: two scans that remove the
+//! the process that holds that. The lock saves work and nothing depends on it: two scans that remove the
 //! same files do no harm. (Considered and left: a total kept in a file, which a killed process
 //! leaves wrong; a lock around every write.)
 //!
@@ -215,7 +215,7 @@ impl Evictor {
             return;
         }
         let this = Arc::clone(self);
-        // Held until the handle is in its place, for whoever settles right away.
+        // Held until the handle is in its place, for a `settle` right afterwards.
         let mut thread = self.thread();
         match thread::Builder::new().name("evict".into()).spawn(move || this.run(limit)) {
             Ok(handle) => *thread = Some(handle),
@@ -249,7 +249,7 @@ impl Evictor {
                 }
             };
             self.running.store(false, Ordering::Release);
-            // What was written meanwhile may be due; whoever sees to it takes `running`.
+            // What was written meanwhile may be due; the thread that takes `running` sees to it.
             let due = scanned && self.pending.load(Ordering::Relaxed) > scan_after(limit);
             if !due || self.running.swap(true, Ordering::AcqRel) {
                 return;
@@ -372,14 +372,14 @@ pub(super) fn evict(store: &Store, above: u64, down_to: u64, down_to_with_indexe
     removed
 }
 
-/// Removes a download unless somebody appends to it.
+/// Removes a download unless a process appends to it.
 fn remove_if_idle(store: &Store, name: &Path) -> Option<io::Result<()>> {
     let file = match store.read(name) {
         Ok(file) => file,
         Err(e) => return Some(Err(e)),
     };
     match file.try_lock() {
-        // Removed while locked: whoever opens it next sees that it lost its name.
+        // Removed while locked: a process that opens it next sees that it lost its name.
         Ok(()) => Some(store.remove(name)),
         Err(TryLockError::WouldBlock) => None,
         Err(TryLockError::Error(e)) => Some(Err(e)),

@@ -2,7 +2,7 @@
 //!
 //! Sizing, evicting, checking and clearing all walk the same way: relative to open folders, and
 //! through no symlink below the cache's own folder, so that nothing planted in there leads them to
-//! files of somebody else. A file counts as ours by its place *and* its name; anything else is
+//! files outside of it. A file counts as ours by its place *and* its name; anything else is
 //! [`Kind::Other`]: counted, and left alone.
 
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ use super::store::{self, FILE, FOLDER, Store};
 use crate::digest::{DiffId, Digest, SpanDigest, unhex};
 
 /// Levels of folders below the version's folder that are looked into; ours have three. It bounds
-/// the open files of a walk through what somebody else has put there.
+/// the open files of a walk through what another program has put there.
 const MAX_DEPTH: usize = 6;
 
 /// What a file in the cache's folder is for.

@@ -1,8 +1,8 @@
 //! Whether a table of contents says what the tar says.
 //!
 //! A TOC and the tar in the same blob are two descriptions of one layer. Engines that unpack read the
-//! tar, those that mount read the TOC, and a scanner sees one of them: if they differ, somebody is
-//! shown something else than others are (a *split view*).
+//! tar, those that mount read the TOC, and a scanner sees one of them: if they differ, one of
+//! these programs sees something else than the others (a *split view*).
 //!
 //! Compared is what each path means in the end, as later entries replace earlier ones; paths are
 //! those of the layer, whiteouts included. Where the order of entries decides what is shown, it is

@@ -4,7 +4,7 @@
 //!
 //! The first READ of a file costs a round trip between two processes, 25 to 40 microseconds, however
 //! soon it is answered. Over a tree of small files that is most of what `grep -r` takes. The kernel
-//! accepts bytes that it has not asked for, if somebody knew which.
+//! accepts bytes that it has not asked for, but it has to be known which.
 //!
 //! # Design
 //!
@@ -221,7 +221,7 @@ impl Ahead {
         found
     }
 
-    /// Ends the burst: what is next is not at hand.
+    /// Ends the burst: the next file is not cached, or the kernel does not take it.
     pub fn stop(&mut self) {
         if let Some(visit) = self.visits.last_mut() {
             visit.files = 0;

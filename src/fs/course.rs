@@ -5,7 +5,7 @@
 //! Whatever a first pass over a mount asks for costs a round trip between two processes, 25 to 40
 //! microseconds however soon it is answered, and while one of them works the other waits. A tool
 //! that walks a tree (`find`, `grep -r`, `tar`, `diff -r`) could find everything in the kernel's
-//! caches, if somebody went before it on another processor (`fuse::forerunner`). This module says
+//! caches, if a process ran ahead of it on another processor (`fuse::forerunner`). This module says
 //! where to.
 //!
 //! # Design
@@ -494,7 +494,7 @@ impl Course {
 /// What a request tells.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    /// Of something that nobody has asked for or named before.
+    /// Of something that has not been asked for or named before.
     News,
     /// How far a walker has come.
     Progress,

@@ -10,7 +10,7 @@
 //! # Design
 //!
 //! Only misses are looked at, and what counts is one that a walk would have as its next: every file
-//! between the last miss and this one, in the order of the tree, is at hand or on its way. A program
+//! between the last miss and this one, in the order of the tree, is cached or on its way. A program
 //! that picks its files hardly ever hits that once, let alone [`SURE`] times in a row with different
 //! files. From then on the walk is *on*:
 //!
@@ -25,7 +25,7 @@
 //! have cost in vain. Misses that are not next, [`SURE`] of them, end the walk: what was begun ahead of
 //! it ends too.
 //!
-//! It is a guess, made only where nobody has to wait for it: when two readers come at once, one of
+//! It is a guess, made only where no reader has to wait for it: when two readers come at once, one of
 //! them does without.
 
 use std::collections::VecDeque;
@@ -201,7 +201,7 @@ impl State {
 }
 
 /// The directory in which a walk comes to a file after `last`, the file of a directory, if all that it reads
-/// between them is at hand or on its way.
+/// between them is cached or on its way.
 fn comes_next(tree: &Tree, contents: &Contents, (dir, last): (Ino, Ino), file: Ino) -> Option<Ino> {
     // A layer, and a range of it that is coming.
     let mut coming = (usize::MAX, 0..0);

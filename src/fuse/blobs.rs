@@ -7,10 +7,10 @@
 //!
 //! # Reading ahead
 //!
-//! So it also asks for files that nobody wants, behind the end of a directory for example. If those
+//! So it also asks for files that no program wants, behind the end of a directory for example. If those
 //! counted as read, a walk over a directory would be taken for one over everything, and all of the
-//! layer be fetched. But a read that does not go on where another ended begins with what somebody
-//! wants; and the kernel reads on only when somebody has come to what it asked for before. So what
+//! layer be fetched. But a read that does not go on where another ended begins with what a program
+//! wants; and the kernel reads on only when a reader has come to what it asked for before. So what
 //! is missed in a read that goes on counts only when the next one is missed. To tell that, requests
 //! have to be seen in the order in which the kernel sent them, so one thread takes them all in where
 //! something may be missed.
@@ -37,10 +37,10 @@
 //! EROFS has closed the last one, the folder is closed too, and the forerunner killed. (If this process is
 //! stopped, the end of a mount waits until it goes on or is killed.)
 //!
-//! (Rejected: a thread of this process that has the kernel read ahead. To open a device it would wait for an answer, and
-//! whoever waits for this process must not be part of it. A file of EROFS that no directory has and that is all of
-//! a device: everything would be copied twice. To open the files there one by one, as those of a stretch are: a
-//! quarter of the READs stays, and half of the time that can be gained.)
+//! (Rejected: a thread of this process that has the kernel read ahead. To open a device it would wait for an
+//! answer, and a thread that waits for this process must not be part of it. A file of EROFS that no directory has
+//! and that is all of a device: everything would be copied twice. To open the files there one by one, as those of
+//! a stretch are: a quarter of the READs stays, and half of the time that can be gained.)
 
 mod stream;
 
@@ -72,17 +72,16 @@ const FIRST: u64 = 2;
 /// The same, and once more by EROFS.
 const ECHOES: u32 = super::ECHOES + 1;
 
-/// What is read at a time by somebody who has gone on for a while: half of a stretch or more.
+/// What is read at a time for a reader that has gone on for a while: half of a stretch or more.
 const MIN_STRETCH_BYTES: u32 = 512 << 10;
 
 /// The part of a stretch that is left to the walk.
 const LEFT: u64 = 8;
 
-/// Files that somebody has read one after the other who walks. (One large file is read as far ahead, and over its
-/// end.)
+/// Files that a walk has read one after the other. (One large file is read as far ahead, and over its end.)
 const SURE: usize = 4;
 
-/// The largest file that is left to somebody who reads a device from its end.
+/// The largest file that is left to a reader that reads a device from its end.
 const MAX_LEFT_BYTES: usize = 64 << 10;
 
 /// Open files: those of everybody, and the forerunner's.
@@ -150,7 +149,7 @@ struct Reading {
     passed: Option<Range<u64>>,
     /// If its reader goes on below, what it comes to there.
     below: Option<Range<u64>>,
-    /// What somebody has come to, once a file of it is missed. Of several in one read, the others are
+    /// What a reader has come to, once a file of it is missed. Of several in one read, the others are
     /// ahead of the first.
     reached: Option<Ino>,
     is_missed: bool,
@@ -233,7 +232,7 @@ impl Shared {
         })
     }
 
-    /// Reads on; false where something has to be fetched and nobody says until when that may take.
+    /// Reads on; false where something has to be fetched and no deadline is given.
     fn read(&self, reading: &mut Reading, give_up: Option<Instant>) -> Result<bool, fs::Error> {
         let Reading { ino, offset, buf, done, passed, reached, is_missed, .. } = reading;
         let device = self.device(*ino)?;
@@ -273,8 +272,8 @@ impl Shared {
             .shown(client, pieces.filter(|piece| self.is_whole(piece)).map(|piece| piece.ino));
     }
 
-    /// What is to be brought of a range before somebody comes to it from its end: all but a file in the
-    /// middle, which tells when he is there.
+    /// What is to be brought of a range before a reader comes to it from its end: all but a file in the
+    /// middle, which tells when the reader is there.
     fn stretches(&self, number: usize, device: &Device, range: Range<u64>) -> Vec<Stretch> {
         let middle = range.start + (range.end - range.start) / 2;
         let first_half = self.pieces(device, range.start..middle);
@@ -308,7 +307,7 @@ impl Shared {
         piece.offset == 0 && piece.length as u64 == size
     }
 
-    /// Whether the process with this number goes before walks.
+    /// Whether the process with this number is the forerunner.
     fn is_ahead(&self, pid: u32) -> bool {
         self.before.forerunner.get().is_some_and(|forerunner| forerunner.asks(pid))
     }
@@ -398,10 +397,10 @@ impl FuseFilesystem for Blobs {
         match begun {
             Ok((reading, true)) => {
                 reply.data(&reading.buf);
-                // Now that it is at hand.
+                // Now that the kernel has the bytes.
                 self.0.show(req.pid(), &reading);
             }
-            // Not there any more. Nobody waits for all of it: who wants a part asks for that.
+            // Not there any more. No reader waits for all of it: one that wants a part asks for that.
             Ok((_, false)) if file == BROUGHT => reply.error(Errno::EIO),
             Ok((_, false)) if self.0.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);

@@ -1,34 +1,34 @@
-//! A process that goes before walks.
+//! A process that runs ahead of walks.
 //!
 //! # Problem
 //!
 //! Over a tree of small things the first `find`, `grep -r` or `tar` asks for each of them, waits, and
-//! has the processor that it runs on idle meanwhile. Had somebody else asked before it, the answers would
+//! has the processor that it runs on idle meanwhile. Had another process asked before it, the answers would
 //! be in the kernel's caches.
 //!
 //! # Design
 //!
-//! That somebody is a process of our own, the *forerunner*: it lists directories of the mount, opens small
+//! That other process is one of our own, the *forerunner*: it lists directories of the mount, opens small
 //! files and has the kernel read them ahead (`posix_fadvise(2)`), as any user might. [`Course`] says where
-//! to, from the requests of others; what of it is at hand goes to the forerunner as *stages* of a
+//! to, from the requests of others; what of it is cached goes to the forerunner as *stages* of a
 //! few steps, and it answers each with a byte. At most two stages are under way, so that the
 //! course can still be changed. It is started when the first walk is seen.
 //!
 //! Over `fuse::metadata` the kernel asks for contents only, in stretches. The same process then opens files of
 //! those, which puts them into the cache of the file system that walks see; and it has the kernel read ahead
-//! what lies before the files of somebody who reads them from the end.
+//! what lies before the files of a reader that reads them from the end.
 //!
 //! # Why a process
 //!
-//! Whoever asks this process for something must not be part of it. If it is killed, the kernel closes the
+//! A thread that asks this process for something must not be part of it. If it is killed, the kernel closes the
 //! connection only when all its threads have ended, and a thread that waits for an answer in
 //! the kernel does not end. For the same reason the forerunner must not have the device open: all
 //! our descriptors are closed when a program is started.
 //!
 //! # Invariants
 //!
-//! - All of it is a hint. What the forerunner asks for is answered like everything else; nobody waits for it.
-//! - Only what is at hand is named, so nothing is fetched for it but what is evicted in this moment.
+//! - All of it is a hint. What the forerunner asks for is answered like everything else; no reader waits for it.
+//! - Only what is cached is named, so nothing is fetched for it but what is evicted in this moment.
 //! - A mount that is in use can't be unmounted. The forerunner uses it only while it has stages to work on, a
 //!   few tens of milliseconds after the walk's last request, and stops as soon as the process that walks has
 //!   ended and been waited for. If it does not answer it is killed.
@@ -68,7 +68,7 @@ use stage::Stage;
 const STAGE_STEPS: usize = 16;
 
 /// A stage that is longer than this has no more steps. One path more is no longer than this again, so the stages under
-/// way fit into a pipe (64 KiB), and sending them waits for nobody.
+/// way fit into a pipe (64 KiB), and sending them never blocks.
 const FULL_STAGE_BYTES: usize = 16 << 10;
 
 /// Stretches that were told of and not yet taken.
@@ -81,8 +81,8 @@ const WINDOW: usize = 2;
 /// one, everything may have been in the kernel's caches.)
 const MAX_UNSEEN: u32 = 8;
 
-/// How long an answer is waited for: all that a stage asks for is at hand. One that is stopped or stuck would keep
-/// the mount in use. It is looked meanwhile whether the mount has ended.
+/// How long an answer is waited for: all that a stage asks for is cached. A process that is stopped or stuck would
+/// keep the mount in use. It is looked meanwhile whether the mount has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
@@ -191,7 +191,7 @@ impl Forerunner {
         place: io::Result<Place>,
     ) -> Option<Forerunner> {
         let started = place.and_then(|place| Forerunner::new(filesystem, program, place));
-        started.inspect_err(nobody).ok()
+        started.inspect_err(not_running).ok()
     }
 
     fn new(filesystem: &Arc<Filesystem>, program: Program, place: Place) -> io::Result<Forerunner> {
@@ -208,7 +208,7 @@ impl Forerunner {
         let own = Arc::clone(&shared);
         let work = move || {
             if let Err(e) = serve(&own, &program, &place) {
-                nobody(&e);
+                not_running(&e);
             }
             own.is_off.store(true, Ordering::Relaxed);
         };
@@ -309,7 +309,7 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).has_news = false;
     }
 
-    /// The next stage, and how many steps it took; it may have fewer, as not all is at hand.
+    /// The next stage, and how many steps it took; it may have fewer, as not all is cached.
     fn next_stage(&self) -> (Stage, usize) {
         let tree = self.filesystem.tree();
         let (mut stage, mut steps) = (Stage::default(), 0);
@@ -354,12 +354,12 @@ impl Shared {
     }
 }
 
-/// Says why nobody goes before walks.
-fn nobody(error: &io::Error) {
-    log::info!("nobody goes before walks: {error}");
+/// Logs why there is no forerunner.
+fn not_running(error: &io::Error) {
+    log::info!("the forerunner is not running: {error}");
 }
 
-/// Sends stages until there is nobody any more to tell of walks.
+/// Sends stages until `Forerunner::end` is called.
 fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
     let mut process = None;
     let result = send_stages(shared, program, place, &mut process);

@@ -232,7 +232,7 @@ pub enum Unmount {
     Now,
     /// Detach at once; it ends when the last user is gone.
     Lazy,
-    /// Detach at once, and where root does it end the connection too: whoever uses it gets an error.
+    /// Detach at once, and where root does it end the connection too: processes that use it get an error.
     Abort,
 }
 
@@ -327,7 +327,7 @@ pub fn check_requirements() -> Result<(), Error> {
     Ok(())
 }
 
-/// Mounts a file system that nobody serves on a directory, and takes it away again: whether the
+/// Mounts a file system that no process serves on a directory, and takes it away again: whether the
 /// system lets us.
 ///
 /// # Errors
@@ -341,14 +341,14 @@ pub fn try_mount(mount_point: &Path) -> Result<(), Error> {
     let connection = mount(&mount_point, &options)?;
     let missing = || Error::NotOurs(mount_point.path());
     let mounted = mount_point.uppermost()?.ok_or_else(missing)?;
-    // Without anybody who answers only the lazy way is sure not to wait.
+    // As no process answers, only the lazy way is sure not to wait.
     let result = unmount(&mounted, Unmount::Lazy);
     drop(connection);
     result
 }
 
 /// Ends a connection whatever state it is in: all that is under way and all that comes gets an
-/// error. A process that ends without this may leave a connection behind that nobody answers, when a
+/// error. A process that ends without this may leave a connection behind that no process answers, when a
 /// thread of it waits in the kernel for a page that another request of the same connection has
 /// locked (`fuse::pusher`).
 ///

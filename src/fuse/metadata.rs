@@ -125,7 +125,7 @@ pub struct Options {
     pub ownership: Ownership,
     /// The same for all mounts of an image.
     pub uuid: Uuid,
-    /// The program that goes before walks, if any; only over an image that is in the cache.
+    /// The program that runs ahead of walks, if any; only over an image that is in the cache.
     pub forerunner: Option<forerunner::Program>,
     /// Let the kernel run no program of the image.
     pub no_exec: bool,
@@ -275,15 +275,15 @@ fn shown_to_others(mount: &OwnedFd) -> io::Result<PathBuf> {
     Ok(Path::new("/proc").join(own).join("fd").join(mount.as_raw_fd().to_string()))
 }
 
-/// The minor device number of a file system, which is the number of its connection over FUSE. Nobody need
-/// answer yet.
+/// The minor device number of a file system, which is the number of its connection over FUSE. It need
+/// not be served yet.
 fn device_minor(mount: &OwnedFd) -> io::Result<u32> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     Ok(rustix::fs::statx(mount, "", flags, StatxFlags::empty())?.stx_dev_minor)
 }
 
 /// Has the kernel read further ahead in the devices than the 128 KiB of other files. Where that can't
-/// be set (false) it is only slower, and nobody can tell how far walks are.
+/// be set (false) it is only slower, and how far walks are can't be told.
 fn read_ahead(connection: u32) -> bool {
     let setting = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
     let set = std::fs::write(&setting, (READ_AHEAD_BYTES >> 10).to_string());

@@ -1,22 +1,22 @@
 //! Gives the kernel small files before it asks for them.
 //!
-//! What to give is the guess of [`crate::fs::Ahead`]; what is given are bytes that are at hand, never
+//! What to give is the guess of [`crate::fs::Ahead`]; what is given are bytes that are cached, never
 //! any that would have to be fetched. All of it is a hint: a file that did not arrive, or was dropped
 //! again under memory pressure, is read as ever.
 //!
 //! # Why a thread of its own
 //!
 //! The kernel puts pushed bytes into the page cache under the lock of the page, and a page that is being
-//! read stays locked until its READ is answered. Whoever pushes may therefore wait for whoever
-//! answers; so this thread answers nothing, and no other waits for it. Its queue is short, and
+//! read stays locked until its READ is answered. The thread that pushes may therefore wait for the one
+//! that answers; so this thread answers nothing, and no other waits for it. Its queue is short, and
 //! what does not fit is forgotten. (libfuse, `README.notifications`, warns of the same.)
 //!
 //! # Why it is off by default
 //!
 //! The end of the process waits for this thread too, in the kernel, and closes the connection only
-//! afterwards. Who ends in order aborts the connection first (`kernel::Unmount::Abort`). But if the
-//! process is killed while this thread waits for a page, then nobody answers the READ that has the page
-//! locked, and the thread, the connection and the reader wait for each other until somebody aborts it:
+//! afterwards. A process that ends in order aborts the connection first (`kernel::Unmount::Abort`). But if the
+//! process is killed while this thread waits for a page, then no thread answers the READ that has the page
+//! locked, and the thread, the connection and the reader wait for each other until a process aborts it:
 //! `ocifs umount` and `ocifs mount` do, once they have found that it does not answer. A test that kills
 //! mounts in the middle of walks met this within a few dozen tries, and a hang is worse than slow.
 //! (A second device descriptor in a table of descriptors of its own would not help: requests that no
@@ -123,7 +123,7 @@ impl Queue {
     }
 }
 
-/// Pushes a file; false if it is not at hand, or if the kernel does not know it.
+/// Pushes a file; false if it is not cached, or if the kernel does not know it.
 fn push(
     filesystem: &Filesystem,
     notifier: &Notifier,

@@ -1,8 +1,8 @@
 //! What a mount says about itself, over a Unix socket.
 //!
 //! Each mount listens on a socket named after the kernel's number of its connection, so that
-//! whoever sees a mount in `/proc/self/mountinfo` finds its process. Whoever connects gets one JSON
-//! document. The socket is a convenience: a mount works without it.
+//! a program that sees a mount in `/proc/self/mountinfo` finds its process. A client that connects gets
+//! one JSON document. The socket is a convenience: a mount works without it.
 //!
 //! Where the mount is now does not stand there: the process knows where it mounted, and nothing of other
 //! places that it was bound or moved to since.
@@ -53,7 +53,7 @@ pub struct Status {
     pub inodes: u64,
     /// What went over the network.
     pub network: NetworkStatus,
-    /// How often a span was at hand.
+    /// Reads of spans, by whether they were cached.
     pub spans: SpanStatus,
     /// Files that the kernel was given before it asked for them.
     #[serde(default)]
@@ -213,7 +213,7 @@ pub struct NetworkStatus {
 /// Use of spans.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct SpanStatus {
-    /// Reads of spans at hand.
+    /// Reads of cached spans.
     pub hits: u64,
     /// Reads that had to fetch.
     pub misses: u64,

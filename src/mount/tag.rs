@@ -1,6 +1,6 @@
 //! Whether a tag still means what is mounted.
 //!
-//! A mount shows what its name meant when it was made, and goes on to. Whoever looks at its status
+//! A mount shows what its name meant when it was made, and goes on to. A user who looks at its status
 //! wants to know that there is something newer: the registry is asked then, with one HEAD request,
 //! and at no other time. It gets a short while, since a status is for when things do not work.
 
@@ -20,7 +20,7 @@ pub(super) struct Tag {
     source: Arc<dyn Source>,
     /// What it meant.
     pub(super) digest: Digest,
-    /// Somebody is asking. A registry that is slow to answer is not asked twice.
+    /// A thread is asking. A registry that is slow to answer is not asked twice.
     is_asked: AtomicBool,
 }
 
@@ -49,7 +49,7 @@ impl Tag {
             let answer = tag.source.head();
             tag.is_asked.store(false, Ordering::Relaxed);
             match answer {
-                // Whoever asked may have gone.
+                // The caller may have stopped waiting.
                 Ok(Some(digest)) => drop(sender.send(digest)),
                 Ok(None) => {}
                 Err(e) => log::info!("asking what the tag means now: {e}"),

@@ -53,7 +53,7 @@ pub struct LayerVerification {
     pub entries: usize,
     /// What is wrong with it: the digest of the blob, the diff ID, the stream or the tar.
     pub error: Option<String>,
-    /// Where a table of contents in the layer, or an index that somebody made of it, tells something
+    /// Where a table of contents in the layer, or an index that was pushed for it, tells something
     /// else than the tar: a split view.
     pub differences: Vec<Difference>,
 }
@@ -83,7 +83,7 @@ pub fn verify(
     options: &ImageOptions,
     progress: &dyn Progress,
 ) -> Result<Verification, Error> {
-    // What is checked is what the registry has, and not a file of somebody else's store.
+    // What is checked is what the registry has, and not a file in another program's store.
     let options = ImageOptions { prove: true, ..options.asking_only_where_it_is() };
     let opening = Opening::new(name, cache, &options)?;
     // All at once, as that is fastest; one by one if not all are good, to know each.

@@ -103,7 +103,7 @@ struct LayerRow {
 struct Layer {
     split: PathBuf,
     folder: PathBuf,
-    /// Where its bytes come from, once somebody asked.
+    /// Where its bytes come from; opened by the first read.
     tar: Mutex<Option<Arc<SplitTar>>>,
 }
 

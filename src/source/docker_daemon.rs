@@ -4,7 +4,7 @@
 //!
 //! What Docker keeps on disk is its own business (and that of its storage driver), but `GET
 //! /images/ID/get` gives what `docker save` writes. That stream has no ranges, so it is taken once,
-//! into a temporary file, and read there like any archive, for as long as somebody has it open. It is
+//! into a temporary file, and read there like any archive, for as long as this source is open. It is
 //! taken only when something is wanted that the cache does not have: the caller may remember the
 //! [`Documents`] of an image by its ID, and the content of its layers is in the cache like that
 //! of any other image.
@@ -57,7 +57,7 @@ pub struct DockerDaemon {
     id: Digest,
     /// How long an answer may take.
     timeout: Duration,
-    /// What the name means, if somebody remembered.
+    /// What the name means, if the caller remembered it.
     root: Option<Vec<u8>>,
     archive: Mutex<Option<Arc<dyn Source>>>,
 }

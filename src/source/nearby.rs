@@ -19,7 +19,7 @@
 //! access checked. Blobs need no such check: a file that this process can open is one that its user
 //! can read anyway, so nobody gets to see what he could not see before.
 //!
-//! Nothing is trusted. Whoever reads the bytes verifies them, as those from a registry; here it is
+//! Nothing is trusted. The code that reads the bytes verifies them, as those from a registry; here it is
 //! only seen to that a file which turns out bad costs a moment and not the read:
 //!
 //! - What is not a regular file of exactly the descriptor's size is none. It is looked at before it is
@@ -91,7 +91,7 @@ struct Shared {
 struct Known {
     /// The root of the store that has it; `None` if none has, or not the right bytes.
     store: Option<PathBuf>,
-    /// Bytes of it may have come from a store since somebody last found fault with them.
+    /// Bytes of it may have come from a store since it was last distrusted.
     is_used: bool,
 }
 

@@ -140,7 +140,7 @@ impl Options {
     }
 }
 
-/// What went over the wire; shared with whoever shows it.
+/// What went over the wire; shared with the code that shows it.
 #[derive(Debug, Default)]
 pub struct Traffic {
     requests: AtomicU64,

@@ -22,7 +22,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing here is trusted: whoever takes the bytes checks the tar's digest.
+//! - Nothing here is trusted: the caller that takes the bytes checks the tar's digest.
 //! - Files are opened below the layer's folder only, whatever their names and symlinks there say.
 
 use std::fs::File;

@@ -117,7 +117,7 @@ fn footers() {
         (tail(b"SG\x16\x0000000000000003b5STARGZ"), 1000, "not inside"),
         (tail(b"SG\x16\x00ffffffffffffffffSTARGZ"), 1000, "not inside"),
         (tail(b"SG\x16\x000000000000000000STARGZ"), 1 << 40, "larger than"),
-        (new[110..].to_vec(), 1000, "not at hand"),
+        (new[110..].to_vec(), 1000, "was not read"),
         (new[..150].to_vec(), 1000, "no footer"),
         (b"x".to_vec(), 1, "no footer"),
         (Vec::new(), 0, "no footer"),
@@ -277,7 +277,7 @@ fn lists_may_be_null_and_versions_must_be_1() {
     }
 }
 
-/// What is at hand of the chunks of a TOC: (start, length, compressed, skip).
+/// Where the chunks of a TOC are: (start, length, compressed, skip).
 fn places(toc: &Toc) -> Vec<(u64, u64, Range<u64>, u64)> {
     toc.chunks.iter().map(|c| (c.start.0, c.length, c.compressed.clone(), c.skip)).collect()
 }

@@ -18,7 +18,7 @@
 //! time with its nanoseconds, number of names, size, blocks, extended attributes in their order, and the
 //! content. Contents are equal if they are the same place of the same layer, read by way of the same
 //! index; or if the digest is, where both layers were streamed here ([`crate::index::Proof::is_own`]), so that we took
-//! it ourselves. A digest that somebody else claims (a table of contents, a hint) counts for nothing.
+//! it ourselves. A digest that others claim (a table of contents, a hint) counts for nothing.
 //! Hence both files of a pair have the same proof. Sparse files have their holes at the same places too.
 //!
 //! **Who is paired.** Files of one image stay apart, however equal they are: each image looks as it does

@@ -139,7 +139,7 @@ struct Merge<'a> {
     nodes: Vec<Node<'a>>,
     inodes: Vec<Source>,
     names: HashMap<(NodeId, &'a [u8]), NodeId>,
-    /// Lower nodes that the layer at hand has removed, for its hard links.
+    /// Lower nodes that the layer being merged has removed, for its hard links.
     ghosts: HashMap<(NodeId, &'a [u8]), NodeId>,
     link_steps: u64,
     layer: u32,
@@ -640,7 +640,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Turns the linked structure into the arrays of a [`Tree`]; with the entry of each inode, if
-    /// somebody wants to know.
+    /// the caller wants them.
     fn flatten(self, mut origins: Option<&mut Vec<u32>>) -> Result<Tree, Error> {
         // Count names, in order to number the inodes that still have one.
         let mut names_of = vec![0u32; self.inodes.len()];

@@ -8,7 +8,7 @@
 //! number of elements (u32) if they are not tables.
 //!
 //! Alignment and the NUL behind a string are the business of readers that cast; neither is looked
-//! at here. Buffers may share parts, which is why whoever copies out of one needs a
+//! at here. Buffers may share parts, which is why code that copies out of one needs a
 //! [`super::Budget`]: reading itself allocates nothing.
 
 use super::Error;

@@ -41,7 +41,7 @@ pub struct SociIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SociVersion {
     /// The index names the image as its subject and is found by the referrers API. Nothing that
-    /// the image's digest covers speaks of the index: whoever can write to the repository can add
+    /// the image's digest covers speaks of the index: a user who can write to the repository can add
     /// one.
     V1 {
         /// Digest of the image manifest.

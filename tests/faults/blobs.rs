@@ -63,7 +63,7 @@ fn descriptors_and_streams_that_lie_are_refused() {
     let zstd = Layer::new(&archive, Compression::Zstd);
     let gzip = || Layer::new(&archive, Compression::Gzip);
     let length = image_with(gzip()).blobs.values().map(Vec::len).max().unwrap() as u64;
-    // Damage that the digest covers: whoever made the layer made it broken.
+    // Damage that the digest covers: the builder of the layer made it broken.
     let broken = |compression, change: &dyn Fn(&mut Vec<u8>)| {
         let mut blob = crate::support::image::compress(&archive, compression);
         change(&mut blob);

@@ -283,7 +283,7 @@ fn with_helper(folder: &Path, registry: &Registry) -> ImageOptions {
     ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
 }
 
-/// A helper is run when somebody asks for credentials, and not before.
+/// A helper is run when a registry asks for credentials, and not before.
 #[test]
 fn helpers_run_when_they_are_needed() {
     let (sandbox, registry) = (Sandbox::new(), Registry::start());

@@ -1,5 +1,5 @@
 //! Stores of engines that are not what they should be: an engine that hangs up or lies, and folders
-//! that somebody has written.
+//! that another program has written.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -191,7 +191,7 @@ fn one_platform_of_several_is_taken_once() {
     let taken = engine.taken();
     open(NAME, &sandbox.cache(), &named).unwrap();
     assert_eq!(engine.taken(), taken, "it is remembered");
-    // Somebody pulls the right one; the ID stays the same.
+    // The engine has pulled the right one meanwhile; the ID stays the same.
     let (_, bytes) = several(&images, &[&foreign, &image]);
     let engine = giving(sandbox.path(), id, bytes);
     for _ in 0..3 {

@@ -55,7 +55,7 @@ fn image() -> Built {
         .build()
 }
 
-/// Serves an image whose indexes have been pushed by somebody else; the artifact's digest.
+/// Serves an image whose indexes another user has pushed; the artifact's digest.
 fn published(built: &Built, referrers: Referrers) -> (Served, String) {
     let served = Served::new(built);
     served.registry.set_referrers(referrers);

@@ -303,8 +303,8 @@ fn an_index_of_another_image() {
     assert_eq!(proofs(&served.open_with(&trusting())), ["full"]);
 }
 
-/// What a ztoc says of the compressed bytes is wrong: an error for whoever reads them, nothing wrong
-/// in the cache, and the end of the index.
+/// What a ztoc says of the compressed bytes is wrong: an error for the reader of those bytes, nothing
+/// wrong in the cache, and the end of the index.
 #[test]
 fn ztocs_that_contradict_their_layer() {
     let middle = |layer: &Indexed| layer.ztoc.span_digests.len() / 2;

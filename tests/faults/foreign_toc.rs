@@ -69,7 +69,7 @@ fn a_first_sight_costs_the_tables() {
     }
 }
 
-/// Whoever reads everything pays for the layers once, in few requests.
+/// A reader of everything pays for the layers once, in few requests.
 #[test]
 fn a_walk_costs_the_layers() {
     for way in ways() {
@@ -235,8 +235,7 @@ fn lie_about(json: &mut Value, name: &str) {
     }
 }
 
-/// A chunk that is not what its digest says is an error for whoever reads it, and the end of the
-/// index.
+/// A chunk that is not what its digest says is an error for its reader, and the end of the index.
 #[test]
 fn chunks_that_are_not_there() {
     for way in ways() {

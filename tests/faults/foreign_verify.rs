@@ -144,7 +144,7 @@ fn layers_that_are_wrong() {
         let good = outcome.stdout.matches(", not read again\n").count();
         assert_eq!((outcome.code, good), (1, 2), "{what}: {outcome:?}");
     }
-    // Changed in the registry since somebody has pushed it.
+    // Changed in the registry after it was pushed.
     let built = plain_image();
     let setup = Setup::new(&built);
     let digest = &built.layer_digests()[1];
@@ -381,7 +381,7 @@ fn the_verbs_of_index() {
     for word in ["2 layer indexes", "to mount", artifact, &built.manifest_digest] {
         assert!(outcome.stdout.contains(word), "{word}: {outcome:?}");
     }
-    // Somebody else sees what was pushed, and trusts it or not.
+    // Another user, with an empty cache, sees what was pushed, and trusts it or not.
     setup.forget();
     let outcome = setup.run(&["index", "show"], &["--json"]);
     outcome.succeeded();

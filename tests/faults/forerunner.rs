@@ -1,4 +1,5 @@
-//! The process that goes before walks: when there is one, what it may do, and that nothing depends on it.
+//! The forerunner, a process that runs ahead of walks: when there is one, what it may do, and that nothing depends
+//! on it.
 
 use std::fs;
 use std::io;
@@ -44,7 +45,7 @@ fn image() -> Built {
     image_of(&tar(&entries()), Compression::Gzip)
 }
 
-/// Reads everything, not faster than somebody can get ahead of it.
+/// Reads everything, not faster than the forerunner can get ahead of it.
 fn walk(top: &Path) -> io::Result<()> {
     for dir in 0..DIRS {
         let path = top.join(format!("{dir:02}"));
@@ -65,7 +66,7 @@ fn count(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-/// Begins a walk by another process, and waits until somebody goes before it.
+/// Begins a walk in another thread, and waits until a forerunner runs ahead of it.
 fn begin(home: &Home) -> (thread::JoinHandle<io::Result<()>>, Pid) {
     let top = home.mount_point();
     // The root is listed, as by all who find their way themselves.
@@ -74,13 +75,13 @@ fn begin(home: &Home) -> (thread::JoinHandle<io::Result<()>>, Pid) {
     (walker, forerunner_of(home))
 }
 
-/// Waits until somebody goes before a walk that has begun.
+/// Waits until a forerunner runs ahead of a walk that has begun.
 fn forerunner_of(home: &Home) -> Pid {
     let processors = thread::available_parallelism().unwrap().get();
     let is_there = eventually(|| !home.forerunners().is_empty());
     assert!(
         is_there,
-        "nobody goes before the walk: there must be two processors, here {processors}"
+        "no forerunner for the walk: there must be two processors, here {processors}"
     );
     home.forerunners()[0]
 }
@@ -135,7 +136,7 @@ fn what_it_has_read_a_walk_need_not_ask_for() {
     home.is_quiet();
 }
 
-/// Flags of the mounts over which somebody goes before walks.
+/// Flags of the mounts over which a forerunner runs ahead of walks.
 fn ways() -> Vec<&'static [&'static str]> {
     let kernel_metadata: &[&str] = &["--kernel-metadata"];
     if kernel_metadata::can() { vec![&[], kernel_metadata] } else { vec![&[]] }
@@ -172,7 +173,7 @@ fn one_that_is_stuck_is_killed() {
     is_killed_if_stuck(&home, walker, forerunner);
 }
 
-/// Nor if what it is told is long: whoever sends that does not wait for room either.
+/// Nor if what it is told is long: the server that sends it does not wait for room in the pipe either.
 #[test]
 fn one_that_is_stuck_among_long_paths_is_killed() {
     let home = Home::new();
@@ -218,7 +219,7 @@ fn is_killed_if_stuck(home: &Home, walker: thread::JoinHandle<io::Result<()>>, f
     home.is_quiet();
 }
 
-/// A mount that a process was using until now can be unmounted: whoever goes before it does not go on.
+/// A mount that a process was using until now can be unmounted: the forerunner does not go on without it.
 #[test]
 fn a_mount_is_free_when_its_walker_has_ended() {
     for way in ways() {
@@ -250,12 +251,12 @@ fn is_free_when_its_walker_has_ended(way: &[&str]) {
         is_free
     };
     let busy = (0..20).filter(|round| !is_free(*round)).count();
-    assert!(seen >= 5, "nobody goes before these walks: {way:?}");
+    assert!(seen >= 5, "no forerunner for these walks: {way:?}");
     // It is looked whether the walker lives before each step, but a busy machine may pause in one.
     assert!(busy <= 10, "{busy} of 20");
 }
 
-/// A walk is followed only to what is at hand.
+/// The forerunner reads only what is in the cache.
 #[test]
 fn nothing_is_fetched_for_it() {
     let home = Home::new();
@@ -281,12 +282,12 @@ fn nothing_is_fetched_for_it() {
     for dir in 0..DIRS {
         let path = top.join(format!("{dir:02}"));
         assert_eq!(fs::read_dir(&path).unwrap().count() as u64, FILES);
-        // It looks like a walk that reads, but of what it reads all is at hand.
+        // It looks like a walk that reads, but all that it reads is in the cache.
         let near = top.join(format!("00/{:02}", (1 + dir) % FILES));
         assert_eq!(fs::read(near).unwrap(), content(0));
         thread::sleep(Duration::from_millis(1));
     }
-    assert!(eventually(|| count(&home.status()["ahead"]) > 0), "nobody goes before this walk");
+    assert!(eventually(|| count(&home.status()["ahead"]) > 0), "no forerunner for this walk");
     // The question what the tag means now is the status's.
     let of_layer = registry.requests().into_iter().skip(before);
     let of_layer: Vec<_> = of_layer.filter(|request| request.path.contains("/blobs/")).collect();
@@ -371,7 +372,7 @@ fn names_and_attributes_may_be_the_kernels() {
     // The kernel reads about a megabyte ahead, which is 50 files.
     let (reads, near, far) = (0..200, 200..300, 380..400);
     let top = home.mount_point();
-    // How far somebody gets ahead depends on when he runs.
+    // How far the forerunner gets ahead depends on when it runs.
     let is_ahead = (0..3).any(|_| {
         let _kept = pressure::keep_caches();
         with_kernel_metadata(&home, &[]);
@@ -381,7 +382,7 @@ fn names_and_attributes_may_be_the_kernels() {
             files = resident(&top, near.clone());
             !home.forerunners().is_empty() && files.contains(&true)
         });
-        // Nobody has come there.
+        // Neither the reader nor the forerunner has come there.
         assert!(!resident(&top, far.clone()).contains(&true));
         // The beginning of a stretch, an eighth of a megabyte, is left to the reader.
         let parts: Vec<_> = files.split(|is_resident| *is_resident).map(<[bool]>::len).collect();
@@ -390,7 +391,7 @@ fn names_and_attributes_may_be_the_kernels() {
         home.is_quiet();
         is_ahead
     });
-    assert!(is_ahead, "nobody goes before the reader: {}", needs());
+    assert!(is_ahead, "no forerunner got ahead of the reader: {}", needs());
 
     with_kernel_metadata(&home, &["--no-forerunner"]);
     let _kept = pressure::keep_caches();
@@ -402,7 +403,8 @@ fn names_and_attributes_may_be_the_kernels() {
     home.is_quiet();
 }
 
-/// Who reads the last file first, as `rg` does, has the kernel ask for each: unless somebody brings many at once.
+/// A reader that begins with the last file, as `rg` does, has the kernel ask for each, unless the forerunner brings
+/// many at once.
 #[test]
 fn many_files_are_brought_before_who_reads_from_the_end() {
     if !kernel_metadata::can() {
@@ -417,7 +419,7 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
         let status_now = home.status();
         (reads(&status_now) - reads(&status), count(&status_now["ahead"]))
     };
-    // How soon somebody brings them depends on when he runs.
+    // How soon the forerunner brings them depends on when it runs.
     let is_little = (0..3).any(|_| {
         let _kept = pressure::keep_caches();
         with_kernel_metadata(&home, &[]);
@@ -428,7 +430,7 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
         assert!(ahead <= 40, "{ahead}");
         ahead > 0 && reads <= 100
     });
-    assert!(is_little, "nobody goes before the reader: {}", needs());
+    assert!(is_little, "no forerunner got ahead of the reader: {}", needs());
 
     let _kept = pressure::keep_caches();
     with_kernel_metadata(&home, &["--no-forerunner"]);
@@ -480,7 +482,7 @@ fn what_is_brought_is_never_fetched() {
             let before = registry.requests().len();
             let read = read_from_the_end(&home.mount_point(), 960..1000);
             assert_eq!(within(LIMIT, || read.join().unwrap()), 40, "{case}");
-            // Whoever was to bring something has done so.
+            // By then the forerunner has brought what it was told to.
             thread::sleep(Duration::from_millis(50));
             let requests = registry.requests().split_off(before);
             home.run(&["umount", "M"]).succeeded();
@@ -503,7 +505,7 @@ fn what_is_brought_keeps_nothing_alive() {
     let is_device = |path: &Path| path == Path::new("/0");
     for signal in [Signal::TERM, Signal::KILL, Signal::STOP] {
         let mut is_there = false;
-        for _ in 0..5 {
+        for _ in 0..20 {
             with_kernel_metadata(&home, &[]);
             let reader = read_from_the_end(&top, 0..400);
             let forerunner = forerunner_of(&home);
@@ -567,7 +569,7 @@ fn who_reads_one_large_file_does_not_walk() {
     home.is_quiet();
 }
 
-/// Where something may have to be fetched, the kernel reads less far ahead, and nobody goes before walks.
+/// Where something may have to be fetched, the kernel reads less far ahead, and no forerunner runs ahead of walks.
 #[test]
 fn what_is_not_in_the_cache_is_left_alone() {
     if !kernel_metadata::can() {

@@ -1,6 +1,6 @@
 //! `mount --kernel-metadata` on the bad day. Three file systems hang together there, and all of them
-//! have to go whoever ends first; and where bytes can't be had, exactly those are missing that are
-//! missing over the plain mount.
+//! have to go, whichever process or mount ends first; and where bytes can't be had, exactly those are
+//! missing that are missing over the plain mount.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -375,8 +375,8 @@ impl Lazy {
         self.image.filesystem().tree().resolve(path.as_bytes(), Symlinks::Keep).unwrap()
     }
 
-    /// Reads a part of a file as the kernel has it done: what is at hand at once, or else with
-    /// waiting.
+    /// Reads a part of a file as the kernel has it done: at once if it is in the cache or in memory,
+    /// or else with waiting.
     pub fn read(&self, file: &File, part: Range<u64>) -> Result<Vec<u8>, String> {
         read_part(&self.image, self.ino(&file.path), part)
     }

@@ -55,7 +55,8 @@ fn acl(user: u32) -> Vec<u8> {
     value
 }
 
-/// Whoever has one user ID, of which an image knows nothing, reads all of it, as an ordinary user does.
+/// Root of a user namespace with one user ID, of which an image knows nothing, reads all of the image, as an
+/// ordinary user does.
 #[test]
 fn root_of_a_user_namespace() {
     let home = Home::new();
@@ -209,14 +210,14 @@ fn end(mut child: Child) {
     child.wait().unwrap();
 }
 
-/// As long as somebody is in it, by whatever way, nothing ends.
+/// As long as a process is in the namespace, however it came there, nothing ends.
 #[test]
 fn a_namespace_that_is_used_stays() {
     let home = Home::new();
     let image = home.layout(&good());
     let first = spawn(&home, &image, "$O mount $I $M; touch $H/ready; exec sleep 60");
     let id = first.id().to_string();
-    // Somebody comes as the first one goes.
+    // A second process enters before the first one ends.
     let mut second = Command::new("nsenter");
     let second = second.args(["--mount", "-t", &id, "sleep", "60"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(500));
@@ -228,7 +229,7 @@ fn a_namespace_that_is_used_stays() {
     assert!(is_quiet(&home), "left: {:?}", home.serving());
 }
 
-/// A file of a mount that is left, which somebody elsewhere has open, is served on.
+/// A mount whose namespace is left is served on while a process elsewhere has a file of it open.
 #[test]
 fn what_is_open_elsewhere_is_served_on() {
     let home = Home::new();

@@ -252,8 +252,8 @@ fn ways() -> Vec<&'static str> {
     std::iter::once("--no-forerunner").chain(erofs).collect()
 }
 
-/// A mount of files `near` and `near2` of the first layer, which are at hand, and many of the second, `0` to `99`,
-/// which are not and do not come.
+/// A mount of files `near` and `near2` of the first layer, which are in the cache, and many of the second, `0` to
+/// `99`, which are not and do not come.
 fn mounted_without(flags: &[&str], fault: Fault) -> (Home, Registry) {
     let near = [Entry::file("near", GOOD), Entry::file("near2", GOOD)];
     let far: Vec<_> = (0..100).map(|n| Entry::file(n.to_string(), noise(50_000, n))).collect();
@@ -309,7 +309,7 @@ fn who_tries_again_is_not_told_what_was() {
     }
 }
 
-/// However many wait for what does not come, what is at hand is read.
+/// However many readers wait for what does not come, what is in the cache is read.
 #[test]
 fn those_who_wait_are_not_in_the_way() {
     let (home, _registry) = mounted_without(&["--timeout", "10", "--no-forerunner"], STALL);

@@ -76,7 +76,7 @@ fn sums(home: &Home, group: Option<&MemoryGroup>) -> BTreeMap<String, String> {
     lines.map(|(sum, path)| (path.to_owned(), sum.to_owned())).collect()
 }
 
-/// Held by whoever relies on what the kernel has cached: its caches are of the whole machine.
+/// Held by each test that relies on what the kernel has cached: its caches are of the whole machine.
 static CACHES: RwLock<()> = RwLock::new(());
 
 /// Nothing is [dropped](drop_caches) as long as this is held.

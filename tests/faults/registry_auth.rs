@@ -328,9 +328,7 @@ fn token_servers_that_stumble() {
     }
 }
 
-/// The challenge names the token server: it may not lead a password to a place of its choice in
-/// plain text, and nonsense in it is no panic.
-/// A token server that asks to be left alone is, by everybody: whoever comes later does not ask either.
+/// A token server that asks to be left alone is: later requests of the client do not ask it either.
 #[test]
 fn token_servers_that_are_busy_are_left_alone() {
     logs::install();
@@ -352,6 +350,8 @@ fn token_servers_that_are_busy_are_left_alone() {
     assert_eq!(registry.requests().len(), 3);
 }
 
+/// The challenge names the token server: it may not lead a password to a place of its choice in
+/// plain text, and nonsense in it is no panic.
 #[test]
 fn odd_challenges() {
     let challenge = |value: &str| {

@@ -67,7 +67,7 @@ fn pages_are_told() {
         registry.fault(("GET", "/blobs/", Times::Always), fault);
         let failed = fails(&Sandbox::new(), &name_in(&registry), &options(), &["web page"]);
         verdict.row(what, failed);
-        // It may have been a portal that somebody has logged in to meanwhile.
+        // It may have been a captive portal that the user has logged in to meanwhile.
         registry.clear_faults();
         verdict.row(what, opens(&Sandbox::new(), &name_in(&registry), &options()));
     }

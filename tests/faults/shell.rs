@@ -208,7 +208,7 @@ impl Home {
         serde_json::from_str::<serde_json::Value>(&shown.stdout).unwrap()[0].take()
     }
 
-    /// Processes that go before walks over mounts below here.
+    /// The forerunners: processes that run ahead of walks over mounts below here.
     pub fn forerunners(&self) -> Vec<Pid> {
         self.processes("forerun")
     }

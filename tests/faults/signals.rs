@@ -1,4 +1,4 @@
-//! Signals, dead servers and foreign unmounts: whoever ends first, nothing is left over.
+//! Signals, dead servers and foreign unmounts: whichever process or mount ends first, nothing is left over.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

@@ -393,7 +393,7 @@ fn engines_that_stall_are_left() {
     });
 }
 
-/// Whoever takes a connection and says nothing, before there is any HTTP: a server that should speak
+/// Servers that accept a connection and send nothing, before there is any HTTP: one that should speak
 /// TLS, a proxy that should make a tunnel or be one of SOCKS.
 #[test]
 fn connections_that_stall_are_left() {

@@ -95,7 +95,7 @@ fn the_image_s_modes_do_not_lock_its_user_out() {
 fn refusals_name_the_cause() {
     let home = home_of_nobody();
     let image = home.layout(&good());
-    // A folder of somebody else's.
+    // A folder of another user's.
     home.run(&["mount", &image, "/usr"]).failed(1, &["fusermount3 refused"]);
     home.run(&["mount", &image, "/root/x"]).failed(1, &["Permission denied"]);
     let configuration = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();

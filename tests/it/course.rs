@@ -184,7 +184,7 @@ fn a_walk_that_stops_has_cost_little() {
     assert!(walker.named.iter().all(|step| ino_of(*step) < tops[5 + 30]));
 }
 
-/// Somebody who looks around, a program that opens what it needs, and one that jumps about.
+/// A user who looks around, a program that opens what it needs, and one that jumps about.
 #[test]
 fn what_is_no_walk_is_left_alone() {
     let mut slow = Walker::new(tree(20, 5, 5));
@@ -304,8 +304,8 @@ fn a_directory_of_nothing_to_cover() {
     assert_eq!(turns.last(), Some(&Next::Nothing));
 }
 
-/// Who compares two images that share their files does not read them; who reads them nevertheless is
-/// gone before like anybody else.
+/// A process that compares two images that share their files does not read them; one that reads them
+/// nevertheless is run ahead of like any other.
 #[test]
 fn files_that_several_images_share() {
     let changed = (0..10).map(|top| Entry::file(format!("{top:03}/007/0003"), "changed"));

@@ -257,7 +257,7 @@ fn lies() {
     // A TOC elsewhere.
     let external = estargz::Options { form: Form::External, ..Default::default() };
     assert!(matches!(open(&estargz::write(&entries, &external)), Err(Error::ExternalToc)));
-    // Another digest than the content has is not noticed here, but by whoever reads the chunk.
+    // Another digest than the content has is not noticed here, but by the reader of the chunk.
     let digest = sha256(b"another");
     let edit = |json: &mut Value| {
         let row = &mut json["entries"][5];

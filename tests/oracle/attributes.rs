@@ -1,5 +1,5 @@
-//! Extended attributes as tools meet them: what is listed can be read, whoever asks, and what is absent is absent in
-//! the words of a disk.
+//! Extended attributes as tools meet them: what is listed can be read by the same caller, and what is absent is
+//! absent in the words of a disk.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};

@@ -1,7 +1,7 @@
 //! Large real images, compared with umoci in the same way as the small ones.
 //!
-//! They take gigabytes to make, so that this runs only where somebody has made them: the variable
-//! `OCIFS_CORPUS_REGISTRY` says `HOST:PORT` of their registry.
+//! They take gigabytes to make, so that this runs only where a registry has them: the variable
+//! `OCIFS_CORPUS_REGISTRY` says `HOST:PORT` of that registry.
 
 use std::env;
 use std::io::{self, Write};

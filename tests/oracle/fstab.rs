@@ -124,7 +124,7 @@ fn lines_of_fstab() {
                  $I $L/m ocifs defaults,nofail,_netdev,x-systemd.automount,strict_modes \
                  oci:$L/other $L/n fuse.ocifs ro,noatime,user,cache_dir=$L/cache,timeout=30s \
                  $I $L/merged ocifs noauto > fstab; ";
-    // What is mounted already stays, whoever asks.
+    // What is mounted already stays when `mount -a` runs again.
     let script = "mount -T fstab -a; cat m/f n/g; test -e cache; mount -T fstab -a; \
                   $O umount m; mount -T fstab -a; mount -T fstab $L/merged; cat m/f merged/f; \
                   grep -c fuse.ocifs /proc/mounts; umount --all --types fuse.ocifs; \

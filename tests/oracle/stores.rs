@@ -439,7 +439,7 @@ fn containers_storage() {
         let error = failure(&mut ls("other:v1"));
         assert!(error.contains("there is no image `other:v1`"), "{error}");
         assert!(error.contains("localhost/team/app:v1"), "{error}");
-        // A file that somebody changed in place: other bytes are not shown.
+        // A file of the store that was changed in place: other bytes are not shown.
         let pattern = match driver {
             "overlay" => folder.path().join("root/overlay"),
             _ => folder.path().join("root/vfs/dir"),

@@ -51,7 +51,7 @@ fn whom_we_trust() {
     let registry = Registry::shared();
     pushed(&registry, "tls/trust");
     let authority = Authority::new("our own");
-    let stranger = Authority::new("somebody");
+    let stranger = Authority::new("another");
     let expired: Change = |params| params.not_after = date_time_ymd(2024, 2, 29);
     let future: Change = |params| params.not_before = date_time_ymd(2095, 1, 1);
     let right = authority.sign(&["localhost", "127.0.0.1", "::1"], SAME);

@@ -116,7 +116,7 @@ impl Registry {
 
     /// Starts an empty registry on this port, which may be that of one stopped before.
     pub fn start_on(port: u16) -> Registry {
-        // A port of one that was stopped may be somebody's for a moment.
+        // Another process may have the port of a stopped registry for a moment.
         let mut bound = TcpListener::bind(("127.0.0.1", port));
         for _ in 0..50 {
             if bound.is_err() {

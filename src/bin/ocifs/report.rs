@@ -25,7 +25,7 @@ pub(crate) type AnyError = Box<dyn Error + Send + Sync>;
 
 /// Prints an error with its causes; the exit code for it.
 pub(crate) fn failure(error: &AnyError) -> ExitCode {
-    // Whoever reads our output and has enough is no failure of ours to talk about.
+    // The reader of our output has closed the pipe: no failure of ours, so nothing is printed.
     if let Some(e) = error.downcast_ref::<io::Error>()
         && e.kind() == io::ErrorKind::BrokenPipe
     {
@@ -39,7 +39,7 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-/// The printing of something whose exit code tells more: whoever has read enough of it gets that all the same.
+/// The printing of something whose exit code tells more: a reader that closes the pipe early still gets that code.
 ///
 /// # Errors
 /// Printing fails in another way.

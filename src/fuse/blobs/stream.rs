@@ -1,7 +1,7 @@
 //! How a device is read: onwards, or from its end.
 //!
 //! Only what the kernel does not have is asked for, so all that is seen of a reader is where it begins to
-//! read on, and where it comes to what nobody has brought.
+//! read on, and where it comes to what was not brought.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use crate::tree::Ino;
 const READERS: usize = 8;
 const DESCENTS: usize = 32;
 
-/// Reads further down, each near the one before, until somebody is taken to read from the end.
+/// Reads further down, each near the one before, until a reader is taken to read from the end.
 const SURE: u32 = 4;
 
 /// How far from what was read before such a read begins.
 const NEAR_BYTES: u64 = 256 << 10;
 
-/// What is brought at a time before somebody who reads from the end: at first, and as it goes on.
+/// What is brought at a time before a reader that reads from the end: at first, and as it goes on.
 const FIRST_BYTES: u64 = 1 << 20;
 const MOST_BYTES: u64 = 4 << 20;
 
@@ -56,7 +56,7 @@ struct Descent {
 
 impl Stream {
     /// Notes a read. If it goes on where another one ended, what its reader has passed: the kernel reads ahead when
-    /// somebody has come to what it read before.
+    /// a reader has come to what it read before.
     pub(super) fn read(&mut self, range: Range<u64>) -> Option<Range<u64>> {
         let goes_on = |reader: &Reader| reader.end == range.start && range.start > 0;
         if let Some(reader) = self.readers.iter_mut().find(|reader| goes_on(reader)) {
@@ -69,7 +69,7 @@ impl Stream {
         None
     }
 
-    /// Notes where a read begins that does not go on. If somebody reads from the end, what is to be brought before.
+    /// Notes where a read begins that does not go on. If a reader comes from the end, what is to be brought before.
     pub(super) fn descend(&mut self, start: u64) -> Option<Range<u64>> {
         let mut descent = match self.descents.iter().rposition(|descent| descent.is_near(start)) {
             Some(at) => self.descents.remove(at),
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn reads_that_go_on() {
         let mut stream = Stream::default();
-        // The start of a device is nobody's end.
+        // No read ends at the start of a device.
         assert_eq!(stream.read(0..4096), None);
         assert_eq!(stream.read(4096..16384), Some(0..0));
         assert_eq!(stream.read(4096..16384), None, "that was read on already");
@@ -175,7 +175,7 @@ mod tests {
             }
             floor -= next * FIRST_BYTES;
         }
-        // Whoever comes by faster than that is gone before from where he is.
+        // For a reader that is faster than that, what lies before its own place is brought.
         let (below, low) = step(&mut stream, 6 * FIRST_BYTES + FILE);
         assert_eq!(below, Some(low - MOST_BYTES..low));
         let (below, low) = step(&mut stream, low);

@@ -2,10 +2,10 @@
 //!
 //! # Problem
 //!
-//! EROFS opens its devices when it is mounted, and whoever mounts it waits for the answers. If the process that is
-//! to give them is killed, the kernel ends the wait when the connection is closed; and that is closed when nobody
-//! has a descriptor of it any more. A thread that waits in the kernel does not end, and threads share their
-//! descriptors: a thread of the server would keep open what it waits for to close, for ever.
+//! EROFS opens its devices when it is mounted, and the thread that mounts it waits for the answers. If the
+//! process that is to give them is killed, the kernel ends the wait when the connection is closed; and that is
+//! closed when no process has a descriptor of it any more. A thread that waits in the kernel does not end, and
+//! threads share their descriptors: a thread of the server would keep open what it waits for to close, for ever.
 //!
 //! # Design
 //!

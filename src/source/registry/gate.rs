@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a gate is closed for a host that does not say.
 const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Longest that a gate is closed, whatever the host says: then somebody asks again.
+/// Longest that a gate is closed, whatever the host says: then one thread asks again.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// The gates before the hosts that have asked for one.
@@ -25,7 +25,7 @@ pub(super) struct Gates {
 #[derive(Debug)]
 struct Gate {
     opens: Instant,
-    /// Somebody is trying whether it holds.
+    /// A thread is asking the host, to learn whether it holds.
     is_tried: bool,
 }
 

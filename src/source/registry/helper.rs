@@ -1,8 +1,8 @@
 //! Programs that keep credentials: `docker-credential-NAME get`, the server on stdin, JSON or a
 //! reason on stdout (protocol of docker-credential-helpers).
 //!
-//! A helper is somebody else's program that may hang, talk without end, or leave a child behind
-//! that holds its output open. So its output goes to files in memory, not to pipes that somebody
+//! A helper is a third-party program that may hang, talk without end, or leave a child behind
+//! that holds its output open. So its output goes to files in memory, not to pipes that a thread
 //! would have to read: they can't grow beyond their limit, and who else has them open is no
 //! matter. The helper itself is waited for, up to a limit, and then killed with its children: it has a
 //! process group of its own. Where we are in the foreground of a terminal it stays in our group, as it
@@ -89,7 +89,7 @@ impl Helpers {
             .spawn()
             .map_err(cant("it can't be started"))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // It fits into the pipe. Whoever does not want to know it may know it already.
+            // It fits into the pipe. A helper that does not read it may know it already.
             let _ = stdin.write_all(server.as_bytes());
         }
         let status = wait(&mut child, self.limit, !has_terminal).map_err(cant("waiting for it"))?;

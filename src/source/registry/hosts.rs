@@ -6,7 +6,7 @@
 //!
 //! Where files of two engines are about the same registry, `registries.conf` counts, which is said for
 //! single images too, then containerd's `hosts.toml`, and then Docker's `daemon.json`. Certificates count for the host whose folder
-//! they lie in, whoever sends us there.
+//! they lie in, whatever sends us there.
 //!
 //! A host is asked over TLS, with two exceptions. On loopback plain HTTP comes first, and TLS if the
 //! server says that it wants that; if there are certificates for it, or it is not to be checked, only
@@ -96,7 +96,7 @@ pub struct Aliased {
 }
 
 /// What a reference means by the aliases of this machine's files, if it is a short name that has one.
-/// Nothing below this knows aliases: it is for whoever reads what a user wrote.
+/// Nothing below this knows aliases: it is for the caller that reads what a user wrote.
 ///
 /// # Errors
 /// A file can't be used.

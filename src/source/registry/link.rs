@@ -1,6 +1,6 @@
 //! How long asking takes here, and how fast answers come.
 //!
-//! Whoever decides how much to fetch at once needs both: what is too small pays a round trip too
+//! The code that decides how much to fetch at once needs both: what is too small pays a round trip too
 //! often, what is too large is bytes that nobody wanted. Both are averages in which old answers
 //! fade, since a link changes in the hours that a mount lives.
 //!

@@ -4,7 +4,7 @@
 //! file system that reads ranges would pay that detour with each read, so the URL is kept and asked
 //! directly the next time. How long it is valid stands in the queries of the usual signatures;
 //! where it does not, a short time is assumed. A URL that ends sooner costs one request in vain:
-//! whoever uses one asks the registry again when it does not succeed.
+//! the client that uses one asks the registry again when it does not succeed.
 //!
 //! URLs in here are secrets while they hold: nothing prints them.
 

@@ -105,7 +105,7 @@ fn is_below(name: &str, domains: &[&str]) -> bool {
 }
 
 /// Whether a server at one host may send us to another: none that anyone can run may send us to an
-/// address in here, where something may listen that trusts whoever can reach it (server-side request
+/// address in here, where something may listen that trusts any client that can reach it (server-side request
 /// forgery).
 pub(super) fn may_lead_to(from: &Uri, to: &Uri) -> bool {
     let (from, to) = (from.host().unwrap_or_default(), to.host().unwrap_or_default());

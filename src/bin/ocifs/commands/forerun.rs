@@ -1,4 +1,4 @@
-//! `ocifs forerun PLACE...`: what a mount starts to go before walks over it.
+//! `ocifs forerun PLACE...`: the process that a mount starts to run ahead of walks over it.
 //!
 //! Not a verb for people: neither help nor completions have it, so it does not go through [`crate::args`].
 
@@ -32,11 +32,11 @@ pub(crate) fn place() -> Option<forerunner::Place> {
     forerunner::Place::parse(words)
 }
 
-/// Goes before walks, as it is told on stdin.
+/// Runs ahead of walks, in the stages that it reads from stdin.
 pub(crate) fn run(place: &forerunner::Place) -> Result<ExitCode, AnyError> {
     // By the link that it is started by the kernel calls it `exe`.
     rustix::thread::set_name(c"ocifs")?;
-    // Who is stopped does not see that nobody tells him anything any more.
+    // A stopped process does not notice that its stdin has been closed.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // Without a buffer of its own: it is looked whether there is more to read.
     let stages = File::from(io::stdin().as_fd().try_clone_to_owned()?);

@@ -279,13 +279,13 @@ fn serve(
     }
     let result = match end {
         End::Signal => {
-            // Whoever still uses the mount has nobody to answer from here on. First of all, as once
-            // it is gone the connection's number may be somebody else's.
+            // From here on no requests of the mount are answered: a process that still uses it gets an error.
+            // Before anything else: once the mount is gone, another may have the connection's number.
             unmounter.abort();
             unmounter.unmount_lazily().map_err(AnyError::from)
         }
         End::Unmounted(Err(e)) => {
-            // Nobody serves what is still mounted.
+            // No process serves what is still mounted.
             if let Err(e) = unmounter.unmount_lazily() {
                 log::error!("{e}");
             }
@@ -322,7 +322,7 @@ fn sharing(args: &args::Mount) -> Sharing {
     if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal }
 }
 
-/// Ourselves, unless nobody is wanted, or there is no second processor to run on.
+/// This program, unless no forerunner is wanted, or there is no second processor to run on.
 fn forerunner(args: &args::Mount) -> Option<forerunner::Program> {
     let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     (!args.no_forerunner && processors > 1).then(forerun::program)
@@ -330,7 +330,7 @@ fn forerunner(args: &args::Mount) -> Option<forerunner::Program> {
 
 /// How serving ends.
 enum End {
-    /// Somebody unmounted.
+    /// The mount was unmounted, or its connection broke.
     Unmounted(io::Result<()>),
     /// We are told to stop.
     Signal,

@@ -185,7 +185,7 @@ fn docker_sockets(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
         home().map(|home| home.join(".docker/desktop/docker.sock")),
     ];
     let mut sockets = Places::default().docker_sockets;
-    // An engine of one's own goes before the system's.
+    // A user's own engine is tried before the system's, and root's after it.
     let at = if is_root { sockets.len() } else { 0 };
     sockets.splice(at..at, own.into_iter().flatten());
     Ok(sockets)

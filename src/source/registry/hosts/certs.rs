@@ -2,7 +2,7 @@
 //!
 //! `*.crt` are authorities to trust for that host, `X.cert` with `X.key` is who we are. A folder of a
 //! host stands alone: the first place that has one is the only one read, as podman does it. A file that
-//! can't be understood is an error that names it, since whoever put it there means it to be used; a
+//! can't be understood is an error that names it, since the user who put it there means it to be used; a
 //! file or folder that may not be read is passed over, as it may be another user's.
 
 use std::fs;
