@@ -1,55 +1,16 @@
 //! The program's verbs around proof: `verify`, `pull`, `index`, and what `status` says of a mount.
 
 use std::fs;
-use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::fixture::noise;
 use crate::foreign_fixture::{BULK_BYTES, bulk, bulk_content, entries, image, upper_entries, ways};
-use crate::shell::{Home, Outcome, text};
+use crate::published::Published;
+use crate::shell::{Outcome, text};
 use crate::support::image::{Built, Compression, ImageBuilder, Layer, sha256};
-use crate::support::registry::{Fault, Referrers, Registry, Times};
+use crate::support::registry::{Fault, Referrers, Times};
 use crate::support::tarball::{Entry, tar};
-
-/// A home and an image in a registry.
-struct Setup {
-    home: Home,
-    registry: Registry,
-    name: String,
-}
-
-impl Setup {
-    fn new(built: &Built) -> Setup {
-        let registry = Registry::start();
-        registry.add_image("r", "t", built);
-        let name = format!("{}/r:t", registry.addr());
-        Setup { home: Home::new(), registry, name }
-    }
-
-    /// Runs the program on the image, its flags behind the verb.
-    fn run(&self, verb: &[&str], flags: &[&str]) -> Outcome {
-        self.registry.clear_log();
-        self.home.run(&[verb, &[&self.name], flags].concat())
-    }
-
-    fn asked_of(&self, digest: &str) -> (usize, u64) {
-        let asked = self.registry.requests().into_iter();
-        let asked = asked.filter(|request| request.path.ends_with(digest));
-        asked.fold((0, 0), |(n, bytes), request| (n + 1, bytes + request.body_bytes_sent))
-    }
-
-    fn forget(&self) {
-        let _ = fs::remove_dir_all(self.home.path().join("cache"));
-    }
-
-    fn configure(&self, text: &str) -> PathBuf {
-        let folder = self.home.path().join("home/.config/ocifs");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("config.toml"), text).unwrap();
-        folder.join("config.toml")
-    }
-}
 
 fn parsed(outcome: &Outcome) -> Value {
     serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("{e}: {outcome:?}"))
@@ -71,7 +32,7 @@ fn a_good_image() {
                 .map(|layer| way.layer(&layer))
         })),
     ] {
-        let setup = Setup::new(&built);
+        let setup = Published::new(&built);
         let [lower, upper] = &built.layer_digests()[..] else { panic!("two layers") };
         // One of the layers is known already.
         let lower_image = setup.run(&["cat"], &[&bulk(1, 3)]);
@@ -107,7 +68,7 @@ fn a_good_image() {
 fn offline_proves_what_is_here() {
     let way = &ways()[0];
     let built = image([way.layer(&(way.write)(&entries(1), None))]);
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     setup.run(&["cat"], &[&bulk(1, 3)]).succeeded();
     let outcome = setup.run(&["verify"], &["--offline"]);
     assert!(outcome.code == 1 && outcome.stdout.contains("not in the cache"), "{outcome:?}");
@@ -128,7 +89,7 @@ fn layers_that_are_wrong() {
     ] {
         let built =
             ImageBuilder::new().push_layer(small("a")).push_layer(bad).push_layer(good()).build();
-        let setup = Setup::new(&built);
+        let setup = Published::new(&built);
         let outcome = setup.run(&["verify"], &["--json"]);
         assert_eq!(outcome.code, 1, "{what}: {outcome:?}");
         let found = parsed(&outcome);
@@ -146,7 +107,7 @@ fn layers_that_are_wrong() {
     }
     // Changed in the registry after it was pushed.
     let built = plain_image();
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     let digest = &built.layer_digests()[1];
     setup.registry.fault(("GET", digest, Times::Always), Fault::FlipByte(5000));
     let outcome = setup.run(&["verify"], &[]);
@@ -200,7 +161,7 @@ fn split_views() {
         let what = way.what;
         let layer = (way.write)(&entries(1), Some(&edit));
         let built = image([way.layer(&layer)]);
-        let setup = Setup::new(&built);
+        let setup = Published::new(&built);
         let outcome = setup.run(&["ls"], &["--json", "bulk1/evil"]);
         outcome.succeeded();
         let outcome = setup.run(&["cat"], &[&bulk(1, 6)]);
@@ -236,7 +197,7 @@ fn tables_that_cannot_be_read() {
         for text in layer.annotations.values_mut().filter(|text| text.starts_with("sha256:")) {
             *text = sha256(b"another");
         }
-        let setup = Setup::new(&image([way.layer(&layer)]));
+        let setup = Published::new(&image([way.layer(&layer)]));
         let outcome = setup.run(&["verify"], &["--json"]);
         assert_eq!(outcome.code, 1, "{}: {outcome:?}", way.what);
         let found = parsed(&outcome);
@@ -249,7 +210,7 @@ fn pulled_images_need_no_network() {
     let way = &ways()[0];
     let layers = [(way.write)(&entries(1), None), (way.write)(&upper_entries(2), None)];
     for built in [plain_image(), image(layers.iter().map(|layer| way.layer(layer)))] {
-        let setup = Setup::new(&built);
+        let setup = Published::new(&built);
         let outcome = setup.run(&["pull"], &[]);
         outcome.succeeded();
         for (digest, size) in built.layer_digests().iter().zip(built.layer_sizes()) {
@@ -271,7 +232,7 @@ fn an_interrupted_pull_goes_on() {
     let way = &ways()[0];
     let layer = (way.write)(&entries(1), None);
     let built = image([way.layer(&layer)]);
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     let digest = &built.layer_digests()[0];
     // The table comes, then a part of the content, and then nothing any more.
     setup.registry.fault(("GET", digest, Times::Nth(1)), Fault::NoLength);
@@ -291,7 +252,7 @@ fn an_interrupted_pull_goes_on() {
 /// A cache that can't hold the image: the pull says so, as its promise is not kept.
 #[test]
 fn a_pull_into_a_cache_too_small() {
-    let setup = Setup::new(&plain_image());
+    let setup = Published::new(&plain_image());
     for limit in ["0", "1M"] {
         let outcome = setup.run(&["pull"], &["--cache-size", limit]);
         outcome.failed(1, &["did not stay in the cache", "--cache-size"]);
@@ -312,7 +273,7 @@ fn status_says_what_is_proven() {
     let way = &ways()[0];
     let layers = [(way.write)(&entries(1), None), (way.write)(&[Entry::file("f", "x")], None)];
     let built = image(layers.iter().map(|layer| way.layer(layer)));
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     let proofs = || {
         let outcome = setup.home.run(&["status", "--json"]);
         outcome.succeeded();
@@ -342,7 +303,7 @@ fn status_says_what_is_proven() {
 #[test]
 fn the_verbs_of_index() {
     let built = plain_image();
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     setup.registry.set_referrers(Referrers::Filtered);
     let layers = built.layer_digests();
     let outcome = setup.run(&["index", "show"], &[]);
@@ -403,7 +364,7 @@ fn the_verbs_of_index() {
 #[test]
 fn settings_of_a_registry() {
     let built = plain_image();
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     setup.registry.set_referrers(Referrers::Filtered);
     setup.run(&["index", "push"], &[]).succeeded();
     let is_used = || {
@@ -463,7 +424,7 @@ fn package_tar() -> Vec<u8> {
 #[test]
 fn heads_are_small() {
     let built = ImageBuilder::new().layer(&package_tar(), Compression::Gzip).build();
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     let outcome = setup.run(&["index", "build"], &["--json"]);
     outcome.succeeded();
     let row = parsed(&outcome)["indexes"][0].clone();
@@ -495,7 +456,7 @@ fn chunks_of_another_file() {
         }
     };
     for way in ways().into_iter().filter(|way| way.what == "eStargz, several chunks a file") {
-        let setup = Setup::new(&image([way.layer(&(way.write)(&entries(1), Some(&edit)))]));
+        let setup = Published::new(&image([way.layer(&(way.write)(&entries(1), Some(&edit)))]));
         let outcome = setup.run(&["cat"], &[&bulk(1, 6)]);
         outcome.succeeded_with(&bulk_content(1, 7));
         let outcome = setup.run(&["verify"], &[]);

@@ -15,6 +15,7 @@ mod support;
 mod fixture;
 mod foreign_fixture;
 mod logs;
+mod published;
 mod shell;
 
 mod archives;

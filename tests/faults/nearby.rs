@@ -380,10 +380,7 @@ fn a_folder_that_may_not_be_read() {
     let registry = serving(&image);
     let home = home_of_nobody();
     let store = Store::with(&home.path(), &image);
-    let settings = home.path().join("home/.config/ocifs");
-    fs::create_dir_all(&settings).unwrap();
-    let text = format!("content-stores = ['{}']\n", store.root.display());
-    fs::write(settings.join("config.toml"), text).unwrap();
+    home.configure(&format!("content-stores = ['{}']\n", store.root.display()));
     let name = name_in(&registry);
     let blobs = store.folder().parent().unwrap().to_owned();
     for (place, mode, asked) in [
@@ -412,9 +409,7 @@ fn users_say_where_and_whether() {
     let name = name_in(&registry);
     let store = Store::with(&home.path(), &image);
     let root = store.root.to_str().unwrap();
-    let settings = home.path().join("home/.config/ocifs");
-    fs::create_dir_all(&settings).unwrap();
-    let set = |text: &str| fs::write(settings.join("config.toml"), text).unwrap();
+    let set = |text: &str| home.configure(text);
     let in_settings = format!("content-stores = ['{root}']\n");
     for (text, words, asked) in [
         ("", &[][..], 2),

@@ -2,62 +2,31 @@
 //! is proven, and layers that a table of contents makes look like a tar.
 
 use std::fs;
-use std::path::PathBuf;
 
 use serde_json::json;
 
 use crate::fixture::{files_below, noise};
 use crate::foreign_fixture::{bulk, entries, image, ways};
-use crate::shell::{Home, Outcome, run, text};
+use crate::published::Published;
+use crate::shell::{Outcome, run, text};
 use crate::support::estargz::{self, Written};
-use crate::support::image::{Built, Compression, Layer, sha256};
-use crate::support::registry::{Fault, Registry, Times};
+use crate::support::image::{Compression, Layer, sha256};
+use crate::support::registry::{Fault, Times};
 use crate::support::tarball::{Entry, tar};
 
-/// A home and an image in a registry.
-struct Setup {
-    home: Home,
-    registry: Registry,
-    name: String,
-}
-
-impl Setup {
-    fn new(built: &Built) -> Setup {
-        let registry = Registry::start();
-        registry.add_image("r", "t", built);
-        let name = format!("{}/r:t", registry.addr());
-        Setup { home: Home::new(), registry, name }
-    }
-
-    /// An image whose table shows `evil` where its tar has another file.
-    fn with_a_lie() -> Setup {
-        let way = &ways()[0];
-        let layer = (way.write)(
-            &entries(1),
-            Some(&|json| {
-                let rows = json["entries"].as_array_mut().unwrap();
-                let name = bulk(1, 5);
-                rows.iter_mut().find(|row| row["name"] == name.as_str()).unwrap()["name"] =
-                    json!("bulk1/evil");
-            }),
-        );
-        Setup::new(&image([way.layer(&layer)]))
-    }
-
-    fn run(&self, verb: &[&str], rest: &[&str]) -> Outcome {
-        self.home.run(&[verb, &[&self.name], rest].concat())
-    }
-
-    fn forget(&self) {
-        let _ = fs::remove_dir_all(self.home.path().join("cache"));
-    }
-
-    fn configure(&self, text: &str) -> PathBuf {
-        let folder = self.home.path().join("home/.config/ocifs");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("config.toml"), text).unwrap();
-        folder.join("config.toml")
-    }
+/// An image whose table shows `evil` where its tar has another file.
+fn with_a_lie() -> Published {
+    let way = &ways()[0];
+    let layer = (way.write)(
+        &entries(1),
+        Some(&|json| {
+            let rows = json["entries"].as_array_mut().unwrap();
+            let name = bulk(1, 5);
+            rows.iter_mut().find(|row| row["name"] == name.as_str()).unwrap()["name"] =
+                json!("bulk1/evil");
+        }),
+    );
+    Published::new(&image([way.layer(&layer)]))
 }
 
 /// The warnings about proof that a command printed.
@@ -75,7 +44,7 @@ fn shows_evil(outcome: &Outcome, expected: bool, what: &str) {
 /// Said in three ways, the nearest of which counts.
 #[test]
 fn full_proof_shows_the_tar() {
-    let setup = Setup::with_a_lie();
+    let setup = with_a_lie();
     let ls = |flags: &[&str], variable: &str| {
         setup.forget();
         let words = [&["ls"], flags, &[&setup.name, "bulk1"]].concat();
@@ -106,7 +75,7 @@ fn full_proof_shows_the_tar() {
 /// What writes a whole tree down, and what fetches all of it anyway, proves it.
 #[test]
 fn export_and_pull_prove() {
-    let setup = Setup::with_a_lie();
+    let setup = with_a_lie();
     shows_evil(&setup.run(&["ls"], &["bulk1"]), true, "ls");
     let exported = setup.run(&["export"], &[]);
     assert_eq!((exported.code, warnings(&exported)), (0, vec![]));
@@ -122,7 +91,7 @@ fn export_and_pull_prove() {
 /// One line an image, as long as less is proven; none for those who asked for it.
 #[test]
 fn weaker_proofs_are_told() {
-    let setup = Setup::with_a_lie();
+    let setup = with_a_lie();
     for verb in [&["ls"][..], &["cat"]] {
         let outcome = setup.run(verb, &[&bulk(1, 6)]);
         let told = warnings(&outcome);
@@ -142,7 +111,7 @@ fn weaker_proofs_are_told() {
 
 #[test]
 fn mounts_tell_and_prove() {
-    let setup = Setup::with_a_lie();
+    let setup = with_a_lie();
     setup.registry.add_image(
         "s",
         "t",
@@ -197,7 +166,7 @@ fn no_tar_behind_a_table() {
     let way = &ways()[0];
     // Another word that no header begins with, and the end mark of a tar, behind which readers stop.
     for (before, words) in [(&b"# not a header\n"[..], "f"), (&[0; 1024], "no tar")] {
-        let setup = Setup::new(&image([way.layer(&without_a_tar(before))]));
+        let setup = Published::new(&image([way.layer(&without_a_tar(before))]));
         let outcome = setup.run(&["ls"], &[]);
         outcome.succeeded();
         assert_eq!((outcome.stdout.trim(), warnings(&outcome).len()), ("f", 1));
@@ -209,7 +178,7 @@ fn no_tar_behind_a_table() {
     }
     // An empty layer is none of these.
     let layer = (way.write)(&[], None);
-    let setup = Setup::new(&image([way.layer(&layer)]));
+    let setup = Published::new(&image([way.layer(&layer)]));
     assert_eq!(setup.run(&["ls", "--proof", "full"], &[]).code, 0);
     assert_eq!(setup.run(&["cat"], &["none"]).code, 1);
 }
@@ -227,7 +196,7 @@ fn verified(outcome: &Outcome) -> Vec<(bool, bool, bool)> {
 fn verify_says_what_it_has_not_read() {
     let layer = |seed| Layer::new(&tar(&entries(seed)), Compression::Gzip);
     let built = image([layer(1), layer(2)]);
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     setup.run(&["cat"], &[&bulk(2, 1)]).succeeded();
     let rows = verified(&setup.run(&["verify"], &["--json"]));
     assert_eq!(rows, [(true, true, false), (true, false, true)], "the topmost was streamed before");
@@ -241,13 +210,11 @@ fn verify_says_what_it_has_not_read() {
     assert_eq!(told.len(), 2, "{outcome:?}");
     assert!(told[0].contains(&format!(": proven on {year}-")), "{told:?}");
     // All of it is asked for, documents too, and that is told as such.
-    setup.registry.clear_log();
     let outcome = setup.run(&["verify", "--again"], &["--json"]);
     assert_eq!(verified(&outcome), [(true, true, false); 2]);
     let asked = setup.registry.requests();
     for (digest, size) in built.layer_digests().iter().zip(built.layer_sizes()) {
-        let sent = asked.iter().filter(|request| request.path.ends_with(digest));
-        assert_eq!(sent.map(|request| request.body_bytes_sent).sum::<u64>(), size);
+        assert_eq!(setup.asked_of(digest).1, size);
     }
     assert!(
         asked.iter().any(|request| request.path.contains("/manifests/") && request.method == "GET")
@@ -271,7 +238,7 @@ fn verify_says_what_it_has_not_read() {
 fn verify_again_compares_spans() {
     let content = noise(3_000_000, 4);
     let built = image([Layer::new(&tar(&[Entry::file("f", &content)]), Compression::Gzip)]);
-    let setup = Setup::new(&built);
+    let setup = Published::new(&built);
     setup.run(&["pull"], &[]).succeeded();
     let spans = files_below(&setup.home.path().join("cache/v1/spans"));
     let span = spans.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
@@ -295,7 +262,7 @@ fn verify_again_compares_spans() {
 fn a_blob_that_exists_nowhere() {
     let content = tar(&entries(1));
     let real = Layer::new(&content, Compression::Gzip);
-    let setup = Setup::new(&image([real]));
+    let setup = Published::new(&image([real]));
     setup.run(&["cat"], &[&bulk(1, 1)]).succeeded();
     let absent = image([Layer::new(&content, Compression::Gzip).digest(&sha256(b"nowhere"))]);
     setup.registry.add_image("absent", "t", &absent);

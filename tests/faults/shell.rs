@@ -136,6 +136,15 @@ impl Home {
         format!("oci:{}", path.display())
     }
 
+    /// Writes the user's settings; their place.
+    pub fn configure(&self, text: &str) -> PathBuf {
+        let folder = self.path().join("home/.config/ocifs");
+        fs::create_dir_all(&folder).unwrap();
+        let settings = folder.join("config.toml");
+        fs::write(&settings, text).unwrap();
+        settings
+    }
+
     /// A command in this home's environment, behind the prefix.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.command_behind(&self.prefix, program)
