@@ -403,8 +403,8 @@ impl BlobReader {
                 self.shared.misses.fetch_add(1, Ordering::Relaxed);
                 let scope = |_| Scope::Until(u64::MAX);
                 // No reader waits for this one span: it may come as slowly as its source lets it.
-                let compressed = span.compressed_end.0.saturating_sub(span.compressed_start.0);
-                let slowest = Duration::from_secs(compressed / MIN_BYTES_PER_SECOND);
+                let slowest =
+                    Duration::from_secs(plan::compressed_bytes(span) / MIN_BYTES_PER_SECOND);
                 self.fetch(at, at + 1, Instant::now() + read_timeout + slowest, &scope)?;
             }
             progress(span.length.into());

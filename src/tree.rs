@@ -128,6 +128,16 @@ pub struct Content<'a> {
     pub pieces: Pieces<'a>,
 }
 
+impl Content<'_> {
+    /// Where in the tar the first stored byte is; 0 if none is stored.
+    pub fn start(&self) -> u64 {
+        match self.pieces {
+            Pieces::Whole(start) => start.0,
+            Pieces::Sparse(runs) => runs.first().map_or(0, |run| run.start.0),
+        }
+    }
+}
+
 /// The pieces of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pieces<'a> {

@@ -278,7 +278,7 @@ impl Runs {
 }
 
 /// Compressed size of a span.
-fn compressed_bytes(span: &Span) -> u64 {
+pub(super) fn compressed_bytes(span: &Span) -> u64 {
     span.compressed_end.0.saturating_sub(span.compressed_start.0)
 }
 

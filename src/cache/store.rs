@@ -21,13 +21,13 @@
 //!
 //! # Invariants
 //!
-//! - No operation follows a symlink at or below the version's folder.
+//! - Nothing is opened, made or removed through a symlink at or below the version's folder.
 //! - A file that a user other than the owner of the folder and root put there is never read.
 //! - A user may delete the folder while it is in use: the next write makes and checks it again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,9 +186,7 @@ impl Store {
     pub fn append(&self, name: &Path) -> io::Result<File> {
         let (folder, name) = self.folder_and_name(name)?;
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
-        let file = openat(&folder, name, flags | FILE, Mode::RUSR | Mode::WUSR)?;
-        check_file(file.as_fd())?;
-        Ok(file.into())
+        checked(openat(&folder, name, flags | FILE, Mode::RUSR | Mode::WUSR)?)
     }
 
     /// Whether a file is the one that has this name.
@@ -288,9 +286,7 @@ fn create_temporary(folder: &OwnedFd) -> io::Result<(String, File)> {
 /// There is none, it is no regular file, or it belongs to another user.
 pub(super) fn open(root: &OwnedFd, name: &Path) -> io::Result<File> {
     let (folder, name) = below(root, name)?;
-    let file = openat(&folder, name, FILE, Mode::empty())?;
-    check_file(file.as_fd())?;
-    Ok(file.into())
+    checked(openat(&folder, name, FILE, Mode::empty())?)
 }
 
 /// Removes a file below an open folder.
@@ -302,17 +298,17 @@ pub(super) fn remove(root: &OwnedFd, name: &Path) -> io::Result<()> {
     Ok(unlinkat(&folder, name, AtFlags::empty())?)
 }
 
-/// Checks that an open file is one, and that this user or root made it.
+/// An open file, if it is a regular one that this user or root made.
 ///
 /// # Errors
 /// It is not.
-pub(super) fn check_file(file: BorrowedFd<'_>) -> io::Result<()> {
-    let stat = fstat(file)?;
+pub(super) fn checked(file: OwnedFd) -> io::Result<File> {
+    let stat = fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
     }
     match is_trusted(stat.st_uid) {
-        true => Ok(()),
+        true => Ok(file.into()),
         false => {
             let text = format!("it belongs to user {}", stat.st_uid);
             Err(io::Error::new(io::ErrorKind::InvalidData, text))

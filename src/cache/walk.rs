@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,9 +89,7 @@ pub(super) struct Found<'a> {
 impl Found<'_> {
     /// Opens the file, if it still is one and belongs to whom it must.
     pub fn open(&self) -> io::Result<std::fs::File> {
-        let file = openat(self.folder, self.name, FILE, Mode::empty())?;
-        store::check_file(file.as_fd())?;
-        Ok(file.into())
+        store::checked(openat(self.folder, self.name, FILE, Mode::empty())?)
     }
 
     /// Removes this name.

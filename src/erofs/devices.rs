@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{BLOCK_BYTES, Error, path};
-use crate::tree::{Ino, Pieces, Tree};
+use crate::tree::{Ino, Tree};
 
 /// The largest chunk has so many blocks.
 const MAX_FILE_BLOCKS: u64 = 1 << 31;
@@ -54,14 +54,10 @@ impl Devices {
             let Some(content) = tree.content(ino).filter(|content| content.size > 0) else {
                 continue;
             };
-            let start = match content.pieces {
-                Pieces::Whole(start) => start.0,
-                Pieces::Sparse(runs) => runs.first().map_or(0, |run| run.start.0),
-            };
             if layers.len() <= content.layer {
                 layers.resize_with(content.layer + 1, Vec::new);
             }
-            layers[content.layer].push((start, ino));
+            layers[content.layer].push((content.start(), ino));
         }
         let mut devices = Devices { devices: Vec::new(), places: vec![(0, 0); tree.len()] };
         for (layer, mut files) in layers.into_iter().enumerate().filter(|(_, f)| !f.is_empty()) {

@@ -29,14 +29,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::kernel::{CAP_SYS_ADMIN, INITIAL_USER_NAMESPACE, process_has_capability};
+
 /// Begins the names in question.
 pub(super) const TRUSTED: &[u8] = b"trusted.";
-
-/// `CAP_SYS_ADMIN` of include/uapi/linux/capability.h.
-const CAP_SYS_ADMIN: u32 = 21;
-
-/// `PROC_USER_INIT_INO` of include/linux/proc_ns.h: the inode number of the initial user namespace.
-const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 /// `/proc/PID/uid_map` of the initial user namespace.
 const INITIAL_UID_MAP: [&str; 3] = ["0", "0", "4294967295"];
@@ -57,19 +53,11 @@ impl Callers {
 
     /// Whether the kernel gives this process, or thread, the values of attributes in `trusted.`.
     pub(super) fn get_trusted(&self, pid: u32) -> bool {
-        self.are_known && pid != 0 && has_sys_admin(pid) && is_in_initial_namespace(pid)
+        self.are_known
+            && pid != 0
+            && process_has_capability(&pid.to_string(), CAP_SYS_ADMIN)
+            && is_in_initial_namespace(pid)
     }
-}
-
-fn has_sys_admin(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"));
-    status.is_ok_and(|status| effective_capabilities(&status) & 1 << CAP_SYS_ADMIN != 0)
-}
-
-/// The capabilities in the text of `/proc/PID/status`; none if they are not there.
-fn effective_capabilities(status: &str) -> u64 {
-    let row = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    row.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn is_in_initial_namespace(pid: u32) -> bool {
@@ -85,16 +73,6 @@ fn is_in_initial_namespace(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities_in_a_status() {
-        let status =
-            "Name:\tls\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000200000\nCapBnd:\t0\n";
-        assert_eq!(effective_capabilities(status), 1 << CAP_SYS_ADMIN);
-        for other in ["", "CapEff:\n", "CapEff:\tx\n", "CapBnd:\t000001ffffffffff\n"] {
-            assert_eq!(effective_capabilities(other), 0, "{other}");
-        }
-    }
 
     #[test]
     fn nobody_has_number_0() {

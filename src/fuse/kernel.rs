@@ -26,7 +26,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::metadata;
-use ids::{CAP_SYS_ADMIN, has_capability};
+use ids::has_capability;
+pub(super) use ids::{CAP_SYS_ADMIN, INITIAL_USER_NAMESPACE, process_has_capability};
 use place::Covered;
 use table::rows;
 

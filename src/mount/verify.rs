@@ -68,7 +68,14 @@ pub struct ProvenBefore {
 impl Verification {
     /// Whether everything is as the manifest says, and as every table of contents says.
     pub fn is_good(&self) -> bool {
-        self.layers.iter().all(|layer| layer.error.is_none() && layer.differences.is_empty())
+        self.layers.iter().all(LayerVerification::is_good)
+    }
+}
+
+impl LayerVerification {
+    /// Whether everything of this layer is as the manifest says, and as every table of contents says.
+    pub fn is_good(&self) -> bool {
+        self.error.is_none() && self.differences.is_empty()
     }
 }
 

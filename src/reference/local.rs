@@ -39,7 +39,8 @@ pub enum Layout {
 }
 
 impl Layout {
-    const NAMED: [Layout; 4] =
+    /// Those that have a transport.
+    pub(super) const NAMED: [Layout; 4] =
         [Layout::OciLayout, Layout::OciArchive, Layout::DockerArchive, Layout::Dir];
 
     /// The layout that a transport word means.

@@ -24,8 +24,7 @@ const SYNONYMS: [(&str, &str); 8] = [
 
 /// All transports that have a word before a colon.
 fn transports() -> impl Iterator<Item = &'static str> {
-    let local = ["oci", "oci-archive", "docker-archive", "dir"];
-    local.into_iter().chain(StoredImage::TRANSPORTS)
+    Layout::NAMED.into_iter().map(Layout::transport).chain(StoredImage::TRANSPORTS)
 }
 
 /// Shortest transport that is recognised when a tag could be what is behind the colon: no image is called

@@ -74,11 +74,6 @@ impl Layout {
         self.select().is_ok()
     }
 
-    /// The files, for another reading of them.
-    pub fn into_files(self) -> Files {
-        self.files
-    }
-
     fn index(&self) -> Result<ImageIndex, Error> {
         let bytes = self.files.read("index.json", MAX_MANIFEST_BYTES)?;
         ImageIndex::parse(&bytes)

@@ -42,7 +42,7 @@
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::merge::DIRECTORY_BYTES;
-use super::numbers::{self, fingerprints};
+use super::numbers::{self, fingerprints, own_digest};
 use super::{BLOCK_BYTES, Dirent, Error, FileKind, Ino, Inode, Joined, Origins, Tree};
 use crate::digest::ContentDigest;
 use crate::extent::Run;
@@ -254,20 +254,13 @@ impl<'a> File<'a> {
     fn new(part: &'a Part<'_>, ino: Ino) -> File<'a> {
         let inode = part.tree.inode(ino);
         let index = part.indexes[inode.layer as usize];
-        let is_own = index.proof().is_own();
-        let digest = || {
-            let entry = index.entry_at(part.origins.entry(ino)?);
-            index.content_digest(&entry)
-        };
-        let identity = match digest().filter(|_| is_own && inode.size > 0) {
+        let digest = own_digest(index, &part.origins, ino);
+        let identity = match digest.filter(|_| inode.size > 0) {
             Some(digest) => Identity::Digest(digest),
-            None if is_own && inode.size == 0 => Identity::Empty,
+            None if index.proof().is_own() && inode.size == 0 => Identity::Empty,
             None => Identity::Place {
                 layer: part.layers[inode.layer as usize],
-                start: match inode.sparse {
-                    true => part.tree.runs_of(inode).first().map_or(0, |run| run.start.0),
-                    false => inode.data,
-                },
+                start: part.tree.content(ino).map_or(0, |content| content.start()),
             },
         };
         File { tree: &part.tree, ino, identity }

@@ -94,6 +94,12 @@ impl Numbers {
     }
 }
 
+/// The digest of a regular file's content, if it was taken here. One that is claimed counts for nothing.
+pub(super) fn own_digest(index: &LayerIndex, origins: &Origins, ino: Ino) -> Option<ContentDigest> {
+    let entry = origins.entry(ino).filter(|_| index.proof().is_own())?;
+    index.content_digest(&index.entry_at(entry))
+}
+
 impl Tree {
     /// Gives the inodes of the tree of one image their numbers. `indexes` is what it was merged of, base first.
     pub fn number(&mut self, origins: &Origins, indexes: &[&LayerIndex]) {
@@ -179,9 +185,7 @@ fn add_content(
         FileKind::Regular if inode.size == 0 => hash.update(b"e"),
         FileKind::Regular => {
             let index = indexes[inode.layer as usize];
-            let entry = origins.entry(ino).map(|entry| index.entry_at(entry));
-            let own = entry.filter(|_| index.proof().is_own());
-            match own.and_then(|entry| index.content_digest(&entry)) {
+            match own_digest(index, origins, ino) {
                 Some(ContentDigest::Sha256(content)) => {
                     hash.update(b"h");
                     hash.update(&content);
@@ -191,10 +195,7 @@ fn add_content(
                     hash.update(&content);
                 }
                 None => {
-                    let start = match inode.sparse {
-                        true => tree.runs_of(inode).first().map_or(0, |run| run.start.0),
-                        false => inode.data,
-                    };
+                    let start = tree.content(ino).map_or(0, |content| content.start());
                     hash.update(b"@");
                     hash.update(index.blob().hash());
                     hash.update(&start.to_le_bytes());

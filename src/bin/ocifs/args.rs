@@ -585,7 +585,6 @@ pub(crate) struct Status {
 
 /// `ocifs pull`
 #[derive(Debug, ClapArgs)]
-#[command(override_usage = "ocifs pull [OPTIONS] REF")]
 pub(crate) struct Pull {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -597,7 +596,6 @@ pub(crate) struct Pull {
 
 /// `ocifs doctor`
 #[derive(Debug, ClapArgs)]
-#[command(override_usage = "ocifs doctor [OPTIONS] [REF]")]
 pub(crate) struct Doctor {
     /// An image that should be mounted
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -613,7 +611,6 @@ pub(crate) struct Doctor {
 
 /// `ocifs verify`
 #[derive(Debug, ClapArgs)]
-#[command(override_usage = "ocifs verify [OPTIONS] REF")]
 pub(crate) struct Verify {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -666,7 +663,6 @@ pub(crate) struct IndexVerb {
 
 /// `ocifs ls`
 #[derive(Debug, ClapArgs)]
-#[command(override_usage = "ocifs ls [OPTIONS] REF [PATH]")]
 pub(crate) struct Ls {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -694,7 +690,6 @@ pub(crate) struct Ls {
 
 /// `ocifs cat`
 #[derive(Debug, ClapArgs)]
-#[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
 pub(crate) struct Cat {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]
@@ -749,7 +744,6 @@ pub(crate) struct CacheVerb {
 
 /// `ocifs export`
 #[derive(Debug, ClapArgs)]
-#[command(override_usage = "ocifs export [OPTIONS] REF")]
 pub(crate) struct Export {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]

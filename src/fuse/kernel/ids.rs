@@ -23,24 +23,33 @@ fn maps_all(map: &str) -> bool {
 }
 
 /// The initial user namespace has this number (`PROC_USER_INIT_INO` of `linux/proc_ns.h`).
-const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+pub(in crate::fuse) const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 /// Whether this process is in another user namespace than the first. A kernel without them has no such file.
 pub fn is_in_user_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/user")
-        .is_ok_and(|link| link.as_os_str() != INITIAL_USER_NAMESPACE)
+        .is_ok_and(|link| link.as_os_str() != format!("user:[{INITIAL_USER_NAMESPACE}]").as_str())
 }
 
-/// Capabilities by their numbers in the masks of `/proc/self/status` (capabilities(7)).
+/// Capabilities by their numbers in the masks of `/proc/PID/status` (capabilities(7)).
 pub(super) const CAP_SYS_PTRACE: u32 = 19;
-pub(super) const CAP_SYS_ADMIN: u32 = 21;
+pub(in crate::fuse) const CAP_SYS_ADMIN: u32 = 21;
 
 /// Whether this process has a capability, over its user namespace.
 pub(super) fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << number) != 0)
+    process_has_capability("self", number)
+}
+
+/// Whether a process (`self`, or its number) has a capability, over its user namespace.
+pub(in crate::fuse) fn process_has_capability(process: &str, number: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/status"))
+        .is_ok_and(|status| effective_capabilities(&status) & (1 << number) != 0)
+}
+
+/// The capabilities in the text of `/proc/PID/status`; none if they are not there.
+fn effective_capabilities(status: &str) -> u64 {
+    let row = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    row.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -53,6 +62,16 @@ mod tests {
         assert!(maps_all("0 1 1000\n1000 2000 4294966295\n"));
         for map in ["", "0 1000 1\n", "0 1000 1\n1 100000 65536\n", "0 0 65536\n", "nonsense"] {
             assert!(!maps_all(map), "{map:?}");
+        }
+    }
+
+    #[test]
+    fn capabilities_in_a_status() {
+        let status =
+            "Name:\tls\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000200000\nCapBnd:\t0\n";
+        assert_eq!(effective_capabilities(status), 1 << CAP_SYS_ADMIN);
+        for other in ["", "CapEff:\n", "CapEff:\tx\n", "CapBnd:\t000001ffffffffff\n"] {
+            assert_eq!(effective_capabilities(other), 0, "{other}");
         }
     }
 }

@@ -96,14 +96,17 @@ fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
     let places = [PathBuf::from(place)];
     let begun = Instant::now();
     let mut holders = Vec::new();
+    let mut pause = Duration::from_millis(5);
     while begun.elapsed() < GRACE && holders.is_empty() {
         if stage(pid) == Stage::Ended {
             return;
         }
         if begun.elapsed() > SOON {
+            // It looks at every process of the machine.
             holders = kernel::holders(device, &places);
+            pause = Duration::from_millis(100);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
     }
     let place = place.display();
     let mut text =

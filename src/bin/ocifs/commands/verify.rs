@@ -47,7 +47,7 @@ fn as_json(verification: &Verification) -> serde_json::Value {
             "diff_id": layer.diff_id,
             "size": layer.size,
             "entries": layer.entries,
-            "ok": layer.error.is_none() && layer.differences.is_empty(),
+            "ok": layer.is_good(),
             "read": layer.before.is_none(),
             "proven_at": layer.before.and_then(|before| before.at).and_then(seconds),
             "error": layer.error,
@@ -107,10 +107,8 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
         }
     }
     let layers = &verification.layers;
-    let is_bad =
-        |layer: &&LayerVerification| layer.error.is_some() || !layer.differences.is_empty();
     let of_layers = report::count(layers.len(), "layer", "layers");
-    match layers.iter().filter(is_bad).count() {
+    match layers.iter().filter(|layer| !layer.is_good()).count() {
         0 => {
             let bytes = size(layers.iter().map(|layer| layer.size).sum());
             let entries: usize = layers.iter().map(|layer| layer.entries).sum();
