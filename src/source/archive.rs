@@ -67,7 +67,7 @@ impl Files {
         match self {
             Files::Folder(folder) => {
                 let path = folder.join(name);
-                section_of(look_at(&path), path)
+                section_of(look_at(&path, OFlags::empty()), path)
             }
             Files::Archive(archive) => archive.open(name),
         }
@@ -85,6 +85,21 @@ impl Files {
                 section_of(look_beneath(folder, &name), folder.join(&name))
             }
             (Files::Archive(archive), Some(name)) => archive.open(&name),
+        }
+    }
+
+    /// The same of a name that is no symlink: what it would lead to may be a file that another user wants
+    /// to be read.
+    ///
+    /// # Errors
+    /// It is there and can't be opened, or is a symlink.
+    pub fn open_itself(&self, name: &str) -> Result<Option<Section>, Error> {
+        match self {
+            Files::Folder(folder) => {
+                let path = folder.join(name);
+                section_of(look_at(&path, OFlags::NOFOLLOW), path)
+            }
+            Files::Archive(archive) => archive.open(name),
         }
     }
 
@@ -200,13 +215,13 @@ fn section_of(place: Result<File, Errno>, path: PathBuf) -> Result<Option<Sectio
     if !metadata.is_file() {
         return Err(Error::invalid(path, "not a regular file"));
     }
-    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(failed)?;
+    let file = open_place(&place).map_err(failed)?;
     Ok(Some(Section::new(Arc::new(file), Place::From(0), metadata.len())))
 }
 
 /// A file, looked at and not opened: to open a pipe may wait, and to open a device may do something.
-fn look_at(path: &Path) -> Result<File, Errno> {
-    let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+fn look_at(path: &Path, flags: OFlags) -> Result<File, Errno> {
+    let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty());
     opened.map(File::from)
 }
 
@@ -218,18 +233,23 @@ fn look_beneath(folder: &Path, name: &str) -> Result<File, Errno> {
     rustix::fs::openat2(&folder, name, flags, Mode::empty(), resolve).map(File::from)
 }
 
+/// Opens what was looked at.
+fn open_place(place: &File) -> io::Result<File> {
+    open_without_waiting(&PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd())))
+}
+
 /// Opens a file that has to be a regular one.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
-    let file = open_without_waiting(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
+    let place = look_at(path, OFlags::empty())?;
+    match place.metadata()?.is_file() {
+        true => open_place(&place),
         false => Err(io::Error::other("it is not a regular file")),
     }
 }
 
-/// Opens a file; one that is a named pipe does not make us wait for a writer.
+/// Opens a file that the user names, which may be anything; a named pipe does not make us wait for a writer.
 pub(super) fn open_without_waiting(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let flags = OFlags::NONBLOCK.bits() as i32;
     File::options().read(true).custom_flags(flags).open(path)
 }
 

@@ -7,6 +7,8 @@
 //!   repositories/NAME/_manifests/revisions/sha256/ab12…/link       the manifests of a repository
 //! ```
 //!
+//! A `link` that is a symlink is not followed: its text stands in messages.
+//!
 //! The registry need not run, and does not notice. Its garbage collection may take blobs away, like
 //! from everybody who uses the folder.
 
@@ -66,7 +68,9 @@ impl RegistryStorage {
                 format!("{}/tags/{}/current/link", self.manifests(), tag.unwrap_or("latest"))
             }
         };
-        let Some(section) = self.files.open(&link)? else { return Err(self.no_such_image()) };
+        let Some(section) = self.files.open_itself(&link)? else {
+            return Err(self.no_such_image());
+        };
         let path = self.files.path().join(&link);
         let text = section.read_all(MAX_LINK_BYTES).map_err(|e| Error::file(&path, e))?;
         let text = String::from_utf8_lossy(&text);

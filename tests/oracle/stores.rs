@@ -61,6 +61,18 @@ fn registry_storage() {
     }
     let error = failure(home.ocifs().args(["ls", "registry-storage:/proc//app"]));
     assert!(error.contains("not the storage of a registry"), "{error}");
+    // Of a link that leads elsewhere nothing is read.
+    let tags = format!("{root}/docker/registry/v2/repositories/team/app/_manifests/tags");
+    let planted = format!("{tags}/planted/current");
+    std::fs::create_dir_all(&planted).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let secret = elsewhere.path().join("secret");
+    std::fs::write(&secret, "not a digest").unwrap();
+    std::os::unix::fs::symlink(&secret, format!("{planted}/link")).unwrap();
+    let name = format!("registry-storage:{root}//team/app:planted");
+    let error = failure(home.ocifs().args(["ls", &name]));
+    assert!(error.contains("not a regular file") && !error.contains("not a digest"), "{error}");
+    std::fs::remove_dir_all(format!("{tags}/planted")).unwrap();
 }
 
 /// How long a daemon may take until it answers.
