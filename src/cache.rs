@@ -123,6 +123,20 @@ pub struct TagRecord {
     pub digest: Digest,
     /// When the registry said so: seconds since the epoch.
     pub checked: u64,
+    /// How it was asked.
+    #[serde(default)]
+    pub asked: Asked,
+}
+
+/// How a registry was asked what a tag means. Nothing else binds a tag to a digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asked {
+    /// As this machine is set up to: over TLS, unless its settings exempt the registry.
+    #[default]
+    Checked,
+    /// Over plain HTTP, or without a check of the certificate, because the user said so that time.
+    Unchecked,
 }
 
 /// The two names of a layer index.
@@ -348,9 +362,9 @@ impl Cache {
     }
 
     /// Remembers what a reference means now.
-    pub fn put_tag(&self, reference: &str, digest: Digest) {
+    pub fn put_tag(&self, reference: &str, digest: Digest, asked: Asked) {
         let checked = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        let record = TagRecord { reference: reference.to_owned(), digest, checked };
+        let record = TagRecord { reference: reference.to_owned(), digest, checked, asked };
         if let Ok(bytes) = serde_json::to_vec(&record) {
             self.put(&tag_name(reference), &[&bytes]);
         }
@@ -634,7 +648,7 @@ mod tests {
         let cache = Cache::open(folder.path());
         let digest = Digest::sha256(b"x");
         assert!(cache.tag("a/b:c").is_none());
-        cache.put_tag("a/b:c", digest);
+        cache.put_tag("a/b:c", digest, Asked::Checked);
         assert_eq!(cache.tag("a/b:c").unwrap().digest, digest);
         let diff_id = DiffId(Digest::sha256(b"y"));
         cache.put_layer_index(&digest, &diff_id, b"index");

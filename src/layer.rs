@@ -177,6 +177,8 @@ impl Progress for Quiet {}
 pub struct Options {
     /// Take no index but one that proves everything: what is not proven is streamed.
     pub prove: bool,
+    /// Take no index of the same tar in another blob, which the image's repository may not have.
+    pub only_its_blob: bool,
     /// Stream all that is not open already, whatever is in the cache, whose spans are compared with what comes.
     pub again: bool,
     /// Fetch nothing from a remote source.
@@ -204,6 +206,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             prove: false,
+            only_its_blob: false,
             again: false,
             offline: false,
             max_uncompressed_bytes: None,
@@ -255,7 +258,7 @@ pub fn open_all(
     for layer in layers {
         if seen.insert(layer_key(layer)) {
             let open = known.get(layer, finder);
-            let cached = || cached(layer, cache, finder, options.prove);
+            let cached = || cached(layer, cache, finder, options);
             match open.or_else(|| if options.again { None } else { cached() }) {
                 Some(open) => drop(opened.insert(layer_key(layer), open)),
                 None => missing.push(layer),
@@ -269,7 +272,8 @@ pub fn open_all(
         let budget = finder.budget();
         let index = first_pass(layer, source.as_ref(), cache, budget, options, hearing);
         let index = index.map_err(|mut e| {
-            let is_known = || cached(layer, cache, finder, false).is_some();
+            let unproven = Options { prove: false, ..options.clone() };
+            let is_known = || cached(layer, cache, finder, &unproven).is_some();
             if matches!(e.kind, ErrorKind::Offline) && options.prove && is_known() {
                 e.kind = ErrorKind::OfflineUnproven;
             }
@@ -368,9 +372,10 @@ pub fn cached(
     layer: &ResolvedLayer,
     cache: &Cache,
     finder: &Finder,
-    prove: bool,
+    options: &Options,
 ) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
+    let Options { prove, only_its_blob, .. } = *options;
     let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
         let file = cache.layer_index(&name, finder.budget().limit())?;
         match LayerIndex::decode(&file) {
@@ -391,7 +396,8 @@ pub fn cached(
         None
     };
     let is_proven = |index: &LayerIndex| {
-        index.proof() == Proof::Full && (index.blob() == digest || (index.is_of_tar() && !prove))
+        index.proof() == Proof::Full
+            && (index.blob() == digest || (index.is_of_tar() && !prove && !only_its_blob))
     };
     let own = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
     let own = own.into_iter().find_map(|name| load(name, &is_proven));

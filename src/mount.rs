@@ -13,6 +13,7 @@
 //! [`View`] of several; an image is a view as well. [`Mount`] puts a view at a place. Nothing of a layer is served before its first pass has proven it, because an image
 //! that is not whole never becomes an [`Image`].
 
+mod access;
 mod excerpt;
 mod joint;
 mod probe;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use crate::artifact;
 use crate::blob::{self, Access, BlobReader, Spans};
-use crate::cache::{Cache, LayerName};
+use crate::cache::{Asked, Cache, LayerName};
 use crate::codec;
 use crate::content::Contents;
 use crate::digest::Digest;
@@ -116,8 +117,13 @@ pub struct ImageOptions {
     pub trust_referrers: bool,
     /// Take nothing for granted: stream every layer that has not been proven.
     pub prove: bool,
+    /// Ask the image's registry for the manifest and each layer before anything of them is shown that is
+    /// on this machine already.
+    pub check_access: bool,
     /// Take nothing from the cache: read documents and layers anew.
     pub again: bool,
+    /// The user exempts the registry from TLS, or from the check of its certificate.
+    pub is_exempt: bool,
     /// How registries are reached.
     pub registry: registry::Options,
     /// Where stores of other programs are looked for.
@@ -145,7 +151,9 @@ impl Default for ImageOptions {
             offline: false,
             trust_referrers: false,
             prove: false,
+            check_access: false,
             again: false,
+            is_exempt: false,
             registry: registry::Options::default(),
             places: source::Places::default(),
             read_deadline: Duration::from_secs(60),
@@ -162,7 +170,8 @@ impl Default for ImageOptions {
 impl ImageOptions {
     fn of_resolving(&self) -> resolve::Options {
         let platform = self.platform.clone();
-        resolve::Options { platform, offline: self.offline, again: self.again }
+        let ImageOptions { offline, again, is_exempt, .. } = *self;
+        resolve::Options { platform, offline, again, is_exempt }
     }
 
     /// The same, but the blobs of an image in a registry come from there alone.
@@ -202,6 +211,9 @@ impl<'a> Opening<'a> {
         let (source, registry) = open_source(name, cache, options, &traffic)?;
         let resolve_options = options.of_resolving();
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        if options.check_access {
+            access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
+        }
         let stored = resolved.layers.iter().map(|layer| layer.descriptor.size);
         let stored = stored.fold(0, u64::saturating_add);
         let budget =
@@ -218,6 +230,7 @@ impl<'a> Opening<'a> {
         let tag = Tag::of(name, &resolved, &source, options.offline);
         let options = layer::Options {
             prove: options.prove,
+            only_its_blob: options.check_access,
             again: options.again,
             offline: options.offline,
             max_uncompressed_bytes: options.max_layer_bytes,
@@ -262,7 +275,7 @@ impl<'a> Opening<'a> {
         if self.options.again {
             return None;
         }
-        layer::cached(layer, self.cache, &self.finder, self.options.prove)
+        layer::cached(layer, self.cache, &self.finder, &self.options)
     }
 }
 
@@ -537,7 +550,7 @@ fn remembered(
         for document in others.iter().chain([&root]) {
             cache.put_blob(&Digest::sha256(document), document);
         }
-        cache.put_tag(&key, Digest::sha256(&root));
+        cache.put_tag(&key, Digest::sha256(&root), Asked::Checked);
     }
     Ok(daemon)
 }

@@ -15,7 +15,7 @@ mod choice;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 
-use crate::cache::Cache;
+use crate::cache::{Asked, Cache};
 use crate::digest::{DiffId, Digest, Hasher, VerifyError, VerifyingReader};
 use crate::image::{
     self, Descriptor, Document, Entry, ImageConfig, ImageIndex, MAX_CONFIG_BYTES,
@@ -46,6 +46,8 @@ pub struct Options {
     pub offline: bool,
     /// Take no document from the cache.
     pub again: bool,
+    /// The user exempts the registry from TLS, or from the check of its certificate.
+    pub is_exempt: bool,
 }
 
 /// Why a name does not lead to an image.
@@ -56,6 +58,11 @@ pub enum Error {
     Source(#[from] source::Error),
     #[error("{0} is not in the cache; mount it once without --offline, or `ocifs pull` it")]
     Offline(String),
+    #[error(
+        "what {0} means was last asked over a connection that another machine could have answered on: \
+         give --plain-http or --tls-verify=false again to use that, or name the image by its digest"
+    )]
+    OfflineUnchecked(String),
     #[error("{what}: {source}")]
     Document { what: String, source: image::Error },
     #[error(transparent)]
@@ -207,7 +214,8 @@ pub fn resolve(
         && reference.tag().is_some()
         && !options.offline
     {
-        cache.put_tag(&reference.to_string(), root_digest);
+        let asked = if options.is_exempt { Asked::Unchecked } else { Asked::Checked };
+        cache.put_tag(&reference.to_string(), root_digest, asked);
     }
     let layers = manifest.layers.into_iter().zip(config.rootfs.diff_ids);
     Ok(ResolvedImage {
@@ -235,7 +243,15 @@ impl Resolver<'_> {
         };
         let full = reference.to_string();
         if self.options.offline {
-            let known = reference.digest().or_else(|| Some(self.cache.tag(&full)?.digest));
+            let known = match reference.digest() {
+                Some(digest) => Some(digest),
+                None => match self.cache.tag(&full) {
+                    Some(tag) if tag.asked == Asked::Unchecked && !self.options.is_exempt => {
+                        return Err(Error::OfflineUnchecked(full));
+                    }
+                    tag => tag.map(|tag| tag.digest),
+                },
+            };
             return known.and_then(cached).ok_or(Error::Offline(full));
         }
         if let Some(digest) = reference.digest() {

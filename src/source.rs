@@ -233,6 +233,15 @@ impl Default for Places {
     }
 }
 
+/// What a source may be asked for by digest.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// A manifest or an image index.
+    Document(&'a Descriptor),
+    /// A config or a layer.
+    Blob(&'a Descriptor),
+}
+
 /// One image, wherever it lies.
 pub trait Source: fmt::Debug + Send + Sync {
     /// The document that the image name means.
@@ -267,6 +276,15 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// local sources.
     fn link(&self) -> Option<Link> {
         None
+    }
+
+    /// Asks the place itself whether it has this content and lets us read it, without fetching it. There
+    /// is nothing to ask where this process reads files, as their permissions say it.
+    ///
+    /// # Errors
+    /// It does not, or can't be asked.
+    fn confirm(&self, _content: Content<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Whether the blob is there at all. Archives of multi-platform images are often partial.

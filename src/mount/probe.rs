@@ -36,7 +36,7 @@ pub fn probe(
     let options = &options.asking_only_where_it_is();
     let (source, _) = open_source(name, &cache, options, traffic)?;
     let resolve_options =
-        resolve::Options { platform: options.platform.clone(), offline: false, again: false };
+        resolve::Options { platform: options.platform.clone(), ..resolve::Options::default() };
     let image = resolve::resolve(name, source.as_ref(), &cache, &resolve_options)?;
     let layers = image.layers.iter().map(|layer| &layer.descriptor);
     let largest = layers.max_by_key(|descriptor| descriptor.size);

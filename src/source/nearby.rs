@@ -67,7 +67,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
-use super::{Body, Error, Link, Opened, RawDocument, Source};
+use super::{Body, Content, Error, Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
 use crate::image::Descriptor;
 
@@ -283,6 +283,10 @@ impl Source for Nearby {
 
     fn link(&self) -> Option<Link> {
         self.0.source.link()
+    }
+
+    fn confirm(&self, content: Content<'_>) -> Result<(), Error> {
+        self.0.source.confirm(content)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

@@ -46,7 +46,7 @@ use std::time::{Duration, SystemTime};
 
 use ureq::http::{Method, header};
 
-use super::{Link, Opened, RawDocument, Source};
+use super::{Content, Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
 use crate::image::{Descriptor, media_type};
 use crate::json;
@@ -315,6 +315,29 @@ impl Source for Registry {
                 .and_then(|digest| digest.parse().ok())),
             // Some registries refuse HEAD, and its answers carry no reason: GET tells more.
             Err(error) if error.is_answer() => Ok(None),
+            Err(error) => Err(Box::new(error).into()),
+        }
+    }
+
+    fn confirm(&self, content: Content<'_>) -> Result<(), super::Error> {
+        let (kind, what, accept, digest) = match content {
+            Content::Document(d) => ("manifests", "manifest", &media_type::ACCEPT[..], d.digest),
+            Content::Blob(d) => ("blobs", "blob", &[][..], d.digest),
+        };
+        let what = format!("{what} {digest}");
+        let answer = self.0.ask(Wanted::Content(digest), |client| {
+            let url = client.url(&format!("{kind}/{digest}"));
+            client.send_once(&Request { accept, ..Request::new(Method::HEAD, &url, &what) })
+        });
+        match answer {
+            Ok(_) => Ok(()),
+            // Storage behind a registry may know no HEAD, and its answers carry no reason: GET tells more.
+            Err(error) if error.is_answer() => match content {
+                Content::Document(descriptor) => self.document(descriptor).map(drop),
+                Content::Blob(descriptor) => {
+                    self.blob(descriptor, 0..descriptor.size.min(1)).map(drop)
+                }
+            },
             Err(error) => Err(Box::new(error).into()),
         }
     }

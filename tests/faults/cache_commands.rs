@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use ocifs::cache::Cache;
+use ocifs::cache::{Asked, Cache};
 use serde_json::Value;
 
 use crate::cache_limits::Tmpfs;
@@ -31,7 +31,7 @@ fn filled() -> Home {
     let cache = std::sync::Arc::new(Cache::open(&home.path().join("cache")));
     open(&home.layout(&image()), &cache, &options()).unwrap();
     let digest = ocifs::digest::Digest::sha256(b"manifest");
-    cache.put_tag("example.org/r:t", digest);
+    cache.put_tag("example.org/r:t", digest, Asked::Checked);
     cache.put_blob(&digest, b"manifest");
     home
 }

@@ -18,6 +18,7 @@ mod logs;
 mod published;
 mod shell;
 
+mod access;
 mod archives;
 mod blobs;
 mod bombs;

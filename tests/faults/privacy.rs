@@ -58,18 +58,24 @@ fn logins_of_mounts_in_the_background() {
     registry.add_image("r", "t", &good());
     registry.require_basic("me", PASSWORD);
     let login = format!("me:{PASSWORD}");
-    for by_flag in [false, true] {
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &login);
+    let padding = " ".repeat(100_000);
+    let file = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}{padding}"#, registry.addr());
+    for way in ["--creds", "OCIFS_CREDS", "DOCKER_AUTH_CONFIG"] {
         let home = Home::new();
         let mut mount = home.ocifs(&["mount", "--plain-http", &name_in(&registry), "M"]);
-        match by_flag {
-            true => mount.args(["--creds", &login]),
-            false => mount.env("OCIFS_CREDS", &login),
+        match way {
+            "--creds" => mount.args([way, &login]),
+            "OCIFS_CREDS" => mount.env(way, &login),
+            _ => mount.env(way, &file),
         };
         run(&mut mount).succeeded();
         assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
         for pid in home.serving().into_iter().chain(home.forerunners()) {
-            assert!(!read(pid, "environ").contains(PASSWORD), "by flag: {by_flag}");
-            assert!(!read(pid, "cmdline").contains(PASSWORD), "by flag: {by_flag}");
+            for text in [PASSWORD, &encoded] {
+                assert!(!read(pid, "environ").contains(text), "{way}");
+                assert!(!read(pid, "cmdline").contains(text), "{way}");
+            }
             assert_eq!(read(pid, "comm"), "ocifs\n");
         }
         home.run(&["umount", "M"]).succeeded();

@@ -300,12 +300,13 @@ impl Built {
         layers.iter().map(|layer| text(&layer["digest"])).collect()
     }
 
-    /// The sizes of the layers' blobs in bytes, base first, as the manifest claims them.
+    /// The digest of the config, as the manifest claims it.
     pub fn config_digest(&self) -> String {
         let manifest: Value = serde_json::from_slice(&self.manifest).expect("parse what we wrote");
         manifest["config"]["digest"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The sizes of the layers' blobs in bytes, base first, as the manifest claims them.
     pub fn layer_sizes(&self) -> Vec<u64> {
         let manifest: Value = serde_json::from_slice(&self.manifest).expect("parse own manifest");
         let layers = manifest["layers"].as_array().expect("own manifest has layers");

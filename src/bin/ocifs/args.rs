@@ -140,6 +140,15 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "LEVEL", env = "OCIFS_PROOF", value_parser = demand)]
     pub(crate) proof: Option<Demand>,
 
+    /// Ask the registry for each layer before what this machine has of the image is shown
+    ///
+    /// The cache and local stores know content by its digest, whoever may read it in the registry. With this
+    /// flag the registry is asked, with the credentials of this command, for the manifest and for each layer
+    /// (a HEAD request each). It is for services that mount images for users with different rights. Can be set
+    /// in `~/.config/ocifs/config.toml`.
+    #[arg(long, env = "OCIFS_CHECK_ACCESS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) check_access: bool,
+
     /// Speak plain HTTP to the registry (loopback addresses always are)
     #[arg(long)]
     pub(crate) plain_http: bool,
@@ -157,6 +166,10 @@ pub(crate) struct ImageArgs {
         help_heading = "Registry"
     )]
     pub(crate) creds: Option<Login>,
+
+    /// The text of a file of credentials, which a process in the background does not have in its environment.
+    #[arg(skip)]
+    pub(crate) auth_config: Option<Vec<u8>>,
 
     /// A file of credentials to search first, as `docker login` and `podman login` write it
     ///

@@ -6,6 +6,7 @@
 //! | `OCIFS_CACHE_SIZE` | its limit (flag `--cache-size`) |
 //! | `XDG_CACHE_HOME`, `HOME` | the cache's default place; the user's short-name aliases |
 //! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
+//! | `OCIFS_CHECK_ACCESS` | the registry is asked before anything is shown (flag `--check-access`) |
 //! | `OCIFS_PROOF` | what has to be proven before it is shown (flag `--proof`) |
 //! | `OCIFS_CREDS` | a user name and password (flag `--creds`) |
 //! | `REGISTRY_AUTH_FILE`, `DOCKER_AUTH_CONFIG`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
@@ -32,7 +33,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +52,9 @@ use crate::report::AnyError;
 
 /// The variable of the flag `--creds`.
 pub(crate) const CREDS: &str = "OCIFS_CREDS";
+
+/// The variable with the text of a file of credentials.
+pub(crate) const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 
 /// Set by ourselves for the process that serves a mount in the background.
 pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
@@ -258,6 +262,10 @@ pub(crate) fn demand(args: &ImageArgs) -> Result<Demand, AnyError> {
 
 fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, AnyError> {
     let config = config()?;
+    let check_access = args.check_access || config.check_access;
+    if check_access && args.offline {
+        return Err("offline no registry can be asked, as check-access demands".into());
+    }
     let registry = match name {
         ImageName::Registry(name) if !args.offline => registry_options(name, args)?,
         _ => registry::Options::default(),
@@ -266,6 +274,8 @@ fn image_options(name: &ImageName, args: &ImageArgs) -> Result<ImageOptions, Any
         platform: args.platform.clone(),
         offline: args.offline,
         prove: config.demand(args)? == Demand::Full,
+        check_access,
+        is_exempt: args.plain_http || !args.tls_verify,
         trust_referrers: args.trust_referrers || config.trusts_referrers(name),
         registry,
         places: places::places(name, &args.content_store, config.content_stores)?,
@@ -370,6 +380,7 @@ fn proxies() -> Result<Proxies, AnyError> {
 /// ```toml
 /// content-stores = ["/srv/containerd"]
 /// proof = "full"
+/// check-access = true
 ///
 /// [registry."registry.example:5000"]
 /// trust-referrers = true
@@ -381,6 +392,9 @@ struct Config {
     content_stores: Option<Vec<PathBuf>>,
     /// What has to be proven: `full` or `any`.
     proof: Option<String>,
+    /// Whether the registry is asked for each layer before anything is shown.
+    #[serde(default)]
+    check_access: bool,
     #[serde(default)]
     registry: HashMap<String, RegistryConfig>,
 }
@@ -453,18 +467,19 @@ fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyErr
     }
     for place in registry::login_places(&places())? {
         match place {
-            LoginPlace::Files => add_files(&mut credentials)?,
+            LoginPlace::Files => add_files(&mut credentials, args.auth_config.clone())?,
             LoginPlace::Helper(name, named_in) => credentials.add_helper(&name, &named_in),
         }
     }
     Ok(credentials)
 }
 
-/// Adds the files of credentials, in the order in which podman searches them.
+/// Adds the files of credentials, in the order in which podman searches them. A process that serves in the
+/// background has the text of `$DOCKER_AUTH_CONFIG` handed over.
 ///
 /// # Errors
 /// One can't be read or is none.
-fn add_files(credentials: &mut Credentials) -> Result<(), AnyError> {
+fn add_files(credentials: &mut Credentials, handed_over: Option<Vec<u8>>) -> Result<(), AnyError> {
     let add_file = |credentials: &mut Credentials, path: Option<PathBuf>| {
         // A mount in the background leaves the current directory, and reads them again.
         let Some(path) = path.and_then(|path| std::path::absolute(path).ok()) else {
@@ -478,9 +493,9 @@ fn add_files(credentials: &mut Credentials) -> Result<(), AnyError> {
         refuse_unreachable(&path)?;
         add_file(credentials, Some(path))?;
     }
-    if let Some(text) = variable("DOCKER_AUTH_CONFIG") {
+    if let Some(text) = handed_over.or_else(auth_config) {
         let name = "$DOCKER_AUTH_CONFIG";
-        let added = credentials.add_text(name, text.as_os_str().as_bytes());
+        let added = credentials.add_text(name, &text);
         added.map_err(|e| unusable(&name, e))?;
     }
     add_file(credentials, Some(podman_runtime_folder().join("auth.json")))?;
@@ -491,6 +506,11 @@ fn add_files(credentials: &mut Credentials) -> Result<(), AnyError> {
         credentials.add_old_file(&old).map_err(|e| unusable(&old.display(), e))?;
     }
     Ok(())
+}
+
+/// The text of `$DOCKER_AUTH_CONFIG`.
+pub(crate) fn auth_config() -> Option<Vec<u8>> {
+    variable(AUTH_CONFIG).map(|text| text.into_os_string().into_vec())
 }
 
 /// Refuses a file that the user names and can't reach; of the usual places such a one is passed over.

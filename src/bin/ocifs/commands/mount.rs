@@ -53,9 +53,11 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
     if environment::is_background_child() {
         // By its link the kernel calls it `exe`.
         rustix::thread::set_name(c"ocifs")?;
-        let (mount_point, login) = handover::receive()?;
+        let (mount_point, secrets) = handover::receive()?;
         let mut image_args = args.image_args.clone();
+        let login = String::from_utf8_lossy(&secrets.login);
         image_args.creds = args::Login::parse(&login).or(image_args.creds);
+        image_args.auth_config = Some(secrets.auth_config).filter(|text| !text.is_empty());
         return serve(all, args, &image_args, &places, mount_point);
     }
     let Some(mount_point) = prepare(args, &places)? else { return Ok(ExitCode::SUCCESS) };
@@ -176,8 +178,10 @@ fn start_child(
     // The file may have the name of a helper of mount(8).
     command.arg0(env!("CARGO_BIN_NAME"));
     // So is its environment for programs of the same user.
-    command.env_remove(environment::CREDS);
+    command.env_remove(environment::CREDS).env_remove(environment::AUTH_CONFIG);
     let login = args.image_args.creds.as_ref().map(args::Login::to_text).unwrap_or_default();
+    let auth_config = environment::auth_config().unwrap_or_default();
+    let secrets = handover::Secrets { login: login.into_bytes(), auth_config };
     // An archive that comes there is for the serving process.
     let images = places.layout.images();
     let is_read = images
@@ -185,7 +189,7 @@ fn start_child(
         .any(|image| matches!(image, ImageName::Local(local) if local.is_standard_input()));
     let input = if is_read { Stdio::inherit() } else { Stdio::null() };
     let starting = |e| format!("starting the serving process: {e}");
-    let (ours, theirs) = handover::send(mount_point, &login).map_err(starting)?;
+    let (ours, theirs) = handover::send(mount_point, &secrets).map_err(starting)?;
     let mut child = command
         .env(environment::BACKGROUND_CHILD, "1")
         .env(environment::ARENAS, environment::arenas())
@@ -195,6 +199,8 @@ fn start_child(
         .map_err(starting)?;
     // It has the other end, too.
     drop(command);
+    // If it ends before it has read them, it says why.
+    let _ = handover::send_secrets(&ours, &secrets);
     if handover::is_word(ours, READY)? {
         return Ok(ExitCode::SUCCESS);
     }
