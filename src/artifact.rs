@@ -36,9 +36,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::digest::Digest;
-use crate::image::{Descriptor, media_type};
 use crate::index::{DecodeError, LayerIndex, Proof};
 use crate::json;
+use crate::oci::{Descriptor, media_type};
 
 /// The artifact's type, and that of its blobs.
 pub const ARTIFACT_TYPE: &str = "application/vnd.ocifs.layer-index.v1";

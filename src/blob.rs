@@ -62,14 +62,14 @@ use crate::cache::{Cache, Cost, LayerName, SpanFile};
 use crate::codec;
 use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
-use crate::image::Descriptor;
 use crate::index::{Check, Proof, Restart, Span, SpanTable, Windows};
+use crate::oci::Descriptor;
 use crate::source::{self, MIN_BYTES_PER_SECOND, Opened, Source};
 use plan::{Runs, Situation};
 use stream::{Layer, Stream};
 
 pub use ahead::Walk;
-pub use plan::Scope;
+pub use plan::ReadAhead;
 
 /// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
 /// off. One span is a MiB or two, four at most.
@@ -271,14 +271,14 @@ pub struct BlobReader {
     reader_at: AtomicUsize,
     /// The index has contradicted the blob: it is dropped from the cache once.
     is_contradicted: AtomicBool,
-    sky: Mutex<Sky>,
+    sky: Mutex<InFlight>,
     /// Signalled when a span has arrived, or a flight has ended.
     landed: Condvar,
 }
 
 /// What is on its way, and who waits.
 #[derive(Debug, Default)]
-struct Sky {
+struct InFlight {
     flights: Vec<FlightPlan>,
     /// Number of the next flight.
     next_number: u64,
@@ -301,7 +301,7 @@ struct FlightPlan {
     took_off: Instant,
 }
 
-impl Sky {
+impl InFlight {
     fn carries(&self, at: usize) -> bool {
         self.flights.iter().any(|flight| flight.left.contains(&at))
     }
@@ -313,7 +313,7 @@ impl Sky {
     }
 
     /// Sends a flight on that has to pass `begin..=at` anyway, if there is one.
-    fn send_on(&mut self, begin: usize, at: usize, end: usize) -> bool {
+    fn extend(&mut self, begin: usize, at: usize, end: usize) -> bool {
         let passes = |flight: &&mut FlightPlan| {
             flight.left.start >= begin && flight.left.start <= at && at < flight.limit
         };
@@ -337,7 +337,7 @@ impl BlobReader {
             shared,
             reader_at: AtomicUsize::new(0),
             is_contradicted: AtomicBool::new(false),
-            sky: Mutex::new(Sky::default()),
+            sky: Mutex::new(InFlight::default()),
             landed: Condvar::new(),
         }
     }
@@ -368,7 +368,7 @@ impl BlobReader {
         start: UncompressedOffset,
         buf: &mut [u8],
         give_up: Instant,
-        scope: &dyn Fn(bool) -> Scope,
+        scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Result<(), Error> {
         let end = start.0.saturating_add(buf.len() as u64);
         let needed_end = self.table.spans.partition_point(|span| span.start.0 < end);
@@ -401,7 +401,7 @@ impl BlobReader {
                 self.shared.hits.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.shared.misses.fetch_add(1, Ordering::Relaxed);
-                let scope = |_| Scope::Until(u64::MAX);
+                let scope = |_| ReadAhead::UpTo(u64::MAX);
                 // No reader waits for this one span: it may come as slowly as its source lets it.
                 let slowest =
                     Duration::from_secs(plan::compressed_bytes(span) / MIN_BYTES_PER_SECOND);
@@ -469,7 +469,7 @@ impl BlobReader {
         at: usize,
         needed_end: usize,
         give_up: Instant,
-        scope: &dyn Fn(bool) -> Scope,
+        scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Result<Arc<Vec<u8>>, Error> {
         if self.access.offline && self.access.source.is_remote() {
             return Err(Error::Offline(self.what.clone()));
@@ -489,9 +489,9 @@ impl BlobReader {
             }
             if !sky.carries(at) && sky.flights.len() < MAX_FLIGHTS {
                 let plan = self.plan(&mut sky, at, needed_end, scope);
-                if sky.send_on(plan::begin_of(&self.table.spans, at), at, plan.end) {
+                if sky.extend(plan::begin_of(&self.table.spans, at), at, plan.end) {
                     self.landed.notify_all();
-                } else if let Err(e) = self.take_off(&mut sky, plan, None) {
+                } else if let Err(e) = self.spawn(&mut sky, plan, None) {
                     break Err(Error::read(&self.what, e));
                 }
             }
@@ -514,10 +514,10 @@ impl BlobReader {
     /// What to fetch for a span that is missing and not on its way.
     fn plan(
         &self,
-        sky: &mut Sky,
+        sky: &mut InFlight,
         at: usize,
         needed_end: usize,
-        scope: &dyn Fn(bool) -> Scope,
+        scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Range<usize> {
         let spans = &self.table.spans;
         if sky.suspects.contains(&at) {
@@ -551,25 +551,27 @@ impl BlobReader {
 
     /// The scope of a walk brings bytes in another order than they are read in. Where they may not be
     /// kept until then, it counts as a guess.
-    fn affordable(&self, scope: Scope, goes_on: bool) -> Scope {
+    fn affordable(&self, scope: ReadAhead, goes_on: bool) -> ReadAhead {
         match scope {
-            Scope::All(ranges) if !self.shared.cache.has_room(self.table.uncompressed_size / 4) => {
+            ReadAhead::Ranges(ranges)
+                if !self.shared.cache.has_room(self.table.uncompressed_size / 4) =>
+            {
                 let end = ranges.last().map_or(0, |range| range.end);
-                Scope::Until(if goes_on { end } else { 0 })
+                ReadAhead::UpTo(if goes_on { end } else { 0 })
             }
             scope => scope,
         }
     }
 
     /// Whether a span is cached or on its way.
-    fn is_coming(&self, sky: &Sky, at: usize) -> bool {
+    fn is_coming(&self, sky: &InFlight, at: usize) -> bool {
         sky.carries(at) || self.shared.has(&self.table.spans[at])
     }
 
     /// Sends out a flight, for a reader or, without one, ahead of a walk.
-    fn take_off(
+    fn spawn(
         self: &Arc<Self>,
-        sky: &mut Sky,
+        sky: &mut InFlight,
         spans: Range<usize>,
         walk: Option<Walk>,
     ) -> io::Result<()> {
@@ -579,14 +581,14 @@ impl BlobReader {
         let limit = plan::group_end(&self.table.spans, spans.end - 1);
         thread::Builder::new()
             .name("fetch".into())
-            .spawn(move || Flight { reader: &reader, number, spans, walk, landed: false }.fly())?;
+            .spawn(move || Fetch { reader: &reader, number, spans, walk, landed: false }.fly())?;
         sky.next_number += 1;
         sky.flights.push(FlightPlan { number, left, limit, took_off: Instant::now() });
         Ok(())
     }
 
     /// Ends a flight; those who wait for what it still had to bring hear why it failed.
-    fn land(&self, number: u64, error: Option<&Error>) {
+    fn finish(&self, number: u64, error: Option<&Error>) {
         let mut sky = lock(&self.sky);
         let place = sky.flights.iter().position(|flight| flight.number == number);
         if let Some(flight) = place.map(|place| sky.flights.swap_remove(place))
@@ -623,7 +625,7 @@ impl BlobReader {
 }
 
 /// A thread that fetches a row of spans. Dropping it, by panic too, lets everybody know.
-struct Flight<'a> {
+struct Fetch<'a> {
     reader: &'a BlobReader,
     number: u64,
     spans: Range<usize>,
@@ -632,16 +634,16 @@ struct Flight<'a> {
     landed: bool,
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Fetch<'_> {
     fn drop(&mut self) {
         if !self.landed {
             let error = Error::Died(self.reader.what.clone());
-            self.reader.land(self.number, Some(&error).filter(|_| self.walk.is_none()));
+            self.reader.finish(self.number, Some(&error).filter(|_| self.walk.is_none()));
         }
     }
 }
 
-impl Flight<'_> {
+impl Fetch<'_> {
     fn fly(mut self) {
         let result = self.deliver();
         self.landed = true;
@@ -654,7 +656,7 @@ impl Flight<'_> {
             log::info!("ahead of a walk: {error}");
         }
         // A reader that waits for what nobody had asked for tries it itself.
-        self.reader.land(self.number, error.as_ref().filter(|_| self.walk.is_none()));
+        self.reader.finish(self.number, error.as_ref().filter(|_| self.walk.is_none()));
     }
 
     /// The first span that was not delivered came wrong: `None` if it is worth another try.

@@ -338,13 +338,13 @@ impl Cache {
     }
 
     /// Keeps a layer index that others made.
-    pub fn put_foreign_index(&self, name: &LayerName, bytes: &[u8]) {
+    pub fn put_external_index(&self, name: &LayerName, bytes: &[u8]) {
         self.put(&layer_name(name), &[bytes]);
     }
 
     /// Notes that a layer index of others contradicts its layer, in its place.
     pub fn reject_layer_index(&self, name: &LayerName) {
-        self.put_foreign_index(name, REJECTED);
+        self.put_external_index(name, REJECTED);
     }
 
     /// Whether a layer index of this name was found to contradict its layer.

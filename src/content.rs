@@ -1,4 +1,4 @@
-//! Bytes of files: from a place in a file to places in layers.
+//! Bytes of files: from a pieces in a file to places in layers.
 //!
 //! A regular file is one run of its layer's tar, or several with holes between them. This module
 //! cuts a read into those runs, fills holes with zeros, and leaves the rest to [`crate::blob`].
@@ -6,17 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::blob::{self, BlobReader, Scope};
-use crate::extent::{Run, UncompressedOffset};
-
-/// Where a file's content lies, as the tree knows it.
-#[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// In one piece.
-    Whole(UncompressedOffset),
-    /// In ordered, disjoint runs; zeros elsewhere.
-    Sparse(&'a [Run]),
-}
+use crate::blob::{self, BlobReader, ReadAhead};
+use crate::extent::{Pieces, UncompressedOffset};
 
 /// The contents of the layers of an image, or of several.
 #[derive(Debug)]
@@ -37,9 +28,15 @@ impl Contents {
 
     /// Fills `buf` from `offset` in a file, which must be long enough, if all of it is cached;
     /// false otherwise.
-    pub fn read_local(&self, layer: usize, place: Place<'_>, offset: u64, buf: &mut [u8]) -> bool {
+    pub fn read_local(
+        &self,
+        layer: usize,
+        pieces: Pieces<'_>,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> bool {
         let reader = &self.layers[layer];
-        plan(place, offset, buf).all(|piece| match piece {
+        plan(pieces, offset, buf).all(|piece| match piece {
             Piece::Hole(part) => {
                 part.fill(0);
                 true
@@ -50,28 +47,28 @@ impl Contents {
 
     /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be cached
     /// or on their way.
-    pub fn is_coming(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
-        self.all(layer, place, offset, length, BlobReader::is_coming_at)
+    pub fn is_coming(&self, layer: usize, pieces: Pieces<'_>, offset: u64, length: u64) -> bool {
+        self.all(layer, pieces, offset, length, BlobReader::is_coming_at)
     }
 
     /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be cached.
-    pub fn is_at_hand(&self, layer: usize, place: Place<'_>, offset: u64, length: u64) -> bool {
-        self.all(layer, place, offset, length, BlobReader::is_at_hand)
+    pub fn is_at_hand(&self, layer: usize, pieces: Pieces<'_>, offset: u64, length: u64) -> bool {
+        self.all(layer, pieces, offset, length, BlobReader::is_at_hand)
     }
 
     /// Whether something holds of all places in a layer that have a part of a file.
     fn all(
         &self,
         layer: usize,
-        place: Place<'_>,
+        pieces: Pieces<'_>,
         offset: u64,
         length: u64,
         holds: impl Fn(&BlobReader, UncompressedOffset, u64) -> bool,
     ) -> bool {
         let reader = &self.layers[layer];
-        match place {
-            Place::Whole(start) => holds(reader, UncompressedOffset(start.0 + offset), length),
-            Place::Sparse(runs) => {
+        match pieces {
+            Pieces::Whole(start) => holds(reader, UncompressedOffset(start.0 + offset), length),
+            Pieces::Sparse(runs) => {
                 let end = offset + length;
                 let first = runs.partition_point(|run| run.file_end() <= offset);
                 runs[first..].iter().take_while(|run| run.file_offset < end).all(|run| {
@@ -92,14 +89,14 @@ impl Contents {
     pub fn read(
         &self,
         layer: usize,
-        place: Place<'_>,
+        pieces: Pieces<'_>,
         offset: u64,
         buf: &mut [u8],
         give_up: Instant,
-        scope: &dyn Fn(bool) -> Scope,
+        scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Result<(), blob::Error> {
         let reader = &self.layers[layer];
-        plan(place, offset, buf).try_for_each(|piece| match piece {
+        plan(pieces, offset, buf).try_for_each(|piece| match piece {
             Piece::Hole(part) => {
                 part.fill(0);
                 Ok(())
@@ -117,7 +114,7 @@ enum Piece<'a> {
 }
 
 /// Cuts the range of `buf` at `offset` into holes and data.
-fn plan<'a>(place: Place<'a>, offset: u64, buf: &'a mut [u8]) -> impl Iterator<Item = Piece<'a>> {
+fn plan<'a>(pieces: Pieces<'a>, offset: u64, buf: &'a mut [u8]) -> impl Iterator<Item = Piece<'a>> {
     let mut at = offset;
     let mut rest = buf;
     std::iter::from_fn(move || {
@@ -125,17 +122,18 @@ fn plan<'a>(place: Place<'a>, offset: u64, buf: &'a mut [u8]) -> impl Iterator<I
             return None;
         }
         let left = rest.len() as u64;
-        let (length, data) = match place {
-            Place::Whole(start) => (left, Some(UncompressedOffset(start.0 + at))),
-            Place::Sparse(runs) => match runs.get(runs.partition_point(|run| run.file_end() <= at))
-            {
-                None => (left, None),
-                Some(run) if run.file_offset > at => (left.min(run.file_offset - at), None),
-                Some(run) => {
-                    let start = run.start.0 + (at - run.file_offset);
-                    (left.min(run.file_end() - at), Some(UncompressedOffset(start)))
+        let (length, data) = match pieces {
+            Pieces::Whole(start) => (left, Some(UncompressedOffset(start.0 + at))),
+            Pieces::Sparse(runs) => {
+                match runs.get(runs.partition_point(|run| run.file_end() <= at)) {
+                    None => (left, None),
+                    Some(run) if run.file_offset > at => (left.min(run.file_offset - at), None),
+                    Some(run) => {
+                        let start = run.start.0 + (at - run.file_offset);
+                        (left.min(run.file_end() - at), Some(UncompressedOffset(start)))
+                    }
                 }
-            },
+            }
         };
         let (part, after) = std::mem::take(&mut rest).split_at_mut(length as usize);
         rest = after;
@@ -150,6 +148,7 @@ fn plan<'a>(place: Place<'a>, offset: u64, buf: &'a mut [u8]) -> impl Iterator<I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extent::Run;
 
     #[test]
     fn sparse_reads_are_cut_at_runs() {
@@ -161,7 +160,7 @@ mod tests {
         let runs = [run(10, 1000, 5), run(15, 2000, 5), run(30, 3000, 10)];
         let cut = |offset, length| {
             let mut buf = vec![0; length];
-            let pieces = plan(Place::Sparse(&runs), offset, &mut buf);
+            let pieces = plan(Pieces::Sparse(&runs), offset, &mut buf);
             pieces
                 .map(|piece| match piece {
                     Piece::Hole(part) => (None, part.len()),

@@ -53,3 +53,12 @@ impl Run {
         self.file_offset + self.length
     }
 }
+
+/// Where all of a file's content lies in the uncompressed tar of its layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces<'a> {
+    /// In one piece, from this offset on.
+    Whole(UncompressedOffset),
+    /// In these runs, in order; zeros between them.
+    Sparse(&'a [Run]),
+}

@@ -5,25 +5,19 @@
 //! tree in memory, and [`Filesystem::read_local`] from files of the cache.
 //! There are no handles: the image cannot change, so opening is nothing to remember.
 
-mod ahead;
-mod course;
-mod inos;
-mod scope;
 mod seek;
-mod walk;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::blob::{self, Scope};
-use crate::content::{Contents, Place};
-use crate::extent::{Run, UncompressedOffset};
+use crate::blob::{self, ReadAhead};
+use crate::content::Contents;
+use crate::extent::{Pieces, Run, UncompressedOffset};
 use crate::index::{MAX_NAME_BYTES, Proof};
-use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Pieces, Tree};
+use crate::prefetch::{self, Misses, Walks};
+use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Tree};
 
 pub use crate::index::PROOF_XATTR;
-pub use ahead::{Ahead, Listings};
-pub use course::{Course, Next, Step};
 pub use seek::Seek;
 
 /// Begins the names that Linux has a use for: what begins otherwise is not supported, by any file.
@@ -86,16 +80,16 @@ pub struct Filesystem {
     tree: Tree,
     contents: Contents,
     read_timeout: Duration,
-    scopes: scope::Scopes,
-    walks: walk::Walks,
+    misses: Misses,
+    walks: Walks,
 }
 
 impl Filesystem {
     /// Puts names and bytes together. No read takes longer than `read_timeout`.
     pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
         let layers = contents.layers().len();
-        let (scopes, walks) = (scope::Scopes::new(layers), walk::Walks::new(layers));
-        Filesystem { tree, contents, read_timeout, scopes, walks }
+        let (misses, walks) = (Misses::new(layers), Walks::new(layers));
+        Filesystem { tree, contents, read_timeout, misses, walks }
     }
 
     /// The names and attributes.
@@ -193,7 +187,7 @@ impl Filesystem {
     /// [`Error::IsADirectory`], [`Error::WrongKind`].
     pub fn read_local(&self, ino: Ino, offset: u64, buf: &mut [u8]) -> Result<bool, Error> {
         let content = self.content(ino)?;
-        let is_local = self.contents.read_local(content.layer, place(&content), offset, buf);
+        let is_local = self.contents.read_local(content.layer, content.pieces, offset, buf);
         if is_local {
             self.walks.reached(&self.contents, content.layer);
         }
@@ -204,7 +198,7 @@ impl Filesystem {
     /// wrong.
     pub fn is_at_hand(&self, ino: Ino) -> bool {
         self.tree.content(ino).is_some_and(|content| {
-            self.contents.is_at_hand(content.layer, place(&content), 0, content.size)
+            self.contents.is_at_hand(content.layer, content.pieces, 0, content.size)
         })
     }
 
@@ -216,7 +210,7 @@ impl Filesystem {
             let Some(content) = self.tree.content(*ino) else { return false };
             let (layer, length) = (content.layer, part.end - part.start);
             let Pieces::Whole(start) = content.pieces else {
-                return self.contents.is_at_hand(layer, place(&content), part.start, length);
+                return self.contents.is_at_hand(layer, content.pieces, part.start, length);
             };
             let start = UncompressedOffset(start.0 + part.start);
             let end = start.0 + length;
@@ -267,19 +261,19 @@ impl Filesystem {
         let Content { layer, .. } = content;
         self.walks.reached(&self.contents, layer);
         let length = buf.len() as u64;
-        let walked = match self.contents.is_coming(layer, place(&content), offset, length) {
+        let walked = match self.contents.is_coming(layer, content.pieces, offset, length) {
             true => None,
             false => reached.and_then(|file| self.walks.missed(&self.tree, &self.contents, file)),
         };
         // Looked up here: the caller of `scope` holds a lock.
-        let below = walked.map(|dir| scope::below(&self.tree, dir, layer));
-        let missed = reached.map(|file| (self.scopes.missed(&self.tree, file, layer), file));
+        let below = walked.map(|dir| prefetch::below(&self.tree, dir, layer));
+        let missed = reached.map(|file| (self.misses.missed(&self.tree, file, layer), file));
         let scope = |goes_on| match (&below, missed) {
             (Some(below), _) => below.clone(),
-            (None, Some((last, file))) if goes_on => scope::guess(&self.tree, last, file, layer),
-            _ => Scope::Until(0),
+            (None, Some((last, file))) if goes_on => prefetch::guess(&self.tree, last, file, layer),
+            _ => ReadAhead::UpTo(0),
         };
-        let result = self.contents.read(layer, place(&content), offset, buf, give_up, &scope);
+        let result = self.contents.read(layer, content.pieces, offset, buf, give_up, &scope);
         result.map_err(|source| {
             let path = String::from_utf8_lossy(&self.tree.path(ino)).into_owned();
             Error::Content { path, source }
@@ -336,12 +330,5 @@ impl Filesystem {
             FileKind::Directory => Error::IsADirectory,
             _ => Error::WrongKind,
         })
-    }
-}
-
-fn place<'a>(content: &Content<'a>) -> Place<'a> {
-    match content.pieces {
-        Pieces::Whole(start) => Place::Whole(start),
-        Pieces::Sparse(runs) => Place::Sparse(runs),
     }
 }

@@ -51,10 +51,10 @@
 //! Loop threads answer what is in memory or in a local file. A read that has to be fetched is handed,
 //! reply and all, to a pool, because a loop that waits is a mount that hangs.
 //!
-//! # Ahead of walks
+//! # Prefetch of walks
 //!
 //! What is left of the cost of a first pass is that its tool and this process wait for each other, so
-//! requests are made ahead of it: by default by a process that asks as the walk will ([`forerunner`]); on request a
+//! requests are made ahead of it: by default by a process that asks as the walk will ([`prefetcher`]); on request a
 //! thread gives the kernel small files instead (`fuse::pusher`).
 //!
 //! # What was left out
@@ -71,14 +71,14 @@
 //! Mounting is done in [`kernel`] and not by `fuser`, whose teardown in 0.18 may unmount what another
 //! process has mounted there in the meantime.
 
-mod blobs;
 mod caller;
+mod devices;
+pub mod erofs_mount;
 mod failures;
-pub mod forerunner;
 pub mod kernel;
-pub mod metadata;
 mod notify;
 mod pool;
+pub mod prefetcher;
 mod pusher;
 
 use std::cell::{Cell, LazyCell};
@@ -103,7 +103,7 @@ use fuser::{
 
 use crate::fs::{self, Filesystem};
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
-use forerunner::Forerunner;
+use prefetcher::Prefetcher;
 
 /// How long the kernel may keep what it was told: longer than any machine runs.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
@@ -149,20 +149,20 @@ pub struct Options {
     pub ownership: Ownership,
     /// Whether it was mounted so that the kernel checks permissions.
     pub default_permissions: bool,
-    /// Who has the kernel ask for things before a walk comes to them.
-    pub ahead: Ahead,
+    /// What is done ahead of walks.
+    pub prefetch: Prefetch,
 }
 
-/// What runs ahead of a walk.
+/// How what a walk will ask for is given to the kernel before it asks.
 #[derive(Clone, Debug, Default)]
-pub enum Ahead {
+pub enum Prefetch {
     /// Nothing.
     #[default]
-    Nobody,
+    Off,
     /// This process gives the kernel small files before it asks for them.
     Push,
     /// A process of its own asks before the walk does.
-    Forerunner(forerunner::Program, forerunner::Place),
+    Process(prefetcher::Program, prefetcher::Place),
 }
 
 /// Requests that the kernel has sent, by kind.
@@ -184,7 +184,7 @@ pub struct Requests {
     pub errors: AtomicU64,
     /// Files that were given before they were asked for.
     pub pushed: AtomicU64,
-    /// Requests of the forerunner, of whatever kind, which are not among the others.
+    /// Requests of the prefetcher, of whatever kind, which are not among the others.
     pub ahead: AtomicU64,
     recent_errors: Mutex<VecDeque<String>>,
     failures: failures::Failures,
@@ -257,15 +257,15 @@ pub fn serve(
     options: &Options,
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
-    let (guide, queue) = match &options.ahead {
-        Ahead::Nobody => (None, None),
-        Ahead::Push => {
+    let (guide, queue) = match &options.prefetch {
+        Prefetch::Off => (None, None),
+        Prefetch::Push => {
             let (pusher, queue) = pusher::channel();
             (Some(Guide::Pusher(pusher)), Some(queue))
         }
-        Ahead::Forerunner(program, place) => {
-            let started = Forerunner::start(&filesystem, program.clone(), Ok(place.clone()));
-            (started.map(Guide::Forerunner), None)
+        Prefetch::Process(program, place) => {
+            let started = Prefetcher::start(&filesystem, program.clone(), Ok(place.clone()));
+            (started.map(Guide::Prefetcher), None)
         }
     };
     // An ACL that names users whom the namespace lacks would make a file unusable.
@@ -357,7 +357,7 @@ struct Adapter {
 #[derive(Debug)]
 enum Guide {
     Pusher(pusher::Pusher),
-    Forerunner(Forerunner),
+    Prefetcher(Prefetcher),
 }
 
 impl Guide {
@@ -365,16 +365,16 @@ impl Guide {
     fn asks(&self, pid: u32) -> bool {
         match self {
             Guide::Pusher(_) => false,
-            Guide::Forerunner(forerunner) => forerunner.asks(pid),
+            Guide::Prefetcher(prefetcher) => prefetcher.asks(pid),
         }
     }
 
     /// The process with this number lists a directory from its start: the sooner it is known, the less
-    /// the forerunner meets it there.
+    /// the prefetcher meets it there.
     fn before_listing(&self, pid: u32, dir: Ino) {
         match self {
             Guide::Pusher(_) => {}
-            Guide::Forerunner(forerunner) => forerunner.listed(pid, dir),
+            Guide::Prefetcher(prefetcher) => prefetcher.listed(pid, dir),
         }
     }
 
@@ -382,7 +382,7 @@ impl Guide {
     fn after_listing(&self, dir: Ino) {
         match self {
             Guide::Pusher(pusher) => pusher.listed(dir),
-            Guide::Forerunner(_) => {}
+            Guide::Prefetcher(_) => {}
         }
     }
 
@@ -390,7 +390,7 @@ impl Guide {
     fn read(&self, pid: u32, file: Ino) {
         match self {
             Guide::Pusher(pusher) => pusher.read(file),
-            Guide::Forerunner(forerunner) => forerunner.read(pid, file),
+            Guide::Prefetcher(prefetcher) => prefetcher.read(pid, file),
         }
     }
 
@@ -398,7 +398,7 @@ impl Guide {
     fn followed(&self, pid: u32) {
         match self {
             Guide::Pusher(_) => {}
-            Guide::Forerunner(forerunner) => forerunner.followed(pid),
+            Guide::Prefetcher(prefetcher) => prefetcher.followed(pid),
         }
     }
 }
@@ -444,7 +444,7 @@ impl Adapter {
         self.filesystem.ino(ino.0)
     }
 
-    /// Counts a request: those of the forerunner by themselves, as no reader waits for them.
+    /// Counts a request: those of the prefetcher by themselves, as no reader waits for them.
     fn count(&self, request: &Request, counter: &AtomicU64) {
         let is_ahead = self.guide.as_ref().is_some_and(|guide| guide.asks(request.pid()));
         count(if is_ahead { &self.requests.ahead } else { counter });

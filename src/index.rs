@@ -28,7 +28,7 @@
 mod budget;
 mod builder;
 mod decode;
-mod foreign;
+mod external;
 pub mod format;
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use crate::tar;
 pub use budget::{Budget, Drawn};
 pub use builder::{Builder, MAX_HASHED_HOLES};
 pub use decode::DecodeError;
-pub use foreign::ForeignError;
+pub use external::ExternalError;
 use format::{
     ChunkRecord, DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };

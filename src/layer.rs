@@ -37,7 +37,7 @@
 //!   says, rather than the decoder's complaint about it.
 //! - A layer that unpacks to absurdly much is refused while it streams.
 
-mod known;
+mod opened;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -52,17 +52,17 @@ use crate::cache::{Cache, LayerName, Partial};
 use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
 use crate::digest::{Algorithm, DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
-use crate::foreign::{self, Finder, Found};
-use crate::image::Descriptor;
+use crate::external::{self, Found, IndexFinder};
 use crate::index::{
     self, Budget, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span,
 };
+use crate::oci::Descriptor;
 use crate::resolve::ResolvedLayer;
 use crate::source::{self, Body, Source};
 use crate::tar::{self, Parser};
 use crate::toc;
 
-pub use known::Known;
+pub use opened::OpenedLayers;
 
 /// A span ends at the first boundary after so many uncompressed bytes ...
 pub const SPAN_BYTES: usize = 5 << 19;
@@ -246,8 +246,8 @@ pub fn open_all(
     layers: &[ResolvedLayer],
     source: &Arc<dyn Source>,
     cache: &Cache,
-    finder: &Finder,
-    known: &Known,
+    finder: &IndexFinder,
+    known: &OpenedLayers,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<OpenLayer>, Error> {
@@ -285,7 +285,7 @@ pub fn open_all(
     if !options.prove {
         let find = |layer: &ResolvedLayer| match find(layer, cache, finder) {
             // The smallest come along with the indexes of the others.
-            None if layer.descriptor.size < foreign::MIN_LAYER_BYTES => {
+            None if layer.descriptor.size < external::MIN_LAYER_BYTES => {
                 pass(layer, &Quiet).map(Some)
             }
             found => Ok(found),
@@ -352,10 +352,10 @@ fn in_parallel<'a, T: Send>(
 }
 
 /// An index that others made, from outside of the cache.
-fn find(layer: &ResolvedLayer, cache: &Cache, finder: &Finder) -> Option<OpenLayer> {
+fn find(layer: &ResolvedLayer, cache: &Cache, finder: &IndexFinder) -> Option<OpenLayer> {
     let Found { index, name } = finder.find(layer)?;
     log::info!("layer {}: {} index of others", layer.descriptor.digest, index.proof().name());
-    cache.put_foreign_index(&name, &index.encode());
+    cache.put_external_index(&name, &index.encode());
     Some(OpenLayer::new(index, name, layer))
 }
 
@@ -371,7 +371,7 @@ fn layer_key(layer: &ResolvedLayer) -> LayerKey {
 pub fn cached(
     layer: &ResolvedLayer,
     cache: &Cache,
-    finder: &Finder,
+    finder: &IndexFinder,
     options: &Options,
 ) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
@@ -495,7 +495,7 @@ impl Download {
     ) -> Result<Download, source::Error> {
         let size = descriptor.size;
         let is_worth_it =
-            source.is_remote() && size >= MIN_KEPT_BYTES && source.nearby(descriptor).is_none();
+            source.is_remote() && size >= MIN_KEPT_BYTES && source.local_copy(descriptor).is_none();
         let partial = is_worth_it.then(|| cache.partial(&descriptor.digest)).flatten();
         let start = partial.as_ref().map_or(0, Partial::len);
         let reader = partial.as_ref().and_then(|partial| partial.reader().ok());

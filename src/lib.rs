@@ -20,16 +20,17 @@
 //! `use` lines and fails on anything else.
 //!
 //! ```text
-//! 10 bin/ocifs                  arguments, words, exit codes, environment, progress bars
-//! 9  mount                      assembly and lifecycle: the only place that knows every rung
-//! 8  fuse                       the kernel's requests; mounting and unmounting
-//! 7  fs  erofs                  file operations and errno, over plain values | a tree as an image
+//! 11 bin/ocifs                  arguments, words, exit codes, environment, progress bars
+//! 10 mount                      assembly and lifecycle: the only place that knows every rung
+//! 9  fuse                       the kernel's requests; mounting and unmounting
+//! 8  fs  erofs                  file operations and errno, over plain values | a tree as an image
+//! 7  prefetch                   what a walk will want next
 //! 6  tree  content  layer       names of an image | bytes of a file | opening a layer
-//! 5  foreign                    layer indexes that others made, found and read
+//! 5  external                   layer indexes that others made, found and read
 //! 4  resolve  blob  artifact    which image | verified spans | layer indexes that travel
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
-//! 1  reference  image  tar  codec  bolt    pure formats, no I/O
+//! 1  reference  oci  tar  codec  bolt    pure formats, no I/O
 //! 0  digest  extent  bounded  json     words that everything uses, limited reading, JSON of others
 //! ```
 //!
@@ -78,14 +79,15 @@ pub mod content;
 pub mod digest;
 pub mod erofs;
 pub mod extent;
-pub mod foreign;
+pub mod external;
 pub mod fs;
 pub mod fuse;
-pub mod image;
 pub mod index;
 pub mod json;
 pub mod layer;
 pub mod mount;
+pub mod oci;
+pub mod prefetch;
 pub mod reference;
 pub mod resolve;
 pub mod source;

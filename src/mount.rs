@@ -2,7 +2,7 @@
 //! knows every other.
 //!
 //! ```text
-//! name -> source -> resolve -> foreign::Finder, layer::open_all -> tree::merge -> Filesystem      Image::open
+//! name -> source -> resolve -> external::IndexFinder, layer::open_all -> tree::merge -> Filesystem      Image::open
 //! Filesystem -> kernel::mount -> fuse::serve -> ready                            Mount::new
 //!
 //! name -> the same, layers from the top down until questions are answered             Excerpt::open
@@ -37,19 +37,19 @@ use crate::codec;
 use crate::content::Contents;
 use crate::digest::Digest;
 use crate::erofs::Uuid;
-use crate::foreign::Finder;
+use crate::external::IndexFinder;
 use crate::fs::Filesystem;
 use crate::fuse::kernel::{MountPoint, Mounted};
-use crate::fuse::{self, Ahead, Ownership, Requests, Server, forerunner, kernel, metadata};
-use crate::image::{Document, Platform};
+use crate::fuse::{self, Ownership, Requests, Server, erofs_mount, kernel, prefetcher};
 use crate::index::{Budget, LayerIndex, Proof};
-use crate::layer::{self, Known, OpenLayer, Progress};
+use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
+use crate::oci::{Document, Platform};
 use crate::reference::{DirectoryName, ImageName, StoredImage};
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
 use crate::source::containerd::Containerd;
 use crate::source::containers_storage::ContainersStorage;
 use crate::source::docker_daemon::{DockerDaemon, Documents};
-use crate::source::nearby::Nearby;
+use crate::source::local_copies::LocalCopies;
 use crate::source::registry::{self, Registry, Traffic};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, on_disk};
@@ -86,7 +86,7 @@ pub enum Error {
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
     #[error(transparent)]
-    Metadata(#[from] metadata::Error),
+    Metadata(#[from] erofs_mount::Error),
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
@@ -185,7 +185,7 @@ impl ImageOptions {
 struct Opening<'a> {
     resolved: ResolvedImage,
     source: Arc<dyn Source>,
-    finder: Arc<Finder>,
+    finder: Arc<IndexFinder>,
     traffic: Arc<Traffic>,
     tag: Option<Arc<Tag>>,
     cache: &'a Arc<Cache>,
@@ -218,7 +218,7 @@ impl<'a> Opening<'a> {
         let stored = stored.fold(0, u64::saturating_add);
         let budget =
             options.max_metadata_bytes.map_or_else(|| Budget::for_layers(stored), Budget::of);
-        let finder = Arc::new(Finder::new(
+        let finder = Arc::new(IndexFinder::new(
             &resolved,
             Arc::clone(&source),
             registry,
@@ -244,7 +244,7 @@ impl<'a> Opening<'a> {
     fn layers(
         &self,
         layers: &[ResolvedLayer],
-        known: &Known,
+        known: &OpenedLayers,
         progress: &dyn Progress,
     ) -> Result<Vec<OpenLayer>, layer::Error> {
         let Opening { source, finder, cache, options, .. } = self;
@@ -318,7 +318,8 @@ impl Image {
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let opening = Opening::new(name, cache, options)?;
-        let layers = opening.layers(&opening.resolved.layers, &Known::default(), progress)?;
+        let layers =
+            opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
         let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
         let (mut tree, origins) = tree::merge_with_origins(&indexes)?;
         tree.number(&origins, &indexes);
@@ -484,7 +485,8 @@ fn open_source(
         ImageName::Registry(reference) => {
             let (reference, traffic) = (reference.clone(), Arc::clone(traffic));
             let registry = Registry::new(reference, options.registry.clone(), traffic)?;
-            let nearby = Nearby::new(Arc::new(registry.clone()), &options.places.content_stores);
+            let nearby =
+                LocalCopies::new(Arc::new(registry.clone()), &options.places.content_stores);
             return Ok((Arc::new(nearby), Some(registry)));
         }
         ImageName::Local(local) => local,
@@ -577,6 +579,18 @@ fn absolute(path: &Path) -> Result<PathBuf, source::Error> {
         .map_err(|source| source::Error::File { path: path.to_owned(), source })
 }
 
+/// How the kernel is given what a walk will read next.
+#[derive(Clone, Debug, Default)]
+pub enum Prefetch {
+    /// Not at all.
+    #[default]
+    Off,
+    /// The serving process gives it small files of the cache before it asks for them.
+    Push,
+    /// This program, in a process of its own, asks before the walk does.
+    Process(prefetcher::Program),
+}
+
 /// How an image is mounted.
 #[derive(Clone, Debug, Default)]
 pub struct MountOptions {
@@ -586,16 +600,14 @@ pub struct MountOptions {
     pub strict_modes: bool,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
-    /// Give the kernel small files before it asks for them; there is no forerunner then.
-    pub push: bool,
-    /// The program that runs ahead of walks, if any.
-    pub forerunner: Option<forerunner::Program>,
+    /// How the kernel is given what a walk will read next.
+    pub prefetch: Prefetch,
     /// Let the kernel run no program of the image.
     pub no_exec: bool,
     /// Mount over another image that is mounted there.
     pub over: bool,
     /// Give the kernel names and attributes as an image of its own ([`metadata`]): any user may come
-    /// in and permissions are checked, whatever the other options say; there is a forerunner only if the
+    /// in and permissions are checked, whatever the other options say; there is a prefetcher only if the
     /// image is in the cache.
     pub kernel_metadata: bool,
     /// Most bytes of memory for that image, if not a share of the machine's.
@@ -660,15 +672,15 @@ impl Mount {
         let serve_options = fuse::Options {
             ownership: options.ownership,
             default_permissions: kernel_options.default_permissions,
-            ahead: match (options.push, &options.forerunner) {
-                (true, _) => Ahead::Push,
-                (false, Some(program)) => {
+            prefetch: match &options.prefetch {
+                Prefetch::Off => fuse::Prefetch::Off,
+                Prefetch::Push => fuse::Prefetch::Push,
+                Prefetch::Process(program) => {
                     let mount_point = mounted.mount_point.clone();
                     let device_minor = mounted.connection;
-                    let place = forerunner::Place { mount_point, device_minor, devices: None };
-                    Ahead::Forerunner(program.clone(), place)
+                    let place = prefetcher::Place { mount_point, device_minor, devices: None };
+                    fuse::Prefetch::Process(program.clone(), place)
                 }
-                (false, None) => Ahead::Nobody,
             },
         };
         let server = serve(&view, channel, &serve_options, &requests).inspect_err(|_| {
@@ -687,15 +699,18 @@ impl Mount {
     ) -> Result<Mount, Error> {
         let requests = Arc::new(Requests::default());
         let manner = Manner::of(options, view.sharing);
-        let options = metadata::Options {
+        let options = erofs_mount::Options {
             source: view.source(),
             ownership: options.ownership,
             uuid: view.uuid(),
-            forerunner: options.forerunner.clone(),
+            prefetcher: match &options.prefetch {
+                Prefetch::Process(program) => Some(program.clone()),
+                Prefetch::Push | Prefetch::Off => None,
+            },
             no_exec: options.no_exec,
             max_bytes: options.max_kernel_metadata_bytes,
         };
-        let server = metadata::mount(mount_point, &view.filesystem, &options, &requests)?;
+        let server = erofs_mount::mount(mount_point, &view.filesystem, &options, &requests)?;
         let mounted = found(mount_point)?;
         let mount_point = mounted.mount_point.clone();
         Ok(Mount { view, mount_point, mounted, manner, requests, server })

@@ -17,7 +17,7 @@ use std::io::Read;
 
 use crate::cache::{Asked, Cache};
 use crate::digest::{DiffId, Digest, Hasher, VerifyError, VerifyingReader};
-use crate::image::{
+use crate::oci::{
     self, Descriptor, Document, Entry, ImageConfig, ImageIndex, MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES, Manifest, Platform, Unusable, media_type,
 };
@@ -64,7 +64,7 @@ pub enum Error {
     )]
     OfflineUnchecked(String),
     #[error("{what}: {source}")]
-    Document { what: String, source: image::Error },
+    Document { what: String, source: oci::Error },
     #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error("{what} has {got} bytes, its descriptor says {expected}")]

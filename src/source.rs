@@ -16,8 +16,8 @@ pub mod docker_archive;
 pub mod docker_daemon;
 mod floor;
 pub mod layout;
+pub mod local_copies;
 mod magic;
-pub mod nearby;
 mod nearest;
 pub mod on_disk;
 pub mod registry;
@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use crate::codec;
 use crate::digest::Digest;
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 use crate::tar;
 
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
@@ -294,7 +294,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// The root of the store on this machine that a blob is read from instead of from where the image
     /// is, if there is one that has it.
-    fn nearby(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
+    fn local_copy(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
         None
     }
 

@@ -25,7 +25,7 @@
 //!
 //! # Design
 //!
-//! No I/O: the caller asks where to look ([`Promise::first_fetch`], [`find`]), brings the bytes,
+//! No I/O: the caller asks where to look ([`TocAnnotation::first_fetch`], [`find`]), brings the bytes,
 //! and [`read`] checks and parses them. A TOC does not say where a file lies in the tar, so
 //! offsets are *virtual*: the contents of all files one after the other, in the order of their
 //! compressed places. Rejected: computing the tar's offsets by guessing the sizes of headers, which
@@ -53,7 +53,7 @@ use std::ops::Range;
 use crate::codec::{self, Compression, Decoder};
 use crate::digest::{self, ContentHash, Digest};
 use crate::extent::UncompressedOffset;
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 use crate::tar;
 
 /// The largest TOC accepted in bytes, compressed or not: the limit of containers/storage.
@@ -181,7 +181,7 @@ pub enum Fault {
 
 /// What a layer's descriptor promises about a TOC, before anything is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Promise {
+pub enum TocAnnotation {
     /// The footer of the blob says where it is.
     Estargz {
         /// Digest of the JSON, uncompressed.
@@ -204,7 +204,7 @@ pub enum Promise {
 /// nobody writes: then there is nothing that a TOC could be checked against.
 ///
 /// A layer with both kinds of annotation is zstd:chunked as stargz-snapshotter writes it.
-pub fn promise(descriptor: &Descriptor) -> Option<Promise> {
+pub fn promise(descriptor: &Descriptor) -> Option<TocAnnotation> {
     let annotation = |name: &str| descriptor.annotations.get(name).map(String::as_str);
     let json = annotation(JSON_DIGEST).and_then(|text| text.parse().ok());
     for prefix in ZSTD_PREFIXES {
@@ -214,10 +214,10 @@ pub fn promise(descriptor: &Descriptor) -> Option<Promise> {
         if let (Some(digest), Some(position)) = (digest.and_then(|d| d.parse().ok()), position) {
             let [start, length, json_bytes, MANIFEST_TYPE] = position else { return None };
             let manifest = start..start.checked_add(length)?;
-            return Some(Promise::ZstdChunked { manifest, json_bytes, digest, json });
+            return Some(TocAnnotation::ZstdChunked { manifest, json_bytes, digest, json });
         }
     }
-    json.map(|json| Promise::Estargz { json })
+    json.map(|json| TocAnnotation::Estargz { json })
 }
 
 /// `offset:compressed length:length:type`, decimal.
@@ -226,13 +226,13 @@ fn position_numbers(text: &str) -> Option<[u64; 4]> {
     numbers?.try_into().ok()
 }
 
-impl Promise {
+impl TocAnnotation {
     /// The part of a blob of `blob_size` bytes to fetch first: for eStargz its end, with the
     /// footer and hopefully the TOC; for zstd:chunked exactly the TOC.
     pub fn first_fetch(&self, blob_size: u64) -> Range<u64> {
         match self {
-            Promise::Estargz { .. } => blob_size.saturating_sub(TAIL_BYTES)..blob_size,
-            Promise::ZstdChunked { manifest, .. } => {
+            TocAnnotation::Estargz { .. } => blob_size.saturating_sub(TAIL_BYTES)..blob_size,
+            TocAnnotation::ZstdChunked { manifest, .. } => {
                 manifest.start.min(blob_size)..manifest.end.min(blob_size)
             }
         }
@@ -246,9 +246,9 @@ impl Promise {
     /// Only for layers with that tool's own annotation; elsewhere landmarks are files too.
     pub fn is_bookkeeping(&self, name: &[u8], size: u64, content: &ContentHash) -> bool {
         let (by_stargz, toc) = match self {
-            Promise::Estargz { json } => (true, Some(json)),
+            TocAnnotation::Estargz { json } => (true, Some(json)),
             // This TOC is in no tar.
-            Promise::ZstdChunked { json, .. } => (json.is_some(), None),
+            TocAnnotation::ZstdChunked { json, .. } => (json.is_some(), None),
         };
         if name == TOC_NAME {
             return toc.is_some_and(|json| json.hash() == content);
@@ -258,18 +258,18 @@ impl Promise {
 }
 
 /// Where the compressed TOC lies in a blob of `blob_size` bytes. `tail` is a part of the blob that
-/// begins at `tail_start`: the one of [`Promise::first_fetch`], or any that ends where that ends.
+/// begins at `tail_start`: the one of [`TocAnnotation::first_fetch`], or any that ends where that ends.
 ///
 /// # Errors
 /// There is no TOC, or not in the blob, or it is too large.
 pub fn find(
-    promise: &Promise,
+    promise: &TocAnnotation,
     tail: &[u8],
     tail_start: u64,
     blob_size: u64,
 ) -> Result<Range<u64>, Error> {
     let (place, json_bytes, end) = match promise {
-        Promise::Estargz { .. } => {
+        TocAnnotation::Estargz { .. } => {
             if tail_start.checked_add(tail.len() as u64) != Some(blob_size) {
                 return Err(Error::NotTheEnd);
             }
@@ -281,7 +281,7 @@ pub fn find(
             let end = blob_size - bytes as u64;
             (toc.ok_or(Error::ExternalToc)?..end, 0, end)
         }
-        Promise::ZstdChunked { manifest, json_bytes, .. } => {
+        TocAnnotation::ZstdChunked { manifest, json_bytes, .. } => {
             (manifest.clone(), *json_bytes, blob_size)
         }
     };
@@ -340,18 +340,23 @@ pub struct Chunk {
 /// # Errors
 /// The bytes are not those that the descriptor promised, what they say can't be true, or the JSON has
 /// more than `most` bytes.
-pub fn read(promise: &Promise, place: &Range<u64>, bytes: &[u8], most: u64) -> Result<Toc, Error> {
+pub fn read(
+    promise: &TocAnnotation,
+    place: &Range<u64>,
+    bytes: &[u8],
+    most: u64,
+) -> Result<Toc, Error> {
     let most = most.min(MAX_TOC_BYTES);
     if bytes.len() as u64 > most {
         return Err(Error::TooLarge);
     }
     let json = match promise {
-        Promise::Estargz { json: expected } => {
+        TocAnnotation::Estargz { json: expected } => {
             let json = toc_of_tar(bytes, most)?;
             check(*expected, &json)?;
             json
         }
-        Promise::ZstdChunked { json_bytes, digest, json: expected, .. } => {
+        TocAnnotation::ZstdChunked { json_bytes, digest, json: expected, .. } => {
             check(*digest, bytes)?;
             let json = zstd_frame(bytes, *json_bytes, most)?;
             if let Some(expected) = expected {

@@ -36,7 +36,7 @@ mod walk;
 
 use std::fmt;
 
-use crate::extent::{Run, UncompressedOffset};
+use crate::extent::{Pieces, Run, UncompressedOffset};
 
 pub use join::{Part, Sharing, join};
 pub use merge::{Error, Origins, merge, merge_with_origins};
@@ -136,15 +136,6 @@ impl Content<'_> {
             Pieces::Sparse(runs) => runs.first().map_or(0, |run| run.start.0),
         }
     }
-}
-
-/// The pieces of a file's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pieces<'a> {
-    /// All of it from this place of the tar.
-    Whole(UncompressedOffset),
-    /// These runs; zeros between them.
-    Sparse(&'a [Run]),
 }
 
 /// One row of a directory.

@@ -51,7 +51,7 @@ use std::ops::Range;
 use crate::codec::{self, Compression, WINDOW_BYTES};
 use crate::digest::Digest;
 use crate::extent::UncompressedOffset;
-use crate::image;
+use crate::oci;
 use crate::tar;
 use flatbuffer::Table;
 
@@ -127,7 +127,7 @@ pub enum Error {
     #[error("`{0}` is not the SHA-256 digest of a span")]
     SpanDigest(String),
     #[error("the SOCI index is not usable: {0}")]
-    Manifest(#[from] image::Error),
+    Manifest(#[from] oci::Error),
     #[error("the document is not a SOCI index but of type `{0}`")]
     NotSoci(String),
     #[error("ztoc {ztoc}: annotation `{name}` is missing or wrong: `{value}`")]

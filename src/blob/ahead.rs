@@ -7,7 +7,7 @@
 //!
 //! # Design
 //!
-//! `fs::walk` knows that a walk goes on, and in which layers it will come, and has their
+//! `prefetch::layers` knows that a walk goes on, and in which layers it will come, and has their
 //! beginnings brought here: [`BlobReader::bring`] sends out a flight as any other, but without a
 //! reader. What that means:
 //!
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::plan::{self, Situation};
-use super::{BlobReader, Flight, MAX_AHEAD_BYTES, Scope, lock};
+use super::{BlobReader, Fetch, MAX_AHEAD_BYTES, ReadAhead, lock};
 use crate::extent::UncompressedOffset;
 use crate::index::Span;
 
@@ -102,7 +102,7 @@ impl BlobReader {
             back_bytes: plan::back_bytes(link),
             is_at_hand: &|at| self.is_coming(&sky, at),
             needed_end: 0,
-            scope: &|_| Scope::All(Vec::new()),
+            scope: &|_| ReadAhead::Ranges(Vec::new()),
         };
         let Some(first) = situation.first_missing(ranges) else { return 0 };
         // No further than it may go: this is asked for while readers are answered.
@@ -113,7 +113,7 @@ impl BlobReader {
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
         let again_bytes = situation.again_bytes_in(piece.clone());
         sky.runs.brought(piece.end, again_bytes);
-        match self.take_off(&mut sky, piece, Some(walk.clone())) {
+        match self.spawn(&mut sky, piece, Some(walk.clone())) {
             Ok(()) => bytes,
             Err(e) => {
                 log::debug!("{}: nothing is fetched ahead: {e}", self.what);
@@ -138,7 +138,7 @@ fn bounded(spans: &[Span], row: Range<usize>, most_bytes: u64) -> Option<Range<u
     (end > row.start).then_some(begin..end)
 }
 
-impl Flight<'_> {
+impl Fetch<'_> {
     /// Whether it is ahead of a walk, and the server has begun to send more than should be: then the
     /// walk gets nothing ahead any more.
     pub(super) fn is_too_much_ahead(&self) -> bool {

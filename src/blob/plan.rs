@@ -17,7 +17,7 @@
 //!   further request ([`gap_bytes`]);
 //! - the first step takes neighbours only as far as they cost next to nothing.
 //!
-//! Where it is known that the reader walks, nothing has to grow: all that it will want ([`Scope::All`])
+//! Where it is known that the reader walks, nothing has to grow: all that it will want ([`ReadAhead::Ranges`])
 //! and that hangs together comes at once, what lies before the place of the miss too. That is how a
 //! layer costs few requests whose files were sorted by their first use and not by their names.
 //!
@@ -68,11 +68,11 @@ pub(super) fn back_bytes(link: Option<Link>) -> u64 {
 
 /// What the reader of a layer is likely to want of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum ReadAhead {
     /// What follows, at most up to this uncompressed offset.
-    Until(u64),
+    UpTo(u64),
     /// All of these uncompressed ranges, which are ordered and disjoint: it walks over them.
-    All(Vec<Range<u64>>),
+    Ranges(Vec<Range<u64>>),
 }
 
 /// A sequence of misses.
@@ -109,7 +109,7 @@ pub(super) struct Situation<'a> {
     /// Just past the last span that the read needs, which may reach over several.
     pub(super) needed_end: usize,
     /// The scope of the reader; whether it goes on from the miss before is told.
-    pub(super) scope: &'a dyn Fn(bool) -> Scope,
+    pub(super) scope: &'a dyn Fn(bool) -> ReadAhead,
 }
 
 impl Situation<'_> {
@@ -203,7 +203,7 @@ impl Runs {
         };
         let from = (from..=at).find(|span| !(situation.is_at_hand)(*span)).unwrap_or(at);
         let scope_end = match (situation.scope)(steps > 0) {
-            Scope::All(ranges) => {
+            ReadAhead::Ranges(ranges) => {
                 let row = situation.missing_from(at, &ranges, spans.len(), self.again_left(spans));
                 self.again_bytes += situation.again_bytes_in(row.clone());
                 let before = situation.missing_before(at, &ranges, self.again_left(spans));
@@ -213,8 +213,8 @@ impl Runs {
                 self.remember(Run { end, steps });
                 return begin_of(spans, from)..end;
             }
-            Scope::Until(_) if steps == 0 => 0,
-            Scope::Until(end) => end,
+            ReadAhead::UpTo(_) if steps == 0 => 0,
+            ReadAhead::UpTo(end) => end,
         };
         let most = STEPS.get(steps).map_or(spans.len(), |count| (at + count).min(spans.len()));
         let wanted = spans[at..most].partition_point(|span| span.start.0 < scope_end);
@@ -329,14 +329,14 @@ mod tests {
         scope_end: u64,
         at_hand: &[usize],
     ) -> Range<usize> {
-        plan_in(runs, spans, at, &Scope::Until(scope_end), at_hand)
+        plan_in(runs, spans, at, &ReadAhead::UpTo(scope_end), at_hand)
     }
 
     fn plan_in(
         runs: &mut Runs,
         spans: &[Span],
         at: usize,
-        scope: &Scope,
+        scope: &ReadAhead,
         at_hand: &[usize],
     ) -> Range<usize> {
         runs.plan(
@@ -401,8 +401,8 @@ mod tests {
         // As many that three of them may be fetched again.
         let spans = spans(200, |_| Restart::Here);
         let mib = |range: Range<u64>| range.start << 20..range.end << 20;
-        let all = Scope::All(std::iter::once(0..u64::MAX).collect());
-        let plan = |at, scope: &Scope, at_hand: &[usize]| {
+        let all = ReadAhead::Ranges(std::iter::once(0..u64::MAX).collect());
+        let plan = |at, scope: &ReadAhead, at_hand: &[usize]| {
             plan_in(&mut Runs::default(), &spans, at, scope, at_hand)
         };
         assert_eq!(plan(3, &all, &[]), 0..200);
@@ -421,11 +421,11 @@ mod tests {
         assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..200);
         assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..6);
         // What nobody will read is treated in the same way.
-        let some = Scope::All(vec![mib(10..12), mib(13..14), mib(16..30)]);
+        let some = ReadAhead::Ranges(vec![mib(10..12), mib(13..14), mib(16..30)]);
         assert_eq!(plan(11, &some, &[]), 10..14);
         assert_eq!(plan(20, &some, &[29]), 16..29);
         assert_eq!(plan(50, &some, &[]), 50..51, "a scope that does not hold the miss");
-        assert_eq!(plan(50, &Scope::All(Vec::new()), &[]), 50..51);
+        assert_eq!(plan(50, &ReadAhead::Ranges(Vec::new()), &[]), 50..51);
     }
 
     #[test]

@@ -550,7 +550,7 @@ mod tests {
         for number in 0..3 {
             cache.put_layer_index(&digest(number), &DiffId(digest(100 + number)), &[number; 5000]);
         }
-        cache.put_foreign_index(&hint(7), &[7; 5000]);
+        cache.put_external_index(&hint(7), &[7; 5000]);
         cache.reject_layer_index(&hint(8));
         cache.put_blob(&digest(9), &[9]);
         let file = |folder_name: &str, number: u8| {

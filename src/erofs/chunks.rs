@@ -5,8 +5,9 @@
 //! memory that can't be swapped out, however little a hole of terabytes takes in a tar, so their number is limited.
 
 use super::BLOCK_BYTES;
+use crate::extent::Pieces;
 use crate::extent::Run;
-use crate::tree::{Ino, Pieces, Tree};
+use crate::tree::{Ino, Tree};
 
 /// Most chunks of all sparse files of an image together, 8 MiB of indexes, and of one of them.
 const MAX_CHUNKS: usize = 1 << 20;

@@ -4,7 +4,7 @@
 //!
 //! A program reads; the kernel asks for what it reads and for more behind it (readahead). When that fails, the
 //! pages are there and not up to date, and the kernel asks for the first of them once more by itself, before the
-//! program gets its error (`filemap_read_folio` in mm/filemap.c). EROFS above us (`fuse::metadata`) does the same
+//! program gets its error (`filemap_read_folio` in mm/filemap.c). EROFS above us (`fuse::erofs_mount`) does the same
 //! once more. Behind a registry that does not answer the program would wait for a multiple of what it was told.
 //!
 //! # Design

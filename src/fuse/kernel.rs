@@ -25,7 +25,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::metadata;
+use super::erofs_mount;
 use ids::has_capability;
 pub(super) use ids::{CAP_SYS_ADMIN, INITIAL_USER_NAMESPACE, process_has_capability};
 use place::Covered;

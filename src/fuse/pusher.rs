@@ -1,6 +1,6 @@
 //! Gives the kernel small files before it asks for them.
 //!
-//! What to give is the guess of [`crate::fs::Ahead`]; what is given are bytes that are cached, never
+//! What to give is the guess of [`crate::prefetch::Window`]; what is given are bytes that are cached, never
 //! any that would have to be fetched. All of it is a hint: a file that did not arrive, or was dropped
 //! again under memory pressure, is read as ever.
 //!
@@ -29,7 +29,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::notify::Notifier;
-use crate::fs::{Ahead, Filesystem, Listings};
+use crate::fs::Filesystem;
+use crate::prefetch::{Listings, Window};
 use crate::tree::Ino;
 
 /// Events that may wait.
@@ -90,7 +91,7 @@ impl Queue {
     ) -> io::Result<thread::JoinHandle<()>> {
         let work = move || {
             let tree = filesystem.tree();
-            let mut ahead = Ahead::new(tree.len());
+            let mut ahead = Window::new(tree.len());
             let mut buf = Vec::new();
             loop {
                 let next = ahead.next(tree);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::Error;
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 use crate::resolve::ResolvedImage;
 use crate::source::{Content, Source};
 

@@ -35,7 +35,7 @@ use crate::cache::Cache;
 use crate::content::Contents;
 use crate::fs::Filesystem;
 use crate::index::Proof;
-use crate::layer::{Known, OpenLayer, Progress};
+use crate::layer::{OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
 use crate::tree::{self, Question, Want};
@@ -63,7 +63,7 @@ impl Excerpt {
     ) -> Result<Excerpt, Error> {
         let opening = Opening::new(name, cache, options)?;
         let layers = &opening.resolved.layers;
-        let mut known = Known::default();
+        let mut known = OpenedLayers::default();
         let mut open: Vec<OpenLayer> = Vec::new();
         let mut asked_for = 0;
         let tree = loop {

@@ -16,7 +16,7 @@ use crate::content::Contents;
 use crate::digest::{DiffId, Digest};
 use crate::fs::Filesystem;
 use crate::index::LayerIndex;
-use crate::layer::{Known, OpenLayer, Progress};
+use crate::layer::{OpenLayer, OpenedLayers, Progress};
 use crate::reference::{DirectoryName, ImageName};
 use crate::source::registry::Traffic;
 use crate::tree::{self, Origins, Part, Sharing, Tree};
@@ -31,7 +31,7 @@ pub struct Joint {
     spans: Arc<Spans>,
     traffic: Arc<Traffic>,
     read_deadline: Duration,
-    known: Known,
+    known: OpenedLayers,
     readers: Vec<Arc<BlobReader>>,
     numbers: HashMap<ReaderKey, u32>,
     members: Vec<Member>,
@@ -57,7 +57,7 @@ impl Joint {
             spans: Arc::new(Spans::new(Arc::clone(cache), options.open_files)),
             traffic: Arc::default(),
             read_deadline: options.read_deadline,
-            known: Known::default(),
+            known: OpenedLayers::default(),
             readers: Vec::new(),
             numbers: HashMap::new(),
             members: Vec::new(),

@@ -7,8 +7,8 @@ use super::{Error, ImageOptions, Opening};
 use crate::artifact::{self, Packed};
 use crate::cache::Cache;
 use crate::digest::Digest;
-use crate::image::{Descriptor, media_type};
-use crate::layer::{Known, Progress};
+use crate::layer::{OpenedLayers, Progress};
+use crate::oci::{Descriptor, media_type};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
 use crate::source::registry::{self, Registry};
@@ -39,7 +39,7 @@ pub fn build_indexes(
     let mut opening = Opening::new(name, cache, &options)?;
     // Who builds for others need not be one who reads.
     opening.options.keep_spans = false;
-    let open = opening.layers(&opening.resolved.layers, &Known::default(), progress)?;
+    let open = opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
     let mut seen = HashSet::new();
     let mut indexes = Vec::new();
     let mut layer_bytes = 0;

@@ -58,7 +58,7 @@ pub struct Status {
     /// Files that the kernel was given before it asked for them.
     #[serde(default)]
     pub pushed: u64,
-    /// Requests of the kernel that were the forerunner's doing, which are not among the others.
+    /// Requests of the kernel that were the prefetcher's doing, which are not among the others.
     #[serde(default)]
     pub ahead: u64,
     /// Requests of the kernel by kind.
@@ -180,7 +180,10 @@ impl ImageStatus {
                     digest: layer.descriptor.digest.to_string(),
                     size: layer.descriptor.size,
                     proof: proof.name().to_owned(),
-                    store: shown.source.nearby(&layer.descriptor).map(|s| s.display().to_string()),
+                    store: shown
+                        .source
+                        .local_copy(&layer.descriptor)
+                        .map(|s| s.display().to_string()),
                 })
                 .collect(),
         }

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Error, ImageOptions, Opening};
-use crate::blob::{Scope, Spans};
+use crate::blob::{ReadAhead, Spans};
 use crate::cache::Cache;
-use crate::content::{Contents, Place};
+use crate::content::Contents;
 use crate::digest::{ContentDigest, ContentHasher, DiffId, Digest};
-use crate::extent::Run;
-use crate::foreign::{self, Claim, Difference};
+use crate::extent::{Pieces, Run};
+use crate::external::{self, Difference, ExternalIndex};
 use crate::index::{EntryKind, LayerIndex, Runs};
-use crate::layer::{self, Known, Progress};
+use crate::layer::{self, OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::{ResolvedImage, ResolvedLayer};
 
@@ -95,7 +95,7 @@ pub fn verify(
     let opening = Opening::new(name, cache, &options)?;
     // All at once, as that is fastest; one by one if not all are good, to know each.
     let layers = &opening.resolved.layers;
-    let mut known = Known::default();
+    let mut known = OpenedLayers::default();
     let mut before = Vec::with_capacity(layers.len());
     for layer in layers {
         // One layer may stand in an image many times.
@@ -133,7 +133,7 @@ pub fn verify(
                 result.error = missing_padding(&open.index);
                 match opening.finder.claim(layer) {
                     Ok(Some(claim)) => {
-                        let compared = foreign::compare(&claim.index, &open.index);
+                        let compared = external::compare(&claim.index, &open.index);
                         result.differences = compared.differences;
                         let reading = Reading { opening: &opening, layer, options: &options };
                         let differences = &mut result.differences;
@@ -177,7 +177,7 @@ impl Reading<'_> {
     /// Adds the files whose content by the table is not that of the tar, of the pairs `files`.
     fn compare(
         &self,
-        claim: &Claim,
+        claim: &ExternalIndex,
         actual: &LayerIndex,
         files: &[(usize, usize)],
         differences: &mut Vec<Difference>,
@@ -195,10 +195,10 @@ impl Reading<'_> {
             let path = claim.index.path(entry.dir, entry.name);
             let sparse: Vec<Run>;
             let place = match runs {
-                Runs::Whole(start) => Place::Whole(start),
+                Runs::Whole(start) => Pieces::Whole(start),
                 Runs::Sparse { first, count } => {
                     sparse = claim.index.sparse_runs(first, count).collect();
-                    Place::Sparse(&sparse)
+                    Pieces::Sparse(&sparse)
                 }
             };
             let hasher = expected.hasher(size);
@@ -220,7 +220,7 @@ impl Reading<'_> {
         }
     }
 
-    fn contents(&self, claim: &Claim) -> Contents {
+    fn contents(&self, claim: &ExternalIndex) -> Contents {
         let Reading { opening, layer, options } = self;
         let spans = Arc::new(Spans::new(Arc::clone(opening.cache), options.open_files));
         Contents::new(vec![opening.reader(layer, &claim.index, claim.name, &spans)])
@@ -230,19 +230,19 @@ impl Reading<'_> {
 /// The digest of a file of `size` bytes. Holes are not read, only told to the hasher.
 fn digest(
     contents: &Contents,
-    place: Place<'_>,
+    pieces: Pieces<'_>,
     size: u64,
     mut hasher: ContentHasher,
     deadline: Duration,
 ) -> Result<ContentDigest, crate::blob::Error> {
     let whole = |start| [Run { file_offset: 0, start, length: size }];
     let only;
-    let runs = match place {
-        Place::Whole(start) => {
+    let runs = match pieces {
+        Pieces::Whole(start) => {
             only = whole(start);
             &only[..]
         }
-        Place::Sparse(runs) => runs,
+        Pieces::Sparse(runs) => runs,
     };
     let mut buf = vec![0; size.min(CHUNK_BYTES as u64) as usize];
     let mut offset = 0;
@@ -251,8 +251,8 @@ fn digest(
         offset = run.file_offset;
         while offset < run.file_end() {
             let part = &mut buf[..(run.file_end() - offset).min(CHUNK_BYTES as u64) as usize];
-            let scope = |_| Scope::Until(u64::MAX);
-            contents.read(0, place, offset, part, Instant::now() + deadline, &scope)?;
+            let scope = |_| ReadAhead::UpTo(u64::MAX);
+            contents.read(0, pieces, offset, part, Instant::now() + deadline, &scope)?;
             hasher.data(part);
             offset += part.len() as u64;
         }

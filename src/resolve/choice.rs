@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use crate::image::{Descriptor, Platform};
+use crate::oci::{Descriptor, Platform};
 
 use super::Error;
 

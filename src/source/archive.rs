@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::{Error, Opened};
 use crate::codec::{self, Compression, Decoder};
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 use crate::tar;
 use members::Members;
 use section::Place;

@@ -24,7 +24,7 @@ use super::archive::{Files, open_regular};
 use super::{Error, Opened, RawDocument, Source};
 use crate::bolt::{self, Bucket, Pages, Snapshot};
 use crate::digest::Digest;
-use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
+use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
 use crate::reference::Reference;
 
 /// Where containerd keeps its content: alone or under Docker, and of k3s, RKE2, k0s and MicroK8s.

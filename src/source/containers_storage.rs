@@ -43,10 +43,10 @@ use super::tar_split::SplitTar;
 use super::{Error, Opened, RawDocument, Source};
 use crate::bounded;
 use crate::digest::Digest;
-use crate::image::{
+use crate::json::{self, Attempt};
+use crate::oci::{
     Descriptor, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, media_type,
 };
-use crate::json::{self, Attempt};
 use crate::reference::Reference;
 
 /// Where root's store is.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::archive::Files;
 use super::{Error, Opened, RawDocument, Source};
-use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
+use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
 
 /// The image of a `dir:` folder.
 #[derive(Debug)]

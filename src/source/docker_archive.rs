@@ -23,10 +23,10 @@ use super::layout::Layout;
 use super::{Error, Opened, RawDocument, Source};
 use crate::codec::{Compression, SNIFF_BYTES};
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::image::{
+use crate::json;
+use crate::oci::{
     Descriptor, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, media_type,
 };
-use crate::json;
 use crate::reference::Reference;
 
 /// How deep image indexes may be nested before an image is taken for whole.

@@ -26,8 +26,8 @@ use super::archive::Archive;
 use super::{Error, Opened, RawDocument, Source, docker_archive};
 use crate::bounded;
 use crate::digest::Digest;
-use crate::image::{Descriptor, Document, MAX_CONFIG_BYTES, Manifest, media_type};
 use crate::json::{self, Attempt};
+use crate::oci::{Descriptor, Document, MAX_CONFIG_BYTES, Manifest, media_type};
 
 /// Where an engine listens if nothing else is said.
 pub(super) const USUAL_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use super::archive::Files;
 use super::{Error, Opened, RawDocument, Source};
 use crate::digest::Digest;
-use crate::image::{Descriptor, Entry, ImageIndex, MAX_MANIFEST_BYTES, Unusable, media_type};
 use crate::json;
+use crate::oci::{Descriptor, Entry, ImageIndex, MAX_MANIFEST_BYTES, Unusable, media_type};
 use crate::reference::Reference;
 
 /// What a user's reference is called in an index.

@@ -28,15 +28,15 @@ mod client;
 mod credentials;
 mod encoding;
 mod error;
-mod gate;
 mod helper;
 mod hosts;
-mod link;
 mod location;
 mod mirrors;
 mod patience;
 mod push;
+mod rate_limit;
 mod referrers;
+mod throughput;
 mod url;
 
 use std::ops::Range;
@@ -48,8 +48,8 @@ use ureq::http::{Method, header};
 
 use super::{Content, Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
-use crate::image::{Descriptor, media_type};
 use crate::json;
+use crate::oci::{Descriptor, media_type};
 use crate::reference::Reference;
 use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::archive::Files;
 use super::{Error, Opened, RawDocument, Source};
 use crate::digest::Digest;
-use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
+use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
 use crate::reference::Reference;
 
 /// Where the registry puts its folders below the one that its configuration names.

@@ -21,8 +21,12 @@ fn promises() {
     let old = "io.containers.zstd-chunked.manifest";
     let new = "io.github.containers.zstd-chunked.manifest";
     let (json, sum) = (A.parse().unwrap(), B.parse().unwrap());
-    let zstd =
-        |json| Promise::ZstdChunked { manifest: 100..150, json_bytes: 400, digest: sum, json };
+    let zstd = |json| TocAnnotation::ZstdChunked {
+        manifest: 100..150,
+        json_bytes: 400,
+        digest: sum,
+        json,
+    };
     let key = |prefix: &str, name: &str| format!("{prefix}-{name}");
     let with = |prefix: &str, position: &str, more: &[(&str, &str)]| {
         let (checksum, place) = (key(prefix, "checksum"), key(prefix, "position"));
@@ -33,7 +37,7 @@ fn promises() {
     let stargz = [(JSON_DIGEST, A)];
     assert_eq!(promise(&descriptor(&[])), None);
     assert_eq!(promise(&descriptor(&[(JSON_DIGEST, "sha256:1")])), None);
-    assert_eq!(promise(&descriptor(&stargz)), Some(Promise::Estargz { json }));
+    assert_eq!(promise(&descriptor(&stargz)), Some(TocAnnotation::Estargz { json }));
     assert_eq!(with(old, "100:50:400:1", &[]), Some(zstd(None)));
     assert_eq!(with(new, "100:50:400:1", &[]), Some(zstd(None)));
     assert_eq!(with(old, "100:50:400:1", &stargz), Some(zstd(Some(json))));
@@ -47,15 +51,15 @@ fn promises() {
     // What follows from a promise.
     assert_eq!(zstd(None).first_fetch(1000), 100..150);
     assert_eq!(zstd(None).first_fetch(120), 100..120);
-    assert_eq!(Promise::Estargz { json }.first_fetch(1 << 20), 1 << 19..1 << 20);
-    assert_eq!(Promise::Estargz { json }.first_fetch(9), 0..9);
+    assert_eq!(TocAnnotation::Estargz { json }.first_fetch(1 << 20), 1 << 19..1 << 20);
+    assert_eq!(TocAnnotation::Estargz { json }.first_fetch(9), 0..9);
 }
 
 #[test]
 fn bookkeeping() {
     let content = |bytes: &[u8]| -> ContentHash { Sha256::digest(bytes).into() };
     let json = Digest::sha256(b"the TOC");
-    let stargz = Promise::Estargz { json };
+    let stargz = TocAnnotation::Estargz { json };
     for (name, bytes, expected) in [
         (&b".prefetch.landmark"[..], &b"\x0f"[..], true),
         (b".no.prefetch.landmark", b"\x0f", true),
@@ -72,7 +76,7 @@ fn bookkeeping() {
         let found = stargz.is_bookkeeping(name, bytes.len() as u64, &content(bytes));
         assert_eq!(found, expected, "{}", String::from_utf8_lossy(name));
     }
-    let zstd = |json| Promise::ZstdChunked {
+    let zstd = |json| TocAnnotation::ZstdChunked {
         manifest: 1..2,
         json_bytes: 1,
         digest: A.parse().unwrap(),
@@ -98,7 +102,7 @@ fn footer(extra: &[u8]) -> Vec<u8> {
 
 #[test]
 fn footers() {
-    let promise = Promise::Estargz { json: A.parse().unwrap() };
+    let promise = TocAnnotation::Estargz { json: A.parse().unwrap() };
     let tail = |extra: &[u8]| [&[7; 100][..], &footer(extra)].concat();
     let look = |tail: &[u8], size: u64| find(&promise, tail, size - tail.len() as u64, size);
     let new = tail(b"SG\x16\x000000000000000300STARGZ");
@@ -131,13 +135,13 @@ fn footers() {
 
 #[test]
 fn places_from_annotations() {
-    let zstd = |manifest, json_bytes| Promise::ZstdChunked {
+    let zstd = |manifest, json_bytes| TocAnnotation::ZstdChunked {
         manifest,
         json_bytes,
         digest: A.parse().unwrap(),
         json: None,
     };
-    let look = |promise: Promise, size| find(&promise, b"", 0, size);
+    let look = |promise: TocAnnotation, size| find(&promise, b"", 0, size);
     assert_eq!(look(zstd(100..150, 400), 150).unwrap(), 100..150);
     assert!(matches!(look(zstd(100..150, 400), 149), Err(Error::Place(_))));
     assert!(matches!(look(zstd(100..100, 400), 150), Err(Error::Place(_))));

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::Error;
 use crate::digest::Digest;
-use crate::image::{Descriptor, Document, MAX_LAYERS, media_type};
 use crate::json;
+use crate::oci::{Descriptor, Document, MAX_LAYERS, media_type};
 
 /// Config media type, and so artifact type, of SOCI indexes that refer to an image as its subject.
 pub const ARTIFACT_TYPE_V1: &str = "application/vnd.amazon.soci.index.v1+json";
@@ -87,7 +87,7 @@ impl SociIndex {
         let version = match parsed.config.media_type.as_str() {
             ARTIFACT_TYPE_V1 => {
                 let with: WithSubject =
-                    json::from_slice(manifest).map_err(crate::image::Error::Json)?;
+                    json::from_slice(manifest).map_err(crate::oci::Error::Json)?;
                 SociVersion::V1 { subject: with.subject.map(|subject| subject.digest) }
             }
             ARTIFACT_TYPE_V2 => SociVersion::V2,
@@ -96,7 +96,7 @@ impl SociIndex {
         let ztocs = parsed.layers.into_iter().filter(|l| l.media_type == ZTOC_MEDIA_TYPE);
         let layers = ztocs.map(layer).collect::<Result<Vec<SociLayer>, Error>>()?;
         if layers.len() > MAX_LAYERS {
-            return Err(crate::image::Error::TooManyLayers(layers.len()).into());
+            return Err(crate::oci::Error::TooManyLayers(layers.len()).into());
         }
         Ok(SociIndex { version, layers })
     }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use ocifs::image::Platform;
 use ocifs::mount::ImageOptions;
+use ocifs::oci::Platform;
 use ocifs::source::Places;
 use serde_json::{Value, json};
 

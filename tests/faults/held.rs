@@ -150,7 +150,7 @@ fn the_same_place_twice() {
         let mount = |more: &[&str]| home.run(&[&["mount"], flags, more, &[&image, "M"]].concat());
         mount(&[]).succeeded();
         let before = home.status();
-        for more in [&[][..], &["--foreground"], &["--offline"], &["--no-forerunner"]] {
+        for more in [&[][..], &["--foreground"], &["--offline"], &["--prefetch=off"]] {
             let outcome = mount(more);
             let is_told = outcome.stderr.contains("is already mounted at");
             assert!(outcome.code == 0 && outcome.stdout.is_empty() && is_told, "{outcome:?}");

@@ -10,8 +10,8 @@ use ocifs::layer::Quiet;
 use ocifs::mount::{ImageOptions, Joint, View};
 use ocifs::tree::{Ino, Sharing, Symlinks};
 
+use crate::external_fixture::{BOOKKEEPING, entries, image, ways};
 use crate::fixture::{Sandbox, good, image_of, noise, options};
-use crate::foreign_fixture::{BOOKKEEPING, entries, image, ways};
 use crate::lazy_walks::forget_spans;
 use crate::shell::{Home, eventually, text};
 use crate::support::image::{Built, Compression, ImageBuilder};

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocifs::fuse::metadata::{self, Error};
+use ocifs::fuse::erofs_mount::{self, Error};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{files_below, image_of, noise};
@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Whether this kernel can. Where it can't, that is said.
 pub fn can() -> bool {
-    let checked = metadata::check();
+    let checked = erofs_mount::check();
     let is_lack = matches!(
         checked,
         Err(Error::NoErofs | Error::NotFromFile | Error::ShortReads | Error::NotPermitted)
@@ -398,8 +398,8 @@ fn reads_fetch_as_much_as_over_the_plain_mount() {
 #[test]
 fn what_does_not_go_together_is_refused() {
     let home = Home::new();
-    let outcome = home.run(&["mount", FLAG, "--push", "oci:x", "M"]);
-    outcome.failed(2, &["--push"]);
+    let outcome = home.run(&["mount", FLAG, "--prefetch=push", "oci:x", "M"]);
+    outcome.failed(2, &["--prefetch=push"]);
 }
 
 /// The kernel's memory for names and attributes has a limit, which is looked at before any is taken.

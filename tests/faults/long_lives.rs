@@ -69,7 +69,7 @@ fn tokens_urls_and_registries_end() {
         let registry = Registry::start_on(port);
         registry.add_image("r", "t", &built);
         registry.require_bearer(None);
-        // Announced as a second, and believed for a minute: the registry tells when it is over.
+        // ReferrerIndexes as a second, and believed for a minute: the registry tells when it is over.
         registry.set_token_lifetime(Duration::from_millis(1500));
         for (n, digest) in built.layer_digests().iter().enumerate() {
             // Every other URL ends before it can be used twice.

@@ -181,7 +181,7 @@ fn root_who_may_not_mount() {
 }
 
 fn is_quiet(home: &Home) -> bool {
-    eventually_within(LIMIT, || home.serving().is_empty() && home.forerunners().is_empty())
+    eventually_within(LIMIT, || home.serving().is_empty() && home.prefetchers().is_empty())
 }
 
 /// Two mounts, one with an overlay over it: none keeps the others.

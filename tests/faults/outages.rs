@@ -249,7 +249,7 @@ const STALL: Fault = Fault::Stall(1000, Duration::from_secs(60));
 /// Flags of a plain mount, and where this kernel can of one with its names and attributes in EROFS.
 fn ways() -> Vec<&'static str> {
     let erofs = kernel_metadata::can().then_some("--kernel-metadata");
-    std::iter::once("--no-forerunner").chain(erofs).collect()
+    std::iter::once("--prefetch=off").chain(erofs).collect()
 }
 
 /// A mount of files `near` and `near2` of the first layer, which are in the cache, and many of the second, `0` to
@@ -312,7 +312,7 @@ fn who_tries_again_is_not_told_what_was() {
 /// However many readers wait for what does not come, what is in the cache is read.
 #[test]
 fn those_who_wait_are_not_in_the_way() {
-    let (home, _registry) = mounted_without(&["--timeout", "10", "--no-forerunner"], STALL);
+    let (home, _registry) = mounted_without(&["--timeout", "10", "--prefetch=off"], STALL);
     let readers: Vec<_> = (0..100)
         .map(|n| {
             let path = home.mount_point().join(n.to_string());

@@ -1,6 +1,6 @@
 //! The whole content of an image by its checksums, read by many at once while memory is short.
 //!
-//! What the kernel drops it asks for again, and what is given to it unasked (`--push`) may be dropped
+//! What the kernel drops it asks for again, and what is given to it unasked (`--prefetch=push`) may be dropped
 //! before anybody reads it. None of that may show.
 
 use std::collections::BTreeMap;
@@ -130,7 +130,7 @@ fn plain() {
 
 #[test]
 fn with_push() {
-    check(&["--push"]);
+    check(&["--prefetch=push"]);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn logins_of_mounts_in_the_background() {
         };
         run(&mut mount).succeeded();
         assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
-        for pid in home.serving().into_iter().chain(home.forerunners()) {
+        for pid in home.serving().into_iter().chain(home.prefetchers()) {
             for text in [PASSWORD, &encoded] {
                 assert!(!read(pid, "environ").contains(text), "{way}");
                 assert!(!read(pid, "cmdline").contains(text), "{way}");

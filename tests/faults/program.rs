@@ -121,8 +121,8 @@ fn completions_are_of_what_people_use() {
     for shell in ["bash", "zsh", "fish"] {
         let script = home.run(&["completions", shell]);
         script.succeeded();
-        let verbs = script.stdout.replace("forerunner", "");
-        assert!(verbs.contains("umount") && !verbs.contains("forerun"), "{shell}");
+        let verbs = script.stdout.replace("prefetcher", "");
+        assert!(verbs.contains("umount") && !verbs.contains("prefetch"), "{shell}");
     }
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

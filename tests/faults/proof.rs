@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::external_fixture::{bulk, entries, image, ways};
 use crate::fixture::{files_below, noise};
-use crate::foreign_fixture::{bulk, entries, image, ways};
 use crate::published::Published;
 use crate::shell::{Outcome, run, text};
 use crate::support::estargz::{self, Written};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ocifs::digest::Digest;
-use ocifs::image::Descriptor;
 use ocifs::mount::ImageOptions;
+use ocifs::oci::Descriptor;
 use ocifs::reference::Reference;
 use ocifs::source::registry::{Credentials, Options, Places, Proxies, Registry as Client};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocifs::digest::Digest;
-use ocifs::image::Descriptor;
+use ocifs::oci::Descriptor;
 use ocifs::source::registry::{Credentials, Options, Registry as Client, Traffic};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ocifs::image::Descriptor;
+use ocifs::oci::Descriptor;
 use ocifs::source::registry::{Credentials, Options, Registry as Client, Traffic};
 use ocifs::source::{Opened, Source};
 use serde_json::json;

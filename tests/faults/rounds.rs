@@ -121,5 +121,5 @@ fn plain() {
 
 #[test]
 fn with_push() {
-    rounds(&["--push"]);
+    rounds(&["--prefetch=push"]);
 }

@@ -217,9 +217,9 @@ impl Home {
         serde_json::from_str::<serde_json::Value>(&shown.stdout).unwrap()[0].take()
     }
 
-    /// The forerunners: processes that run ahead of walks over mounts below here.
-    pub fn forerunners(&self) -> Vec<Pid> {
-        self.processes("forerun")
+    /// The prefetchers: processes that run ahead of walks over mounts below here.
+    pub fn prefetchers(&self) -> Vec<Pid> {
+        self.processes("prefetch")
     }
 
     /// Processes of ours that name this folder and that word.
@@ -244,7 +244,7 @@ impl Home {
     /// Waits until nothing is mounted and nobody serves.
     #[track_caller]
     pub fn is_quiet(&self) {
-        let left = || (self.mounts(), self.serving(), self.forerunners());
+        let left = || (self.mounts(), self.serving(), self.prefetchers());
         let is_quiet = || left() == (Vec::new(), Vec::new(), Vec::new());
         assert!(eventually(is_quiet), "left: {:?}", left());
     }
@@ -261,7 +261,7 @@ impl Drop for Home {
             }
             let _ = umount.arg("-l").arg(place).stderr(Stdio::null()).status();
         }
-        for pid in [self.serving(), self.forerunners()].concat() {
+        for pid in [self.serving(), self.prefetchers()].concat() {
             let _ = kill_process(pid, Signal::KILL);
         }
         if let Some(holder) = &mut self.namespace {

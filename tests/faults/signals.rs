@@ -267,7 +267,7 @@ fn termination_during_a_stalled_read() {
     assert!(reader.join().unwrap().is_err());
 }
 
-/// Whether it is told to end or killed. With `--push` a thread may wait in the kernel for a page that a
+/// Whether it is told to end or killed. With `--prefetch=push` a thread may wait in the kernel for a page that a
 /// reader has locked: neither may be left waiting for the other by an end in order.
 #[test]
 fn whoever_ends_in_the_middle_of_a_walk_leaves_nobody_waiting() {
@@ -275,7 +275,7 @@ fn whoever_ends_in_the_middle_of_a_walk_leaves_nobody_waiting() {
     let files = (0..400).map(|n| Entry::file(format!("d{}/{n}", n / 20), noise(9_000, n)));
     let image = home.layout(&image_of(&tar(&files.collect::<Vec<_>>()), Compression::None));
     home.run(&["ls", &image]).succeeded();
-    let ends = [(Signal::TERM, "--push"), (Signal::KILL, "--strict-modes")];
+    let ends = [(Signal::TERM, "--prefetch=push"), (Signal::KILL, "--strict-modes")];
     for (round, (signal, flag)) in ends.iter().cycle().take(20).enumerate() {
         home.run(&["mount", flag, &image, "M"]).succeeded();
         let mut reader = Command::new("grep")

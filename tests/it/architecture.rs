@@ -5,14 +5,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const RUNGS: [&[&str]; 10] = [
+const RUNGS: [&[&str]; 11] = [
     &["digest", "extent", "bounded", "json"],
-    &["reference", "image", "tar", "codec", "bolt"],
+    &["reference", "oci", "tar", "codec", "bolt"],
     &["toc", "ztoc"],
     &["source", "cache", "index"],
     &["resolve", "blob", "artifact"],
-    &["foreign"],
+    &["external"],
     &["tree", "content", "layer"],
+    &["prefetch"],
     &["fs", "erofs"],
     &["fuse"],
     &["mount"],

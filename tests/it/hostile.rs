@@ -3,7 +3,7 @@
 //! Each property mutates something valid, because random bytes rarely get past a magic number.
 
 use ocifs::codec::{Compression, Decoder, decompress};
-use ocifs::image::{Document, ImageConfig};
+use ocifs::oci::{Document, ImageConfig};
 use ocifs::reference::ImageName;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use ocifs::codec::Compression;
 use ocifs::digest::{DiffId, Digest, SpanDigest};
+use ocifs::extent::Pieces;
 use ocifs::extent::{CompressedOffset, UncompressedOffset};
 use ocifs::index::{Builder, Check, Identity, LayerIndex, Proof, Restart, Span};
 use ocifs::tar::Parser;
-use ocifs::tree::{self, FileKind, Ino, Pieces, Tree};
+use ocifs::tree::{self, FileKind, Ino, Tree};
 
 use crate::model::reference::{self, Node, NodeKind};
 use crate::support::tarball::{Entry, tar};

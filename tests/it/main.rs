@@ -10,9 +10,7 @@ mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
-mod ahead;
 mod architecture;
-mod course;
 mod digests;
 mod erofs;
 mod format;
@@ -23,5 +21,7 @@ mod numbers;
 mod random_stacks;
 mod regressions;
 mod toc;
+mod traversal;
 mod upper;
+mod window;
 mod ztoc;

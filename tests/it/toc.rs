@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use ocifs::codec;
-use ocifs::image::Descriptor;
-use ocifs::toc::{self, Chunk, Error, Fault, Promise, Toc, TocEntry};
+use ocifs::oci::Descriptor;
+use ocifs::toc::{self, Chunk, Error, Fault, Toc, TocAnnotation, TocEntry};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ fn open(layer: &Written) -> Result<Toc, Error> {
     read(&promise, &layer.blob)
 }
 
-fn read(promise: &Promise, blob: &[u8]) -> Result<Toc, Error> {
+fn read(promise: &TocAnnotation, blob: &[u8]) -> Result<Toc, Error> {
     let size = blob.len() as u64;
     let tail = promise.first_fetch(size);
     let place = toc::find(promise, &part(blob, &tail), tail.start, size)?;
@@ -456,7 +456,7 @@ proptest! {
         }
         let compressed = zstd::bulk::compress(&json, 1).unwrap();
         let (start, end) = (1 << 20, (1 << 20) + compressed.len() as u64);
-        let promise = Promise::ZstdChunked {
+        let promise = TocAnnotation::ZstdChunked {
             manifest: start..end,
             json_bytes: json.len() as u64,
             digest: ocifs::digest::Digest::sha256(&compressed),
@@ -499,7 +499,8 @@ fn rows_are_counted() {
     let compressed = zstd::bulk::compress(json.as_bytes(), 1).unwrap();
     let (place, digest) = (0..compressed.len() as u64, ocifs::digest::Digest::sha256(&compressed));
     let json_bytes = json.len() as u64;
-    let promise = Promise::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
+    let promise =
+        TocAnnotation::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
     assert!(matches!(
         toc::read(&promise, &place, &compressed, toc::MAX_TOC_BYTES),
         Err(Error::TooManyRows)
@@ -515,7 +516,7 @@ fn bombs() {
     let digest = ocifs::digest::Digest::sha256(&compressed);
     for json_bytes in [10, toc::MAX_TOC_BYTES, u64::MAX] {
         let promise =
-            Promise::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
+            TocAnnotation::ZstdChunked { manifest: place.clone(), json_bytes, digest, json: None };
         assert!(toc::read(&promise, &place, &compressed, toc::MAX_TOC_BYTES).is_err());
     }
     let tar = crate::support::tarball::tar(&[Entry::file("stargz.index.json", &bomb)]);
@@ -523,7 +524,7 @@ fn bombs() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::copy(&mut &content[..], &mut gzip).unwrap();
         let bytes = gzip.finish().unwrap();
-        let promise = Promise::Estargz { json: digest };
+        let promise = TocAnnotation::Estargz { json: digest };
         assert!(toc::read(&promise, &(0..bytes.len() as u64), &bytes, toc::MAX_TOC_BYTES).is_err());
     }
 }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use ocifs::extent::Pieces;
 use ocifs::index::LayerIndex;
-use ocifs::tree::{self, FileKind, Ino, Order, Pieces, Question, Symlinks, Tree, Want};
+use ocifs::tree::{self, FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 

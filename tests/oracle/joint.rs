@@ -107,9 +107,9 @@ fn diff_reads_only_what_differs() {
         count() - before
     };
     let named = [format!("old={}", images[0]), format!("new={}", images[1])];
-    let shared = mount_both(&home, &["--no-forerunner"], &named);
+    let shared = mount_both(&home, &["--prefetch=off"], &named);
     assert_eq!(diff(&shared), 2 * CHANGED);
-    let apart = mount_both(&home, &["--no-forerunner", "--separate-inodes"], &named);
+    let apart = mount_both(&home, &["--prefetch=off", "--separate-inodes"], &named);
     assert!(diff(&apart) >= 2 * (FILES + CHANGED));
 
     // What others make of it: where the number of names is one, they look at inode numbers only if

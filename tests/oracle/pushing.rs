@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use ocifs::digest::Digest;
-use ocifs::image::Descriptor;
+use ocifs::oci::Descriptor;
 use ocifs::source::Source;
 use ocifs::source::registry::{Options, Registry as Client, Traffic};
 use serde_json::{Value, json};

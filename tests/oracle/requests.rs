@@ -136,14 +136,14 @@ fn a_walk_is_given_what_it_is_about_to_read() {
         assert_eq!((count(&requests["lookup"]), count(&requests["getattr"]) <= 1), (0, true));
         (count(&requests["read"]), count(&requests["readdirplus"]), count(&status["pushed"]))
     };
-    let asked = home.mount_with(&["--no-forerunner"], &reference);
+    let asked = home.mount_with(&["--prefetch=off"], &reference);
     let (reads, listings, pushed) = grep(&asked);
     assert!(reads >= FILES, "{reads}");
     assert!(listings <= 2 * 21, "{listings} for 21 directories");
     assert_eq!(pushed, 0);
 
     // How far it gets ahead depends on when its thread runs.
-    let mounts = [(); 3].map(|()| home.mount_with(&["--push"], &reference));
+    let mounts = [(); 3].map(|()| home.mount_with(&["--prefetch=push"], &reference));
     let counts: Vec<_> = mounts.iter().map(&grep).collect();
     assert!(counts.iter().any(|(reads, ..)| *reads <= FILES / 2), "{counts:?}");
     assert!(counts.iter().all(|(_, listings, pushed)| *listings <= 2 * 21 && *pushed > 0));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocifs::fuse::metadata::{self, Error};
+use ocifs::fuse::erofs_mount::{self, Error};
 use tempfile::TempDir;
 
 use crate::support::kernel;
@@ -45,7 +45,7 @@ pub fn need_root_and_fuse() {
 /// Whether `mount --kernel-metadata` is possible. Where the kernel can it has to be, and where it can't
 /// that is said.
 pub fn has_kernel_metadata() -> bool {
-    let checked = metadata::check();
+    let checked = erofs_mount::check();
     let is_lack = matches!(
         checked,
         Err(Error::NoErofs | Error::NotFromFile | Error::ShortReads | Error::NotPermitted)

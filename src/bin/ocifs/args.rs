@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use ocifs::cache::Limit;
 use ocifs::codec;
-use ocifs::image::Platform;
+use ocifs::oci::Platform;
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::source::on_disk;
 
@@ -240,6 +240,18 @@ pub(crate) struct ImageArgs {
     pub(crate) cache_args: CacheArgs,
 }
 
+/// How the kernel is given what a walk will read next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Prefetch {
+    /// A process of its own asks for it before the walk does.
+    #[default]
+    Process,
+    /// The serving process gives it unasked.
+    Push,
+    /// Not at all.
+    Off,
+}
+
 /// What has to be proven of layers before they are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Demand {
@@ -386,29 +398,30 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) owner_me: bool,
 
-    /// Put small files into the page cache just before a walk reads them
+    /// How the kernel is given what a walk will read next: `process`, `push`, or `off`
     ///
-    /// A first `grep -r` takes about a third less time. Only bytes that are in the cache are put there. Off by
-    /// default: if the process is killed (`kill -9`) in the middle of a walk, its reader may hang until root
-    /// runs `umount -f`.
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) push: bool,
-
-    /// Let no second process run ahead of walks
-    ///
-    /// By default, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
+    /// With `process`, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
     /// directories and reads small files just before they do, on another processor, so that a first pass
-    /// takes less time. It reads only what is in the cache. There is none with --push, nor over an image
-    /// that is not in the cache with --kernel-metadata.
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) no_forerunner: bool,
+    /// takes less time. It reads only what is in the cache; with --kernel-metadata all of the image has to be.
+    /// There is none on a machine with one processor.
+    /// With `push` the serving process puts small files of the cache into the page cache itself. If it is
+    /// killed (`kill -9`) in the middle of a walk, the reader may hang until root runs `umount -f`.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Mount"
+    )]
+    pub(crate) prefetch: Prefetch,
 
     /// Give the kernel names and attributes as a file system of its own (root, Linux 6.18.21)
     ///
     /// It then asks for contents only, in large pieces: a first `find` costs nothing, a first `grep -r`
     /// few requests. Any user may enter, as with --allow-other. The mount is of type `erofs`; its
     /// files do not have `user.ocifs.proof`.
-    #[arg(long, conflicts_with = "push", help_heading = "Mount")]
+    #[arg(long, help_heading = "Mount")]
     pub(crate) kernel_metadata: bool,
 
     /// Refuse --kernel-metadata where names and attributes take more memory than this
@@ -504,6 +517,10 @@ impl Mount {
                 return Err(mount_error(ErrorKind::MissingRequiredArgument, text));
             }
         };
+        if self.kernel_metadata && self.prefetch == Prefetch::Push {
+            let text = "the argument '--prefetch=push' cannot be used with '--kernel-metadata'";
+            return Err(mount_error(ErrorKind::ArgumentConflict, text));
+        }
         let invalid = |text: &str| mount_error(ErrorKind::ValueValidation, text);
         let parse = |word: &OsString| {
             let not_utf8 = || format!("`{}` is not UTF-8", word.to_string_lossy());

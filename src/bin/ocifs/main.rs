@@ -21,8 +21,8 @@ const HELPER_USAGE: u8 = 1;
 const HELPER_FAILED: u8 = 32;
 
 fn main() -> ExitCode {
-    if let Some(place) = commands::forerun::place() {
-        return commands::forerun::run(&place).unwrap_or_else(|error| report::failure(&error));
+    if let Some(place) = commands::prefetch::place() {
+        return commands::prefetch::run(&place).unwrap_or_else(|error| report::failure(&error));
     }
     let words: Vec<OsString> = std::env::args_os().collect();
     match helper::is_asked(&words) {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, FS_TYPE, metadata};
+use super::{Error, FS_TYPE, erofs_mount};
 
 /// Major and minor number of a file system's device.
 pub(super) type Device = (u32, u32);
@@ -61,8 +61,8 @@ impl Row {
         if self.kind == FS_TYPE {
             return Some(mounted);
         }
-        let origin = metadata::parse_source(&self.source)?;
-        if self.kind != metadata::FS_TYPE {
+        let origin = erofs_mount::parse_source(&self.source)?;
+        if self.kind != erofs_mount::FS_TYPE {
             return None;
         }
         // Its own device number says nothing. Only root can make one.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::Opened;
 use crate::extent::Run;
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 
 /// A part of a file that can be read at any offset.
 #[derive(Clone, Debug)]

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use super::{Blob, DockerArchive, hash, is_compressed};
 use crate::digest::Digest;
-use crate::image::{MAX_LAYERS, MAX_MANIFEST_BYTES};
 use crate::json::{self, Text};
+use crate::oci::{MAX_LAYERS, MAX_MANIFEST_BYTES};
 use crate::reference::Reference;
 use crate::source::Error;
 use crate::source::archive::Files;

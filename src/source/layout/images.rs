@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use super::Layout;
-use crate::image::{Descriptor, Document};
+use crate::oci::{Descriptor, Document};
 use crate::source::Source;
 
 /// Documents that are read to tell images from what is about them. A layout with more entries is an

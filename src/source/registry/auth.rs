@@ -116,7 +116,7 @@ pub(super) struct Auth {
     /// What the root of the API asks for, if it has been asked whether the registry hides something.
     hiding: OnceLock<Vec<Challenge>>,
     state: Mutex<State>,
-    /// A flight has landed.
+    /// A fetch has landed.
     landed: Condvar,
     /// What is known of the user's credentials. Written in flights only.
     search: Mutex<Option<Search>>,
@@ -296,9 +296,9 @@ impl Auth {
         state.outcome = None;
         let asked = state.asked.clone();
         drop(state);
-        let flight = Flight(self);
+        let fetch = Fetch(self);
         let outcome = self.renew(client, refusal, asked).map_err(Arc::new);
-        flight.land(outcome).map_err(shared)
+        fetch.finish(outcome).map_err(shared)
     }
 
     fn late(&self, refusal: &Refusal) -> Error {
@@ -489,16 +489,16 @@ impl Auth {
 }
 
 /// One thread's turn to ask. However it ends, the others must not wait for ever.
-struct Flight<'a>(&'a Auth);
+struct Fetch<'a>(&'a Auth);
 
-impl Flight<'_> {
-    fn land(self, outcome: Outcome) -> Outcome {
+impl Fetch<'_> {
+    fn finish(self, outcome: Outcome) -> Outcome {
         self.0.lock().outcome = Some(outcome.clone());
         outcome
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Fetch<'_> {
     fn drop(&mut self) {
         self.0.lock().is_flying = false;
         self.0.landed.notify_all();

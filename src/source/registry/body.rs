@@ -27,11 +27,11 @@ use super::client::{
     jittered,
 };
 use super::error::{Error, Failure};
-use super::link::MAX_PAUSE;
 use super::mirrors::{Mirrors, Wanted};
 use super::patience;
+use super::throughput::MAX_PAUSE;
 use crate::digest::Digest;
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 use crate::source::Opened;
 use crate::source::floor::Floor;
 

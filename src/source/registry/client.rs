@@ -13,15 +13,15 @@ use ureq::{Agent, AsSendBody, Body as HttpBody};
 use super::cached::PastCache;
 use super::encoding;
 use super::error::{Error, Failure, pause_of};
-use super::gate::Gates;
 use super::hosts::{self, Agents, Host, Refused};
-use super::link::Meter;
 use super::location::Locations;
 use super::patience::{self, Patience};
+use super::rate_limit::RateLimits;
+use super::throughput::Meter;
 use super::url::{encoded, escaped, may_lead_to, redirect_target, same_origin};
 use super::{Options, Traffic, auth, error};
 use crate::digest::Digest;
-use crate::image::MAX_MANIFEST_BYTES;
+use crate::oci::MAX_MANIFEST_BYTES;
 use crate::reference::Reference;
 use crate::source::MIN_BYTES_PER_SECOND;
 
@@ -81,7 +81,7 @@ pub(super) struct Client {
     /// Authentication with other registries that this one redirects to.
     elsewhere: auth::Elsewhere,
     locations: Locations,
-    gates: Gates,
+    rate_limits: RateLimits,
     pub(super) common: Arc<Common>,
     /// Something that was asked of this host has come.
     has_served: AtomicBool,
@@ -177,7 +177,7 @@ impl Client {
             auth: Arc::new(auth),
             elsewhere: auth::Elsewhere::default(),
             locations: Locations::default(),
-            gates: Gates::default(),
+            rate_limits: RateLimits::default(),
             common,
             has_served: AtomicBool::new(false),
             past_cache: PastCache::default(),
@@ -533,7 +533,7 @@ impl Client {
     ) -> Result<Response<HttpBody>, Error> {
         let failed = |failure| Error::new(what, url, failure).through(self.agents.route(url));
         let host = url.authority().map_or("", |authority| authority.as_str());
-        let pass = self.gates.enter(host, patience::deadline(self.options.deadline));
+        let pass = self.rate_limits.enter(host, patience::deadline(self.options.deadline));
         let pass = pass.map_err(|left| failed(Failure::Limited(left)))?;
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         log::debug!("{method} {}", error::without_query(url));
@@ -557,7 +557,7 @@ impl Client {
 
     /// Whether the host of a URL wants to be left alone for now.
     pub(super) fn must_wait(&self, url: &Uri) -> bool {
-        url.authority().is_some_and(|host| self.gates.is_closed(host.as_str()))
+        url.authority().is_some_and(|host| self.rate_limits.is_closed(host.as_str()))
     }
 
     /// The HTTP client for a URL: with the certificates and the proxy for its host.

@@ -17,7 +17,7 @@ use lru::LruCache;
 use ureq::http::Uri;
 
 use crate::digest::Digest;
-use crate::image::MAX_LAYERS;
+use crate::oci::MAX_LAYERS;
 
 /// How long a URL is used that does not say how long it holds.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);

@@ -23,7 +23,7 @@ use super::client::Client;
 use super::error::Error;
 use super::patience;
 use crate::digest::Digest;
-use crate::image::MAX_LAYERS;
+use crate::oci::MAX_LAYERS;
 use crate::reference::Reference;
 
 /// How long a host is left alone that could not be reached; twice as long each further time.
@@ -43,7 +43,7 @@ pub(super) struct Mirrors {
     pub(super) reference: Reference,
     /// In the order in which they are asked. There is at least one; the last is the registry.
     hosts: Vec<Mirror>,
-    known: Mutex<LruCache<Digest, Known>>,
+    known: Mutex<LruCache<Digest, BlobHistory>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ struct Rest {
 
 /// What is known of one blob or manifest, by numbers of hosts.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct BlobHistory {
     answered: Option<usize>,
     /// Who broke off in the middle of it last.
     broke_off: Option<usize>,
@@ -150,7 +150,7 @@ impl Mirrors {
                     && self.hosts.len() > 1
                 {
                     let mut known = lock(&self.known);
-                    known.get_or_insert_mut(digest, Known::default).answered = Some(number);
+                    known.get_or_insert_mut(digest, BlobHistory::default).answered = Some(number);
                 }
             }
             // The registry itself is asked in any case, as there is nobody after it.
@@ -169,7 +169,7 @@ impl Mirrors {
         }
         let known = match wanted {
             Wanted::Content(digest) => lock(&self.known).get(&digest).cloned().unwrap_or_default(),
-            Wanted::Name => Known::default(),
+            Wanted::Name => BlobHistory::default(),
         };
         let can = |number: &usize| {
             let client = &self.hosts[*number].client;

@@ -24,7 +24,7 @@ use super::referrers::{fallback_tag, parse_index};
 use super::url::{encoded, redirect_target};
 use super::{Registry, manifest_request};
 use crate::digest::Digest;
-use crate::image::{Descriptor, MAX_MANIFEST_BYTES, media_type};
+use crate::oci::{Descriptor, MAX_MANIFEST_BYTES, media_type};
 
 /// The media type of bytes that are only bytes.
 const OCTETS: &str = "application/octet-stream";

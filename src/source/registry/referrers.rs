@@ -19,8 +19,8 @@ use super::error::{Error, Failure};
 use super::url::{encoded, escaped, redirect_target, same_origin};
 use super::{Registry, manifest_request};
 use crate::digest::Digest;
-use crate::image::{Descriptor, media_type};
 use crate::json;
+use crate::oci::{Descriptor, media_type};
 
 /// Pages of one list that are read. A page has up to 4 MiB, thousands of referrers.
 const MAX_PAGES: usize = 16;
@@ -158,7 +158,7 @@ fn descriptors(
 }
 
 /// An image index as JSON, so that a change keeps all that is in it; `None` if it is something
-/// else. Laxer than [`Document::parse`](crate::image::Document::parse): nothing depends on it.
+/// else. Laxer than [`Document::parse`](crate::oci::Document::parse): nothing depends on it.
 pub(super) fn parse_index(bytes: &[u8], announced: Option<&str>) -> Option<Value> {
     let index: Value = json::from_slice(bytes).ok().filter(Value::is_object)?;
     let manifests = &index["manifests"];

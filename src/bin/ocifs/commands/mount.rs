@@ -12,7 +12,6 @@ mod watch;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -22,7 +21,7 @@ use std::thread;
 
 use clap::error::ErrorKind;
 use ocifs::fuse::kernel::MountPoint;
-use ocifs::fuse::{Ownership, forerunner, kernel, metadata};
+use ocifs::fuse::{Ownership, erofs_mount, kernel};
 use ocifs::mount::{Mount, MountOptions, StatusSocket, View};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
@@ -32,7 +31,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::{self, Demand, Layout, NamedImage, Places};
-use crate::commands::{forerun, is_dead_behind_erofs, open_image, open_images};
+use crate::commands::{is_dead_behind_erofs, open_image, open_images, prefetch};
 use crate::environment;
 use crate::notify;
 use crate::report::{self, AnyError};
@@ -113,7 +112,7 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
 fn prepare(args: &args::Mount, places: &Places) -> Result<Option<MountPoint>, AnyError> {
     kernel::check_requirements()?;
     if args.kernel_metadata {
-        metadata::check()?;
+        erofs_mount::check()?;
     }
     clear_dead(&places.mount_point)?;
     let mount_point = kernel::prepare(&places.mount_point)?;
@@ -315,8 +314,13 @@ fn options(args: &args::Mount) -> MountOptions {
             },
             false => Ownership::Image,
         },
-        push: args.push,
-        forerunner: forerunner(args),
+        prefetch: match args.prefetch {
+            args::Prefetch::Process if has_another_processor() => {
+                ocifs::mount::Prefetch::Process(prefetch::program())
+            }
+            args::Prefetch::Process | args::Prefetch::Off => ocifs::mount::Prefetch::Off,
+            args::Prefetch::Push => ocifs::mount::Prefetch::Push,
+        },
         no_exec: args.noexec,
         over: args.over,
         kernel_metadata: args.kernel_metadata,
@@ -328,10 +332,9 @@ fn sharing(args: &args::Mount) -> Sharing {
     if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal }
 }
 
-/// This program, unless no forerunner is wanted, or there is no second processor to run on.
-fn forerunner(args: &args::Mount) -> Option<forerunner::Program> {
-    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    (!args.no_forerunner && processors > 1).then(forerun::program)
+/// Whether there is a second processor for the prefetcher to run on.
+fn has_another_processor() -> bool {
+    thread::available_parallelism().is_ok_and(|processors| processors.get() > 1)
 }
 
 /// How serving ends.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
-use ocifs::foreign::Difference;
+use ocifs::external::Difference;
 use ocifs::mount::{self, LayerVerification, ProvenBefore, Verification};
 use serde_json::json;
 

@@ -10,7 +10,8 @@
 
 use std::ops::Range;
 
-use ocifs::tree::{Ino, Pieces, Tree};
+use ocifs::extent::Pieces;
+use ocifs::tree::{Ino, Tree};
 use tar::Header;
 
 use super::Records;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ocifs::fuse::kernel::Namespace;
 use ocifs::mount::Mount;
 
-use crate::commands::forerun;
+use crate::commands::prefetch;
 use crate::environment;
 
 /// How often the namespace of a mount in the background is looked at.
@@ -25,7 +25,7 @@ pub(super) fn watch_namespace(mount: &Mount) -> io::Result<()> {
         name.map(|name| name.trim_end_matches(" (deleted)").to_owned())
     };
     let program = name_of(std::fs::read_link("/proc/self/exe")?);
-    // Another process that serves a mount in the background, or a forerunner.
+    // Another process that serves a mount in the background, or a prefetcher.
     let serves = move |pid: u32| {
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
@@ -34,7 +34,7 @@ pub(super) fn watch_namespace(mount: &Mount) -> io::Result<()> {
         let has = |bytes: Vec<u8>, word: &[u8]| bytes.split(|b| *b == 0).any(|each| each == word);
         is_ours
             && (has(read("environ"), mark.as_bytes())
-                || has(read("cmdline"), forerun::VERB.as_bytes()))
+                || has(read("cmdline"), prefetch::VERB.as_bytes()))
     };
     thread::Builder::new().name("namespace".into()).spawn(move || {
         let mut alone = 0;

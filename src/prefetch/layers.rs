@@ -16,7 +16,7 @@
 //!
 //! - it is over the smallest directory that holds all files that were missed in it; a walk
 //!   over that directory alone is not seen to go further;
-//! - a miss brings all that its layer has of that directory (`blob::plan`, `Scope::All`);
+//! - a miss brings all that its layer has of that directory (`blob::plan`, `ReadAhead::Ranges`);
 //! - the other layers that have files there, behind the last miss, are the *itinerary*. The
 //!   beginnings of the next few are brought ahead ([`BlobReader::bring`](crate::blob::BlobReader)),
 //!   each once, and further ones only as the reader comes into those.
@@ -33,11 +33,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::place;
-use super::scope::{add, add_content, merged};
+use super::read_ahead::{add, add_content, merged};
 use crate::blob::Walk;
 use crate::content::Contents;
-use crate::tree::{Ino, Pieces, Tree};
+use crate::extent::Pieces;
+use crate::tree::{Ino, Tree};
 
 /// Misses in the order of a walk, each next to the one before, that make one.
 const SURE: u32 = 2;
@@ -54,7 +54,7 @@ const MAX_BYTES: u64 = 32 << 20;
 
 /// Follows the misses of an image.
 #[derive(Debug)]
-pub(super) struct Walks {
+pub(crate) struct Walks {
     state: Mutex<State>,
     /// Whether a layer was brought ahead and is yet to be read.
     is_ahead: Vec<AtomicBool>,
@@ -84,14 +84,14 @@ struct Leg {
 }
 
 impl Walks {
-    pub(super) fn new(layers: usize) -> Walks {
+    pub(crate) fn new(layers: usize) -> Walks {
         let is_ahead = (0..layers).map(|_| AtomicBool::new(false)).collect();
         Walks { state: Mutex::default(), is_ahead }
     }
 
     /// Notes that bytes of a file are missing and not on their way. The directory that is walked, if
     /// one is.
-    pub(super) fn missed(&self, tree: &Tree, contents: &Contents, file: Ino) -> Option<Ino> {
+    pub(crate) fn missed(&self, tree: &Tree, contents: &Contents, file: Ino) -> Option<Ino> {
         // Another reader is at it.
         let mut state = self.state.try_lock().ok()?;
         let before = state.top;
@@ -116,7 +116,7 @@ impl Walks {
     }
 
     /// Notes that bytes of a layer are being read. Cheap for layers that are not ahead.
-    pub(super) fn reached(&self, contents: &Contents, layer: usize) {
+    pub(crate) fn reached(&self, contents: &Contents, layer: usize) {
         if !self.is_ahead[layer].load(Ordering::Relaxed) {
             return;
         }
@@ -222,7 +222,7 @@ fn comes_next(tree: &Tree, contents: &Contents, (dir, last): (Ino, Ino), file: I
         if range.as_ref().is_some_and(is_inside) {
             continue;
         }
-        if !contents.is_coming(content.layer, place(&content), 0, content.size) {
+        if !contents.is_coming(content.layer, content.pieces, 0, content.size) {
             return None;
         }
         if let Some(range) = range {

@@ -1,6 +1,6 @@
 //! Guesses of what will be read next.
 
-use ocifs::fs::{Ahead, Listings};
+use ocifs::prefetch::{Listings, Window};
 use ocifs::tree::{Ino, Tree};
 
 use crate::layers::merge;
@@ -25,12 +25,12 @@ fn tree(dirs: usize, files: usize, size: usize) -> Tree {
 struct Reader {
     tree: Tree,
     listings: Listings,
-    ahead: Ahead,
+    ahead: Window,
 }
 
 impl Reader {
     fn new(tree: Tree) -> Reader {
-        Reader { ahead: Ahead::new(tree.len()), listings: Listings::default(), tree }
+        Reader { ahead: Window::new(tree.len()), listings: Listings::default(), tree }
     }
 
     fn ino(&self, path: &str) -> Ino {

@@ -7,11 +7,11 @@
 //! ```text
 //! EROFS at the mount point    names, attributes; contents are blocks of the devices
 //!   | its image               a file on a ramfs
-//!   | its devices             files of a FUSE file system: `fuse::blobs`
+//!   | its devices             files of a FUSE file system: `fuse::devices`
 //! ```
 //!
 //! The ramfs and the FUSE file system are *detached*: they have no place in any tree of mounts and
-//! live as long as EROFS has their files open (`fuse::blobs` has a way to the devices no longer than
+//! live as long as EROFS has their files open (`fuse::devices` has a way to the devices no longer than
 //! that). So everything goes when the mount at the mount point
 //! goes, by whatever means: its last user gone, EROFS closes its devices, the FUSE file system
 //! ends, and with it [`Server::wait`]. If this process dies, what the kernel has cached stays
@@ -45,9 +45,9 @@ use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::blobs::{self, Before, Blobs};
-use super::forerunner::{self, DeviceFolder, Forerunner, Place};
+use super::devices::{self, DeviceServer, Prefetching};
 use super::kernel::MountPoint;
+use super::prefetcher::{self, DeviceFolder, Place, Prefetcher};
 use super::{Ownership, Requests, Server, kernel};
 use crate::erofs::{self, Devices, Image, Uuid};
 use crate::fs::Filesystem;
@@ -126,7 +126,7 @@ pub struct Options {
     /// The same for all mounts of an image.
     pub uuid: Uuid,
     /// The program that runs ahead of walks, if any; only over an image that is in the cache.
-    pub forerunner: Option<forerunner::Program>,
+    pub prefetcher: Option<prefetcher::Program>,
     /// Let the kernel run no program of the image.
     pub no_exec: bool,
     /// Most bytes of memory for names and attributes, if not a share of the machine's.
@@ -176,10 +176,14 @@ pub fn mount(
     let devices = write_image(image, owner, options.uuid, Path::new(&path))?;
     let count = devices.len();
     let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
-    let threads = if is_cached { super::LOOP_THREADS } else { blobs::LOOP_THREADS };
-    let before = Arc::new(Before::default());
-    let blob_files =
-        Blobs::new(Arc::clone(filesystem), devices, Arc::clone(requests), Arc::clone(&before));
+    let threads = if is_cached { super::LOOP_THREADS } else { devices::LOOP_THREADS };
+    let prefetching = Arc::new(Prefetching::default());
+    let blob_files = DeviceServer::new(
+        Arc::clone(filesystem),
+        devices,
+        Arc::clone(requests),
+        Arc::clone(&prefetching),
+    );
     let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
     // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
     let is_far = is_cached && read_ahead(connection);
@@ -190,13 +194,13 @@ pub fn mount(
         mount_point: mount_point.link(),
         no_exec: options.no_exec,
     })?;
-    if let Some(program) = options.forerunner.as_ref().filter(|_| is_far) {
+    if let Some(program) = options.prefetcher.as_ref().filter(|_| is_far) {
         let place = shown_to_others(&files).map(|path| Place {
             mount_point: mount_point.path(),
             device_minor,
             devices: Some(DeviceFolder { path, device_minor: connection }),
         });
-        before.keep(files, || Forerunner::start(filesystem, program.clone(), place));
+        prefetching.keep(files, || Prefetcher::start(filesystem, program.clone(), place));
     }
     Ok(server)
 }
@@ -245,7 +249,7 @@ fn mount_image(path: &str, devices: usize, folder: &str, no_exec: bool) -> Resul
 fn detached(kind: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd, Error> {
     let failed = |e| match e {
         Errno::PERM => Error::NotPermitted,
-        // Before Linux 5.2.
+        // Prefetching Linux 5.2.
         Errno::NOSYS => Error::NotFromFile,
         e => step(kind)(e),
     };

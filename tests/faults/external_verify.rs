@@ -4,8 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::external_fixture::{
+    BULK_BYTES, bulk, bulk_content, entries, image, upper_entries, ways,
+};
 use crate::fixture::noise;
-use crate::foreign_fixture::{BULK_BYTES, bulk, bulk_content, entries, image, upper_entries, ways};
 use crate::published::Published;
 use crate::shell::{Outcome, text};
 use crate::support::image::{Built, Compression, ImageBuilder, Layer, sha256};

@@ -8,7 +8,7 @@
 //!
 //! # Design
 //!
-//! [`Nearby`] stands before the source that an image has. What is asked for by name, and every
+//! [`LocalCopies`] stands before the source that an image has. What is asked for by name, and every
 //! manifest, goes there; the bytes of a blob come from the first store that has a file for it:
 //!
 //! ```text
@@ -69,11 +69,11 @@ use rustix::io::Errno;
 use super::containerd::{CONTENT_FOLDER, blob_path};
 use super::{Body, Content, Error, Link, Opened, RawDocument, Source};
 use crate::digest::Digest;
-use crate::image::Descriptor;
+use crate::oci::Descriptor;
 
 /// An image whose blobs are taken from stores on this machine, as far as these have them.
 #[derive(Debug)]
-pub struct Nearby(Arc<Shared>);
+pub struct LocalCopies(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -95,11 +95,11 @@ struct Known {
     is_used: bool,
 }
 
-impl Nearby {
+impl LocalCopies {
     /// Puts the stores below some roots of containerd before a source. Nothing is looked at yet.
-    pub fn new(source: Arc<dyn Source>, roots: &[PathBuf]) -> Nearby {
+    pub fn new(source: Arc<dyn Source>, roots: &[PathBuf]) -> LocalCopies {
         let (roots, stores) = (roots.to_vec(), OnceLock::new());
-        Nearby(Arc::new(Shared { source, roots, stores, known: Mutex::default() }))
+        LocalCopies(Arc::new(Shared { source, roots, stores, known: Mutex::default() }))
     }
 }
 
@@ -196,7 +196,7 @@ fn open_file(path: &Path, size: u64) -> io::Result<File> {
 }
 
 /// Reads a range of a blob from a store's file, or what is missing of it from the source.
-struct NearbyBody {
+struct LocalBody {
     shared: Arc<Shared>,
     descriptor: Descriptor,
     /// Offset in the blob of the next byte to come, and just past the last.
@@ -210,7 +210,7 @@ enum From {
     Source(Body),
 }
 
-impl NearbyBody {
+impl LocalBody {
     /// Goes on with what the source sends.
     fn go_on_elsewhere(&mut self, why: &dyn fmt::Display) -> io::Result<()> {
         self.shared.leave(&self.descriptor.digest, why);
@@ -225,7 +225,7 @@ impl NearbyBody {
     }
 }
 
-impl Read for NearbyBody {
+impl Read for LocalBody {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let room = buf.len().min(left);
@@ -249,7 +249,7 @@ impl Read for NearbyBody {
     }
 }
 
-impl Source for Nearby {
+impl Source for LocalCopies {
     fn root(&self) -> Result<RawDocument, Error> {
         self.0.source.root()
     }
@@ -271,7 +271,7 @@ impl Source for Nearby {
             entry.is_used = true;
         }
         let Range { start, end } = range;
-        let body = NearbyBody {
+        let body = LocalBody {
             shared: Arc::clone(&self.0),
             descriptor: descriptor.clone(),
             at: start,
@@ -293,7 +293,7 @@ impl Source for Nearby {
         self.0.source.has(descriptor)
     }
 
-    fn nearby(&self, descriptor: &Descriptor) -> Option<PathBuf> {
+    fn local_copy(&self, descriptor: &Descriptor) -> Option<PathBuf> {
         self.0.open(descriptor).map(|(_, store)| store)
     }
 

@@ -25,8 +25,8 @@ use super::{
 use crate::codec::{self, Compression, window};
 use crate::digest::{ContentDigest, DiffId, SpanDigest};
 use crate::extent::{CompressedOffset, UncompressedOffset};
-use crate::image::Descriptor;
-use crate::toc::{Promise, Toc};
+use crate::oci::Descriptor;
+use crate::toc::{Toc, TocAnnotation};
 use crate::ztoc::Ztoc;
 
 /// A span of chunks ends after so many uncompressed bytes ...
@@ -42,7 +42,7 @@ const SHARED_MEMBER_BYTES: u64 = 8 << 20;
 /// Why a table or index of another format can't be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum ForeignError {
+pub enum ExternalError {
     #[error(transparent)]
     Index(#[from] Error),
     #[error(transparent)]
@@ -59,14 +59,14 @@ impl LayerIndex {
     /// The index that a TOC makes. Its digest stands in the manifest: [`Proof::Toc`].
     ///
     /// # Errors
-    /// See [`ForeignError`]; the layer can still be read as a whole.
+    /// See [`ExternalError`]; the layer can still be read as a whole.
     pub fn from_toc(
-        promise: &Promise,
+        promise: &TocAnnotation,
         toc: Toc,
         layer: &Descriptor,
         diff_id: DiffId,
         budget: &Arc<Budget>,
-    ) -> Result<LayerIndex, ForeignError> {
+    ) -> Result<LayerIndex, ExternalError> {
         let mut builder = Builder::within(Arc::clone(budget));
         for listed in toc.entries {
             builder.listed(listed.entry, listed.content_hash)?;
@@ -75,7 +75,7 @@ impl LayerIndex {
         let mut bytes = 0;
         for chunk in &toc.chunks {
             if chunk.length > u64::from(MAX_SPAN_BYTES) {
-                return Err(ForeignError::Piece(chunk.length));
+                return Err(ExternalError::Piece(chunk.length));
             }
             let from = row.first().map_or(chunk.compressed.start, |first| first.compressed.start);
             let shares_member =
@@ -105,8 +105,8 @@ impl LayerIndex {
             diff_id,
             uncompressed_size: toc.content_bytes,
             compression: match promise {
-                Promise::Estargz { .. } => Compression::Gzip,
-                Promise::ZstdChunked { .. } => Compression::Zstd,
+                TocAnnotation::Estargz { .. } => Compression::Gzip,
+                TocAnnotation::ZstdChunked { .. } => Compression::Zstd,
             },
             proof: Proof::Toc,
         })?)
@@ -115,17 +115,17 @@ impl LayerIndex {
     /// The index that a ztoc makes.
     ///
     /// # Errors
-    /// See [`ForeignError`]; the layer can still be read as a whole.
+    /// See [`ExternalError`]; the layer can still be read as a whole.
     pub fn from_ztoc(
         ztoc: Ztoc<'_>,
         layer: &Descriptor,
         diff_id: DiffId,
         proof: Proof,
         budget: &Arc<Budget>,
-    ) -> Result<LayerIndex, ForeignError> {
+    ) -> Result<LayerIndex, ExternalError> {
         if ztoc.compressed_bytes != layer.size {
             let (expected, got) = (layer.size, ztoc.compressed_bytes);
-            return Err(ForeignError::Size { expected, got });
+            return Err(ExternalError::Size { expected, got });
         }
         let mut builder = Builder::within(Arc::clone(budget));
         for entry in ztoc.entries {
@@ -133,7 +133,7 @@ impl LayerIndex {
         }
         for span in &ztoc.spans {
             if span.length > u64::from(MAX_SPAN_BYTES) {
-                return Err(ForeignError::Piece(span.length));
+                return Err(ExternalError::Piece(span.length));
             }
             let stored = match span.window {
                 Some(window) => window::pack(window)?,
@@ -175,8 +175,8 @@ impl LayerIndex {
 
 impl LayerIndex {
     /// Hides the files that the writer of the layer added for itself: regular files in the root that
-    /// [`Promise::is_bookkeeping`] knows by name and content.
-    pub fn without_bookkeeping(mut self, promise: &Promise) -> LayerIndex {
+    /// [`TocAnnotation::is_bookkeeping`] knows by name and content.
+    pub fn without_bookkeeping(mut self, promise: &TocAnnotation) -> LayerIndex {
         for at in 0..self.entries.len() {
             let entry = self.entry_at(at);
             if let EntryKind::File { size, .. } = entry.kind
@@ -192,7 +192,7 @@ impl LayerIndex {
 }
 
 /// Adds a span that is made of these chunks, of which there is at least one.
-fn add_row(builder: &mut Builder, row: &[&crate::toc::Chunk]) -> Result<(), ForeignError> {
+fn add_row(builder: &mut Builder, row: &[&crate::toc::Chunk]) -> Result<(), ExternalError> {
     let [first_chunk, ..] = row else { return Ok(()) };
     let mut first = None;
     let mut end = 0;
@@ -209,7 +209,7 @@ fn add_row(builder: &mut Builder, row: &[&crate::toc::Chunk]) -> Result<(), Fore
     let length: u64 = row.iter().map(|chunk| chunk.length).sum();
     builder.span(&Span {
         start: UncompressedOffset(first_chunk.start.0),
-        length: u32::try_from(length).map_err(|_| ForeignError::Piece(length))?,
+        length: u32::try_from(length).map_err(|_| ExternalError::Piece(length))?,
         compressed_start: CompressedOffset(first_chunk.compressed.start),
         compressed_end: CompressedOffset(end),
         restart: Restart::Here,

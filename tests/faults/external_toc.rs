@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use ocifs::tree::Symlinks;
 use serde_json::{Value, json};
 
-use crate::fixture::{Sandbox, Verdict, exists, name_in, open, options, read};
-use crate::foreign_fixture::{
+use crate::external_fixture::{
     BOOKKEEPING, BULK_BYTES, BULK_FILES, FEW, Served, Way, bulk, bulk_content, entries, image,
     open_fresh, open_in, proofs, proving, read_4k, read_at, same, shown, upper_entries, ways,
 };
+use crate::fixture::{Sandbox, Verdict, exists, name_in, open, options, read};
 use crate::logs;
 use crate::support::estargz::{JSON_DIGEST, Written, skippable};
 use crate::support::image::sha256;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::{LayerKey, OpenLayer, layer_key};
-use crate::foreign::Finder;
+use crate::external::IndexFinder;
 use crate::resolve::ResolvedLayer;
-use crate::toc::{self, Promise};
+use crate::toc::{self, TocAnnotation};
 
 /// Layers that need not be opened again.
 ///
@@ -13,11 +13,11 @@ use crate::toc::{self, Promise};
 /// that one would use it too. And a layer with another promise of a table of contents hides other
 /// files.
 #[derive(Debug, Default)]
-pub struct Known {
-    layers: HashMap<LayerKey, Vec<(Option<Promise>, OpenLayer)>>,
+pub struct OpenedLayers {
+    layers: HashMap<LayerKey, Vec<(Option<TocAnnotation>, OpenLayer)>>,
 }
 
-impl Known {
+impl OpenedLayers {
     /// Remembers the layers of an image.
     pub fn add<'a>(&mut self, layers: impl Iterator<Item = (&'a ResolvedLayer, &'a OpenLayer)>) {
         for (layer, open) in layers {
@@ -30,7 +30,7 @@ impl Known {
     }
 
     /// The layer, if the image that `finder` is of may have it as it is.
-    pub fn get(&self, layer: &ResolvedLayer, finder: &Finder) -> Option<OpenLayer> {
+    pub fn get(&self, layer: &ResolvedLayer, finder: &IndexFinder) -> Option<OpenLayer> {
         let rows = self.layers.get(&layer_key(layer))?;
         let promise = toc::promise(&layer.descriptor);
         let is_good = |open: &OpenLayer| {

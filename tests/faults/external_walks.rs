@@ -4,8 +4,8 @@
 use ocifs::mount::Image;
 use ocifs::tree::{FileKind, Ino, Order};
 
+use crate::external_fixture::{Served, image, proofs};
 use crate::fixture::noise;
-use crate::foreign_fixture::{Served, image, proofs};
 use crate::lazy::{READ_BYTES, Random, range_of, read_part, text};
 use crate::support::estargz::{self, Form, Written};
 use crate::support::image::Layer;

@@ -7,9 +7,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocifs::image::Descriptor;
 use ocifs::mount::ImageOptions;
-use ocifs::source::nearby::Nearby;
+use ocifs::oci::Descriptor;
+use ocifs::source::local_copies::LocalCopies;
 use ocifs::source::registry::{self, Traffic};
 use ocifs::source::{Places, Source};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -178,7 +178,7 @@ fn nobody_has_it_right() {
 struct Body {
     registry: Registry,
     store: Store,
-    source: Nearby,
+    source: LocalCopies,
     descriptor: Descriptor,
     blob: Vec<u8>,
     _sandbox: Sandbox,
@@ -196,7 +196,7 @@ impl Body {
         let usual = registry::Options::default();
         let behind = registry::Registry::new(reference, usual, Arc::new(Traffic::default()));
         let roots = std::slice::from_ref(&store.root);
-        let source = Nearby::new(Arc::new(behind.unwrap()), roots);
+        let source = LocalCopies::new(Arc::new(behind.unwrap()), roots);
         let json = serde_json::json!({ "digest": digest, "size": blob.len() });
         let descriptor = serde_json::from_value(json).unwrap();
         Body { registry, store, source, descriptor, blob, _sandbox: sandbox }
@@ -241,7 +241,7 @@ fn ranges_come_from_the_store() {
         body.check(start, end, || {});
     }
     assert_eq!(body.ranges(), []);
-    assert!(body.source.nearby(&body.descriptor) == Some(body.store.root.clone()));
+    assert!(body.source.local_copy(&body.descriptor) == Some(body.store.root.clone()));
     assert!(body.source.blob(&body.descriptor, 0..size + 1).is_err());
 }
 
@@ -253,7 +253,7 @@ fn a_file_that_vanishes() {
     assert_eq!(body.ranges(), []);
     body.check(1 << 20, 2 << 20, || {});
     assert_eq!(body.ranges(), [Some("bytes=1048576-2097151".to_owned())]);
-    assert_eq!(body.source.nearby(&body.descriptor), None);
+    assert_eq!(body.source.local_copy(&body.descriptor), None);
     // It is not looked for again.
     fs::write(body.place(), &body.blob).unwrap();
     body.check(0, 1 << 20, || {});

@@ -1,4 +1,4 @@
-//! `ocifs forerun PLACE...`: the process that a mount starts to run ahead of walks over it.
+//! `ocifs prefetch PLACE...`: the process that a mount starts to run ahead of walks over it.
 //!
 //! Not a verb for people: neither help nor completions have it, so it does not go through [`crate::args`].
 
@@ -8,38 +8,38 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use ocifs::fuse::forerunner;
+use ocifs::fuse::prefetcher;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::report::AnyError;
 
-pub(super) const VERB: &str = "forerun";
+pub(super) const VERB: &str = "prefetch";
 
 /// What is to be started.
-pub(crate) fn program() -> forerunner::Program {
-    forerunner::Program {
+pub(crate) fn program() -> prefetcher::Program {
+    prefetcher::Program {
         name: env!("CARGO_BIN_NAME").to_owned(),
         arguments: vec![VERB.to_owned()],
     }
 }
 
 /// Where, if this process is one.
-pub(crate) fn place() -> Option<forerunner::Place> {
+pub(crate) fn place() -> Option<prefetcher::Place> {
     let mut words = env::args_os().skip(1);
     if words.next()? != VERB {
         return None;
     }
-    forerunner::Place::parse(words)
+    prefetcher::Place::parse(words)
 }
 
 /// Runs ahead of walks, in the stages that it reads from stdin.
-pub(crate) fn run(place: &forerunner::Place) -> Result<ExitCode, AnyError> {
+pub(crate) fn run(place: &prefetcher::Place) -> Result<ExitCode, AnyError> {
     // By the link that it is started by the kernel calls it `exe`.
     rustix::thread::set_name(c"ocifs")?;
     // A stopped process does not notice that its stdin has been closed.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // Without a buffer of its own: it is looked whether there is more to read.
     let stages = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    forerunner::run(place, stages, io::stdout())?;
+    prefetcher::run(place, stages, io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,15 +15,15 @@ const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
 /// Longest that a gate is closed, whatever the host says: then one thread asks again.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The gates before the hosts that have asked for one.
+/// The rate_limits before the hosts that have asked for one.
 #[derive(Debug, Default)]
-pub(super) struct Gates {
-    closed: Mutex<HashMap<String, Gate>>,
+pub(super) struct RateLimits {
+    closed: Mutex<HashMap<String, RateLimit>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct Gate {
+struct RateLimit {
     opens: Instant,
     /// A thread is asking the host, to learn whether it holds.
     is_tried: bool,
@@ -32,12 +32,12 @@ struct Gate {
 /// The right to ask a host once.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
-    gates: &'a Gates,
+    rate_limits: &'a RateLimits,
     host: &'a str,
     is_first: bool,
 }
 
-impl Gates {
+impl RateLimits {
     /// Whether a host wants to be left alone, or has just been asked whether it still does.
     pub(super) fn is_closed(&self, host: &str) -> bool {
         self.lock().contains_key(host)
@@ -53,13 +53,13 @@ impl Gates {
         let mut closed = self.lock();
         loop {
             let Some(gate) = closed.get_mut(host) else {
-                return Ok(Pass { gates: self, host, is_first: false });
+                return Ok(Pass { rate_limits: self, host, is_first: false });
             };
             let now = Instant::now();
             let left = gate.opens.saturating_duration_since(now);
             if left.is_zero() && !gate.is_tried {
                 gate.is_tried = true;
-                return Ok(Pass { gates: self, host, is_first: true });
+                return Ok(Pass { rate_limits: self, host, is_first: true });
             }
             if gate.opens > deadline || now >= deadline {
                 return Err(left);
@@ -70,7 +70,7 @@ impl Gates {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Gate>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, RateLimit>> {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,23 +79,24 @@ impl Pass<'_> {
     /// Closes the gate: the host asks to be left alone, for so long if it says.
     pub(super) fn close(mut self, pause: Option<Duration>) {
         let opens = Instant::now() + pause.unwrap_or(DEFAULT_PAUSE).min(MAX_PAUSE);
-        let mut closed = self.gates.lock();
-        let gate = closed.entry(self.host.to_owned()).or_insert(Gate { opens, is_tried: false });
+        let mut closed = self.rate_limits.lock();
+        let gate =
+            closed.entry(self.host.to_owned()).or_insert(RateLimit { opens, is_tried: false });
         gate.opens = gate.opens.max(opens);
         if self.is_first {
             gate.is_tried = false;
         }
         self.is_first = false;
         drop(closed);
-        self.gates.changed.notify_all();
+        self.rate_limits.changed.notify_all();
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.is_first {
-            self.gates.lock().remove(self.host);
-            self.gates.changed.notify_all();
+            self.rate_limits.lock().remove(self.host);
+            self.rate_limits.changed.notify_all();
         }
     }
 }
@@ -113,35 +114,36 @@ mod tests {
 
     #[test]
     fn a_closed_gate_lets_one_through() {
-        let gates = Gates::default();
+        let rate_limits = RateLimits::default();
         let (first, second) =
-            (gates.enter("a", soon()).unwrap(), gates.enter("a", soon()).unwrap());
+            (rate_limits.enter("a", soon()).unwrap(), rate_limits.enter("a", soon()).unwrap());
         first.close(Some(Duration::ZERO));
         drop(second);
-        let trying = gates.enter("a", soon()).unwrap();
-        assert!(gates.enter("a", Instant::now()).is_err(), "the second waits for the first");
-        assert!(gates.enter("b", Instant::now()).is_ok(), "other hosts are not concerned");
+        let trying = rate_limits.enter("a", soon()).unwrap();
+        assert!(rate_limits.enter("a", Instant::now()).is_err(), "the second waits for the first");
+        assert!(rate_limits.enter("b", Instant::now()).is_ok(), "other hosts are not concerned");
         trying.close(Some(Duration::ZERO));
-        drop(gates.enter("a", soon()).unwrap());
-        let open = [gates.enter("a", soon()).unwrap(), gates.enter("a", soon()).unwrap()];
+        drop(rate_limits.enter("a", soon()).unwrap());
+        let open =
+            [rate_limits.enter("a", soon()).unwrap(), rate_limits.enter("a", soon()).unwrap()];
         assert!(open.iter().all(|pass| !pass.is_first));
     }
 
     #[test]
     fn a_gate_that_stays_closed_is_told_at_once() {
-        let gates = Gates::default();
-        gates.enter("a", soon()).unwrap().close(Some(LONG));
-        let left = gates.enter("a", soon()).unwrap_err();
+        let rate_limits = RateLimits::default();
+        rate_limits.enter("a", soon()).unwrap().close(Some(LONG));
+        let left = rate_limits.enter("a", soon()).unwrap_err();
         assert!(left > Duration::from_secs(50) && left <= MAX_PAUSE, "{left:?}");
     }
 
     #[test]
     fn those_who_wait_follow_the_first() {
-        let gates = Gates::default();
-        gates.enter("a", soon()).unwrap().close(Some(Duration::ZERO));
-        let first = gates.enter("a", soon()).unwrap();
+        let rate_limits = RateLimits::default();
+        rate_limits.enter("a", soon()).unwrap().close(Some(Duration::ZERO));
+        let first = rate_limits.enter("a", soon()).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| gates.enter("a", soon()).map(|pass| pass.is_first));
+            let waiting = scope.spawn(|| rate_limits.enter("a", soon()).map(|pass| pass.is_first));
             drop(first);
             assert_eq!(waiting.join().unwrap(), Ok(false));
         });

@@ -1,4 +1,4 @@
-//! The forerunner itself.
+//! The prefetcher itself.
 
 use std::io::{self, BufReader, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,21 +14,21 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::stage::{MAX_BUFFER_BYTES, read_word};
+use super::batch::{MAX_BUFFER_BYTES, read_word};
 use super::{DeviceFolder, Place};
 
-/// Goes over a mount as it is told on `stages`, until that ends, and answers on `answers`. Does nothing there if
+/// Goes over a mount as it is told on `batches`, until that ends, and answers on `answers`. Does nothing there if
 /// something else is mounted than what is meant.
 ///
 /// # Errors
-/// Reading stages or answering fails; nothing that happens in the mount is an error.
-pub fn run(place: &Place, stages: impl Read + AsFd, mut answers: impl Write) -> io::Result<()> {
-    let mut stages = BufReader::new(stages);
+/// Reading batches or answering fails; nothing that happens in the mount is an error.
+pub fn run(place: &Place, batches: impl Read + AsFd, mut answers: impl Write) -> io::Result<()> {
+    let mut batches = BufReader::new(batches);
     let mut buffer = vec![MaybeUninit::uninit(); MAX_BUFFER_BYTES];
     let mut name = Vec::new();
     let mut at = At::default();
     let mut client = 0;
-    while let Some(letter) = read_word(&mut stages, &mut name)? {
+    while let Some(letter) = read_word(&mut batches, &mut name)? {
         let is_step = !matches!(letter, b'p' | b'.');
         if is_step && !is_alive(client) {
             at = At::default();
@@ -47,7 +47,7 @@ pub fn run(place: &Place, stages: impl Read + AsFd, mut answers: impl Write) -> 
             b'b' => at.bring(place, part(&name)?),
             b'.' => {
                 // In use, the mount can't be unmounted.
-                if stages.buffer().is_empty() && !has_more(stages.get_ref())? {
+                if batches.buffer().is_empty() && !has_more(batches.get_ref())? {
                     at = At::default();
                 }
                 answers.write_all(&[0])?;
@@ -91,8 +91,8 @@ pub(super) fn is_alive(number: u32) -> bool {
 }
 
 /// Whether there is something to read already.
-fn has_more(stages: &impl AsFd) -> io::Result<bool> {
-    let mut waits = [PollFd::new(stages, PollFlags::IN)];
+fn has_more(batches: &impl AsFd) -> io::Result<bool> {
+    let mut waits = [PollFd::new(batches, PollFlags::IN)];
     Ok(poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
 }
 
@@ -198,12 +198,12 @@ mod tests {
     use super::*;
 
     fn told(words: &[u8]) -> (io::Result<()>, usize) {
-        let mut stages = tempfile::tempfile().unwrap();
-        stages.write_all(words).unwrap();
-        stages.seek(SeekFrom::Start(0)).unwrap();
+        let mut batches = tempfile::tempfile().unwrap();
+        batches.write_all(words).unwrap();
+        batches.seek(SeekFrom::Start(0)).unwrap();
         let mut answers = Vec::new();
         let place = Place { mount_point: "/proc".into(), device_minor: 0, devices: None };
-        let result = run(&place, stages, &mut answers);
+        let result = run(&place, batches, &mut answers);
         (result, answers.len())
     }
 

@@ -69,26 +69,26 @@ const COOL_DOWN: u32 = 3 * PROBE;
 const TRIAL: u32 = 64;
 const SILENCE: u32 = 4096;
 
-/// What the threads that answer the kernel share with [`Ahead`], which lives on a thread of its own.
+/// What the threads that answer the kernel share with [`Window`], which lives on a thread of its own.
 #[derive(Debug, Default)]
 pub struct Listings {
     /// Inode numbers of the directories listed last, in a ring.
     ring: [AtomicU32; LISTINGS],
     next: AtomicU32,
     is_hot: AtomicBool,
-    /// Reads that [`Ahead::read`] does not want to know of.
+    /// Reads that [`Window::read`] does not want to know of.
     silence: AtomicU32,
 }
 
 impl Listings {
-    /// Remembers that a directory is being listed; true if [`Ahead::listed`] wants to know.
+    /// Remembers that a directory is being listed; true if [`Window::listed`] wants to know.
     pub fn note(&self, dir: Ino) -> bool {
         let at = self.next.fetch_add(1, Ordering::Relaxed) as usize % LISTINGS;
         self.ring[at].store(dir.number() as u32, Ordering::Relaxed);
         self.is_hot.load(Ordering::Relaxed)
     }
 
-    /// Whether [`Ahead::read`] wants to know of a read.
+    /// Whether [`Window::read`] wants to know of a read.
     pub fn wants_read(&self) -> bool {
         let less = |left: u32| left.checked_sub(1);
         self.silence.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err()
@@ -124,7 +124,7 @@ impl Visit {
 
 /// Guesses what will be read.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct Window {
     /// What was named or read.
     named: InoSet,
     /// The latest last; only its burst goes on.
@@ -138,10 +138,10 @@ pub struct Ahead {
     trial: (u32, u32, u32),
 }
 
-impl Ahead {
+impl Window {
     /// For a tree of so many inodes.
-    pub fn new(inodes: usize) -> Ahead {
-        Ahead {
+    pub fn new(inodes: usize) -> Window {
+        Window {
             named: InoSet::new(inodes),
             visits: Vec::with_capacity(VISITS),
             streak: 0,

@@ -8,8 +8,8 @@
 //!
 //! # Design
 //!
-//! A [`Finder`] belongs to one resolved image. It knows under which names an index could be in the
-//! cache ([`Finder::names`]), and finds one outside ([`Finder::find`]), best first:
+//! A [`IndexFinder`] belongs to one resolved image. It knows under which names an index could be in the
+//! cache ([`IndexFinder::names`]), and finds one outside ([`IndexFinder::find`]), best first:
 //!
 //! | where | bound by | proof |
 //! |---|---|---|
@@ -39,12 +39,12 @@ use crate::artifact::{self, Packed};
 use crate::blob::WindowSource;
 use crate::cache::{Cache, LayerName};
 use crate::digest::Digest;
-use crate::image::{Descriptor, MAX_MANIFEST_BYTES};
-use crate::index::{Budget, ForeignError, LayerIndex, Proof};
+use crate::index::{Budget, ExternalError, LayerIndex, Proof};
+use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
 use crate::resolve::{ResolvedImage, ResolvedLayer};
 use crate::source::registry::Registry;
 use crate::source::{self, Source};
-use crate::toc::{self, Promise};
+use crate::toc::{self, TocAnnotation};
 use crate::ztoc::{self, SociIndex, SociLayer, SociVersion, Ztoc};
 
 pub use compare::{Comparison, Difference, compare};
@@ -72,7 +72,7 @@ pub enum Error {
     #[error(transparent)]
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
-    Index(#[from] ForeignError),
+    Index(#[from] ExternalError),
     #[error("the SOCI index is for another image")]
     OtherImage,
     #[error("the gzip header is longer than the ztoc assumes")]
@@ -90,7 +90,7 @@ pub struct Found {
 
 /// What others say of a layer.
 #[derive(Debug)]
-pub struct Claim {
+pub struct ExternalIndex {
     /// Their index.
     pub index: LayerIndex,
     /// Its name in the cache.
@@ -99,7 +99,7 @@ pub struct Claim {
 
 /// Finds indexes for the layers of one image.
 #[derive(Debug)]
-pub struct Finder {
+pub struct IndexFinder {
     source: Arc<dyn Source>,
     registry: Option<Registry>,
     cache: Arc<Cache>,
@@ -110,19 +110,19 @@ pub struct Finder {
     trusted_scope: Option<Digest>,
     offline: bool,
     /// What the referrers are, once they have been looked up.
-    announced: OnceLock<Announced>,
+    announced: OnceLock<ReferrerIndexes>,
     /// The ztocs of the SOCI index that the manifest names; locked while it is fetched.
     bound: Mutex<Option<Vec<SociLayer>>>,
 }
 
 /// What the referrers of an image hold.
 #[derive(Debug, Default)]
-struct Announced {
+struct ReferrerIndexes {
     ours: Vec<Packed>,
     soci: Vec<SociLayer>,
 }
 
-impl Finder {
+impl IndexFinder {
     /// A finder for an image; `registry` if it is in one. Referrers are used only with
     /// `trust_referrers`.
     pub fn new(
@@ -133,13 +133,13 @@ impl Finder {
         trust_referrers: bool,
         offline: bool,
         budget: Arc<Budget>,
-    ) -> Finder {
+    ) -> IndexFinder {
         let scope = |registry: &Registry| {
             let reference = registry.reference();
             LayerName::hint_scope(reference.registry(), reference.repository(), &image.digest)
         };
         let trusted_scope = registry.as_ref().filter(|_| trust_referrers).map(scope);
-        Finder {
+        IndexFinder {
             offline: offline && source.is_remote(),
             source,
             registry,
@@ -235,17 +235,17 @@ impl Finder {
     ///
     /// # Errors
     /// A table of contents is promised, and is not there or not valid.
-    pub fn claim(&self, layer: &ResolvedLayer) -> Result<Option<Claim>, Error> {
+    pub fn claim(&self, layer: &ResolvedLayer) -> Result<Option<ExternalIndex>, Error> {
         if self.offline {
             return Ok(None);
         }
         if let Some(promise) = toc::promise(&layer.descriptor) {
             let index = self.toc(layer, &promise)?.without_bookkeeping(&promise);
             let name = bound_name(layer.descriptor.digest, &promise);
-            return Ok(Some(Claim { index, name }));
+            return Ok(Some(ExternalIndex { index, name }));
         }
         let found = self.find_usable(layer, &|_| true);
-        Ok(found.map(|Found { index, name }| Claim { index, name }))
+        Ok(found.map(|Found { index, name }| ExternalIndex { index, name }))
     }
 
     /// The layer indexes that `ocifs index push` has left in the registry.
@@ -256,9 +256,9 @@ impl Finder {
         }
     }
 
-    fn toc(&self, layer: &ResolvedLayer, promise: &Promise) -> Result<LayerIndex, Error> {
+    fn toc(&self, layer: &ResolvedLayer, promise: &TocAnnotation) -> Result<LayerIndex, Error> {
         let descriptor = &layer.descriptor;
-        if matches!(promise, Promise::ZstdChunked { .. }) {
+        if matches!(promise, TocAnnotation::ZstdChunked { .. }) {
             // The place is known, and is checked before anything is fetched.
             toc::find(promise, &[], descriptor.size, descriptor.size)?;
         }
@@ -329,7 +329,7 @@ impl Finder {
     fn unpack(&self, packed: &Packed, layer: &ResolvedLayer) -> Result<LayerIndex, Error> {
         let head = self.fetch(&packed.blob, 0..packed.head_bytes)?;
         let index = packed.unpack(&head, &layer.descriptor, self.budget.limit())?;
-        index.draw_on(&self.budget).map_err(ForeignError::from)?;
+        index.draw_on(&self.budget).map_err(ExternalError::from)?;
         match index.diff_id() == layer.diff_id {
             true => Ok(index),
             false => Err(artifact::Error::OtherLayer(index.blob()).into()),
@@ -337,9 +337,9 @@ impl Finder {
     }
 
     /// What the referrers hold, asked for once.
-    fn announced(&self) -> &Announced {
+    fn announced(&self) -> &ReferrerIndexes {
         self.announced.get_or_init(|| {
-            let mut announced = Announced::default();
+            let mut announced = ReferrerIndexes::default();
             let Some(registry) = &self.registry else { return announced };
             for descriptor in self.referrers(registry, artifact::ARTIFACT_TYPE) {
                 let packed =
@@ -407,10 +407,10 @@ impl Finder {
 }
 
 /// The name of an index that a layer's own annotations bind.
-fn bound_name(blob: Digest, promise: &Promise) -> LayerName {
+fn bound_name(blob: Digest, promise: &TocAnnotation) -> LayerName {
     let bound_by = match promise {
-        Promise::Estargz { json } => *json,
-        Promise::ZstdChunked { digest, .. } => *digest,
+        TocAnnotation::Estargz { json } => *json,
+        TocAnnotation::ZstdChunked { digest, .. } => *digest,
     };
     LayerName::Bound { blob, bound_by }
 }
@@ -441,7 +441,7 @@ fn fetch(
 /// Windows in our artifact, which is looked for when the first is wanted.
 #[derive(Debug)]
 struct Windows {
-    finder: Arc<Finder>,
+    finder: Arc<IndexFinder>,
     layer: Digest,
     /// Where they begin behind the head.
     offset: u64,

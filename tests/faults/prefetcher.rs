@@ -1,4 +1,4 @@
-//! The forerunner, a process that runs ahead of walks: when there is one, what it may do, and that nothing depends
+//! The prefetcher, a process that runs ahead of walks: when there is one, what it may do, and that nothing depends
 //! on it.
 
 use std::fs;
@@ -45,7 +45,7 @@ fn image() -> Built {
     image_of(&tar(&entries()), Compression::Gzip)
 }
 
-/// Reads everything, not faster than the forerunner can get ahead of it.
+/// Reads everything, not faster than the prefetcher can get ahead of it.
 fn walk(top: &Path) -> io::Result<()> {
     for dir in 0..DIRS {
         let path = top.join(format!("{dir:02}"));
@@ -66,24 +66,24 @@ fn count(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-/// Begins a walk in another thread, and waits until a forerunner runs ahead of it.
+/// Begins a walk in another thread, and waits until a prefetcher runs ahead of it.
 fn begin(home: &Home) -> (thread::JoinHandle<io::Result<()>>, Pid) {
     let top = home.mount_point();
     // The root is listed, as by all who find their way themselves.
     assert_eq!(fs::read_dir(&top).unwrap().count() as u64, DIRS);
     let walker = thread::spawn(move || walk(&top));
-    (walker, forerunner_of(home))
+    (walker, prefetcher_of(home))
 }
 
-/// Waits until a forerunner runs ahead of a walk that has begun.
-fn forerunner_of(home: &Home) -> Pid {
+/// Waits until a prefetcher runs ahead of a walk that has begun.
+fn prefetcher_of(home: &Home) -> Pid {
     let processors = thread::available_parallelism().unwrap().get();
-    let is_there = eventually(|| !home.forerunners().is_empty());
+    let is_there = eventually(|| !home.prefetchers().is_empty());
     assert!(
         is_there,
-        "no forerunner for the walk: there must be two processors, here {processors}"
+        "no prefetcher for the walk: there must be two processors, here {processors}"
     );
-    home.forerunners()[0]
+    home.prefetchers()[0]
 }
 
 #[test]
@@ -93,10 +93,10 @@ fn it_is_started_by_a_walk_and_ends_with_the_mount() {
     let top = home.mount_point();
     assert_eq!(fs::read_dir(top.join("03")).unwrap().count() as u64, FILES + 1);
     assert_eq!(fs::read(top.join("03/04")).unwrap(), content(3, 4));
-    assert_eq!(home.forerunners(), [], "nobody walks");
+    assert_eq!(home.prefetchers(), [], "nobody walks");
 
-    let (walker, forerunner) = begin(&home);
-    let proc = Path::new("/proc").join(forerunner.as_raw_nonzero().to_string());
+    let (walker, prefetcher) = begin(&home);
+    let proc = Path::new("/proc").join(prefetcher.as_raw_nonzero().to_string());
     let files = fs::read_dir(proc.join("fd")).unwrap().flatten();
     let open: Vec<_> = files.filter_map(|file| fs::read_link(file.path()).ok()).collect();
     // With the device open it would keep the mount alive, and itself waiting, when its server is killed.
@@ -127,16 +127,16 @@ fn what_it_has_read_a_walk_need_not_ask_for() {
     assert!(enough);
     home.is_quiet();
 
-    home.run(&["mount", "--no-forerunner", &layout, "M"]).succeeded();
+    home.run(&["mount", "--prefetch=off", &layout, "M"]).succeeded();
     walk(&home.mount_point()).unwrap();
     let status = home.status();
     assert_eq!(count(&status["requests"]["read"]), DIRS * FILES);
-    assert_eq!((count(&status["ahead"]), home.forerunners()), (0, Vec::new()));
+    assert_eq!((count(&status["ahead"]), home.prefetchers()), (0, Vec::new()));
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }
 
-/// Flags of the mounts over which a forerunner runs ahead of walks.
+/// Flags of the mounts over which a prefetcher runs ahead of walks.
 fn ways() -> Vec<&'static [&'static str]> {
     let kernel_metadata: &[&str] = &["--kernel-metadata"];
     if kernel_metadata::can() { vec![&[], kernel_metadata] } else { vec![&[]] }
@@ -151,13 +151,13 @@ fn nothing_depends_on_it() {
     let cases = ways().into_iter().flat_map(|way| signals.map(|signal| (way, signal)));
     for (way, signal) in cases {
         home.run(&[&["mount"], way, &[&layout, "M"]].concat()).succeeded();
-        let (walker, forerunner) = begin(&home);
-        kill_process(forerunner, signal).unwrap();
+        let (walker, prefetcher) = begin(&home);
+        kill_process(prefetcher, signal).unwrap();
         within(LIMIT, || walker.join().unwrap()).unwrap();
         let top = home.mount_point();
         within(LIMIT, move || walk(&top)).unwrap();
         if signal == Signal::STOP {
-            kill_process(forerunner, Signal::CONT).unwrap();
+            kill_process(prefetcher, Signal::CONT).unwrap();
         }
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
@@ -169,8 +169,8 @@ fn nothing_depends_on_it() {
 fn one_that_is_stuck_is_killed() {
     let home = Home::new();
     home.run(&["mount", &home.layout(&image()), "M"]).succeeded();
-    let (walker, forerunner) = begin(&home);
-    is_killed_if_stuck(&home, walker, forerunner);
+    let (walker, prefetcher) = begin(&home);
+    is_killed_if_stuck(&home, walker, prefetcher);
 }
 
 /// Nor if what it is told is long: the server that sends it does not wait for room in the pipe either.
@@ -190,36 +190,36 @@ fn one_that_is_stuck_among_long_paths_is_killed() {
             fs::read_dir(mount_point.join(dir)).map(|names| assert_eq!(names.count(), 0))
         })
     });
-    let forerunner = forerunner_of(&home);
-    is_killed_if_stuck(&home, walker, forerunner);
+    let prefetcher = prefetcher_of(&home);
+    is_killed_if_stuck(&home, walker, prefetcher);
 }
 
 /// Stops it when it has such a file open, which is so most of the time that it works. (The walk must not be over.)
-fn stop_where(forerunner: Pid, is_there: impl Fn(&Path) -> bool) -> bool {
-    let fds = format!("/proc/{}/fd", forerunner.as_raw_nonzero());
+fn stop_where(prefetcher: Pid, is_there: impl Fn(&Path) -> bool) -> bool {
+    let fds = format!("/proc/{}/fd", prefetcher.as_raw_nonzero());
     (0..1000).any(|_| {
-        kill_process(forerunner, Signal::STOP).unwrap();
+        kill_process(prefetcher, Signal::STOP).unwrap();
         let files = fs::read_dir(&fds).into_iter().flatten().flatten();
         let mut files = files.filter_map(|file| fs::read_link(file.path()).ok());
         let is_stopped = files.any(|path| is_there(&path));
         if !is_stopped {
-            kill_process(forerunner, Signal::CONT).unwrap();
+            kill_process(prefetcher, Signal::CONT).unwrap();
         }
         is_stopped
     })
 }
 
-fn is_killed_if_stuck(home: &Home, walker: thread::JoinHandle<io::Result<()>>, forerunner: Pid) {
+fn is_killed_if_stuck(home: &Home, walker: thread::JoinHandle<io::Result<()>>, prefetcher: Pid) {
     let top = home.mount_point();
-    let is_stuck = stop_where(forerunner, |path| path.starts_with(&top));
+    let is_stuck = stop_where(prefetcher, |path| path.starts_with(&top));
     walker.join().unwrap().unwrap();
     assert!(is_stuck, "it was never seen in the mount");
-    assert!(eventually_within(LIMIT, || home.forerunners().is_empty()), "it stays");
+    assert!(eventually_within(LIMIT, || home.prefetchers().is_empty()), "it stays");
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }
 
-/// A mount that a process was using until now can be unmounted: the forerunner does not go on without it.
+/// A mount that a process was using until now can be unmounted: the prefetcher does not go on without it.
 #[test]
 fn a_mount_is_free_when_its_walker_has_ended() {
     for way in ways() {
@@ -236,10 +236,10 @@ fn is_free_when_its_walker_has_ended(way: &[&str]) {
         let mut find = Command::new("grep");
         find.args(["-r", "nobody has this"]).arg(home.mount_point()).stdout(Stdio::null());
         let mut find = find.spawn().unwrap();
-        let is_seen = || !home.forerunners().is_empty() || find.try_wait().unwrap().is_some();
+        let is_seen = || !home.prefetchers().is_empty() || find.try_wait().unwrap().is_some();
         assert!(eventually(is_seen));
         thread::sleep(Duration::from_millis(round));
-        seen += home.forerunners().len();
+        seen += home.prefetchers().len();
         find.kill().unwrap();
         find.wait().unwrap();
         // Not ours, which tries more than once.
@@ -251,12 +251,12 @@ fn is_free_when_its_walker_has_ended(way: &[&str]) {
         is_free
     };
     let busy = (0..20).filter(|round| !is_free(*round)).count();
-    assert!(seen >= 5, "no forerunner for these walks: {way:?}");
+    assert!(seen >= 5, "no prefetcher for these walks: {way:?}");
     // It is looked whether the walker lives before each step, but a busy machine may pause in one.
     assert!(busy <= 10, "{busy} of 20");
 }
 
-/// The forerunner reads only what is in the cache.
+/// The prefetcher reads only what is in the cache.
 #[test]
 fn nothing_is_fetched_for_it() {
     let home = Home::new();
@@ -287,7 +287,7 @@ fn nothing_is_fetched_for_it() {
         assert_eq!(fs::read(near).unwrap(), content(0));
         thread::sleep(Duration::from_millis(1));
     }
-    assert!(eventually(|| count(&home.status()["ahead"]) > 0), "no forerunner for this walk");
+    assert!(eventually(|| count(&home.status()["ahead"]) > 0), "no prefetcher for this walk");
     // The question what the tag means now is the status's.
     let of_layer = registry.requests().into_iter().skip(before);
     let of_layer: Vec<_> = of_layer.filter(|request| request.path.contains("/blobs/")).collect();
@@ -312,7 +312,7 @@ fn it_is_never_a_program_of_the_image() {
     assert_eq!(run(mount.args(["mount", &layout, text(&home.mount_point())])).code, 0);
     assert_eq!(fs::read_dir(home.mount_point()).unwrap().count() as u64, DIRS + 1);
     walk(&home.mount_point()).unwrap();
-    assert!(eventually(|| mark.exists() || !home.forerunners().is_empty()));
+    assert!(eventually(|| mark.exists() || !home.prefetchers().is_empty()));
     assert!(!mark.exists(), "the image's program was started");
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
@@ -372,7 +372,7 @@ fn names_and_attributes_may_be_the_kernels() {
     // The kernel reads about a megabyte ahead, which is 50 files.
     let (reads, near, far) = (0..200, 200..300, 380..400);
     let top = home.mount_point();
-    // How far the forerunner gets ahead depends on when it runs.
+    // How far the prefetcher gets ahead depends on when it runs.
     let is_ahead = (0..3).any(|_| {
         let _kept = pressure::keep_caches();
         with_kernel_metadata(&home, &[]);
@@ -380,9 +380,9 @@ fn names_and_attributes_may_be_the_kernels() {
         let mut files = Vec::new();
         let is_ahead = eventually_within(Duration::from_secs(1), || {
             files = resident(&top, near.clone());
-            !home.forerunners().is_empty() && files.contains(&true)
+            !home.prefetchers().is_empty() && files.contains(&true)
         });
-        // Neither the reader nor the forerunner has come there.
+        // Neither the reader nor the prefetcher has come there.
         assert!(!resident(&top, far.clone()).contains(&true));
         // The beginning of a stretch, an eighth of a megabyte, is left to the reader.
         let parts: Vec<_> = files.split(|is_resident| *is_resident).map(<[bool]>::len).collect();
@@ -391,19 +391,19 @@ fn names_and_attributes_may_be_the_kernels() {
         home.is_quiet();
         is_ahead
     });
-    assert!(is_ahead, "no forerunner got ahead of the reader: {}", needs());
+    assert!(is_ahead, "no prefetcher got ahead of the reader: {}", needs());
 
-    with_kernel_metadata(&home, &["--no-forerunner"]);
+    with_kernel_metadata(&home, &["--prefetch=off"]);
     let _kept = pressure::keep_caches();
     read_files(&top, 0..200);
     assert_eq!(resident(&top, 199..200), [true]);
     assert!(!resident(&top, near).contains(&true));
-    assert_eq!(home.forerunners(), []);
+    assert_eq!(home.prefetchers(), []);
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }
 
-/// A reader that begins with the last file, as `rg` does, has the kernel ask for each, unless the forerunner brings
+/// A reader that begins with the last file, as `rg` does, has the kernel ask for each, unless the prefetcher brings
 /// many at once.
 #[test]
 fn many_files_are_brought_before_who_reads_from_the_end() {
@@ -419,7 +419,7 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
         let status_now = home.status();
         (reads(&status_now) - reads(&status), count(&status_now["ahead"]))
     };
-    // How soon the forerunner brings them depends on when it runs.
+    // How soon the prefetcher brings them depends on when it runs.
     let is_little = (0..3).any(|_| {
         let _kept = pressure::keep_caches();
         with_kernel_metadata(&home, &[]);
@@ -430,10 +430,10 @@ fn many_files_are_brought_before_who_reads_from_the_end() {
         assert!(ahead <= 40, "{ahead}");
         ahead > 0 && reads <= 100
     });
-    assert!(is_little, "no forerunner got ahead of the reader: {}", needs());
+    assert!(is_little, "no prefetcher got ahead of the reader: {}", needs());
 
     let _kept = pressure::keep_caches();
-    with_kernel_metadata(&home, &["--no-forerunner"]);
+    with_kernel_metadata(&home, &["--prefetch=off"]);
     let (reads, ahead) = read_all();
     assert!(reads >= 390 && ahead == 0, "{reads} {ahead}");
     home.run(&["umount", "M"]).succeeded();
@@ -474,7 +474,7 @@ fn what_is_brought_is_never_fetched() {
         },
     ];
     for (case, damage) in damages.into_iter().enumerate() {
-        let bytes = [&["--no-forerunner"][..], &[]].map(|flags| {
+        let bytes = [&["--prefetch=off"][..], &[]].map(|flags| {
             let home = Home::new();
             home.run(&["pull", &name]).succeeded();
             home.run(&[&["mount", "--kernel-metadata"], flags, &[&name, "M"]].concat()).succeeded();
@@ -482,7 +482,7 @@ fn what_is_brought_is_never_fetched() {
             let before = registry.requests().len();
             let read = read_from_the_end(&home.mount_point(), 960..1000);
             assert_eq!(within(LIMIT, || read.join().unwrap()), 40, "{case}");
-            // By then the forerunner has brought what it was told to.
+            // By then the prefetcher has brought what it was told to.
             thread::sleep(Duration::from_millis(50));
             let requests = registry.requests().split_off(before);
             home.run(&["umount", "M"]).succeeded();
@@ -508,9 +508,9 @@ fn what_is_brought_keeps_nothing_alive() {
         for _ in 0..20 {
             with_kernel_metadata(&home, &[]);
             let reader = read_from_the_end(&top, 0..400);
-            let forerunner = forerunner_of(&home);
-            is_there = stop_where(forerunner, is_device);
-            kill_process(forerunner, signal).unwrap();
+            let prefetcher = prefetcher_of(&home);
+            is_there = stop_where(prefetcher, is_device);
+            kill_process(prefetcher, signal).unwrap();
             assert_eq!(within(LIMIT, || reader.join().unwrap()), 400);
             let begun = Instant::now();
             home.run(&["umount", "M"]).succeeded();
@@ -538,7 +538,7 @@ fn nobody_waits_for_a_server_that_is_killed() {
         with_kernel_metadata(&home, &[]);
         let reader = read_from_the_end(&top, 0..400);
         thread::sleep(Duration::from_millis(3 * round));
-        seen += home.forerunners().len();
+        seen += home.prefetchers().len();
         let servers = home.serving();
         assert_eq!(servers.len(), 1);
         kill_process(servers[0], Signal::KILL).unwrap();
@@ -564,12 +564,12 @@ fn who_reads_one_large_file_does_not_walk() {
     home.run(&["mount", "--kernel-metadata", &layout, "M"]).succeeded();
     assert!(fs::read(home.mount_point().join("large")).unwrap() == large);
     thread::sleep(Duration::from_millis(100));
-    assert_eq!(home.forerunners(), []);
+    assert_eq!(home.prefetchers(), []);
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }
 
-/// Where something may have to be fetched, the kernel reads less far ahead, and no forerunner runs ahead of walks.
+/// Where something may have to be fetched, the kernel reads less far ahead, and no prefetcher runs ahead of walks.
 #[test]
 fn what_is_not_in_the_cache_is_left_alone() {
     if !kernel_metadata::can() {
@@ -583,7 +583,7 @@ fn what_is_not_in_the_cache_is_left_alone() {
     fs::remove_dir_all(home.path().join("cache/v1/spans")).unwrap();
     home.run(&["mount", "--kernel-metadata", &layout, "M"]).succeeded();
     walk(&home.mount_point()).unwrap();
-    assert_eq!(home.forerunners(), []);
+    assert_eq!(home.prefetchers(), []);
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }

@@ -6,11 +6,11 @@ use ocifs::reference::ImageName;
 use ocifs::tree::Symlinks;
 use serde_json::{Value, json};
 
-use crate::fixture::{Verdict, open, options, read};
-use crate::foreign_fixture::{
+use crate::external_fixture::{
     FEW, Served, bulk, bulk_content, entries, open_fresh, proofs, proving, read_4k, read_at, same,
     shown, trusting, upper_entries,
 };
+use crate::fixture::{Verdict, open, options, read};
 use crate::logs;
 use crate::support::deflate::walk;
 use crate::support::image::{

@@ -1,4 +1,4 @@
-//! What the forerunner is told.
+//! What the prefetcher is told.
 //!
 //! A row of *words*, each a letter and a name that ends with a zero byte, as names and paths have none:
 //!
@@ -15,8 +15,8 @@
 use std::io::{self, BufRead};
 use std::ops::Range;
 
-use crate::fs::Step;
 use crate::fuse::kernel::MAX_READ_BYTES;
+use crate::prefetch::Step;
 use crate::tree::{Ino, Tree};
 
 /// What one name takes in the kernel's answer besides the name itself, and what names take: it is
@@ -30,13 +30,13 @@ pub(super) const MAX_BUFFER_BYTES: usize = 1 << 20;
 
 /// A few steps.
 #[derive(Debug, Default)]
-pub(super) struct Stage {
+pub(super) struct Batch {
     words: Vec<u8>,
     client: u32,
     dir: Option<Ino>,
 }
 
-impl Stage {
+impl Batch {
     /// Whether there is nothing to do in it.
     pub(super) fn is_empty(&self) -> bool {
         self.words.is_empty()
@@ -82,7 +82,7 @@ impl Stage {
         }
     }
 
-    /// The stage as it is sent.
+    /// The batch as it is sent.
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.word(b'.', b"");
         self.words
@@ -104,9 +104,9 @@ fn buffer_bytes(tree: &Tree, dir: Ino) -> usize {
 }
 
 /// Reads a word into `name` and returns its letter; `None` at the end.
-pub(super) fn read_word(stages: &mut impl BufRead, name: &mut Vec<u8>) -> io::Result<Option<u8>> {
+pub(super) fn read_word(batches: &mut impl BufRead, name: &mut Vec<u8>) -> io::Result<Option<u8>> {
     name.clear();
-    stages.read_until(0, name)?;
+    batches.read_until(0, name)?;
     match (name.first().copied(), name.pop()) {
         (None, _) => Ok(None),
         (Some(letter), Some(0)) if letter != 0 => {

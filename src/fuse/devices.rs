@@ -1,7 +1,7 @@
 //! A FUSE file system of a few large files: the devices of an EROFS image.
 //!
-//! It has no place in the file system: the kernel's EROFS opens its files, by number (`fuse::metadata`), and
-//! so does a forerunner. A read covers whole blocks and as many files of the image as lie in them; each
+//! It has no place in the file system: the kernel's EROFS opens its files, by number (`fuse::erofs_mount`), and
+//! so does a prefetcher. A read covers whole blocks and as many files of the image as lie in them; each
 //! is read as over the plain mount, with the same caches and deadlines. The kernel keeps what it was
 //! given and reads ahead as in any file.
 //!
@@ -15,26 +15,26 @@
 //! have to be seen in the order in which the kernel sent them, so one thread takes them all in where
 //! something may be missed.
 //!
-//! # Before walks
+//! # Prefetching walks
 //!
 //! Where all is in the cache the kernel reads far ahead, and still a walk has one processor do most of the work:
 //! EROFS copies each file from the cache of the device into its own as the walk comes to it. So the files of a
-//! *stretch* that the kernel has read ahead are shown to a forerunner ([`super::forerunner`]), who opens them
+//! *stretch* that the kernel has read ahead are shown to a prefetcher ([`super::prefetcher`]), who opens them
 //! just before. It must not come to where the kernel notices that a reader goes on, which is where a
-//! stretch begins: then the kernel would read ahead for the forerunner, and how far the walk is would not be
+//! stretch begins: then the kernel would read ahead for the prefetcher, and how far the walk is would not be
 //! known any more.
 //!
-//! # Before readers from the end
+//! # Prefetching readers from the end
 //!
 //! `rg` reads first what it has listed last. Each file lies before the one that was read just now, so the kernel
-//! reads nothing ahead and asks for every one. That is seen (`stream`), and the forerunner has the kernel
+//! reads nothing ahead and asks for every one. That is seen (`stream`), and the prefetcher has the kernel
 //! read what lies before, from the devices themselves and a megabyte at a time. Such readers have all
 //! processors busy: what counts is that nothing is done file by file. A file in the middle of what is brought is left
 //! out; when it is asked for, its reader has come there.
 //!
-//! The forerunner finds the devices by a descriptor that this process has of their folder. While that is open,
+//! The prefetcher finds the devices by a descriptor that this process has of their folder. While that is open,
 //! this file system would not end with EROFS. So devices are opened and closed with a request each, and when
-//! EROFS has closed the last one, the folder is closed too, and the forerunner killed. (If this process is
+//! EROFS has closed the last one, the folder is closed too, and the prefetcher killed. (If this process is
 //! stopped, the end of a mount waits until it goes on or is killed.)
 //!
 //! (Rejected: a thread of this process that has the kernel read ahead. To open a device it would wait for an
@@ -51,8 +51,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
-use super::forerunner::{Forerunner, Stretch};
 use super::pool::Pool;
+use super::prefetcher::{DeviceRange, Prefetcher};
 use super::{
     Errno, FOREVER, FileAttr, FileHandle, FileType, FopenFlags, FuseFilesystem, Generation,
     INodeNo, KernelConfig, LockOwner, MAX_BACKGROUND, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
@@ -84,21 +84,21 @@ const SURE: usize = 4;
 /// The largest file that is left to a reader that reads a device from its end.
 const MAX_LEFT_BYTES: usize = 64 << 10;
 
-/// Open files: those of everybody, and the forerunner's.
+/// Open files: those of everybody, and the prefetcher's.
 const USED: FileHandle = FileHandle(0);
 const BROUGHT: FileHandle = FileHandle(1);
 
 #[derive(Debug)]
-pub(super) struct Blobs(Arc<Shared>, Pool);
+pub(super) struct DeviceServer(Arc<Shared>, Pool);
 
-/// What going before walks takes.
+/// What prefetching takes.
 #[derive(Debug, Default)]
-pub(super) struct Before {
-    forerunner: OnceLock<Forerunner>,
+pub(super) struct Prefetching {
+    prefetcher: OnceLock<Prefetcher>,
     folder: Mutex<Folder>,
 }
 
-/// The root of the file system, where the forerunner finds the devices. It is kept only while EROFS
+/// The root of the file system, where the prefetcher finds the devices. It is kept only while EROFS
 /// has them open, as nothing ends while there is a way to them.
 #[derive(Debug, Default)]
 struct Folder {
@@ -107,17 +107,17 @@ struct Folder {
     root: Option<OwnedFd>,
 }
 
-impl Before {
+impl Prefetching {
     /// Keeps the root of the file system, unless EROFS has gone again; and who will ask for it, if he can be started.
-    pub(super) fn keep(&self, root: OwnedFd, start: impl FnOnce() -> Option<Forerunner>) {
+    pub(super) fn keep(&self, root: OwnedFd, start: impl FnOnce() -> Option<Prefetcher>) {
         let mut folder = self.folder();
         if folder.open == 0 {
             return;
         }
-        if let Some(forerunner) = start() {
+        if let Some(prefetcher) = start() {
             folder.root = Some(root);
             // Nobody else sets it.
-            drop(self.forerunner.set(forerunner));
+            drop(self.prefetcher.set(prefetcher));
         }
     }
 
@@ -134,7 +134,7 @@ struct Shared {
     /// One for each device.
     streams: Vec<Mutex<Stream>>,
     requests: Arc<Requests>,
-    before: Arc<Before>,
+    prefetching: Arc<Prefetching>,
 }
 
 /// A read that is under way.
@@ -155,15 +155,18 @@ struct Reading {
     is_missed: bool,
 }
 
-impl Blobs {
+impl DeviceServer {
     pub(super) fn new(
         filesystem: Arc<Filesystem>,
         devices: Devices,
         requests: Arc<Requests>,
-        before: Arc<Before>,
-    ) -> Blobs {
+        prefetching: Arc<Prefetching>,
+    ) -> DeviceServer {
         let streams = devices.iter().map(|_| Mutex::default()).collect();
-        Blobs(Arc::new(Shared { filesystem, devices, streams, requests, before }), Pool::default())
+        DeviceServer(
+            Arc::new(Shared { filesystem, devices, streams, requests, prefetching }),
+            Pool::default(),
+        )
     }
 }
 
@@ -252,14 +255,14 @@ impl Shared {
 
     /// Says who comes to what next, if a read tells it.
     fn show(&self, client: u32, reading: &Reading) {
-        let (Some(forerunner), Ok(device)) =
-            (self.before.forerunner.get(), self.device(reading.ino))
+        let (Some(prefetcher), Ok(device)) =
+            (self.prefetching.prefetcher.get(), self.device(reading.ino))
         else {
             return;
         };
         if let Some(below) = &reading.below {
             let number = (reading.ino - FIRST) as usize;
-            forerunner.descends(client, || self.stretches(number, device, below.clone()));
+            prefetcher.descends(client, || self.stretches(number, device, below.clone()));
         }
         let length = reading.buf.len() as u64;
         let Some(passed) = &reading.passed else { return };
@@ -268,13 +271,13 @@ impl Shared {
         }
         let left = length / LEFT;
         let pieces = self.pieces(device, reading.offset + left..reading.offset + length);
-        forerunner
+        prefetcher
             .shown(client, pieces.filter(|piece| self.is_whole(piece)).map(|piece| piece.ino));
     }
 
     /// What is to be brought of a range before a reader comes to it from its end: all but a file in the
     /// middle, which tells when the reader is there.
-    fn stretches(&self, number: usize, device: &Device, range: Range<u64>) -> Vec<Stretch> {
+    fn stretches(&self, number: usize, device: &Device, range: Range<u64>) -> Vec<DeviceRange> {
         let middle = range.start + (range.end - range.start) / 2;
         let first_half = self.pieces(device, range.start..middle);
         let is_left = |piece: &Piece| piece.length <= MAX_LEFT_BYTES && self.is_whole(piece);
@@ -287,7 +290,7 @@ impl Shared {
         let stretch = |range: Range<u64>| {
             let part = |piece: Piece| (piece.ino, piece.offset..piece.offset + piece.length as u64);
             let parts = self.pieces(device, range.clone()).map(part).collect();
-            Stretch { device: number, range, parts }
+            DeviceRange { device: number, range, parts }
         };
         parts.into_iter().filter(|part| !part.is_empty()).map(stretch).collect()
     }
@@ -307,13 +310,13 @@ impl Shared {
         piece.offset == 0 && piece.length as u64 == size
     }
 
-    /// Whether the process with this number is the forerunner.
+    /// Whether the process with this number is the prefetcher.
     fn is_ahead(&self, pid: u32) -> bool {
-        self.before.forerunner.get().is_some_and(|forerunner| forerunner.asks(pid))
+        self.prefetching.prefetcher.get().is_some_and(|prefetcher| prefetcher.asks(pid))
     }
 }
 
-impl FuseFilesystem for Blobs {
+impl FuseFilesystem for DeviceServer {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         if config.set_max_background(MAX_BACKGROUND).is_err() {
             log::info!("the kernel keeps its own settings");
@@ -344,7 +347,7 @@ impl FuseFilesystem for Blobs {
         let is_ahead = self.0.is_ahead(req.pid());
         count(if is_ahead { &self.0.requests.ahead } else { &self.0.requests.open });
         if !is_ahead {
-            self.0.before.folder().open += 1;
+            self.0.prefetching.folder().open += 1;
         }
         reply.opened(
             if is_ahead { BROUGHT } else { USED },
@@ -364,15 +367,15 @@ impl FuseFilesystem for Blobs {
     ) {
         reply.ok();
         if file == USED {
-            let mut folder = self.0.before.folder();
+            let mut folder = self.0.prefetching.folder();
             folder.open = folder.open.saturating_sub(1);
             // EROFS has gone.
             let root = if folder.open == 0 { folder.root.take() } else { None };
             drop(folder);
-            if let (Some(root), Some(forerunner)) = (root, self.0.before.forerunner.get()) {
+            if let (Some(root), Some(prefetcher)) = (root, self.0.prefetching.prefetcher.get()) {
                 drop(root);
                 // It may have devices open, and be stopped.
-                forerunner.end();
+                prefetcher.end();
             }
         }
     }

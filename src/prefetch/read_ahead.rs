@@ -15,14 +15,15 @@
 //! (`blob::plan`), so it may look at the whole tree.
 //!
 //! It is a guess: two readers of one layer confuse each other's, which costs requests and never
-//! anything else. Where `fs::walk` knows that a directory is walked, its scope is all that the layer
+//! anything else. Where `prefetch::layers` knows that a directory is walked, its scope is all that the layer
 //! has of the files in it.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::blob::Scope;
-use crate::tree::{Ino, Order, Pieces, Tree};
+use crate::blob::ReadAhead;
+use crate::extent::Pieces;
+use crate::tree::{Ino, Order, Tree};
 
 /// Says that no file was missed yet: no inode has this number.
 const NONE: u64 = u64::MAX;
@@ -32,27 +33,27 @@ const SLACK_BYTES: u64 = 64 << 10;
 
 /// Remembers the last miss of each layer.
 #[derive(Debug)]
-pub(super) struct Scopes {
+pub(crate) struct Misses {
     last_missed: Vec<AtomicU64>,
 }
 
-impl Scopes {
-    pub(super) fn new(layers: usize) -> Scopes {
-        Scopes { last_missed: (0..layers).map(|_| AtomicU64::new(NONE)).collect() }
+impl Misses {
+    pub(crate) fn new(layers: usize) -> Misses {
+        Misses { last_missed: (0..layers).map(|_| AtomicU64::new(NONE)).collect() }
     }
 
     /// Remembers that bytes of a file in a layer are missing; the file of which some were before, or
     /// this one. To be called before they are fetched, as the next read of the file may come meanwhile.
-    pub(super) fn missed(&self, tree: &Tree, ino: Ino, layer: usize) -> Ino {
+    pub(crate) fn missed(&self, tree: &Tree, ino: Ino, layer: usize) -> Ino {
         let last = self.last_missed[layer].swap(ino.number(), Ordering::Relaxed);
         tree.ino(last).unwrap_or(ino)
     }
 }
 
 /// Where in the layer the scope of a reader ends who has missed bytes of one file after another.
-pub(super) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> Scope {
+pub(crate) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> ReadAhead {
     if last == ino {
-        return Scope::Until(content_end(tree, ino, layer));
+        return ReadAhead::UpTo(content_end(tree, ino, layer));
     }
     let common = match (tree.directory_of(last), tree.directory_of(ino)) {
         (Some(last), Some(this)) => tree.common_directory(last, this),
@@ -60,24 +61,24 @@ pub(super) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> Scope {
     };
     if common == Ino::ROOT && tree.layers_of(ino).is_some() {
         // Of different images, so it is no walk that they tell of.
-        return Scope::Until(0);
+        return ReadAhead::UpTo(0);
     }
     if tree.is_top(common) {
         // Everything.
-        return Scope::Until(u64::MAX);
+        return ReadAhead::UpTo(u64::MAX);
     }
     let mut end = 0;
     let mut walk = tree.walk(common, Order::Data);
     while let Some((_, ino)) = walk.next() {
         end = end.max(content_end(tree, ino, layer));
     }
-    Scope::Until(end)
+    ReadAhead::UpTo(end)
 }
 
 /// Where in a layer the files below a directory have their content.
-pub(super) fn below(tree: &Tree, dir: Ino, layer: usize) -> Scope {
+pub(crate) fn below(tree: &Tree, dir: Ino, layer: usize) -> ReadAhead {
     if tree.is_top(dir) {
-        return Scope::All(std::iter::once(0..u64::MAX).collect());
+        return ReadAhead::Ranges(std::iter::once(0..u64::MAX).collect());
     }
     let mut ranges = Vec::new();
     let mut walk = tree.walk(dir, Order::Data);
@@ -88,11 +89,11 @@ pub(super) fn below(tree: &Tree, dir: Ino, layer: usize) -> Scope {
             }
         });
     }
-    Scope::All(merged(ranges))
+    ReadAhead::Ranges(merged(ranges))
 }
 
 /// Names the layer and the ranges of a file's content.
-pub(super) fn add_content(tree: &Tree, ino: Ino, mut add: impl FnMut(usize, Range<u64>)) {
+pub(crate) fn add_content(tree: &Tree, ino: Ino, mut add: impl FnMut(usize, Range<u64>)) {
     let Some(content) = tree.content(ino).filter(|content| content.size > 0) else { return };
     match content.pieces {
         Pieces::Whole(start) => add(content.layer, start.0..start.0 + content.size),
@@ -103,7 +104,7 @@ pub(super) fn add_content(tree: &Tree, ino: Ino, mut add: impl FnMut(usize, Rang
 }
 
 /// Adds a range, to the last one if it continues it.
-pub(super) fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+pub(crate) fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if range.start >= last.start && range.start <= last.end + SLACK_BYTES => {
             last.end = last.end.max(range.end);
@@ -113,7 +114,7 @@ pub(super) fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
 }
 
 /// Ranges in order, those that are close together as one.
-pub(super) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut merged = Vec::with_capacity(ranges.len());
     ranges.into_iter().for_each(|range| add(&mut merged, range));

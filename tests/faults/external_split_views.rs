@@ -5,8 +5,8 @@ use ocifs::layer::Quiet;
 use ocifs::mount::verify;
 use serde_json::{Value, json};
 
+use crate::external_fixture::{Served, Way, image, open_fresh, proofs, proving, same, shown, ways};
 use crate::fixture::{Verdict, exists, noise, open, options, read, within};
-use crate::foreign_fixture::{Served, Way, image, open_fresh, proofs, proving, same, shown, ways};
 use crate::support::estargz::{self, Written};
 use crate::support::image::sha256;
 use crate::support::tarball::{BLOCK, Entry, TarWriter};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use ocifs::fs::{Course, Next, Step};
+use ocifs::prefetch::{Next, Step, Traversal};
 use ocifs::tree::{FileKind, Ino, Sharing, Tree};
 
 use crate::join::Images;
@@ -47,7 +47,7 @@ fn ino_of(step: Step) -> Ino {
 /// A tool that walks, and the kernel's caches.
 struct Walker {
     tree: Tree,
-    course: Course,
+    traversal: Traversal,
     now: Instant,
     /// Time between two requests.
     pace: Duration,
@@ -63,10 +63,10 @@ struct Walker {
 
 impl Walker {
     fn new(tree: Tree) -> Walker {
-        let course = Course::new(&tree);
+        let traversal = Traversal::new(&tree);
         Walker {
             tree,
-            course,
+            traversal,
             now: Instant::now(),
             pace: Duration::from_micros(50),
             cached: HashSet::new(),
@@ -84,26 +84,26 @@ impl Walker {
         self.now += self.pace;
         self.asked.push(ino);
         let _ = match self.tree.kind(ino) {
-            FileKind::Directory => self.course.listed(&self.tree, CLIENT, ino, self.now),
+            FileKind::Directory => self.traversal.listed(&self.tree, CLIENT, ino, self.now),
             FileKind::Symlink => {
-                self.course.followed();
+                self.traversal.followed();
                 false
             }
-            _ => self.course.read(&self.tree, CLIENT, ino, self.now),
+            _ => self.traversal.read(&self.tree, CLIENT, ino, self.now),
         };
         for _ in 0..self.steps {
             let Some(step) = self.next() else { break };
             self.named.push(step);
             if self.is_done {
                 self.cached.insert(ino_of(step));
-                self.course.done(1);
+                self.traversal.done(1);
             }
         }
     }
 
     fn next(&mut self) -> Option<Step> {
         loop {
-            match self.course.next(&self.tree) {
+            match self.traversal.next(&self.tree) {
                 Next::Step { client, step } => {
                     assert_eq!(client, CLIENT);
                     return Some(step);
@@ -214,7 +214,7 @@ fn a_fast_walker_and_its_run_share_the_work() {
         walker.ask(dir);
         let ready = named.len().saturating_sub(2);
         walker.cached.extend(&named[done..ready.max(done)]);
-        walker.course.done(ready.saturating_sub(done));
+        walker.traversal.done(ready.saturating_sub(done));
         done = ready.max(done);
     }
     let (asked, named) = (walker.asked.len(), walker.named.len());
@@ -277,12 +277,12 @@ fn runs_end() {
     walker.ask(Ino::ROOT);
     tops[..5].iter().for_each(|top| walker.ask(*top));
     let first = walker.next().unwrap();
-    walker.course.stop(first);
+    walker.traversal.stop(first);
     let second = walker.next().unwrap();
     assert_ne!(first, second);
-    walker.course.retain(|client| client == CLIENT);
+    walker.traversal.retain(|client| client == CLIENT);
     assert!(walker.next().is_some());
-    walker.course.retain(|client| client != CLIENT);
+    walker.traversal.retain(|client| client != CLIENT);
     assert_eq!(walker.next(), None);
 }
 
@@ -299,7 +299,7 @@ fn a_directory_of_nothing_to_cover() {
     let dirs: Vec<Ino> = walker.tree.children(Ino::ROOT, 0).map(|child| child.ino).collect();
     dirs[1..6].iter().for_each(|dir| walker.ask(*dir));
     walker.ask(dirs[0]);
-    let turns = (0..1000).map(|_| walker.course.next(&walker.tree)).collect::<Vec<_>>();
+    let turns = (0..1000).map(|_| walker.traversal.next(&walker.tree)).collect::<Vec<_>>();
     assert!(turns.contains(&Next::Again), "{turns:?}");
     assert_eq!(turns.last(), Some(&Next::Nothing));
 }
@@ -346,19 +346,19 @@ fn what_is_shown_is_next() {
     let files: Vec<Ino> = walker.tree.children(subs[0], 0).map(|child| child.ino).collect();
     let large = subs.iter().copied().find(|ino| walker.tree.kind(*ino) == FileKind::Regular);
     let stretch = [files[1], large.unwrap(), files[0]];
-    assert!(walker.course.shown(&walker.tree, CLIENT, stretch));
+    assert!(walker.traversal.shown(&walker.tree, CLIENT, stretch));
     for file in [files[1], files[0]] {
         assert_eq!(walker.next(), Some(Step::Read { dir: subs[0], file }));
     }
     assert_eq!(walker.next(), None);
-    assert!(!walker.course.shown(&walker.tree, CLIENT, large));
+    assert!(!walker.traversal.shown(&walker.tree, CLIENT, large));
 
     // What was shown long ago has been passed by; of what was shown again, the kernel has let go.
     let of_all: Vec<Ino> =
         walker.tree.inos().filter(|ino| walker.tree.kind(*ino) == FileKind::Regular).collect();
     for _ in 0..2 {
         for part in of_all.chunks(100) {
-            walker.course.shown(&walker.tree, CLIENT, part.iter().copied());
+            walker.traversal.shown(&walker.tree, CLIENT, part.iter().copied());
         }
         let named: Vec<Ino> = std::iter::from_fn(|| walker.next()).map(ino_of).collect();
         assert_eq!(named.len(), 512);
@@ -366,7 +366,7 @@ fn what_is_shown_is_next() {
         let last: Vec<Ino> = of_all.iter().copied().filter(small).collect();
         assert!(last.ends_with(&named));
     }
-    walker.course.shown(&walker.tree, CLIENT, of_all);
-    walker.course.retain(|client| client != CLIENT);
+    walker.traversal.shown(&walker.tree, CLIENT, of_all);
+    walker.traversal.retain(|client| client != CLIENT);
     assert_eq!(walker.next(), None, "it has ended");
 }

@@ -5,7 +5,7 @@
 //! Whatever a first pass over a mount asks for costs a round trip between two processes, 25 to 40
 //! microseconds however soon it is answered, and while one of them works the other waits. A tool
 //! that walks a tree (`find`, `grep -r`, `tar`, `diff -r`) could find everything in the kernel's
-//! caches, if a process ran ahead of it on another processor (`fuse::forerunner`). This module says
+//! caches, if a process ran ahead of it on another processor (`fuse::prefetcher`). This module says
 //! where to.
 //!
 //! # Design
@@ -16,17 +16,17 @@
 //!
 //! - A walk is taken for one when [`SURE`] directories or files are asked for in directories that have
 //!   been listed, each within [`HASTE`] of the one before.
-//! - From there a *run* goes through the tree as walkers do: in the order in which directories list,
+//! - From there a *cursor* goes through the tree as walkers do: in the order in which directories list,
 //!   and into each directory as it is met. It covers listings; files as well while files are being
 //!   read, and symlinks while those are.
 //! - After every [`BATCH`] something small is left. The walker that asks for it has *reached* it, and
-//!   the run may go on to [`AHEAD`] beyond it. A walker that stops costs no more than that.
-//! - A walker that is as fast as the run would only meet it at every step. When it asks for what is being
-//!   fetched for it at this moment, the run jumps: the next [`LEAD`] things are left for the walker
-//!   to do, while the run does those behind them. So does a run that begins.
-//! - Asking for something that was neither left nor covered begins a new run: walkers differ in the
+//!   the cursor may go on to [`AHEAD`] beyond it. A walker that stops costs no more than that.
+//! - A walker that is as fast as the cursor would only meet it at every step. When it asks for what is being
+//!   fetched for it at this moment, the cursor jumps: the next [`LEAD`] things are left for the walker
+//!   to do, while the cursor does those behind them. So does a cursor that begins.
+//! - Asking for something that was neither left nor covered begins a new cursor: walkers differ in the
 //!   order of siblings (`diff` goes by name), and several may be under way. One that does this all the
-//!   time (`rg` reads what it has listed from the end) has no use for runs, and there is silence for
+//!   time (`rg` reads what it has listed from the end) has no use for cursors, and there is silence for
 //!   [`SILENCE`] requests.
 //!
 //! Files that several images of a mount share are left alone at first, as if they were covered: who compares the
@@ -36,7 +36,7 @@
 //!
 //! The requests of a mount with `--kernel-metadata` tell nothing but which *stretches* of contents are
 //! read, many files at a time. But the kernel asks for the next one when a reader has come to the one
-//! before: what lies in it is what that reader comes to ([`Course::shown`]), and how far ahead that is needs no
+//! before: what lies in it is what that reader comes to ([`Traversal::shown`]), and how far ahead that is needs no
 //! guess. (What several images share is shown with the rest: who comes by is seen, but not what he opens.)
 //!
 //! # Limits
@@ -61,7 +61,7 @@ const MAX_NAMES: usize = 4096;
 const SURE: u32 = 4;
 const HASTE: Duration = Duration::from_millis(50);
 
-/// Work, in units of about one request: between two things that are left, how far a run may be ahead
+/// Work, in units of about one request: between two things that are left, how far a cursor may be ahead
 /// of the walker, and what is left where it meets it. (A small directory is left with its files, though that
 /// is more requests: where a walker is fast, its files are as near as it is. Measured.)
 const BATCH: u64 = 64;
@@ -75,9 +75,9 @@ const UNIT_BYTES: u64 = 16 << 10;
 const MAX_LEFT_NAMES: usize = 16;
 
 /// Runs at a time: those of a `diff` of two trees, twice.
-const RUNS: usize = 4;
+const CURSORS: usize = 4;
 
-/// Names that are passed over in search of something to cover, at a time and before a run is given up.
+/// Names that are passed over in search of something to cover, at a time and before a cursor is given up.
 const LOOKS: u32 = 256;
 const MAX_LOOKS: u32 = 1 << 14;
 
@@ -128,7 +128,7 @@ impl Step {
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A step before this process. It counts as under way until it is [done](Course::done).
+    /// A step before this process. It counts as under way until it is [done](Traversal::done).
     Step {
         /// The process that walks.
         client: u32,
@@ -143,7 +143,7 @@ pub enum Next {
 
 /// A way through the tree.
 #[derive(Debug)]
-struct Run {
+struct Cursor {
     /// The process that walks.
     client: u32,
     /// It has passed this inode in this directory.
@@ -165,9 +165,9 @@ struct Run {
     is_over: bool,
 }
 
-impl Run {
-    fn new(client: u32, dir: Ino, place: Ino) -> Run {
-        Run {
+impl Cursor {
+    fn new(client: u32, dir: Ino, place: Ino) -> Cursor {
+        Cursor {
             client,
             dir,
             place,
@@ -220,11 +220,11 @@ impl Run {
 
 /// Follows the walks over an image.
 #[derive(Debug)]
-pub struct Course {
+pub struct Traversal {
     /// Whose listing, content or target was asked for or named.
     covered: InoSet,
     /// The latest last.
-    runs: Vec<Run>,
+    cursors: Vec<Cursor>,
     /// What was shown, and who comes to it.
     shown: VecDeque<(u32, Ino)>,
     /// Steps that were taken and are not done.
@@ -241,12 +241,12 @@ pub struct Course {
     silence: u32,
 }
 
-impl Course {
+impl Traversal {
     /// For walks over this tree.
-    pub fn new(tree: &Tree) -> Course {
-        let mut course = Course {
+    pub fn new(tree: &Tree) -> Traversal {
+        let mut traversal = Traversal {
             covered: InoSet::new(tree.len()),
-            runs: Vec::with_capacity(RUNS),
+            cursors: Vec::with_capacity(CURSORS),
             shown: VecDeque::new(),
             under_way: VecDeque::new(),
             streak: 0,
@@ -259,8 +259,8 @@ impl Course {
             restarts: 0,
             silence: 0,
         };
-        tree.shared_files().for_each(|file| course.covered.insert(file));
-        course
+        tree.shared_files().for_each(|file| traversal.covered.insert(file));
+        traversal
     }
 
     /// A process lists a directory from its start; true if there may be steps to take.
@@ -274,7 +274,7 @@ impl Course {
             Asked::News => {
                 let goes_on = dir != Ino::ROOT && self.covered.contains(parent);
                 // No directory lists the root: everything lies behind it.
-                self.walked(goes_on, now) && self.begin(Run::new(client, dir, Ino::ROOT))
+                self.walked(goes_on, now) && self.begin(Cursor::new(client, dir, Ino::ROOT))
             }
             asked => asked == Asked::Progress,
         }
@@ -289,7 +289,7 @@ impl Course {
         match (self.take(tree, client, file), tree.directory_of(file)) {
             (Asked::News, Some(dir)) => {
                 let goes_on = self.covered.contains(dir);
-                self.walked(goes_on, now) && self.begin(Run::new(client, dir, file))
+                self.walked(goes_on, now) && self.begin(Cursor::new(client, dir, file))
             }
             (asked, _) => asked == Asked::Progress,
         }
@@ -322,20 +322,22 @@ impl Course {
             }
         }
         for _ in 0..LOOKS {
-            let Some(at) = self.runs.iter().rposition(Run::may_go_on) else { return Next::Nothing };
+            let Some(at) = self.cursors.iter().rposition(Cursor::may_go_on) else {
+                return Next::Nothing;
+            };
             let way = self.advance(tree, at);
-            let run = &mut self.runs[at];
+            let cursor = &mut self.cursors[at];
             match way {
                 Way::Step(step) => {
-                    run.looks = 0;
+                    cursor.looks = 0;
                     self.under_way.push_back(step.ino());
-                    return Next::Step { client: run.client, step };
+                    return Next::Step { client: cursor.client, step };
                 }
                 // The walker has yet to come to what was left, so it stays.
-                Way::Over => run.is_over = true,
+                Way::Over => cursor.is_over = true,
                 Way::On => {
-                    run.looks += 1;
-                    run.is_over = run.looks > MAX_LOOKS;
+                    cursor.looks += 1;
+                    cursor.is_over = cursor.looks > MAX_LOOKS;
                 }
             }
         }
@@ -347,16 +349,16 @@ impl Course {
         self.under_way.drain(..steps.min(self.under_way.len()));
     }
 
-    /// What a step asks for is not to be had without harm: its run ends.
+    /// What a step asks for is not to be had without harm: its cursor ends.
     pub fn stop(&mut self, step: Step) {
         let ino = step.ino();
-        self.runs.retain(|run| run.place != ino);
+        self.cursors.retain(|cursor| cursor.place != ino);
         self.covered.remove(ino);
     }
 
     /// Ends what is done for processes that have ended.
     pub fn retain(&mut self, is_alive: impl Fn(u32) -> bool) {
-        self.runs.retain(|run| is_alive(run.client));
+        self.cursors.retain(|cursor| is_alive(cursor.client));
         // As a rule they are all one's.
         let mut asked = (0, false);
         self.shown.retain(|(client, _)| {
@@ -373,9 +375,9 @@ impl Course {
             self.silence -= 1;
             return Asked::Nothing;
         }
-        if let Some(at) = self.runs.iter_mut().position(|run| run.reach(ino)) {
-            let run = self.runs.remove(at);
-            self.runs.push(run);
+        if let Some(at) = self.cursors.iter_mut().position(|cursor| cursor.reach(ino)) {
+            let cursor = self.cursors.remove(at);
+            self.cursors.push(cursor);
             self.covered.insert(ino);
             self.strays = 0;
             self.restarts = self.restarts.saturating_sub(2);
@@ -386,7 +388,7 @@ impl Course {
             return Asked::News;
         }
         if self.under_way.contains(&ino) {
-            self.runs.iter_mut().rfind(|run| run.client == client).map(Run::jump);
+            self.cursors.iter_mut().rfind(|cursor| cursor.client == client).map(Cursor::jump);
             return Asked::Progress;
         }
         self.strays += 1;
@@ -400,7 +402,7 @@ impl Course {
     /// last.
     fn forget(&mut self, tree: &Tree, dropped: Ino) {
         self.strays = 0;
-        self.runs.clear();
+        self.cursors.clear();
         match tree.kind(dropped) {
             FileKind::Directory => self.covered.clear(),
             _ => {
@@ -424,43 +426,43 @@ impl Course {
         goes_on && self.streak >= SURE
     }
 
-    fn begin(&mut self, run: Run) -> bool {
+    fn begin(&mut self, cursor: Cursor) -> bool {
         self.restarts += 1;
         if self.restarts > RESTARTS {
             self.restarts = 0;
             self.silence = SILENCE;
-            self.runs.clear();
+            self.cursors.clear();
             return false;
         }
-        if self.runs.len() == RUNS {
-            self.runs.remove(0);
+        if self.cursors.len() == CURSORS {
+            self.cursors.remove(0);
         }
-        self.runs.push(run);
+        self.cursors.push(cursor);
         true
     }
 
     /// Goes on by one name.
     fn advance(&mut self, tree: &Tree, at: usize) -> Way {
-        let run = &mut self.runs[at];
-        let Some(ino) = tree.listed_after(run.dir, run.place).next() else {
+        let cursor = &mut self.cursors[at];
+        let Some(ino) = tree.listed_after(cursor.dir, cursor.place).next() else {
             // Upwards, behind the directory that was come from.
-            return match tree.parent(run.dir).filter(|_| run.dir != Ino::ROOT) {
+            return match tree.parent(cursor.dir).filter(|_| cursor.dir != Ino::ROOT) {
                 Some(parent) => {
-                    (run.place, run.dir) = (run.dir, parent);
+                    (cursor.place, cursor.dir) = (cursor.dir, parent);
                     Way::On
                 }
                 None => Way::Over,
             };
         };
-        let dir = run.dir;
-        run.place = ino;
+        let dir = cursor.dir;
+        cursor.place = ino;
         let is_covered = self.covered.contains(ino);
         let step = match tree.kind(ino) {
             FileKind::Directory => {
                 if tree.child_count(ino) > MAX_NAMES {
                     return Way::On;
                 }
-                (run.dir, run.place) = (ino, Ino::ROOT);
+                (cursor.dir, cursor.place) = (ino, Ino::ROOT);
                 Step::List(ino)
             }
             FileKind::Regular if self.reads_files && is_small(tree, ino) => {
@@ -478,10 +480,10 @@ impl Course {
             // Asking for it is not seen with its directory.
             Step::Follow { .. } => (1, false),
         };
-        if run.leaves(ino, units, is_small) {
+        if cursor.leaves(ino, units, is_small) {
             if let Step::List(_) = step {
                 // With all that is in it, of which the kernel knows nothing yet.
-                (run.dir, run.place) = (dir, ino);
+                (cursor.dir, cursor.place) = (dir, ino);
                 tree.children(ino, 0).for_each(|child| self.covered.insert(child.ino));
             }
             return Way::On;
@@ -502,7 +504,7 @@ enum Asked {
     Nothing,
 }
 
-/// Where a run has come to.
+/// Where a cursor has come to.
 enum Way {
     Step(Step),
     On,

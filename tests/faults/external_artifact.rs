@@ -9,11 +9,11 @@ use ocifs::reference::ImageName;
 use ocifs::tree::Symlinks;
 use serde_json::{Value, json};
 
-use crate::fixture::{Sandbox, noise, open, options, read};
-use crate::foreign_fixture::{
+use crate::external_fixture::{
     Served, bulk, bulk_content, entries, open_fresh, open_in, proofs, proving, read_4k, read_at,
     same, shown, trusting, upper_entries,
 };
+use crate::fixture::{Sandbox, noise, open, options, read};
 use crate::logs;
 use crate::support::image::{Built, Compression, ImageBuilder, OCI_MANIFEST, sha256};
 use crate::support::registry::{Fault, Referrers, Times};

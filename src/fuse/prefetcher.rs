@@ -8,13 +8,13 @@
 //!
 //! # Design
 //!
-//! That other process is one of our own, the *forerunner*: it lists directories of the mount, opens small
-//! files and has the kernel read them ahead (`posix_fadvise(2)`), as any user might. [`Course`] says where
-//! to, from the requests of others; what of it is cached goes to the forerunner as *stages* of a
-//! few steps, and it answers each with a byte. At most two stages are under way, so that the
+//! That other process is one of our own, the *prefetcher*: it lists directories of the mount, opens small
+//! files and has the kernel read them ahead (`posix_fadvise(2)`), as any user might. [`Traversal`] says where
+//! to, from the requests of others; what of it is cached goes to the prefetcher as *batches* of a
+//! few steps, and it answers each with a byte. At most two batches are under way, so that the
 //! course can still be changed. It is started when the first walk is seen.
 //!
-//! Over `fuse::metadata` the kernel asks for contents only, in stretches. The same process then opens files of
+//! Over `fuse::erofs_mount` the kernel asks for contents only, in ranges. The same process then opens files of
 //! those, which puts them into the cache of the file system that walks see; and it has the kernel read ahead
 //! what lies before the files of a reader that reads them from the end.
 //!
@@ -22,26 +22,26 @@
 //!
 //! A thread that asks this process for something must not be part of it. If it is killed, the kernel closes the
 //! connection only when all its threads have ended, and a thread that waits for an answer in
-//! the kernel does not end. For the same reason the forerunner must not have the device open: all
+//! the kernel does not end. For the same reason the prefetcher must not have the device open: all
 //! our descriptors are closed when a program is started.
 //!
 //! # Invariants
 //!
-//! - All of it is a hint. What the forerunner asks for is answered like everything else; no reader waits for it.
+//! - All of it is a hint. What the prefetcher asks for is answered like everything else; no reader waits for it.
 //! - Only what is cached is named, so nothing is fetched for it but what is evicted in this moment.
-//! - A mount that is in use can't be unmounted. The forerunner uses it only while it has stages to work on, a
+//! - A mount that is in use can't be unmounted. The prefetcher uses it only while it has batches to work on, a
 //!   few tens of milliseconds after the walk's last request, and stops as soon as the process that walks has
 //!   ended and been waited for. If it does not answer it is killed.
 //! - Its process number, in every request, keeps it from being taken for a walk itself. If that number is not
 //!   seen (another namespace), it is given up. Where it may need no request, the number is right because
-//!   one process has made the connection and started the forerunner.
+//!   one process has made the connection and started the prefetcher.
 //!
 //! (Rejected: pushing contents with FUSE_NOTIFY_STORE, which `fuse::pusher` does and which saves the request
 //! altogether. `scripts/bench` has both as fast where files are read; but it does nothing about listings, and a reader
 //! may hang when the process is killed.)
 
+mod batch;
 mod process;
-mod stage;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -58,16 +58,17 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{PROC_SUPER_MAGIC, statfs};
 
-use crate::fs::{Course, Filesystem, Next, Step};
+use crate::fs::Filesystem;
+use crate::prefetch::{Next, Step, Traversal};
 use crate::tree::Ino;
 
+use batch::Batch;
 pub use process::run;
-use stage::Stage;
 
-/// Steps of a stage.
+/// Steps of a batch.
 const STAGE_STEPS: usize = 16;
 
-/// A stage that is longer than this has no more steps. One path more is no longer than this again, so the stages under
+/// A batch that is longer than this has no more steps. One path more is no longer than this again, so the batches under
 /// way fit into a pipe (64 KiB), and sending them never blocks.
 const FULL_STAGE_BYTES: usize = 16 << 10;
 
@@ -77,11 +78,11 @@ const MAX_STRETCHES: usize = 32;
 /// Stages under way.
 const WINDOW: usize = 2;
 
-/// Stages in which nothing is asked for under the process number of the forerunner, if it is known. (In
+/// Stages in which nothing is asked for under the process number of the prefetcher, if it is known. (In
 /// one, everything may have been in the kernel's caches.)
 const MAX_UNSEEN: u32 = 8;
 
-/// How long an answer is waited for: all that a stage asks for is cached. A process that is stopped or stuck would
+/// How long an answer is waited for: all that a batch asks for is cached. A process that is stopped or stuck would
 /// keep the mount in use. It is looked meanwhile whether the mount has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -90,7 +91,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// that name.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// How this program is started as a forerunner.
+/// How this program is started as a prefetcher.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The name under which it is shown.
@@ -106,8 +107,8 @@ pub struct Place {
     pub mount_point: PathBuf,
     /// The minor number of its device: over FUSE, the connection.
     pub device_minor: u32,
-    /// Over `fuse::metadata`, its devices: there requests tell only of stretches of contents, of many files each,
-    /// and what the forerunner does may need none.
+    /// Over `fuse::erofs_mount`, its devices: there requests tell only of ranges of contents, of many files each,
+    /// and what the prefetcher does may need none.
     pub devices: Option<DeviceFolder>,
 }
 
@@ -149,7 +150,7 @@ impl Place {
 
 /// A part of a device that a process comes to.
 #[derive(Debug)]
-pub(super) struct Stretch {
+pub(super) struct DeviceRange {
     /// The number of the device.
     pub(super) device: usize,
     /// Where, in bytes.
@@ -160,7 +161,7 @@ pub(super) struct Stretch {
 
 /// What the threads that answer the kernel tell, and whom.
 #[derive(Debug)]
-pub(super) struct Forerunner(Arc<Shared>);
+pub(super) struct Prefetcher(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -177,29 +178,29 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    course: Course,
+    traversal: Traversal,
     /// What is to be brought, and before whom; the latest last.
-    stretches: VecDeque<(u32, Stretch)>,
+    ranges: VecDeque<(u32, DeviceRange)>,
     has_news: bool,
 }
 
-impl Forerunner {
+impl Prefetcher {
     /// Begins to wait for walks. Nothing depends on it, so it is only logged if that is not possible.
     pub(super) fn start(
         filesystem: &Arc<Filesystem>,
         program: Program,
         place: io::Result<Place>,
-    ) -> Option<Forerunner> {
-        let started = place.and_then(|place| Forerunner::new(filesystem, program, place));
+    ) -> Option<Prefetcher> {
+        let started = place.and_then(|place| Prefetcher::new(filesystem, program, place));
         started.inspect_err(not_running).ok()
     }
 
-    fn new(filesystem: &Arc<Filesystem>, program: Program, place: Place) -> io::Result<Forerunner> {
-        let course = Course::new(filesystem.tree());
+    fn new(filesystem: &Arc<Filesystem>, program: Program, place: Place) -> io::Result<Prefetcher> {
+        let traversal = Traversal::new(filesystem.tree());
         let is_seen = AtomicBool::new(place.devices.is_some());
         let shared = Arc::new(Shared {
             filesystem: Arc::clone(filesystem),
-            state: Mutex::new(State { course, stretches: VecDeque::new(), has_news: false }),
+            state: Mutex::new(State { traversal, ranges: VecDeque::new(), has_news: false }),
             news: Condvar::new(),
             pid: AtomicU32::new(0),
             is_seen,
@@ -212,11 +213,11 @@ impl Forerunner {
             }
             own.is_off.store(true, Ordering::Relaxed);
         };
-        thread::Builder::new().name("forerunner".into()).spawn(work)?;
-        Ok(Forerunner(shared))
+        thread::Builder::new().name("prefetcher".into()).spawn(work)?;
+        Ok(Prefetcher(shared))
     }
 
-    /// Whether this is the number of the forerunner.
+    /// Whether this is the number of the prefetcher.
     pub(super) fn asks(&self, pid: u32) -> bool {
         let is_own = pid == self.0.pid.load(Ordering::Relaxed) && pid != 0;
         if is_own && !self.0.is_seen.load(Ordering::Relaxed) {
@@ -227,38 +228,42 @@ impl Forerunner {
 
     /// A directory is listed from its start, by this process.
     pub(super) fn listed(&self, pid: u32, dir: Ino) {
-        self.tell(pid, |course| course.listed(self.0.filesystem.tree(), pid, dir, Instant::now()));
+        self.tell(pid, |traversal| {
+            traversal.listed(self.0.filesystem.tree(), pid, dir, Instant::now())
+        });
     }
 
     /// A file was read from its start.
     pub(super) fn read(&self, pid: u32, file: Ino) {
-        self.tell(pid, |course| course.read(self.0.filesystem.tree(), pid, file, Instant::now()));
+        self.tell(pid, |traversal| {
+            traversal.read(self.0.filesystem.tree(), pid, file, Instant::now())
+        });
     }
 
     /// A symlink was read.
     pub(super) fn followed(&self, pid: u32) {
-        self.tell(pid, |course| {
-            course.followed();
+        self.tell(pid, |traversal| {
+            traversal.followed();
             false
         });
     }
 
     /// A process has read up to a stretch of contents, in which these files begin in this order.
     pub(super) fn shown(&self, pid: u32, files: impl IntoIterator<Item = Ino>) {
-        self.tell(pid, |course| course.shown(self.0.filesystem.tree(), pid, files));
+        self.tell(pid, |traversal| traversal.shown(self.0.filesystem.tree(), pid, files));
     }
 
     /// A process reads a device from its end, and comes to these parts of it in this order.
-    pub(super) fn descends(&self, pid: u32, stretches: impl FnOnce() -> Vec<Stretch>) {
+    pub(super) fn descends(&self, pid: u32, ranges: impl FnOnce() -> Vec<DeviceRange>) {
         if !self.hears(pid) {
             return;
         }
-        let stretches = stretches();
+        let ranges = ranges();
         let mut state = self.0.lock();
-        state.stretches.extend(stretches.into_iter().map(|stretch| (pid, stretch)));
+        state.ranges.extend(ranges.into_iter().map(|stretch| (pid, stretch)));
         // Their readers are likely to be there by now.
-        let late = state.stretches.len().saturating_sub(MAX_STRETCHES);
-        state.stretches.drain(..late);
+        let late = state.ranges.len().saturating_sub(MAX_STRETCHES);
+        state.ranges.drain(..late);
         self.0.wake(state);
     }
 
@@ -268,10 +273,10 @@ impl Forerunner {
         self.0.wake(self.0.lock());
     }
 
-    fn tell(&self, pid: u32, news: impl FnOnce(&mut Course) -> bool) {
+    fn tell(&self, pid: u32, news: impl FnOnce(&mut Traversal) -> bool) {
         if self.hears(pid) {
             let mut state = self.0.lock();
-            if news(&mut state.course) {
+            if news(&mut state.traversal) {
                 self.0.wake(state);
             }
         }
@@ -284,7 +289,7 @@ impl Forerunner {
     }
 }
 
-impl Drop for Forerunner {
+impl Drop for Prefetcher {
     fn drop(&mut self) {
         self.end();
     }
@@ -309,37 +314,37 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).has_news = false;
     }
 
-    /// The next stage, and how many steps it took; it may have fewer, as not all is cached.
-    fn next_stage(&self) -> (Stage, usize) {
+    /// The next batch, and how many steps it took; it may have fewer, as not all is cached.
+    fn next_stage(&self) -> (Batch, usize) {
         let tree = self.filesystem.tree();
-        let (mut stage, mut steps) = (Stage::default(), 0);
-        self.lock().course.retain(process::is_alive);
+        let (mut batch, mut steps) = (Batch::default(), 0);
+        self.lock().traversal.retain(process::is_alive);
         if let Some((client, stretch)) = self.next_stretch() {
-            stage.bring(client, stretch.device, &stretch.range);
+            batch.bring(client, stretch.device, &stretch.range);
         }
-        while steps < STAGE_STEPS && stage.bytes() < FULL_STAGE_BYTES {
+        while steps < STAGE_STEPS && batch.bytes() < FULL_STAGE_BYTES {
             // Not for longer: who answers the kernel wants it too.
-            let next = self.lock().course.next(tree);
+            let next = self.lock().traversal.next(tree);
             match next {
                 Next::Step { step, .. } if !self.is_at_hand(step) => {
-                    self.lock().course.stop(step);
+                    self.lock().traversal.stop(step);
                     steps += 1;
                 }
                 Next::Step { client, step } => {
-                    stage.add(tree, client, step);
+                    batch.add(tree, client, step);
                     steps += 1;
                 }
                 Next::Again => {}
                 Next::Nothing => break,
             }
         }
-        (stage, steps)
+        (batch, steps)
     }
 
     /// What is to be brought next. Nothing of it may have to be fetched.
-    fn next_stretch(&self) -> Option<(u32, Stretch)> {
+    fn next_stretch(&self) -> Option<(u32, DeviceRange)> {
         loop {
-            let (client, stretch) = self.lock().stretches.pop_front()?;
+            let (client, stretch) = self.lock().ranges.pop_front()?;
             if process::is_alive(client) && self.filesystem.are_at_hand(&stretch.parts) {
                 return Some((client, stretch));
             }
@@ -354,12 +359,12 @@ impl Shared {
     }
 }
 
-/// Logs why there is no forerunner.
+/// Logs why there is no prefetcher.
 fn not_running(error: &io::Error) {
-    log::info!("the forerunner is not running: {error}");
+    log::info!("the prefetcher is not running: {error}");
 }
 
-/// Sends stages until `Forerunner::end` is called.
+/// Sends batches until `Prefetcher::end` is called.
 fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
     let mut process = None;
     let result = send_stages(shared, program, place, &mut process);
@@ -378,16 +383,16 @@ fn send_stages(
     loop {
         shared.wait();
         while !shared.is_off.load(Ordering::Relaxed) {
-            let (stage, steps) = shared.next_stage();
-            if steps == 0 && stage.is_empty() {
+            let (batch, steps) = shared.next_stage();
+            if steps == 0 && batch.is_empty() {
                 break;
             }
             match process {
-                Some(process) => process.send(shared, stage, steps)?,
-                None if stage.is_empty() => shared.lock().course.done(steps),
+                Some(process) => process.send(shared, batch, steps)?,
+                None if batch.is_empty() => shared.lock().traversal.done(steps),
                 None => {
                     let started = process.insert(Process::start(shared, program, place)?);
-                    started.send(shared, stage, steps)?;
+                    started.send(shared, batch, steps)?;
                 }
             }
         }
@@ -404,9 +409,9 @@ fn send_stages(
 #[derive(Debug)]
 struct Process {
     child: Child,
-    stages: ChildStdin,
+    batches: ChildStdin,
     answers: ChildStdout,
-    /// Steps of the stages under way.
+    /// Steps of the batches under way.
     under_way: VecDeque<usize>,
     /// Stages that were done before a request of it was seen.
     unseen: u32,
@@ -430,25 +435,25 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()?;
         shared.pid.store(child.id(), Ordering::Relaxed);
-        let (Some(stages), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(batches), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a process without pipes"));
         };
-        Ok(Process { child, stages, answers, under_way: VecDeque::new(), unseen: 0 })
+        Ok(Process { child, batches, answers, under_way: VecDeque::new(), unseen: 0 })
     }
 
-    /// Sends a stage, as soon as there is room for it.
-    fn send(&mut self, shared: &Shared, stage: Stage, steps: usize) -> io::Result<()> {
-        if stage.is_empty() {
+    /// Sends a batch, as soon as there is room for it.
+    fn send(&mut self, shared: &Shared, batch: Batch, steps: usize) -> io::Result<()> {
+        if batch.is_empty() {
             match self.under_way.back_mut() {
                 Some(last) => *last += steps,
-                None => shared.lock().course.done(steps),
+                None => shared.lock().traversal.done(steps),
             }
             return Ok(());
         }
         if self.under_way.len() == WINDOW {
             self.wait_for_one(shared)?;
         }
-        self.stages.write_all(&stage.finish())?;
+        self.batches.write_all(&batch.finish())?;
         self.under_way.push_back(steps);
         Ok(())
     }
@@ -472,7 +477,7 @@ impl Process {
             }
         }
         if let Some(steps) = self.under_way.pop_front() {
-            shared.lock().course.done(steps);
+            shared.lock().traversal.done(steps);
         }
         Ok(())
     }
@@ -487,7 +492,7 @@ impl Process {
     /// Ends it, in the middle of what it does: it may be stopped.
     fn end(mut self, shared: &Shared) {
         if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
-            log::debug!("the forerunner: {e}");
+            log::debug!("the prefetcher: {e}");
         }
         // The number may become another process's.
         shared.pid.store(0, Ordering::Relaxed);
