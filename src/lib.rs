@@ -82,6 +82,7 @@ pub mod extent;
 pub mod external;
 pub mod fs;
 pub mod fuse;
+pub mod image;
 pub mod index;
 pub mod json;
 pub mod layer;

@@ -15,7 +15,7 @@
 //! have to be seen in the order in which the kernel sent them, so one thread takes them all in where
 //! something may be missed.
 //!
-//! # Prefetching walks
+//! # Ahead of walks
 //!
 //! Where all is in the cache the kernel reads far ahead, and still a walk has one processor do most of the work:
 //! EROFS copies each file from the cache of the device into its own as the walk comes to it. So the files of a
@@ -24,7 +24,7 @@
 //! stretch begins: then the kernel would read ahead for the prefetcher, and how far the walk is would not be
 //! known any more.
 //!
-//! # Prefetching readers from the end
+//! # Ahead of readers from the end
 //!
 //! `rg` reads first what it has listed last. Each file lies before the one that was read just now, so the kernel
 //! reads nothing ahead and asks for every one. That is seen (`stream`), and the prefetcher has the kernel
@@ -51,13 +51,17 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, Filesystem as FuseFilesystem, FopenFlags, Generation,
+    INodeNo, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyOpen, Request,
+};
+
 use super::pool::Pool;
 use super::prefetcher::{DeviceRange, Prefetcher};
-use super::{
-    Errno, FOREVER, FileAttr, FileHandle, FileType, FopenFlags, FuseFilesystem, Generation,
-    INodeNo, KernelConfig, LockOwner, MAX_BACKGROUND, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
-    ReplyEntry, ReplyOpen, Request, Requests, count,
-};
+use super::reply::{self, FOREVER, refused};
+use super::requests::{Requests, count};
+use super::session::MAX_BACKGROUND;
 use crate::erofs::{BLOCK_BYTES, Device, Devices, Piece};
 use crate::fs::{self, Filesystem};
 use crate::tree::Ino;
@@ -70,7 +74,7 @@ pub(super) const LOOP_THREADS: usize = 1;
 const FIRST: u64 = 2;
 
 /// The same, and once more by EROFS.
-const ECHOES: u32 = super::ECHOES + 1;
+const ECHOES: u32 = reply::ECHOES + 1;
 
 /// What is read at a time for a reader that has gone on for a while: half of a stretch or more.
 const MIN_STRETCH_BYTES: u32 = 512 << 10;
@@ -331,7 +335,7 @@ impl FuseFilesystem for DeviceServer {
         let ino = number.and_then(|number| number.checked_add(FIRST));
         match ino.ok_or(fs::Error::NotFound).and_then(|ino| self.0.attr(ino)) {
             Ok(attr) => reply.entry(&FOREVER, &attr, Generation(0)),
-            Err(e) => reply.error(super::refused("lookup", &e)),
+            Err(e) => reply.error(refused("lookup", &e)),
         }
     }
 
@@ -339,7 +343,7 @@ impl FuseFilesystem for DeviceServer {
         count(&self.0.requests.getattr);
         match self.0.attr(ino.0) {
             Ok(attr) => reply.attr(&FOREVER, &attr),
-            Err(e) => reply.error(super::refused("getattr", &e)),
+            Err(e) => reply.error(refused("getattr", &e)),
         }
     }
 
@@ -420,7 +424,7 @@ impl FuseFilesystem for DeviceServer {
                     }
                 });
             }
-            Err(e) => reply.error(super::refused("read", &e)),
+            Err(e) => reply.error(refused("read", &e)),
         }
     }
 }

@@ -33,33 +33,30 @@
 //! by all.
 
 mod attach;
+mod detached;
+mod error;
 mod memory;
 mod probe;
 
-use std::io::{self, BufWriter, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, StatxFlags};
-use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
-
 use super::devices::{self, DeviceServer, Prefetching};
-use super::kernel::MountPoint;
+use super::kernel;
+use super::kernel::{MountPoint, image_path};
+use super::options::Ownership;
 use super::prefetcher::{self, DeviceFolder, Place, Prefetcher};
-use super::{Ownership, Requests, Server, kernel};
-use crate::erofs::{self, Devices, Image, Uuid};
+use super::requests::Requests;
+use super::session::{LOOP_THREADS, Server, start};
+use crate::erofs::{Image, Uuid};
 use crate::fs::Filesystem;
 use attach::{Attacher, Task};
+use detached::{detached, device_minor, place, shown_to_others, write_image};
+use error::step;
 
+pub use error::Error;
 pub use probe::check;
-
-/// The file system type that `/proc/mounts` shows.
-pub(super) const FS_TYPE: &str = "erofs";
-
-/// The kernel takes no longer values for options, in bytes.
-const MAX_VALUE_BYTES: usize = 255;
 
 /// How far the kernel reads ahead in the devices of an image that is in the cache: one READ brings so
 /// many bytes of files that lie one after the other, and a walk an eighth of the requests that it
@@ -67,58 +64,9 @@ const MAX_VALUE_BYTES: usize = 255;
 /// it is mounted; what is evicted later costs more to fetch, and is as right.)
 const READ_AHEAD_BYTES: u32 = kernel::MAX_READ_BYTES;
 
-/// Where a process finds its own descriptors.
-const DESCRIPTORS: &str = "/proc/self/fd/";
-
-/// Begins the name of the folder that the image is in; the numbers of the connection and of its process
-/// follow.
-const MARK: &str = "ocifs-";
-
-/// Why such a mount does not work.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum Error {
-    #[error("--kernel-metadata needs root: mount without it")]
-    NotRoot,
-    #[error(
-        "--kernel-metadata needs root of the machine, not of a container or a user namespace: mount \
-         without it"
-    )]
-    NotPermitted,
-    #[error(
-        "--kernel-metadata needs a kernel that has EROFS (`modprobe erofs`, CONFIG_EROFS_FS): mount \
-         without it"
-    )]
-    NoErofs,
-    #[error(
-        "--kernel-metadata needs a kernel that mounts EROFS from a file (Linux 6.12 with \
-         CONFIG_EROFS_FS_BACKED_BY_FILE): mount without it"
-    )]
-    NotFromFile,
-    #[error(
-        "--kernel-metadata needs a kernel whose EROFS says when it can't read something (Linux 6.18.21 \
-         or later, for example): this one would show zeros instead; mount without it"
-    )]
-    ShortReads,
-    #[error("--kernel-metadata: {0}: mount without it")]
-    Image(#[from] erofs::Error),
-    #[error(
-        "--kernel-metadata: the image's names and attributes would take {bytes} bytes of memory that can't be \
-         swapped out, more than {limit}: mount without it, or raise the limit with --max-kernel-metadata"
-    )]
-    TooLarge { bytes: u64, limit: u64 },
-    #[error("--kernel-metadata: {what}: {source}")]
-    Step { what: &'static str, source: io::Error },
-}
-
-/// Says what was being done when something failed.
-fn step<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
-    move |e| Error::Step { what, source: e.into() }
-}
-
 /// How to mount.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ErofsMountOptions {
     /// What is mounted, for people.
     pub source: String,
     /// Whose the files are shown to be.
@@ -140,7 +88,7 @@ pub struct Options {
 pub fn mount(
     mount_point: &MountPoint,
     filesystem: &Arc<Filesystem>,
-    options: &Options,
+    options: &ErofsMountOptions,
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
     check()?;
@@ -176,7 +124,7 @@ pub fn mount(
     let devices = write_image(image, owner, options.uuid, Path::new(&path))?;
     let count = devices.len();
     let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
-    let threads = if is_cached { super::LOOP_THREADS } else { devices::LOOP_THREADS };
+    let threads = if is_cached { LOOP_THREADS } else { devices::LOOP_THREADS };
     let prefetching = Arc::new(Prefetching::default());
     let blob_files = DeviceServer::new(
         Arc::clone(filesystem),
@@ -184,7 +132,7 @@ pub fn mount(
         Arc::clone(requests),
         Arc::clone(&prefetching),
     );
-    let server = super::start(blob_files, device, threads).map_err(step("serving"))?;
+    let server = start(blob_files, device, threads).map_err(step("serving"))?;
     // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
     let is_far = is_cached && read_ahead(connection);
     let device_minor = attacher.attach(Task {
@@ -205,159 +153,10 @@ pub fn mount(
     Ok(server)
 }
 
-fn write_image(
-    image: Image<'_>,
-    owner: Option<(u32, u32)>,
-    uuid: Uuid,
-    path: &Path,
-) -> Result<Devices, Error> {
-    let file = std::fs::File::create_new(path).map_err(step("a file for names and attributes"))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let devices = image.write(owner, uuid, &mut out)?;
-    out.flush().map_err(erofs::Error::Write)?;
-    Ok(devices)
-}
-
-/// EROFS without a place yet; its devices are the files `0`, `1` ... of a folder.
-fn mount_image(path: &str, devices: usize, folder: &str, no_exec: bool) -> Result<OwnedFd, Error> {
-    let context =
-        rustix::mount::fsopen(FS_TYPE, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
-            Errno::NODEV => Error::NoErofs,
-            Errno::PERM => Error::NotPermitted,
-            e => step("EROFS")(e),
-        })?;
-    let set = |key: &str, value: &str| {
-        rustix::mount::fsconfig_set_string(context.as_fd(), key, value).map_err(step("EROFS"))
-    };
-    set("source", path)?;
-    (0..devices).try_for_each(|number| set("device", &format!("{folder}/{number}")))?;
-    rustix::mount::fsconfig_create(context.as_fd()).map_err(|e| match e {
-        Errno::PERM => Error::NotPermitted,
-        // It wants a block device.
-        Errno::NOTBLK => Error::NotFromFile,
-        e => step("mounting EROFS")(e),
-    })?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, no_exec);
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(step("mounting EROFS"))
-}
-
-/// A new file system of a type, without a place. Options without a value are flags.
-fn detached(kind: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd, Error> {
-    let failed = |e| match e {
-        Errno::PERM => Error::NotPermitted,
-        // Prefetching Linux 5.2.
-        Errno::NOSYS => Error::NotFromFile,
-        e => step(kind)(e),
-    };
-    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    for (key, value) in options {
-        match *value {
-            "" => rustix::mount::fsconfig_set_flag(context.as_fd(), *key),
-            value => rustix::mount::fsconfig_set_string(context.as_fd(), *key, value),
-        }
-        .map_err(failed)?;
-    }
-    rustix::mount::fsconfig_create(context.as_fd()).map_err(failed)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(failed)
-}
-
-/// The path of a detached mount, for this process.
-fn place(mount: &OwnedFd) -> String {
-    format!("{DESCRIPTORS}{}", mount.as_raw_fd())
-}
-
-/// The same for other processes.
-fn shown_to_others(mount: &OwnedFd) -> io::Result<PathBuf> {
-    // As it is called there: `/proc` may be that of other processes.
-    let own = std::fs::read_link("/proc/self")?;
-    Ok(Path::new("/proc").join(own).join("fd").join(mount.as_raw_fd().to_string()))
-}
-
-/// The minor device number of a file system, which is the number of its connection over FUSE. It need
-/// not be served yet.
-fn device_minor(mount: &OwnedFd) -> io::Result<u32> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    Ok(rustix::fs::statx(mount, "", flags, StatxFlags::empty())?.stx_dev_minor)
-}
-
 /// Has the kernel read further ahead in the devices than the 128 KiB of other files. Where that can't
 /// be set (false) it is only slower, and how far walks are can't be told.
 fn read_ahead(connection: u32) -> bool {
     let setting = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
     let set = std::fs::write(&setting, (READ_AHEAD_BYTES >> 10).to_string());
     set.inspect_err(|e| log::info!("{setting}: {e}")).is_ok()
-}
-
-/// `STORE/ocifs-CONNECTION-PID/SOURCE`, where the source is cut and changed so far that it is a path.
-fn image_path(store: &str, connection: u32, source: &str) -> String {
-    let pid = std::process::id();
-    let folder = format!("{store}/{MARK}{connection}-{pid}");
-    let mut path = folder.clone();
-    let components = source.split('/').filter(|name| !matches!(*name, "" | "." | ".."));
-    for component in components {
-        let room = (MAX_VALUE_BYTES - 1).saturating_sub(path.len());
-        let fits = |end: &usize| *end <= room && component.is_char_boundary(*end);
-        let end = (0..=component.len()).rev().find(fits).unwrap_or(0);
-        if end > 0 {
-            path.push('/');
-            path.push_str(&component[..end]);
-        }
-        if end < component.len() {
-            break;
-        }
-    }
-    if path == folder {
-        path.push_str("/image");
-    }
-    path
-}
-
-/// What the source that the kernel shows says of such a mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin<'a> {
-    pub(super) connection: u32,
-    /// Who serves it.
-    pub(super) pid: u32,
-    /// What is mounted.
-    pub(super) source: &'a str,
-}
-
-/// Reads the source that the kernel shows; `None` if the mount is not one of these.
-pub(super) fn parse_source(source: &str) -> Option<Origin<'_>> {
-    let (_, path) = source.strip_prefix(DESCRIPTORS)?.split_once('/')?;
-    let (mark, source) = path.strip_prefix(MARK)?.split_once('/')?;
-    let (connection, pid) = mark.split_once('-')?;
-    Some(Origin { connection: connection.parse().ok()?, pid: pid.parse().ok()?, source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_found_again() {
-        let shown = |source: &str| {
-            let path = image_path("/proc/self/fd/12", 345, source);
-            assert!(path.len() <= MAX_VALUE_BYTES);
-            let origin = parse_source(&path).unwrap();
-            assert_eq!((origin.connection, origin.pid), (345, std::process::id()));
-            origin.source.to_owned()
-        };
-        assert_eq!(shown("docker.io/library/debian:12"), "docker.io/library/debian:12");
-        assert_eq!(shown("oci:/a//b/../c/./d"), "oci:/a/b/c/d");
-        assert_eq!(shown(""), "image");
-        assert_eq!(shown("../.."), "image");
-        assert!(shown(&"a/".repeat(400)).ends_with("/a"));
-        let long = shown(&format!("x{}", "\u{fc}".repeat(400)));
-        assert!(long.len() > 200 && long.starts_with("x\u{fc}"));
-        for other in ["", "/dev/loop0", "/proc/self/fd/1/image", "/proc/self/fd/1/ocifs-/x"] {
-            assert_eq!(parse_source(other), None, "{other}");
-        }
-    }
 }

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MountOptions, Shown};
+use super::options::MountOptions;
 use crate::blob::Spans;
 use crate::fuse::{Ownership, Requests};
+use crate::image::Shown;
 use crate::source::registry::Traffic;
 use crate::tree::Sharing;
 

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 
 use crate::fixture::{Sandbox, Verdict, accepts, fails, image_with, open, options, read, refuses};
 use crate::shell::{Home, run};

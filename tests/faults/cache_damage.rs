@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ocifs::mount::{Image, ImageOptions};
+use ocifs::image::{Image, ImageOptions};
 
 use crate::fixture::{Sandbox, Verdict, files_below, name_in, noise, open, options, read};
 use crate::support::image::{Built, Compression, ImageBuilder, sha256};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ocifs::cache::{Cache, Limit};
-use ocifs::mount::Image;
+use ocifs::image::Image;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{Sandbox, files_below, name_in, noise, open, options, read};

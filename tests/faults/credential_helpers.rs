@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::source::registry::{Credential, Credentials, Found, Options};
 use serde_json::json;
 

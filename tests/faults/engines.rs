@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::oci::Platform;
 use ocifs::source::Places;
 use serde_json::{Value, json};

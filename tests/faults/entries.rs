@@ -255,7 +255,7 @@ fn entries_that_are_not_there() {
     files.push(&index);
     write_layout(&folder, vec![index_entry(&index)], &files);
     let name = format!("oci:{}", folder.display());
-    let amd64 = ocifs::mount::ImageOptions { platform: "linux/amd64".parse().ok(), ..options() };
+    let amd64 = ocifs::image::ImageOptions { platform: "linux/amd64".parse().ok(), ..options() };
     fails(&Sandbox::new(), &name, &amd64, &words[..2]).unwrap();
 }
 

@@ -3,8 +3,8 @@
 
 use std::fs;
 
+use ocifs::image::{self, Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::mount::{self, Image, ImageOptions};
 use ocifs::reference::ImageName;
 use ocifs::tree::Symlinks;
 use serde_json::{Value, json};
@@ -66,8 +66,8 @@ fn published(built: &Built, referrers: Referrers) -> (Served, String) {
 fn push(name: &str) -> String {
     let elsewhere = Sandbox::new();
     let name: ImageName = name.parse().unwrap();
-    let publication = mount::build_indexes(&name, &elsewhere.cache(), &options(), &Quiet).unwrap();
-    mount::push_indexes(&publication, &name, &options()).unwrap().to_string()
+    let publication = image::build_indexes(&name, &elsewhere.cache(), &options(), &Quiet).unwrap();
+    image::push_indexes(&publication, &name, &options()).unwrap().to_string()
 }
 
 /// The manifest of an artifact.
@@ -436,7 +436,7 @@ fn forged_heads() {
     let name: ImageName = served.name.parse().unwrap();
     for round in 0..2 {
         let cache = served.sandbox.cache();
-        let found = mount::verify(&name, &cache, &trusting(), &Quiet).unwrap();
+        let found = image::verify(&name, &cache, &trusting(), &Quiet).unwrap();
         assert!(!found.is_good(), "round {round}");
         let paths: Vec<&str> =
             found.layers[0].differences.iter().map(|d| d.path.as_str()).collect();
@@ -445,7 +445,7 @@ fn forged_heads() {
         }
     }
     // Whom nobody trusts, nobody hears.
-    let found = mount::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
+    let found = image::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
     assert!(found.is_good());
     let opened = served.open_with(&trusting());
     assert_eq!(proofs(&opened), ["full"]);

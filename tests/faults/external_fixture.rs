@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
+use ocifs::image::{Image, ImageOptions};
 use ocifs::index::Proof;
-use ocifs::mount::{Image, ImageOptions};
 use ocifs::tree::{Attributes, FileKind, Ino, Order, Symlinks};
 
 use crate::fixture::{Sandbox, name_in, noise, open, options};

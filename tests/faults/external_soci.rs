@@ -1,7 +1,7 @@
 //! Layers with ztocs of SOCI: bound by the image's manifest, or only lying beside it.
 
+use ocifs::image;
 use ocifs::layer::Quiet;
-use ocifs::mount;
 use ocifs::reference::ImageName;
 use ocifs::tree::Symlinks;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ fn paths(served: &Served) -> Vec<String> {
 }
 
 /// Checks an image that was opened by its ztocs against its tars.
-fn is_right(what: &str, served: &Served, by_ztoc: &ocifs::mount::Image) {
+fn is_right(what: &str, served: &Served, by_ztoc: &ocifs::image::Image) {
     served.registry.clear_log();
     read_4k(by_ztoc, 1, 20);
     let asked = served.asked();
@@ -160,7 +160,7 @@ fn a_manifest_that_names_its_index() {
         is_right(what, &served, &opened);
         let again = served.open();
         assert_eq!((proofs(&again), served.asked().len()), (vec!["toc", "toc"], 1), "{what}");
-        let offline = served.open_with(&ocifs::mount::ImageOptions { offline: true, ..options() });
+        let offline = served.open_with(&ocifs::image::ImageOptions { offline: true, ..options() });
         read_4k(&offline, 1, 20);
         assert!(read(&offline, &bulk(2, 47)).is_ok() && served.asked().is_empty(), "all was read");
     }
@@ -371,7 +371,7 @@ fn files_in_other_places() {
     assert!(read(&opened, &bulk(1, 6)).unwrap() == bulk_content(1, 9), "as the manifest says");
     let name: ImageName = served.name.parse().unwrap();
     for round in 0..2 {
-        let found = mount::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
+        let found = image::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
         let paths: Vec<&str> =
             found.layers[0].differences.iter().map(|d| d.path.as_str()).collect();
         assert_eq!(paths, [bulk(1, 6), bulk(1, 9)], "round {round}");
@@ -401,6 +401,6 @@ fn windows_that_lie() {
     let bytes = read(&opened, "lines").unwrap();
     assert!(bytes != content.as_bytes(), "the window matters");
     let name: ImageName = served.name.parse().unwrap();
-    let found = mount::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
+    let found = image::verify(&name, &served.sandbox.cache(), &options(), &Quiet).unwrap();
     assert!(!found.is_good(), "the table shows what the tar does not have");
 }

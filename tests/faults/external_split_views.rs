@@ -1,8 +1,8 @@
 //! Tables of contents that show something else than the tar does: `verify` finds all of it, and
 //! nothing else.
 
+use ocifs::image::verify;
 use ocifs::layer::Quiet;
-use ocifs::mount::verify;
 use serde_json::{Value, json};
 
 use crate::external_fixture::{Served, Way, image, open_fresh, proofs, proving, same, shown, ways};

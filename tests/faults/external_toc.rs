@@ -60,7 +60,7 @@ fn a_first_sight_costs_the_tables() {
         assert_eq!(served.asked().len(), 1, "{what}: the manifest is looked for");
         read_4k(&again, 1, 20);
         assert_eq!(served.asked().len(), 1, "{what}: the span is in the cache");
-        let offline = served.open_with(&ocifs::mount::ImageOptions { offline: true, ..options() });
+        let offline = served.open_with(&ocifs::image::ImageOptions { offline: true, ..options() });
         assert_eq!(proofs(&offline), ["toc", "toc"]);
         read_4k(&offline, 1, 20);
         let error = read(&offline, &bulk(2, 40)).unwrap_err();

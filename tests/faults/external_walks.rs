@@ -1,7 +1,7 @@
 //! Walks over layers with a table of contents, of sizes and shapes that are found: what they cost is
 //! one download in a few requests, as for any other layer.
 
-use ocifs::mount::Image;
+use ocifs::image::Image;
 use ocifs::tree::{FileKind, Ino, Order};
 
 use crate::external_fixture::{Served, image, proofs};

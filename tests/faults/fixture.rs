@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocifs::cache::{Cache, Limit};
+use ocifs::image::{Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::mount::{Image, ImageOptions};
 use ocifs::reference::ImageName;
 use ocifs::source::registry;
 use ocifs::tree::Symlinks;

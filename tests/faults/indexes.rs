@@ -1,6 +1,6 @@
 //! Image indexes: empty, circular, too deep, too large, and without the wanted platform.
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use serde_json::{Value, json};
 
 use crate::fixture::{Sandbox, Verdict, fails, good, name_in, open, opens, options, read};

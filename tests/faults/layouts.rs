@@ -41,7 +41,7 @@ fn shown(entries: &[Value], files: &[&[u8]], selector: &str) -> Result<String, S
     let folder = sandbox.path().join("layout");
     write_layout(&folder, entries.to_vec(), files);
     let name = format!("oci:{}{selector}", folder.display());
-    let options = ocifs::mount::ImageOptions { platform: "linux/amd64".parse().ok(), ..options() };
+    let options = ocifs::image::ImageOptions { platform: "linux/amd64".parse().ok(), ..options() };
     let image = open(&name, &sandbox.cache(), &options)?;
     Ok(String::from_utf8(read(&image, "f")?).unwrap())
 }

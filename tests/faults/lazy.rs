@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use ocifs::cache::{Cache, LayerName};
 use ocifs::digest::{DiffId, Digest};
+use ocifs::image::{Image, ImageOptions};
 use ocifs::index::{LayerIndex, Span};
-use ocifs::mount::{Image, ImageOptions};
 use ocifs::source::registry;
 use ocifs::tree::{Ino, Order, Symlinks};
 

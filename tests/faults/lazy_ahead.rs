@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocifs::cache::Limit;
-use ocifs::mount::{Image, ImageOptions};
+use ocifs::image::{Image, ImageOptions};
 use ocifs::source::registry;
 use ocifs::tree::{FileKind, Ino, Order, Symlinks};
 

@@ -1,6 +1,6 @@
 //! What opening an image costs: the first time, the second, and where only its index is known.
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 
 use crate::fixture::{Sandbox, name_in, open};
 use crate::lazy::{Form, Lazy, corpus, cost_of, patient};

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::oci::Descriptor;
 use ocifs::source::local_copies::LocalCopies;
 use ocifs::source::registry::{self, Traffic};

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocifs::cache::Cache;
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 
 use crate::fixture::{GOOD, HANG, good, image_of, name_in, noise, open, options, read};
 use crate::shell::Home;

@@ -3,7 +3,7 @@
 //! Each is listed by a process that may have 256 MiB, stacks of threads included, and is refused in time
 //! with the flag that raises the limit.
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 
 use crate::fixture::{Sandbox, open, options};
 use crate::shell::{Home, run};

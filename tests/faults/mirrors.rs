@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::source::registry::{Credentials, Options, Places};
 use tempfile::TempDir;
 

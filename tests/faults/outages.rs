@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocifs::cache::Cache;
-use ocifs::mount::{Image, ImageOptions};
+use ocifs::image::{Image, ImageOptions};
 
 use crate::fixture::{GOOD, HANG, Sandbox, name_in, noise, open, options, read, within};
 use crate::kernel_metadata;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ocifs::digest::Digest;
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::oci::Descriptor;
 use ocifs::reference::Reference;
 use ocifs::source::registry::{Credentials, Options, Places, Proxies, Registry as Client};

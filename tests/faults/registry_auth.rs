@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::source::Source;
 use ocifs::source::registry::{Credentials, Options, Registry as Client};
 use serde_json::json;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::source::registry::Options;
 
 use crate::fixture::{

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use ocifs::source::registry::Options;
 
 use crate::fixture::{

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ocifs::mount::ImageOptions;
+use ocifs::image::ImageOptions;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ocifs::image::{self, Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::mount::{self, Image, ImageOptions};
 use ocifs::source::registry::{Places, Proxies};
 use serde_json::json;
 
@@ -227,7 +227,7 @@ fn other_verbs_end_too() {
     let (name, cache) = (name_in(&registries[0]), Sandbox::new().cache());
     let verified = in_time({
         let (name, cache, options) = (name.parse().unwrap(), Arc::clone(&cache), options.clone());
-        move || mount::verify(&name, &cache, &options, &Quiet).map_err(|e| e.to_string())
+        move || image::verify(&name, &cache, &options, &Quiet).map_err(|e| e.to_string())
     });
     let verified = verified.unwrap().unwrap();
     assert!(verified.layers.iter().all(|layer| layer.error.is_some()), "{verified:?}");

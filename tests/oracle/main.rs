@@ -74,7 +74,7 @@ mod fronts;
 mod fstab;
 mod handles;
 mod holes;
-mod joint;
+mod image_set;
 mod kernel_metadata;
 mod layers;
 mod over_a_mount;

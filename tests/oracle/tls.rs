@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
+use ocifs::image::{Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::mount::{Image, ImageOptions};
 use ocifs::source::registry::{Credentials, Options, Places, Roots};
 use ocifs::tree::Symlinks;
 use rcgen::date_time_ymd;

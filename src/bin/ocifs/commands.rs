@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
 use ocifs::fuse::kernel::Mounted;
-use ocifs::mount::{Excerpt, Image, Joint, View};
+use ocifs::image::{Excerpt, Image, ImageSet, View};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::{Question, Sharing};
 
@@ -64,7 +64,7 @@ fn open_images(
     let images = images.collect::<Result<Vec<_>, AnyError>>()?;
     let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
     let cache = environment::cache(&args.cache_args);
-    let mut joint = Joint::new(&cache, first);
+    let mut joint = ImageSet::new(&cache, first);
     for (directory, (name, options)) in &images {
         let bar = Bar::first_sight(name);
         joint.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
@@ -158,7 +158,7 @@ fn is_dead_behind_erofs(mounted: &Mounted, asked: impl FnOnce() -> io::Result<()
 }
 
 /// Names the image that an error is about.
-fn failed(name: &ImageName) -> impl FnOnce(ocifs::mount::Error) -> Failed {
+fn failed(name: &ImageName) -> impl FnOnce(ocifs::image::Error) -> Failed {
     |error| Failed { name: name.to_string(), error }
 }
 
@@ -168,9 +168,9 @@ fn failed(name: &ImageName) -> impl FnOnce(ocifs::mount::Error) -> Failed {
 struct Failed {
     name: String,
     #[source]
-    error: ocifs::mount::Error,
+    error: ocifs::image::Error,
 }
 
-fn prefix(name: &str, error: &ocifs::mount::Error) -> String {
+fn prefix(name: &str, error: &ocifs::image::Error) -> String {
     if error.to_string().starts_with(name) { String::new() } else { format!("{name}: ") }
 }

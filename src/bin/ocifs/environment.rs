@@ -38,7 +38,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
-use ocifs::mount::{self, ImageOptions, Status};
+use ocifs::image::ImageOptions;
+use ocifs::mount::{self, Status};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::registry::{
     self, Aliased, AuthFileError, Credentials, LoginPlace, Places, Proxies, Roots,

@@ -25,7 +25,8 @@ use rustix::fs::CWD;
 use rustix::mount::MoveMountFlags;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::{Error, device_minor, mount_image, step};
+use super::detached::{device_minor, mount_image};
+use super::error::{Error, step};
 
 /// What to mount, and where.
 #[derive(Debug)]

@@ -9,11 +9,13 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Error, detached, kernel, mount_image, place, step, write_image};
+use super::detached::{detached, mount_image, place, write_image};
+use super::error::{Error, step};
 use crate::codec::Compression;
 use crate::digest::{DiffId, Digest, SpanDigest};
 use crate::erofs::{BLOCK_BYTES, Image, Uuid};
 use crate::extent::{CompressedOffset, UncompressedOffset};
+use crate::fuse::kernel;
 use crate::index::{self, Check, Identity, Proof, Restart, Span};
 use crate::tar::Parser;
 use crate::tree::{self, Tree};

@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Access, AtFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use super::{Error, FUSERMOUNT, MAX_READ_BYTES, MountPoint, Options, Unmount, common_options};
+use super::device::{FUSERMOUNT, MAX_READ_BYTES};
+use super::error::Error;
+use super::mount_point::MountPoint;
+use super::options::{FuseMountOptions, Unmount, common_options};
 
 /// Whether it can be run.
 pub(super) fn check() -> Result<(), Error> {
@@ -19,7 +22,10 @@ pub(super) fn check() -> Result<(), Error> {
 
 /// `fusermount3` is set-uid root: it mounts and sends the connection over a socket whose number
 /// it finds in its environment (fusermount3(1), libfuse `lib/mount_util.c`).
-pub(super) fn mount(mount_point: &MountPoint, options: &Options) -> Result<OwnedFd, Error> {
+pub(super) fn mount(
+    mount_point: &MountPoint,
+    options: &FuseMountOptions,
+) -> Result<OwnedFd, Error> {
     let (ours, theirs) = UnixStream::pair().map_err(Error::Exchange)?;
     // The helper inherits its end; ours stays close-on-exec.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use super::table::{Device, Row, rows, unescape};
+use super::mountinfo::{Device, Row, rows, unescape};
 
 /// One use of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]

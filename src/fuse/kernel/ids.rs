@@ -52,6 +52,12 @@ fn effective_capabilities(status: &str) -> u64 {
     row.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// Whether this process mounts with `mount(2)` itself. That it is root for the files of an image too, says
+/// [`has_all_ids`].
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 use super::holders::{is_overlay_over, namespace, pids};
 use super::ids::{CAP_SYS_PTRACE, has_capability, is_in_user_namespace};
-use super::table::{mounts, rows};
+use super::mountinfo::{mounts, rows};
 
 /// The mount namespace of this process, if it is one that may be left by all others.
 #[derive(Debug)]

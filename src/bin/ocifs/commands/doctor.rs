@@ -14,7 +14,7 @@ use std::time::Duration;
 use indicatif::{HumanBytes, HumanDuration};
 use ocifs::cache::Cache;
 use ocifs::fuse::kernel;
-use ocifs::mount::{self, Probe};
+use ocifs::image::{self, Probe};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::registry::{self, Aliased, Clock, Credentials, Route};
 use serde_json::json;
@@ -194,7 +194,7 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
         checks.push(credentials(reference, &options.registry.credentials));
     }
     let traffic = Arc::default();
-    match mount::probe(&name, &options, &traffic) {
+    match image::probe(&name, &options, &traffic) {
         Ok(probe) => checks.extend(found(&name, &probe)),
         Err(e) => checks.push(Check::fails("image", &super::failed(&name)(e))),
     }

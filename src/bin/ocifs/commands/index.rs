@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use indicatif::HumanBytes;
 use ocifs::artifact::Packed;
-use ocifs::mount::{self, Publication};
+use ocifs::image::{self, Publication};
 use serde_json::{Value, json};
 
 use crate::args::{self, IndexVerb};
@@ -27,11 +27,11 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&verb.image, &verb.image_args)?;
     let cache = environment::cache(&verb.image_args.cache_args);
     let bar = Bar::first_sight(&name);
-    let publication = mount::build_indexes(&name, &cache, &options, &bar);
+    let publication = image::build_indexes(&name, &cache, &options, &bar);
     let publication = publication.map_err(failed(&name))?;
     bar.ready();
     let artifact = match push {
-        true => Some(mount::push_indexes(&publication, &name, &options).map_err(failed(&name))?),
+        true => Some(image::push_indexes(&publication, &name, &options).map_err(failed(&name))?),
         false => None,
     };
     let Publication { image, indexes, layer_bytes } = &publication;
@@ -74,7 +74,7 @@ fn as_json(packed: &Packed) -> Value {
 fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&verb.image, &verb.image_args)?;
     let cache = environment::cache(&verb.image_args.cache_args);
-    let known = mount::known_indexes(&name, &cache, &options).map_err(failed(&name))?;
+    let known = image::known_indexes(&name, &cache, &options).map_err(failed(&name))?;
     let mut out = report::stdout();
     let layers = known.image.layers.iter().zip(&known.cached);
     if verb.json {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ocifs::mount::Image;
+use ocifs::image::Image;
 
 use crate::args::{self, Demand};
 use crate::commands::failed;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
 use ocifs::external::Difference;
-use ocifs::mount::{self, LayerVerification, ProvenBefore, Verification};
+use ocifs::image::{self, LayerVerification, ProvenBefore, Verification};
 use serde_json::json;
 
 use crate::args;
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     options.again = args.again;
     let cache = environment::cache(&args.image_args.cache_args);
     let bar = Bar::verifying(&name);
-    let verification = mount::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
+    let verification = image::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
     let mut out = report::stdout();
     report::heard(match args.json {

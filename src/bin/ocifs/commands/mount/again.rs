@@ -58,7 +58,7 @@ fn are_same(args: &args::Mount, layout: &Layout, shown: &[ImageStatus]) -> Resul
             return Ok(false);
         };
         let (name, options) = environment::image(name, &args.image_args)?;
-        match ocifs::mount::resolve(&name, &cache, &options) {
+        match ocifs::image::resolve(&name, &cache, &options) {
             Ok(resolved) if resolved.digest.to_string() == there.digest => {}
             Ok(_) => return Ok(false),
             // `mount -a` is said again where there is no network, too.

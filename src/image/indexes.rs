@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Error, ImageOptions, Opening};
+use super::opening::Opening;
+use super::{Error, ImageOptions};
 use crate::artifact::{self, Packed};
 use crate::cache::Cache;
 use crate::digest::Digest;

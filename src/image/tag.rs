@@ -16,10 +16,10 @@ use crate::source::Source;
 
 /// A tag that was mounted.
 #[derive(Debug)]
-pub(super) struct Tag {
+pub(crate) struct Tag {
     source: Arc<dyn Source>,
     /// What it meant.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// A thread is asking. A registry that is slow to answer is not asked twice.
     is_asked: AtomicBool,
 }
@@ -39,7 +39,7 @@ impl Tag {
     }
 
     /// Asks what it means now, on a thread of its own. Nothing comes if the registry does not say.
-    pub(super) fn ask(self: &Arc<Tag>) -> Receiver<Digest> {
+    pub(crate) fn ask(self: &Arc<Tag>) -> Receiver<Digest> {
         let (sender, receiver) = mpsc::channel();
         if self.is_asked.swap(true, Ordering::Relaxed) {
             return receiver;

@@ -29,7 +29,8 @@
 
 use std::sync::Arc;
 
-use super::{Error, ImageOptions, Opening};
+use super::opening::Opening;
+use super::{Error, ImageOptions};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;

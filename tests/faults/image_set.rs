@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ocifs::cache::Cache;
 use ocifs::fs::PROOF_XATTR;
+use ocifs::image::{ImageOptions, ImageSet, View};
 use ocifs::index::Proof;
 use ocifs::layer::Quiet;
-use ocifs::mount::{ImageOptions, Joint, View};
 use ocifs::tree::{Ino, Sharing, Symlinks};
 
 use crate::external_fixture::{BOOKKEEPING, entries, image, ways};
@@ -20,7 +20,7 @@ use crate::support::tarball::{Entry, tar};
 
 /// Opens images of a registry, in the order and with the names of their tags.
 fn joint(registry: &Registry, names: &[&str], cache: &Arc<Cache>, options: &ImageOptions) -> View {
-    let mut joint = Joint::new(cache, options);
+    let mut joint = ImageSet::new(cache, options);
     for name in names {
         let image = format!("{}/{name}", registry.addr()).parse().unwrap();
         let directory = name.replace(['/', ':'], "-").parse().unwrap();
@@ -176,7 +176,7 @@ fn two_images_cant_have_one_directory() {
     registry.add_image("r", "t", &good());
     let sandbox = Sandbox::new();
     let cache = sandbox.cache();
-    let mut joint = Joint::new(&cache, &options());
+    let mut joint = ImageSet::new(&cache, &options());
     let image = format!("{}/r:t", registry.addr()).parse().unwrap();
     let name = || "x".parse().unwrap();
     joint.add(name(), &image, &options(), &Quiet).unwrap();

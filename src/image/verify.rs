@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Error, ImageOptions, Opening};
+use super::opening::Opening;
+use super::{Error, ImageOptions};
 use crate::blob::{ReadAhead, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;

@@ -18,12 +18,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::Error;
-use super::table::{Mounted, uppermost};
+use super::error::Error;
+use super::mountinfo::{Mounted, uppermost};
+
+/// Symlinks followed to find a mount point (Linux's `MAXSYMLINKS`).
+const MAX_SYMLINKS: usize = 40;
 
 /// Times that a directory is looked up among the mounts while it is being moved.
 const TRIES: usize = 8;
@@ -152,4 +156,28 @@ impl Covered {
             Err(source) => Err(Error::Unmount { path: place.clone(), source }),
         }
     }
+}
+
+/// The absolute path of a mount point, resolved without touching what is mounted there: only its
+/// parent, and a symlink in its place, are looked at. (A stale mount cannot even be stat'ed.)
+///
+/// # Errors
+/// The parent does not exist.
+pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::MountPoint { path: path.to_owned(), source };
+    let mut absolute = std::path::absolute(path).map_err(failed)?;
+    for _ in 0..MAX_SYMLINKS {
+        let is_plain = !absolute.as_os_str().as_bytes().ends_with(b"/..");
+        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()).filter(|_| is_plain)
+        else {
+            return absolute.canonicalize().map_err(failed);
+        };
+        let parent = parent.canonicalize().map_err(failed)?;
+        let place = parent.join(name);
+        match std::fs::read_link(&place) {
+            Ok(target) => absolute = parent.join(target),
+            Err(_) => return Ok(place),
+        }
+    }
+    Err(failed(io::Error::from(rustix::io::Errno::LOOP)))
 }

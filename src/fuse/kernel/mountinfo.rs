@@ -1,10 +1,17 @@
 //! The table of mounts, `/proc/PID/mountinfo` (proc(5)). Reading it touches nothing that is mounted.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, FS_TYPE, erofs_mount};
+use super::device::FS_TYPE;
+use super::erofs_source;
+
+/// The table can't be read: `/proc` is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("/proc/self/mountinfo: {0}")]
+pub struct Unreadable(io::Error);
 
 /// Major and minor number of a file system's device.
 pub(super) type Device = (u32, u32);
@@ -61,8 +68,8 @@ impl Row {
         if self.kind == FS_TYPE {
             return Some(mounted);
         }
-        let origin = erofs_mount::parse_source(&self.source)?;
-        if self.kind != erofs_mount::FS_TYPE {
+        let origin = erofs_source::parse_source(&self.source)?;
+        if self.kind != erofs_source::FS_TYPE {
             return None;
         }
         // Its own device number says nothing. Only root can make one.
@@ -87,7 +94,7 @@ pub struct Mounted {
     pub connection: u32,
     /// Who mounted it.
     pub user: Option<u32>,
-    /// The process that serves it, if the kernel has names and attributes to itself ([`metadata`]).
+    /// The process that serves it, if the kernel has names and attributes to itself ([`crate::fuse::erofs_mount`]).
     pub behind_erofs: Option<u32>,
     /// Major and minor number of the device that its files are on.
     pub device: (u32, u32),
@@ -97,7 +104,7 @@ pub struct Mounted {
 ///
 /// # Errors
 /// `/proc` is not there.
-pub fn mounts() -> Result<Vec<Mounted>, Error> {
+pub fn mounts() -> Result<Vec<Mounted>, Unreadable> {
     Ok(rows("self")?.iter().filter_map(Row::mounted).collect())
 }
 
@@ -105,30 +112,14 @@ pub fn mounts() -> Result<Vec<Mounted>, Error> {
 ///
 /// # Errors
 /// `/proc` is not there.
-pub fn uppermost(mount_point: &Path) -> Result<Option<Mounted>, Error> {
+pub fn uppermost(mount_point: &Path) -> Result<Option<Mounted>, Unreadable> {
     let last = rows("self")?.into_iter().rfind(|row| row.mount_point == mount_point);
     Ok(last.and_then(|row| row.mounted()))
 }
 
-/// Where a mount is now, if it is the uppermost there.
-///
-/// # Errors
-/// [`Error::NotOurs`] if not; `/proc` is not there.
-pub(super) fn again(mounted: &Mounted) -> Result<Mounted, Error> {
-    let rows = rows("self")?;
-    let is_same = |other: &Mounted| {
-        (other.id, other.connection, other.device)
-            == (mounted.id, mounted.connection, mounted.device)
-    };
-    let now = rows.iter().filter_map(Row::mounted).find(is_same);
-    let place = now.as_ref().unwrap_or(mounted).mount_point.clone();
-    let last = rows.iter().rfind(|row| row.mount_point == place);
-    now.filter(|now| last.is_some_and(|last| last.id == now.id)).ok_or(Error::NotOurs(place))
-}
-
 /// The table as a process sees it, oldest first.
-pub(super) fn rows(process: &str) -> Result<Vec<Row>, Error> {
-    let text = std::fs::read(format!("/proc/{process}/mountinfo")).map_err(Error::MountInfo)?;
+pub(super) fn rows(process: &str) -> Result<Vec<Row>, Unreadable> {
+    let text = std::fs::read(format!("/proc/{process}/mountinfo")).map_err(Unreadable)?;
     Ok(text.split(|b| *b == b'\n').filter_map(Row::parse).collect())
 }
 

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, ImageOptions, Opening, Shown, View};
+use super::opening::Opening;
+use super::{Error, ImageOptions, Shown, View};
 use crate::blob::{BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
 use crate::content::Contents;
@@ -26,7 +27,7 @@ type ReaderKey = (Digest, DiffId, LayerName);
 
 /// Images that are opened, to be shown in a directory each.
 #[derive(Debug)]
-pub struct Joint {
+pub struct ImageSet {
     cache: Arc<Cache>,
     spans: Arc<Spans>,
     traffic: Arc<Traffic>,
@@ -49,10 +50,10 @@ struct Member {
     layers: Vec<u32>,
 }
 
-impl Joint {
+impl ImageSet {
     /// None yet. Of the options those count that are about reads, not about one image.
-    pub fn new(cache: &Arc<Cache>, options: &ImageOptions) -> Joint {
-        Joint {
+    pub fn new(cache: &Arc<Cache>, options: &ImageOptions) -> ImageSet {
+        ImageSet {
             cache: Arc::clone(cache),
             spans: Arc::new(Spans::new(Arc::clone(cache), options.open_files)),
             traffic: Arc::default(),

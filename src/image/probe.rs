@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use super::{Error, ImageOptions, open_source};
+use super::locate::open_source;
+use super::{Error, ImageOptions};
 use crate::cache::Cache;
 use crate::reference::ImageName;
 use crate::resolve::{self, ResolvedImage};

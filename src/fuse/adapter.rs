@@ -1,0 +1,433 @@
+//! FUSE requests in, answers of [`crate::fs`] out.
+
+use std::cell::{Cell, LazyCell};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem as FuseFilesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::caller::{self, Callers};
+use super::guide::Guide;
+use super::kernel;
+use super::options::{Ownership, ServeOptions};
+use super::pool::Pool;
+use super::reply::{ECHOES, FOREVER, refused, system_time, xattr_answer};
+use super::requests::{Requests, count};
+use super::session::MAX_BACKGROUND;
+use crate::fs::{self, Filesystem};
+use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
+
+/// lseek(2), in the numbers of Linux.
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+
+/// Begins the names of access control lists.
+const ACLS: &[u8] = b"system.posix_acl_";
+
+thread_local! {
+    /// What is read on its way to the kernel: no longer than the kernel asks for, at most
+    /// [`kernel::MAX_READ_BYTES`].
+    static CONTENT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A file system, for `fuser`.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    filesystem: Arc<Filesystem>,
+    ownership: Ownership,
+    requests: Arc<Requests>,
+    callers: Callers,
+    has_sparse_files: bool,
+    /// Whether the kernel checks permissions.
+    default_permissions: bool,
+    /// Whether the kernel checks access control lists.
+    acl: bool,
+    /// Whether the kernel does not let ACLs be read, as in a user namespace where it does not check them.
+    hides_acls: bool,
+    /// Whether the kernel insists on opening directories.
+    opens_directories: bool,
+    pool: Pool,
+    guide: Option<Arc<Guide>>,
+}
+
+impl Adapter {
+    pub(super) fn new(
+        filesystem: &Arc<Filesystem>,
+        options: &ServeOptions,
+        requests: &Arc<Requests>,
+        guide: Option<Guide>,
+    ) -> Adapter {
+        let (tree, default_permissions) = (filesystem.tree(), options.default_permissions);
+        // An ACL that names users whom the namespace lacks would make a file unusable.
+        let acl = tree.has_xattrs() && default_permissions && kernel::has_all_ids();
+        Adapter {
+            callers: Callers::new(),
+            has_sparse_files: tree.has_sparse_files(),
+            default_permissions,
+            acl,
+            hides_acls: !acl && kernel::is_in_user_namespace(),
+            opens_directories: false,
+            filesystem: Arc::clone(filesystem),
+            ownership: options.ownership,
+            requests: Arc::clone(requests),
+            pool: Pool::default(),
+            guide: guide.map(Arc::new),
+        }
+    }
+
+    fn attr(&self, a: &Attributes) -> FileAttr {
+        let mtime = system_time(a.mtime_seconds, a.mtime_nanoseconds);
+        let (uid, gid) = match self.ownership {
+            Ownership::Image => (a.uid, a.gid),
+            Ownership::Squash { uid, gid } => (uid, gid),
+        };
+        FileAttr {
+            ino: INodeNo(self.filesystem.tree().shown(a.ino).number),
+            size: a.size,
+            blocks: a.blocks,
+            atime: mtime,
+            mtime,
+            ctime: mtime,
+            crtime: mtime,
+            kind: match a.kind {
+                FileKind::Regular => FileType::RegularFile,
+                FileKind::Directory => FileType::Directory,
+                FileKind::Symlink => FileType::Symlink,
+                FileKind::CharDevice => FileType::CharDevice,
+                FileKind::BlockDevice => FileType::BlockDevice,
+                FileKind::Fifo => FileType::NamedPipe,
+            },
+            perm: a.mode,
+            nlink: a.nlink,
+            uid,
+            gid,
+            rdev: a.encoded_device(),
+            blksize: BLOCK_BYTES as u32,
+            flags: 0,
+        }
+    }
+
+    fn generation(&self, ino: Ino) -> Generation {
+        Generation(self.filesystem.tree().shown(ino).generation.into())
+    }
+
+    fn ino(&self, ino: INodeNo) -> Result<Ino, fs::Error> {
+        self.filesystem.ino(ino.0)
+    }
+
+    /// Counts a request: those of the prefetcher by themselves, as no reader waits for them.
+    fn count(&self, request: &Request, counter: &AtomicU64) {
+        let is_ahead = self.guide.as_ref().is_some_and(|guide| guide.asks(request.pid()));
+        count(if is_ahead { &self.requests.ahead } else { counter });
+    }
+}
+
+/// Methods of [`FuseFilesystem`] that change something, by the types of their arguments behind the request.
+macro_rules! refuse_changes {
+    ($($method:ident($($argument:ty),*) -> $reply:ty;)*) => {$(
+        fn $method(&self, _: &Request, $(_: $argument,)* reply: $reply) {
+            reply.error(Errno::EROFS);
+        }
+    )*};
+}
+
+impl FuseFilesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_EXPORT_SUPPORT,
+        ];
+        let acl = self.acl.then_some(InitFlags::FUSE_POSIX_ACL);
+        let idmap = self.default_permissions.then_some(InitFlags::FUSE_ALLOW_IDMAP);
+        for flag in wanted.into_iter().chain(acl).chain(idmap) {
+            // An old kernel without one of them is slower, not wrong.
+            if config.add_capabilities(flag).is_err() {
+                log::info!("the kernel does not know {flag:?}");
+            }
+        }
+        // Before Linux 5.1 a directory has to be opened.
+        self.opens_directories =
+            config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_err();
+        if config.set_max_background(MAX_BACKGROUND).is_err() {
+            log::info!("the kernel keeps its own limit of background requests");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(req, &self.requests.lookup);
+        let found = self.ino(parent).and_then(|dir| self.filesystem.lookup(dir, name.as_bytes()));
+        match found {
+            Ok(attributes) => {
+                let generation = self.generation(attributes.ino);
+                reply.entry(&FOREVER, &self.attr(&attributes), generation);
+            }
+            // An entry with inode 0 tells the kernel to remember that there is none.
+            Err(fs::Error::NotFound) => {
+                let mut absent = self.attr(&self.filesystem.tree().attributes(Ino::ROOT));
+                absent.ino = INodeNo(0);
+                reply.entry(&FOREVER, &absent, Generation(0));
+            }
+            Err(e) => reply.error(refused("lookup", &e)),
+        }
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.count(req, &self.requests.getattr);
+        match self.ino(ino) {
+            Ok(ino) => {
+                let attributes = self.filesystem.tree().attributes(ino);
+                reply.attr(&FOREVER, &self.attr(&attributes));
+            }
+            Err(e) => reply.error(refused("getattr", &e)),
+        }
+    }
+
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.count(req, &self.requests.readlink);
+        self.guide.as_ref().inspect(|guide| guide.followed(req.pid()));
+        match self.ino(ino).and_then(|ino| self.filesystem.read_link(ino)) {
+            Ok(target) => reply.data(target),
+            Err(e) => reply.error(refused("readlink", &e)),
+        }
+    }
+
+    fn open(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(req, &self.requests.open);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn opendir(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(req, &self.requests.opendir);
+        match self.opens_directories {
+            // What later kernels take for granted when they are told that it need not be opened.
+            true => {
+                let keeps = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+                reply.opened(FileHandle(0), keeps);
+            }
+            false => reply.error(Errno::ENOSYS),
+        }
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.count(req, &self.requests.read);
+        let mut content = CONTENT.take();
+        let found = self.ino(ino).and_then(|ino| {
+            let length = self.filesystem.readable(ino, offset, size as usize)?;
+            content.resize(length.max(content.len()), 0);
+            let is_ready = self.filesystem.read_local(ino, offset, &mut content[..length])?;
+            Ok((ino, length, is_ready))
+        });
+        // Before the answer: its reader is the next to want a processor.
+        let (pid, guide) = (req.pid(), self.guide.as_ref().filter(|_| offset == 0));
+        match found {
+            Ok((ino, length, true)) => {
+                guide.inspect(|guide| guide.read(pid, ino));
+                reply.data(&content[..length]);
+            }
+            Ok((_, _, false)) if self.requests.is_echo(ino, offset) => {
+                reply.error(Errno::EIO);
+            }
+            Ok((file, length, false)) => {
+                let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
+                let guide = guide.cloned();
+                // Waiting for a free thread counts too.
+                let give_up = filesystem.deadline();
+                self.pool.run(move || {
+                    let mut buf = vec![0; length];
+                    match filesystem.read(file, offset, &mut buf, give_up) {
+                        Ok(()) => {
+                            guide.inspect(|guide| guide.read(pid, file));
+                            reply.data(&buf);
+                        }
+                        Err(e) => {
+                            let range = offset..offset + length as u64;
+                            reply.error(requests.failed(ino, range, ECHOES, &e));
+                        }
+                    }
+                });
+            }
+            Err(e) => reply.error(refused("read", &e)),
+        }
+        CONTENT.set(content);
+    }
+
+    fn readdir(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.count(req, &self.requests.readdir);
+        let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        match rows {
+            Ok(rows) => {
+                for (row, next) in rows.zip(offset + 1..) {
+                    let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
+                    let name = OsStr::from_bytes(row.name);
+                    if reply.add(attr.ino, next, attr.kind, name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(e) => reply.error(refused("readdir", &e)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.count(req, &self.requests.readdirplus);
+        let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        match rows {
+            Ok(rows) => {
+                for (row, next) in rows.zip(offset + 1..) {
+                    let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
+                    let name = OsStr::from_bytes(row.name);
+                    let generation = self.generation(row.ino);
+                    if reply.add(attr.ino, next, name, &FOREVER, &attr, generation) {
+                        break;
+                    }
+                }
+                let dir = self.ino(ino).ok().filter(|_| offset == 0);
+                let told = self.guide.as_ref().zip(dir);
+                told.inspect(|(guide, dir)| guide.before_listing(req.pid(), *dir));
+                reply.ok();
+                told.inspect(|(guide, dir)| guide.after_listing(*dir));
+            }
+            Err(e) => reply.error(refused("readdirplus", &e)),
+        }
+    }
+
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.count(req, &self.requests.statfs);
+        let totals = self.filesystem.totals();
+        let block = BLOCK_BYTES as u32;
+        let blocks = totals.bytes.div_ceil(BLOCK_BYTES);
+        reply.statfs(blocks, 0, 0, totals.inodes, 0, block, 255, block);
+    }
+
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.count(req, &self.requests.xattr);
+        let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));
+        match value {
+            Ok(value) => xattr_answer(reply, size, value),
+            Err(e) => reply.error(refused("getxattr", &e)),
+        }
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.count(req, &self.requests.xattr);
+        let gets_trusted = LazyCell::new(|| self.callers.get_trusted(req.pid()));
+        let is_shown = |name: &[u8]| match name.starts_with(caller::TRUSTED) {
+            true => *gets_trusted,
+            false => !(self.hides_acls && name.starts_with(ACLS)),
+        };
+        match self.ino(ino) {
+            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, is_shown)),
+            Err(e) => reply.error(refused("listxattr", &e)),
+        }
+    }
+
+    fn access(&self, req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        self.count(req, &self.requests.other);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn flush(
+        &self,
+        req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        self.count(req, &self.requests.other);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.count(req, &self.requests.other);
+        if !self.has_sparse_files {
+            return reply.error(Errno::ENOSYS);
+        }
+        let seek = match whence {
+            SEEK_DATA => fs::Seek::Data,
+            SEEK_HOLE => fs::Seek::Hole,
+            // The kernel answers the others itself.
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let offset = u64::try_from(offset).map_err(|_| fs::Error::Beyond);
+        let found = offset.and_then(|offset| self.filesystem.seek(self.ino(ino)?, seek, offset));
+        match found.map(i64::try_from) {
+            Ok(Ok(found)) => reply.offset(found),
+            Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
+            Err(e) => reply.error(refused("lseek", &e)),
+        }
+    }
+
+    // What would change something comes here only after `mount -i -o remount,rw`, which changes the kernel's
+    // mind about the mount and not the image.
+    refuse_changes! {
+        setattr(
+            INodeNo, Option<u32>, Option<u32>, Option<u32>, Option<u64>, Option<TimeOrNow>,
+            Option<TimeOrNow>, Option<SystemTime>, Option<FileHandle>, Option<SystemTime>,
+            Option<SystemTime>, Option<SystemTime>, Option<BsdFileFlags>
+        ) -> ReplyAttr;
+        mknod(INodeNo, &OsStr, u32, u32, u32) -> ReplyEntry;
+        mkdir(INodeNo, &OsStr, u32, u32) -> ReplyEntry;
+        unlink(INodeNo, &OsStr) -> ReplyEmpty;
+        rmdir(INodeNo, &OsStr) -> ReplyEmpty;
+        symlink(INodeNo, &OsStr, &Path) -> ReplyEntry;
+        rename(INodeNo, &OsStr, INodeNo, &OsStr, RenameFlags) -> ReplyEmpty;
+        link(INodeNo, INodeNo, &OsStr) -> ReplyEntry;
+        create(INodeNo, &OsStr, u32, u32, i32) -> ReplyCreate;
+        write(INodeNo, FileHandle, u64, &[u8], WriteFlags, OpenFlags, Option<LockOwner>) -> ReplyWrite;
+        setxattr(INodeNo, &OsStr, &[u8], i32, u32) -> ReplyEmpty;
+        removexattr(INodeNo, &OsStr) -> ReplyEmpty;
+        fallocate(INodeNo, FileHandle, u64, u64, i32) -> ReplyEmpty;
+        copy_file_range(
+            INodeNo, FileHandle, u64, INodeNo, FileHandle, u64, u64, CopyFileRangeFlags
+        ) -> ReplyWrite;
+    }
+}

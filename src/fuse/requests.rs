@@ -1,0 +1,101 @@
+//! What the kernel has asked so far, and what failed.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use fuser::{Errno, INodeNo};
+
+use super::failures::Failures;
+use crate::fs;
+
+/// Reasons for EIO that are remembered.
+const RECENT_ERRORS: usize = 8;
+
+/// Requests that the kernel has sent, by kind.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "named after the FUSE requests they count")]
+pub struct Requests {
+    pub lookup: AtomicU64,
+    pub getattr: AtomicU64,
+    pub readlink: AtomicU64,
+    pub open: AtomicU64,
+    pub opendir: AtomicU64,
+    pub read: AtomicU64,
+    pub readdir: AtomicU64,
+    pub readdirplus: AtomicU64,
+    pub xattr: AtomicU64,
+    pub statfs: AtomicU64,
+    pub other: AtomicU64,
+    /// Requests that were answered with EIO.
+    pub errors: AtomicU64,
+    /// Files that were given before they were asked for.
+    pub pushed: AtomicU64,
+    /// Requests of the prefetcher, of whatever kind, which are not among the others.
+    pub ahead: AtomicU64,
+    recent_errors: Mutex<VecDeque<String>>,
+    failures: Failures,
+}
+
+impl Requests {
+    /// The last few reasons for EIO, oldest first.
+    pub fn recent_errors(&self) -> Vec<String> {
+        let errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.iter().cloned().collect()
+    }
+
+    /// Logs and remembers that a read of these bytes failed, and why; what the kernel is told. It asks so many
+    /// times [again](super::failures).
+    pub(super) fn failed(
+        &self,
+        ino: INodeNo,
+        range: Range<u64>,
+        echoes: u32,
+        error: &fs::Error,
+    ) -> Errno {
+        self.failures.remember(ino.0, range, echoes, Instant::now());
+        count(&self.errors);
+        log::error!("{error}");
+        let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() == RECENT_ERRORS {
+            errors.pop_front();
+        }
+        errors.push_back(error.to_string());
+        Errno::from_i32(error.errno().raw_os_error())
+    }
+
+    /// Whether this is only the kernel that asks [again](super::failures) for what has just failed.
+    pub(super) fn is_echo(&self, ino: INodeNo, offset: u64) -> bool {
+        let is_echo = self.failures.is_echo(ino.0, offset, Instant::now());
+        if is_echo {
+            count(&self.errors);
+        }
+        is_echo
+    }
+
+    /// Names and counts, in a fixed order.
+    pub fn counts(&self) -> [(&'static str, u64); 12] {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("lookup", get(&self.lookup)),
+            ("getattr", get(&self.getattr)),
+            ("readlink", get(&self.readlink)),
+            ("open", get(&self.open)),
+            ("opendir", get(&self.opendir)),
+            ("read", get(&self.read)),
+            ("readdir", get(&self.readdir)),
+            ("readdirplus", get(&self.readdirplus)),
+            ("xattr", get(&self.xattr)),
+            ("statfs", get(&self.statfs)),
+            ("other", get(&self.other)),
+            ("errors", get(&self.errors)),
+        ]
+    }
+}
+
+/// Counts one more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

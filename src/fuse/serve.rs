@@ -1,0 +1,49 @@
+//! Serving a file system on a connection, with what is ahead of walks.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::adapter::Adapter;
+use super::guide::Guide;
+use super::notify::Notifier;
+use super::options::{Prefetch, ServeOptions};
+use super::prefetcher::Prefetcher;
+use super::pusher;
+use super::requests::{Requests, count};
+use super::session::{LOOP_THREADS, Server, start};
+use crate::fs::Filesystem;
+
+/// Serves a file system on a mounted `/dev/fuse` descriptor until it is unmounted.
+///
+/// Returns once the kernel has accepted the connection; the requests are answered by threads of
+/// their own, which [`Server::wait`] joins.
+///
+/// # Errors
+/// The kernel's first request does not come, or its version is too old.
+pub fn serve(
+    device: OwnedFd,
+    filesystem: Arc<Filesystem>,
+    options: &ServeOptions,
+    requests: Arc<Requests>,
+) -> io::Result<Server> {
+    let (guide, queue) = match &options.prefetch {
+        Prefetch::Off => (None, None),
+        Prefetch::Push => {
+            let (pusher, queue) = pusher::channel();
+            (Some(Guide::Pusher(pusher)), Some(queue))
+        }
+        Prefetch::Process(program, place) => {
+            let started = Prefetcher::start(&filesystem, program.clone(), Ok(place.clone()));
+            (started.map(Guide::Prefetcher), None)
+        }
+    };
+    let adapter = Adapter::new(&filesystem, options, &requests, guide);
+    let notifier = queue.is_some().then(|| Notifier::new(&device)).transpose()?;
+    let server = start(adapter, device, LOOP_THREADS)?;
+    if let Some((queue, notifier)) = queue.zip(notifier) {
+        // It ends with the session, which owns the other end of its queue.
+        queue.serve(filesystem, notifier, move || count(&requests.pushed))?;
+    }
+    Ok(server)
+}

@@ -1,0 +1,60 @@
+//! Images, opened: from a name to names, attributes and bytes that can be looked at.
+//!
+//! ```text
+//! Image::open         name -> source -> resolve -> external::IndexFinder, layer::open_all -> tree::merge -> Filesystem
+//! Excerpt::open       the same, layers from the top down until questions are answered
+//! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
+//! verify, probe       what of an image is right; how its registry answers
+//! build_indexes ...   layer indexes for others
+//! ```
+//!
+//! None of this needs a kernel: listing, reading and exporting work on an [`Image`] or an [`Excerpt`] alone. A
+//! [`View`] is what a mount shows, one image or a set. Nothing of a layer is shown before its first pass has
+//! proven it, because an image that is not whole never becomes an [`Image`].
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::time::{Duration, Instant};
+//!
+//! use ocifs::cache::Cache;
+//! use ocifs::image::{Image, ImageOptions};
+//! use ocifs::layer::Quiet;
+//! use ocifs::tree::Symlinks;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Arc::new(Cache::open("/var/cache/ocifs".as_ref()));
+//! let image = Image::open(&"debian:12".parse()?, &cache, &ImageOptions::default(), &Quiet)?;
+//! let files = image.filesystem();
+//! let file = files.tree().resolve(b"etc/os-release", Symlinks::Follow)?;
+//! let mut bytes = vec![0; files.readable(file, 0, 4096)?];
+//! files.read(file, 0, &mut bytes, Instant::now() + Duration::from_secs(60))?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod access;
+mod error;
+mod excerpt;
+mod indexes;
+mod locate;
+mod opening;
+mod options;
+mod probe;
+mod set;
+mod tag;
+mod verify;
+mod view;
+mod whole;
+
+pub use error::Error;
+pub use excerpt::Excerpt;
+pub use indexes::{
+    CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
+};
+pub use opening::resolve;
+pub use options::ImageOptions;
+pub use probe::{Probe, probe};
+pub use set::ImageSet;
+pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
+pub use view::{Shown, View};
+pub use whole::Image;

@@ -1,0 +1,35 @@
+//! Why an image can't be opened.
+
+use std::io;
+
+use crate::reference::DirectoryName;
+use crate::{artifact, blob, layer, resolve, source, tree};
+
+/// Why an image can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    #[error(transparent)]
+    Tree(#[from] tree::Error),
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    #[error(transparent)]
+    Read(#[from] blob::Error),
+    #[error("{0} is not in a registry: there is nowhere to push to")]
+    NoRegistry(String),
+    #[error(
+        "{missing} of {bytes} uncompressed bytes did not stay in the cache: its limit (--cache-size) \
+         or its disk is too small"
+    )]
+    NotKept { missing: u64, bytes: u64 },
+    #[error("two images would have the directory `{0}`")]
+    DirectoryTaken(DirectoryName),
+    #[error("reading a few bytes of a layer: {0}")]
+    Probe(io::Error),
+}

@@ -1,0 +1,128 @@
+//! An image between its name and its layers: resolved, and with all that opening them needs.
+
+use std::sync::Arc;
+
+use super::locate::open_source;
+use super::tag::Tag;
+use super::{Error, ImageOptions, access};
+use crate::blob::{Access, BlobReader, Spans};
+use crate::cache::{Cache, LayerName};
+use crate::external::IndexFinder;
+use crate::index::{Budget, LayerIndex};
+use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
+use crate::reference::ImageName;
+use crate::resolve::{self, ResolvedImage, ResolvedLayer};
+use crate::source::Source;
+use crate::source::registry::Traffic;
+
+/// An image that is resolved, with all that opening its layers needs.
+pub(super) struct Opening<'a> {
+    pub(super) resolved: ResolvedImage,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) finder: Arc<IndexFinder>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) tag: Option<Arc<Tag>>,
+    pub(super) cache: &'a Arc<Cache>,
+    pub(super) options: layer::Options,
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn new(
+        name: &ImageName,
+        cache: &'a Arc<Cache>,
+        options: &ImageOptions,
+    ) -> Result<Opening<'a>, Error> {
+        Opening::counting(name, cache, options, Arc::default())
+    }
+
+    /// The same, counting with others what goes over the network.
+    pub(super) fn counting(
+        name: &ImageName,
+        cache: &'a Arc<Cache>,
+        options: &ImageOptions,
+        traffic: Arc<Traffic>,
+    ) -> Result<Opening<'a>, Error> {
+        let (source, registry) = open_source(name, cache, options, &traffic)?;
+        let resolve_options = options.of_resolving();
+        let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        if options.check_access {
+            access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
+        }
+        let stored = resolved.layers.iter().map(|layer| layer.descriptor.size);
+        let stored = stored.fold(0, u64::saturating_add);
+        let budget =
+            options.max_metadata_bytes.map_or_else(|| Budget::for_layers(stored), Budget::of);
+        let finder = Arc::new(IndexFinder::new(
+            &resolved,
+            Arc::clone(&source),
+            registry,
+            Arc::clone(cache),
+            options.trust_referrers,
+            options.offline,
+            Arc::new(budget),
+        ));
+        let tag = Tag::of(name, &resolved, &source, options.offline);
+        let options = layer::Options {
+            prove: options.prove,
+            only_its_blob: options.check_access,
+            again: options.again,
+            offline: options.offline,
+            max_uncompressed_bytes: options.max_layer_bytes,
+            codec: options.codec,
+            parallel: options.parallel_layers,
+            keep_spans: true,
+        };
+        Ok(Opening { resolved, source, finder, traffic, tag, cache, options })
+    }
+
+    pub(super) fn layers(
+        &self,
+        layers: &[ResolvedLayer],
+        known: &OpenedLayers,
+        progress: &dyn Progress,
+    ) -> Result<Vec<OpenLayer>, layer::Error> {
+        let Opening { source, finder, cache, options, .. } = self;
+        layer::open_all(layers, source, cache, finder, known, options, progress)
+    }
+
+    /// The bytes of a layer by way of an index, whose name in the cache is `name`.
+    pub(super) fn reader(
+        &self,
+        layer: &ResolvedLayer,
+        index: &LayerIndex,
+        name: LayerName,
+        spans: &Arc<Spans>,
+    ) -> Arc<BlobReader> {
+        let access = Access {
+            descriptor: layer.descriptor.clone(),
+            source: Arc::clone(&self.source),
+            offline: self.options.offline,
+            codec: self.options.codec,
+            windows: Some(self.finder.windows(index)),
+            index_name: name,
+        };
+        let table = index.span_table(layer.descriptor.digest, layer.descriptor.size);
+        Arc::new(BlobReader::new(table, access, Arc::clone(spans)))
+    }
+
+    pub(super) fn cached(&self, layer: &ResolvedLayer) -> Option<OpenLayer> {
+        if self.options.again {
+            return None;
+        }
+        layer::cached(layer, self.cache, &self.finder, &self.options)
+    }
+}
+
+/// What a name means now, without opening any layer.
+///
+/// # Errors
+/// [`Error::Source`], [`Error::Resolve`].
+pub fn resolve(
+    name: &ImageName,
+    cache: &Cache,
+    options: &ImageOptions,
+) -> Result<ResolvedImage, Error> {
+    let (source, _) = open_source(name, cache, options, &Arc::default())?;
+    let resolve_options = options.of_resolving();
+    Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
+}

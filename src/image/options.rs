@@ -1,0 +1,83 @@
+//! How an image is opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::oci::Platform;
+use crate::source::registry;
+use crate::{codec, layer, resolve, source};
+
+/// How an image is opened.
+#[derive(Clone, Debug)]
+pub struct ImageOptions {
+    /// The platform wanted; the host's if not said.
+    pub platform: Option<Platform>,
+    /// Fetch nothing from the network.
+    pub offline: bool,
+    /// Use layer indexes among the referrers, which nothing binds to the image.
+    pub trust_referrers: bool,
+    /// Take nothing for granted: stream every layer that has not been proven.
+    pub prove: bool,
+    /// Ask the image's registry for the manifest and each layer before anything of them is shown that is
+    /// on this machine already.
+    pub check_access: bool,
+    /// Take nothing from the cache: read documents and layers anew.
+    pub again: bool,
+    /// The user exempts the registry from TLS, or from the check of its certificate.
+    pub is_exempt: bool,
+    /// How registries are reached.
+    pub registry: registry::Options,
+    /// Where stores of other programs are looked for.
+    pub places: source::Places,
+    /// Longest time for one read.
+    pub read_deadline: Duration,
+    /// Most uncompressed bytes of one layer, if not the default.
+    pub max_layer_bytes: Option<u64>,
+    /// What decompressing a layer may cost.
+    pub codec: codec::Limits,
+    /// Most bytes of memory for names and attributes of one image, if not the default of [`Budget`].
+    pub max_metadata_bytes: Option<u64>,
+    /// Layers passed over at the same time.
+    pub parallel_layers: usize,
+    /// Span files kept open.
+    pub open_files: usize,
+    /// Folder for temporary files where the cache offers none.
+    pub temporary_folder: PathBuf,
+}
+
+impl Default for ImageOptions {
+    fn default() -> ImageOptions {
+        ImageOptions {
+            platform: None,
+            offline: false,
+            trust_referrers: false,
+            prove: false,
+            check_access: false,
+            again: false,
+            is_exempt: false,
+            registry: registry::Options::default(),
+            places: source::Places::default(),
+            read_deadline: Duration::from_secs(60),
+            max_layer_bytes: None,
+            codec: codec::Limits::default(),
+            max_metadata_bytes: None,
+            parallel_layers: layer::Options::default().parallel,
+            open_files: 512,
+            temporary_folder: PathBuf::from("/tmp"),
+        }
+    }
+}
+
+impl ImageOptions {
+    pub(super) fn of_resolving(&self) -> resolve::Options {
+        let platform = self.platform.clone();
+        let ImageOptions { offline, again, is_exempt, .. } = *self;
+        resolve::Options { platform, offline, again, is_exempt }
+    }
+
+    /// The same, but the blobs of an image in a registry come from there alone.
+    pub(super) fn asking_only_where_it_is(&self) -> ImageOptions {
+        let places = source::Places { content_stores: Vec::new(), ..self.places.clone() };
+        ImageOptions { places, ..self.clone() }
+    }
+}

@@ -1,0 +1,121 @@
+//! One image with all of its layers open and merged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::opening::Opening;
+use super::tag::Tag;
+use super::{Error, ImageOptions};
+use crate::blob::{self, Spans};
+use crate::cache::Cache;
+use crate::content::Contents;
+use crate::fs::Filesystem;
+use crate::index::{LayerIndex, Proof};
+use crate::layer::{OpenedLayers, Progress};
+use crate::reference::ImageName;
+use crate::resolve::ResolvedImage;
+use crate::source::Source;
+use crate::source::registry::Traffic;
+use crate::tree;
+
+/// An image, open: all layers indexed and merged.
+#[derive(Debug)]
+pub struct Image {
+    pub(super) resolved: ResolvedImage,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) tag: Option<Arc<Tag>>,
+    /// What was checked of each layer.
+    pub(super) proofs: Vec<Proof>,
+    pub(super) filesystem: Arc<Filesystem>,
+    pub(super) spans: Arc<Spans>,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+impl Image {
+    /// Resolves a name, opens its layers (passing over those that nobody knows), and merges them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open(
+        name: &ImageName,
+        cache: &Arc<Cache>,
+        options: &ImageOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let opening = Opening::new(name, cache, options)?;
+        let layers =
+            opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
+        let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
+        let (mut tree, origins) = tree::merge_with_origins(&indexes)?;
+        tree.number(&origins, &indexes);
+        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+        // The indexes go: the tree has taken what it needs, and they are as large as it is.
+        let proofs = layers.iter().map(|open| open.index.proof()).collect();
+        let readers = layers
+            .into_iter()
+            .zip(&opening.resolved.layers)
+            .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
+        let contents = Contents::new(readers.collect());
+        let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
+        let Opening { resolved, source, tag, traffic, .. } = opening;
+        Ok(Image { resolved, source, tag, proofs, filesystem, spans, traffic })
+    }
+
+    /// Brings everything into the cache that is not there yet, layers side by side; how many
+    /// uncompressed bytes that are in all.
+    ///
+    /// # Errors
+    /// The first thing that can't be had, or the cache is too small to keep all of it.
+    pub fn pull(
+        &self,
+        read_deadline: Duration,
+        parallel: usize,
+        progress: &dyn Progress,
+    ) -> Result<u64, Error> {
+        let layers = self.filesystem.contents().layers();
+        let bytes = layers.iter().map(|layer| layer.uncompressed_size()).sum();
+        progress.start(layers.len(), layers.len(), bytes);
+        let next = AtomicUsize::new(0);
+        let results = thread::scope(|scope| {
+            let workers = (0..parallel.clamp(1, layers.len().max(1))).map(|_| {
+                scope.spawn(|| {
+                    while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        layer.fetch_all(read_deadline, &|bytes| progress.advance(bytes))?;
+                        progress.layer_done();
+                    }
+                    Ok(())
+                })
+            });
+            let workers: Vec<_> = workers.collect();
+            let died = |_| Err(blob::Error::Died("pulling".to_owned()));
+            workers.into_iter().map(|w| w.join().unwrap_or_else(died)).collect::<Vec<_>>()
+        });
+        results.into_iter().collect::<Result<(), blob::Error>>()?;
+        match layers.iter().map(|layer| layer.uncached_bytes()).sum() {
+            0 => Ok(bytes),
+            missing => Err(Error::NotKept { missing, bytes }),
+        }
+    }
+
+    /// What has been checked of each layer, base first.
+    pub fn proofs(&self) -> &[Proof] {
+        &self.proofs
+    }
+
+    /// What the name resolved to.
+    pub fn resolved(&self) -> &ResolvedImage {
+        &self.resolved
+    }
+
+    /// Names, attributes and bytes.
+    pub fn filesystem(&self) -> &Filesystem {
+        &self.filesystem
+    }
+
+    /// What went over the network so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+}
