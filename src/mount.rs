@@ -94,7 +94,7 @@ impl Mount {
                 Prefetch::Process(program) => {
                     let mount_point = mounted.mount_point.clone();
                     let device_minor = mounted.connection;
-                    let place = prefetcher::Place { mount_point, device_minor, devices: None };
+                    let place = prefetcher::Target { mount_point, device_minor, devices: None };
                     fuse::Prefetch::Process(program.clone(), place)
                 }
             },

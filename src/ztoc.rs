@@ -41,38 +41,26 @@
 //! What is said here is a claim of the ztoc's author. It becomes a promise of the image only by the
 //! digests that lead to it: see [`SociVersion`].
 
+mod budget;
 mod entries;
+mod error;
 mod flatbuffer;
 mod manifest;
 mod spans;
 
-use std::ops::Range;
-
-use crate::codec::{self, Compression, WINDOW_BYTES};
-use crate::digest::Digest;
-use crate::extent::UncompressedOffset;
-use crate::oci;
+use crate::codec::{self, Compression};
 use crate::tar;
+use budget::Budget;
+use error::{VERSION, shortened};
 use flatbuffer::Table;
 
+pub use budget::MAX_EXPANSION;
+pub use error::{Error, MAX_ENTRIES, MAX_ZTOC_BYTES};
 pub use manifest::{
     ARTIFACT_TYPE_V1, ARTIFACT_TYPE_V2, INDEX_DIGEST_ANNOTATION, MANIFEST_DIGEST_ANNOTATION,
     SociIndex, SociLayer, SociVersion,
 };
-
-/// The largest ztoc accepted, in bytes. The windows are nearly all of it: 32 KiB for 4 MiB of
-/// layer, so that this is the ztoc of a layer of 64 GiB.
-pub const MAX_ZTOC_BYTES: usize = 512 << 20;
-
-/// Entries accepted in one ztoc, as in one layer.
-pub const MAX_ENTRIES: usize = 16 << 20;
-
-/// What is made of a ztoc takes at most this many times its own size in memory. Those that exist
-/// need about as much as their size; one whose tables all refer to the same strings would not.
-pub const MAX_EXPANSION: usize = 4;
-
-/// The version of the format.
-const VERSION: &str = "0.9";
+pub use spans::ZtocSpan;
 
 /// Fields of the table `Ztoc`; `build_tool_identifier` (1) says nothing about the layer.
 const ZTOC_VERSION: usize = 0;
@@ -94,46 +82,6 @@ const CHECKPOINTS: usize = 3;
 const GZIP: i8 = 1;
 const UNCOMPRESSED: i8 = 2;
 
-/// Why a ztoc or a SOCI index is not used. The layer can be read without it.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum Error {
-    #[error("the ztoc has {0} bytes; more than {MAX_ZTOC_BYTES} are not accepted")]
-    TooLarge(usize),
-    #[error("malformed FlatBuffer at byte {at}: {what}")]
-    Flatbuffer { at: usize, what: &'static str },
-    #[error("the ztoc has no `{0}`")]
-    Missing(&'static str),
-    #[error("`{field}` of the ztoc is {value}, which is no size")]
-    Range { field: &'static str, value: i64 },
-    #[error("the ztoc has version `{0}`, but only `{VERSION}` is known")]
-    Version(String),
-    #[error("the ztoc is for a compression that SOCI does not define (number {0})")]
-    Compression(i8),
-    #[error("the ztoc says that {compressed} bytes hold {uncompressed}, which is absurd")]
-    Ratio { compressed: u64, uncompressed: u64 },
-    #[error("the ztoc has {0} entries; more than {MAX_ENTRIES} are not accepted")]
-    TooManyEntries(usize),
-    #[error("the ztoc refers to the same bytes too often")]
-    Expansion,
-    #[error("entry `{name}` of the ztoc: unknown type `{kind}`")]
-    UnknownType { name: String, kind: String },
-    #[error("entry `{name}` of the ztoc is a sparse file, whose map a ztoc does not have")]
-    Sparse { name: String },
-    #[error("entry `{name}` of the ztoc: {what}")]
-    Entry { name: String, what: &'static str },
-    #[error("checkpoints of the ztoc: {0}")]
-    Checkpoints(&'static str),
-    #[error("`{0}` is not the SHA-256 digest of a span")]
-    SpanDigest(String),
-    #[error("the SOCI index is not usable: {0}")]
-    Manifest(#[from] oci::Error),
-    #[error("the document is not a SOCI index but of type `{0}`")]
-    NotSoci(String),
-    #[error("ztoc {ztoc}: annotation `{name}` is missing or wrong: `{value}`")]
-    Annotation { ztoc: Digest, name: &'static str, value: String },
-}
-
 /// A parsed ztoc, which borrows the windows from its bytes.
 #[derive(Clone, Debug)]
 pub struct Ztoc<'a> {
@@ -149,33 +97,6 @@ pub struct Ztoc<'a> {
     pub spans: Vec<ZtocSpan<'a>>,
     /// Where deflate data begins was not stored: `spans[0].compressed.start` is a guess.
     pub first_checkpoint_implied: bool,
-}
-
-/// A run of a layer that can be fetched, verified and decompressed alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ZtocSpan<'a> {
-    /// Where its bytes begin in the tar.
-    pub start: UncompressedOffset,
-    /// Length in the tar.
-    pub length: u64,
-    /// Its bytes in the blob, from the first that it has for itself.
-    pub compressed: Range<u64>,
-    /// How many of the topmost bits of the byte before `compressed.start` belong to it, 0 to 7.
-    pub bits: u8,
-    /// SHA-256 of the bytes of [`ZtocSpan::verified_range`].
-    pub digest: [u8; 32],
-    /// The uncompressed bytes before `start`, zeros first if there are fewer. `None` for what needs
-    /// none: the start of a layer, and plain tars.
-    pub window: Option<&'a [u8; WINDOW_BYTES]>,
-}
-
-impl ZtocSpan<'_> {
-    /// The bytes of the blob that the digest covers: `compressed`, and the byte before it if that
-    /// one is shared.
-    pub fn verified_range(&self) -> Range<u64> {
-        // A checkpoint with bits lies behind the gzip header.
-        self.compressed.start - u64::from(self.bits > 0)..self.compressed.end
-    }
 }
 
 impl<'a> Ztoc<'a> {
@@ -226,24 +147,4 @@ impl<'a> Ztoc<'a> {
             first_checkpoint_implied,
         })
     }
-}
-
-/// The bytes of memory that may still be filled from a buffer whose parts may share bytes.
-#[derive(Debug)]
-struct Budget(usize);
-
-impl Budget {
-    fn take(&mut self, bytes: usize) -> Result<(), Error> {
-        self.0 = self.0.checked_sub(bytes).ok_or(Error::Expansion)?;
-        Ok(())
-    }
-}
-
-/// Text of a hostile document, fit for a message.
-fn shortened(text: &[u8]) -> String {
-    let mut shown = String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned();
-    if text.len() > 80 {
-        shown.push('…');
-    }
-    shown
 }

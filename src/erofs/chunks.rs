@@ -4,7 +4,7 @@
 //! and finds it for `SEEK_HOLE`; a smaller one than a chunk is zeros on the device. The index of a chunk takes 8 bytes of
 //! memory that can't be swapped out, however little a hole of terabytes takes in a tar, so their number is limited.
 
-use super::BLOCK_BYTES;
+use super::format::BLOCK_BYTES;
 use crate::extent::Pieces;
 use crate::extent::Run;
 use crate::tree::{Ino, Tree};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK_BYTES, Error, path};
+use super::format::{BLOCK_BYTES, Error, path};
 use crate::tree::{Ino, Tree};
 
 /// The largest chunk has so many blocks.

@@ -3,7 +3,7 @@
 //! A block begins with rows of 12 bytes, behind which stand the names in the same order. `.` and `..`
 //! are names like all others. Format: `struct erofs_dirent`.
 
-use super::BLOCK_BYTES;
+use super::format::BLOCK_BYTES;
 use crate::tree::{DirEntry, FileKind, Ino, Tree};
 
 const ROW_BYTES: usize = 12;

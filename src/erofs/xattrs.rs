@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::{Error, path};
+use super::format::{Error, path};
 use crate::index::PROOF_XATTR;
 use crate::tree::{Ino, Tree};
 

@@ -46,7 +46,7 @@ use super::devices::{self, DeviceServer, Prefetching};
 use super::kernel;
 use super::kernel::{MountPoint, image_path};
 use super::options::Ownership;
-use super::prefetcher::{self, DeviceFolder, Place, Prefetcher};
+use super::prefetcher::{self, DeviceFolder, Prefetcher, Target};
 use super::requests::Requests;
 use super::session::{LOOP_THREADS, Server, start};
 use crate::erofs::{Image, Uuid};
@@ -143,7 +143,7 @@ pub fn mount(
         no_exec: options.no_exec,
     })?;
     if let Some(program) = options.prefetcher.as_ref().filter(|_| is_far) {
-        let place = shown_to_others(&files).map(|path| Place {
+        let place = shown_to_others(&files).map(|path| Target {
             mount_point: mount_point.path(),
             device_minor,
             devices: Some(DeviceFolder { path, device_minor: connection }),

@@ -37,5 +37,5 @@ pub enum Prefetch {
     /// This process gives the kernel small files before it asks for them.
     Push,
     /// A process of its own asks before the walk does.
-    Process(prefetcher::Program, prefetcher::Place),
+    Process(prefetcher::Program, prefetcher::Target),
 }

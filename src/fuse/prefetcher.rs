@@ -42,13 +42,12 @@
 
 mod batch;
 mod process;
+mod target;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -64,21 +63,22 @@ use crate::tree::Ino;
 
 use batch::Batch;
 pub use process::run;
+pub use target::{DeviceFolder, Program, Target};
 
 /// Steps of a batch.
-const STAGE_STEPS: usize = 16;
+const BATCH_STEPS: usize = 16;
 
 /// A batch that is longer than this has no more steps. One path more is no longer than this again, so the batches under
 /// way fit into a pipe (64 KiB), and sending them never blocks.
-const FULL_STAGE_BYTES: usize = 16 << 10;
+const FULL_BATCH_BYTES: usize = 16 << 10;
 
-/// Stretches that were told of and not yet taken.
-const MAX_STRETCHES: usize = 32;
+/// Ranges that were told of and not yet taken.
+const MAX_RANGES: usize = 32;
 
-/// Stages under way.
+/// Batches under way.
 const WINDOW: usize = 2;
 
-/// Stages in which nothing is asked for under the process number of the prefetcher, if it is known. (In
+/// Batches in which nothing is asked for under the process number of the prefetcher, if it is known. (In
 /// one, everything may have been in the kernel's caches.)
 const MAX_UNSEEN: u32 = 8;
 
@@ -90,63 +90,6 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// What is running, whatever has become of its file, or been mounted over it: an image may have a program of
 /// that name.
 const OURSELVES: &str = "/proc/self/exe";
-
-/// How this program is started as a prefetcher.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// The name under which it is shown.
-    pub name: String,
-    /// The arguments for which it calls [`run`]; those of the [`Place`] follow.
-    pub arguments: Vec<String>,
-}
-
-/// A mount to go over.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Where it is.
-    pub mount_point: PathBuf,
-    /// The minor number of its device: over FUSE, the connection.
-    pub device_minor: u32,
-    /// Over `fuse::erofs_mount`, its devices: there requests tell only of ranges of contents, of many files each,
-    /// and what the prefetcher does may need none.
-    pub devices: Option<DeviceFolder>,
-}
-
-/// Where the devices of a mount are, as `0`, `1` ...
-#[derive(Clone, Debug)]
-pub struct DeviceFolder {
-    /// The folder, for other processes.
-    pub path: PathBuf,
-    /// The minor number of its device: the connection.
-    pub device_minor: u32,
-}
-
-impl Place {
-    /// Its arguments of a program that is started.
-    fn words(&self) -> Vec<OsString> {
-        let mut words = vec![self.device_minor.to_string().into(), self.mount_point.clone().into()];
-        if let Some(devices) = &self.devices {
-            words.extend([devices.device_minor.to_string().into(), devices.path.clone().into()]);
-        }
-        words
-    }
-
-    /// The same, read: `None` if they are something else.
-    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Option<Place> {
-        let mut words = words.into_iter();
-        let device_minor = words.next()?.to_str()?.parse().ok()?;
-        let mount_point = words.next()?.into();
-        let devices = match words.next() {
-            None => None,
-            Some(minor) => {
-                let device_minor = minor.to_str()?.parse().ok()?;
-                let path = words.next()?.into();
-                Some(DeviceFolder { path, device_minor })
-            }
-        };
-        words.next().is_none().then_some(Place { mount_point, device_minor, devices })
-    }
-}
 
 /// A part of a device that a process comes to.
 #[derive(Debug)]
@@ -189,13 +132,17 @@ impl Prefetcher {
     pub(super) fn start(
         filesystem: &Arc<Filesystem>,
         program: Program,
-        place: io::Result<Place>,
+        place: io::Result<Target>,
     ) -> Option<Prefetcher> {
         let started = place.and_then(|place| Prefetcher::new(filesystem, program, place));
         started.inspect_err(not_running).ok()
     }
 
-    fn new(filesystem: &Arc<Filesystem>, program: Program, place: Place) -> io::Result<Prefetcher> {
+    fn new(
+        filesystem: &Arc<Filesystem>,
+        program: Program,
+        place: Target,
+    ) -> io::Result<Prefetcher> {
         let traversal = Traversal::new(filesystem.tree());
         let is_seen = AtomicBool::new(place.devices.is_some());
         let shared = Arc::new(Shared {
@@ -248,7 +195,7 @@ impl Prefetcher {
         });
     }
 
-    /// A process has read up to a stretch of contents, in which these files begin in this order.
+    /// A process has read up to a part of contents, in which these files begin in this order.
     pub(super) fn shown(&self, pid: u32, files: impl IntoIterator<Item = Ino>) {
         self.tell(pid, |traversal| traversal.shown(self.0.filesystem.tree(), pid, files));
     }
@@ -260,9 +207,9 @@ impl Prefetcher {
         }
         let ranges = ranges();
         let mut state = self.0.lock();
-        state.ranges.extend(ranges.into_iter().map(|stretch| (pid, stretch)));
+        state.ranges.extend(ranges.into_iter().map(|part| (pid, part)));
         // Their readers are likely to be there by now.
-        let late = state.ranges.len().saturating_sub(MAX_STRETCHES);
+        let late = state.ranges.len().saturating_sub(MAX_RANGES);
         state.ranges.drain(..late);
         self.0.wake(state);
     }
@@ -315,14 +262,14 @@ impl Shared {
     }
 
     /// The next batch, and how many steps it took; it may have fewer, as not all is cached.
-    fn next_stage(&self) -> (Batch, usize) {
+    fn next_batch(&self) -> (Batch, usize) {
         let tree = self.filesystem.tree();
         let (mut batch, mut steps) = (Batch::default(), 0);
         self.lock().traversal.retain(process::is_alive);
-        if let Some((client, stretch)) = self.next_stretch() {
-            batch.bring(client, stretch.device, &stretch.range);
+        if let Some((client, part)) = self.next_range() {
+            batch.bring(client, part.device, &part.range);
         }
-        while steps < STAGE_STEPS && batch.bytes() < FULL_STAGE_BYTES {
+        while steps < BATCH_STEPS && batch.bytes() < FULL_BATCH_BYTES {
             // Not for longer: who answers the kernel wants it too.
             let next = self.lock().traversal.next(tree);
             match next {
@@ -342,11 +289,11 @@ impl Shared {
     }
 
     /// What is to be brought next. Nothing of it may have to be fetched.
-    fn next_stretch(&self) -> Option<(u32, DeviceRange)> {
+    fn next_range(&self) -> Option<(u32, DeviceRange)> {
         loop {
-            let (client, stretch) = self.lock().ranges.pop_front()?;
-            if process::is_alive(client) && self.filesystem.are_at_hand(&stretch.parts) {
-                return Some((client, stretch));
+            let (client, part) = self.lock().ranges.pop_front()?;
+            if process::is_alive(client) && self.filesystem.are_at_hand(&part.parts) {
+                return Some((client, part));
             }
         }
     }
@@ -365,25 +312,25 @@ fn not_running(error: &io::Error) {
 }
 
 /// Sends batches until `Prefetcher::end` is called.
-fn serve(shared: &Shared, program: &Program, place: &Place) -> io::Result<()> {
+fn serve(shared: &Shared, program: &Program, place: &Target) -> io::Result<()> {
     let mut process = None;
-    let result = send_stages(shared, program, place, &mut process);
+    let result = send_batches(shared, program, place, &mut process);
     if let Some(process) = process {
         process.end(shared);
     }
     result
 }
 
-fn send_stages(
+fn send_batches(
     shared: &Shared,
     program: &Program,
-    place: &Place,
+    place: &Target,
     process: &mut Option<Process>,
 ) -> io::Result<()> {
     loop {
         shared.wait();
         while !shared.is_off.load(Ordering::Relaxed) {
-            let (batch, steps) = shared.next_stage();
+            let (batch, steps) = shared.next_batch();
             if steps == 0 && batch.is_empty() {
                 break;
             }
@@ -413,12 +360,12 @@ struct Process {
     answers: ChildStdout,
     /// Steps of the batches under way.
     under_way: VecDeque<usize>,
-    /// Stages that were done before a request of it was seen.
+    /// Batches that were done before a request of it was seen.
     unseen: u32,
 }
 
 impl Process {
-    fn start(shared: &Shared, program: &Program, place: &Place) -> io::Result<Process> {
+    fn start(shared: &Shared, program: &Program, place: &Target) -> io::Result<Process> {
         let proc = statfs("/proc/self")?;
         if proc.f_type != PROC_SUPER_MAGIC {
             return Err(io::Error::other("something else is mounted over /proc"));
@@ -502,6 +449,8 @@ impl Process {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -509,12 +458,12 @@ mod tests {
         let mount_point = PathBuf::from("/a b/\u{fc}");
         let folder = DeviceFolder { path: "/proc/1/fd/7".into(), device_minor: 43 };
         for devices in [None, Some(folder)] {
-            let place = Place { mount_point: mount_point.clone(), device_minor: 42, devices };
+            let place = Target { mount_point: mount_point.clone(), device_minor: 42, devices };
             let words = place.words();
-            let parsed = Place::parse(words.clone()).unwrap();
+            let parsed = Target::parse(words.clone()).unwrap();
             assert_eq!(format!("{parsed:?}"), format!("{place:?}"));
-            assert!(Place::parse(words.iter().skip(1).cloned()).is_none());
-            assert!(Place::parse(words.into_iter().chain(["x".into()])).is_none());
+            assert!(Target::parse(words.iter().skip(1).cloned()).is_none());
+            assert!(Target::parse(words.into_iter().chain(["x".into()])).is_none());
         }
     }
 }

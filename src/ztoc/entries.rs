@@ -1,7 +1,8 @@
 //! The entries of a ztoc as entries of a tar.
 
+use super::budget::Budget;
+use super::error::{Error, MAX_ENTRIES, shortened};
 use super::flatbuffer::{Table, Vector};
-use super::{Budget, Error, MAX_ENTRIES};
 use crate::extent::{Run, UncompressedOffset};
 use crate::tar::{self, BLOCK_BYTES, Kind};
 
@@ -83,10 +84,10 @@ impl From<Error> for Reason {
 
 impl Reason {
     fn for_entry(self, name: &[u8]) -> Error {
-        let name = super::shortened(name);
+        let name = shortened(name);
         match self {
             Reason::Entry(what) => Error::Entry { name, what },
-            Reason::Type(kind) => Error::UnknownType { name, kind: super::shortened(&kind) },
+            Reason::Type(kind) => Error::UnknownType { name, kind: shortened(&kind) },
             Reason::Sparse => Error::Sparse { name },
             Reason::Buffer(error) => error,
         }

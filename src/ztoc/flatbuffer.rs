@@ -9,9 +9,9 @@
 //!
 //! Alignment and the NUL behind a string are the business of readers that cast; neither is looked
 //! at here. Buffers may share parts, which is why code that copies out of one needs a
-//! [`super::Budget`]: reading itself allocates nothing.
+//! `ztoc::budget`: reading itself allocates nothing.
 
-use super::Error;
+use super::error::Error;
 
 /// A table and its vtable.
 #[derive(Clone, Copy, Debug)]

@@ -9,11 +9,41 @@
 //! Those of a plain tar are a FlatBuffer, the table `TarZinfo { version: int, span_size: long,
 //! size: long }`: spans of one size.
 
+use std::ops::Range;
+
+use super::budget::Budget;
+use super::error::{Error, shortened};
 use super::flatbuffer::{Table, Vector};
-use super::{Budget, Error, ZtocSpan};
 use crate::codec::WINDOW_BYTES;
 use crate::digest::{Algorithm, Digest};
 use crate::extent::UncompressedOffset;
+
+/// A run of a layer that can be fetched, verified and decompressed alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZtocSpan<'a> {
+    /// Where its bytes begin in the tar.
+    pub start: UncompressedOffset,
+    /// Length in the tar.
+    pub length: u64,
+    /// Its bytes in the blob, from the first that it has for itself.
+    pub compressed: Range<u64>,
+    /// How many of the topmost bits of the byte before `compressed.start` belong to it, 0 to 7.
+    pub bits: u8,
+    /// SHA-256 of the bytes of [`ZtocSpan::verified_range`].
+    pub digest: [u8; 32],
+    /// The uncompressed bytes before `start`, zeros first if there are fewer. `None` for what needs
+    /// none: the start of a layer, and plain tars.
+    pub window: Option<&'a [u8; WINDOW_BYTES]>,
+}
+
+impl ZtocSpan<'_> {
+    /// The bytes of the blob that the digest covers: `compressed`, and the byte before it if that
+    /// one is shared.
+    pub fn verified_range(&self) -> Range<u64> {
+        // A checkpoint with bits lies behind the gzip header.
+        self.compressed.start - u64::from(self.bits > 0)..self.compressed.end
+    }
+}
 
 /// Count and span size in front of the points.
 const HEADER_BYTES: usize = 12;
@@ -52,7 +82,7 @@ fn digest(text: &[u8]) -> Result<[u8; 32], Error> {
     digest
         .filter(|digest| digest.algorithm() == Algorithm::Sha256)
         .and_then(|digest| digest.hash().try_into().ok())
-        .ok_or_else(|| Error::SpanDigest(super::shortened(text)))
+        .ok_or_else(|| Error::SpanDigest(shortened(text)))
 }
 
 /// A place where raw inflating can begin.

@@ -15,14 +15,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::batch::{MAX_BUFFER_BYTES, read_word};
-use super::{DeviceFolder, Place};
+use super::target::{DeviceFolder, Target};
 
 /// Goes over a mount as it is told on `batches`, until that ends, and answers on `answers`. Does nothing there if
 /// something else is mounted than what is meant.
 ///
 /// # Errors
 /// Reading batches or answering fails; nothing that happens in the mount is an error.
-pub fn run(place: &Place, batches: impl Read + AsFd, mut answers: impl Write) -> io::Result<()> {
+pub fn run(place: &Target, batches: impl Read + AsFd, mut answers: impl Write) -> io::Result<()> {
     let mut batches = BufReader::new(batches);
     let mut buffer = vec![MaybeUninit::uninit(); MAX_BUFFER_BYTES];
     let mut name = Vec::new();
@@ -106,7 +106,7 @@ struct At {
 }
 
 impl At {
-    fn go(&mut self, place: &Place, path: &[u8]) -> rustix::io::Result<()> {
+    fn go(&mut self, place: &Target, path: &[u8]) -> rustix::io::Result<()> {
         self.dir = None;
         let root = match self.root.take() {
             Some(root) => root,
@@ -140,7 +140,7 @@ impl At {
 
     fn bring(
         &mut self,
-        place: &Place,
+        place: &Target,
         [number, offset, length]: [u64; 3],
     ) -> rustix::io::Result<()> {
         let before = self.device.take().filter(|(before, _)| *before == number);
@@ -202,7 +202,7 @@ mod tests {
         batches.write_all(words).unwrap();
         batches.seek(SeekFrom::Start(0)).unwrap();
         let mut answers = Vec::new();
-        let place = Place { mount_point: "/proc".into(), device_minor: 0, devices: None };
+        let place = Target { mount_point: "/proc".into(), device_minor: 0, devices: None };
         let result = run(&place, batches, &mut answers);
         (result, answers.len())
     }

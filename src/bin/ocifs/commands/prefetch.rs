@@ -24,16 +24,16 @@ pub(crate) fn program() -> prefetcher::Program {
 }
 
 /// Where, if this process is one.
-pub(crate) fn place() -> Option<prefetcher::Place> {
+pub(crate) fn place() -> Option<prefetcher::Target> {
     let mut words = env::args_os().skip(1);
     if words.next()? != VERB {
         return None;
     }
-    prefetcher::Place::parse(words)
+    prefetcher::Target::parse(words)
 }
 
 /// Runs ahead of walks, in the stages that it reads from stdin.
-pub(crate) fn run(place: &prefetcher::Place) -> Result<ExitCode, AnyError> {
+pub(crate) fn run(place: &prefetcher::Target) -> Result<ExitCode, AnyError> {
     // By the link that it is started by the kernel calls it `exe`.
     rustix::thread::set_name(c"ocifs")?;
     // A stopped process does not notice that its stdin has been closed.
