@@ -24,8 +24,10 @@
 //!
 //! # Cost
 //!
-//! One hash lookup and one insertion an entry; directories are resolved once a layer. Symlinks
-//! followed are bounded per path and in total.
+//! One hash lookup and one insertion an entry; directories are resolved once a layer, however many
+//! entries, hard links and whiteouts name them. Paths that lead through symlinks, or to nothing, are
+//! walked again when a directory or a symlink came or went. Symlinks followed are bounded per path, and
+//! so are in total the steps that are more than one a directory.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -38,8 +40,9 @@ use crate::index::{
 /// Symlinks followed for one path, as umoci limits them.
 const MAX_LINKS: u32 = 255;
 
-/// Steps through symlink targets in one merge: far above any real image, and a second's work.
-const MAX_LINK_STEPS: u64 = 50_000_000;
+/// Steps through symlink targets and through paths that are walked again, in one merge: far above any
+/// real image, and a second's work.
+const MAX_STEPS: u64 = 50_000_000;
 
 /// Names made in one merge, those included that later layers remove: ten times the largest image
 /// heard of, and a bound on memory.
@@ -65,6 +68,10 @@ pub enum Error {
     LinkToDirectory { layer: usize, path: String, target: String },
     #[error("layer {layer}: `{path}`: too many levels of symbolic links")]
     SymlinkLoop { layer: usize, path: String },
+    #[error(
+        "layer {layer}: `{path}`: finding where the paths of the image lead takes more than {MAX_STEPS} steps"
+    )]
+    TooManySteps { layer: usize, path: String },
     #[error("layer {layer}: `{path}` leads through a symlink with a name longer than 255 bytes")]
     NameTooLong { layer: usize, path: String },
     #[error(
@@ -141,7 +148,9 @@ struct Merge<'a> {
     names: HashMap<(NodeId, &'a [u8]), NodeId>,
     /// Lower nodes that the layer being merged has removed, for its hard links.
     ghosts: HashMap<(NodeId, &'a [u8]), NodeId>,
-    link_steps: u64,
+    steps_left: u64,
+    /// Counts directories and symlinks that came or went.
+    turns: u32,
     layer: u32,
 }
 
@@ -149,10 +158,30 @@ struct Merge<'a> {
 struct Layer<'a> {
     index: &'a LayerIndex,
     number: u32,
-    /// Directory paths whose node is known; only those reached without a symlink.
+    /// Directory paths whose node is known; only those reached without a symlink. They lead there as
+    /// long as the node is alive.
     resolved: Vec<NodeId>,
+    /// Where the others led, and at which of `Merge::turns`; until the next one they still do.
+    led: HashMap<DirId, (u32, Option<NodeId>)>,
+    /// For hard links.
+    lower: Lower<'a>,
     /// Hidden files, targets of hard links only: path to row of `Merge::inodes`.
     hidden: HashMap<(DirId, &'a [u8]), u32>,
+}
+
+/// Where directory paths of a layer lead in the layers below it. While it is applied, that stays the same.
+struct Lower<'a> {
+    index: &'a LayerIndex,
+    /// By directory, as far as it was asked for: the node, if there is one.
+    found: Vec<Option<Option<NodeId>>>,
+    /// Whether symlinks are followed that the layer itself replaces.
+    follows_replaced: bool,
+}
+
+impl<'a> Lower<'a> {
+    fn new(index: &'a LayerIndex, follows_replaced: bool) -> Lower<'a> {
+        Lower { index, found: Vec::new(), follows_replaced }
+    }
 }
 
 /// What a step through the tree leads to.
@@ -160,8 +189,8 @@ enum Step<'a> {
     Missing,
     Directory(NodeId),
     Symlink(&'a [u8]),
-    /// Neither: a node in the way.
-    Other(NodeId),
+    /// Neither: something is in the way.
+    Other,
 }
 
 /// Where symlinks lead: an existing directory and names below it that do not exist (or are in the
@@ -184,7 +213,8 @@ impl<'a> Merge<'a> {
             inodes,
             names: HashMap::with_capacity(expected),
             ghosts: HashMap::new(),
-            link_steps: 0,
+            steps_left: MAX_STEPS,
+            turns: 0,
             layer: 0,
         };
         merge.nodes.push(Node {
@@ -223,11 +253,15 @@ impl<'a> Merge<'a> {
     fn apply(&mut self, number: u32, index: &'a LayerIndex) -> Result<(), Error> {
         self.layer = number;
         self.ghosts.clear();
+        // Whiteouts, hard links and entries may each need all directories.
+        self.steps_left += 3 * index.dir_count() as u64;
         self.whiteouts(index)?;
         let mut layer = Layer {
             index,
             number,
             resolved: vec![NONE; index.dir_count()],
+            led: HashMap::new(),
+            lower: Lower::new(index, true),
             hidden: HashMap::new(),
         };
         for (at, entry) in index.entries().enumerate() {
@@ -242,8 +276,9 @@ impl<'a> Merge<'a> {
     fn whiteouts(&mut self, index: &'a LayerIndex) -> Result<(), Error> {
         let mut doomed = Vec::new();
         let mut emptied = HashSet::new();
+        let mut lower = Lower::new(index, false);
         for whiteout in index.whiteouts() {
-            let Some(dir) = self.lower_dir(index, whiteout.dir)? else { continue };
+            let Some(dir) = self.lower_dir(&mut lower, whiteout.dir)? else { continue };
             match whiteout.name {
                 Some(name) => doomed.extend(self.names.get(&(dir, name))),
                 // However often and by whatever path it is said, once is enough.
@@ -265,30 +300,49 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// The lower directory that a whiteout's path means, if there is one.
-    fn lower_dir(&mut self, index: &'a LayerIndex, id: DirId) -> Result<Option<NodeId>, Error> {
-        let mut path = Vec::new();
+    /// The lower directory that a path of the layer means, if there is one.
+    fn lower_dir(&mut self, lower: &mut Lower<'a>, id: DirId) -> Result<Option<NodeId>, Error> {
+        let index = lower.index;
+        if lower.found.is_empty() {
+            lower.found = vec![None; index.dir_count()];
+            lower.found[ROOT_DIR as usize] = Some(Some(ROOT));
+        }
+        let mut unknown = Vec::new();
         let mut at = id;
-        while at != ROOT_DIR {
-            path.push(at);
+        let mut found = loop {
+            if let Some(known) = lower.found[at as usize] {
+                break known;
+            }
+            unknown.push(at);
             at = index.dir(at).parent;
+        };
+        self.take_steps(unknown.len(), &|| index.dir_path(id))?;
+        while let Some(id) = unknown.pop() {
+            if let Some(above) = found {
+                found = self.lower_dir_in(lower, above, id)?;
+            }
+            lower.found[id as usize] = Some(found);
         }
-        let mut node = ROOT;
-        for id in path.into_iter().rev() {
-            let dir = index.dir(id);
-            node = match self.step(node, dir.name) {
-                Step::Directory(child) => child,
-                Step::Symlink(target) if !dir.has_entry => {
-                    let place = self.follow(node, target, false, &|| index.dir_path(id))?;
-                    match place {
-                        Some(Place { base, missing }) if missing.is_empty() => base,
-                        _ => return Ok(None),
-                    }
-                }
-                Step::Symlink(_) | Step::Missing | Step::Other(_) => return Ok(None),
-            };
-        }
-        Ok(Some(node))
+        Ok(found)
+    }
+
+    /// The lower directory in another one.
+    fn lower_dir_in(
+        &mut self,
+        lower: &Lower<'a>,
+        above: NodeId,
+        id: DirId,
+    ) -> Result<Option<NodeId>, Error> {
+        let index = lower.index;
+        let dir = index.dir(id);
+        Ok(match self.step_in(above, dir.name, true) {
+            Step::Directory(child) => Some(child),
+            Step::Symlink(target) if lower.follows_replaced || !dir.has_entry => {
+                let place = self.follow(above, target, true, &|| index.dir_path(id))?;
+                Some(place).filter(|place| place.missing.is_empty()).map(|place| place.base)
+            }
+            Step::Symlink(_) | Step::Missing | Step::Other => None,
+        })
     }
 
     /// Pass 2, one entry.
@@ -316,7 +370,7 @@ impl<'a> Merge<'a> {
             EntryKind::HardLink { dir, name } => Some(self.link_target(layer, &entry, dir, name)?),
             _ => None,
         };
-        let parent = self.directory(layer, entry.dir)?.0;
+        let parent = self.directory(layer, entry.dir)?;
         let existing = self.names.get(&(parent, entry.name)).copied();
         if let Some(node) = existing {
             if target.is_some_and(|(_, target)| target == node) {
@@ -341,7 +395,7 @@ impl<'a> Merge<'a> {
     /// The inode that a hard link names, and the node (`NONE` for a hidden file).
     fn link_target(
         &mut self,
-        layer: &Layer<'a>,
+        layer: &mut Layer<'a>,
         entry: &Entry<'a>,
         dir: DirId,
         name: &'a [u8],
@@ -350,13 +404,18 @@ impl<'a> Merge<'a> {
             return Ok((*inode, NONE));
         }
         let number = layer.number as usize;
-        let path = || path_of(layer.index, entry.dir, entry.name);
-        let target = || path_of(layer.index, dir, name);
+        let index = layer.index;
+        let path = || path_of(index, entry.dir, entry.name);
+        let target = || path_of(index, dir, name);
         if name.is_empty() {
             return Err(Error::LinkToDirectory { layer: number, path: path(), target: "/".into() });
         }
         for before in [false, true] {
-            let Some(node) = self.existing(layer.index, dir, name, before)? else { continue };
+            let found = match before {
+                true => self.lower_dir(&mut layer.lower, dir)?,
+                false => self.find_directory(layer, dir, false)?,
+            };
+            let Some(node) = found.and_then(|dir| self.child(dir, name, before)) else { continue };
             let inode = self.node(node).inode;
             if self.kind(inode) == EntryKind::Directory {
                 return Err(Error::LinkToDirectory {
@@ -370,98 +429,82 @@ impl<'a> Merge<'a> {
         Err(Error::LinkTarget { layer: number, path: path(), target: target() })
     }
 
-    /// The node at a path of the tree as it is, or (`before`) as it was below this layer.
-    fn existing(
-        &mut self,
-        index: &'a LayerIndex,
-        id: DirId,
-        name: &'a [u8],
-        before: bool,
-    ) -> Result<Option<NodeId>, Error> {
-        let mut path = Vec::new();
-        let mut at = id;
-        while at != ROOT_DIR {
-            let dir = index.dir(at);
-            path.push(dir.name);
-            at = dir.parent;
-        }
-        path.reverse();
-        let joined: Vec<u8> = path.join(&b'/');
-        let mut node = ROOT;
-        for name in path {
-            node = match self.step_in(node, name, before) {
-                Step::Directory(child) => child,
-                Step::Symlink(target) => {
-                    let place = self.follow(node, target, before, &|| lossy(&joined))?;
-                    match place {
-                        Some(Place { base, missing }) if missing.is_empty() => base,
-                        _ => return Ok(None),
-                    }
-                }
-                Step::Missing | Step::Other(_) => return Ok(None),
-            };
-        }
-        Ok(self.child(node, name, before))
+    /// The node of a directory path, made if it does not exist.
+    fn directory(&mut self, layer: &mut Layer<'a>, id: DirId) -> Result<NodeId, Error> {
+        let Some(node) = self.find_directory(layer, id, true)? else {
+            unreachable!("what does not exist is made")
+        };
+        Ok(node)
     }
 
-    /// The node of a directory path, made if it does not exist; and whether it was reached
-    /// without a symlink.
-    fn directory(&mut self, layer: &mut Layer<'a>, id: DirId) -> Result<(NodeId, bool), Error> {
+    /// The node of a directory path, as the tree is; `make` it if it does not exist.
+    fn find_directory(
+        &mut self,
+        layer: &mut Layer<'a>,
+        id: DirId,
+        make: bool,
+    ) -> Result<Option<NodeId>, Error> {
         // Upwards to what is known, then down again: a path may be too deep for recursion.
         let mut unknown = Vec::new();
         let mut at = id;
-        let mut found = loop {
+        let (mut found, mut direct) = loop {
             if at == ROOT_DIR {
-                break (ROOT, true);
+                break (Some(ROOT), true);
             }
             let known = layer.resolved[at as usize];
             if known != NONE && self.node(known).alive {
-                break (known, true);
+                break (Some(known), true);
             }
-            unknown.push(at);
+            match layer.led.get(&at) {
+                Some((turns, led)) if *turns == self.turns && !(make && led.is_none()) => {
+                    break (*led, false);
+                }
+                _ => unknown.push(at),
+            }
             at = layer.index.dir(at).parent;
         };
+        let index = layer.index;
+        self.take_steps(unknown.len(), &|| index.dir_path(id))?;
         while let Some(id) = unknown.pop() {
-            found = self.directory_in(layer, found, id)?;
+            if let Some(above) = found {
+                let is_direct;
+                (found, is_direct) = self.directory_in(index, above, id, make)?;
+                direct &= is_direct;
+            }
+            match found {
+                Some(node) if direct => layer.resolved[id as usize] = node,
+                _ => drop(layer.led.insert(id, (self.turns, found))),
+            }
         }
         Ok(found)
     }
 
-    /// The directory whose parent is found.
+    /// The directory in another one, and whether it is there itself and not behind a symlink.
     fn directory_in(
         &mut self,
-        layer: &mut Layer<'a>,
-        (parent, direct): (NodeId, bool),
+        index: &'a LayerIndex,
+        above: NodeId,
         id: DirId,
-    ) -> Result<(NodeId, bool), Error> {
-        let dir = layer.index.dir(id);
-        let (node, direct) = match self.step(parent, dir.name) {
-            Step::Directory(child) => (child, direct),
-            Step::Missing => (self.implied(parent, dir.name)?, direct),
-            Step::Other(blocker) => {
-                self.give_way(blocker, &|| layer.index.dir_path(id))?;
-                (self.implied(parent, dir.name)?, direct)
-            }
-            Step::Symlink(target) => {
-                let index = layer.index;
-                let place = self.follow(parent, target, false, &|| index.dir_path(id))?;
-                let Some(Place { base, missing }) = place else {
-                    unreachable!("following is only cut short by errors")
-                };
-                let mut node = base;
-                for name in missing {
-                    if let Some(blocker) = self.child(node, name, false) {
-                        self.give_way(blocker, &|| index.dir_path(id))?;
-                    }
-                    node = self.implied(node, name)?;
-                }
-                (node, false)
-            }
+        make: bool,
+    ) -> Result<(Option<NodeId>, bool), Error> {
+        let dir = index.dir(id);
+        let path = || index.dir_path(id);
+        let (place, direct) = match self.step(above, dir.name) {
+            Step::Directory(child) => return Ok((Some(child), true)),
+            Step::Symlink(target) => (self.follow(above, target, false, &path)?, false),
+            Step::Missing | Step::Other => (Place { base: above, missing: vec![dir.name] }, true),
         };
-        if direct {
-            layer.resolved[id as usize] = node;
+        let mut node = place.base;
+        for name in place.missing {
+            if !make {
+                return Ok((None, direct));
+            }
+            if let Some(blocker) = self.child(node, name, false) {
+                self.give_way(blocker, &path)?;
+            }
+            node = self.implied(node, name)?;
         }
-        Ok((node, direct))
+        Ok((Some(node), direct))
     }
 
     /// Removes a node that stands where a directory is needed, if it is of a lower layer.
@@ -482,7 +525,7 @@ impl<'a> Merge<'a> {
         target: &'a [u8],
         before: bool,
         path: &dyn Fn() -> String,
-    ) -> Result<Option<Place<'a>>, Error> {
+    ) -> Result<Place<'a>, Error> {
         let layer = self.layer as usize;
         let mut place = Place { base: start, missing: Vec::new() };
         let mut todo: Vec<&'a [u8]> = Vec::new();
@@ -499,11 +542,8 @@ impl<'a> Merge<'a> {
                 }
                 todo.extend(target.split(|b| *b == b'/').rev());
             }
-            let Some(name) = todo.pop() else { return Ok(Some(place)) };
-            self.link_steps += 1;
-            if self.link_steps > MAX_LINK_STEPS {
-                return Err(Error::SymlinkLoop { layer, path: path() });
-            }
+            let Some(name) = todo.pop() else { return Ok(place) };
+            self.take_steps(1, path)?;
             if name.len() > MAX_NAME_BYTES {
                 return Err(Error::NameTooLong { layer, path: path() });
             }
@@ -524,9 +564,17 @@ impl<'a> Merge<'a> {
             match self.step_in(place.base, name, before) {
                 Step::Directory(child) => place.base = child,
                 Step::Symlink(target) => enter = Some(target),
-                Step::Missing | Step::Other(_) => place.missing.push(name),
+                Step::Missing | Step::Other => place.missing.push(name),
             }
         }
+    }
+
+    /// Counts steps through paths.
+    fn take_steps(&mut self, steps: usize, path: &dyn Fn() -> String) -> Result<(), Error> {
+        let left = self.steps_left.checked_sub(steps as u64);
+        let layer = self.layer as usize;
+        self.steps_left = left.ok_or_else(|| Error::TooManySteps { layer, path: path() })?;
+        Ok(())
     }
 
     fn step(&self, dir: NodeId, name: &[u8]) -> Step<'a> {
@@ -538,7 +586,7 @@ impl<'a> Merge<'a> {
         match self.kind(self.node(node).inode) {
             EntryKind::Directory => Step::Directory(node),
             EntryKind::Symlink(target) => Step::Symlink(target),
-            _ => Step::Other(node),
+            _ => Step::Other,
         }
     }
 
@@ -569,6 +617,7 @@ impl<'a> Merge<'a> {
         if self.nodes.len() >= MAX_NODES {
             return Err(Error::TooLarge);
         }
+        self.note_turn(inode);
         let id = self.nodes.len() as NodeId;
         let path_bytes = self.node(parent).path_bytes + name.len() as u32 + 1;
         if path_bytes as usize > MAX_PATH_BYTES {
@@ -594,9 +643,17 @@ impl<'a> Merge<'a> {
         Ok(id)
     }
 
+    /// Counts something that comes or goes, if paths can lead through it.
+    fn note_turn(&mut self, inode: u32) {
+        if matches!(self.kind(inode), EntryKind::Directory | EntryKind::Symlink(_)) {
+            self.turns += 1;
+        }
+    }
+
     /// Takes a node and all below it out of the tree.
     fn remove(&mut self, node: NodeId) {
-        let Node { parent, next, previous, .. } = *self.node(node);
+        let Node { parent, next, previous, inode, .. } = *self.node(node);
+        self.note_turn(inode);
         match previous {
             NONE => self.node_mut(parent).first_child = next,
             previous => self.node_mut(previous).next = next,
