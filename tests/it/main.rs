@@ -11,6 +11,7 @@ mod model;
 mod support;
 
 mod architecture;
+mod deep_paths;
 mod digests;
 mod erofs;
 mod format;
