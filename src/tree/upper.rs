@@ -52,8 +52,9 @@ use super::merge::{Flat, NONE, Source};
 use super::path::{MAX_LINKS, Symlinks};
 use crate::index::{DirId, Entry, EntryKind, LayerIndex, ROOT_DIR};
 
-/// Steps through paths in one merge: seconds of work. Beyond them nothing is decided.
-const MAX_STEPS: u64 = 50_000_000;
+/// Steps through paths in one merge: half a second of work, and those of a million entries. Beyond them
+/// nothing is decided.
+const MAX_STEPS: u64 = 10_000_000;
 
 /// Facts in one merge, those included that became void. Beyond them nothing is decided.
 const MAX_FACTS: usize = 4 << 20;
