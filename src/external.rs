@@ -47,7 +47,7 @@ use crate::source::{self, Source};
 use crate::toc::{self, TocAnnotation};
 use crate::ztoc::{self, SociIndex, SociLayer, SociVersion, Ztoc};
 
-pub use compare::{Comparison, Difference, compare};
+pub use compare::{Comparison, Difference, MAX_DIFFERENCES, compare};
 
 /// Layers smaller than this in bytes are streamed, which costs one request too, and proves everything.
 pub const MIN_LAYER_BYTES: u64 = 256 << 10;

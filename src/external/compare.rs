@@ -12,11 +12,17 @@
 //!
 //! Times have to be those of the tar, or what the reference writer of eStargz makes of them, which
 //! keeps seconds only: see [`is_time_of`].
+//!
+//! A few hundred KB can name a hundred thousand entries in a directory that is thousands deep. So paths are
+//! told apart without writing them out ([`Side`]), and [`MAX_DIFFERENCES`] are told at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::order;
-use crate::index::{Entry, EntryKind, LayerIndex, Runs};
+use super::order::{self, Group, Key, Label, Side};
+use crate::index::{DirId, Entry, EntryKind, LayerIndex, Runs};
+
+/// Differences of a layer that are told: one is enough to refuse its table.
+pub const MAX_DIFFERENCES: usize = 1000;
 
 /// A path of which the two tell different things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +55,27 @@ pub struct Comparison {
 
 /// What a path means.
 struct Meaning<'a> {
-    index: &'a LayerIndex,
+    side: Side<'a>,
+    /// Directory and name; of a whiteout those that it hides.
+    dir: DirId,
+    name: &'a [u8],
     /// An entry, and its place in the table; `None` for a whiteout.
     entry: Option<(usize, Entry<'a>)>,
 }
 
 impl<'a> Meaning<'a> {
-    fn of_entry(index: &'a LayerIndex, at: usize) -> Meaning<'a> {
-        Meaning { index, entry: Some((at, index.entry_at(at))) }
+    fn of_entry(side: Side<'a>, at: usize) -> Meaning<'a> {
+        let entry = side.index.entry_at(at);
+        Meaning { side, dir: entry.dir, name: entry.name, entry: Some((at, entry)) }
+    }
+
+    /// The path in the layer.
+    fn path(&self) -> Vec<u8> {
+        match (&self.entry, self.name) {
+            (Some(_), name) => self.side.index.path(self.dir, name),
+            (None, b"") => self.side.index.path(self.dir, b".wh..wh..opq"),
+            (None, name) => self.side.index.path(self.dir, &[b".wh.", name].concat()),
+        }
     }
 }
 
@@ -64,31 +83,38 @@ impl<'a> Meaning<'a> {
 /// of hard links.
 pub fn compare(claimed: &LayerIndex, actual: &LayerIndex) -> Comparison {
     let by_place = claimed.has_tar_offsets();
+    let dirs = order::shared_dirs([claimed, actual]);
+    let [claimed, actual] = Side::of([claimed, actual], &dirs);
     let (claims, facts) = (meanings(claimed), meanings(actual));
     let mut found = Comparison::default();
-    for (path, claim) in &claims {
-        match facts.get(path) {
-            None => found.differ(path, "is in the table of contents, but not in the tar"),
-            Some(fact) => found.pair(path, claim, fact, by_place),
+    for (key, claim) in &claims {
+        match facts.get(key) {
+            None => {
+                found.differ(|| claim.path(), "is in the table of contents, but not in the tar")
+            }
+            Some(fact) => found.pair(claim, fact, by_place),
         }
     }
-    for path in facts.keys().filter(|path| !claims.contains_key(*path)) {
-        found.differ(path, "is in the tar, but not in the table of contents");
+    for (_, fact) in facts.iter().filter(|(key, _)| !claims.contains_key(*key)) {
+        found.differ(|| fact.path(), "is in the tar, but not in the table of contents");
     }
     if found.differences.is_empty() {
         found.compare_order(claimed, actual, by_place);
     }
+    found.differences.sort_by(|a, b| a.exact_path.cmp(&b.exact_path));
     found
 }
 
 impl Comparison {
-    fn differ(&mut self, path: &[u8], what: &'static str) {
-        self.differences.push(Difference::new(path, what));
+    fn differ(&mut self, path: impl FnOnce() -> Vec<u8>, what: &'static str) {
+        if self.differences.len() < MAX_DIFFERENCES {
+            self.differences.push(Difference::new(&path(), what));
+        }
     }
 
-    fn pair(&mut self, path: &[u8], claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) {
+    fn pair(&mut self, claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) {
         if let Some(what) = difference(claim, fact, by_place) {
-            self.differ(path, what);
+            self.differ(|| claim.path(), what);
         }
         let file = |of: &Meaning<'_>| match of.entry {
             Some((at, Entry { kind: EntryKind::File { size, .. }, .. })) => Some((at, size)),
@@ -100,60 +126,61 @@ impl Comparison {
         }
     }
 
-    fn compare_order(&mut self, claimed: &LayerIndex, actual: &LayerIndex, by_place: bool) {
+    fn compare_order(&mut self, claimed: Side<'_>, actual: Side<'_>, by_place: bool) {
         let groups = order::groups([claimed, actual]);
         let claims = order::members(claimed, &groups);
         let facts = order::members(actual, &groups);
         let mut paired: BTreeSet<(usize, usize)> = self.files.iter().copied().collect();
         for group in &groups {
-            let of = |members: &BTreeMap<_, Vec<usize>>| members.get(group).cloned();
-            let (claims, facts) = (of(&claims).unwrap_or_default(), of(&facts).unwrap_or_default());
-            let label = |index: &LayerIndex, at: Option<&usize>| {
-                at.map(|at| order::label(index, &index.entry_at(*at)))
-            };
+            let (claims, facts) = (members_of(&claims, group), members_of(&facts, group));
             for at in 0..claims.len().max(facts.len()) {
-                let claim = label(claimed, claims.get(at));
-                let fact = label(actual, facts.get(at));
-                if claim != fact {
-                    let (path, _) = claim.or(fact).unwrap_or_default();
+                let (claim, fact) = (claims.get(at), facts.get(at));
+                if label(claimed, claim) != label(actual, fact) {
+                    let of = |side, at: &usize| Meaning::of_entry(side, *at).path();
+                    let path = claim.map(|at| of(claimed, at));
                     self.differ(
-                        &path,
+                        || path.or(fact.map(|at| of(actual, at))).unwrap_or_default(),
                         "comes in another order than in the tar, which matters here",
                     );
                     break;
                 }
                 let pair = (claims[at], facts[at]);
                 if paired.insert(pair) {
-                    let (path, _) = claim.unwrap_or_default();
                     let claim = Meaning::of_entry(claimed, pair.0);
-                    self.pair(&path, &claim, &Meaning::of_entry(actual, pair.1), by_place);
+                    self.pair(&claim, &Meaning::of_entry(actual, pair.1), by_place);
                 }
             }
         }
     }
 }
 
-/// What each path means in the end.
-fn meanings(index: &LayerIndex) -> BTreeMap<Vec<u8>, Meaning<'_>> {
+fn members_of<'m>(members: &'m BTreeMap<Group<'m>, Vec<usize>>, group: &Group<'m>) -> &'m [usize] {
+    members.get(group).map_or(&[], |members| members)
+}
+
+fn label<'a>(side: Side<'a>, at: Option<&usize>) -> Option<Label<'a>> {
+    at.map(|at| side.label(&side.index.entry_at(*at)))
+}
+
+/// What each path means in the end; by its key, and whether it is that of a whiteout.
+fn meanings(side: Side<'_>) -> BTreeMap<(Key<'_>, bool), Meaning<'_>> {
     let mut found = BTreeMap::new();
-    for (at, entry) in index.entries().enumerate().filter(|(_, entry)| !entry.hidden) {
-        found.insert(index.path(entry.dir, entry.name), Meaning::of_entry(index, at));
+    let entries = side.index.entries().enumerate().filter(|(_, entry)| !entry.hidden);
+    for (at, entry) in entries {
+        found.insert((side.key(entry.dir, entry.name), false), Meaning::of_entry(side, at));
     }
-    for whiteout in index.whiteouts() {
-        let name = match whiteout.name {
-            Some(name) => [b".wh.", name].concat(),
-            None => b".wh..wh..opq".to_vec(),
-        };
-        found.insert(index.path(whiteout.dir, &name), Meaning { index, entry: None });
+    for whiteout in side.index.whiteouts() {
+        let (dir, name) = (whiteout.dir, whiteout.name.unwrap_or_default());
+        found.insert((side.key(dir, name), true), Meaning { side, dir, name, entry: None });
     }
     found
 }
 
 fn difference(claim: &Meaning<'_>, fact: &Meaning<'_>, by_place: bool) -> Option<&'static str> {
     let (a, b) = match (&claim.entry, &fact.entry) {
-        (None, None) => return None,
         (Some((_, a)), Some((_, b))) => (a, b),
-        _ => return Some("is a whiteout in one of the two only"),
+        // They are told apart from entries before.
+        _ => return None,
     };
     let kind = kind_difference(claim, a, fact, b);
     let owner = (a.uid, a.gid) != (b.uid, b.gid);
@@ -197,7 +224,7 @@ fn places(of: &Meaning<'_>, entry: &Entry<'_>) -> Vec<(u64, u64, u64)> {
     match entry.kind {
         EntryKind::File { size: 1.., runs: Runs::Whole(start) } => vec![(0, start.0, 0)],
         EntryKind::File { runs: Runs::Sparse { first, count }, .. } => {
-            let runs = of.index.sparse_runs(first, count);
+            let runs = of.side.index.sparse_runs(first, count);
             runs.map(|run| (run.file_offset, run.start.0, run.length)).collect()
         }
         _ => Vec::new(),
@@ -205,7 +232,7 @@ fn places(of: &Meaning<'_>, entry: &Entry<'_>) -> Vec<(u64, u64, u64)> {
 }
 
 fn xattrs<'a>(of: &'a Meaning<'_>, entry: &Entry<'a>) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    of.index.xattrs(entry).map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+    of.side.index.xattrs(entry).map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
 }
 
 fn kind_difference(
@@ -216,7 +243,7 @@ fn kind_difference(
 ) -> Option<&'static str> {
     match (a.kind, b.kind) {
         (EntryKind::File { size: a_size, .. }, EntryKind::File { size: b_size, .. }) => {
-            let digests = (claim.index.content_digest(a), fact.index.content_digest(b));
+            let digests = (claim.side.index.content_digest(a), fact.side.index.content_digest(b));
             match digests {
                 _ if a_size != b_size => Some("has another size"),
                 (Some(a), Some(b)) if a.contradicts(&b) => Some("has other content"),
@@ -230,10 +257,8 @@ fn kind_difference(
         (
             EntryKind::HardLink { dir: a_dir, name: a },
             EntryKind::HardLink { dir: b_dir, name: b },
-        ) => {
-            let (a, b) = (claim.index.path(a_dir, a), fact.index.path(b_dir, b));
-            (a != b).then_some("links to something else")
-        }
+        ) => (claim.side.key(a_dir, a) != fact.side.key(b_dir, b))
+            .then_some("links to something else"),
         (EntryKind::CharDevice(a, b), EntryKind::CharDevice(c, d))
         | (EntryKind::BlockDevice(a, b), EntryKind::BlockDevice(c, d)) => {
             ((a, b) != (c, d)).then_some("is another device")

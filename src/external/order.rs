@@ -14,37 +14,91 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::index::{DirId, Entry, EntryKind, LayerIndex};
+use hashbrown::HashMap;
+
+use crate::index::{DirId, Entry, EntryKind, LayerIndex, ROOT_DIR};
+
+/// A path: the number of its directory, which both descriptions have in common, and its name.
+pub(super) type Key<'a> = (DirId, &'a [u8]);
+
+/// What an entry is told apart by within a group: its path, and that of its target.
+pub(super) type Label<'a> = (Key<'a>, Option<Key<'a>>);
+
+/// Numbers for the directories of two descriptions: the same path has the same one.
+pub(super) fn shared_dirs(indexes: [&LayerIndex; 2]) -> [Vec<DirId>; 2] {
+    let mut numbers: HashMap<Key<'_>, DirId> = HashMap::new();
+    indexes.map(|index| {
+        let mut dirs = vec![ROOT_DIR];
+        for id in 1..index.dir_count() {
+            let dir = index.dir(id as DirId);
+            // Those above stand before it.
+            let next = numbers.len() as DirId + 1;
+            dirs.push(*numbers.entry((dirs[dir.parent as usize], dir.name)).or_insert(next));
+        }
+        dirs
+    })
+}
+
+/// One of two descriptions of a layer.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) index: &'a LayerIndex,
+    /// Of [`shared_dirs`].
+    dirs: &'a [DirId],
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn of(indexes: [&'a LayerIndex; 2], dirs: &'a [Vec<DirId>; 2]) -> [Side<'a>; 2] {
+        [0, 1].map(|at| Side { index: indexes[at], dirs: &dirs[at] })
+    }
+
+    pub(super) fn key(self, dir: DirId, name: &'a [u8]) -> Key<'a> {
+        (self.dirs[dir as usize], name)
+    }
+
+    fn key_of_dir(self, id: DirId) -> Key<'a> {
+        let dir = self.index.dir(id);
+        self.key(dir.parent, dir.name)
+    }
+
+    pub(super) fn label(self, entry: &Entry<'a>) -> Label<'a> {
+        let target = match entry.kind {
+            EntryKind::HardLink { dir, name } => Some(self.key(dir, name)),
+            _ => None,
+        };
+        (self.key(entry.dir, entry.name), target)
+    }
+}
 
 /// What the entries of a group have in common.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Group {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Group<'a> {
     /// At this path or below it.
-    Path(Vec<u8>),
+    Path(Key<'a>),
     /// Of this name in any directory, or a hard link to such a name.
-    Name(Vec<u8>),
+    Name(&'a [u8]),
 }
 
 /// The groups of several descriptions of a layer.
-pub(super) fn groups(indexes: [&LayerIndex; 2]) -> BTreeSet<Group> {
+pub(super) fn groups(sides: [Side<'_>; 2]) -> BTreeSet<Group<'_>> {
     let mut groups = BTreeSet::new();
-    for index in indexes {
-        let mut told: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
-        for entry in index.entries() {
+    for side in sides {
+        let mut told: HashMap<Key<'_>, bool> = HashMap::new();
+        for entry in side.index.entries() {
             if entry.hidden {
                 continue;
             }
             if let EntryKind::HardLink { name, .. } = entry.kind {
-                groups.insert(Group::Name(name.to_vec()));
+                groups.insert(Group::Name(name));
             }
-            let path = index.path(entry.dir, entry.name);
+            let path = side.key(entry.dir, entry.name);
             let is_directory = entry.kind == EntryKind::Directory;
-            if told.insert(path.clone(), is_directory).is_some_and(|was| !was || !is_directory) {
+            if told.insert(path, is_directory).is_some_and(|was| !was || !is_directory) {
                 groups.insert(Group::Path(path));
             }
         }
-        for id in 0..index.dir_count() {
-            let path = dir_path(index, id as DirId);
+        for id in 0..side.index.dir_count() {
+            let path = side.key_of_dir(id as DirId);
             if told.get(&path) == Some(&false) {
                 groups.insert(Group::Path(path));
             }
@@ -54,31 +108,33 @@ pub(super) fn groups(indexes: [&LayerIndex; 2]) -> BTreeSet<Group> {
 }
 
 /// The entries of each group by their place in the table, in the order of the layer.
-pub(super) fn members(index: &LayerIndex, groups: &BTreeSet<Group>) -> BTreeMap<Group, Vec<usize>> {
-    let mut members: BTreeMap<Group, Vec<usize>> = BTreeMap::new();
+pub(super) fn members<'a>(
+    side: Side<'a>,
+    groups: &BTreeSet<Group<'a>>,
+) -> BTreeMap<Group<'a>, Vec<usize>> {
+    let mut members: BTreeMap<Group<'a>, Vec<usize>> = BTreeMap::new();
     if groups.is_empty() {
         return members;
     }
-    let group_of = |path: Vec<u8>| Some(Group::Path(path)).filter(|group| groups.contains(group));
+    let index = side.index;
+    let is_group = |group: &Group<'a>| groups.contains(group);
     // For each directory the outermost path of a group that it is at or below.
-    let mut around: Vec<Option<DirId>> = Vec::with_capacity(index.dir_count());
+    let mut around: Vec<Option<Group<'a>>> = Vec::with_capacity(index.dir_count());
     for id in 0..index.dir_count() {
         let id = id as DirId;
         let parent = index.dir(id).parent;
         let above = if parent < id { around[parent as usize] } else { None };
-        around.push(above.or_else(|| group_of(dir_path(index, id)).map(|_| id)));
+        around.push(above.or_else(|| Some(Group::Path(side.key_of_dir(id))).filter(is_group)));
     }
     for (at, entry) in index.entries().enumerate() {
         let by_path = match around[entry.dir as usize] {
             _ if entry.hidden => None,
-            Some(id) => Some(Group::Path(dir_path(index, id))),
-            None => group_of(index.path(entry.dir, entry.name)),
+            Some(group) => Some(group),
+            None => Some(Group::Path(side.key(entry.dir, entry.name))).filter(is_group),
         };
-        let name = Some(Group::Name(entry.name.to_vec())).filter(|group| groups.contains(group));
+        let name = Some(Group::Name(entry.name)).filter(is_group);
         let target = match entry.kind {
-            EntryKind::HardLink { name, .. } if name != entry.name => {
-                Some(Group::Name(name.to_vec()))
-            }
+            EntryKind::HardLink { name, .. } if name != entry.name => Some(Group::Name(name)),
             _ => None,
         };
         for group in [by_path, name, target].into_iter().flatten() {
@@ -86,18 +142,4 @@ pub(super) fn members(index: &LayerIndex, groups: &BTreeSet<Group>) -> BTreeMap<
         }
     }
     members
-}
-
-/// What an entry is told apart by within a group: its path, and that of its target.
-pub(super) fn label(index: &LayerIndex, entry: &Entry<'_>) -> (Vec<u8>, Option<Vec<u8>>) {
-    let target = match entry.kind {
-        EntryKind::HardLink { dir, name } => Some(index.path(dir, name)),
-        _ => None,
-    };
-    (index.path(entry.dir, entry.name), target)
-}
-
-fn dir_path(index: &LayerIndex, id: DirId) -> Vec<u8> {
-    let dir = index.dir(id);
-    index.path(dir.parent, dir.name)
 }

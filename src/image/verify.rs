@@ -187,13 +187,16 @@ impl Reading<'_> {
         let mut known: HashSet<Vec<u8>> =
             differences.iter().map(|d| d.exact_path.clone()).collect();
         let mut unreadable = 0;
+        if differences.len() >= external::MAX_DIFFERENCES {
+            return;
+        }
         for (claimed, actual_at) in files {
             let entry = claim.index.entry_at(*claimed);
             let EntryKind::File { size, runs } = entry.kind else { continue };
             // The index is our own: it has a digest of every file.
             let expected = actual.content_digest(&actual.entry_at(*actual_at));
             let Some(expected) = expected.filter(|_| size > 0) else { continue };
-            let path = claim.index.path(entry.dir, entry.name);
+            let path = || claim.index.path(entry.dir, entry.name);
             let sparse: Vec<Run>;
             let place = match runs {
                 Runs::Whole(start) => Pieces::Whole(start),
@@ -207,15 +210,16 @@ impl Reading<'_> {
                 Ok(digest) if digest == expected => continue,
                 Ok(_) => "shows other content than the tar has",
                 Err(e) => {
-                    log::warn!("{}: {e}", String::from_utf8_lossy(&path));
+                    log::warn!("{}: {e}", String::from_utf8_lossy(&path()));
                     unreadable += 1;
                     "can't be read by what the table of contents says"
                 }
             };
+            let path = path();
             if known.insert(path.clone()) {
                 differences.push(Difference::new(&path, what));
             }
-            if unreadable >= MAX_UNREADABLE {
+            if unreadable >= MAX_UNREADABLE || differences.len() >= external::MAX_DIFFERENCES {
                 return;
             }
         }

@@ -45,6 +45,8 @@ pub const MAX_HASHED_HOLES: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct Builder {
     dirs: Vec<DirRecord>,
+    /// The directories on the way to the last one, outermost first: the next is often near it.
+    last_path: Vec<DirId>,
     /// The directories by parent and name, which stand in `dirs` and `bytes`.
     dir_ids: HashTable<DirId>,
     /// Places in `bytes` of names and values of attributes: each is there once.
@@ -124,6 +126,7 @@ impl Builder {
         };
         Builder {
             dirs: vec![root],
+            last_path: Vec::new(),
             dir_ids: HashTable::new(),
             shared_texts: HashTable::new(),
             hashers: RandomState::new(),
@@ -263,23 +266,31 @@ impl Builder {
         dir_name(&self.dirs, &self.bytes, id)
     }
 
+    fn is_dir(&self, id: DirId, parent: DirId, name: &[u8]) -> bool {
+        self.dirs[id as usize].parent.get() == parent && self.dir_name(id) == name
+    }
+
     /// The directory of this name in another one, if it has a row.
     fn known_dir(&self, parent: DirId, name: &[u8]) -> Option<DirId> {
         let hash = self.hashers.hash_one((parent, name));
-        let is_it = |id: &DirId| {
-            self.dirs[*id as usize].parent.get() == parent && self.dir_name(*id) == name
-        };
-        self.dir_ids.find(hash, is_it).copied()
+        self.dir_ids.find(hash, |id| self.is_dir(*id, parent, name)).copied()
     }
 
     /// The id of the directory path `components`, known or new.
     fn dir(&mut self, components: &[&[u8]]) -> Result<DirId, Error> {
         let mut at = ROOT_DIR;
-        for name in components {
+        for (depth, name) in components.iter().enumerate() {
+            let last = self.last_path.get(depth).copied();
+            if let Some(id) = last.filter(|id| self.is_dir(*id, at, name)) {
+                at = id;
+                continue;
+            }
+            self.last_path.truncate(depth);
             at = match self.known_dir(at, name) {
                 Some(id) => id,
                 None => self.add_dir(at, name)?,
             };
+            self.last_path.push(at);
         }
         Ok(at)
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
-use ocifs::external::Difference;
+use ocifs::external::{Difference, MAX_DIFFERENCES};
 use ocifs::image::{self, LayerVerification, ProvenBefore, Verification};
 use serde_json::json;
 
@@ -104,6 +104,9 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
         }
         for difference in &layer.differences {
             writeln!(out, "         /{} {}", printable(&difference.path), difference.what)?;
+        }
+        if layer.differences.len() >= MAX_DIFFERENCES {
+            writeln!(out, "         (no more than {MAX_DIFFERENCES} are looked for)")?;
         }
     }
     let layers = &verification.layers;
