@@ -1,17 +1,27 @@
-//! Layers of a few hundred KB whose names, sparse maps or attributes would take gigabytes of memory.
+//! Layers of a few hundred KB whose names, sparse maps or attributes would take gigabytes of memory, or
+//! minutes.
 //!
-//! Each is listed by a process that may have 256 MiB, stacks of threads included, and is refused in time
-//! with the flag that raises the limit.
+//! Each is listed, mounted and verified by processes that may have 256 MiB, stacks of threads included, and
+//! a small cache. It is refused in time with the flag that raises the limit, or shown.
+
+use std::fs;
+use std::process::Command;
 
 use ocifs::image::ImageOptions;
 
-use crate::fixture::{Sandbox, open, options};
-use crate::shell::{Home, run};
+use crate::fixture::{Sandbox, files_below, noise, open, options};
+use crate::shell::{Home, Outcome, run, text};
 use crate::support::estargz;
 use crate::support::image::{Built, Compression, ImageBuilder, Layer, write_oci_layout};
 use crate::support::tarball::{Entry, TarWriter, tar};
 
 const FLAG: &str = "--max-metadata-size";
+
+/// What the cache may have, and how far a process may exceed that, as the library documents it.
+const CACHE_BYTES: u64 = 32 << 20;
+const SLACK: u64 = 4 << 20;
+
+const VERBS: [&[&str]; 3] = [&["ls"], &["mount"], &["verify"]];
 
 /// A tar of so many files, each in a directory of its own that is 2,000 deep.
 fn deep(files: usize) -> Vec<Entry> {
@@ -27,21 +37,70 @@ fn image(layers: impl IntoIterator<Item = Layer>) -> Built {
     layers.into_iter().fold(ImageBuilder::new(), ImageBuilder::push_layer).build()
 }
 
-/// Lists an image in a process of bounded memory, which has to refuse it.
-fn is_refused(what: &str, built: &Built) {
+/// A command for an image, in a process of bounded memory with a bounded cache. A process that serves a mount
+/// inherits both.
+fn limited(home: &Home, verb: &[&str], name: &str) -> Command {
+    let mut command = home.command("prlimit");
+    command.env("OCIFS_CACHE_SIZE", CACHE_BYTES.to_string());
+    command.arg("--data=268435456").arg(env!("CARGO_BIN_EXE_ocifs")).args(verb).arg(name);
+    if verb == ["mount"] {
+        command.arg(home.mount_point());
+    }
+    command
+}
+
+#[track_caller]
+fn cache_is_small(what: &str, home: &Home) {
+    let bytes: u64 = files_below(&home.path().join("cache"))
+        .iter()
+        .filter_map(|path| Some(fs::symlink_metadata(path).ok()?.len()))
+        .sum();
+    assert!(bytes <= CACHE_BYTES + SLACK, "{what}: {bytes} bytes in the cache");
+}
+
+#[track_caller]
+fn is_bomb(what: &str, built: &Built) {
     let size: u64 = built.layer_sizes().iter().sum();
     assert!(size < 2 << 20, "{what}: {size} bytes are no bomb");
+}
+
+/// An image that has to be refused, whatever is done with it.
+fn is_refused(what: &str, built: &Built) {
+    is_bomb(what, built);
     let home = Home::new();
     let name = home.layout(built);
     // The second time, nothing of the first may have been kept that costs as much.
-    for round in 0..2 {
-        let mut limited = home.command("prlimit");
-        limited.arg("--data=268435456").arg(env!("CARGO_BIN_EXE_ocifs")).args(["ls", &name]);
-        let outcome = run(&mut limited);
-        assert!(outcome.code == 1 && outcome.stderr.contains(FLAG), "{what}, {round}: {outcome:?}");
+    for verb in VERBS.iter().chain(&VERBS) {
+        let outcome = run(&mut limited(&home, verb, &name));
+        // `verify` says what is wrong with a layer in its report.
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(outcome.code == 1 && said.contains(FLAG), "{what}, {verb:?}: {outcome:?}");
+        cache_is_small(what, &home);
     }
+    home.is_quiet();
     let indexes = home.path().join("cache/v1/layers");
-    assert_eq!(crate::fixture::files_below(&indexes).len(), 0, "{what}: an index is kept");
+    assert_eq!(files_below(&indexes).len(), 0, "{what}: an index is kept");
+}
+
+/// An image that is shown, with so many names in its root.
+fn is_shown(what: &str, built: &Built, names: usize) {
+    is_bomb(what, built);
+    for verb in VERBS {
+        let home = Home::new();
+        let name = home.layout(built);
+        let outcome: Outcome = run(&mut limited(&home, verb, &name));
+        assert_eq!(outcome.code, 0, "{what}, {verb:?}: {outcome:?}");
+        match verb {
+            ["ls"] => assert_eq!(outcome.stdout.lines().count(), names, "{what}"),
+            ["mount"] => {
+                assert_eq!(fs::read_dir(home.mount_point()).unwrap().count(), names, "{what}");
+                home.run(&["umount", text(&home.mount_point())]).succeeded();
+                home.is_quiet();
+            }
+            _ => assert!(outcome.stdout.contains("ok: all of"), "{what}: {outcome:?}"),
+        }
+        cache_is_small(what, &home);
+    }
 }
 
 #[test]
@@ -87,20 +146,36 @@ fn attributes() {
 
 #[test]
 fn tables_of_contents() {
-    let entries = deep(3000);
-    let written = estargz::write(
-        &entries,
-        &estargz::Options {
-            form: estargz::Form::Zstd,
+    let mut entries = deep(3000);
+    // Of smaller layers no table is looked for.
+    entries.push(Entry::file("noise", noise(300 << 10, 1)));
+    let refused = |form, compression| {
+        let options = estargz::Options {
+            form,
             chunk_size: 1 << 20,
             min_member: 0,
             landmark: true,
             edit: None,
-        },
-    );
-    let layer = Layer::from_blob(written.blob.clone(), "zstd", &written.tar)
-        .annotations(&written.annotations);
-    is_refused("a table of contents", &image([layer]));
+        };
+        let written = estargz::write(&entries, &options);
+        let layer = Layer::from_blob(written.blob.clone(), compression, &written.tar)
+            .annotations(&written.annotations);
+        is_refused(&format!("a table of contents, {form:?}"), &image([layer]));
+    };
+    refused(estargz::Form::Zstd, "zstd");
+    refused(estargz::Form::Estargz, "gzip");
+}
+
+/// Each of the entries names a directory that is thousands deep.
+#[test]
+fn hard_links_and_whiteouts() {
+    let below = vec!["d"; 2000].join("/");
+    let target = Entry::file(format!("{below}/f"), "");
+    let links = (0..15_000).map(|n| Entry::hardlink(format!("l{n}"), format!("{below}/f")));
+    let whiteouts = (0..15_000).map(|n| Entry::file(format!("{below}/.wh.{n}"), ""));
+    let upper: Vec<Entry> = links.chain(whiteouts).collect();
+    let built = image([zstd(&tar(&[target])), zstd(&tar(&upper))]);
+    is_shown("hard links and whiteouts", &built, 15_001);
 }
 
 /// An index that was made under a higher limit is not used under a lower one.
