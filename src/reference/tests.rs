@@ -208,6 +208,21 @@ proptest! {
     }
 }
 
+/// What is read without the host of Docker Hub is printed with it, and is no page of it then.
+#[test]
+fn images_of_docker_hub_that_look_like_pages() {
+    for text in
+        ["r/library/debian:12", "index.docker.io/r/a/b", "v2/a/tags/b", "v2/a/manifests/b:1"]
+    {
+        let name: ImageName = text.parse().unwrap();
+        assert_eq!(name.to_string().parse(), Ok(name), "{text}");
+    }
+    let tag = format!("v2/a/manifests/sha256:{}", "0".repeat(64));
+    let name: ImageName = tag.parse().unwrap();
+    assert_eq!(name.to_string().parse(), Ok(name));
+    assert!("docker.io/r/grafana/loki".parse::<ImageName>().is_err());
+}
+
 #[test]
 fn names_of_directories() {
     let name = |text: &str| {

@@ -17,7 +17,13 @@ pub(super) fn image(text: &str) -> Option<String> {
     let tag = query.split('&').chain([fragment]).find_map(|pair| pair.strip_prefix("tag="));
     let image = match host.as_str() {
         "hub.docker.com" | "registry.hub.docker.com" | "store.docker.com" => docker_hub(&parts)?,
-        "docker.io" if matches!(parts[..], ["_" | "r", ..]) => docker_hub(&parts)?,
+        // Pages have no tag, which an image that is written in full has if it has no digest. The API of
+        // the same images has another host.
+        "docker.io" => match parts[..] {
+            ["_", ..] => docker_hub(&parts)?,
+            ["r", ..] if !path.contains([':', '@']) => docker_hub(&parts)?,
+            _ => return None,
+        },
         "quay.io" => quay(&parts)?,
         "github.com" => github(&parts)?,
         "gallery.ecr.aws" => format!("public.ecr.aws/{}", joined(parts.get(..2)?)),
