@@ -269,7 +269,7 @@ impl Source for Containerd {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bolt::tests::{Tree, database};
+    use crate::bolt::tests::writer::{Tree, database};
 
     fn entry(namespace: &str, name: &str, content: &str) -> Entry {
         let target = Digest::sha256(content.as_bytes());

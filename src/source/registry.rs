@@ -51,6 +51,7 @@ use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, media_type};
 use crate::reference::Reference;
+pub use auth::Challenge;
 use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};

@@ -2,51 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use ocifs::codec::Compression;
-use ocifs::digest::{DiffId, Digest, SpanDigest};
 use ocifs::extent::Pieces;
-use ocifs::extent::{CompressedOffset, UncompressedOffset};
-use ocifs::index::{Builder, Check, Identity, LayerIndex, Proof, Restart, Span};
-use ocifs::tar::Parser;
+use ocifs::index::LayerIndex;
 use ocifs::tree::{self, FileKind, Ino, Tree};
 
+pub use crate::hostile::layer::index;
 use crate::model::reference::{self, Node, NodeKind};
 use crate::support::tarball::{Entry, tar};
-
-/// Indexes a plain tar held in memory, fed in pieces of an odd size.
-pub fn index(tar: &[u8]) -> Result<LayerIndex, String> {
-    let mut builder = Builder::new();
-    let mut parser = Parser::new();
-    for piece in tar.chunks(997) {
-        parser.feed(piece, &mut builder).map_err(|e: ocifs::index::Error| e.to_string())?;
-    }
-    parser.finish().map_err(|e| e.to_string())?;
-    if !tar.is_empty() {
-        builder.span(&Span {
-            start: UncompressedOffset(0),
-            length: tar.len() as u32,
-            compressed_start: CompressedOffset(0),
-            compressed_end: CompressedOffset(tar.len() as u64),
-            restart: Restart::Here,
-            check: Check::Content,
-            digest: SpanDigest::of(tar),
-        });
-    }
-    let digest = Digest::sha256(tar);
-    let identity = Identity {
-        blob: digest,
-        blob_size: tar.len() as u64,
-        diff_id: DiffId(digest),
-        uncompressed_size: tar.len() as u64,
-        compression: Compression::None,
-        proof: Proof::Full,
-    };
-    let index = builder.finish(identity).map_err(|e| e.to_string())?;
-    // Every index that is made here also goes through the file format.
-    let decoded = LayerIndex::decode(&index.encode()).expect("what was written can be read");
-    assert!(decoded == index, "decoding changed the index");
-    Ok(decoded)
-}
 
 /// Merges layers given as tars; each tar is returned to read contents from.
 pub fn merge(tars: &[Vec<u8>]) -> Result<Tree, String> {

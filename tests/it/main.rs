@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../hostile/mod.rs"]
+mod hostile;
 #[path = "../model/mod.rs"]
 mod model;
 #[path = "../support/mod.rs"]
@@ -15,9 +17,10 @@ mod deep_paths;
 mod digests;
 mod erofs;
 mod format;
-mod hostile;
 mod join;
 mod layers;
+mod memory;
+mod mutations;
 mod numbers;
 mod random_stacks;
 mod regressions;

@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use ocifs::codec;
 use ocifs::oci::Descriptor;
@@ -13,6 +12,7 @@ use proptest::sample::Index;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::hostile::toc::{check_toc, descriptor, read_blob};
 use crate::support::estargz::{self, Form, Written};
 use crate::support::image::sha256;
 use crate::support::tarball::{Entry, Kind};
@@ -52,12 +52,6 @@ fn sample() -> Vec<Entry> {
     ]
 }
 
-fn descriptor(layer: &Written) -> Descriptor {
-    let (digest, size) = (sha256(&layer.blob), layer.blob.len());
-    let value = json!({ "digest": digest, "size": size, "annotations": layer.annotations });
-    serde_json::from_value(value).unwrap()
-}
-
 fn part(blob: &[u8], range: &Range<u64>) -> Vec<u8> {
     blob[range.start as usize..range.end as usize].to_vec()
 }
@@ -65,14 +59,7 @@ fn part(blob: &[u8], range: &Range<u64>) -> Vec<u8> {
 /// Opens a layer as its user has to: fetch, find, fetch, read.
 fn open(layer: &Written) -> Result<Toc, Error> {
     let promise = toc::promise(&descriptor(layer)).expect("the writer annotates");
-    read(&promise, &layer.blob)
-}
-
-fn read(promise: &TocAnnotation, blob: &[u8]) -> Result<Toc, Error> {
-    let size = blob.len() as u64;
-    let tail = promise.first_fetch(size);
-    let place = toc::find(promise, &part(blob, &tail), tail.start, size)?;
-    toc::read(promise, &place, &part(blob, &place), toc::MAX_TOC_BYTES)
+    read_blob(&promise, &layer.blob)
 }
 
 /// The bytes of a chunk, by nothing but its place.
@@ -211,7 +198,7 @@ fn a_layer_of_buildah() {
     let descriptor = std::fs::read(format!("{folder}/descriptor.json")).unwrap();
     let descriptor: Descriptor = serde_json::from_slice(&descriptor).unwrap();
     assert!(descriptor.digest.matches(&blob));
-    let toc = read(&toc::promise(&descriptor).unwrap(), &blob).unwrap();
+    let toc = read_blob(&toc::promise(&descriptor).unwrap(), &blob).unwrap();
     let space = space(&blob, &toc);
     let line = |found: &TocEntry| {
         let entry = &found.entry;
@@ -322,31 +309,6 @@ fn rows_that_lie() {
     }
 }
 
-/// Holds together whatever the writer says.
-fn check(toc: &Toc, blob_size: u64) {
-    let mut end = 0;
-    for pair in toc.chunks.windows(2) {
-        assert!(pair[0].compressed.start <= pair[1].compressed.start);
-    }
-    for chunk in &toc.chunks {
-        assert_eq!(chunk.start.0, end);
-        assert!(chunk.length > 0);
-        end += chunk.length;
-        assert!(chunk.compressed.start < chunk.compressed.end);
-        assert!(chunk.compressed.end <= blob_size);
-    }
-    assert_eq!(toc.content_bytes, end);
-    for found in &toc.entries {
-        let mut last = 0;
-        for run in &found.entry.runs {
-            assert!(run.file_offset >= last && run.length > 0);
-            last = run.file_end();
-            assert!(last <= found.entry.size);
-            assert!(run.start.checked_add(run.length).unwrap().0 <= toc.content_bytes);
-        }
-    }
-}
-
 /// Values that readers trip over.
 fn odd_value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -401,9 +363,6 @@ fn writers(kind: usize, edit: estargz::Edit) -> Written {
     }
 }
 
-/// The layers that damage is done to.
-static LAYERS: LazyLock<[Written; 4]> = LazyLock::new(|| [0, 1, 2, 3].map(|n| writers(n, &|_| ())));
-
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 3000,
@@ -436,58 +395,7 @@ proptest! {
         };
         let layer = writers(kind, &edit);
         if let Ok(toc) = open(&layer) {
-            check(&toc, layer.blob.len() as u64);
-        }
-    }
-
-    /// Bytes of the JSON, with digests that fit them.
-    #[test]
-    fn changed_json(
-        edits in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
-        cut in prop::option::of(any::<Index>()),
-    ) {
-        let mut json = LAYERS[3].json.clone();
-        for (at, byte) in &edits {
-            let at = at.index(json.len());
-            json[at] = *byte;
-        }
-        if let Some(cut) = cut {
-            json.truncate(cut.index(json.len()));
-        }
-        let compressed = zstd::bulk::compress(&json, 1).unwrap();
-        let (start, end) = (1 << 20, (1 << 20) + compressed.len() as u64);
-        let promise = TocAnnotation::ZstdChunked {
-            manifest: start..end,
-            json_bytes: json.len() as u64,
-            digest: ocifs::digest::Digest::sha256(&compressed),
-            json: None,
-        };
-        if let Ok(toc) = toc::read(&promise, &(start..end), &compressed, toc::MAX_TOC_BYTES) {
-            check(&toc, end);
-        }
-    }
-
-    /// Damage on the way: what was read is right, or there is an error.
-    #[test]
-    fn changed_blobs(
-        kind in 0..4usize,
-        edits in prop::collection::vec((any::<Index>(), any::<u8>()), 0..3),
-        cut in prop::option::of(any::<Index>()),
-    ) {
-        let mut layer = LAYERS[kind].clone();
-        let expected = open(&layer).unwrap();
-        let promise = toc::promise(&descriptor(&layer)).unwrap();
-        // Most of what matters is at the end.
-        let from = layer.blob.len() - layer.blob.len() / 4;
-        for (at, byte) in &edits {
-            let at = from + at.index(layer.blob.len() - from);
-            layer.blob[at] = *byte;
-        }
-        if let Some(cut) = cut {
-            layer.blob.truncate(from + cut.index(layer.blob.len() - from));
-        }
-        if let Ok(toc) = read(&promise, &layer.blob) {
-            prop_assert_eq!(toc.entries, expected.entries);
+            check_toc(&toc, layer.blob.len() as u64);
         }
     }
 }

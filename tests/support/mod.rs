@@ -10,6 +10,7 @@
 // A test crate takes what it needs from here, and the compiler sees the rest as unused.
 #![allow(dead_code, unused_imports)]
 
+pub mod bolt;
 pub mod cgroup;
 pub mod deflate;
 pub mod estargz;

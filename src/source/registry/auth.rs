@@ -27,7 +27,8 @@ use ureq::http::{Response, Uri};
 use super::client::{Access, Client};
 use super::credentials::{Credential, Credentials, Found};
 use super::error::{Error, Failure, Sought};
-pub(super) use challenge::{Challenge, challenges};
+pub use challenge::Challenge;
+pub(super) use challenge::challenges;
 pub(super) use elsewhere::Elsewhere;
 use token::TokenServer;
 
