@@ -15,6 +15,7 @@ mod support;
 mod architecture;
 mod deep_paths;
 mod digests;
+mod docs;
 mod erofs;
 mod format;
 mod join;

@@ -18,6 +18,7 @@ pub mod formats;
 pub mod guard;
 pub mod image;
 pub mod kernel;
+pub mod markdown;
 pub mod registry;
 #[cfg(test)]
 mod registry_tests;
