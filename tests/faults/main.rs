@@ -57,6 +57,7 @@ mod lazy_walks;
 mod links;
 mod local_copies;
 mod long_lives;
+mod manual;
 mod metadata_bombs;
 mod mirrors;
 mod mount_points;

@@ -13,7 +13,7 @@ use crate::support::image::{Built, Compression};
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
