@@ -22,7 +22,7 @@
 //! - `joint`: several images in one mount, each held against its own.
 //! - `fstab`: mount(8), its tables, and service managers.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
-//! - `over_a_mount`: what the section "Over a mount" of the README says, sentence by sentence.
+//! - `over_a_mount`: what `docs/over-a-mount.md` says, sentence by sentence.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
 //! # Where umoci 0.4.7 is not the judge

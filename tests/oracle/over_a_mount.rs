@@ -1,4 +1,4 @@
-//! What the README says under "Over a mount": each sentence is tried, over a plain mount and, where the
+//! What `docs/over-a-mount.md` says: each sentence is tried, over a plain mount and, where the
 //! kernel can, over one with `--kernel-metadata`.
 
 use std::fs;
