@@ -176,7 +176,6 @@ fn blocks() {
                     if block.text.contains("--kernel-metadata") && !crate::kernel_metadata::can() {
                         continue;
                     }
-                    println!("{place}");
                     desk.run(marks == "as-root", block.text);
                     desk.clear();
                     count += 1;
