@@ -6,6 +6,7 @@
 //! nothing wrong stays in the cache, and once the cause is gone everything works again.
 //!
 //! One binary, so that it is linked once. Modules by what is broken.
+//! (`manual` alone is about the good day: the commands of the documentation, run as they stand there.)
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
