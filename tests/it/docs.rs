@@ -94,6 +94,26 @@ fn links_lead_somewhere() {
     assert!(checked > 40, "{checked} links");
 }
 
+/// Files of the repository that the text names are there.
+#[test]
+fn files_that_are_named_exist() {
+    let places = ["src/", "tests/", "scripts/", "docs/", "findings/", ".ci/"];
+    let mut checked = 0;
+    for page in handbook().into_iter().chain([page("CONTRIBUTING.md")]) {
+        // What stands for a name is in capitals.
+        let stands_for = |word: &str| word.contains("NAME") || word.contains("VERB");
+        for span in page.spans() {
+            let path = span.split(' ').next().unwrap_or_default();
+            if places.iter().any(|place| path.starts_with(place)) && !stands_for(path) {
+                let is_there = repository().join(path).exists();
+                assert!(is_there, "{}: {path}", page.path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 30, "{checked} files");
+}
+
 fn ocifs(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ocifs")).args(words).output().unwrap()
 }
