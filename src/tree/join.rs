@@ -41,9 +41,12 @@
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::merge::DIRECTORY_BYTES;
-use super::numbers::{self, fingerprints, own_digest};
-use super::{BLOCK_BYTES, Dirent, Error, FileKind, Ino, Inode, Joined, Origins, Tree};
+use super::error::Error;
+use super::fingerprints::{fingerprints, own_digest};
+use super::inode::{BLOCK_BYTES, DIRECTORY_BYTES, Dirent, FileKind, Ino, Inode};
+use super::numbers;
+use super::origins::Origins;
+use super::table::{Joined, Tree};
 use crate::digest::ContentDigest;
 use crate::extent::Run;
 use crate::index::LayerIndex;

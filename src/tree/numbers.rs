@@ -38,11 +38,7 @@
 //! - The root is 1, which FUSE wants, and has generation 0. No other file is 0 or 1, and no two are the same.
 //! - Numbers are those of the paths and contents alone, except among fingerprints whose upper halves are next to each other.
 
-use xxhash_rust::xxh3::Xxh3Default;
-
-use super::{FileKind, Ino, Inode, Origins, Tree};
-use crate::digest::ContentDigest;
-use crate::index::LayerIndex;
+use super::inode::Ino;
 
 /// The least and the greatest number but for the root's. (The very last one often stands for an error.)
 const FIRST: u32 = 2;
@@ -61,9 +57,9 @@ pub struct Shown {
 #[derive(Debug)]
 pub(super) struct Numbers {
     /// Number and generation, by position.
-    of: Vec<(u32, u32)>,
+    pub(super) of: Vec<(u32, u32)>,
     /// Numbers in order, and whose they are.
-    inos: Vec<(u32, u32)>,
+    pub(super) inos: Vec<(u32, u32)>,
 }
 
 impl Numbers {
@@ -91,118 +87,6 @@ impl Numbers {
             of[*ino as usize - 1] = (*number, *fingerprint as u32);
         }
         Numbers { of, inos }
-    }
-}
-
-/// The digest of a regular file's content, if it was taken here. One that is claimed counts for nothing.
-pub(super) fn own_digest(index: &LayerIndex, origins: &Origins, ino: Ino) -> Option<ContentDigest> {
-    let entry = origins.entry(ino).filter(|_| index.proof().is_own())?;
-    index.content_digest(&index.entry_at(entry))
-}
-
-impl Tree {
-    /// Gives the inodes of the tree of one image their numbers. `indexes` is what it was merged of, base first.
-    pub fn number(&mut self, origins: &Origins, indexes: &[&LayerIndex]) {
-        self.numbers = Some(Numbers::new(&fingerprints(self, b"", origins, indexes)));
-    }
-
-    /// How an inode is known outside: by its position if the tree was given no numbers.
-    pub fn shown(&self, ino: Ino) -> Shown {
-        match &self.numbers {
-            Some(numbers) => {
-                let (number, generation) = numbers.of[ino.position()];
-                Shown { number: u64::from(number), generation }
-            }
-            None => Shown { number: ino.number(), generation: 0 },
-        }
-    }
-
-    /// The inode that is known by a number; `None` if there is no such inode.
-    pub fn ino_of(&self, number: u64) -> Option<Ino> {
-        let Some(numbers) = &self.numbers else { return self.ino(number) };
-        let number = u32::try_from(number).ok()?;
-        let at = numbers.inos.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        Some(Ino(numbers.inos[at].1))
-    }
-}
-
-/// The fingerprints of all inodes of the tree of one image that is shown in a directory of this name, or is the whole.
-pub(super) fn fingerprints(
-    tree: &Tree,
-    directory: &[u8],
-    origins: &Origins,
-    indexes: &[&LayerIndex],
-) -> Vec<u64> {
-    let mut paths = vec![u64::MAX; tree.len()];
-    let mut begin = Xxh3Default::new();
-    begin.update(directory);
-    paths[Ino::ROOT.position()] = begin.digest();
-    let mut dirs = vec![Ino::ROOT];
-    while let Some(dir) = dirs.pop() {
-        let mut above = Xxh3Default::new();
-        above.update(&paths[dir.position()].to_le_bytes());
-        for child in tree.children(dir, 0) {
-            let mut hash = above.clone();
-            hash.update(child.name);
-            let path = &mut paths[child.ino.position()];
-            *path = hash.digest().min(*path);
-            if tree.kind(child.ino) == FileKind::Directory {
-                dirs.push(child.ino);
-            }
-        }
-    }
-    let mut fingerprints = paths;
-    for (ino, fingerprint) in tree.inos().zip(&mut fingerprints) {
-        let mut hash = Xxh3Default::new();
-        hash.update(&fingerprint.to_le_bytes());
-        add_content(&mut hash, tree, ino, origins, indexes);
-        *fingerprint = hash.digest();
-    }
-    fingerprints
-}
-
-/// Adds what an inode is, of whatever path. The first byte is the kind, so that no two kinds are mixed up.
-fn add_content(
-    hash: &mut Xxh3Default,
-    tree: &Tree,
-    ino: Ino,
-    origins: &Origins,
-    indexes: &[&LayerIndex],
-) {
-    let inode: &Inode = tree.inode(ino);
-    match inode.kind {
-        FileKind::Directory => hash.update(b"d"),
-        FileKind::Fifo => hash.update(b"p"),
-        FileKind::Symlink => {
-            hash.update(b"l");
-            hash.update(tree.symlink(ino).unwrap_or_default());
-        }
-        FileKind::CharDevice | FileKind::BlockDevice => {
-            hash.update(if inode.kind == FileKind::CharDevice { b"c" } else { b"b" });
-            hash.update(&inode.parent.to_le_bytes());
-            hash.update(&inode.count.to_le_bytes());
-        }
-        FileKind::Regular if inode.size == 0 => hash.update(b"e"),
-        FileKind::Regular => {
-            let index = indexes[inode.layer as usize];
-            match own_digest(index, origins, ino) {
-                Some(ContentDigest::Sha256(content)) => {
-                    hash.update(b"h");
-                    hash.update(&content);
-                }
-                Some(ContentDigest::Blocks(content)) => {
-                    hash.update(b"s");
-                    hash.update(&content);
-                }
-                None => {
-                    let start = tree.content(ino).map_or(0, |content| content.start());
-                    hash.update(b"@");
-                    hash.update(index.blob().hash());
-                    hash.update(&start.to_le_bytes());
-                    hash.update(&inode.size.to_le_bytes());
-                }
-            }
-        }
     }
 }
 

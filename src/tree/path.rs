@@ -1,6 +1,7 @@
 //! Looking up a path in the tree the way the kernel would inside the image.
 
-use super::{FileKind, Ino, Tree};
+use super::inode::{FileKind, Ino};
+use super::table::Tree;
 
 /// Symlinks followed in one lookup before giving up (Linux's `MAXSYMLINKS`).
 pub(super) const MAX_LINKS: usize = 40;

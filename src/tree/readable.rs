@@ -4,7 +4,7 @@
 //! that it uses itself. On a disk there are none such, because they can't be set. A file system that lists one
 //! all the same makes every tool fail that copies what is listed.
 
-use super::FileKind;
+use super::inode::FileKind;
 
 const USER: &[u8] = b"user.";
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];

@@ -1,6 +1,7 @@
 //! Walking a tree without recursion: an image may nest directories deeper than any stack.
 
-use super::{DirEntry, FileKind, Ino, Tree};
+use super::inode::{DirEntry, FileKind, Ino};
+use super::table::Tree;
 
 /// The order in which the names of a directory come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,37 @@
+//! Why layers don't make a tree.
+
+/// Steps through symlink targets and through paths that are walked again, in one merge: far above any
+/// real image, and a second's work.
+pub(super) const MAX_STEPS: u64 = 50_000_000;
+
+/// Names made in one merge, those included that later layers remove: ten times the largest image
+/// heard of, and a bound on memory.
+pub(super) const MAX_NODES: usize = 16 << 20;
+
+/// Why layers don't make a tree. `layer` is the position in the image, 0 is the base.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Error {
+    #[error(
+        "layer {layer}: `{path}` needs `{blocker}` to be a directory, but the layer made it something else"
+    )]
+    NotADirectory { layer: usize, path: String, blocker: String },
+    #[error("layer {layer}: hard link `{path}`: its target `{target}` does not exist")]
+    LinkTarget { layer: usize, path: String, target: String },
+    #[error("layer {layer}: hard link `{path}`: its target `{target}` is a directory")]
+    LinkToDirectory { layer: usize, path: String, target: String },
+    #[error("layer {layer}: `{path}`: too many levels of symbolic links")]
+    SymlinkLoop { layer: usize, path: String },
+    #[error(
+        "layer {layer}: `{path}`: finding where the paths of the image lead takes more than {MAX_STEPS} steps"
+    )]
+    TooManySteps { layer: usize, path: String },
+    #[error("layer {layer}: `{path}` leads through a symlink with a name longer than 255 bytes")]
+    NameTooLong { layer: usize, path: String },
+    #[error(
+        "layer {layer}: the path of `{path}` is longer than 4096 bytes with its symlinks followed"
+    )]
+    PathTooLong { layer: usize, path: String },
+    #[error("there are more than {MAX_NODES} names in an image, or 4 GiB of text in all of them")]
+    TooLarge,
+}

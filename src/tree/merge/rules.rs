@@ -1,0 +1,162 @@
+//! Applying a layer: its whiteouts, then its entries.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::nodes::{Merge, NodeId, lossy};
+use super::paths::{Layer, Lower};
+use crate::index::{DirId, Entry, EntryKind, LayerIndex};
+use crate::tree::error::Error;
+use crate::tree::inode::NONE;
+use crate::tree::origins::Source;
+
+impl<'a> Merge<'a> {
+    /// All layers, applied.
+    pub(super) fn of(layers: &'a [&'a LayerIndex]) -> Result<Merge<'a>, Error> {
+        let mut merge = Merge::new(layers);
+        for (number, layer) in layers.iter().enumerate() {
+            merge.apply(number as u32, layer)?;
+        }
+        Ok(merge)
+    }
+
+    pub(super) fn apply(&mut self, number: u32, index: &'a LayerIndex) -> Result<(), Error> {
+        self.layer = number;
+        self.ghosts.clear();
+        // Whiteouts, hard links and entries may each need all directories.
+        self.steps_left += 3 * index.dir_count() as u64;
+        self.whiteouts(index)?;
+        let mut layer = Layer {
+            index,
+            number,
+            resolved: vec![NONE; index.dir_count()],
+            led: HashMap::new(),
+            lower: Lower::new(index, true),
+            hidden: HashMap::new(),
+        };
+        for (at, entry) in index.entries().enumerate() {
+            let source = Source { layer: number, entry: at as u32 };
+            self.entry(&mut layer, entry, source)?;
+        }
+        Ok(())
+    }
+
+    /// Pass 1. All places are found before anything is removed, so that the order of the
+    /// whiteouts does not matter either.
+    pub(super) fn whiteouts(&mut self, index: &'a LayerIndex) -> Result<(), Error> {
+        let mut doomed = Vec::new();
+        let mut emptied = HashSet::new();
+        let mut lower = Lower::new(index, false);
+        for whiteout in index.whiteouts() {
+            let Some(dir) = self.lower_dir(&mut lower, whiteout.dir)? else { continue };
+            match whiteout.name {
+                Some(name) => doomed.extend(self.names.get(&(dir, name))),
+                // However often and by whatever path it is said, once is enough.
+                None if !emptied.insert(dir) => {}
+                None => {
+                    let mut child = self.node(dir).first_child;
+                    while child != NONE {
+                        doomed.push(child);
+                        child = self.node(child).next;
+                    }
+                }
+            }
+        }
+        for node in doomed {
+            if self.node(node).alive {
+                self.remove(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pass 2, one entry.
+    pub(super) fn entry(
+        &mut self,
+        layer: &mut Layer<'a>,
+        entry: Entry<'a>,
+        source: Source,
+    ) -> Result<(), Error> {
+        if entry.hidden {
+            let inode = self.inode(source)?;
+            layer.hidden.insert((entry.dir, entry.name), inode);
+            return Ok(());
+        }
+        if !layer.hidden.is_empty() {
+            // Links that come later mean this one.
+            layer.hidden.remove(&(entry.dir, entry.name));
+        }
+        if entry.name.is_empty() {
+            self.inodes[0] = source;
+            return Ok(());
+        }
+        // The target is looked up before anything is made or removed.
+        let target = match entry.kind {
+            EntryKind::HardLink { dir, name } => Some(self.link_target(layer, &entry, dir, name)?),
+            _ => None,
+        };
+        let parent = self.directory(layer, entry.dir)?;
+        let existing = self.names.get(&(parent, entry.name)).copied();
+        if let Some(node) = existing {
+            if target.is_some_and(|(_, target)| target == node) {
+                return Ok(());
+            }
+            let inode = self.node(node).inode;
+            let is_dir = self.kind(inode) == EntryKind::Directory;
+            if is_dir && entry.kind == EntryKind::Directory {
+                self.inodes[inode as usize] = source;
+                return Ok(());
+            }
+            self.remove(node);
+        }
+        let inode = match target {
+            Some((inode, _)) => inode,
+            None => self.inode(source)?,
+        };
+        self.insert(parent, entry.name, inode)?;
+        Ok(())
+    }
+
+    /// The inode that a hard link names, and the node (`NONE` for a hidden file).
+    pub(super) fn link_target(
+        &mut self,
+        layer: &mut Layer<'a>,
+        entry: &Entry<'a>,
+        dir: DirId,
+        name: &'a [u8],
+    ) -> Result<(u32, NodeId), Error> {
+        if let Some(inode) = layer.hidden.get(&(dir, name)) {
+            return Ok((*inode, NONE));
+        }
+        let number = layer.number as usize;
+        let index = layer.index;
+        let path = || path_of(index, entry.dir, entry.name);
+        let target = || path_of(index, dir, name);
+        if name.is_empty() {
+            return Err(Error::LinkToDirectory { layer: number, path: path(), target: "/".into() });
+        }
+        for before in [false, true] {
+            let found = match before {
+                true => self.lower_dir(&mut layer.lower, dir)?,
+                false => self.find_directory(layer, dir, false)?,
+            };
+            let Some(node) = found.and_then(|dir| self.child(dir, name, before)) else { continue };
+            let inode = self.node(node).inode;
+            if self.kind(inode) == EntryKind::Directory {
+                return Err(Error::LinkToDirectory {
+                    layer: number,
+                    path: path(),
+                    target: target(),
+                });
+            }
+            return Ok((inode, node));
+        }
+        Err(Error::LinkTarget { layer: number, path: path(), target: target() })
+    }
+}
+
+fn path_of(index: &LayerIndex, dir: DirId, name: &[u8]) -> String {
+    match index.dir_path(dir).as_str() {
+        "" => lossy(name),
+        dir => format!("{dir}/{}", lossy(name)),
+    }
+}
