@@ -133,6 +133,9 @@ impl FromStr for Reference {
         } else {
             path.to_owned()
         };
+        if repository.len() > MAX_PATH_BYTES {
+            return Err(ParseError::TooLong { text: text.to_owned() });
+        }
         Ok(Reference {
             registry: registry.to_owned(),
             repository,

@@ -223,6 +223,16 @@ fn images_of_docker_hub_that_look_like_pages() {
     assert!("docker.io/r/grafana/loki".parse::<ImageName>().is_err());
 }
 
+/// With the `library/` that is left out where an image of Docker Hub is named.
+#[test]
+fn the_longest_repository_can_be_printed_and_read() {
+    let longest = "a".repeat(255 - "library/".len());
+    let name: ImageName = longest.parse().unwrap();
+    assert_eq!(name.to_string().parse(), Ok(name));
+    let longer = format!("{longest}a").parse::<ImageName>();
+    assert!(matches!(longer, Err(ParseError::TooLong { .. })), "{longer:?}");
+}
+
 #[test]
 fn names_of_directories() {
     let name = |text: &str| {
