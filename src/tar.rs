@@ -306,7 +306,8 @@ impl Parser {
                 }
                 n
             }
-            State::Done => limit,
+            // Past the end there is nothing whose position counts.
+            State::Done => return limit,
             _ => 0,
         };
         self.position += skipped;

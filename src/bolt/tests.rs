@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/support/bolt.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
 pub(crate) mod writer;
 
 use proptest::prelude::*;

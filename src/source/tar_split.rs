@@ -360,17 +360,22 @@ fn invalid(what: String) -> io::Error {
 }
 
 #[cfg(test)]
+#[path = "../../tests/hostile/mutator.rs"]
+mod mutator;
+
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
 
+    use super::mutator::{Random, mutate};
     use super::*;
 
-    fn split(lines: &str, folder: &Path, length: u64) -> io::Result<Arc<SplitTar>> {
+    fn split(lines: impl AsRef<[u8]>, folder: &Path, length: u64) -> io::Result<Arc<SplitTar>> {
         let path = folder.join("split.gz");
         let mut encoder =
             flate2::write::GzEncoder::new(File::create(&path)?, flate2::Compression::fast());
-        encoder.write_all(lines.as_bytes())?;
+        encoder.write_all(lines.as_ref())?;
         encoder.finish()?;
         fs::create_dir_all(folder.join("diff"))?;
         SplitTar::open(&path, &folder.join("diff"), folder, length).map(Arc::new)
@@ -423,6 +428,58 @@ mod tests {
         for line in lines {
             let tar = split(&line, folder.path(), 5).unwrap();
             assert!(bytes(&tar, 0).is_err(), "{line}");
+        }
+    }
+
+    /// The lines of a tar with a file `f` of 5 bytes, and behind its end another one.
+    fn lines_of_a_tar() -> Vec<u8> {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_path("f").unwrap();
+        header.set_size(5);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let segment = |bytes: &[u8]| {
+            let payload = STANDARD.encode(bytes);
+            format!("{{\"type\":2,\"payload\":\"{payload}\",\"position\":0}}\n")
+        };
+        let file = "{\"type\":1,\"name\":\"f\",\"size\":5,\"payload\":\"AAA=\",\"position\":1}\n";
+        let raw = "{\"type\":1,\"name\":\"?\",\"name_raw\":\"Zg==\",\"size\":5}\n";
+        let padding = segment(&[0; 507 + 1024]);
+        [&segment(header.as_bytes()), file, &padding, raw].concat().into_bytes()
+    }
+
+    const TAR_BYTES: u64 = 4 * 512 + 5;
+
+    /// Lines that were changed give a tar of the length that was announced, or an error.
+    #[test]
+    fn changed_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let valid = [lines_of_a_tar()];
+        let cases = std::env::var("OCIFS_TEST_CASES").map_or(1000, |text| text.parse().unwrap());
+        let mut accepted = 0;
+        fs::create_dir(folder.path().join("diff")).unwrap();
+        fs::write(folder.path().join("diff/f"), "12345").unwrap();
+        for case in 0..cases {
+            let lines = mutate(&valid, &mut Random::new(0, case));
+            let Ok(tar) = split(&lines, folder.path(), TAR_BYTES) else { continue };
+            accepted += 1;
+            let Ok(whole) = bytes(&tar, 0) else { continue };
+            assert_eq!(whole.len() as u64, TAR_BYTES, "case {case}");
+            for at in [1, 511, 512, 515, 517, 1024, TAR_BYTES] {
+                assert!(bytes(&tar, at).unwrap() == whole[at as usize..], "case {case} from {at}");
+            }
+        }
+        assert!(accepted > cases / 100, "{accepted} of {cases}");
+    }
+
+    /// Behind the end of the archive any number of bytes is skipped.
+    #[test]
+    fn an_absurd_size_behind_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = String::from_utf8(lines_of_a_tar()).unwrap();
+        for size in [u64::MAX, i64::MAX as u64] {
+            let last = format!("{{\"type\":1,\"name\":\"f\",\"size\":{size}}}\n");
+            assert!(split(format!("{lines}{last}{last}"), folder.path(), TAR_BYTES).is_err());
         }
     }
 
