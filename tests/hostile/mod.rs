@@ -5,6 +5,8 @@
 //! fine. `tests/it/mutations.rs` runs the targets over mutations of their inputs; `tests/fuzz` runs
 //! the same targets under libFuzzer, which looks for new paths through the code.
 //!
+//! Readers that are private to the crate have their own check, with the same [`mutator`].
+//!
 //! Test crates include this by `mod hostile;` next to `mod support;`.
 
 // A test crate takes what it needs from here, and the compiler sees the rest as unused.
