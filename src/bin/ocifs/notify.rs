@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
-use crate::environment;
+use crate::variables;
 
 /// The mount answers.
 pub(crate) const READY: &str = "READY=1";
@@ -17,7 +17,7 @@ pub(crate) const STOPPING: &str = "STOPPING=1";
 
 /// Tells the service manager, if there is one. That it can't be told is no reason not to serve.
 pub(crate) fn tell(state: &str) {
-    let Some(socket) = environment::notify_socket() else { return };
+    let Some(socket) = variables::notify_socket() else { return };
     if let Err(e) = send(&socket, state) {
         log::warn!("telling the service manager {state} at {}: {e}", socket.display());
     }

@@ -16,9 +16,11 @@ use serde_json::json;
 
 use crate::args::{self, CacheVerb};
 use crate::environment;
-use crate::json::{line, set_name};
-use crate::progress;
-use crate::report::{self, AnyError, FAILED, write_stderr};
+use crate::render::errors::{AnyError, FAILED};
+use crate::render::json::{line, set_name};
+use crate::render::output::{self, write_stderr};
+use crate::render::progress;
+use crate::render::text;
 
 pub(crate) fn run(args: &args::Cache) -> Result<ExitCode, AnyError> {
     match args {
@@ -73,7 +75,7 @@ fn words(kind: Kind) -> &'static str {
 fn du(place: &Place) -> Result<ExitCode, AnyError> {
     let usage = place.usage()?;
     let limit = place.cache.limit();
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     if place.json {
         let mut row = json!({
             "limit": limit,
@@ -125,7 +127,7 @@ fn clear(place: &Place) -> Result<ExitCode, AnyError> {
 
 /// Says what was removed, and what could not be.
 fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
-    report::heard(print_removed(place, &removed))?;
+    output::ignore_closed_pipe(print_removed(place, &removed))?;
     match removed.failed {
         Some((path, error)) => Err(not_done(&place.folder.join("v1").join(path), &error)),
         None => Ok(ExitCode::SUCCESS),
@@ -133,7 +135,7 @@ fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
 }
 
 fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     if place.json {
         let mut row = json!({
             "removed": { "files": removed.files, "bytes": removed.bytes },
@@ -163,7 +165,7 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
         .verify(&check_layer, &mut |bytes| bar.inc(bytes))
         .map_err(|e| place.failed(&e))?;
     bar.finish_and_clear();
-    report::heard(print_verified(place, &verified))?;
+    output::ignore_closed_pipe(print_verified(place, &verified))?;
     match verified.failed {
         Some((path, error)) => Err(not_done(&path, &error)),
         None if verified.damaged.is_empty() => Ok(ExitCode::SUCCESS),
@@ -172,7 +174,7 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
 }
 
 fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     if place.json {
         let damaged = verified.damaged.iter().map(|damage| {
             let mut row = json!({ "kind": damage.kind, "why": damage.why });
@@ -190,7 +192,7 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
     let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();
     for damage in &verified.damaged {
         let text = format!("{}: {}", damage.path.display(), damage.why);
-        writeln!(out, "{}", report::printable(&text))?;
+        writeln!(out, "{}", text::printable(&text))?;
         *by_kind.entry(damage.kind).or_default() += 1;
     }
     let (bytes, files) = (HumanBytes(verified.checked.bytes), verified.checked.files);

@@ -9,8 +9,9 @@ use ocifs::fs::Filesystem;
 use ocifs::tree::{Ino, Question, Symlinks, Want};
 
 use crate::args;
-use crate::commands::open_excerpt;
-use crate::report::{self, AnyError};
+use crate::commands::open::open_excerpt;
+use crate::render::errors::AnyError;
+use crate::render::output;
 
 /// Bytes read at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
@@ -21,7 +22,7 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
     let questions: Vec<Question> = args.paths.iter().map(question).collect();
     let image = open_excerpt(&args.image, &questions, &args.image_args)?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     // All names are looked up before anything is printed.
     let inos: Vec<(Ino, &OsStr)> = args
         .paths

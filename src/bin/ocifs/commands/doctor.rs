@@ -20,9 +20,12 @@ use ocifs::source::registry::{self, Aliased, Clock, Credentials, Route};
 use serde_json::json;
 
 use crate::args::{self, ImageArgs};
-use crate::environment;
-use crate::json::line;
-use crate::report::{self, AnyError, FAILED, printable};
+use crate::commands::open::failed;
+use crate::environment::{self, Settings};
+use crate::render::errors::{self, AnyError, FAILED};
+use crate::render::json::line;
+use crate::render::output;
+use crate::render::text::{self, printable};
 
 /// How far clocks may differ: the least that token servers, signed URLs and certificates commonly bear.
 const MAX_SKEW: Duration = Duration::from_secs(3 * 60);
@@ -73,7 +76,7 @@ impl Check {
     }
 
     fn fails(name: &'static str, error: &dyn Error) -> Check {
-        Check { name, verdict: Verdict::Fails, text: report::chain(error) }
+        Check { name, verdict: Verdict::Fails, text: errors::chain(error) }
     }
 }
 
@@ -82,13 +85,13 @@ pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
     if let Some(name) = &args.image {
         checks.extend(image(name, &args.image_args));
     }
-    report::heard(print(&checks, args.json))?;
+    output::ignore_closed_pipe(print(&checks, args.json))?;
     let fails = checks.iter().any(|check| check.verdict == Verdict::Fails);
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 fn print(checks: &[Check], json: bool) -> io::Result<()> {
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     if json {
         let rows: Vec<_> = checks
             .iter()
@@ -173,8 +176,8 @@ fn cache(args: &ImageArgs) -> Check {
 /// Whether an image can be had, which way and with whose credentials, whether parts of its layers can, and
 /// whether its registry agrees on what time it is.
 fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
-    let (alias, (name, options)) = match (environment::alias(name), environment::image(name, args))
-    {
+    let image = Settings::read().and_then(|settings| environment::image(name, args, &settings));
+    let (alias, (name, options)) = match (environment::alias(name), image) {
         (Ok(alias), Ok(image)) => (alias, image),
         (Err(e), _) | (_, Err(e)) => return vec![Check::fails("settings", e.as_ref())],
     };
@@ -196,7 +199,7 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
     let traffic = Arc::default();
     match image::probe(&name, &options, &traffic) {
         Ok(probe) => checks.extend(found(&name, &probe)),
-        Err(e) => checks.push(Check::fails("image", &super::failed(&name)(e))),
+        Err(e) => checks.push(Check::fails("image", &failed(&name)(e))),
     }
     if let ImageName::Registry(_) = &name {
         checks.push(clock(traffic.clock()));
@@ -212,7 +215,7 @@ fn found(name: &ImageName, probe: &Probe) -> [Check; 2] {
         "{name} is {} for {}, {}, {}",
         image.digest,
         image.platform,
-        report::count(image.layers.len(), "layer", "layers"),
+        text::count(image.layers.len(), "layer", "layers"),
         HumanBytes(bytes)
     );
     let ranges = match probe.sends_ranges {

@@ -4,6 +4,7 @@
 //! several names is written once and linked afterwards, and of a sparse file what is stored of it ([`sparse`]). Entries come in inode order within a
 //! directory, which is the order of the layers, so that the image is read from front to back.
 
+mod records;
 mod sparse;
 
 use std::collections::HashMap;
@@ -12,27 +13,23 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use ocifs::fs::Filesystem;
-use ocifs::tree::{Attributes, FileKind, Ino, Order};
+use ocifs::tree::{FileKind, Ino, Order};
 use tar::{Builder, EntryType, Header};
 
-use crate::args::{self, Demand};
+use crate::args::{self, RequiredProof};
 use crate::commands::cat::CHUNK_BYTES;
-use crate::commands::open_image;
-use crate::report::{self, AnyError};
+use crate::commands::open::open_image;
+use crate::render::errors::AnyError;
+use crate::render::output;
+use records::Records;
 use sparse::Sparse;
-
-/// The largest number that a seven-digit octal field holds.
-const MAX_OCTAL_7: u64 = 0o7_777_777;
-
-/// The largest size or time that an eleven-digit octal field holds.
-const MAX_OCTAL_11: u64 = 0o77_777_777_777;
 
 pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     if io::stdout().is_terminal() {
         return Err("a tar archive is not for a terminal: redirect it to a file or a pipe".into());
     }
-    let image = open_image(&args.image, &args.image_args, Demand::Full)?;
-    let out = BufWriter::with_capacity(CHUNK_BYTES, report::stdout());
+    let image = open_image(&args.image, &args.image_args, RequiredProof::Full)?;
+    let out = BufWriter::with_capacity(CHUNK_BYTES, output::stdout());
     let mut export = Export {
         filesystem: image.filesystem(),
         builder: Builder::new(out),
@@ -144,70 +141,6 @@ impl<W: Write> Export<'_, W> {
         let mut header = header;
         header.set_cksum();
         self.builder.append(&header, content)
-    }
-}
-
-/// The records of a PAX header. (`tar`'s own builder takes only keys that are UTF-8, and names of
-/// attributes need not be.)
-#[derive(Default)]
-struct Records(Vec<u8>);
-
-impl Records {
-    fn add(&mut self, key: &[u8], value: &[u8]) {
-        let rest = 1 + key.len() + 1 + value.len() + 1;
-        // The length counts its own digits.
-        let mut digits = 1;
-        while (rest + digits).to_string().len() > digits {
-            digits += 1;
-        }
-        self.0.extend_from_slice((rest + digits).to_string().as_bytes());
-        for part in [b" ", key, b"=", value, b"\n"] {
-            self.0.extend_from_slice(part);
-        }
-    }
-
-    /// A name goes into its header field if it fits there, and into a record if not.
-    fn name(&mut self, header: &mut Header, key: &str, name: &[u8]) {
-        let bytes = header.as_mut_bytes();
-        let field = if key == "path" { &mut bytes[..100] } else { &mut bytes[157..257] };
-        let fits = name.len() <= field.len();
-        let length = name.len().min(field.len());
-        field[..length].copy_from_slice(&name[..length]);
-        if !fits || !name.is_ascii() {
-            self.add(key.as_bytes(), name);
-        }
-    }
-
-    fn owner(&mut self, header: &mut Header, a: &Attributes) {
-        header.set_uid(u64::from(a.uid).min(MAX_OCTAL_7));
-        header.set_gid(u64::from(a.gid).min(MAX_OCTAL_7));
-        for (key, id) in [(b"uid", a.uid), (b"gid", a.gid)] {
-            if u64::from(id) > MAX_OCTAL_7 {
-                self.add(key, id.to_string().as_bytes());
-            }
-        }
-    }
-
-    fn size(&mut self, header: &mut Header, size: u64) {
-        header.set_size(size);
-        if size > MAX_OCTAL_11 {
-            self.add(b"size", size.to_string().as_bytes());
-        }
-    }
-
-    fn time(&mut self, header: &mut Header, a: &Attributes) {
-        let whole = u64::try_from(a.mtime_seconds).unwrap_or(0).min(MAX_OCTAL_11);
-        header.set_mtime(whole);
-        let (seconds, nanoseconds) = (a.mtime_seconds, a.mtime_nanoseconds);
-        if i64::try_from(whole) == Ok(seconds) && nanoseconds == 0 {
-            return;
-        }
-        // Rounded down in memory, signed magnitude on paper.
-        let text = match seconds < 0 && nanoseconds > 0 {
-            true => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
-            false => format!("{seconds}.{nanoseconds:09}"),
-        };
-        self.add(b"mtime", text.as_bytes());
     }
 }
 

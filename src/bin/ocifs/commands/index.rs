@@ -9,11 +9,13 @@ use ocifs::image::{self, Publication};
 use serde_json::{Value, json};
 
 use crate::args::{self, IndexVerb};
-use crate::commands::failed;
-use crate::environment;
-use crate::json::line;
-use crate::progress::Bar;
-use crate::report::{self, AnyError};
+use crate::commands::open::failed;
+use crate::environment::{self, Settings};
+use crate::render::errors::AnyError;
+use crate::render::json::line;
+use crate::render::output;
+use crate::render::progress::Bar;
+use crate::render::text;
 
 pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
     match args {
@@ -24,7 +26,7 @@ pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
 }
 
 fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&verb.image, &verb.image_args)?;
+    let (name, options) = environment::image(&verb.image, &verb.image_args, &Settings::read()?)?;
     let cache = environment::cache(&verb.image_args.cache_args);
     let bar = Bar::first_sight(&name);
     let publication = image::build_indexes(&name, &cache, &options, &bar);
@@ -35,7 +37,7 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
         false => None,
     };
     let Publication { image, indexes, layer_bytes } = &publication;
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     if verb.json {
         let document = json!({
             "image": image.name,
@@ -51,7 +53,7 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
     writeln!(
         out,
         "{}, {} ({} to mount) for {} of layers",
-        report::count(indexes.len(), "layer index", "layer indexes"),
+        text::count(indexes.len(), "layer index", "layer indexes"),
         HumanBytes(bytes),
         HumanBytes(heads),
         HumanBytes(*layer_bytes),
@@ -72,10 +74,10 @@ fn as_json(packed: &Packed) -> Value {
 }
 
 fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&verb.image, &verb.image_args)?;
+    let (name, options) = environment::image(&verb.image, &verb.image_args, &Settings::read()?)?;
     let cache = environment::cache(&verb.image_args.cache_args);
     let known = image::known_indexes(&name, &cache, &options).map_err(failed(&name))?;
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     let layers = known.image.layers.iter().zip(&known.cached);
     if verb.json {
         let layers = layers.map(|(layer, cached)| {
@@ -109,8 +111,8 @@ fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
                 out,
                 "  cached: proof {}, {}, {}, {} ({} of it checkpoints)",
                 index.proof.name(),
-                report::count(index.entries, "entry", "entries"),
-                report::count(index.spans, "span", "spans"),
+                text::count(index.entries, "entry", "entries"),
+                text::count(index.spans, "span", "spans"),
                 HumanBytes(index.bytes),
                 HumanBytes(index.window_bytes),
             )?,

@@ -8,9 +8,12 @@ use std::process::ExitCode;
 use ocifs::tree::{Attributes, FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 
 use crate::args;
-use crate::commands::open_excerpt;
-use crate::json::{line, set_name};
-use crate::report::{self, AnyError, is_printable};
+use crate::commands::open::open_excerpt;
+use crate::render::errors::AnyError;
+use crate::render::json::{line, set_name};
+use crate::render::output;
+use crate::render::text::is_printable;
+use crate::render::time::civil;
 
 pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let path = args.path.as_bytes();
@@ -25,7 +28,7 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
         // A symlink that leads nowhere is listed as itself: what decided that has found the link.
         .or_else(|e| tree.resolve(path, Symlinks::Keep).map_err(|_| e))
         .map_err(|e| format!("{}: {}: {e}", image.resolved().name, args.path.display()))?;
-    let mut out = BufWriter::new(report::stdout());
+    let mut out = BufWriter::new(output::stdout());
     let terminal = io::stdout().is_terminal();
     let listing = Listing { tree, long: args.long, json: args.json, terminal };
     if tree.kind(ino) != FileKind::Directory {
@@ -157,23 +160,6 @@ fn mode_text(a: &Attributes) -> String {
     text
 }
 
-/// Year, month, day, hour and minute (UTC) of seconds since the epoch, in the proleptic Gregorian
-/// calendar, counting days from March so that leap days come last.
-pub(super) fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
-    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day, second / 3600, second % 3600 / 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,13 +177,5 @@ mod tests {
         for (name, shown) in rows {
             assert_eq!(for_terminal(name), shown);
         }
-    }
-
-    #[test]
-    fn dates() {
-        assert_eq!(civil(0), (1970, 1, 1, 0, 0));
-        assert_eq!(civil(1_700_000_000), (2023, 11, 14, 22, 13));
-        assert_eq!(civil(951_782_400), (2000, 2, 29, 0, 0));
-        assert_eq!(civil(-1), (1969, 12, 31, 23, 59));
     }
 }

@@ -7,6 +7,7 @@
 
 mod again;
 mod handover;
+mod options;
 mod watch;
 
 use std::ffi::OsString;
@@ -21,36 +22,38 @@ use std::thread;
 
 use clap::error::ErrorKind;
 use ocifs::fuse::kernel::MountPoint;
-use ocifs::fuse::{Ownership, erofs_mount, kernel};
+use ocifs::fuse::{erofs_mount, kernel};
 use ocifs::image::View;
-use ocifs::mount::{Mount, MountOptions, StatusSocket};
+use ocifs::mount::{Mount, StatusSocket};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
-use ocifs::tree::Sharing;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{self, Demand, Layout, NamedImage, Places};
-use crate::commands::{is_dead_behind_erofs, open_image, open_images, prefetch};
+use self::options::{options, sharing};
+use crate::args::{self, MountRequest, NamedImage, RequiredProof, ShownImages, WrongUsage};
+use crate::commands::open::{open_image, open_images};
+use crate::commands::process::is_dead_behind_erofs;
 use crate::environment;
 use crate::notify;
-use crate::report::{self, AnyError};
+use crate::render::errors::{self, AnyError};
+use crate::variables;
 
 /// What the child writes when its mount answers.
 const READY: &[u8] = b"ready\n";
 
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
-    if !environment::is_background_child()
+    if !variables::is_background_child()
         && let Some(error) = swapped(args)
     {
-        return Ok(report::wrong_usage(&error));
+        return Ok(errors::wrong_usage(&error));
     }
-    let places = match args.places() {
-        Ok(places) => places,
-        Err(error) => return Ok(report::wrong_usage(&error)),
+    let request = match args.request() {
+        Ok(request) => request,
+        Err(error) => return Ok(errors::wrong_usage(&args::mount_error(error))),
     };
-    if environment::is_background_child() {
+    if variables::is_background_child() {
         // By its link the kernel calls it `exe`.
         rustix::thread::set_name(c"ocifs")?;
         let (mount_point, secrets) = handover::receive()?;
@@ -58,12 +61,12 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         let login = String::from_utf8_lossy(&secrets.login);
         image_args.creds = args::Login::parse(&login).or(image_args.creds);
         image_args.auth_config = Some(secrets.auth_config).filter(|text| !text.is_empty());
-        return serve(all, args, &image_args, &places, mount_point);
+        return serve(all, args, &image_args, &request, mount_point);
     }
-    let Some(mount_point) = prepare(args, &places)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(mount_point) = prepare(args, &request)? else { return Ok(ExitCode::SUCCESS) };
     match args.foreground {
-        true => serve(all, args, &args.image_args, &places, mount_point),
-        false => start_child(all, args, &places, &mount_point),
+        true => serve(all, args, &args.image_args, &request, mount_point),
+        false => start_child(all, args, &request, &mount_point),
     }
 }
 
@@ -81,7 +84,7 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
             "`{directory}` is a directory and no image: the images come first, and one directory to show them in last"
         );
         return (!Path::new(last).exists())
-            .then(|| args::mount_error(ErrorKind::ValueValidation, &text));
+            .then(|| args::mount_error(WrongUsage::new(ErrorKind::ValueValidation, text)));
     };
     let is_directory = is_directory(first);
     let (is_missing, is_file) = match Path::new(last).metadata() {
@@ -105,18 +108,18 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
     if is_image_name && may_be_place {
         text.push_str(&format!("; if `{first}` is the image, `mkdir {last}` makes the directory"));
     }
-    Some(args::mount_error(ErrorKind::ValueValidation, &text))
+    Some(args::mount_error(WrongUsage::new(ErrorKind::ValueValidation, text)))
 }
 
 /// Opens the mount point, and tells what can be known to fail before anything is fetched; `None` if just this is
 /// mounted there already.
-fn prepare(args: &args::Mount, places: &Places) -> Result<Option<MountPoint>, AnyError> {
+fn prepare(args: &args::Mount, request: &MountRequest) -> Result<Option<MountPoint>, AnyError> {
     kernel::check_requirements()?;
     if args.kernel_metadata {
         erofs_mount::check()?;
     }
-    clear_dead(&places.mount_point)?;
-    let mount_point = kernel::prepare(&places.mount_point)?;
+    clear_dead(&request.mount_point)?;
+    let mount_point = kernel::prepare(&request.mount_point)?;
     let path = mount_point.path();
     let cache = environment::cache_folder(&args.image_args.cache_args);
     if cache.is_some_and(|cache| lies_below(&cache, &path)) {
@@ -124,7 +127,7 @@ fn prepare(args: &args::Mount, places: &Places) -> Result<Option<MountPoint>, An
                     choose another place with --cache-dir"
             .into());
     }
-    for image in places.layout.images() {
+    for image in request.shown.images() {
         let place = match image {
             ImageName::Registry(_) => None,
             ImageName::Local(local) if local.is_standard_input() => None,
@@ -139,7 +142,7 @@ fn prepare(args: &args::Mount, places: &Places) -> Result<Option<MountPoint>, An
         }
     }
     let is_done = match mount_point.uppermost()?.filter(|_| !args.over) {
-        Some(other) => again::is_shown(args, places, &other)?,
+        Some(other) => again::is_shown(args, request, &other)?,
         None => false,
     };
     Ok((!is_done).then_some(mount_point))
@@ -168,7 +171,7 @@ fn lies_below(folder: &Path, place: &Path) -> bool {
 fn start_child(
     all: &args::Args,
     args: &args::Mount,
-    places: &Places,
+    request: &MountRequest,
     mount_point: &MountPoint,
 ) -> Result<ExitCode, AnyError> {
     // The file that is running, whatever its path leads to by now.
@@ -178,12 +181,12 @@ fn start_child(
     // The file may have the name of a helper of mount(8).
     command.arg0(env!("CARGO_BIN_NAME"));
     // So is its environment for programs of the same user.
-    command.env_remove(environment::CREDS).env_remove(environment::AUTH_CONFIG);
+    command.env_remove(variables::CREDS).env_remove(variables::AUTH_CONFIG);
     let login = args.image_args.creds.as_ref().map(args::Login::to_text).unwrap_or_default();
-    let auth_config = environment::auth_config().unwrap_or_default();
+    let auth_config = variables::auth_config().unwrap_or_default();
     let secrets = handover::Secrets { login: login.into_bytes(), auth_config };
     // An archive that comes there is for the serving process.
-    let images = places.layout.images();
+    let images = request.shown.images();
     let is_read = images
         .iter()
         .any(|image| matches!(image, ImageName::Local(local) if local.is_standard_input()));
@@ -191,8 +194,8 @@ fn start_child(
     let starting = |e| format!("starting the serving process: {e}");
     let (ours, theirs) = handover::send(mount_point, &secrets).map_err(starting)?;
     let mut child = command
-        .env(environment::BACKGROUND_CHILD, "1")
-        .env(environment::ARENAS, environment::arenas())
+        .env(variables::BACKGROUND_CHILD, "1")
+        .env(variables::ARENAS, variables::arenas())
         .stdin(input)
         .stdout(theirs)
         .spawn()
@@ -235,7 +238,7 @@ fn serve(
     all: &args::Args,
     args: &args::Mount,
     image_args: &args::ImageArgs,
-    places: &Places,
+    request: &MountRequest,
     mount_point: MountPoint,
 ) -> Result<ExitCode, AnyError> {
     if kernel::is_root() && !kernel::is_in_user_namespace() {
@@ -245,9 +248,9 @@ fn serve(
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
-    let view: View = match &places.layout {
-        Layout::Single(image) => open_image(image, image_args, Demand::Unsaid)?.into(),
-        Layout::Directories(images) => open_images(images, sharing(args), image_args)?,
+    let view: View = match &request.shown {
+        ShownImages::Single(image) => open_image(image, image_args, RequiredProof::Unsaid)?.into(),
+        ShownImages::Directories(images) => open_images(images, sharing(args), image_args)?,
     };
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let mount = Mount::new(view, mount_point, &options(args))?;
@@ -265,13 +268,13 @@ fn serve(
             let _ = by_signal.send(End::Signal);
         }
     })?;
-    if environment::is_background_child()
+    if variables::is_background_child()
         && let Err(e) = detach(all.log_file.is_some())
     {
         unmounter.unmount_lazily()?;
         return Err(format!("leaving for the background: {e}").into());
     }
-    if environment::is_background_child() {
+    if variables::is_background_child() {
         watch::watch_namespace(&mount)?;
     } else {
         notify::tell(notify::READY);
@@ -280,7 +283,7 @@ fn serve(
         let _ = sender.send(End::Unmounted(mount.wait()));
     })?;
     let end = ended.recv()?;
-    if !environment::is_background_child() {
+    if !variables::is_background_child() {
         notify::tell(notify::STOPPING);
     }
     let result = match end {
@@ -301,41 +304,6 @@ fn serve(
     };
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
-}
-
-/// What the flags say of the mount.
-fn options(args: &args::Mount) -> MountOptions {
-    MountOptions {
-        allow_other: args.allow_other,
-        strict_modes: args.strict_modes,
-        ownership: match args.owner_me {
-            true => Ownership::Squash {
-                uid: rustix::process::getuid().as_raw(),
-                gid: rustix::process::getgid().as_raw(),
-            },
-            false => Ownership::Image,
-        },
-        prefetch: match args.prefetch {
-            args::Prefetch::Process if has_another_processor() => {
-                ocifs::mount::Prefetch::Process(prefetch::program())
-            }
-            args::Prefetch::Process | args::Prefetch::Off => ocifs::mount::Prefetch::Off,
-            args::Prefetch::Push => ocifs::mount::Prefetch::Push,
-        },
-        no_exec: args.noexec,
-        over: args.over,
-        kernel_metadata: args.kernel_metadata,
-        max_kernel_metadata_bytes: args.max_kernel_metadata,
-    }
-}
-
-fn sharing(args: &args::Mount) -> Sharing {
-    if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal }
-}
-
-/// Whether there is a second processor for the prefetcher to run on.
-fn has_another_processor() -> bool {
-    thread::available_parallelism().is_ok_and(|processors| processors.get() > 1)
 }
 
 /// How serving ends.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use ocifs::fuse::prefetcher;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::report::AnyError;
+use crate::render::errors::AnyError;
 
 pub(super) const VERB: &str = "prefetch";
 

@@ -2,12 +2,12 @@
 
 use ocifs::index::Proof;
 
-use crate::args::Demand;
+use crate::args::RequiredProof;
 
 /// Warns, in a line, where the weakest of the layers' proofs is not the best there is, unless the user asked for
 /// any.
-pub(super) fn warn(name: &str, proofs: &[Proof], demand: Demand) {
-    if let Some(text) = warning(name, proofs).filter(|_| demand != Demand::Any) {
+pub(super) fn warn(name: &str, proofs: &[Proof], required: RequiredProof) {
+    if let Some(text) = warning(name, proofs).filter(|_| required != RequiredProof::Any) {
         log::warn!("{text}");
     }
 }

@@ -5,16 +5,21 @@ use std::process::ExitCode;
 
 use ocifs::image::Image;
 
-use crate::args::{self, Demand};
-use crate::commands::failed;
-use crate::environment;
-use crate::progress::{Bar, size};
-use crate::report::{self, AnyError};
+use crate::args::{self, RequiredProof};
+use crate::commands::open::failed;
+use crate::environment::{self, Settings};
+use crate::render::errors::AnyError;
+use crate::render::output;
+use crate::render::progress::Bar;
+use crate::render::text;
+use crate::render::text::size;
 
 pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
-    let (name, mut options) = environment::image(&args.image, &args.image_args)?;
+    let settings = Settings::read()?;
+    let (name, mut options) = environment::image(&args.image, &args.image_args, &settings)?;
     // All of it is fetched anyway.
-    options.prove = environment::demand(&args.image_args)?.or(Demand::Full) == Demand::Full;
+    options.prove =
+        settings.required_proof(&args.image_args)?.or(RequiredProof::Full) == RequiredProof::Full;
     let cache = environment::cache(&args.image_args.cache_args);
     if !cache.is_writable() {
         return Err("there is no cache to pull into: see --cache-dir and --cache-size".into());
@@ -27,12 +32,12 @@ pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
     let bytes = image.pull(options.read_deadline, options.parallel_layers, &bar);
     let bytes = bytes.map_err(failed(&name))?;
     drop(bar);
-    let layers = report::count(image.proofs().len(), "layer", "layers");
+    let layers = text::count(image.proofs().len(), "layer", "layers");
     let fetched = match image.traffic().body_bytes() {
         0 => String::new(),
         fetched => format!(", {} fetched", size(fetched)),
     };
     let line = format!("{name}: {layers}, {} in the cache{fetched}", size(bytes));
-    report::heard(writeln!(io::stdout(), "{line}"))?;
+    output::ignore_closed_pipe(writeln!(io::stdout(), "{line}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,10 +11,12 @@ use ocifs::mount::{ImageStatus, Status};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::commands::is_dead_behind_erofs;
+use crate::commands::process::is_dead_behind_erofs;
 use crate::environment;
-use crate::json::{line, set_name};
-use crate::report::{self, AnyError, FAILED, printable};
+use crate::render::errors::{AnyError, FAILED};
+use crate::render::json::{line, set_name};
+use crate::render::output;
+use crate::render::text::{self, printable};
 
 /// A mount, and what is known of it.
 struct Row {
@@ -80,12 +82,12 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
         user: mount.user,
     });
     rows.splice(0..0, mounted);
-    let mut out = report::stdout();
+    let mut out = output::stdout();
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        report::heard(writeln!(out, "{}", line(&Value::from(rows))))?;
+        output::ignore_closed_pipe(writeln!(out, "{}", line(&Value::from(rows))))?;
     } else {
-        report::heard(rows.iter().try_for_each(|row| row.print(&mut out)))?;
+        output::ignore_closed_pipe(rows.iter().try_for_each(|row| row.print(&mut out)))?;
     }
     let is_broken = rows.iter().any(|row| row.state.is_broken());
     Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
@@ -186,7 +188,7 @@ impl Row {
 
 fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let requests = |number: u64| {
-        report::count(usize::try_from(number).unwrap_or(usize::MAX), "request", "requests")
+        text::count(usize::try_from(number).unwrap_or(usize::MAX), "request", "requests")
     };
     let of_kernel = requests(status.requests.values().filter_map(Value::as_u64).sum());
     for image in status.shown.images() {

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use ocifs::fuse::kernel::{self, Mounted, Unmount};
 
 use crate::args;
-use crate::commands::{GRACE, Stage, stage};
+use crate::commands::process::{GRACE, Stage, stage};
 use crate::environment;
-use crate::report::{self, AnyError};
+use crate::render::errors::{self, AnyError};
+use crate::render::output;
+use crate::render::text;
 
 /// How soon a process whose mount is gone has ended, unless the mount is still used. After that it is asked who
 /// does.
@@ -22,7 +24,7 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
         let mut code = ExitCode::SUCCESS;
         for place in &args.mount_points {
             if let Err(e) = unmount_at(place, how) {
-                code = report::failure(&e);
+                code = errors::failure(&e);
             }
         }
         return Ok(code);
@@ -40,15 +42,15 @@ pub(crate) fn run(args: &args::Umount) -> Result<ExitCode, AnyError> {
         match unmount(&mount, how) {
             Ok(()) => {
                 let place = mount.mount_point.display().to_string();
-                let row = format!("unmounted {}\n", report::printable(&place));
-                report::heard(report::stdout().write_all(row.as_bytes()))?;
+                let row = format!("unmounted {}\n", text::printable(&place));
+                output::ignore_closed_pipe(output::stdout().write_all(row.as_bytes()))?;
             }
-            Err(e) => code = report::failure(&e),
+            Err(e) => code = errors::failure(&e),
         }
     }
     if !others.is_empty() && kernel::is_root() {
-        let mounts = report::count(others.len(), "mount", "mounts");
-        report::write_stderr(&format!(
+        let mounts = text::count(others.len(), "mount", "mounts");
+        output::write_stderr(&format!(
             "{mounts} of other users left (--all-users unmounts them)\n"
         ));
     }
@@ -118,5 +120,5 @@ fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
         text.push_str("  what uses it can't be seen; root may see more\n");
     }
     text.push_str(&format!("  it ends with them; `kill {pid}` ends it now\n"));
-    report::write_stderr(&report::printable_lines(&text));
+    output::write_stderr(&text::printable_lines(&text));
 }

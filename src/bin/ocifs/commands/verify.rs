@@ -10,22 +10,26 @@ use ocifs::image::{self, LayerVerification, ProvenBefore, Verification};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::failed;
-use crate::commands::ls::civil;
-use crate::environment;
-use crate::json::{line, set_name};
-use crate::progress::{Bar, size};
-use crate::report::{self, AnyError, FAILED, printable};
+use crate::commands::open::failed;
+use crate::environment::{self, Settings};
+use crate::render::errors::{AnyError, FAILED};
+use crate::render::json::{line, set_name};
+use crate::render::output;
+use crate::render::progress::Bar;
+use crate::render::text::size;
+use crate::render::text::{self, printable};
+use crate::render::time::civil;
 
 pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
-    let (name, mut options) = environment::image(&args.image, &args.image_args)?;
+    let (name, mut options) =
+        environment::image(&args.image, &args.image_args, &Settings::read()?)?;
     options.again = args.again;
     let cache = environment::cache(&args.image_args.cache_args);
     let bar = Bar::verifying(&name);
     let verification = image::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
-    let mut out = report::stdout();
-    report::heard(match args.json {
+    let mut out = output::stdout();
+    output::ignore_closed_pipe(match args.json {
         true => writeln!(out, "{}", line(&as_json(&verification))),
         false => print(&mut out, &verification),
     })?;
@@ -97,7 +101,7 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
             "layer    {} {}, {}: {verdict}",
             layer.digest,
             HumanBytes(layer.size),
-            report::count(layer.entries, "entry", "entries"),
+            text::count(layer.entries, "entry", "entries"),
         )?;
         if let Some(error) = &layer.error {
             writeln!(out, "         {}", printable(error))?;
@@ -110,12 +114,12 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
         }
     }
     let layers = &verification.layers;
-    let of_layers = report::count(layers.len(), "layer", "layers");
+    let of_layers = text::count(layers.len(), "layer", "layers");
     match layers.iter().filter(|layer| !layer.is_good()).count() {
         0 => {
             let bytes = size(layers.iter().map(|layer| layer.size).sum());
             let entries: usize = layers.iter().map(|layer| layer.entries).sum();
-            let entries = report::count(entries, "entry", "entries");
+            let entries = text::count(entries, "entry", "entries");
             match layers.iter().filter(|layer| layer.before.is_some()).count() {
                 0 => writeln!(out, "ok: all of {bytes} in {of_layers}, {entries}"),
                 before => writeln!(

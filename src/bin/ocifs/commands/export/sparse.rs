@@ -14,7 +14,7 @@ use ocifs::extent::Pieces;
 use ocifs::tree::{Ino, Tree};
 use tar::Header;
 
-use super::Records;
+use super::records::Records;
 
 /// The unit of a tar, in bytes.
 const BLOCK_BYTES: u64 = 512;

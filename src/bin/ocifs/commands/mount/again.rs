@@ -5,19 +5,22 @@ use ocifs::index::Proof;
 use ocifs::mount::{ImageStatus, Manner};
 use ocifs::reference::{DirectoryName, ImageName};
 
-use super::{options, sharing};
-use crate::args::{self, Demand, Layout, Places};
-use crate::commands::failed;
-use crate::environment;
-use crate::report::{self, AnyError};
+use super::options::{options, sharing};
+use crate::args::{self, MountRequest, RequiredProof, ShownImages};
+use crate::commands::open::failed;
+use crate::environment::{self, Settings};
+use crate::render::errors::AnyError;
+use crate::render::output;
+use crate::render::text;
 
 /// Whether what is to be mounted is what is mounted at its place. If it is, that is said; if not, it is an error.
 pub(super) fn is_shown(
     args: &args::Mount,
-    places: &Places,
+    request: &MountRequest,
     there: &Mounted,
 ) -> Result<bool, AnyError> {
-    let wants_proof = environment::demand(&args.image_args)? == Demand::Full;
+    let settings = Settings::read()?;
+    let wants_proof = settings.required_proof(&args.image_args)? == RequiredProof::Full;
     let is_proven =
         |image: &ImageStatus| image.layers.iter().all(|layer| layer.proof == Proof::Full.name());
     let mut image = there.source.clone();
@@ -30,10 +33,10 @@ pub(super) fn is_shown(
             image.push_str(", mounted in another way,");
         } else if wants_proof && !shown.iter().all(is_proven) {
             image.push_str(", shown with a weaker proof,");
-        } else if are_same(args, &places.layout, shown)? {
+        } else if are_same(args, &request.shown, shown, &settings)? {
             let place = there.mount_point.display();
             let text = format!("{image} is already mounted at {place}");
-            report::write_stderr(&format!("{}\n", report::printable(&text)));
+            output::write_stderr(&format!("{}\n", text::printable(&text)));
             return Ok(true);
         }
     }
@@ -41,10 +44,15 @@ pub(super) fn is_shown(
 }
 
 /// Whether names mean the images that are shown, each at its place.
-fn are_same(args: &args::Mount, layout: &Layout, shown: &[ImageStatus]) -> Result<bool, AnyError> {
-    let wanted: Vec<(Option<&DirectoryName>, &ImageName)> = match layout {
-        Layout::Single(image) => vec![(None, image)],
-        Layout::Directories(images) => {
+fn are_same(
+    args: &args::Mount,
+    wanted: &ShownImages,
+    shown: &[ImageStatus],
+    settings: &Settings,
+) -> Result<bool, AnyError> {
+    let wanted: Vec<(Option<&DirectoryName>, &ImageName)> = match wanted {
+        ShownImages::Single(image) => vec![(None, image)],
+        ShownImages::Directories(images) => {
             images.iter().map(|(directory, image)| (Some(directory), image)).collect()
         }
     };
@@ -57,7 +65,7 @@ fn are_same(args: &args::Mount, layout: &Layout, shown: &[ImageStatus]) -> Resul
         let Some(there) = shown.iter().find(|shown| shown.directory == directory) else {
             return Ok(false);
         };
-        let (name, options) = environment::image(name, &args.image_args)?;
+        let (name, options) = environment::image(name, &args.image_args, settings)?;
         match ocifs::image::resolve(&name, &cache, &options) {
             Ok(resolved) if resolved.digest.to_string() == there.digest => {}
             Ok(_) => return Ok(false),

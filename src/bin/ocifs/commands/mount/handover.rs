@@ -21,7 +21,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::report::AnyError;
+use crate::render::errors::AnyError;
 
 /// The lengths of the two texts, which the descriptor goes with.
 const LENGTHS_BYTES: usize = 2 * size_of::<u32>();

@@ -9,7 +9,7 @@ use ocifs::fuse::kernel::Namespace;
 use ocifs::mount::Mount;
 
 use crate::commands::prefetch;
-use crate::environment;
+use crate::variables;
 
 /// How often the namespace of a mount in the background is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ pub(super) fn watch_namespace(mount: &Mount) -> io::Result<()> {
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
         let is_ours = exe.is_ok_and(|exe| name_of(exe) == program);
-        let mark = format!("{}=1", environment::BACKGROUND_CHILD);
+        let mark = format!("{}=1", variables::BACKGROUND_CHILD);
         let has = |bytes: Vec<u8>, word: &[u8]| bytes.split(|b| *b == 0).any(|each| each == word);
         is_ours
             && (has(read("environ"), mark.as_bytes())

@@ -18,8 +18,8 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use ocifs::layer::Progress;
 use ocifs::reference::ImageName;
 
-use crate::report::write_stderr;
-pub(crate) use line::size;
+use crate::render::output::write_stderr;
+use crate::render::text::size;
 use line::{Counts, Title};
 use stall::Stall;
 

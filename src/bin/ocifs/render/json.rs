@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::report::is_printable;
+use crate::render::text::is_printable;
 
 /// Puts a name into an object.
 pub(crate) fn set_name(object: &mut Value, key: &str, name: &[u8]) {

@@ -9,9 +9,10 @@ use ocifs::source::Places;
 use ocifs::source::containerd::CONTENT_FOLDER;
 use serde::Deserialize;
 
-use super::{config_home, home, variable};
+use super::users::is_root;
 use crate::args::ContentStore;
-use crate::report::AnyError;
+use crate::render::errors::AnyError;
+use crate::variables::{config_home, data_home, home, variable};
 
 /// The part of `storage.conf` (containers-storage.conf(5)) that says where things are.
 #[derive(Debug, Default, Deserialize)]
@@ -39,10 +40,10 @@ struct StorageOptions {
 ///
 /// # Errors
 /// The image is in a store whose settings can't be read.
-pub(super) fn places(
+pub(super) fn locate(
     name: &ImageName,
     content_stores: &[ContentStore],
-    configured_stores: Option<Vec<PathBuf>>,
+    configured_stores: Option<&[PathBuf]>,
 ) -> Result<Places, AnyError> {
     let mut places = Places::default();
     let is_root = is_root();
@@ -103,22 +104,11 @@ fn named_stores(named: &[ContentStore]) -> Result<Vec<PathBuf>, AnyError> {
 ///
 /// # Errors
 /// A path is relative.
-fn absolute(roots: Vec<PathBuf>) -> Result<Vec<PathBuf>, AnyError> {
+fn absolute(roots: &[PathBuf]) -> Result<Vec<PathBuf>, AnyError> {
     match roots.iter().find(|root| !root.is_absolute()) {
         Some(root) => Err(format!("content-stores: `{}` is not absolute", root.display()).into()),
-        None => Ok(roots),
+        None => Ok(roots.to_vec()),
     }
-}
-
-/// Whether we are root. Within `podman unshare` a user looks like root and has the files of a user.
-pub(super) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-        && variable("_CONTAINERS_ROOTLESS_UID").is_none_or(|id| id.as_os_str() == "0")
-}
-
-fn data_home() -> Option<PathBuf> {
-    let named = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
-    named.or_else(|| Some(home()?.join(".local/share")))
 }
 
 fn containers_storage(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {

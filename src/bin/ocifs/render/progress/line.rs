@@ -1,6 +1,6 @@
 //! The words of progress: a pure function of counts and of the room there is.
 
-use crate::report::printable;
+use crate::render::text::{printable, size};
 
 /// Columns of a bar.
 const BAR_COLUMNS: std::ops::RangeInclusive<usize> = 8..=30;
@@ -128,46 +128,9 @@ fn clock(seconds: f64) -> String {
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// A size in binary units, three digits of it.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1023.5 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let digits = match value {
-        ..9.995 => 2,
-        ..99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_three_digits() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.00 KiB"),
-            (10_235, "10.0 KiB"),
-            (1_048_064, "1.00 MiB"),
-            (59_880_000, "57.1 MiB"),
-            (154_140_672, "147 MiB"),
-            (1 << 30, "1.00 GiB"),
-            (u64::MAX, "16.0 EiB"),
-        ] {
-            assert_eq!(size(bytes), text, "{bytes}");
-        }
-    }
 
     #[test]
     fn bars_fit() {

@@ -1,0 +1,161 @@
+//! How an image is found and fetched: the flags that all verbs with a REF have.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use ocifs::codec;
+use ocifs::oci::Platform;
+
+use super::cache::CacheArgs;
+use super::login::{Login, LoginParser};
+use super::proof::RequiredProof;
+use super::units::{bytes, time, zstd_window};
+
+/// How the image is found and fetched.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Image")]
+pub(crate) struct ImageArgs {
+    /// The platform of a multi-platform image: os/arch[/variant] [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+
+    /// Fetch nothing: use only what is in the cache
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// Use layer indexes that were pushed beside the image
+    ///
+    /// With them the first sight of a layer needs no download. Nothing binds them to the image: a user who
+    /// may push to the repository can say anything about names, attributes and content, until `ocifs
+    /// verify` has read the layers. Can be set for a registry in `~/.config/ocifs/config.toml`.
+    #[arg(long)]
+    pub(crate) trust_referrers: bool,
+
+    /// What has to be proven of a layer before it is shown: `full`, or `any`
+    ///
+    /// With `any`, the default of `mount`, `ls` and `cat`, a layer that brings a table of contents (eStargz,
+    /// zstd:chunked, SOCI) is shown as the table says, and a container runtime may unpack something else.
+    /// With `full`, the default of `export` and `pull`, each layer that was not streamed here before is
+    /// streamed first, and its blob digest and diff ID are checked. Where less was proven and `any` was not
+    /// asked for, a warning says so. Can be set in `~/.config/ocifs/config.toml`.
+    #[arg(long, value_name = "LEVEL", env = "OCIFS_PROOF", value_parser = RequiredProof::parse)]
+    pub(crate) proof: Option<RequiredProof>,
+
+    /// Ask the registry for each layer before what this machine has of the image is shown
+    ///
+    /// The cache and local stores know content by its digest, whoever may read it in the registry. With this
+    /// flag the registry is asked, with the credentials of this command, for the manifest and for each layer
+    /// (a HEAD request each). It is for services that mount images for users with different rights. Can be set
+    /// in `~/.config/ocifs/config.toml`.
+    #[arg(long, env = "OCIFS_CHECK_ACCESS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) check_access: bool,
+
+    /// Speak plain HTTP to the registry (loopback addresses always are)
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+
+    /// Credentials for the image's registry: USER:PASSWORD
+    ///
+    /// Every user of this machine can read the command line of a running program (`ps`). Prefer the
+    /// variable, or `docker login` or `podman login`. A mount in the background does not show them.
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "OCIFS_CREDS",
+        hide_env_values = true,
+        value_parser = LoginParser,
+        help_heading = "Registry"
+    )]
+    pub(crate) creds: Option<Login>,
+
+    /// The text of a file of credentials, which a process in the background does not have in its environment.
+    #[arg(skip)]
+    pub(crate) auth_config: Option<Vec<u8>>,
+
+    /// A file of credentials to search first, as `docker login` and `podman login` write it
+    ///
+    /// The usual places are searched after it: $REGISTRY_AUTH_FILE, $DOCKER_AUTH_CONFIG, podman's
+    /// auth.json, Docker's config.json. Credential helpers that they name are run.
+    #[arg(long, value_name = "FILE", help_heading = "Registry")]
+    pub(crate) authfile: Option<PathBuf>,
+
+    /// Whether to check whose certificate the registry shows; `--tls-verify=false` does not
+    ///
+    /// Without the check, a machine on the way to the registry can read your password and what you read. The
+    /// content of an image that you name by digest stays checked. The flag is about the one registry that you
+    /// name, not about its mirrors or where it redirects to. It is better to put its certificate into
+    /// `~/.config/containers/certs.d/HOST:PORT/ca.crt`.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "Registry",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) tls_verify: bool,
+
+    /// Take layers that containerd has below ROOT from there, not from the registry; `none` for nowhere
+    ///
+    /// Can be given several times. By default the usual places of containerd, of Docker with
+    /// containerd's store, k3s, RKE2, k0s and MicroK8s are searched, as far as you may read there. The
+    /// manifest still comes from the registry, and all that is read is checked.
+    /// Can be set in `~/.config/ocifs/config.toml`.
+    #[arg(long, value_name = "ROOT", help_heading = "Registry")]
+    pub(crate) content_store: Vec<ContentStore>,
+
+    /// Give up a read, or a question to a registry, after this time: seconds, or `30s`, `2m`, `1h`
+    ///
+    /// No command waits for a server that says nothing, or sends less than 1000 bytes a second, for longer
+    /// than twice this time. A server that sends more is waited for.
+    #[arg(long, value_name = "TIME", default_value = "60", value_parser = time)]
+    pub(crate) timeout: Duration,
+
+    /// Refuse layers that unpack to more bytes than this
+    ///
+    /// By default 1 GiB, or 200 times the layer's compressed size if that is more. Suffixes K, M,
+    /// G and T are understood.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_layer_size: Option<u64>,
+
+    /// Refuse zstd layers that take a larger window of memory to unpack than this
+    ///
+    /// Each layer that is unpacked takes as much memory as its window. Up to four layers are unpacked at a
+    /// time; with a limit above the default, one at a time. `zstd --long=31` needs 2G, which is the most that
+    /// can be given. Sizes between powers of two are rounded down.
+    #[arg(long, value_name = "BYTES", default_value = "128M", value_parser = zstd_window)]
+    pub(crate) max_zstd_window: codec::Limits,
+
+    /// Refuse images whose names and attributes take more memory than this
+    ///
+    /// By default 64 MiB, and 64 bytes for each byte of their layers as they are stored: several times
+    /// what real images take. Suffixes K, M, G and T are understood.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_metadata_size: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) cache_args: CacheArgs,
+}
+
+/// Where containerd keeps what it has pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ContentStore {
+    /// `none`
+    Nowhere,
+    Root(PathBuf),
+}
+
+impl From<OsString> for ContentStore {
+    fn from(text: OsString) -> ContentStore {
+        match text.to_str() {
+            Some("none") => ContentStore::Nowhere,
+            _ => ContentStore::Root(PathBuf::from(text)),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The words and flags of `ocifs mount`.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args as ClapArgs;
+use clap::error::ErrorKind;
+use ocifs::reference::{DirectoryName, ImageName};
+
+use super::image::ImageArgs;
+use super::name::image_name;
+use super::units::bytes;
+
+/// `ocifs mount`
+#[derive(Debug, ClapArgs)]
+#[command(override_usage = "ocifs mount [OPTIONS] [NAME=]REF... DIR")]
+pub(crate) struct Mount {
+    /// The image, or several, and an existing directory; NAME is the directory below it to show an
+    /// image in
+    // Not two arguments: flags may stand between them.
+    #[arg(value_name = "[NAME=]REF... DIR", required = true)]
+    images_and_directory: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+
+    /// Stay in the foreground
+    #[arg(short, long, help_heading = "Mount")]
+    pub(crate) foreground: bool,
+
+    /// Let other users read the mount too
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) allow_other: bool,
+
+    /// Check the image's permission bits
+    ///
+    /// Where root mounts they always are. The mount of an ordinary user, or of root in a user namespace
+    /// that does not have all user IDs, does not check them, because reading files inside an image that
+    /// belong to root is what it is for.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) strict_modes: bool,
+
+    /// Show all files as belonging to you
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) owner_me: bool,
+
+    /// How the kernel is given what a walk will read next: `process`, `push`, or `off`
+    ///
+    /// With `process`, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
+    /// directories and reads small files just before they do, on another processor, so that a first pass
+    /// takes less time. It reads only what is in the cache; with --kernel-metadata all of the image has to be.
+    /// There is none on a machine with one processor.
+    /// With `push` the serving process puts small files of the cache into the page cache itself. If it is
+    /// killed (`kill -9`) in the middle of a walk, the reader may hang until root runs `umount -f`.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Mount"
+    )]
+    pub(crate) prefetch: Prefetch,
+
+    /// Give the kernel names and attributes as a file system of its own (root, Linux 6.18.21)
+    ///
+    /// It then asks for contents only, in large pieces: a first `find` costs nothing, a first `grep -r`
+    /// few requests. Any user may enter, as with --allow-other. The mount is of type `erofs`; its
+    /// files do not have `user.ocifs.proof`.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) kernel_metadata: bool,
+
+    /// Refuse --kernel-metadata where names and attributes take more memory than this
+    ///
+    /// It can't be swapped out, and is taken until the image is unmounted. By default a sixteenth of the machine's
+    /// memory. Suffixes K, M, G and T are understood.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Mount")]
+    pub(crate) max_kernel_metadata: Option<u64>,
+
+    /// Let no program of the image be executed
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) noexec: bool,
+
+    /// Mount over another image that is mounted at DIR
+    ///
+    /// Without it that is refused. If the same image is mounted there in the same way, nothing is done.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) over: bool,
+
+    /// Give each of several images inodes of its own
+    ///
+    /// By default a file that several images have is one inode, as if it were hard linked.
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) separate_inodes: bool,
+}
+
+/// How the kernel is given what a walk will read next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Prefetch {
+    /// A process of its own asks for it before the walk does.
+    #[default]
+    Process,
+    /// The serving process gives it unasked.
+    Push,
+    /// Not at all.
+    Off,
+}
+
+/// `[NAME=]REF`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedImage {
+    pub(crate) directory: Option<DirectoryName>,
+    pub(crate) image: ImageName,
+}
+
+impl FromStr for NamedImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NamedImage, String> {
+        // References with a `=` in them have a `:` or a `/` before it: `oci:/a=b`.
+        let (directory, image) = match text.split_once('=') {
+            Some((name, image)) if !name.contains(['/', ':']) => (Some(name), image),
+            _ => (None, text),
+        };
+        let directory = directory.map(str::parse).transpose();
+        Ok(NamedImage {
+            directory: directory
+                .map_err(|e: ocifs::reference::DirectoryNameError| e.to_string())?,
+            image: image_name(image)?,
+        })
+    }
+}
+
+/// What a mount shows.
+#[derive(Debug)]
+pub(crate) enum ShownImages {
+    /// One image.
+    Single(ImageName),
+    /// Each in a directory of its own.
+    Directories(Vec<(DirectoryName, ImageName)>),
+}
+
+impl ShownImages {
+    pub(crate) fn images(&self) -> Vec<&ImageName> {
+        match self {
+            ShownImages::Single(image) => vec![image],
+            ShownImages::Directories(images) => images.iter().map(|(_, image)| image).collect(),
+        }
+    }
+}
+
+/// The words of `ocifs mount`, read.
+#[derive(Debug)]
+pub(crate) struct MountRequest {
+    pub(crate) shown: ShownImages,
+    pub(crate) mount_point: PathBuf,
+}
+
+/// What is wrong with the words of `ocifs mount`.
+#[derive(Debug)]
+pub(crate) struct WrongUsage {
+    pub(crate) kind: ErrorKind,
+    pub(crate) text: String,
+}
+
+impl WrongUsage {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> WrongUsage {
+        WrongUsage { kind, text: text.into() }
+    }
+}
+
+impl Mount {
+    /// The words of the images and of the directory.
+    pub(crate) fn images_and_directory(&self) -> Option<(&[OsString], &OsStr)> {
+        let (directory, images) = self.images_and_directory.split_last()?;
+        Some((images, directory))
+    }
+
+    /// What is to be shown where, every directory with its name.
+    ///
+    /// # Errors
+    /// Wrong usage: something is missing or no reference, or names can't be derived or are the same.
+    pub(crate) fn request(&self) -> Result<MountRequest, WrongUsage> {
+        let (mount_point, images) = match &self.images_and_directory[..] {
+            [images @ .., directory] if !images.is_empty() => (directory, images),
+            _ => {
+                let text = "an image and a directory are needed";
+                return Err(WrongUsage::new(ErrorKind::MissingRequiredArgument, text));
+            }
+        };
+        if self.kernel_metadata && self.prefetch == Prefetch::Push {
+            let text = "the argument '--prefetch=push' cannot be used with '--kernel-metadata'";
+            return Err(WrongUsage::new(ErrorKind::ArgumentConflict, text));
+        }
+        let invalid = |text: String| WrongUsage::new(ErrorKind::ValueValidation, text);
+        let parse = |word: &OsString| {
+            let not_utf8 = || format!("`{}` is not UTF-8", word.to_string_lossy());
+            let parsed = word.to_str().ok_or_else(not_utf8).and_then(str::parse);
+            parsed.map_err(invalid)
+        };
+        let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
+        let shown = shown_images(images).map_err(invalid)?;
+        Ok(MountRequest { shown, mount_point: PathBuf::from(mount_point) })
+    }
+}
+
+fn shown_images(images: Vec<NamedImage>) -> Result<ShownImages, String> {
+    if let [NamedImage { directory: None, image }] = &images[..] {
+        return Ok(ShownImages::Single(image.clone()));
+    }
+    let mut directories = Vec::new();
+    let mut owners: HashMap<DirectoryName, ImageName> = HashMap::new();
+    for NamedImage { directory, image } in images {
+        let name = directory.or_else(|| image.directory_name()).ok_or_else(|| {
+            format!(
+                "`{image}` does not say what its directory should be called: write NAME={image}"
+            )
+        })?;
+        if let Some(other) = owners.insert(name.clone(), image.clone()) {
+            return Err(format!(
+                "`{other}` and `{image}` would both be in the directory `{name}`: give each a name \
+                 of its own, NAME={image}"
+            ));
+        }
+        directories.push((name, image));
+    }
+    Ok(ShownImages::Directories(directories))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_before_references() {
+        let parsed = |text: &str| {
+            let NamedImage { directory, image } = text.parse()?;
+            Ok::<_, String>((directory.map(|name| name.to_string()), image.to_string()))
+        };
+        for (text, name, image) in [
+            ("debian", None, "docker.io/library/debian:latest"),
+            ("new=debian", Some("new"), "docker.io/library/debian:latest"),
+            ("n w=oci:/a=b:c=d", Some("n w"), "oci:/a=b:c=d"),
+            ("oci:/a=b", None, "oci:/a=b"),
+            ("oci:a=b", None, "oci:a=b"),
+            ("./a=debian", None, "./a=debian"),
+            ("x=./a=b.tar", Some("x"), "./a=b.tar"),
+            ("x=-", Some("x"), "-"),
+        ] {
+            assert_eq!(parsed(text), Ok((name.map(str::to_owned), image.to_owned())), "{text}");
+        }
+        for bad in ["=debian", ".=debian", "..=debian", "a=", "a=b=debian", "a="] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn directories_have_different_names() {
+        let named = |texts: &[&str]| {
+            let images: Vec<NamedImage> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            shown_images(images).map(|shown| match shown {
+                ShownImages::Single(_) => None,
+                ShownImages::Directories(all) => {
+                    Some(all.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
+                }
+            })
+        };
+        let names = |names: &[&str]| Ok(Some(names.iter().map(|n| n.to_string()).collect()));
+        assert_eq!(named(&["app:v1"]), Ok(None));
+        assert_eq!(named(&["x=app:v1"]), names(&["x"]));
+        assert_eq!(named(&["a/app:v1", "app:v2", "x=app:v1"]), names(&["app-v1", "app-v2", "x"]));
+        for bad in [&["a/app:v1", "b/app:v1"][..], &["x=a", "x=b"], &["app-v1=a", "app:v1"]] {
+            assert!(named(bad).unwrap_err().contains("NAME="), "{bad:?}");
+        }
+        assert!(named(&["oci:.", "app"]).unwrap_err().contains("NAME=oci:."));
+    }
+}

@@ -1,0 +1,214 @@
+//! The words and flags of the other verbs.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+use ocifs::reference::ImageName;
+
+use super::cache::CacheArgs;
+use super::image::ImageArgs;
+use super::name::image_name;
+use super::units::bytes;
+
+/// `ocifs umount`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Umount {
+    /// Mount points
+    #[arg(value_name = "DIR", required_unless_present_any = ["all", "all_users"])]
+    pub(crate) mount_points: Vec<PathBuf>,
+
+    /// Unmount all images that you have mounted, and print where
+    #[arg(short, long, conflicts_with = "mount_points")]
+    pub(crate) all: bool,
+
+    /// Unmount the images of all users (root)
+    #[arg(long, conflicts_with = "mount_points")]
+    pub(crate) all_users: bool,
+
+    /// Detach a mount that is in use; it ends with its last user
+    #[arg(short, long)]
+    pub(crate) lazy: bool,
+}
+
+/// `ocifs status`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// One mount point; all of them by default
+    #[arg(value_name = "DIR")]
+    pub(crate) mount_point: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `ocifs ls`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ls {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    /// A file or directory in the image
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: OsString,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+
+    /// Show attributes
+    #[arg(short, long, help_heading = "Listing")]
+    pub(crate) long: bool,
+
+    /// Descend into directories
+    #[arg(short = 'R', long, help_heading = "Listing")]
+    pub(crate) recursive: bool,
+
+    /// Print a JSON object a line
+    #[arg(long, help_heading = "Listing")]
+    pub(crate) json: bool,
+}
+
+/// `ocifs cat`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cat {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    /// Files in the image
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs export`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Export {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs cache`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// Show how much the cache holds, by kind
+    #[command(override_usage = "ocifs cache du [OPTIONS]")]
+    Du(CacheVerb),
+    /// Remove the least recently used until the limit holds, and what was left half done
+    #[command(override_usage = "ocifs cache gc [OPTIONS]")]
+    Gc {
+        /// Shrink it to this size instead, now
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        max_size: Option<u64>,
+
+        #[command(flatten)]
+        verb: CacheVerb,
+    },
+    /// Read everything back, check it, and remove what is damaged
+    ///
+    /// The exit code is 1 if something was.
+    #[command(override_usage = "ocifs cache verify [OPTIONS]")]
+    Verify(CacheVerb),
+    /// Remove everything
+    ///
+    /// Mounts that use it fetch again what they need.
+    #[command(override_usage = "ocifs cache clear [OPTIONS]")]
+    Clear(CacheVerb),
+}
+
+/// What all verbs of `ocifs cache` take.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CacheVerb {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache_args: CacheArgs,
+}
+
+/// `ocifs pull`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Pull {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs verify`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Verify {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    /// Read everything anew from where the image is, what was proven before too
+    ///
+    /// Spans in the cache that are not what the layers hold are replaced.
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) again: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs index`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Index {
+    /// Index every layer of an image, streaming those that are new
+    #[command(override_usage = "ocifs index build [OPTIONS] REF")]
+    Build(IndexVerb),
+    /// Build, and push the indexes to the image's registry, as a referrer of the image
+    ///
+    /// Mounts elsewhere use them with --trust-referrers.
+    #[command(override_usage = "ocifs index push [OPTIONS] REF")]
+    Push(IndexVerb),
+    /// Show which layer indexes there are, in the cache and in the registry
+    #[command(override_usage = "ocifs index show [OPTIONS] REF")]
+    Show(IndexVerb),
+}
+
+/// What the verbs of `ocifs index` take.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct IndexVerb {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+/// `ocifs doctor`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// An image that should be mounted
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: Option<ImageName>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}

@@ -1,0 +1,45 @@
+//! What the flags of `ocifs mount` mean for the library.
+
+use std::thread;
+
+use ocifs::fuse::Ownership;
+use ocifs::mount::MountOptions;
+use ocifs::tree::Sharing;
+
+use crate::args;
+use crate::commands::prefetch;
+
+/// What the flags say of the mount.
+pub(super) fn options(args: &args::Mount) -> MountOptions {
+    MountOptions {
+        allow_other: args.allow_other,
+        strict_modes: args.strict_modes,
+        ownership: match args.owner_me {
+            true => Ownership::Squash {
+                uid: rustix::process::getuid().as_raw(),
+                gid: rustix::process::getgid().as_raw(),
+            },
+            false => Ownership::Image,
+        },
+        prefetch: match args.prefetch {
+            args::Prefetch::Process if has_another_processor() => {
+                ocifs::mount::Prefetch::Process(prefetch::program())
+            }
+            args::Prefetch::Process | args::Prefetch::Off => ocifs::mount::Prefetch::Off,
+            args::Prefetch::Push => ocifs::mount::Prefetch::Push,
+        },
+        no_exec: args.noexec,
+        over: args.over,
+        kernel_metadata: args.kernel_metadata,
+        max_kernel_metadata_bytes: args.max_kernel_metadata,
+    }
+}
+
+pub(super) fn sharing(args: &args::Mount) -> Sharing {
+    if args.separate_inodes { Sharing::Nothing } else { Sharing::Equal }
+}
+
+/// Whether there is a second processor for the prefetcher to run on.
+fn has_another_processor() -> bool {
+    thread::available_parallelism().is_ok_and(|processors| processors.get() > 1)
+}

@@ -1,0 +1,92 @@
+//! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
+
+use ocifs::image::{Excerpt, Image, ImageSet, View};
+use ocifs::reference::{DirectoryName, ImageName};
+use ocifs::tree::{Question, Sharing};
+
+use super::proof;
+use crate::args::{ImageArgs, RequiredProof};
+use crate::environment::{self, Settings};
+use crate::render::errors::AnyError;
+use crate::render::progress::Bar;
+
+/// Opens several images to be shown in one file system. One after the other, so that there is one
+/// progress bar at a time.
+pub(super) fn open_images(
+    images: &[(DirectoryName, ImageName)],
+    sharing: Sharing,
+    args: &ImageArgs,
+) -> Result<View, AnyError> {
+    let settings = Settings::read()?;
+    let images =
+        images.iter().map(|(at, name)| Ok((at, environment::image(name, args, &settings)?)));
+    let images = images.collect::<Result<Vec<_>, AnyError>>()?;
+    let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
+    let cache = environment::cache(&args.cache_args);
+    let mut joint = ImageSet::new(&cache, first);
+    for (directory, (name, options)) in &images {
+        let bar = Bar::first_sight(name);
+        joint.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
+        bar.ready();
+    }
+    let view = joint.finish(sharing)?;
+    let required = settings.required_proof(args)?;
+    for shown in view.images() {
+        proof::warn(&shown.image.name, &shown.proofs, required);
+    }
+    Ok(view)
+}
+
+/// Opens an image as the flags and the environment say, showing progress; `default` is what has to be proven if
+/// they do not say that.
+pub(super) fn open_image(
+    name: &ImageName,
+    args: &ImageArgs,
+    default: RequiredProof,
+) -> Result<Image, AnyError> {
+    let settings = Settings::read()?;
+    let (name, mut options) = environment::image(name, args, &settings)?;
+    let required = settings.required_proof(args)?.or(default);
+    options.prove = required == RequiredProof::Full;
+    let cache = environment::cache(&args.cache_args);
+    let bar = Bar::first_sight(&name);
+    let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
+    bar.ready();
+    proof::warn(&image.resolved().name, image.proofs(), required);
+    Ok(image)
+}
+
+/// Opens as much of an image as some questions need, as the flags and the environment say.
+pub(super) fn open_excerpt(
+    name: &ImageName,
+    questions: &[Question],
+    args: &ImageArgs,
+) -> Result<Excerpt, AnyError> {
+    let settings = Settings::read()?;
+    let (name, options) = environment::image(name, args, &settings)?;
+    let cache = environment::cache(&args.cache_args);
+    let bar = Bar::first_sight(&name);
+    let excerpt = Excerpt::open(&name, questions, &cache, &options, &bar);
+    let excerpt = excerpt.map_err(failed(&name))?;
+    bar.ready();
+    proof::warn(&excerpt.resolved().name, excerpt.proofs(), settings.required_proof(args)?);
+    Ok(excerpt)
+}
+
+/// Names the image that an error is about.
+pub(super) fn failed(name: &ImageName) -> impl FnOnce(ocifs::image::Error) -> Failed {
+    |error| Failed { name: name.to_string(), error }
+}
+
+/// An error with the image it is about, which is named once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{error}", prefix(.name, .error))]
+pub(super) struct Failed {
+    name: String,
+    #[source]
+    error: ocifs::image::Error,
+}
+
+fn prefix(name: &str, error: &ocifs::image::Error) -> String {
+    if error.to_string().starts_with(name) { String::new() } else { format!("{name}: ") }
+}

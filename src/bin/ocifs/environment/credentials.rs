@@ -1,0 +1,104 @@
+//! Where credentials for a registry are looked for.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ocifs::reference::Reference;
+use ocifs::source::registry::{self, AuthFileError, Credentials, LoginPlace};
+
+use super::registry_files::registry_files;
+use crate::args::{ImageArgs, Login};
+use crate::render::errors::AnyError;
+use crate::variables::{auth_config, config_home, home, variable};
+
+/// All places where engines keep credentials, after those that the user names here: in the order of the
+/// `credential-helpers` of `registries.conf`. The first that has something for a registry counts.
+///
+/// # Errors
+/// A file can't be read or is none; one that the user names does not exist.
+pub(super) fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyError> {
+    let mut credentials = Credentials::default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    credentials.set_helpers(env::split_paths(&path).collect(), Some(args.timeout));
+    if let Some(Login { user, password }) = args.creds.as_ref().filter(|login| !login.is_empty()) {
+        credentials.add_login("--creds", name.registry(), user, password);
+    }
+    if let Some(path) = &args.authfile
+        && !credentials.add_file(path).map_err(|e| unusable(&path.display(), e))?
+    {
+        refuse_unreachable(path)?;
+        return Err(format!("credentials file {}: there is no such file", path.display()).into());
+    }
+    for place in registry::login_places(&registry_files())? {
+        match place {
+            LoginPlace::Files => add_files(&mut credentials, args.auth_config.clone())?,
+            LoginPlace::Helper(name, named_in) => credentials.add_helper(&name, &named_in),
+        }
+    }
+    Ok(credentials)
+}
+
+/// Adds the files of credentials, in the order in which podman searches them. A process that serves in the
+/// background has the text of `$DOCKER_AUTH_CONFIG` handed over.
+///
+/// # Errors
+/// One can't be read or is none.
+fn add_files(credentials: &mut Credentials, handed_over: Option<Vec<u8>>) -> Result<(), AnyError> {
+    let add_file = |credentials: &mut Credentials, path: Option<PathBuf>| {
+        // A mount in the background leaves the current directory, and reads them again.
+        let Some(path) = path.and_then(|path| std::path::absolute(path).ok()) else {
+            return Ok(());
+        };
+        let exists = credentials.add_file(&path).map_err(|e| unusable(&path.display(), e))?;
+        log::debug!("credentials file {}{}", path.display(), if exists { "" } else { ": none" });
+        Ok::<_, AnyError>(())
+    };
+    if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+        refuse_unreachable(&path)?;
+        add_file(credentials, Some(path))?;
+    }
+    if let Some(text) = handed_over.or_else(auth_config) {
+        let name = "$DOCKER_AUTH_CONFIG";
+        let added = credentials.add_text(name, &text);
+        added.map_err(|e| unusable(&name, e))?;
+    }
+    add_file(credentials, Some(podman_runtime_folder().join("auth.json")))?;
+    add_file(credentials, config_home().map(|folder| folder.join("containers/auth.json")))?;
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
+    add_file(credentials, docker.map(|folder| folder.join("config.json")))?;
+    if let Some(old) = home().map(|home| home.join(".dockercfg")) {
+        credentials.add_old_file(&old).map_err(|e| unusable(&old.display(), e))?;
+    }
+    Ok(())
+}
+
+/// Refuses a file that the user names and can't reach; of the usual places such a one is passed over.
+///
+/// # Errors
+/// A folder on the way to the file may not be searched.
+fn refuse_unreachable(path: &Path) -> Result<(), AnyError> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Err(unusable(&path.display(), e.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unusable(place: &dyn fmt::Display, error: AuthFileError) -> AnyError {
+    format!("credentials file {place}: {error}").into()
+}
+
+/// Where podman keeps what need not outlive a session; under sudo and cron there is no session.
+fn podman_runtime_folder() -> PathBuf {
+    match variable("XDG_RUNTIME_DIR") {
+        Some(folder) => folder.join("containers"),
+        None => {
+            let user = rustix::process::getuid().as_raw();
+            PathBuf::from(format!("/run/containers/{user}"))
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The files about registries: settings of other programs, and trusted authorities.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ocifs::reference::ImageName;
+use ocifs::source::registry::{self, Aliased, Places, Roots};
+
+use super::users::is_root;
+use crate::render::errors::AnyError;
+use crate::variables::{cache_home, config_home, path_in, variable};
+
+/// What a name means by an alias, if it has one.
+///
+/// # Errors
+/// A file of settings that can't be used.
+pub(crate) fn alias(name: &ImageName) -> Result<Option<Aliased>, AnyError> {
+    match name {
+        ImageName::Registry(reference) => Ok(registry::aliased(reference, &registry_files())?),
+        ImageName::Local(_) | ImageName::Stored(_) => Ok(None),
+    }
+}
+
+/// Where files about registries lie, those of the user first.
+pub(super) fn registry_files() -> Places {
+    let below = |folder: Option<PathBuf>, names: &[&str]| {
+        let paths = names.iter().filter_map(|name| Some(folder.as_ref()?.join(name)));
+        paths.collect::<Vec<_>>()
+    };
+    let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+    // The second is an older name of the first.
+    let chosen =
+        path_in("CONTAINERS_REGISTRIES_CONF").or_else(|| path_in("REGISTRIES_CONFIG_PATH"));
+    Places {
+        certificates: [
+            below(config_home(), &["containers/certs.d"]),
+            paths(&["/etc/containers/certs.d", "/etc/docker/certs.d"]),
+        ]
+        .concat(),
+        registries: match chosen {
+            Some(path) => vec![path],
+            None => [
+                below(config_home(), &["containers/registries.conf"]),
+                paths(&["/etc/containers/registries.conf"]),
+            ]
+            .concat(),
+        },
+        registries_drop_ins: [
+            paths(&["/etc/containers/registries.conf.d"]),
+            below(config_home(), &["containers/registries.conf.d"]),
+        ]
+        .concat(),
+        // Where podman notes them.
+        short_name_aliases: match is_root() {
+            true => Some(PathBuf::from("/var/cache")),
+            false => cache_home(),
+        }
+        .map(|folder| folder.join("containers/short-name-aliases.conf")),
+        containerd: [
+            below(config_home(), &["containerd/certs.d"]),
+            paths(&["/etc/containerd/certs.d"]),
+        ]
+        .concat(),
+        docker: [
+            below(config_home(), &["docker/daemon.json"]),
+            paths(&["/etc/docker/daemon.json"]),
+        ]
+        .concat(),
+    }
+}
+
+/// The authorities to trust: OpenSSL's variables choose others than the system's.
+pub(super) fn roots() -> Arc<Roots> {
+    let file = path_in("SSL_CERT_FILE");
+    let folders = variable("SSL_CERT_DIR");
+    Arc::new(match file.is_some() || folders.is_some() {
+        true => {
+            let folders = folders.iter().flat_map(env::split_paths);
+            let folders = folders.filter(|folder| !folder.as_os_str().is_empty());
+            Roots::only(file, folders.filter_map(|f| std::path::absolute(f).ok()).collect())
+        }
+        false => Roots::default(),
+    })
+}

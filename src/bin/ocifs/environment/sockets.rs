@@ -1,0 +1,55 @@
+//! The status sockets of this user's mounts: where they are, and asking them.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::io;
+use std::path::PathBuf;
+
+use ocifs::mount::{self, Status};
+
+use super::users::user_outside;
+use crate::variables::variable;
+
+/// Where a mount has its status socket.
+pub(crate) fn runtime_folder() -> PathBuf {
+    runtime_folders().swap_remove(0)
+}
+
+/// Where mounts of this user may have their status sockets, the own place first: what is mounted at boot, or by
+/// `sudo`, has no session.
+fn runtime_folders() -> Vec<PathBuf> {
+    let user = user_outside();
+    let name = format!("ocifs-{user}");
+    let session = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("ocifs"));
+    let others = [
+        env::temp_dir().join(&name),
+        PathBuf::from("/tmp").join(&name),
+        PathBuf::from(format!("/run/user/{user}/ocifs")),
+    ];
+    session.into_iter().chain(others).collect()
+}
+
+/// Asks the process behind a connection for its state, wherever its socket is.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub(crate) fn query_status(connection: u32) -> io::Result<Status> {
+    let is_there = |e: &io::Error| {
+        use io::ErrorKind::{ConnectionRefused, TimedOut, WouldBlock};
+        matches!(e.kind(), ConnectionRefused | TimedOut | WouldBlock)
+    };
+    let mut first = None;
+    for folder in runtime_folders() {
+        match mount::query_status(&folder, connection) {
+            // That there is a socket, somewhere, tells more than that there is none.
+            Err(e) if !is_there(&e) => first = first.or(Some(e)),
+            result => return result,
+        }
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// The connections whose processes have, or had, a status socket.
+pub(crate) fn status_sockets() -> BTreeSet<u32> {
+    runtime_folders().iter().flat_map(|folder| mount::status_sockets(folder)).collect()
+}

@@ -1,0 +1,9 @@
+//! What people and programs read: text, tables, JSON, errors with what helps, the log, progress.
+
+pub(crate) mod errors;
+pub(crate) mod json;
+pub(crate) mod log;
+pub(crate) mod output;
+pub(crate) mod progress;
+pub(crate) mod text;
+pub(crate) mod time;

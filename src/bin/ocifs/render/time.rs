@@ -1,0 +1,31 @@
+//! Times of the calendar.
+
+/// Year, month, day, hour and minute (UTC) of seconds since the epoch, in the proleptic Gregorian
+/// calendar, counting days from March so that leap days come last.
+pub(crate) fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
+    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day, second / 3600, second % 3600 / 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(civil(0), (1970, 1, 1, 0, 0));
+        assert_eq!(civil(1_700_000_000), (2023, 11, 14, 22, 13));
+        assert_eq!(civil(951_782_400), (2000, 2, 29, 0, 0));
+        assert_eq!(civil(-1), (1969, 12, 31, 23, 59));
+    }
+}

@@ -1,0 +1,93 @@
+//! The environment variables that count. Variables of flags are read by clap (`crate::args`), all others by the
+//! functions here.
+//!
+//! | variable | for |
+//! |---|---|
+//! | `OCIFS_CACHE_DIR` | the cache (flag `--cache-dir`) |
+//! | `OCIFS_CACHE_SIZE` | its limit (flag `--cache-size`) |
+//! | `XDG_CACHE_HOME`, `HOME` | the cache's default place; the user's short-name aliases |
+//! | `XDG_RUNTIME_DIR` | status sockets; podman's `auth.json` |
+//! | `OCIFS_CHECK_ACCESS` | the registry is asked before anything is shown (flag `--check-access`) |
+//! | `OCIFS_PROOF` | what has to be proven before it is shown (flag `--proof`) |
+//! | `OCIFS_CREDS` | a user name and password (flag `--creds`) |
+//! | `REGISTRY_AUTH_FILE`, `DOCKER_AUTH_CONFIG`, `DOCKER_CONFIG`, `XDG_CONFIG_HOME` | credentials |
+//! | `PATH` | credential helpers |
+//! | `XDG_CONFIG_HOME`, `HOME` | `ocifs/config.toml` |
+//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | reaching registries; also in lower case |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | authorities trusted, instead of the system's |
+//! | `CONTAINERS_REGISTRIES_CONF`, `REGISTRIES_CONFIG_PATH` | another `registries.conf` |
+//! | `XDG_CONFIG_HOME`, `HOME` | the user's `registries.conf`, `certs.d` and `daemon.json` |
+//! | `DOCKER_HOST` | the engine of `docker-daemon:` |
+//! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
+//! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
+//! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount, and takes over what it needs at its standard output |
+//! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
+//! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
+//! | `TMPDIR` | temporary files where the cache can't be used |
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The variable of the flag `--creds`.
+pub(crate) const CREDS: &str = "OCIFS_CREDS";
+
+/// The variable with the text of a file of credentials.
+pub(crate) const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
+
+/// Set by ourselves for the process that serves a mount in the background.
+pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
+
+/// How many heaps glibc's allocator may make for threads, and how many we want: by default there are eight
+/// for each processor, of which every one keeps what its threads have freed. Ours allocate little.
+pub(crate) const ARENAS: &str = "MALLOC_ARENA_MAX";
+
+/// The user's number of heaps, or ours.
+pub(crate) fn arenas() -> OsString {
+    env::var_os(ARENAS).unwrap_or_else(|| "1".into())
+}
+
+/// Whether we are the process that serves a mount in the background.
+pub(crate) fn is_background_child() -> bool {
+    env::var_os(BACKGROUND_CHILD).is_some()
+}
+
+/// A variable that is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The path in a variable. A mount in the background leaves the current directory.
+pub(crate) fn path_in(name: &str) -> Option<PathBuf> {
+    std::path::absolute(variable(name)?).ok()
+}
+
+pub(crate) fn home() -> Option<PathBuf> {
+    variable("HOME").or_else(env::home_dir)
+}
+
+pub(crate) fn config_home() -> Option<PathBuf> {
+    variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
+}
+
+/// Where programs keep what they can get again.
+pub(crate) fn cache_home() -> Option<PathBuf> {
+    let named = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    named.or_else(|| Some(home()?.join(".cache")))
+}
+
+/// The socket of the service manager that wants to know when a mount is ready (sd_notify(3)).
+pub(crate) fn notify_socket() -> Option<PathBuf> {
+    variable("NOTIFY_SOCKET")
+}
+
+/// The text of `$DOCKER_AUTH_CONFIG`.
+pub(crate) fn auth_config() -> Option<Vec<u8>> {
+    variable(AUTH_CONFIG).map(|text| text.into_os_string().into_vec())
+}
+
+pub(crate) fn data_home() -> Option<PathBuf> {
+    let named = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    named.or_else(|| Some(home()?.join(".local/share")))
+}
