@@ -63,9 +63,9 @@ const ZSTD_LEVEL: i32 = 12;
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("the manifest is not valid JSON: {0}")]
-    Json(#[from] json::Error),
+    Json(json::Error),
     #[error("the manifest can't be written: {0}")]
-    Write(#[from] serde_json::Error),
+    Write(serde_json::Error),
     #[error("the artifact is of type `{0}`, not `{ARTIFACT_TYPE}`")]
     Type(String),
     #[error("the annotation `{0}` is missing or invalid")]
@@ -78,6 +78,18 @@ pub enum Error {
     Decode(#[from] DecodeError),
     #[error("the layer index is of another layer: {0}")]
     OtherLayer(Digest),
+}
+
+impl From<json::Error> for Error {
+    fn from(error: json::Error) -> Error {
+        Error::Json(error)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Error {
+        Error::Write(error)
+    }
 }
 
 /// A layer index in an artifact.

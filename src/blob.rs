@@ -62,6 +62,7 @@ use crate::cache::{Cache, Cost, LayerName, SpanFile};
 use crate::codec;
 use crate::digest::SpanDigest;
 use crate::extent::UncompressedOffset;
+use crate::hint::Hint;
 use crate::index::{Check, Proof, Restart, Span, SpanTable, Windows};
 use crate::oci::Descriptor;
 use crate::source::{self, MIN_BYTES_PER_SECOND, Opened, Source};
@@ -105,21 +106,35 @@ pub enum Error {
     #[error(transparent)]
     Source(Arc<source::Error>),
     #[error("reading {what}: {source}")]
-    Read { what: String, source: Arc<io::Error> },
+    Read { what: String, r#source: Arc<io::Error> },
     #[error("{what}: {source}")]
-    Codec { what: String, source: Arc<codec::Error> },
+    Codec { what: String, r#source: Arc<codec::Error> },
     #[error("{what}: the bytes at {at} are not those that were indexed")]
     Mismatch { what: String, at: UncompressedOffset },
     #[error("{what}: ends before {at}")]
     Short { what: String, at: UncompressedOffset },
-    #[error("{0}: not fetched in time (--timeout)")]
+    #[error("{0}: not fetched in time")]
     Deadline(String),
-    #[error("{0} is not in the cache, and --offline forbids to fetch it")]
+    #[error("{0} is not in the cache, and offline nothing is fetched")]
     Offline(String),
     #[error("{0}: its layer index came without checkpoints, and they can't be had")]
     Windows(String),
     #[error("{0}: the thread that fetched it died")]
     Died(String),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Source(error) => error.hint(),
+            Error::Read { source, .. } => source::hint_of(source),
+            Error::Codec { source, .. } => source.hint(),
+            Error::Deadline(_) => Some(Hint::AllowMoreTime),
+            Error::Offline(_) => Some(Hint::GoOnline),
+            _ => None,
+        }
+    }
 }
 
 impl Error {

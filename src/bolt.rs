@@ -63,13 +63,19 @@ const IS_BUCKET: u32 = 1;
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("reading it: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("it is not a bbolt database: neither of its meta pages is valid")]
     NoMeta,
     #[error("page {page} is corrupt: {what}")]
     Corrupt { page: u64, what: &'static str },
     #[error("more than {MAX_READ_BYTES} bytes of it would have to be read")]
     TooLarge,
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
 }
 
 /// Where a database is read from.

@@ -35,6 +35,8 @@ mod zstd_header;
 
 use zstd::stream::raw::{self, Operation};
 
+use crate::hint::Hint;
+
 pub use guess::{Guess, guess};
 
 /// The largest zstd window accepted by default, as a power of two: 128 MiB, which is zstd's own limit,
@@ -87,13 +89,22 @@ pub enum Error {
     #[error("corrupt zstd stream: {0}")]
     Zstd(String),
     #[error(
-        "its zstd window of {} is larger than the {} of memory that --max-zstd-window allows (2G at \
-         most)",
+        "its zstd window of {} is larger than the {} of memory that it may take",
         mebibytes(*window), mebibytes(*limit)
     )]
     ZstdWindow { window: u64, limit: u64 },
     #[error("the layer is compressed with {0}, which no image format allows")]
     Unsupported(&'static str),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::ZstdWindow { .. } => Some(Hint::AllowLargerWindow),
+            _ => None,
+        }
+    }
 }
 
 /// A size in words.

@@ -62,7 +62,7 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] source::Error),
     #[error("reading {what}: {source}")]
-    Read { what: String, source: io::Error },
+    Read { what: String, r#source: io::Error },
     #[error("{0} does not match its digest")]
     Digest(String),
     #[error(transparent)]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::blob::{self, ReadAhead};
 use crate::content::Contents;
 use crate::extent::{Pieces, Run, UncompressedOffset};
+use crate::hint::Hint;
 use crate::index::{MAX_NAME_BYTES, Proof};
 use crate::prefetch::{self, Misses, Walks};
 use crate::tree::{Attributes, Content, DirEntry, FileKind, Ino, Tree};
@@ -44,7 +45,17 @@ pub enum Error {
     #[error("a name of more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
     #[error("reading /{path}: {source}")]
-    Content { path: String, source: blob::Error },
+    Content { path: String, r#source: blob::Error },
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Content { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl Error {

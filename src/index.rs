@@ -36,6 +36,7 @@ use std::sync::Arc;
 use crate::codec::Compression;
 use crate::digest::{ContentDigest, ContentHash, DiffId, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, Run, UncompressedOffset};
+use crate::hint::Hint;
 use crate::tar;
 
 pub use budget::{Budget, Drawn};
@@ -87,9 +88,19 @@ pub enum Error {
     TooLarge,
     #[error(
         "names and attributes of the image would take more than {limit} bytes of memory, far more than \
-         layers of its size should; raise --max-metadata-size if you trust it"
+         layers of its size should"
     )]
     Budget { limit: u64 },
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Budget { .. } => Some(Hint::AllowMoreMetadata),
+            _ => None,
+        }
+    }
 }
 
 /// An extended attribute that every file has and none lists: `full`, `tar`, `toc` or `hint`. It is not

@@ -53,6 +53,7 @@ use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES, window};
 use crate::digest::{Algorithm, DiffId, Digest, Hasher, SpanDigest, VerifyError, VerifyingReader};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::external::{self, Found, IndexFinder};
+use crate::hint::Hint;
 use crate::index::{
     self, Budget, Builder, Check, DecodeError, Identity, LayerIndex, Proof, Restart, Span,
 };
@@ -97,7 +98,6 @@ pub struct Error {
     /// The blob.
     pub digest: Digest,
     /// What is wrong with it.
-    #[source]
     pub kind: ErrorKind,
 }
 
@@ -119,16 +119,12 @@ pub enum ErrorKind {
     Inconsistent(#[from] DecodeError),
     #[error("its content does not match the diff ID in the config: expected {expected}, got {got}")]
     DiffId { expected: DiffId, got: DiffId },
-    #[error(
-        "it unpacks to more than {limit} bytes, far more than {blob} compressed bytes should; \
-         raise --max-layer-size if you trust it"
-    )]
+    #[error("it unpacks to more than {limit} bytes, far more than {blob} compressed bytes should")]
     TooLarge { limit: u64, blob: u64 },
-    #[error("it is not in the cache; mount the image once without --offline, or `ocifs pull` it")]
+    #[error("it is not in the cache")]
     Offline,
     #[error(
-        "a proof of what it holds is not in the cache: for that all of it has to be streamed once, \
-         without --offline; `--proof any` shows it without one"
+        "a proof of what it holds is not in the cache: for that all of it has to be streamed once"
     )]
     OfflineUnproven,
     #[error(
@@ -148,6 +144,22 @@ pub enum ErrorKind {
     Thread(io::Error),
     #[error("a worker thread died")]
     Worker,
+}
+
+impl ErrorKind {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            ErrorKind::Source(error) => error.hint(),
+            ErrorKind::Read(error) => source::hint_of(error),
+            ErrorKind::Codec(error) => error.hint(),
+            ErrorKind::Index(error) => error.hint(),
+            ErrorKind::TooLarge { .. } => Some(Hint::AllowLargerLayers),
+            ErrorKind::Offline => Some(Hint::GoOnline),
+            ErrorKind::OfflineUnproven => Some(Hint::GoOnlineOrUnproven),
+            _ => None,
+        }
+    }
 }
 
 /// Hears how a first pass goes on. All methods may be called from any thread.

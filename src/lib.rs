@@ -31,7 +31,7 @@
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
 //! 1  reference  oci  tar  codec  bolt    pure formats, no I/O
-//! 0  digest  extent  bounded  json     words that everything uses, limited reading, JSON of others
+//! 0  digest  extent  bounded  json  hint   words that everything uses, limited reading, JSON of others, what helps
 //! ```
 //!
 //! # Flows
@@ -82,6 +82,7 @@ pub mod extent;
 pub mod external;
 pub mod fs;
 pub mod fuse;
+pub mod hint;
 pub mod image;
 pub mod index;
 pub mod json;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Requests, Server, erofs_mount, kernel, prefetcher};
+use crate::hint::Hint;
 use crate::image::View;
 
 pub use options::{MountOptions, Prefetch};
@@ -37,6 +38,17 @@ pub enum Error {
     Erofs(#[from] erofs_mount::Error),
     #[error("starting to serve the mount: {0}")]
     Serve(io::Error),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Kernel(error) => error.hint(),
+            Error::Erofs(error) => error.hint(),
+            Error::Serve(_) => None,
+        }
+    }
 }
 
 /// An image, or several, at a place in the file system.

@@ -56,11 +56,11 @@ const DECISIVE: &[&str] = &[
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("the manifest is not valid JSON of its kind: {0}")]
-    Json(#[source] json::Error),
+    Json(json::Error),
     #[error("the manifest names {what} in a way that can't be used: {why}")]
     Named { what: String, why: String },
     #[error("the image config is not valid: {0}")]
-    Config(#[source] json::Error),
+    Config(json::Error),
     #[error(
         "it is a Docker schema 1 image, a format that Docker and containerd dropped: \
          pull it with an old engine and push it again"

@@ -17,6 +17,7 @@ use std::io::Read;
 
 use crate::cache::{Asked, Cache};
 use crate::digest::{DiffId, Digest, Hasher, VerifyError, VerifyingReader};
+use crate::hint::Hint;
 use crate::oci::{
     self, Descriptor, Document, Entry, ImageConfig, ImageIndex, MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES, Manifest, Platform, Unusable, media_type,
@@ -56,24 +57,23 @@ pub struct Options {
 pub enum Error {
     #[error(transparent)]
     Source(#[from] source::Error),
-    #[error("{0} is not in the cache; mount it once without --offline, or `ocifs pull` it")]
+    #[error("{0} is not in the cache")]
     Offline(String),
     #[error(
-        "what {0} means was last asked over a connection that another machine could have answered on: \
-         give --plain-http or --tls-verify=false again to use that, or name the image by its digest"
+        "what {0} means was last asked over a connection that another machine could have answered on"
     )]
     OfflineUnchecked(String),
     #[error("{what}: {source}")]
-    Document { what: String, source: oci::Error },
+    Document { what: String, r#source: oci::Error },
     #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error("{what} has {got} bytes, its descriptor says {expected}")]
     Size { what: String, got: u64, expected: u64 },
     #[error("reading {what}: {source}")]
-    Read { what: String, source: std::io::Error },
+    Read { what: String, r#source: std::io::Error },
     #[error("image indexes are nested more than {MAX_INDEX_DEPTH} deep, or in a circle")]
     Nesting,
-    #[error("there is no image for {wanted}; there is {available} (choose with --platform)")]
+    #[error("there is no image for {wanted}; there is {available}")]
     Platform { wanted: Platform, available: String },
     #[error("the image index is empty")]
     EmptyIndex,
@@ -91,6 +91,20 @@ pub enum Error {
          by its digest"
     )]
     TooManyOpened,
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Source(error) => error.hint(),
+            Error::Offline(_) => Some(Hint::GoOnline),
+            Error::OfflineUnchecked(_) => Some(Hint::ExemptAgain),
+            Error::Read { source, .. } => source::hint_of(source),
+            Error::Platform { .. } => Some(Hint::ChoosePlatform),
+            _ => None,
+        }
+    }
 }
 
 impl Error {

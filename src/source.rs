@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use crate::codec;
 use crate::digest::Digest;
+use crate::hint::Hint;
 use crate::oci::Descriptor;
 use crate::tar;
 
@@ -43,21 +44,13 @@ pub(crate) use floor::MIN_BYTES_PER_SECOND;
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("{path}: {source}")]
-    File { path: PathBuf, source: io::Error },
+    File { path: PathBuf, r#source: io::Error },
     #[error("{path}: {what}")]
     Invalid { path: PathBuf, what: String },
-    #[error("{path} is not a readable tar archive")]
-    Tar {
-        path: PathBuf,
-        #[source]
-        source: tar::Error,
-    },
-    #[error("{path} can't be decompressed")]
-    Codec {
-        path: PathBuf,
-        #[source]
-        source: codec::Error,
-    },
+    #[error("{path} is not a readable tar archive: {source}")]
+    Tar { path: PathBuf, r#source: tar::Error },
+    #[error("{path} can't be decompressed: {source}")]
+    Codec { path: PathBuf, r#source: codec::Error },
     #[error("there is no image `{wanted}` in {path}; {}", listed(&nearest_first(.available, .wanted)))]
     NoSuchImage { path: PathBuf, wanted: String, available: Vec<String> },
     #[error("{path} holds several images: say which one; {}", listed(.available))]
@@ -71,13 +64,43 @@ pub enum Error {
     #[error("{what} is not in {path}: {why}")]
     Dropped { path: PathBuf, what: String, why: String },
     #[error("{path}: {source}; {why}")]
-    Denied { path: PathBuf, source: io::Error, why: &'static str },
+    Denied { path: PathBuf, r#source: io::Error, why: &'static str },
     #[error("blob {digest} has {size} bytes: there is no range {start}..{end} in it")]
     Range { digest: Digest, size: u64, start: u64, end: u64 },
     #[error(transparent)]
     Registry(#[from] Box<registry::Error>),
     #[error(transparent)]
     Hosts(#[from] registry::HostsError),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::File { source, .. } | Error::Denied { source, .. } => hint_of(source),
+            Error::Codec { source, .. } => source.hint(),
+            Error::Registry(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// What helps where reading from a source failed: the error may carry one of ours.
+pub fn hint_of(error: &io::Error) -> Option<Hint> {
+    let inner = error.get_ref()?;
+    if let Some(error) = inner.downcast_ref::<registry::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = inner.downcast_ref::<codec::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = inner.downcast_ref::<Error>() {
+        return error.hint();
+    }
+    if let Some(error) = inner.downcast_ref::<io::Error>() {
+        return hint_of(error);
+    }
+    inner.is::<docker_daemon::Silent>().then_some(Hint::AllowMoreTime)
 }
 
 /// At most this many names are listed in a message.

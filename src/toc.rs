@@ -112,9 +112,9 @@ pub enum Error {
     )]
     TooLarge,
     #[error("the table of contents can't be decompressed: {0}")]
-    Codec(#[from] codec::Error),
+    Codec(codec::Error),
     #[error("the table of contents is in no tar: {0}")]
-    Tar(#[from] tar::Error),
+    Tar(tar::Error),
     #[error("the tar of the table of contents does not hold `stargz.index.json` alone")]
     TarContent,
     #[error("the table of contents is not compressed with zstd")]
@@ -124,7 +124,7 @@ pub enum Error {
     #[error("the table of contents does not match its digest: expected {expected}, got {got}")]
     Digest { expected: Digest, got: Digest },
     #[error("the table of contents is not valid: {0}")]
-    Json(#[source] serde_json::Error),
+    Json(serde_json::Error),
     #[error("the table of contents has version {0}; only version 1 is known")]
     Version(i64),
     #[error("the table of contents has more than {MAX_ROWS} rows")]
@@ -135,6 +135,18 @@ pub enum Error {
     Implausible { bytes: u64, compressed: u64 },
     #[error("table of contents, `{name}`: {fault}")]
     Row { name: String, fault: Fault },
+}
+
+impl From<codec::Error> for Error {
+    fn from(error: codec::Error) -> Error {
+        Error::Codec(error)
+    }
+}
+
+impl From<tar::Error> for Error {
+    fn from(error: tar::Error) -> Error {
+        Error::Tar(error)
+    }
 }
 
 /// What is wrong with one row of a TOC.

@@ -58,7 +58,13 @@ pub enum Error {
     #[error("names and attributes of more than 128 GiB do not fit into EROFS")]
     TooLarge,
     #[error("writing names and attributes: {0}")]
-    Write(#[from] io::Error),
+    Write(io::Error),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Write(error)
+    }
 }
 
 /// Identifies a file system, for `f_fsid` of statfs(2), fanotify(7) and overlayfs.

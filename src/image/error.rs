@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::hint::Hint;
 use crate::reference::DirectoryName;
 use crate::{artifact, blob, layer, resolve, source, tree};
 
@@ -24,12 +25,26 @@ pub enum Error {
     #[error("{0} is not in a registry: there is nowhere to push to")]
     NoRegistry(String),
     #[error(
-        "{missing} of {bytes} uncompressed bytes did not stay in the cache: its limit (--cache-size) \
-         or its disk is too small"
+        "{missing} of {bytes} uncompressed bytes did not stay in the cache: its limit or its disk is too small"
     )]
     NotKept { missing: u64, bytes: u64 },
     #[error("two images would have the directory `{0}`")]
     DirectoryTaken(DirectoryName),
     #[error("reading a few bytes of a layer: {0}")]
     Probe(io::Error),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Source(error) => error.hint(),
+            Error::Resolve(error) => error.hint(),
+            Error::Layer(error) => error.kind.hint(),
+            Error::Read(error) => error.hint(),
+            Error::NotKept { .. } => Some(Hint::EnlargeCache),
+            Error::Probe(error) => source::hint_of(error),
+            _ => None,
+        }
+    }
 }

@@ -25,6 +25,7 @@ use super::{
 use crate::codec::{self, Compression, window};
 use crate::digest::{ContentDigest, DiffId, SpanDigest};
 use crate::extent::{CompressedOffset, UncompressedOffset};
+use crate::hint::Hint;
 use crate::oci::Descriptor;
 use crate::toc::{Toc, TocAnnotation};
 use crate::ztoc::Ztoc;
@@ -53,6 +54,17 @@ pub enum ExternalError {
     Piece(u64),
     #[error("it is of a layer of {got} bytes, but the layer has {expected}")]
     Size { expected: u64, got: u64 },
+}
+
+impl ExternalError {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            ExternalError::Index(error) => error.hint(),
+            ExternalError::Codec(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl LayerIndex {

@@ -70,7 +70,7 @@ pub struct Status {
 
 /// How something was mounted, as far as those who read it notice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[allow(missing_docs, reason = "named after the flags of `ocifs mount`")]
+#[allow(missing_docs, reason = "named after what a mount is asked for")]
 pub struct Manner {
     pub allow_other: bool,
     pub strict_modes: bool,

@@ -60,5 +60,5 @@ pub enum ParseError {
     #[error("`{text}`: the repository name is longer than 255 bytes")]
     TooLong { text: String },
     #[error("`{text}`: {source}")]
-    Digest { text: String, source: digest::ParseError },
+    Digest { text: String, r#source: digest::ParseError },
 }

@@ -205,9 +205,7 @@ impl Store<'_> {
         spool: PathBuf,
     ) -> Result<ContainersStorage, Error> {
         let name = row.names.first().unwrap_or(&row.id);
-        let remedy = format!(
-            "write it to an archive with `podman save --format oci-archive {name} -o FILE`"
-        );
+        let remedy = format!("write it to an archive with `podman save -o FILE {name}`");
         let documents = self.folder("images").join(&row.id);
         let manifest = read(&documents.join("manifest"), MAX_MANIFEST_BYTES)?;
         let manifest = match Document::parse(&manifest, None) {

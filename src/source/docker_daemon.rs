@@ -13,6 +13,8 @@
 
 mod http;
 
+pub(in crate::source) use http::Silent;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::ops::Range;

@@ -46,11 +46,17 @@ pub enum Error {
     #[error("`{0}` is not the SHA-256 digest of a span")]
     SpanDigest(String),
     #[error("the SOCI index is not usable: {0}")]
-    Manifest(#[from] oci::Error),
+    Manifest(oci::Error),
     #[error("the document is not a SOCI index but of type `{0}`")]
     NotSoci(String),
     #[error("ztoc {ztoc}: annotation `{name}` is missing or wrong: `{value}`")]
     Annotation { ztoc: Digest, name: &'static str, value: String },
+}
+
+impl From<oci::Error> for Error {
+    fn from(error: oci::Error) -> Error {
+        Error::Manifest(error)
+    }
 }
 
 /// Text of a hostile document, fit for a message.

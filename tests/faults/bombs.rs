@@ -59,7 +59,7 @@ fn bombs_are_refused_while_they_stream() {
         ("gzip, own limit", bomb(gzip, 1, 64), limited.clone()),
         ("zstd, own limit", bomb(zstd, 1, 64), limited),
     ] {
-        verdict.row(what, refuses(&bomb, &options, &["--max-layer-size", "unpacks to more"]));
+        verdict.row(what, refuses(&bomb, &options, &["AllowLargerLayers", "unpacks to more"]));
     }
     verdict.end();
 }
@@ -93,7 +93,7 @@ fn zstd_windows_are_bounded() {
     let image =
         |log| image_with(Layer::from_blob(zstd_with_window(log, &archive), "zstd", &archive));
     for log in [28, 31, 41] {
-        refuses(&image(log), &options(), &["zstd window", "--max-zstd-window"]).unwrap();
+        refuses(&image(log), &options(), &["zstd window", "AllowLargerWindow"]).unwrap();
     }
     let sandbox = Sandbox::new();
     let layout = sandbox.path().join("layout");
@@ -148,5 +148,5 @@ fn a_bomb_in_front_of_a_truncation_is_a_bomb() {
     let layout = sandbox.path().join("layout");
     write_oci_layout(&layout, &[(None, &image)]).unwrap();
     let name = format!("oci:{}", layout.display());
-    fails(&sandbox, &name, &options, &["--max-layer-size"]).unwrap();
+    fails(&sandbox, &name, &options, &["AllowLargerLayers"]).unwrap();
 }

@@ -259,7 +259,7 @@ fn damage_offline() {
     }
     let image = open(&name, &sandbox.cache(), &offline).unwrap();
     let error = check(&image).unwrap_err();
-    assert!(error.contains("--offline"), "{error}");
+    assert!(error.contains("GoOnline"), "{error}");
     for (kind, words) in
         [("layers", ""), ("diffs", "not in the cache"), ("refs", "not in the cache")]
     {
@@ -267,7 +267,7 @@ fn damage_offline() {
         let result = open(&name, &sandbox.cache(), &offline);
         assert_eq!(result.is_ok(), words.is_empty(), "{kind}");
         if let Err(error) = result {
-            assert!(error.contains(words) && error.contains("--offline"), "{error}");
+            assert!(error.contains(words) && error.contains("GoOnline"), "{error}");
         }
     }
     assert!(files_below(&sandbox.path().join("cache/v1/tmp")).is_empty());

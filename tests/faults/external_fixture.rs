@@ -11,7 +11,7 @@ use ocifs::image::{Image, ImageOptions};
 use ocifs::index::Proof;
 use ocifs::tree::{Attributes, FileKind, Ino, Order, Symlinks};
 
-use crate::fixture::{Sandbox, name_in, noise, open, options};
+use crate::fixture::{Sandbox, name_in, noise, open, options, with_hint};
 use crate::support::estargz::{self, Form, Written};
 use crate::support::image::{Built, ImageBuilder, Layer, sha256};
 use crate::support::registry::{Logged, Registry};
@@ -281,7 +281,7 @@ pub fn read_at(image: &Image, ino: Ino, offset: u64, length: usize) -> Result<Ve
     let length = filesystem.readable(ino, offset, length).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; length];
     let read = filesystem.read(ino, offset, &mut bytes, filesystem.deadline());
-    read.map(|()| bytes).map_err(|e| e.to_string())
+    read.map(|()| bytes).map_err(|e| with_hint(&e, e.hint()))
 }
 
 /// Reads 4 KiB from the middle of a file that does not compress, and checks them.

@@ -64,7 +64,7 @@ fn a_first_sight_costs_the_tables() {
         assert_eq!(proofs(&offline), ["toc", "toc"]);
         read_4k(&offline, 1, 20);
         let error = read(&offline, &bulk(2, 40)).unwrap_err();
-        assert!(error.contains("--offline"), "{error}");
+        assert!(error.contains("GoOnline"), "{error}");
         assert_eq!(served.asked().len(), 0);
     }
 }

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocifs::cache::{Cache, Limit};
+use ocifs::hint::Hint;
 use ocifs::image::{Image, ImageOptions};
 use ocifs::layer::Quiet;
 use ocifs::reference::ImageName;
@@ -99,12 +100,17 @@ pub fn within<T: Send + 'static>(limit: Duration, act: impl FnOnce() -> T + Send
     receiver.recv_timeout(limit).unwrap_or_else(|e| panic!("no answer within {limit:?}: {e}"))
 }
 
+/// An error, and what helps.
+pub fn with_hint(error: &dyn std::error::Error, hint: Option<Hint>) -> String {
+    hint.map_or_else(|| error.to_string(), |hint| format!("{error} [{hint:?}]"))
+}
+
 /// Opens an image; the error as a user reads it.
 pub fn open(name: &str, cache: &Arc<Cache>, options: &ImageOptions) -> Result<Image, String> {
     let (name, cache, options) = (name.to_owned(), Arc::clone(cache), options.clone());
     within(HANG, move || {
         let name: ImageName = name.parse().map_err(|e| format!("{e}"))?;
-        Image::open(&name, &cache, &options, &Quiet).map_err(|e| e.to_string())
+        Image::open(&name, &cache, &options, &Quiet).map_err(|e| with_hint(&e, e.hint()))
     })
 }
 
@@ -116,10 +122,9 @@ pub fn read(image: &Image, path: &str) -> Result<Vec<u8>, String> {
     let length = filesystem.readable(ino, 0, usize::MAX).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; length];
     let started = Instant::now();
-    let result =
-        filesystem.read(ino, 0, &mut bytes, filesystem.deadline()).map_err(|e| e.to_string());
+    let result = filesystem.read(ino, 0, &mut bytes, filesystem.deadline());
     assert!(started.elapsed() < HANG, "reading {path} took {:?}", started.elapsed());
-    result.map(|()| bytes)
+    result.map(|()| bytes).map_err(|e| with_hint(&e, e.hint()))
 }
 
 /// Whether a path exists in an image.

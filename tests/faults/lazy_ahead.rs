@@ -276,7 +276,7 @@ fn caches_without_room_have_nothing_ahead() {
     stack.registry.clear_log();
     for layer in 0..LAYERS {
         let error = read(&image, &path(layer, 0)).unwrap_err();
-        assert!(error.contains("--offline"), "{error}");
+        assert!(error.contains("GoOnline"), "{error}");
     }
     assert_eq!(stack.asked(), [0; 0]);
 }

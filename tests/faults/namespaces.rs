@@ -154,7 +154,10 @@ fn what_a_user_namespace_does_not_allow_is_told() {
     let home = Home::new();
     let image = home.layout(&good());
     let outcome = script(&home, &IN_USER_NAMESPACE, &image, "$O mount --kernel-metadata $I $M");
-    outcome.failed(1, &["root of the machine", "user namespace", "mount without it"]);
+    outcome.failed(
+        1,
+        &["root of the machine", "user namespace", "--kernel-metadata", "mount without it"],
+    );
     let doctor = script(&home, &IN_USER_NAMESPACE, &image, "$O doctor");
     let is_told = doctor.stdout.contains("root of a user namespace");
     assert!(doctor.code == 0 && is_told, "{doctor:?}");

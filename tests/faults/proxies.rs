@@ -169,7 +169,7 @@ fn proxies_that_refuse() {
     let proxy = Proxy::http(registry.addr());
     let url = format!("http://me:hidden@{}", proxy.address);
     let error = reads(&through(&url, "")).unwrap_err();
-    has_words(&error, &["proxy wants a user and a password"]).unwrap();
+    has_words(&error, &["proxy requires a user and a password"]).unwrap();
     assert!(!error.contains("hidden"), "{error}");
     assert!(registry.requests().is_empty());
 }

@@ -287,8 +287,8 @@ fn token_servers_that_redirect() {
 #[test]
 fn token_servers_that_redirect_astray() {
     for (location, words) in [
-        ("", "redirects to nowhere"),
-        ("ftp://127.0.0.1/token", "redirects to nowhere"),
+        ("", "redirects to an invalid address"),
+        ("ftp://127.0.0.1/token", "redirects to an invalid address"),
         ("/token?again", "more than 10 redirects"),
     ] {
         let registry = Registry::start();

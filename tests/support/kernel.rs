@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 
-/// From here on EROFS says when it could not read something. (So do older kernels that have taken over the mend.)
+/// From here on EROFS says when it could not read something. (So do older kernels with this fix backported.)
 const HONEST_EROFS: [u32; 3] = [6, 18, 21];
 
 /// Whether `--kernel-metadata` is tested, by what trying it gave: where it has to work it does, and where

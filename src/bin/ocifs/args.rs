@@ -27,10 +27,10 @@ pub(crate) use verbs::{
 
 /// Look inside container images: mount one as a directory, list it, read files of it.
 ///
-/// The first sight of an image streams each of its layers once into the cache; fewer layers where `cat` and
-/// `ls` need fewer, and no layer that brings an index (eStargz, zstd:chunked, SOCI). After that, only what
-/// is read and no longer in the cache is fetched. Nothing is unpacked or run; there is no daemon and no
-/// container runtime, and root is not needed.
+/// The first use of an image streams each of its layers once, into the cache. `cat` and `ls` stream only the
+/// layers that they need, and a layer that has an index (eStargz, zstd:chunked, SOCI) is not streamed. Later,
+/// only content that is read and not in the cache is fetched. Nothing is unpacked or run, and no daemon,
+/// container runtime or root is needed.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
@@ -45,11 +45,11 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Say more: -v what happens, -vv every request
+    /// Log more: -v events, -vv every request
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// Append the log to this file; a mount in the background has no other place for it
+    /// Append the log to this file; without it, a mount in the background does not log
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
 
@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Mount an image as a directory, or several in a directory each
     ///
     /// One REF is shown at DIR itself. Several, or one with a NAME, are shown at DIR/NAME, all in one
-    /// file system. Without a NAME, a directory is called after the last component of the reference
+    /// file system. Without a NAME, a directory is named after the last component of the reference
     /// and its tag: `python-app-v1`. A regular file that several of the images have, equal in content
     /// and attributes, is one inode: `diff -r` does not open it, and `du` and `tar` that are given both
     /// directories count it once and store the second as a hard link.
@@ -88,7 +88,7 @@ pub(crate) enum Command {
     /// Write the merged tree of an image to stdout as a tar archive
     #[command(override_usage = "ocifs export [OPTIONS] REF")]
     Export(Export),
-    /// Look after the cache: how large it is, shrink it, check it, clear it
+    /// Manage the cache: show its size, shrink, check or clear it
     #[command(subcommand)]
     Cache(Cache),
     /// Fetch all of an image into the cache
@@ -96,17 +96,17 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Check all of an image: digests, diff IDs, tables of contents
     ///
-    /// Streams what has not been proven here; names what has, with the date, and reads it again with --again.
-    /// Fails if anything is wrong, and lists the paths of which a table of contents says something else than
-    /// the layer's tar.
+    /// Streams the layers that were not proven on this machine before. Layers that were are listed with the
+    /// date, and are read again with --again. Fails if anything is wrong, and lists the paths for which a
+    /// table of contents differs from the layer's tar.
     #[command(override_usage = "ocifs verify [OPTIONS] REF")]
     Verify(Verify),
-    /// Layer indexes that travel with an image
+    /// Build, push and show layer indexes, which are stored beside an image
     #[command(subcommand)]
     Index(Index),
     /// Check what mounting needs: FUSE, the cache, and with REF the image's registry
     ///
-    /// Fails if something would make a mount fail, and says what to do about it.
+    /// Fails if a mount would fail, and says what to do about it.
     #[command(override_usage = "ocifs doctor [OPTIONS] [REF]")]
     Doctor(Doctor),
     /// Print a completion script for a shell

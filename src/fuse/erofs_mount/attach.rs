@@ -77,7 +77,8 @@ impl Attacher {
 }
 
 fn attach(told: &Receiver<Task>) -> Result<u32, Error> {
-    let failed = |_| step("mounting EROFS")(std::io::Error::other("nobody says what"));
+    let failed =
+        |_| step("mounting EROFS")(std::io::Error::other("the mounting thread got no task"));
     let task = told.recv().map_err(failed)?;
     let image = mount_image(&task.image, task.devices, &task.folder, task.no_exec)?;
     rustix::mount::move_mount(

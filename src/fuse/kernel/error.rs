@@ -6,38 +6,31 @@ use std::path::PathBuf;
 use super::device::{FUSE_DEVICE, FUSERMOUNT};
 use super::holders::Holder;
 use super::mountinfo::Unreadable;
+use crate::hint::Hint;
 
 /// Why a mount or unmount does not work.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
-    #[error(
-        "{FUSE_DEVICE}: {0}; the kernel needs FUSE (`modprobe fuse`), and a container `--device {FUSE_DEVICE}`"
-    )]
+    #[error("{FUSE_DEVICE}: {0}")]
     Device(io::Error),
-    #[error(
-        "{FUSE_DEVICE}: {source}: its mode is {mode:04o}; root lets all users use FUSE with `chmod 666 {FUSE_DEVICE}`, and a container's engine with `--device {FUSE_DEVICE}`"
-    )]
-    DeviceRefused { mode: u32, source: io::Error },
+    #[error("{FUSE_DEVICE}: {source}: its mode is {mode:04o}")]
+    DeviceRefused { mode: u32, r#source: io::Error },
     #[error("mounting on {path}: {source}")]
-    Mount { path: PathBuf, source: io::Error },
+    Mount { path: PathBuf, r#source: io::Error },
     #[error(
         "mounting on {path}: {source}: this user namespace may only mount in a mount namespace of its own (`unshare -Urm`)"
     )]
-    ForeignNamespace { path: PathBuf, source: io::Error },
+    ForeignNamespace { path: PathBuf, r#source: io::Error },
     #[error("mount point {path}: {source}")]
-    MountPoint { path: PathBuf, source: io::Error },
+    MountPoint { path: PathBuf, r#source: io::Error },
     #[error("mount point {path}: {source}; `mkdir -p {path}` makes it")]
-    NoMountPoint { path: PathBuf, source: io::Error },
+    NoMountPoint { path: PathBuf, r#source: io::Error },
     #[error("mount point {0} is not a directory")]
     NotADirectory(PathBuf),
-    #[error(
-        "mounting on {path}: {source}: root may not mount here, for lack of CAP_SYS_ADMIN; a container needs `--cap-add SYS_ADMIN --device {FUSE_DEVICE}`"
-    )]
-    NoCapability { path: PathBuf, source: io::Error },
-    #[error(
-        "{path} shows {image} already: unmount that first, choose another directory, or mount over it with --over"
-    )]
+    #[error("mounting on {path}: {source}: root may not mount here, for lack of CAP_SYS_ADMIN")]
+    NoCapability { path: PathBuf, r#source: io::Error },
+    #[error("{path} shows {image} already")]
     Occupied { path: PathBuf, image: String },
     #[error(
         "{FUSERMOUNT} is not installed; it lets ordinary users mount (Debian: `apt install fuse3`)"
@@ -50,7 +43,7 @@ pub enum Error {
     #[error("{FUSERMOUNT} refused: {0}")]
     Fusermount(String),
     #[error(
-        "--allow-other needs the line `user_allow_other` in /etc/fuse.conf when you are not root"
+        "letting other users in needs the line `user_allow_other` in /etc/fuse.conf when you are not root"
     )]
     AllowOther,
     #[error("{FUSERMOUNT}: {0}")]
@@ -58,15 +51,30 @@ pub enum Error {
     #[error("{0} is not a mount of ocifs")]
     NotOurs(PathBuf),
     #[error(
-        "{path} is busy: {} (end that first, or use --lazy)", of_a_busy(.holders)
+        "{path} is busy: {}", of_a_busy(.holders)
     )]
     Busy { path: PathBuf, holders: Vec<Holder> },
-    #[error("{path} is busy: {below} is mounted below it; unmount that first, or use --lazy")]
+    #[error("{path} is busy: {below} is mounted below it: unmount that first")]
     MountedBelow { path: PathBuf, below: PathBuf },
     #[error("unmounting {path}: {source}")]
-    Unmount { path: PathBuf, source: io::Error },
+    Unmount { path: PathBuf, r#source: io::Error },
     #[error(transparent)]
     MountInfo(#[from] Unreadable),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Device(_) => Some(Hint::ProvideFuse),
+            Error::DeviceRefused { .. } => Some(Hint::PermitFuse),
+            Error::NoCapability { .. } => Some(Hint::PermitMounting),
+            Error::AllowOther => Some(Hint::KeepOthersOut),
+            Error::Occupied { .. } => Some(Hint::MountOver),
+            Error::Busy { .. } | Error::MountedBelow { .. } => Some(Hint::Detach),
+            _ => None,
+        }
+    }
 }
 
 /// What uses a busy mount, in words.

@@ -89,12 +89,15 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the answer is not valid HTTP: {what}"))
 }
 
+/// The engine says nothing for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine does not answer, or too slowly")]
+pub(in crate::source) struct Silent;
+
 fn named_timeout(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            let why = "the engine does not answer, or too slowly; if it only needs more time for a \
-                       large image, raise --timeout";
-            io::Error::new(io::ErrorKind::TimedOut, why)
+            io::Error::new(io::ErrorKind::TimedOut, Silent)
         }
         _ => e,
     }

@@ -428,7 +428,7 @@ impl Client {
             self.common.meter.round_trip(asked.elapsed());
             return Some(Answer { response, url, is_registry: false, sent: None });
         }
-        log::debug!("{} is of no use any more", error::without_query(&url));
+        log::debug!("{} has expired", error::without_query(&url));
         self.locations.forget(&digest);
         None
     }

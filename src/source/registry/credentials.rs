@@ -70,7 +70,7 @@ impl fmt::Debug for Credential {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum AuthFileError {
-    #[error("{0}")]
+    #[error(transparent)]
     Read(#[from] io::Error),
     #[error("not valid JSON (line {line}, column {column})")]
     Json { line: usize, column: usize },

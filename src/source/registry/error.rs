@@ -10,6 +10,7 @@ use ureq::Timeout;
 use ureq::http::Uri;
 
 use super::hosts::{self, Route};
+use crate::hint::Hint;
 use crate::json::{self, Text};
 use crate::reference::Reference;
 use crate::source::MIN_BYTES_PER_SECOND;
@@ -165,7 +166,7 @@ impl Error {
         matches!(self.failure, Failure::Transport(_))
     }
 
-    /// Whether the server could not be reached or does not work at all, or wants to be left alone.
+    /// Whether the server could not be reached or does not work at all, or limits requests.
     pub(super) fn is_outage(&self) -> bool {
         self.is_down() || matches!(self.failure, Failure::Limited(_)) || self.status() == Some(429)
     }
@@ -195,6 +196,23 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        let own = match &self.failure {
+            Failure::NotLoopback => Some(Hint::SpeakPlainHttp),
+            Failure::Stalled(_) => Some(Hint::AllowMoreTime),
+            Failure::Transport(error) => match &**error {
+                ureq::Error::Timeout(_) => Some(Hint::AllowMoreTime),
+                error => hosts::hint(error),
+            },
+            Failure::Status { message: Some(message), .. } if message == hosts::CLIENT_WANTED => {
+                Some(Hint::GiveClientCertificate)
+            }
+            _ => None,
+        };
+        own.or_else(|| self.before.iter().find_map(Error::hint))
     }
 
     /// The HTTP status, if there was an answer.
@@ -356,13 +374,13 @@ impl Error {
         match &self.failure {
             Failure::Url => f.write_str("this is not a valid URL"),
             Failure::Redirect => f.write_str(
-                "the server redirects to nowhere, to another protocol, or from https to http",
+                "the server redirects to an invalid address, to another protocol, or from https to http",
             ),
             Failure::LeadsInside => f.write_str(
-                "the registry sends us to an address in this machine's own network: refused",
+                "the registry redirects to an address in this machine's own network: refused",
             ),
             Failure::NotLoopback => f.write_str(
-                "the name means another machine here, to which plain HTTP is spoken with --plain-http only",
+                "the name means another machine here, to which plain HTTP is not spoken unasked",
             ),
             Failure::Hosts(error) => write!(f, "{error}"),
             Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
@@ -380,19 +398,17 @@ impl Error {
             }
             Failure::Limited(left) => write!(
                 f,
-                "too many requests (429): the server asks to be left alone for another {} s; log in \
-                 or wait",
+                "rate limited (429): retry in {} s, or log in",
                 left.as_secs() + 1
             ),
             Failure::Challenge(kind) => {
-                write!(f, "the registry wants authentication of an unknown kind ({kind})")
+                write!(f, "the registry requires authentication of an unknown kind ({kind})")
             }
             Failure::Token(why) => write!(f, "no access token: {why}"),
             Failure::Answer(what) => f.write_str(what),
             Failure::Stalled(time) => write!(
                 f,
-                "stalled: for {} s nothing came, or less than {MIN_BYTES_PER_SECOND} bytes a second; try \
-                 again later, or raise --timeout if there are long pauses",
+                "stalled: for {} s nothing came, or less than {MIN_BYTES_PER_SECOND} bytes a second",
                 time.as_secs_f32().ceil()
             ),
             Failure::BrokeOff(error) => {
@@ -469,9 +485,7 @@ impl Error {
                     self.hiding_words(f)
                 }
             },
-            429 => f.write_str(
-                "too many requests (429): the registry limits this client; log in or wait",
-            ),
+            429 => f.write_str("rate limited (429): retry later, or log in"),
             500..=599 => write!(f, "the registry failed ({status})"),
             400 => {
                 write!(f, "unexpected answer ({status})")?;
@@ -515,15 +529,11 @@ fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Resu
             f.write_str("there is no host of that name, or no name server answers")
         }
         ureq::Error::Timeout(phase) => {
-            write!(
-                f,
-                "no answer in time ({}); try again later, or raise --timeout",
-                phase_words(*phase)
-            )
+            write!(f, "no answer in time ({})", phase_words(*phase))
         }
         ureq::Error::Protocol(error) => write!(f, "the answer is not valid HTTP ({error})"),
         ureq::Error::ConnectProxyFailed(why) if why.contains("407") => f.write_str(
-            "the proxy wants a user and a password, or not these (they go into the proxy's URL)",
+            "the proxy requires a user and a password, or refuses these (they go into the proxy's URL)",
         ),
         ureq::Error::ConnectProxyFailed(why) => write!(f, "the proxy did not connect us: {why}"),
         error => write!(f, "{error}"),

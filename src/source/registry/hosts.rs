@@ -46,7 +46,7 @@ pub(super) use agents::Agents;
 pub use proxy::{Proxies, ProxyError, ProxyRoute, Route};
 pub(super) use resolver::{Refused, refused};
 pub use tls::Roots;
-pub(super) use tls::{SPEAKS_TLS, is_lasting, is_not_tls, page_words, words};
+pub(super) use tls::{CLIENT_WANTED, SPEAKS_TLS, hint, is_lasting, is_not_tls, page_words, words};
 
 /// What stands for the files of logins among credential helpers (containers-registries.conf(5)).
 const AUTH_FILES: &str = "containers-auth.json";
@@ -77,7 +77,7 @@ pub struct Places {
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
     #[error("{path}: {source}")]
-    File { path: PathBuf, source: io::Error },
+    File { path: PathBuf, r#source: io::Error },
     #[error("{path}: {what}")]
     Invalid { path: PathBuf, what: String },
     #[error("{name} is blocked by {path} (`blocked = true`)")]

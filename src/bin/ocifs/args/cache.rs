@@ -19,11 +19,11 @@ pub(crate) struct CacheArgs {
     #[arg(long, value_name = "DIR", env = "OCIFS_CACHE_DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) cache_dir: Option<PathBuf>,
 
-    /// Keep at most so much; `none` for no limit [default: 10G, or a tenth of the disk if less]
+    /// Keep at most this much; `none` for no limit [default: 10G, or a tenth of the disk if less]
     ///
     /// The least recently used content is removed when there is more. With 0, no content of files is
-    /// kept. Suffixes K, M, G and T are understood. Of several processes that use a folder, the
-    /// smallest limit counts.
+    /// kept. Suffixes K, M, G and T are understood. If several processes use a folder, the smallest limit
+    /// applies.
     #[arg(long, value_name = "BYTES", env = "OCIFS_CACHE_SIZE", value_parser = limit)]
     pub(crate) cache_size: Option<Limit>,
 }

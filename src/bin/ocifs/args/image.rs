@@ -27,8 +27,8 @@ pub(crate) struct ImageArgs {
 
     /// Use layer indexes that were pushed beside the image
     ///
-    /// With them the first sight of a layer needs no download. Nothing binds them to the image: a user who
-    /// may push to the repository can say anything about names, attributes and content, until `ocifs
+    /// With them the first use of a layer needs no download. The digest of the image does not cover them: a
+    /// user who may push to the repository can give any names, attributes and content, until `ocifs
     /// verify` has read the layers. Can be set for a registry in `~/.config/ocifs/config.toml`.
     #[arg(long)]
     pub(crate) trust_referrers: bool,
@@ -45,7 +45,7 @@ pub(crate) struct ImageArgs {
 
     /// Ask the registry for each layer before what this machine has of the image is shown
     ///
-    /// The cache and local stores know content by its digest, whoever may read it in the registry. With this
+    /// The cache and local stores find content by its digest, regardless of who may read it in the registry. With this
     /// flag the registry is asked, with the credentials of this command, for the manifest and for each layer
     /// (a HEAD request each). It is for services that mount images for users with different rights. Can be set
     /// in `~/.config/ocifs/config.toml`.
@@ -81,11 +81,11 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
     pub(crate) authfile: Option<PathBuf>,
 
-    /// Whether to check whose certificate the registry shows; `--tls-verify=false` does not
+    /// Verify the TLS certificate of the registry; `--tls-verify=false` does not
     ///
-    /// Without the check, a machine on the way to the registry can read your password and what you read. The
-    /// content of an image that you name by digest stays checked. The flag is about the one registry that you
-    /// name, not about its mirrors or where it redirects to. It is better to put its certificate into
+    /// Without verification, a machine on the way to the registry can read your password and the content. The
+    /// content of an image that is named by digest is still verified. The flag applies to the registry of
+    /// REF, not to its mirrors or redirects. It is better to trust its certificate: put it into
     /// `~/.config/containers/certs.d/HOST:PORT/ca.crt`.
     #[arg(
         long,
@@ -110,10 +110,10 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "ROOT", help_heading = "Registry")]
     pub(crate) content_store: Vec<ContentStore>,
 
-    /// Give up a read, or a question to a registry, after this time: seconds, or `30s`, `2m`, `1h`
+    /// Give up a read, or a request to a registry, after this time: seconds, or `30s`, `2m`, `1h`
     ///
-    /// No command waits for a server that says nothing, or sends less than 1000 bytes a second, for longer
-    /// than twice this time. A server that sends more is waited for.
+    /// No command waits longer than twice this time for a server that sends nothing, or less than 1000 bytes a
+    /// second. There is no limit for a server that sends more.
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = time)]
     pub(crate) timeout: Duration,
 
@@ -124,7 +124,7 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_layer_size: Option<u64>,
 
-    /// Refuse zstd layers that take a larger window of memory to unpack than this
+    /// Refuse zstd layers whose window is larger than this
     ///
     /// Each layer that is unpacked takes as much memory as its window. Up to four layers are unpacked at a
     /// time; with a limit above the default, one at a time. `zstd --long=31` needs 2G, which is the most that

@@ -30,15 +30,15 @@ pub(crate) struct Mount {
     #[arg(short, long, help_heading = "Mount")]
     pub(crate) foreground: bool,
 
-    /// Let other users read the mount too
+    /// Allow other users to read the mount
     #[arg(long, help_heading = "Mount")]
     pub(crate) allow_other: bool,
 
     /// Check the image's permission bits
     ///
-    /// Where root mounts they always are. The mount of an ordinary user, or of root in a user namespace
-    /// that does not have all user IDs, does not check them, because reading files inside an image that
-    /// belong to root is what it is for.
+    /// A mount by root always checks them. By default a mount by another user, or by root of a user namespace
+    /// that does not have all user IDs, does not, so that this user can read files that belong to root in
+    /// the image.
     #[arg(long, help_heading = "Mount")]
     pub(crate) strict_modes: bool,
 
@@ -46,12 +46,12 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) owner_me: bool,
 
-    /// How the kernel is given what a walk will read next: `process`, `push`, or `off`
+    /// How to prefetch what a walk will read next: `process`, `push`, or `off`
     ///
-    /// With `process`, when `find`, `grep -r` or `tar` are seen to walk over the mount, a second process lists
-    /// directories and reads small files just before they do, on another processor, so that a first pass
-    /// takes less time. It reads only what is in the cache; with --kernel-metadata all of the image has to be.
-    /// There is none on a machine with one processor.
+    /// With `process`, when `find`, `grep -r` or `tar` walk over the mount, a second process lists directories
+    /// and reads small files just before they do, on another processor, so that a first pass takes less
+    /// time. It reads only what is in the cache; with --kernel-metadata all of the image has to be there. A
+    /// machine with one processor does not run it.
     /// With `push` the serving process puts small files of the cache into the page cache itself. If it is
     /// killed (`kill -9`) in the middle of a walk, the reader may hang until root runs `umount -f`.
     #[arg(
@@ -64,7 +64,7 @@ pub(crate) struct Mount {
     )]
     pub(crate) prefetch: Prefetch,
 
-    /// Give the kernel names and attributes as a file system of its own (root, Linux 6.18.21)
+    /// Give names and attributes to the kernel as an EROFS image (root, Linux 6.18.21)
     ///
     /// It then asks for contents only, in large pieces: a first `find` costs nothing, a first `grep -r`
     /// few requests. Any user may enter, as with --allow-other. The mount is of type `erofs`; its
@@ -74,18 +74,18 @@ pub(crate) struct Mount {
 
     /// Refuse --kernel-metadata where names and attributes take more memory than this
     ///
-    /// It can't be swapped out, and is taken until the image is unmounted. By default a sixteenth of the machine's
+    /// This memory can't be swapped out, and is in use until the image is unmounted. By default a sixteenth of the machine's
     /// memory. Suffixes K, M, G and T are understood.
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Mount")]
     pub(crate) max_kernel_metadata: Option<u64>,
 
-    /// Let no program of the image be executed
+    /// Do not allow programs of the image to be executed
     #[arg(long, help_heading = "Mount")]
     pub(crate) noexec: bool,
 
     /// Mount over another image that is mounted at DIR
     ///
-    /// Without it that is refused. If the same image is mounted there in the same way, nothing is done.
+    /// Without this flag that is refused. If the same image is mounted there in the same way, nothing is done.
     #[arg(long, help_heading = "Mount")]
     pub(crate) over: bool,
 

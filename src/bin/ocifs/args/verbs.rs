@@ -18,7 +18,7 @@ pub(crate) struct Umount {
     #[arg(value_name = "DIR", required_unless_present_any = ["all", "all_users"])]
     pub(crate) mount_points: Vec<PathBuf>,
 
-    /// Unmount all images that you have mounted, and print where
+    /// Unmount all images that you have mounted, and print their mount points
     #[arg(short, long, conflicts_with = "mount_points")]
     pub(crate) all: bool,
 
@@ -26,7 +26,7 @@ pub(crate) struct Umount {
     #[arg(long, conflicts_with = "mount_points")]
     pub(crate) all_users: bool,
 
-    /// Detach a mount that is in use; it ends with its last user
+    /// Detach now; the server exits when the last file is closed
     #[arg(short, long)]
     pub(crate) lazy: bool,
 }
@@ -102,24 +102,24 @@ pub(crate) enum Cache {
     /// Show how much the cache holds, by kind
     #[command(override_usage = "ocifs cache du [OPTIONS]")]
     Du(CacheVerb),
-    /// Remove the least recently used until the limit holds, and what was left half done
+    /// Remove incomplete files, and the least recently used content that exceeds the limit
     #[command(override_usage = "ocifs cache gc [OPTIONS]")]
     Gc {
-        /// Shrink it to this size instead, now
+        /// Shrink the cache to this size instead
         #[arg(long, value_name = "BYTES", value_parser = bytes)]
         max_size: Option<u64>,
 
         #[command(flatten)]
         verb: CacheVerb,
     },
-    /// Read everything back, check it, and remove what is damaged
+    /// Read and check all files, and remove those that are damaged
     ///
-    /// The exit code is 1 if something was.
+    /// The exit code is 1 if anything was damaged.
     #[command(override_usage = "ocifs cache verify [OPTIONS]")]
     Verify(CacheVerb),
     /// Remove everything
     ///
-    /// Mounts that use it fetch again what they need.
+    /// Mounts that use the cache fetch again what they need.
     #[command(override_usage = "ocifs cache clear [OPTIONS]")]
     Clear(CacheVerb),
 }
@@ -153,9 +153,9 @@ pub(crate) struct Verify {
     #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: ImageName,
 
-    /// Read everything anew from where the image is, what was proven before too
+    /// Read everything again from the registry or store, including what was proven before
     ///
-    /// Spans in the cache that are not what the layers hold are replaced.
+    /// Spans in the cache that differ from the layers are replaced.
     #[arg(long, conflicts_with = "offline")]
     pub(crate) again: bool,
 
@@ -201,7 +201,7 @@ pub(crate) struct IndexVerb {
 /// `ocifs doctor`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Doctor {
-    /// An image that should be mounted
+    /// An image to check, as if it were mounted
     #[arg(value_name = "REF", value_parser = image_name)]
     pub(crate) image: Option<ImageName>,
 

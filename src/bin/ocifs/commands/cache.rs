@@ -88,7 +88,7 @@ fn du(place: &Place) -> Result<ExitCode, AnyError> {
     }
     writeln!(out, "{}", place.folder.display())?;
     for (kind, count) in &usage.kinds {
-        // What nobody has put there needs no line.
+        // Where there are no such files, no line is needed.
         if *kind != Kind::Other || count.files > 0 {
             row(&mut out, words(*kind), count)?;
         }

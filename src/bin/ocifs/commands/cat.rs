@@ -10,7 +10,7 @@ use ocifs::tree::{Ino, Question, Symlinks, Want};
 
 use crate::args;
 use crate::commands::open::open_excerpt;
-use crate::render::errors::AnyError;
+use crate::render::errors::{About, AnyError};
 use crate::render::output;
 
 /// Bytes read at a time.
@@ -36,8 +36,8 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
     for (ino, path) in inos {
         copy(filesystem, ino, &mut out).map_err(|e| match e {
             // It has the path itself.
-            Copy::Read(e @ ocifs::fs::Error::Content { .. }) => format!("{name}: {e}").into(),
-            Copy::Read(e) => AnyError::from(format!("{name}: {}: {e}", path.display())),
+            Copy::Read(e @ ocifs::fs::Error::Content { .. }) => About::new(name, e).into(),
+            Copy::Read(e) => AnyError::from(About::new(format!("{name}: {}", path.display()), e)),
             Copy::Write(e) => e.into(),
         })?;
     }

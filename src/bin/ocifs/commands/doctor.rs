@@ -75,7 +75,7 @@ impl Check {
         Check { name, verdict: Verdict::Note, text: text.into() }
     }
 
-    fn fails(name: &'static str, error: &dyn Error) -> Check {
+    fn fails(name: &'static str, error: &(dyn Error + 'static)) -> Check {
         Check { name, verdict: Verdict::Fails, text: errors::chain(error) }
     }
 }
@@ -131,12 +131,11 @@ fn fuse() -> Check {
 fn allow_other() -> Check {
     let name = "allow-other";
     if kernel::is_root() && !kernel::has_all_ids() {
-        let text =
-            "others in this user namespace can be let in (--allow-other), but no user outside it";
+        let text = "--allow-other admits users of this user namespace, and none outside it";
         return Check::ok(name, text);
     }
     if kernel::is_root() {
-        return Check::ok(name, "root may always let others in (--allow-other)");
+        return Check::ok(name, "root can always use --allow-other");
     }
     let path = Path::new("/etc/fuse.conf");
     let is_allowed = std::fs::read_to_string(path)

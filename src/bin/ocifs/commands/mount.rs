@@ -176,7 +176,7 @@ fn start_child(
 ) -> Result<ExitCode, AnyError> {
     // The file that is running, whatever its path leads to by now.
     let mut command = Command::new("/proc/self/exe");
-    // It runs for days, and its command line is there for everybody to read.
+    // It runs for days, and all users can read its command line.
     command.args(without_creds(all.words.iter().skip(1).cloned()));
     // The file may have the name of a helper of mount(8).
     command.arg0(env!("CARGO_BIN_NAME"));

@@ -7,7 +7,7 @@ use ocifs::tree::{Question, Sharing};
 use super::proof;
 use crate::args::{ImageArgs, RequiredProof};
 use crate::environment::{self, Settings};
-use crate::render::errors::AnyError;
+use crate::render::errors::{About, AnyError};
 use crate::render::progress::Bar;
 
 /// Opens several images to be shown in one file system. One after the other, so that there is one
@@ -74,19 +74,6 @@ pub(super) fn open_excerpt(
 }
 
 /// Names the image that an error is about.
-pub(super) fn failed(name: &ImageName) -> impl FnOnce(ocifs::image::Error) -> Failed {
-    |error| Failed { name: name.to_string(), error }
-}
-
-/// An error with the image it is about, which is named once.
-#[derive(Debug, thiserror::Error)]
-#[error("{}{error}", prefix(.name, .error))]
-pub(super) struct Failed {
-    name: String,
-    #[source]
-    error: ocifs::image::Error,
-}
-
-fn prefix(name: &str, error: &ocifs::image::Error) -> String {
-    if error.to_string().starts_with(name) { String::new() } else { format!("{name}: ") }
+pub(super) fn failed(name: &ImageName) -> impl FnOnce(ocifs::image::Error) -> About {
+    move |error| About::new(name, error)
 }

@@ -15,8 +15,8 @@ pub(super) enum Stage {
     Ended,
 }
 
-/// Looks at a process (proc(5), `/proc/pid/stat`; `PF_EXITING` of `linux/sched.h`). One that nobody has
-/// waited for (`Z`) has ended.
+/// Looks at a process (proc(5), `/proc/pid/stat`; `PF_EXITING` of `linux/sched.h`). One that its parent
+/// has not waited for (`Z`) has ended.
 pub(super) fn stage(pid: u32) -> Stage {
     const EXITING: u32 = 4;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -117,8 +117,12 @@ fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
         text.push_str(&format!("  {holder}\n"));
     }
     if holders.is_empty() {
-        text.push_str("  what uses it can't be seen; root may see more\n");
+        text.push_str(
+            "  the processes that use it are not visible to this user; root may see more\n",
+        );
     }
-    text.push_str(&format!("  it ends with them; `kill {pid}` ends it now\n"));
+    text.push_str(&format!(
+        "  the server exits when they close their files; `kill {pid}` ends it now\n"
+    ));
     output::write_stderr(&text::printable_lines(&text));
 }

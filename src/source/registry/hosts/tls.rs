@@ -33,6 +33,7 @@ use ureq::{Agent, config::Config, http::uri::Scheme};
 use super::certs::{self, Certificates, ClientPair};
 use super::pace::PaceConnector;
 use super::resolver::Addresses;
+use crate::hint::Hint;
 
 /// Where systems keep the certificates of all authorities, in one file (the list of Go's
 /// `crypto/x509`): Debian, Fedora, openSUSE, old and new RHEL, Alpine.
@@ -375,9 +376,7 @@ pub(in crate::source::registry) fn is_lasting(error: &ureq::Error) -> bool {
 pub(in crate::source::registry) fn words(error: &ureq::Error) -> Option<String> {
     let cause = cause(error)?;
     if is_not_tls(error) {
-        let words = "the server does not speak TLS; if it is meant to be plain HTTP, use \
-                     --plain-http";
-        return Some(words.to_owned());
+        return Some("the server does not speak TLS".to_owned());
     }
     Some(match cause {
         rustls::Error::InvalidCertificate(error) => certificate_words(error),
@@ -389,10 +388,22 @@ pub(in crate::source::registry) fn words(error: &ureq::Error) -> Option<String> 
     })
 }
 
-/// How to trust a server after all.
-const TRUST: &str = "if it is right, put it or its authority's certificate, in PEM, into \
-                     ~/.config/containers/certs.d/HOST:PORT/ca.crt, or do without any check with \
-                     --tls-verify=false";
+/// What helps where a server that speaks TLS and we do not agree.
+pub(in crate::source::registry) fn hint(error: &ureq::Error) -> Option<Hint> {
+    if is_not_tls(error) {
+        return Some(Hint::SpeakPlainHttp);
+    }
+    match cause(error)? {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Some(Hint::TrustCertificate)
+        }
+        error if is_authority(error) => Some(Hint::TrustCertificate),
+        rustls::Error::AlertReceived(alert) if wants_client(*alert) => {
+            Some(Hint::GiveClientCertificate)
+        }
+        _ => None,
+    }
+}
 
 fn certificate_words(error: &CertificateError) -> String {
     let date = |time: &UnixTime| {
@@ -401,9 +412,7 @@ fn certificate_words(error: &CertificateError) -> String {
     };
     match error {
         CertificateError::UnknownIssuer => {
-            format!(
-                "the server's certificate is signed by no authority that this machine trusts; {TRUST}"
-            )
+            "the server's certificate is signed by an unknown authority".to_owned()
         }
         CertificateError::ExpiredContext { time, not_after } => format!(
             "the server's certificate has expired on {}; this machine's clock says {}",
@@ -429,10 +438,9 @@ fn certificate_words(error: &CertificateError) -> String {
                 }
             }
         }
-        error if is_authority(&rustls::Error::InvalidCertificate(error.clone())) => format!(
-            "the server's certificate says that it is an authority, and is none that you have \
-             put down for this host; {TRUST}"
-        ),
+        error if is_authority(&rustls::Error::InvalidCertificate(error.clone())) => {
+            "the server's certificate is that of an authority, and this one is not trusted for this host".to_owned()
+        }
         error => format!("the server's certificate is refused: {error}"),
     }
 }
@@ -443,25 +451,33 @@ fn bare_name(name: &str) -> &str {
     inner.unwrap_or(name).trim_matches('"')
 }
 
+/// Whether a server breaks off because it wants a client certificate, or another one.
+fn wants_client(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::AccessDenied
+    )
+}
+
 fn alert_words(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::CertificateRequired => CLIENT_WANTED.to_owned(),
-        AlertDescription::UnknownCA
-        | AlertDescription::BadCertificate
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::AccessDenied => {
+        alert if wants_client(alert) => {
             format!("the server refuses our client certificate ({alert:?}); {CLIENT_WANTED}")
         }
         alert => format!("the server broke off TLS: {alert:?}"),
     }
 }
 
-/// How a client certificate is given.
-const CLIENT_WANTED: &str = "the server wants a client certificate that it knows: it goes with its \
-                             key into ~/.config/containers/certs.d/HOST:PORT/ as client.cert and \
-                             client.key";
+/// What is wrong where a server wants a client certificate.
+pub(in crate::source::registry) const CLIENT_WANTED: &str =
+    "the server requires a client certificate that it knows";
 
 /// What is wrong where plain HTTP reaches a server that speaks TLS.
 pub(in crate::source::registry) const SPEAKS_TLS: &str =
