@@ -545,7 +545,7 @@ impl BlobReader {
             };
         }
         let mut runs = std::mem::take(&mut sky.runs);
-        let link = self.access.source.link();
+        let link = self.access.source.throughput();
         let scope = |goes_on| self.affordable(scope(goes_on), goes_on);
         let plan = runs.plan(
             at,

@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// Try again later, or allow more time: [`ImageOptions::read_deadline`](crate::image::ImageOptions) and the
-    /// deadlines of [`registry::Options`](crate::source::registry::Options).
+    /// deadlines of [`registry::RegistryOptions`](crate::source::registry::RegistryOptions).
     AllowMoreTime,
     /// Open the image once without `offline`: what is missing is fetched then.
     GoOnline,

@@ -215,7 +215,7 @@ impl fmt::Debug for Opened {
 
 /// What fetching costs, as measured over the last answers (moving averages).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct Throughput {
     /// Time from asking to the first byte of an answer.
     pub round_trip: Duration,
     /// Bytes a second of one body.
@@ -234,7 +234,7 @@ fn check_range(descriptor: &Descriptor, range: &Range<u64>) -> Result<(), Error>
 
 /// Where stores of other programs are looked for when the user does not say.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct LocalStores {
     /// Roots of containerd.
     pub containerd: Vec<PathBuf>,
     /// Roots of containerd from whose stores blobs are taken that an image in a registry has.
@@ -245,9 +245,9 @@ pub struct Places {
     pub docker_sockets: Vec<PathBuf>,
 }
 
-impl Default for Places {
-    fn default() -> Places {
-        Places {
+impl Default for LocalStores {
+    fn default() -> LocalStores {
+        LocalStores {
             containerd: containerd::USUAL_ROOTS.map(PathBuf::from).to_vec(),
             content_stores: containerd::USUAL_ROOTS.map(PathBuf::from).to_vec(),
             containers_storage: vec![PathBuf::from(containers_storage::USUAL_ROOT)],
@@ -297,7 +297,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// What fetching costs here, measured or, as long as nothing was fetched, assumed; `None` for
     /// local sources.
-    fn link(&self) -> Option<Link> {
+    fn throughput(&self) -> Option<Throughput> {
         None
     }
 

@@ -95,7 +95,7 @@ impl BlobReader {
             return 0;
         }
         let spans = &self.table.spans;
-        let link = source.link();
+        let link = source.throughput();
         let situation = Situation {
             spans,
             gap_bytes: plan::gap_bytes(link),

@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::index::{Restart, Span};
-use crate::source::Link;
+use crate::source::Throughput;
 
 /// Runs remembered for each layer.
 const MAX_RUNS: usize = 8;
@@ -38,8 +38,8 @@ const MAX_RUNS: usize = 8;
 const STEPS: [usize; 3] = [1, 16, 128];
 
 /// What a link is taken for before it has been measured: 100 Mbit/s at 20 ms.
-const UNKNOWN_LINK: Link =
-    Link { round_trip: Duration::from_millis(20), bytes_per_second: 100_000_000 / 8 };
+const UNMEASURED: Throughput =
+    Throughput { round_trip: Duration::from_millis(20), bytes_per_second: 100_000_000 / 8 };
 
 /// Spans that are looked at to find one that is missing.
 const MAX_LOOKS: usize = 256;
@@ -49,8 +49,8 @@ const GAP_BYTES: Range<u64> = (64 << 10)..(1 << 20);
 
 /// Compressed bytes that can as well be fetched as left out: they come in the time that another
 /// request would take.
-pub(super) fn gap_bytes(link: Option<Link>) -> u64 {
-    let link = link.unwrap_or(UNKNOWN_LINK);
+pub(super) fn gap_bytes(link: Option<Throughput>) -> u64 {
+    let link = link.unwrap_or(UNMEASURED);
     let bytes = link.bytes_per_second as f64 * link.round_trip.as_secs_f64();
     (bytes as u64).clamp(GAP_BYTES.start, GAP_BYTES.end)
 }
@@ -62,8 +62,8 @@ const AGAIN: u64 = 60;
 const BACK_BYTES: Range<u64> = (64 << 10)..(16 << 20);
 
 /// Compressed bytes before the place of a miss for which its reader can wait: they come in a second.
-pub(super) fn back_bytes(link: Option<Link>) -> u64 {
-    link.unwrap_or(UNKNOWN_LINK).bytes_per_second.clamp(BACK_BYTES.start, BACK_BYTES.end)
+pub(super) fn back_bytes(link: Option<Throughput>) -> u64 {
+    link.unwrap_or(UNMEASURED).bytes_per_second.clamp(BACK_BYTES.start, BACK_BYTES.end)
 }
 
 /// What the reader of a layer is likely to want of it.
@@ -441,7 +441,7 @@ mod tests {
     fn gaps_follow_the_link() {
         let link = |ms, mbit: u64| {
             let bytes_per_second = mbit * 1_000_000 / 8;
-            Some(Link { round_trip: Duration::from_millis(ms), bytes_per_second })
+            Some(Throughput { round_trip: Duration::from_millis(ms), bytes_per_second })
         };
         assert_eq!(gap_bytes(link(20, 100)), 250_000);
         assert_eq!(gap_bytes(link(1, 1000)), 125_000);

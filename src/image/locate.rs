@@ -28,7 +28,7 @@ pub(super) fn open_source(
             let (reference, traffic) = (reference.clone(), Arc::clone(traffic));
             let registry = Registry::new(reference, options.registry.clone(), traffic)?;
             let nearby =
-                LocalCopies::new(Arc::new(registry.clone()), &options.places.content_stores);
+                LocalCopies::new(Arc::new(registry.clone()), &options.stores.content_stores);
             return Ok((Arc::new(nearby), Some(registry)));
         }
         ImageName::Local(local) => local,
@@ -52,7 +52,7 @@ fn open_stored(
     Ok(match stored {
         StoredImage::Containerd { root, image } => {
             let named = root.as_deref().map(absolute).transpose()?.map(|root| vec![root]);
-            let roots = named.as_ref().unwrap_or(&options.places.containerd);
+            let roots = named.as_ref().unwrap_or(&options.stores.containerd);
             Arc::new(Containerd::open(roots, image)?)
         }
         StoredImage::RegistryStorage { path, image } => {
@@ -60,14 +60,14 @@ fn open_stored(
         }
         StoredImage::ContainersStorage { root, additional, image } => {
             let named = root.as_deref().map(absolute).transpose()?.map(|root| vec![root]);
-            let usual = &options.places.containers_storage;
+            let usual = &options.stores.containers_storage;
             let roots = named.as_ref().unwrap_or(usual);
             let additional = [&additional[..], usual].concat();
             Arc::new(ContainersStorage::open(roots, &additional, image, spool)?)
         }
         StoredImage::DockerDaemon { image } => {
             let daemon = DockerDaemon::open(
-                &options.places.docker_sockets,
+                &options.stores.docker_sockets,
                 image,
                 spool,
                 options.read_deadline,

@@ -26,9 +26,9 @@ pub struct ImageOptions {
     /// The user exempts the registry from TLS, or from the check of its certificate.
     pub is_exempt: bool,
     /// How registries are reached.
-    pub registry: registry::Options,
+    pub registry: registry::RegistryOptions,
     /// Where stores of other programs are looked for.
-    pub places: source::Places,
+    pub stores: source::LocalStores,
     /// Longest time for one read.
     pub read_deadline: Duration,
     /// Most uncompressed bytes of one layer, if not the default.
@@ -55,8 +55,8 @@ impl Default for ImageOptions {
             check_access: false,
             again: false,
             is_exempt: false,
-            registry: registry::Options::default(),
-            places: source::Places::default(),
+            registry: registry::RegistryOptions::default(),
+            stores: source::LocalStores::default(),
             read_deadline: Duration::from_secs(60),
             max_layer_bytes: None,
             codec: codec::Limits::default(),
@@ -77,7 +77,7 @@ impl ImageOptions {
 
     /// The same, but the blobs of an image in a registry come from there alone.
     pub(super) fn asking_only_where_it_is(&self) -> ImageOptions {
-        let places = source::Places { content_stores: Vec::new(), ..self.places.clone() };
-        ImageOptions { places, ..self.clone() }
+        let stores = source::LocalStores { content_stores: Vec::new(), ..self.stores.clone() };
+        ImageOptions { stores, ..self.clone() }
     }
 }

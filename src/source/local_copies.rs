@@ -67,7 +67,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
-use super::{Body, Content, Error, Link, Opened, RawDocument, Source};
+use super::{Body, Content, Error, Opened, RawDocument, Source, Throughput};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -281,8 +281,8 @@ impl Source for LocalCopies {
         Ok(Opened { body: Box::new(body), start, end })
     }
 
-    fn link(&self) -> Option<Link> {
-        self.0.source.link()
+    fn throughput(&self) -> Option<Throughput> {
+        self.0.source.throughput()
     }
 
     fn confirm(&self, content: Content<'_>) -> Result<(), Error> {

@@ -46,7 +46,7 @@ use std::time::{Duration, SystemTime};
 
 use ureq::http::{Method, header};
 
-use super::{Content, Link, Opened, RawDocument, Source};
+use super::{Content, Opened, RawDocument, Source, Throughput};
 use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, media_type};
@@ -56,7 +56,7 @@ use client::{Access, Client, Common, Request, header_text};
 pub use credentials::{AuthFileError, Credential, Credentials, Found};
 pub use error::{Error, Failure};
 pub use hosts::{
-    Aliased, Error as HostsError, LoginPlace, Places, Proxies, ProxyError, ProxyRoute, Roots,
+    Aliased, ConfigFiles, Error as HostsError, LoginPlace, Proxies, ProxyError, ProxyRoute, Roots,
     Route, aliased, login_places, routes,
 };
 use mirrors::{Mirrors, Wanted};
@@ -70,7 +70,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(30);
 
 /// How a registry is reached.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RegistryOptions {
     /// Plain HTTP, for hosts other than loopback.
     pub plain_http: bool,
     /// Credentials found by the caller.
@@ -86,7 +86,7 @@ pub struct Options {
     /// Check whose certificate the registry shows. Only the registry itself is ever exempt.
     pub tls_verify: bool,
     /// Where this machine's files about registries are.
-    pub places: Places,
+    pub places: ConfigFiles,
     /// The authorities that are trusted for every host.
     pub roots: Arc<Roots>,
     /// The proxies for hosts other than loopback.
@@ -95,16 +95,16 @@ pub struct Options {
     pub user_agent: String,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for RegistryOptions {
+    fn default() -> RegistryOptions {
+        RegistryOptions {
             plain_http: false,
             credentials: Credentials::default(),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(60),
             tls_verify: true,
-            places: Places::default(),
+            places: ConfigFiles::default(),
             roots: Arc::default(),
             proxies: Proxies::default(),
             user_agent: concat!("ocifs/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -112,13 +112,13 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl RegistryOptions {
     /// The same with another deadline, from which the other limits follow.
     #[must_use]
-    pub fn with_deadline(self, deadline: Duration) -> Options {
-        let usual = Options::default();
+    pub fn with_deadline(self, deadline: Duration) -> RegistryOptions {
+        let usual = RegistryOptions::default();
         let connect_timeout = usual.connect_timeout.min(deadline / 2);
-        Options { connect_timeout, read_timeout: deadline / 2, deadline, ..self }
+        RegistryOptions { connect_timeout, read_timeout: deadline / 2, deadline, ..self }
     }
 
     /// Time to resolve a name, and then to connect.
@@ -194,7 +194,7 @@ impl Registry {
     /// A file about its registry can't be used.
     pub fn new(
         reference: Reference,
-        options: Options,
+        options: RegistryOptions,
         traffic: Arc<Traffic>,
     ) -> Result<Registry, HostsError> {
         Registry::with(reference, Access::Read, options, traffic)
@@ -206,7 +206,7 @@ impl Registry {
     /// A file about its registry can't be used.
     pub fn for_pushing(
         reference: Reference,
-        options: Options,
+        options: RegistryOptions,
         traffic: Arc<Traffic>,
     ) -> Result<Registry, HostsError> {
         Registry::with(reference, Access::Push, options, traffic)
@@ -215,7 +215,7 @@ impl Registry {
     fn with(
         reference: Reference,
         access: Access,
-        options: Options,
+        options: RegistryOptions,
         traffic: Arc<Traffic>,
     ) -> Result<Registry, HostsError> {
         let mut hosts = hosts::for_image(&reference, &options)?;
@@ -353,8 +353,8 @@ impl Source for Registry {
         Ok(body::open(&self.0, descriptor, range).map_err(|e| Box::new(e.listed()))?)
     }
 
-    fn link(&self) -> Option<Link> {
-        Some(self.0.origin().common.meter.link())
+    fn throughput(&self) -> Option<Throughput> {
+        Some(self.0.origin().common.meter.throughput())
     }
 
     fn is_remote(&self) -> bool {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ocifs::image::ImageOptions;
-use ocifs::source::registry::{Credential, Credentials, Found, Options};
+use ocifs::source::registry::{Credential, Credentials, Found, RegistryOptions};
 use serde_json::json;
 
 use crate::fixture::{GOOD, Sandbox, Verdict, fails, good, name_in, open, opens, options, read};
@@ -280,7 +280,7 @@ fn with_helper(folder: &Path, registry: &Registry) -> ImageOptions {
     let config = json!({ "credHelpers": { registry.addr().to_string(): "test" } });
     let credentials = credentials(folder, config, LIMIT);
     let usual = options();
-    ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
+    ImageOptions { registry: RegistryOptions { credentials, ..usual.registry }, ..usual }
 }
 
 /// A helper is run when a registry asks for credentials, and not before.

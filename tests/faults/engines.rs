@@ -10,7 +10,7 @@ use std::thread;
 
 use ocifs::image::ImageOptions;
 use ocifs::oci::Platform;
-use ocifs::source::Places;
+use ocifs::source::LocalStores;
 use serde_json::{Value, json};
 
 use crate::fixture::{
@@ -55,8 +55,9 @@ impl Engine {
     }
 
     fn options(&self) -> ImageOptions {
-        let places = Places { docker_sockets: vec![self.socket.clone()], ..Places::default() };
-        ImageOptions { places, ..options() }
+        let stores =
+            LocalStores { docker_sockets: vec![self.socket.clone()], ..LocalStores::default() };
+        ImageOptions { stores, ..options() }
     }
 
     /// How often the image was taken.

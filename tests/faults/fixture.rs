@@ -79,11 +79,11 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// Options with limits that let a test of a lame registry end soon.
 pub fn options() -> ImageOptions {
     ImageOptions {
-        registry: registry::Options {
+        registry: registry::RegistryOptions {
             connect_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(1),
             deadline: Duration::from_secs(8),
-            ..registry::Options::default()
+            ..registry::RegistryOptions::default()
         },
         read_deadline: Duration::from_secs(5),
         ..ImageOptions::default()

@@ -296,7 +296,10 @@ impl Corpus {
 pub fn patient() -> ImageOptions {
     let defaults = options();
     ImageOptions {
-        registry: registry::Options { deadline: Duration::from_secs(20), ..defaults.registry },
+        registry: registry::RegistryOptions {
+            deadline: Duration::from_secs(20),
+            ..defaults.registry
+        },
         read_deadline: Duration::from_secs(40),
         ..defaults
     }

@@ -118,7 +118,7 @@ impl Stack {
 /// Options under which an answer may be held back for long.
 fn calm() -> ImageOptions {
     let defaults = patient();
-    let registry = registry::Options { read_timeout: HANG, ..defaults.registry };
+    let registry = registry::RegistryOptions { read_timeout: HANG, ..defaults.registry };
     ImageOptions { registry, ..defaults }
 }
 

@@ -11,7 +11,7 @@ use ocifs::image::ImageOptions;
 use ocifs::oci::Descriptor;
 use ocifs::source::local_copies::LocalCopies;
 use ocifs::source::registry::{self, Traffic};
-use ocifs::source::{Places, Source};
+use ocifs::source::{LocalStores, Source};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::fixture::{
@@ -62,7 +62,7 @@ impl Store {
 
 fn with_roots(roots: &[&Path]) -> ImageOptions {
     let content_stores = roots.iter().map(|root| root.to_path_buf()).collect();
-    ImageOptions { places: Places { content_stores, ..Places::default() }, ..patient() }
+    ImageOptions { stores: LocalStores { content_stores, ..LocalStores::default() }, ..patient() }
 }
 
 /// How often a registry was asked for a blob whose digest ends so.
@@ -193,7 +193,7 @@ impl Body {
         let store = Store::new(sandbox.path());
         fs::write(store.place(&digest), &blob).unwrap();
         let reference = name_in(&registry).parse().unwrap();
-        let usual = registry::Options::default();
+        let usual = registry::RegistryOptions::default();
         let behind = registry::Registry::new(reference, usual, Arc::new(Traffic::default()));
         let roots = std::slice::from_ref(&store.root);
         let source = LocalCopies::new(Arc::new(behind.unwrap()), roots);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ocifs::image::ImageOptions;
-use ocifs::source::registry::{Credentials, Options, Places};
+use ocifs::source::registry::{ConfigFiles, Credentials, RegistryOptions};
 use tempfile::TempDir;
 
 use crate::fixture::{GOOD, Sandbox, good, has_words, image_of, noise, open, options, read};
@@ -36,7 +36,7 @@ impl Pair {
         format!("{}/r:t", self.registry.addr())
     }
 
-    /// Options by a `registries.conf` with more settings of the registry and of the mirror.
+    /// RegistryOptions by a `registries.conf` with more settings of the registry and of the mirror.
     fn podman(&self, registry: &str, mirror: &str) -> ImageOptions {
         let path = self.folder.path().join("registries.conf");
         let text = format!(
@@ -46,10 +46,10 @@ impl Pair {
             self.mirror.addr()
         );
         fs::write(&path, text).unwrap();
-        with_places(Places { registries: vec![path], ..Places::default() })
+        with_places(ConfigFiles { registries: vec![path], ..ConfigFiles::default() })
     }
 
-    /// Options by a `hosts.toml` with more settings of the mirror.
+    /// RegistryOptions by a `hosts.toml` with more settings of the mirror.
     fn containerd(&self, path: &str, mirror: &str) -> ImageOptions {
         let top = self.folder.path().join("certs.d");
         let folder = top.join(self.registry.addr().to_string());
@@ -58,7 +58,7 @@ impl Pair {
         let text =
             format!("server = 'http://{server}'\n[host.'http://{mirror_url}{path}']\n{mirror}\n");
         fs::write(folder.join("hosts.toml"), text).unwrap();
-        with_places(Places { containerd: vec![top], ..Places::default() })
+        with_places(ConfigFiles { containerd: vec![top], ..ConfigFiles::default() })
     }
 
     /// Opens the image with a fresh cache and reads its file.
@@ -73,9 +73,9 @@ impl Pair {
     }
 }
 
-fn with_places(places: Places) -> ImageOptions {
+fn with_places(places: ConfigFiles) -> ImageOptions {
     let usual = options();
-    ImageOptions { registry: Options { places, ..usual.registry }, ..usual }
+    ImageOptions { registry: RegistryOptions { places, ..usual.registry }, ..usual }
 }
 
 fn credentials(of: &[(&Registry, &str)]) -> Credentials {
@@ -289,7 +289,7 @@ fn credentials_stay_with_their_host() {
     pair.mirror.require_bearer(Some(("me", "of the mirror")));
     let with = |credentials: Credentials| {
         let options = pair.podman("", "");
-        let registry = Options { credentials, ..options.registry };
+        let registry = RegistryOptions { credentials, ..options.registry };
         ImageOptions { registry, ..options }
     };
     let both =
@@ -351,7 +351,7 @@ fn images_that_have_moved() {
         pair.mirror.addr()
     );
     fs::write(&path, text).unwrap();
-    let options = with_places(Places { registries: vec![path], ..Places::default() });
+    let options = with_places(ConfigFiles { registries: vec![path], ..ConfigFiles::default() });
     let sandbox = Sandbox::new();
     let image = open("old.example/group/app:v1", &sandbox.cache(), &options).unwrap();
     assert_eq!(read(&image, "f").unwrap(), GOOD);

@@ -10,7 +10,9 @@ use ocifs::digest::Digest;
 use ocifs::image::ImageOptions;
 use ocifs::oci::Descriptor;
 use ocifs::reference::Reference;
-use ocifs::source::registry::{Credentials, Options, Places, Proxies, Registry as Client};
+use ocifs::source::registry::{
+    ConfigFiles, Credentials, Proxies, Registry as Client, RegistryOptions,
+};
 
 use crate::fixture::{GOOD, Sandbox, good, has_words, open, options, read};
 use crate::support::image::sha256;
@@ -127,7 +129,7 @@ const HOST: &str = "registry.example:5000";
 fn through(proxy: &str, exceptions: &str) -> ImageOptions {
     let usual = options();
     let proxies = Proxies::new(Some(proxy), None, None, Some(exceptions)).unwrap();
-    let registry = Options { proxies, plain_http: true, ..usual.registry };
+    let registry = RegistryOptions { proxies, plain_http: true, ..usual.registry };
     ImageOptions { registry, ..usual }
 }
 
@@ -191,7 +193,7 @@ fn proxies_that_make_no_tunnels() {
     has_words(&error, &["403", &own, "port 443 alone", "NO_PROXY"]).unwrap();
     assert!(!error.contains("hidden"), "{error}");
     // Over TLS there is nothing to say about ports.
-    let https = Options {
+    let https = RegistryOptions {
         proxies: Proxies::new(None, Some(&url), None, None).unwrap(),
         ..options().registry
     };
@@ -248,9 +250,9 @@ fn pushing_finds_plain_http_too() {
     fs::write(&conf, format!("[[registry]]\nlocation = '{HOST}'\ninsecure = true\n")).unwrap();
     let mut credentials = Credentials::default();
     credentials.add_login("a test", HOST, "me", "pa55");
-    let options = Options {
+    let options = RegistryOptions {
         proxies: Proxies::new(Some(&url), Some(&url), None, None).unwrap(),
-        places: Places { registries: vec![conf], ..Places::default() },
+        places: ConfigFiles { registries: vec![conf], ..ConfigFiles::default() },
         credentials,
         ..options().registry
     };
@@ -272,7 +274,7 @@ fn pushing_finds_plain_http_too() {
     let found = reader.referrers(&subject.digest, artifact_type).unwrap();
     assert_eq!(found.iter().map(|found| found.digest).collect::<Vec<_>>(), [digest]);
     // Nowhere else is TLS given up: not without that word.
-    let options = Options { places: Places::default(), ..options };
+    let options = RegistryOptions { places: ConfigFiles::default(), ..options };
     let reader = Client::new(reference.clone(), options.clone(), Arc::default()).unwrap();
     reader.referrers(&subject.digest, artifact_type).unwrap_err();
     let pusher = Client::for_pushing(reference, options, Arc::default()).unwrap();
@@ -366,13 +368,13 @@ fn logins_for_others_do_not_go_out_in_the_clear() {
     let mut credentials = Credentials::default();
     credentials.add_login("a test", OTHER, "other", "pa55");
     let usual = through(&url, "");
-    let options = |places: Places| {
+    let options = |places: ConfigFiles| {
         let credentials = credentials.clone();
-        let registry = Options { credentials, places, ..usual.registry.clone() };
+        let registry = RegistryOptions { credentials, places, ..usual.registry.clone() };
         ImageOptions { registry, ..usual.clone() }
     };
     again();
-    let error = reads(&options(Places::default())).unwrap_err();
+    let error = reads(&options(ConfigFiles::default())).unwrap_err();
     has_words(&error, &["401", OTHER, "in plain HTTP", "insecure"]).unwrap();
     assert!(registry.requests().iter().all(|request| request.authorization.is_none()));
     let folder = tempfile::tempdir().unwrap();
@@ -380,7 +382,7 @@ fn logins_for_others_do_not_go_out_in_the_clear() {
     fs::write(&conf, format!("[[registry]]\nlocation = '{OTHER}'\ninsecure = true\n")).unwrap();
     again();
     assert_eq!(
-        reads(&options(Places { registries: vec![conf], ..Places::default() })).unwrap(),
+        reads(&options(ConfigFiles { registries: vec![conf], ..ConfigFiles::default() })).unwrap(),
         GOOD
     );
     let requests = registry.requests();
@@ -398,8 +400,8 @@ fn insecure_registries_of_docker() {
     let conf = folder.path().join("daemon.json");
     let usual = options();
     let proxies = Proxies::new(Some(&url), Some(&url), None, None).unwrap();
-    let places = Places { docker: vec![conf.clone()], ..Places::default() };
-    let options = Options { proxies, places, ..usual.registry.clone() };
+    let places = ConfigFiles { docker: vec![conf.clone()], ..ConfigFiles::default() };
+    let options = RegistryOptions { proxies, places, ..usual.registry.clone() };
     let options = ImageOptions { registry: options, ..usual };
     let shows = |host: &str| {
         let sandbox = Sandbox::new();

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocifs::image::ImageOptions;
 use ocifs::source::Source;
-use ocifs::source::registry::{Credentials, Options, Registry as Client};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions};
 use serde_json::json;
 
 use crate::fixture::{
@@ -39,7 +39,7 @@ fn with_auths(auths: serde_json::Value) -> ImageOptions {
     let mut credentials = Credentials::default();
     credentials.add_text("a file", json!({ "auths": auths }).to_string().as_bytes()).unwrap();
     let usual = options();
-    ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
+    ImageOptions { registry: RegistryOptions { credentials, ..usual.registry }, ..usual }
 }
 
 /// Checks that no secret was logged, in any form.

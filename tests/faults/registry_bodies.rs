@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use ocifs::image::ImageOptions;
-use ocifs::source::registry::Options;
+use ocifs::source::registry::RegistryOptions;
 
 use crate::fixture::{
     Sandbox, Verdict, fails, good, image_of, name_in, noise, open, opens, options, read,
@@ -175,7 +175,8 @@ fn wrong_ranges_are_refused() {
 fn endless_trouble_ends() {
     let usual = options();
     let read_timeout = Duration::from_millis(300);
-    let options = ImageOptions { registry: Options { read_timeout, ..usual.registry }, ..usual };
+    let options =
+        ImageOptions { registry: RegistryOptions { read_timeout, ..usual.registry }, ..usual };
     for (fault, words) in [
         (Fault::Truncate(0), ""),
         (Fault::Reset(0), ""),

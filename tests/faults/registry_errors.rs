@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ocifs::image::ImageOptions;
-use ocifs::source::registry::Options;
+use ocifs::source::registry::RegistryOptions;
 
 use crate::fixture::{
     GOOD, Sandbox, Verdict, fails, good, has_words, name_in, noise, open, opens, options, read,
@@ -253,7 +253,8 @@ fn the_deadline_is_for_all_tries() {
     registry.fault(("", "", Times::Always), with_header(503, "Retry-After", "1"));
     let usual = options();
     let deadline = Duration::from_secs(2);
-    let options = ImageOptions { registry: Options { deadline, ..usual.registry }, ..usual };
+    let options =
+        ImageOptions { registry: RegistryOptions { deadline, ..usual.registry }, ..usual };
     let started = Instant::now();
     open(&name_in(&registry), &Sandbox::new().cache(), &options).unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
@@ -301,7 +302,7 @@ fn a_restart_is_waited_for() {
     let (sandbox, registry) = (Sandbox::new(), serving());
     let port = registry.addr().port();
     let patient = ImageOptions {
-        registry: Options { deadline: Duration::from_secs(60), ..options().registry },
+        registry: RegistryOptions { deadline: Duration::from_secs(60), ..options().registry },
         read_deadline: Duration::from_secs(60),
         ..options()
     };

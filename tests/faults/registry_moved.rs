@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocifs::image::ImageOptions;
 use ocifs::source::Source;
-use ocifs::source::registry::{Credentials, Options, Registry as Client};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions};
 use serde_json::json;
 
 use crate::fixture::{
@@ -40,7 +40,7 @@ fn with_logins(logins: &[(&Registry, &str, &str)]) -> ImageOptions {
     let mut credentials = Credentials::default();
     credentials.add_text("a file", json!({ "auths": auths }).to_string().as_bytes()).unwrap();
     let usual = options();
-    ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
+    ImageOptions { registry: RegistryOptions { credentials, ..usual.registry }, ..usual }
 }
 
 /// Makes a registry redirect everything about an image, `r:t`, to another one.
@@ -318,7 +318,7 @@ fn identity_tokens_and_redirects() {
         let mut credentials = Credentials::default();
         credentials.add_text("a file", file.to_string().as_bytes()).unwrap();
         let usual = options();
-        ImageOptions { registry: Options { credentials, ..usual.registry }, ..usual }
+        ImageOptions { registry: RegistryOptions { credentials, ..usual.registry }, ..usual }
     };
     for (status, expected) in [
         (301, "POST POST"),

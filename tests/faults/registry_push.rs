@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocifs::digest::Digest;
 use ocifs::oci::Descriptor;
-use ocifs::source::registry::{Credentials, Options, Registry as Client, Traffic};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Traffic};
 use serde_json::{Value, json};
 
 use crate::fixture::{HANG, Verdict, has_words, noise, options, within};
@@ -26,17 +26,17 @@ fn client(registry: &Registry) -> Client {
     client_with(registry, options().registry)
 }
 
-fn client_with(registry: &Registry, options: Options) -> Client {
+fn client_with(registry: &Registry, options: RegistryOptions) -> Client {
     let reference = format!("{}/a/r:t", registry.addr()).parse().unwrap();
     Client::for_pushing(reference, options, Arc::new(Traffic::default())).unwrap()
 }
 
-fn with_password(registry: &Registry) -> Options {
+fn with_password(registry: &Registry) -> RegistryOptions {
     let mut credentials = Credentials::default();
     let entry = json!({ "username": "me", "password": PASSWORD });
     let file = json!({ "auths": { registry.addr().to_string(): entry } });
     credentials.add_text("a file", file.to_string().as_bytes()).unwrap();
-    Options { credentials, ..options().registry }
+    RegistryOptions { credentials, ..options().registry }
 }
 
 fn blob() -> (Digest, Vec<u8>) {

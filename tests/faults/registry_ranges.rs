@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ocifs::oci::Descriptor;
-use ocifs::source::registry::{Credentials, Options, Registry as Client, Traffic};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Traffic};
 use ocifs::source::{Opened, Source};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ fn serving() -> Registry {
     registry
 }
 
-fn client_with(registry: &Registry, options: Options) -> Client {
+fn client_with(registry: &Registry, options: RegistryOptions) -> Client {
     let reference = format!("{}/r:t", registry.addr()).parse().unwrap();
     Client::new(reference, options, Arc::new(Traffic::default())).unwrap()
 }
@@ -411,7 +411,7 @@ fn no_credentials_for_the_storage() {
     let entry = json!({ "auths": { registry.addr().to_string(): { "auth": "bWU6cGE1NXdvcmQ=" } } });
     let mut credentials = Credentials::default();
     credentials.add_text("a file", entry.to_string().as_bytes()).unwrap();
-    let client = client_with(&registry, Options { credentials, ..options().registry });
+    let client = client_with(&registry, RegistryOptions { credentials, ..options().registry });
     for _ in 0..3 {
         fetches(&client, RANGE).unwrap();
     }
@@ -428,10 +428,10 @@ fn no_credentials_for_the_storage() {
 fn the_link_is_measured() {
     let registry = serving();
     let client = client(&registry);
-    let assumed = client.link().unwrap();
+    let assumed = client.throughput().unwrap();
     registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(10_000));
     fetches(&client, 0..LENGTH as u64).unwrap();
-    let link = client.link().unwrap();
+    let link = client.throughput().unwrap();
     // 10 kB every 10 ms are a million bytes a second, or less on a busy machine.
     assert!((10_000..3_000_000).contains(&link.bytes_per_second), "{link:?}");
     assert!(link.round_trip < assumed.round_trip, "{link:?}");

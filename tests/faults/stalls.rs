@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ocifs::image::{self, Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::source::registry::{Places, Proxies};
+use ocifs::source::registry::{ConfigFiles, Proxies};
 use serde_json::json;
 
 use crate::fixture::{Sandbox, Verdict, has_words, name_in, noise, open, options, read, with_hint};
@@ -258,7 +258,7 @@ fn mirrors_that_stall_are_left() {
             format!("[[registry]]\nlocation = '{from}'\n[[registry.mirror]]\nlocation = '{to}'\n");
         std::fs::write(&path, text).unwrap();
         let mut options = with_deadline(ROOMY);
-        options.registry.places = Places { registries: vec![path], ..Places::default() };
+        options.registry.places = ConfigFiles { registries: vec![path], ..ConfigFiles::default() };
         let (name, cache) = (name_in(&registry).parse().unwrap(), sandbox.cache());
         let opened = in_time_for(ROOMY, move || {
             Image::open(&name, &cache, &options, &Quiet).map(drop).map_err(|e| e.to_string())
@@ -379,7 +379,7 @@ fn engines_that_stall_are_left() {
             }
         });
         let mut options = impatient();
-        options.places.docker_sockets = vec![socket];
+        options.stores.docker_sockets = vec![socket];
         let cache = sandbox.cache();
         let result = in_time(move || {
             let name = "docker-daemon:image:t".parse().map_err(|e| format!("{e}"))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ocifs::digest::Digest;
 use ocifs::oci::Descriptor;
 use ocifs::source::Source;
-use ocifs::source::registry::{Options, Registry as Client, Traffic};
+use ocifs::source::registry::{Registry as Client, RegistryOptions, Traffic};
 use serde_json::{Value, json};
 
 use crate::oracle::gzip_image;
@@ -21,7 +21,8 @@ const TYPE: &str = "application/vnd.example.index.v1+json";
 
 fn client(registry: &Registry, name: &str) -> Client {
     let reference = format!("{}/{name}:latest", registry.address()).parse().unwrap();
-    Client::for_pushing(reference, Options::default(), Arc::new(Traffic::default())).unwrap()
+    Client::for_pushing(reference, RegistryOptions::default(), Arc::new(Traffic::default()))
+        .unwrap()
 }
 
 fn descriptor(value: Value) -> Descriptor {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::image::{Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::source::registry::{Credentials, Options, Places, Roots};
+use ocifs::source::registry::{ConfigFiles, Credentials, RegistryOptions, Roots};
 use ocifs::tree::Symlinks;
 use rcgen::date_time_ymd;
 
@@ -24,7 +24,7 @@ pub fn pushed(registry: &Registry, name: &str) {
 }
 
 /// Opens an image with a cache of its own and reads its file.
-pub fn reads(name: &str, registry: &Options) -> Result<(), String> {
+pub fn reads(name: &str, registry: &RegistryOptions) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     let cache = Arc::new(Cache::open(&folder.path().join("cache")));
     let options = ImageOptions { registry: registry.clone(), ..ImageOptions::default() };
@@ -39,9 +39,12 @@ pub fn reads(name: &str, registry: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn with_certificates(places: &[&std::path::Path]) -> Options {
+fn with_certificates(places: &[&std::path::Path]) -> RegistryOptions {
     let certificates = places.iter().map(|path| (*path).to_owned()).collect();
-    Options { places: Places { certificates, ..Places::default() }, ..Options::default() }
+    RegistryOptions {
+        places: ConfigFiles { certificates, ..ConfigFiles::default() },
+        ..RegistryOptions::default()
+    }
 }
 
 const SAME: Change = |_| {};
@@ -138,7 +141,7 @@ fn whom_we_trust() {
             (result, _) => panic!("{what}: {result:?}"),
         }
         // It may be reached all the same by who wants to, and only then.
-        let unchecked = Options { tls_verify: false, ..Options::default() };
+        let unchecked = RegistryOptions { tls_verify: false, ..RegistryOptions::default() };
         assert_eq!(reads(&name, &unchecked), Ok(()), "{what}");
     }
 }
@@ -153,7 +156,8 @@ fn authorities_for_every_host() {
     let host = format!("localhost:{}", nginx.port());
     let (folder, place) = certs_d("roots", &[("a.pem", &authority.pem()), ("b.txt", "no PEM")]);
     let (_empty, none) = certs_d(&host, &[]);
-    let with = |roots: Roots| Options { roots: Arc::new(roots), ..with_certificates(&[&none]) };
+    let with =
+        |roots: Roots| RegistryOptions { roots: Arc::new(roots), ..with_certificates(&[&none]) };
     let name = format!("{host}/tls/roots");
     let roots = place.join("roots");
     assert_eq!(reads(&name, &with(Roots::only(Some(roots.join("a.pem")), vec![]))), Ok(()));
@@ -217,15 +221,15 @@ fn servers_of_this_machine_may_speak_tls() {
     let pair = authority.sign(&["localhost"], SAME);
     let nginx = Nginx::with_tls(registry.address(), &pair, "", &[("ca.pem", &authority.pem())]);
     let name = format!("localhost:{}/tls/loopback", nginx.port());
-    let error = reads(&name, &Options::default()).unwrap_err();
+    let error = reads(&name, &RegistryOptions::default()).unwrap_err();
     assert!(error.contains("https://") && error.contains("unknown authority"), "{error}");
     let roots = Arc::new(Roots::only(Some(nginx.folder().join("ca.pem")), vec![]));
-    let trusting = Options { roots, ..Options::default() };
+    let trusting = RegistryOptions { roots, ..RegistryOptions::default() };
     assert_eq!(reads(&name, &trusting), Ok(()));
     // It was asked in plain HTTP once, and said so.
     let is_refused = |line: &&String| line.contains("|400|");
     assert_eq!(nginx.requests().iter().filter(is_refused).count(), 2, "{:?}", nginx.requests());
-    let plain = Options { plain_http: true, ..trusting };
+    let plain = RegistryOptions { plain_http: true, ..trusting };
     let error = reads(&name, &plain).unwrap_err();
     assert!(error.contains("the server speaks TLS there"), "{error}");
 }
@@ -244,8 +248,8 @@ fn insecure_by_registries_conf() {
             .each_ref()
             .map(|host| format!("[[registry]]\nlocation = '{host}'\ninsecure = {insecure}\n"));
         std::fs::write(&path, rows.concat()).unwrap();
-        let places = Places { registries: vec![path.clone()], ..Places::default() };
-        let options = Options { places, ..Options::default() };
+        let places = ConfigFiles { registries: vec![path.clone()], ..ConfigFiles::default() };
+        let options = RegistryOptions { places, ..RegistryOptions::default() };
         let [over_tls, plain] =
             hosts.each_ref().map(|host| reads(&format!("{host}/tls/insecure"), &options));
         assert_eq!((over_tls.is_ok(), plain), (insecure, Ok(())), "{over_tls:?}");
@@ -267,8 +271,8 @@ fn insecure_by_daemon_json() {
         [(&*host, true), ("127.0.0.0/8", true), (&*other, false), ("10.0.0.0/8", false)]
     {
         std::fs::write(&path, format!("{{\"insecure-registries\": [\"{entry}\"]}}")).unwrap();
-        let places = Places { docker: vec![path.clone()], ..Places::default() };
-        let options = Options { places, ..Options::default() };
+        let places = ConfigFiles { docker: vec![path.clone()], ..ConfigFiles::default() };
+        let options = RegistryOptions { places, ..RegistryOptions::default() };
         let result = reads(&format!("{host}/tls/daemon"), &options);
         assert_eq!(result.is_ok(), is_open, "{entry}: {result:?}");
     }
@@ -322,7 +326,7 @@ fn realms_in_plain_http() {
         let mut credentials = Credentials::default();
         // me:pa55
         credentials.add_login("a test", &host, "me", "pa55");
-        let options = Options { credentials, ..with_certificates(&[&place]) };
+        let options = RegistryOptions { credentials, ..with_certificates(&[&place]) };
         match (reads(&format!("{host}/tls/realms"), &options), words) {
             (Ok(()), []) => {}
             (Err(error), [_, ..]) => {
@@ -365,7 +369,7 @@ fn fronts_that_change_what_registries_say() {
     ] {
         let nginx = Nginx::start(&format!("server {{ listen 127.0.0.1:PORT; {locations} }}"), &[]);
         let name = format!("127.0.0.1:{}/tls/fronts", nginx.port());
-        assert_eq!(reads(&name, &Options::default()), Ok(()), "{what}");
+        assert_eq!(reads(&name, &RegistryOptions::default()), Ok(()), "{what}");
     }
 }
 

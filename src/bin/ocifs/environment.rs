@@ -69,7 +69,7 @@ fn image_options(
     }
     let registry = match name {
         ImageName::Registry(name) if !args.offline => registry_options(name, args)?,
-        _ => registry::Options::default(),
+        _ => registry::RegistryOptions::default(),
     };
     Ok(ImageOptions {
         platform: args.platform.clone(),
@@ -79,7 +79,7 @@ fn image_options(
         is_exempt: args.plain_http || !args.tls_verify,
         trust_referrers: args.trust_referrers || settings.trusts_referrers(name),
         registry,
-        places: stores::locate(name, &args.content_store, settings.content_stores.as_deref())?,
+        stores: stores::locate(name, &args.content_store, settings.content_stores.as_deref())?,
         read_deadline: args.timeout,
         max_layer_bytes: args.max_layer_size,
         codec: args.max_zstd_window,

@@ -19,7 +19,7 @@ use super::patience::{self, Patience};
 use super::rate_limit::RateLimits;
 use super::throughput::Meter;
 use super::url::{encoded, escaped, may_lead_to, redirect_target, same_origin};
-use super::{Options, Traffic, auth, error};
+use super::{RegistryOptions, Traffic, auth, error};
 use crate::digest::Digest;
 use crate::oci::MAX_MANIFEST_BYTES;
 use crate::reference::Reference;
@@ -88,7 +88,7 @@ pub(super) struct Client {
     /// What became of asking it for ranges past its cache.
     pub(super) past_cache: PastCache,
     pub(super) traffic: Arc<Traffic>,
-    pub(super) options: Options,
+    pub(super) options: RegistryOptions,
 }
 
 /// What the clients of all hosts for one image know together.
@@ -156,7 +156,7 @@ impl Client {
     pub(super) fn new(
         host: Host,
         access: Access,
-        options: Options,
+        options: RegistryOptions,
         traffic: Arc<Traffic>,
         common: Arc<Common>,
     ) -> Client {

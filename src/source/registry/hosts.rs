@@ -2,7 +2,7 @@
 //!
 //! Engines have many places for it, and users have filled them in for the engine that they use. All
 //! of these are read, so that what works there works here with nothing to configure. Which files
-//! there are is the caller's business ([`Places`]); what they mean is told in the modules below.
+//! there are is the caller's business ([`ConfigFiles`]); what they mean is told in the modules below.
 //!
 //! Where files of two engines are about the same registry, `registries.conf` counts, which is said for
 //! single images too, then containerd's `hosts.toml`, and then Docker's `daemon.json`. Certificates count for the host whose folder
@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use ureq::http::{HeaderName, HeaderValue};
 
-use super::Options;
+use super::RegistryOptions;
 use super::url::{api_host, is_loopback};
 use crate::bounded;
 use crate::reference::Reference;
@@ -56,7 +56,7 @@ const MAX_SETTINGS_BYTES: u64 = 1 << 20;
 
 /// Where files about registries may lie. By default nowhere: nothing is read.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub struct ConfigFiles {
     /// Folders `certs.d`, with a folder for each host. The first that knows a host counts.
     pub certificates: Vec<PathBuf>,
     /// Files `registries.conf`. The first that exists counts.
@@ -100,7 +100,7 @@ pub struct Aliased {
 ///
 /// # Errors
 /// A file can't be used.
-pub fn aliased(reference: &Reference, places: &Places) -> Result<Option<Aliased>, Error> {
+pub fn aliased(reference: &Reference, places: &ConfigFiles) -> Result<Option<Aliased>, Error> {
     let Some(name) = reference.short_name() else { return Ok(None) };
     let own = places.short_name_aliases.as_deref();
     let own = own.map(Aliases::read).transpose()?.unwrap_or_default();
@@ -129,7 +129,7 @@ pub enum LoginPlace {
 ///
 /// # Errors
 /// A file can't be used.
-pub fn login_places(places: &Places) -> Result<Vec<LoginPlace>, Error> {
+pub fn login_places(places: &ConfigFiles) -> Result<Vec<LoginPlace>, Error> {
     let Registries { helpers, .. } =
         Registries::read(&places.registries, &places.registries_drop_ins)?;
     let (names, path) = helpers;
@@ -168,7 +168,10 @@ pub(super) struct Host {
 ///
 /// # Errors
 /// A file about them can't be used, or forbids this registry.
-pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<Host>, Error> {
+pub(super) fn for_image(
+    reference: &Reference,
+    options: &RegistryOptions,
+) -> Result<Vec<Host>, Error> {
     let places = &options.places;
     let name = format!("{}/{}", reference.registry(), reference.repository());
     let version = match (reference.digest(), reference.tag()) {
@@ -213,12 +216,12 @@ pub(super) fn for_image(reference: &Reference, options: &Options) -> Result<Vec<
 
 /// Whether this machine's files let a registry be asked in plain HTTP, which other than the one of the
 /// command is meant.
-pub(super) fn speaks_plain(reference: &Reference, options: &Options) -> bool {
+pub(super) fn speaks_plain(reference: &Reference, options: &RegistryOptions) -> bool {
     // The name may come from a redirect, so it must not lead anywhere else.
     if reference.registry().starts_with('.') {
         return false;
     }
-    let options = Options { plain_http: false, tls_verify: true, ..options.clone() };
+    let options = RegistryOptions { plain_http: false, tls_verify: true, ..options.clone() };
     let hosts = for_image(reference, &options).unwrap_or_default();
     let bases = hosts.last().map_or(&[][..], |host| &host.bases);
     bases.iter().any(|base| base.starts_with("http://"))
@@ -229,7 +232,10 @@ pub(super) fn speaks_plain(reference: &Reference, options: &Options) -> bool {
 ///
 /// # Errors
 /// A file about them can't be used, or forbids this registry.
-pub fn routes(reference: &Reference, options: &Options) -> Result<Vec<(String, Route)>, Error> {
+pub fn routes(
+    reference: &Reference,
+    options: &RegistryOptions,
+) -> Result<Vec<(String, Route)>, Error> {
     let hosts = for_image(reference, options)?.into_iter();
     let bases = hosts.filter_map(|host| host.bases.into_iter().next());
     let routed = bases.filter_map(|base| {
@@ -259,7 +265,7 @@ fn host(
     insecure: bool,
     is_registry: bool,
     given: Certificates,
-    options: &Options,
+    options: &RegistryOptions,
 ) -> Result<Host, Error> {
     let registry = reference.registry();
     let found = certs::of_host(&options.places.certificates, registry)?;
@@ -291,7 +297,7 @@ fn by_row(
     reference: &Reference,
     row: Row,
     is_registry: bool,
-    options: &Options,
+    options: &RegistryOptions,
 ) -> Result<Host, Error> {
     let registry = reference.registry();
     let is_same = row.host == registry || row.host == api_host(registry);

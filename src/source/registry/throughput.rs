@@ -10,11 +10,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::source::Link;
+use crate::source::Throughput;
 
 /// What is assumed before the first answer: a registry on the same continent, reached from a usual
 /// line.
-const ASSUMED: Link = Link { round_trip: Duration::from_millis(100), bytes_per_second: 10 << 20 };
+const ASSUMED: Throughput =
+    Throughput { round_trip: Duration::from_millis(100), bytes_per_second: 10 << 20 };
 
 /// The weight of the last answer in the average of round trips is one in so many (as for TCP's own,
 /// RFC 6298).
@@ -61,7 +62,7 @@ impl Meter {
         }
     }
 
-    pub(super) fn link(&self) -> Link {
+    pub(super) fn throughput(&self) -> Throughput {
         let sums = self.lock();
         let nanoseconds = sums.time.as_nanos().max(1);
         let bytes_per_second = match sums.bytes < MIN_BYTES {
@@ -72,7 +73,7 @@ impl Meter {
             }
         };
         let round_trip = sums.round_trip.unwrap_or(ASSUMED.round_trip);
-        Link { round_trip, bytes_per_second }
+        Throughput { round_trip, bytes_per_second }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
@@ -87,22 +88,22 @@ mod tests {
     #[test]
     fn averages_follow_the_link() {
         let meter = Meter::default();
-        assert_eq!(meter.link(), ASSUMED);
+        assert_eq!(meter.throughput(), ASSUMED);
         let ms = Duration::from_millis;
         meter.round_trip(ms(40));
         meter.body(1 << 10, ms(1));
-        let link = Link { round_trip: ms(40), ..ASSUMED };
-        assert_eq!(meter.link(), link, "a KiB says nothing of the speed");
+        let link = Throughput { round_trip: ms(40), ..ASSUMED };
+        assert_eq!(meter.throughput(), link, "a KiB says nothing of the speed");
         for _ in 0..100 {
             meter.body(1 << 20, ms(1000));
         }
-        let slow = meter.link().bytes_per_second;
+        let slow = meter.throughput().bytes_per_second;
         assert!(slow.abs_diff(1 << 20) < 50_000, "{slow}");
         for _ in 0..100 {
             meter.body(1 << 20, ms(10));
             meter.round_trip(ms(8));
         }
-        let link = meter.link();
+        let link = meter.throughput();
         assert!(link.bytes_per_second.abs_diff(100 << 20) < 5 << 20, "{link:?}");
         assert!(link.round_trip.abs_diff(ms(8)) < ms(1), "{link:?}");
     }

@@ -230,7 +230,7 @@ fn found(name: &ImageName, probe: &Probe) -> [Check; 2] {
 }
 
 /// Whether a host is reached through a proxy, and whether that answers.
-fn proxy(host: &str, route: &Route, options: &registry::Options) -> Check {
+fn proxy(host: &str, route: &Route, options: &registry::RegistryOptions) -> Check {
     let name = "proxy";
     match route {
         Route::Direct => Check::ok(name, format!("{host} is reached directly: no proxy is set")),

@@ -13,15 +13,15 @@ use crate::variables::variable;
 pub(super) fn registry_options(
     name: &Reference,
     args: &ImageArgs,
-) -> Result<registry::Options, AnyError> {
-    Ok(registry::Options {
+) -> Result<registry::RegistryOptions, AnyError> {
+    Ok(registry::RegistryOptions {
         plain_http: args.plain_http,
         tls_verify: args.tls_verify,
         credentials: credentials(name, args)?,
         places: registry_files(),
         roots: roots(),
         proxies: proxies()?,
-        ..registry::Options::default().with_deadline(args.timeout)
+        ..registry::RegistryOptions::default().with_deadline(args.timeout)
     })
 }
 

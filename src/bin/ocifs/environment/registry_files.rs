@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocifs::reference::ImageName;
-use ocifs::source::registry::{self, Aliased, Places, Roots};
+use ocifs::source::registry::{self, Aliased, ConfigFiles, Roots};
 
 use super::users::is_root;
 use crate::render::errors::AnyError;
@@ -23,7 +23,7 @@ pub(crate) fn alias(name: &ImageName) -> Result<Option<Aliased>, AnyError> {
 }
 
 /// Where files about registries lie, those of the user first.
-pub(super) fn registry_files() -> Places {
+pub(super) fn registry_files() -> ConfigFiles {
     let below = |folder: Option<PathBuf>, names: &[&str]| {
         let paths = names.iter().filter_map(|name| Some(folder.as_ref()?.join(name)));
         paths.collect::<Vec<_>>()
@@ -32,7 +32,7 @@ pub(super) fn registry_files() -> Places {
     // The second is an older name of the first.
     let chosen =
         path_in("CONTAINERS_REGISTRIES_CONF").or_else(|| path_in("REGISTRIES_CONFIG_PATH"));
-    Places {
+    ConfigFiles {
         certificates: [
             below(config_home(), &["containers/certs.d"]),
             paths(&["/etc/containers/certs.d", "/etc/docker/certs.d"]),

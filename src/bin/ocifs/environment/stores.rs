@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ocifs::reference::{ImageName, StoredImage};
-use ocifs::source::Places;
+use ocifs::source::LocalStores;
 use ocifs::source::containerd::CONTENT_FOLDER;
 use serde::Deserialize;
 
@@ -44,8 +44,8 @@ pub(super) fn locate(
     name: &ImageName,
     content_stores: &[ContentStore],
     configured_stores: Option<&[PathBuf]>,
-) -> Result<Places, AnyError> {
-    let mut places = Places::default();
+) -> Result<LocalStores, AnyError> {
+    let mut places = LocalStores::default();
     let is_root = is_root();
     if !is_root {
         places.containerd.splice(..0, own_containerd());
@@ -135,7 +135,7 @@ fn containers_storage(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
         break;
     }
     let usual = match is_root {
-        true => Places::default().containers_storage.first().cloned(),
+        true => LocalStores::default().containers_storage.first().cloned(),
         false => data_home().map(|folder| folder.join("containers/storage")),
     };
     let mut roots: Vec<PathBuf> = roots.into_iter().map(PathBuf::from).collect();
@@ -174,7 +174,7 @@ fn docker_sockets(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
         home().map(|home| home.join(".docker/run/docker.sock")),
         home().map(|home| home.join(".docker/desktop/docker.sock")),
     ];
-    let mut sockets = Places::default().docker_sockets;
+    let mut sockets = LocalStores::default().docker_sockets;
     // A user's own engine is tried before the system's, and root's after it.
     let at = if is_root { sockets.len() } else { 0 };
     sockets.splice(at..at, own.into_iter().flatten());

@@ -21,7 +21,7 @@ use super::{Auth, Challenge, Refusal};
 use crate::reference::{DEFAULT_REGISTRY, Reference};
 use crate::source::registry::client::Access;
 use crate::source::registry::credentials::Credentials;
-use crate::source::registry::{Options, hosts, is_loopback};
+use crate::source::registry::{RegistryOptions, hosts, is_loopback};
 
 /// Registries and repositories in them that are remembered. One image is in one or two.
 const MAX_KNOWN: usize = 16;
@@ -71,7 +71,7 @@ impl Elsewhere {
         refusal: &Refusal,
         from: &Uri,
         reference: &Reference,
-        options: &Options,
+        options: &RegistryOptions,
     ) -> Option<Arc<Auth>> {
         let challenges = &refusal.challenges;
         if !challenges.is_empty() && !challenges.iter().any(Challenge::is_answerable) {

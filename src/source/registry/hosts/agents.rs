@@ -16,7 +16,7 @@ use super::pace::PaceConnector;
 use super::resolver::{Addresses, Origin, Whose};
 use super::tls::{self, Identity};
 use super::{Error, Route, certs};
-use crate::source::registry::Options;
+use crate::source::registry::RegistryOptions;
 use crate::source::registry::url::without_port;
 
 /// The HTTP clients for one registry and for where it sends us.
@@ -27,7 +27,7 @@ pub(in crate::source::registry) struct Agents {
     own: Arc<Identity>,
     others: Arc<Identity>,
     origin: Arc<Origin>,
-    options: Options,
+    options: RegistryOptions,
     made: Mutex<Vec<Made>>,
 }
 
@@ -54,7 +54,7 @@ enum To {
 
 impl Agents {
     /// The clients for a registry at `host[:port]`.
-    pub(super) fn new(host: &str, own: Arc<Identity>, options: Options) -> Agents {
+    pub(super) fn new(host: &str, own: Arc<Identity>, options: RegistryOptions) -> Agents {
         let authorities = own.authorities.clone();
         let others = Arc::new(Identity { authorities, ..Identity::default() });
         let (origin, host) = (Arc::new(Origin::new(host)), without_port(host).to_owned());
@@ -122,7 +122,7 @@ impl Agents {
     }
 }
 
-fn config(options: &Options, proxy: Option<Proxy>) -> Config {
+fn config(options: &RegistryOptions, proxy: Option<Proxy>) -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
         // Redirects are followed by us, so that Authorization does not travel.

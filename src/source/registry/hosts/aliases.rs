@@ -119,12 +119,12 @@ fn parse_target(target: &str) -> Result<Option<Reference>, String> {
 mod tests {
     use std::fs;
 
-    use super::super::{Places, aliased};
+    use super::super::{ConfigFiles, aliased};
 
     const SHA: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     /// What a name means and which file says so, if any does.
-    fn meaning(name: &str, places: &Places) -> Option<(String, String)> {
+    fn meaning(name: &str, places: &ConfigFiles) -> Option<(String, String)> {
         let found = aliased(&name.parse().unwrap(), places).unwrap()?;
         assert_eq!(found.reference.short_name(), None, "an alias of an alias is none");
         let file = found.path.file_name().unwrap().to_string_lossy().into_owned();
@@ -149,11 +149,11 @@ mod tests {
         ] {
             fs::write(path(name), text).unwrap();
         }
-        let places = Places {
+        let places = ConfigFiles {
             registries: vec![path("main")],
             registries_drop_ins: vec![path("conf.d")],
             short_name_aliases: Some(path("own")),
-            ..Places::default()
+            ..ConfigFiles::default()
         };
         let pinned = format!("a:1@{SHA}");
         let pinned_meaning = format!("two.example/a@{SHA}");
@@ -177,9 +177,10 @@ mod tests {
             let expected = expected.map(|(name, file)| (name.to_owned(), file.to_owned()));
             assert_eq!(meaning(name, &places), expected, "{name}");
         }
-        let without = Places { short_name_aliases: Some(path("none/none")), ..places };
+        let without = ConfigFiles { short_name_aliases: Some(path("none/none")), ..places };
         assert_eq!(meaning("b", &without).unwrap().0, "one.example:5000/x/b:latest");
-        let nowhere = Places { short_name_aliases: Some(path("own/none")), ..Places::default() };
+        let nowhere =
+            ConfigFiles { short_name_aliases: Some(path("own/none")), ..ConfigFiles::default() };
         assert_eq!(meaning("a", &nowhere), None);
     }
 
@@ -204,8 +205,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("x.conf");
             fs::write(&path, format!("[aliases]\n{name} = {target}\nz = 'z'\n")).unwrap();
-            let own = Places { short_name_aliases: Some(path.clone()), ..Places::default() };
-            let all = Places { registries: vec![path], ..Places::default() };
+            let own =
+                ConfigFiles { short_name_aliases: Some(path.clone()), ..ConfigFiles::default() };
+            let all = ConfigFiles { registries: vec![path], ..ConfigFiles::default() };
             for places in [own, all] {
                 let error = aliased(&"x".parse().unwrap(), &places).unwrap_err().to_string();
                 assert!(error.contains("x.conf") && error.contains(words), "{name}: {error}");

@@ -411,7 +411,7 @@ mod tests {
             fs::write(path("main"), main).unwrap();
             fs::write(path("conf.d/10.conf"), drop_in).unwrap();
             let (registries, drop_ins) = (vec![path("main")], vec![path("conf.d")]);
-            let places = super::super::Places {
+            let places = super::super::ConfigFiles {
                 registries,
                 registries_drop_ins: drop_ins,
                 ..Default::default()
