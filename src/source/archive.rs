@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::image::check_range;
 use super::{Error, Opened};
 use crate::codec::{self, Compression, Decoder};
 use crate::oci::Descriptor;
@@ -113,7 +114,7 @@ impl Files {
         descriptor: &Descriptor,
         range: Range<u64>,
     ) -> Result<Opened, Error> {
-        super::check_range(descriptor, &range)?;
+        check_range(descriptor, &range)?;
         let Some(section) = self.open(name)? else {
             let what = format!("blob {}", descriptor.digest);
             return Err(Error::Missing { path: self.path().to_owned(), what });

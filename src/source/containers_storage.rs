@@ -39,6 +39,7 @@ use serde::{Deserialize, de};
 use serde_json::json;
 
 use super::archive::open_regular;
+use super::image::check_range;
 use super::tar_split::SplitTar;
 use super::{Error, Opened, RawDocument, Source};
 use crate::bounded;
@@ -455,14 +456,12 @@ impl Source for ContainersStorage {
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
-        super::check_range(descriptor, &range)?;
-        let Range { start, end } = range;
+        check_range(descriptor, &range)?;
         let (digest, bytes) = &self.config;
         if descriptor.digest == *digest {
-            let bytes = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
-            let body = std::io::Cursor::new(bytes.unwrap_or_default().to_vec());
-            return Ok(Opened { body: Box::new(body.take(end - start)), start, end });
+            return Ok(Opened::of_bytes(bytes, range));
         }
+        let Range { start, end } = range;
         let tar = self.tar(descriptor)?;
         Ok(Opened { body: Box::new(tar.reader(start).take(end - start)), start, end })
     }

@@ -10,7 +10,7 @@
 mod v1;
 
 use std::collections::HashMap;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::archive::{Archive, Files, Section};
+use super::image::check_range;
 use super::layout::Layout;
 use super::{Error, Opened, RawDocument, Source};
 use crate::codec::{Compression, SNIFF_BYTES};
@@ -261,21 +262,16 @@ impl Source for DockerArchive {
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
-        super::check_range(descriptor, &range)?;
-        let Range { start, end } = range;
+        check_range(descriptor, &range)?;
         let missing = || {
             let what = format!("blob {}", descriptor.digest);
             Error::Missing { path: self.files.path().to_owned(), what }
         };
         let name = match self.blobs.get(&descriptor.digest).ok_or_else(missing)? {
             Blob::File(name) => name,
-            Blob::Made(bytes) => {
-                let bytes = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
-                let body = Cursor::new(bytes.unwrap_or_default().to_vec()).take(end - start);
-                return Ok(Opened { body: Box::new(body), start, end });
-            }
+            Blob::Made(bytes) => return Ok(Opened::of_bytes(bytes, range)),
         };
         let section = self.files.open_named(name)?.ok_or_else(missing)?;
-        Ok(section.opened(descriptor, start..end))
+        Ok(section.opened(descriptor, range))
     }
 }

@@ -67,6 +67,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
+use super::image::check_range;
 use super::{Body, Content, Error, Opened, RawDocument, Source, Throughput};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
@@ -263,7 +264,7 @@ impl Source for LocalCopies {
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
-        super::check_range(descriptor, &range)?;
+        check_range(descriptor, &range)?;
         let Some((file, _)) = self.0.open(descriptor) else {
             return self.0.source.blob(descriptor, range);
         };

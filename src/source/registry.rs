@@ -46,6 +46,7 @@ use std::time::{Duration, SystemTime};
 
 use ureq::http::{Method, header};
 
+use super::image::check_range;
 use super::{Content, Opened, RawDocument, Source, Throughput};
 use crate::digest::Digest;
 use crate::json;
@@ -349,7 +350,7 @@ impl Source for Registry {
     }
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, super::Error> {
-        super::check_range(descriptor, &range)?;
+        check_range(descriptor, &range)?;
         Ok(body::open(&self.0, descriptor, range).map_err(|e| Box::new(e.listed()))?)
     }
 

@@ -29,6 +29,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::helper::{HELPER_LIMIT, Helpers};
+use super::url::registry_name;
 use crate::bounded;
 use crate::json::{self, Attempt, Text};
 use crate::reference::DEFAULT_REGISTRY;
@@ -465,11 +466,7 @@ impl Key {
             _ if is_url => "",
             path => path,
         };
-        let host = match &*host.to_ascii_lowercase() {
-            "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
-            host => host.to_owned(),
-        };
-        Key { host, path: path.to_owned() }
+        Key { host: registry_name(host), path: path.to_owned() }
     }
 
     /// Whether a repository is in this part of the registry.

@@ -18,6 +18,7 @@ mod aliases;
 mod certs;
 mod containerd;
 mod docker;
+mod files;
 mod network;
 mod pace;
 mod proxy;
@@ -25,15 +26,13 @@ mod registries;
 mod resolver;
 mod tls;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ureq::http::{HeaderName, HeaderValue};
 
 use super::RegistryOptions;
 use super::url::{api_host, is_loopback};
-use crate::bounded;
 use crate::reference::Reference;
 use aliases::Aliases;
 use certs::Certificates;
@@ -43,6 +42,7 @@ use registries::Registries;
 use tls::Identity;
 
 pub(super) use agents::Agents;
+pub use files::{ConfigFiles, Error};
 pub use proxy::{Proxies, ProxyError, ProxyRoute, Route};
 pub(super) use resolver::{Refused, refused};
 pub use tls::Roots;
@@ -50,39 +50,6 @@ pub(super) use tls::{CLIENT_WANTED, SPEAKS_TLS, hint, is_lasting, is_not_tls, pa
 
 /// What stands for the files of logins among credential helpers (containers-registries.conf(5)).
 const AUTH_FILES: &str = "containers-auth.json";
-
-/// Longest file of settings that is read.
-const MAX_SETTINGS_BYTES: u64 = 1 << 20;
-
-/// Where files about registries may lie. By default nowhere: nothing is read.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigFiles {
-    /// Folders `certs.d`, with a folder for each host. The first that knows a host counts.
-    pub certificates: Vec<PathBuf>,
-    /// Files `registries.conf`. The first that exists counts.
-    pub registries: Vec<PathBuf>,
-    /// Folders `registries.conf.d`. All count, later ones more.
-    pub registries_drop_ins: Vec<PathBuf>,
-    /// The file in which podman keeps the aliases that the user has chosen. It counts before all others.
-    pub short_name_aliases: Option<PathBuf>,
-    /// Folders `certs.d` of containerd. The first that knows a registry counts, if `registries.conf`
-    /// says nothing about it.
-    pub containerd: Vec<PathBuf>,
-    /// Files `daemon.json` of Docker. All count, if neither of the above says anything about a registry.
-    pub docker: Vec<PathBuf>,
-}
-
-/// A file about registries that can't be used.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum Error {
-    #[error("{path}: {source}")]
-    File { path: PathBuf, r#source: io::Error },
-    #[error("{path}: {what}")]
-    Invalid { path: PathBuf, what: String },
-    #[error("{name} is blocked by {path} (`blocked = true`)")]
-    Blocked { name: String, path: PathBuf },
-}
 
 /// What a short name means by an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -330,34 +297,4 @@ fn identity(
     }
     let unverified = insecure || is_unchecked;
     Arc::new(Identity { unverified, ..Identity::from(certificates) })
-}
-
-/// What is wrong in a TOML file, and where, without its text: it may hold secrets.
-fn toml_words(error: &toml::de::Error, text: &str) -> String {
-    let at = error.span().and_then(|span| text.get(..span.start));
-    let line = at.map_or(1, |before| before.matches('\n').count() + 1);
-    format!("line {line}: {}", error.message())
-}
-
-/// Reads a file that should have no more than so many bytes.
-fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    bounded::read_file(path, limit)
-}
-
-/// Reads a file of settings that is UTF-8; otherwise like [`read_settings`].
-fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    let text = read_settings(path)?.map(String::from_utf8).transpose();
-    text.map_err(|e| Error::File { path: path.to_owned(), source: io::Error::other(e) })
-}
-
-/// Reads a file of settings; `None`, with a warning, if it is not for us to read.
-fn read_settings(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match read_file(path, MAX_SETTINGS_BYTES) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            log::warn!("{}: {e}; going on without it", path.display());
-            Ok(None)
-        }
-        Err(source) => Err(Error::File { path: path.to_owned(), source }),
-    }
 }

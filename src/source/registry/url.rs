@@ -9,6 +9,9 @@ use crate::reference::DEFAULT_REGISTRY;
 /// Where Docker Hub's API answers.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
+/// Where it used to, as files of logins still call it.
+const OLD_DOCKER_HUB_HOST: &str = "index.docker.io";
+
 /// Top-level domains that the public name system does not have (RFC 6761, 6762, 8375, and ICANN's
 /// reservation of 2024).
 const INSIDE: [&str; 5] = ["local", "internal", "test", "localhost", "home.arpa"];
@@ -21,18 +24,42 @@ pub(super) fn api_host(registry: &str) -> &str {
     }
 }
 
+/// What a registry is called in references and logins whose API answers at `host[:port]`, in lower case.
+pub(super) fn registry_name(host: &str) -> String {
+    match &*host.to_ascii_lowercase() {
+        DOCKER_HUB_HOST | OLD_DOCKER_HUB_HOST => DEFAULT_REGISTRY.to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+/// The host of a URL with its port, as it is written there, without a user and password.
+pub(super) fn host_and_port(url: &Uri) -> &str {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// A host's name and its port, if it has one.
+pub(super) fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
 /// A host's name without its port.
 pub(super) fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => name,
-        _ => host,
-    }
+    split_port(host).0
+}
+
+/// A host's name without the brackets that an IPv6 address has in a URL.
+pub(super) fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Whether a host means this machine.
 pub fn is_loopback(host: &str) -> bool {
     let name = without_port(host);
-    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let name = without_brackets(name);
     let is_ip = name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     is_ip || name == "localhost" || name.ends_with(".localhost")
 }
@@ -41,8 +68,7 @@ pub fn is_loopback(host: &str) -> bool {
 /// network, or a name that only a network of one's own can know.
 pub(super) fn is_inside(host: &str) -> bool {
     let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-    match bare.parse::<IpAddr>() {
+    match without_brackets(&name).parse::<IpAddr>() {
         Ok(ip) => is_inside_address(ip),
         Err(_) => {
             is_loopback(&name)
@@ -110,8 +136,8 @@ fn is_below(name: &str, domains: &[&str]) -> bool {
 pub(super) fn may_lead_to(from: &Uri, to: &Uri) -> bool {
     let (from, to) = (from.host().unwrap_or_default(), to.host().unwrap_or_default());
     let to = &*to.to_ascii_lowercase();
-    let bare = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
-    let is_literal = bare.parse::<IpAddr>().is_ok() || is_loopback(to) || is_short_address(to);
+    let is_address = without_brackets(to).parse::<IpAddr>().is_ok();
+    let is_literal = is_address || is_loopback(to) || is_short_address(to);
     !is_literal || !is_inside(to) || is_inside(from)
 }
 

@@ -18,9 +18,10 @@ use lru::LruCache;
 use ureq::http::Uri;
 
 use super::{Auth, Challenge, Refusal};
-use crate::reference::{DEFAULT_REGISTRY, Reference};
+use crate::reference::Reference;
 use crate::source::registry::client::Access;
 use crate::source::registry::credentials::Credentials;
+use crate::source::registry::url::{host_and_port, registry_name};
 use crate::source::registry::{RegistryOptions, hosts, is_loopback};
 
 /// Registries and repositories in them that are remembered. One image is in one or two.
@@ -119,14 +120,9 @@ fn split(path: &str) -> Option<(&str, &str)> {
 
 /// What a registry is called for which the user has a login.
 fn name(url: &Uri) -> String {
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = host.to_ascii_lowercase();
+    let host = host_and_port(url);
     let usual = if url.scheme_str() == Some("https") { ":443" } else { ":80" };
-    match host.strip_suffix(usual).unwrap_or(&host) {
-        "registry-1.docker.io" | "index.docker.io" => DEFAULT_REGISTRY.to_owned(),
-        host => host.to_owned(),
-    }
+    registry_name(host.strip_suffix(usual).unwrap_or(host))
 }
 
 #[cfg(test)]

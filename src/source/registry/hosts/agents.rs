@@ -12,12 +12,14 @@ use std::time::Duration;
 use ureq::http::Uri;
 use ureq::{Agent, Proxy, config::Config};
 
+use super::certs;
+use super::files::Error;
 use super::pace::PaceConnector;
+use super::proxy::Route;
 use super::resolver::{Addresses, Origin, Whose};
 use super::tls::{self, Identity};
-use super::{Error, Route, certs};
 use crate::source::registry::RegistryOptions;
-use crate::source::registry::url::without_port;
+use crate::source::registry::url::{host_and_port, without_port};
 
 /// The HTTP clients for one registry and for where it sends us.
 #[derive(Debug)]
@@ -112,9 +114,7 @@ impl Agents {
 
     /// Whose certificates count at a host that is not the registry's.
     fn elsewhere(&self, url: &Uri) -> To {
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let host = host.to_ascii_lowercase();
+        let host = host_and_port(url).to_ascii_lowercase();
         match certs::place(&self.options.places.certificates, &host) {
             Some(_) => To::Host(host),
             None => To::Others,

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Error;
+use super::files::{Error, read_text, toml_words};
 use crate::reference::Reference;
 
 /// Aliases by their names.
@@ -49,14 +49,13 @@ impl Aliases {
     pub(super) fn read(path: &Path) -> Result<Aliases, Error> {
         let invalid = |what| Error::Invalid { path: path.to_owned(), what };
         let mut aliases = Aliases::default();
-        let text = match super::read_text(path) {
+        let text = match read_text(path) {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(aliases),
             Err(Error::File { source, .. }) if is_absent(&source) => return Ok(aliases),
             Err(e) => return Err(e),
         };
-        let file: File =
-            toml::from_str(&text).map_err(|e| invalid(super::toml_words(&e, &text)))?;
+        let file: File = toml::from_str(&text).map_err(|e| invalid(toml_words(&e, &text)))?;
         aliases.add(file.aliases, path).map_err(invalid)?;
         Ok(aliases)
     }

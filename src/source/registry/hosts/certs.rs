@@ -14,7 +14,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Error;
+use super::files::{Error, read_if_ours};
+use crate::bounded;
 
 /// Longest file of certificates that is read. The bundle of a whole system has some 200 KiB.
 const MAX_FILE_BYTES: u64 = 8 << 20;
@@ -83,7 +84,7 @@ pub(super) fn in_folder(folder: &Path) -> Result<Certificates, Error> {
     for path in &paths {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => {
-                if let Some(bytes) = readable(path)? {
+                if let Some(bytes) = read_if_ours(path, MAX_FILE_BYTES)? {
                     found.authorities.extend(authorities(path, &bytes)?);
                 }
             }
@@ -121,13 +122,14 @@ pub(super) fn in_folder(folder: &Path) -> Result<Certificates, Error> {
 /// # Errors
 /// It can't be read, or has none.
 pub(super) fn authorities_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let bytes = read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let bytes = bounded::read_file(path, MAX_FILE_BYTES)
+        .map_err(|source| Error::File { path: path.to_owned(), source })?;
     authorities(path, &bytes)
 }
 
 /// All certificates of some PEM, whatever else is in it; those that are not even PEM are left out.
 pub(super) fn lenient(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let bytes = read(path)?;
+    let bytes = bounded::read_file(path, MAX_FILE_BYTES)?;
     Ok(CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok).collect())
 }
 
@@ -157,7 +159,8 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
 /// # Errors
 /// They are not what they should be.
 pub(super) fn client(certificate: &Path, key: &Path) -> Result<Option<Arc<ClientPair>>, Error> {
-    let (Some(chain), Some(key_bytes)) = (readable(certificate)?, readable(key)?) else {
+    let read = |path| read_if_ours(path, MAX_FILE_BYTES);
+    let (Some(chain), Some(key_bytes)) = (read(certificate)?, read(key)?) else {
         return Ok(None);
     };
     let chain = certificates(certificate, &chain)?;
@@ -166,22 +169,6 @@ pub(super) fn client(certificate: &Path, key: &Path) -> Result<Option<Arc<Client
         invalid("there is no private key in PEM in it (one with a passphrase can't be used)")
     })?;
     Ok(Some(Arc::new(ClientPair { chain, key })))
-}
-
-/// The bytes of a file; `None` if it is another user's.
-fn readable(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            log::warn!("{}: {e}; going on without it", path.display());
-            Ok(None)
-        }
-        Err(source) => Err(Error::File { path: path.to_owned(), source }),
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    super::read_file(path, MAX_FILE_BYTES)
 }
 
 #[cfg(test)]

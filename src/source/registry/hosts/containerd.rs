@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
-use super::Error;
 use super::certs::{self, Certificates};
+use super::files::{Error, toml_words};
+use crate::bounded;
+use crate::source::registry::url::{api_host, is_loopback, split_port};
 
 /// Longest file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -102,7 +104,7 @@ pub(super) fn of_registry(folders: &[PathBuf], registry: &str) -> Result<Option<
     if !path.exists() {
         return Ok(Some(Found::Certificates(certs::in_folder(&place)?)));
     }
-    let bytes = super::read_file(&path, MAX_FILE_BYTES)
+    let bytes = bounded::read_file(&path, MAX_FILE_BYTES)
         .map_err(|source| Error::File { path: path.clone(), source })?;
     let invalid = |what: String| Error::Invalid { path: path.clone(), what };
     let text = String::from_utf8(bytes).map_err(|e| invalid(e.to_string()))?;
@@ -121,8 +123,8 @@ pub(super) enum Found {
 
 fn places(folders: &[PathBuf], registry: &str) -> Vec<PathBuf> {
     // A colon is no part of a file's name everywhere.
-    let port = registry.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
-    let without = port.map(|(host, port)| format!("{host}_{port}_"));
+    let (host, port) = split_port(registry);
+    let without = port.map(|port| format!("{host}_{port}_"));
     let names: Vec<&str> = without.as_deref().into_iter().chain([registry, "_default"]).collect();
     folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).collect()
 }
@@ -135,7 +137,7 @@ struct Unread {
 }
 
 fn parse(text: &str, registry: &str) -> Result<Vec<Unread>, String> {
-    let file: File = toml::from_str(text).map_err(|e| super::toml_words(&e, text))?;
+    let file: File = toml::from_str(text).map_err(|e| toml_words(&e, text))?;
     let mut rows = Vec::new();
     for (url, value) in &file.host {
         let settings = Settings::deserialize(value.clone());
@@ -144,7 +146,7 @@ fn parse(text: &str, registry: &str) -> Result<Vec<Unread>, String> {
     }
     let server = match file.server.as_deref() {
         Some(server) if !server.is_empty() => server.to_owned(),
-        _ => super::super::url::api_host(registry).to_owned(),
+        _ => api_host(registry).to_owned(),
     };
     rows.push(row(&server, file.own)?);
     Ok(rows)
@@ -161,7 +163,7 @@ fn row(url: &str, settings: Settings) -> Result<Unread, String> {
         return Err(wrong());
     }
     // What containerd does for this machine, where nothing else is said.
-    let plain = scheme == "http" || bare && super::super::url::is_loopback(&host);
+    let plain = scheme == "http" || bare && is_loopback(&host);
     let path = uri.path().trim_end_matches('/');
     let path = match settings.override_path || path.ends_with("/v2") {
         true => path.to_owned(),

@@ -26,10 +26,11 @@ use ureq::http::Uri;
 
 use super::certs::Certificates;
 use super::containerd::Row;
+use super::files::read_settings;
 use super::network::Network;
 use crate::json::{self, Attempt, Place, Text};
 use crate::reference::DEFAULT_REGISTRY;
-use crate::source::registry::url::without_port;
+use crate::source::registry::url::{without_brackets, without_port};
 
 /// What the files say together.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl Daemon {
     pub(super) fn read(files: &[PathBuf]) -> Daemon {
         let mut all = Daemon::default();
         for path in files.iter().filter(|path| path.exists()) {
-            match super::read_settings(path) {
+            match read_settings(path) {
                 Ok(Some(text)) => all.add(&text, path),
                 Ok(None) => {}
                 Err(e) => log::warn!("{e}; going on without it"),
@@ -204,8 +205,7 @@ fn mirror(entry: &str) -> Option<Mirror> {
 
 /// The addresses of a host, as far as they are known within the time.
 fn addresses(host: &str, limit: Duration) -> Vec<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if let Ok(address) = bare.parse() {
+    if let Ok(address) = without_brackets(host).parse() {
         return vec![address];
     }
     let (sender, receiver) = mpsc::channel();

@@ -19,7 +19,7 @@ use ureq::Proxy;
 use ureq::http::Uri;
 
 use super::network::Network;
-use crate::source::registry::url::is_loopback;
+use crate::source::registry::url::{is_loopback, split_port, without_brackets};
 
 /// The proxies of a user, as the usual variables give them. By default none.
 #[derive(Clone, Debug, Default)]
@@ -65,8 +65,7 @@ impl ProxyRoute {
     /// Nobody answers.
     pub fn check(&self, timeout: Duration) -> io::Result<()> {
         let proxy = &self.0.proxy;
-        let host = proxy.host();
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let bare = without_brackets(proxy.host());
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
         for address in (bare, proxy.port()).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, timeout) {
@@ -203,13 +202,12 @@ impl Rule {
         }
         let (host, port) = match entry.parse::<IpAddr>() {
             Ok(_) => (entry, None),
-            Err(_) => match entry.rsplit_once(':') {
-                Some((host, port)) if !port.contains(']') => (host, Some(port.parse().ok()?)),
-                _ => (entry, None),
-            },
+            Err(_) => {
+                let (host, port) = split_port(entry);
+                (host, port.map(str::parse).transpose().ok()?)
+            }
         };
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let hosts = match bare.parse::<IpAddr>() {
+        let hosts = match without_brackets(host).parse::<IpAddr>() {
             Ok(address) => Hosts::Network(Network::of(address)),
             Err(_) => match host.strip_prefix("*.").or_else(|| host.strip_prefix('.')) {
                 Some("") => return None,
@@ -225,8 +223,7 @@ impl Rule {
             return false;
         }
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
-        match (&self.hosts, bare.parse::<IpAddr>()) {
+        match (&self.hosts, without_brackets(&host).parse::<IpAddr>()) {
             (Hosts::All, _) => true,
             (Hosts::Network(network), Ok(address)) => network.contains(&address),
             (Hosts::Domain(domain), Err(_)) => {

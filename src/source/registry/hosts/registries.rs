@@ -28,8 +28,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Error;
 use super::aliases::Aliases;
+use super::files::{Error, read_text, toml_words};
+use crate::source::registry::url::without_port;
 
 /// The rules of all files together.
 #[derive(Debug, Default)]
@@ -115,7 +116,7 @@ impl Registries {
         let first = files.iter().find(|path| path.exists()).cloned();
         let drop_ins = folders.iter().flat_map(|folder| drop_ins(folder));
         for path in first.into_iter().chain(drop_ins) {
-            let Some(text) = super::read_text(&path)? else { continue };
+            let Some(text) = read_text(&path)? else { continue };
             all.add(&text, &path).map_err(|what| Error::Invalid { path: path.clone(), what })?;
         }
         Ok(all)
@@ -123,7 +124,7 @@ impl Registries {
 
     /// Adds what a file says.
     fn add(&mut self, text: &str, path: &Path) -> Result<(), String> {
-        let file: File = toml::from_str(text).map_err(|e| super::toml_words(&e, text))?;
+        let file: File = toml::from_str(text).map_err(|e| toml_words(&e, text))?;
         if file.registries.is_some() {
             if !file.registry.is_empty() || !file.aliases.is_empty() {
                 return Err("it mixes version 1 of the format with version 2".to_owned());
@@ -227,7 +228,7 @@ fn matched(prefix: &str, name: &str, version: &str) -> Option<usize> {
         let (host_part, path) = domain.split_once('/').unwrap_or((domain, ""));
         let host = &name[..host_end];
         // A port is no part of the domain.
-        let bare = super::super::url::without_port(host);
+        let bare = without_port(host);
         let wanted = if host_part.contains(':') { host } else { bare };
         let is_below = wanted.strip_suffix(host_part).is_some_and(|below| !below.is_empty());
         if !is_below {

@@ -34,6 +34,7 @@ use super::certs::{self, Certificates, ClientPair};
 use super::pace::PaceConnector;
 use super::resolver::Addresses;
 use crate::hint::Hint;
+use crate::source::registry::url::without_brackets;
 
 /// Where systems keep the certificates of all authorities, in one file (the list of Go's
 /// `crypto/x509`): Debian, Fedora, openSUSE, old and new RHEL, Alpine.
@@ -289,8 +290,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
             Some((uri, usual)) if uri == details.uri => usual,
             _ => &self.settings,
         };
-        let host = details.uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = without_brackets(details.uri.host().unwrap_or_default());
         let name = ServerName::try_from(host.to_owned());
         let name =
             name.map_err(|_| io::Error::other("there can be no certificate for its name"))?;

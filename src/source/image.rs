@@ -1,0 +1,151 @@
+//! One image, wherever it lies: the trait [`Source`] and what it hands out.
+
+use std::fmt;
+use std::io::{Cursor, Read};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::Error;
+use crate::digest::Digest;
+use crate::oci::Descriptor;
+
+/// A manifest, image index or config as it came, unverified.
+#[derive(Clone, Debug)]
+pub struct RawDocument {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The media type that was announced with it, if any.
+    pub media_type: Option<String>,
+    /// The digest that the source says it has; the caller checks it.
+    pub digest: Option<Digest>,
+}
+
+/// The unverified bytes of a blob from some offset on.
+pub type Body = Box<dyn Read + Send>;
+
+/// The unverified bytes of a part of a blob: what was asked for, or more.
+pub struct Opened {
+    /// The bytes. A whole blob that was asked for may turn out longer than its descriptor says,
+    /// for a verifying reader to refuse; any other body ends at `end` at the latest. Where a local
+    /// file is too short, it ends earlier.
+    pub body: Body,
+    /// Offset in the blob of the first byte of `body`: what was asked for, or 0 where a server
+    /// ignored the range and sends everything.
+    pub start: u64,
+    /// Just past the last byte that will come: the end asked for, or the blob's size.
+    pub end: u64,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Opened { body: _, start, end } = self;
+        f.debug_struct("Opened").field("start", start).field("end", end).finish_non_exhaustive()
+    }
+}
+
+impl Opened {
+    /// A range of a blob that lies in memory; less of it where the bytes end earlier.
+    pub(super) fn of_bytes(bytes: &[u8], range: Range<u64>) -> Opened {
+        let Range { start, end } = range;
+        let bytes = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
+        let body = Cursor::new(bytes.unwrap_or_default().to_vec()).take(end - start);
+        Opened { body: Box::new(body), start, end }
+    }
+}
+
+/// What fetching costs, as measured over the last answers (moving averages).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// Time from asking to the first byte of an answer.
+    pub round_trip: Duration,
+    /// Bytes a second of one body.
+    pub bytes_per_second: u64,
+}
+
+/// Refuses a range that is not within a blob.
+pub(super) fn check_range(descriptor: &Descriptor, range: &Range<u64>) -> Result<(), Error> {
+    let (digest, size) = (descriptor.digest, descriptor.size);
+    let Range { start, end } = *range;
+    match start <= end && end <= size {
+        true => Ok(()),
+        false => Err(Error::Range { digest, size, start, end }),
+    }
+}
+
+/// What a source may be asked for by digest.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// A manifest or an image index.
+    Document(&'a Descriptor),
+    /// A config or a layer.
+    Blob(&'a Descriptor),
+}
+
+/// One image, wherever it lies.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The document that the image name means.
+    ///
+    /// # Errors
+    /// It can't be had.
+    fn root(&self) -> Result<RawDocument, Error>;
+
+    /// The digest of the document that [`Source::root`] would return, without fetching it;
+    /// `None` where that saves nothing or the server can't say.
+    ///
+    /// # Errors
+    /// The source can't be reached or refuses.
+    fn head(&self) -> Result<Option<Digest>, Error> {
+        Ok(None)
+    }
+
+    /// A further document by descriptor.
+    ///
+    /// # Errors
+    /// It can't be had.
+    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error>;
+
+    /// The bytes of a blob in `range`, or more: see [`Opened`].
+    ///
+    /// # Errors
+    /// They can't be had, or the range is not within the size that the descriptor says. Failures
+    /// in the middle come as [`io::Error`] from the reader.
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error>;
+
+    /// What fetching costs here, measured or, as long as nothing was fetched, assumed; `None` for
+    /// local sources.
+    fn throughput(&self) -> Option<Throughput> {
+        None
+    }
+
+    /// Asks the place itself whether it has this content and lets us read it, without fetching it. There
+    /// is nothing to ask where this process reads files, as their permissions say it.
+    ///
+    /// # Errors
+    /// It does not, or can't be asked.
+    fn confirm(&self, _content: Content<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether the blob is there at all. Archives of multi-platform images are often partial.
+    fn has(&self, _descriptor: &Descriptor) -> bool {
+        true
+    }
+
+    /// The root of the store on this machine that a blob is read from instead of from where the image
+    /// is, if there is one that has it.
+    fn local_copy(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
+        None
+    }
+
+    /// Takes note that what came for a digest is not what it should be. Whether another host can be
+    /// asked for it: asking again then goes there.
+    fn distrust(&self, _digest: &Digest) -> bool {
+        false
+    }
+
+    /// Whether reading costs a network: such blobs are worth remembering by tag.
+    fn is_remote(&self) -> bool {
+        false
+    }
+}
