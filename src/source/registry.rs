@@ -22,9 +22,11 @@
 //! - URLs in messages have no query: signed URLs are secrets.
 
 mod auth;
+mod auth_file;
 mod body;
 mod cached;
 mod client;
+mod credential;
 mod credentials;
 mod encoding;
 mod error;
@@ -53,8 +55,10 @@ use crate::json;
 use crate::oci::{Descriptor, media_type};
 use crate::reference::Reference;
 pub use auth::Challenge;
+pub use auth_file::AuthFileError;
 use client::{Access, Client, Common, Request, header_text};
-pub use credentials::{AuthFileError, Credential, Credentials, Found};
+pub use credential::Credential;
+pub use credentials::{Credentials, Found};
 pub use error::{Error, Failure};
 pub use hosts::{
     Aliased, ConfigFiles, Error as HostsError, LoginPlace, Proxies, ProxyError, ProxyRoute, Roots,

@@ -25,7 +25,8 @@ use ureq::Body as HttpBody;
 use ureq::http::{Response, Uri};
 
 use super::client::{Access, Client};
-use super::credentials::{Credential, Credentials, Found};
+use super::credential::Credential;
+use super::credentials::{Credentials, Found};
 use super::error::{Error, Failure, Sought};
 pub use challenge::Challenge;
 pub(super) use challenge::challenges;

@@ -24,7 +24,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_cre
 use rustix::process::{Pid, Signal, getpgrp, kill_process_group};
 use serde::Deserialize;
 
-use super::credentials::Credential;
+use super::credential::Credential;
 use crate::json::{self, Text};
 
 /// Longest that a helper may take. Some ask a cloud, some a person.

@@ -16,7 +16,7 @@ use crate::source::registry::client::{
     Access, Client, MAX_REDIRECTS, content_encoding, drain, error_body, header_text, jittered,
     location,
 };
-use crate::source::registry::credentials::Credential;
+use crate::source::registry::credential::Credential;
 use crate::source::registry::encoding;
 use crate::source::registry::error::{Error, Failure, server_words, without_query};
 use crate::source::registry::patience;
