@@ -12,7 +12,7 @@ use crate::layer::{OpenedLayers, Progress};
 use crate::oci::{Descriptor, media_type};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
-use crate::source::registry::{self, Registry};
+use crate::source::registry::{self, Registry, Session};
 
 /// The layer indexes of an image, ready to travel.
 #[derive(Debug)]
@@ -66,9 +66,9 @@ pub fn push_indexes(
     let ImageName::Registry(reference) = name else {
         return Err(Error::NoRegistry(name.to_string()));
     };
-    let registry =
-        Registry::for_pushing(reference.clone(), options.registry.clone(), Arc::default())
-            .map_err(|e| Error::Source(e.into()))?;
+    let session = Session::default();
+    let registry = Registry::for_pushing(reference.clone(), &options.registry, &session)
+        .map_err(|e| Error::Source(e.into()))?;
     let pushed = |e: registry::Error| Error::Source(Box::new(e).into());
     let empty = Digest::sha256(artifact::EMPTY_BYTES);
     registry.push_blob(&empty, artifact::EMPTY_BYTES).map_err(pushed)?;

@@ -12,7 +12,7 @@ use crate::source::containerd::Containerd;
 use crate::source::containers_storage::ContainersStorage;
 use crate::source::docker_daemon::{DockerDaemon, Documents};
 use crate::source::local_copies::LocalCopies;
-use crate::source::registry::{Registry, Traffic};
+use crate::source::registry::{Registry, Session};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Source, on_disk};
 
@@ -21,12 +21,11 @@ pub(super) fn open_source(
     name: &ImageName,
     cache: &Cache,
     options: &ImageOptions,
-    traffic: &Arc<Traffic>,
+    session: &Session,
 ) -> Result<(Arc<dyn Source>, Option<Registry>), source::Error> {
     let local = match name {
         ImageName::Registry(reference) => {
-            let (reference, traffic) = (reference.clone(), Arc::clone(traffic));
-            let registry = Registry::new(reference, options.registry.clone(), traffic)?;
+            let registry = Registry::new(reference.clone(), &options.registry, session)?;
             let nearby =
                 LocalCopies::new(Arc::new(registry.clone()), &options.stores.content_stores);
             return Ok((Arc::new(nearby), Some(registry)));

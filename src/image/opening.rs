@@ -13,7 +13,7 @@ use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
 use crate::source::Source;
-use crate::source::registry::Traffic;
+use crate::source::registry::{Session, Traffic};
 
 /// An image that is resolved, with all that opening its layers needs.
 pub(super) struct Opening<'a> {
@@ -32,17 +32,17 @@ impl<'a> Opening<'a> {
         cache: &'a Arc<Cache>,
         options: &ImageOptions,
     ) -> Result<Opening<'a>, Error> {
-        Opening::counting(name, cache, options, Arc::default())
+        Opening::in_session(name, cache, options, &Session::default())
     }
 
-    /// The same, counting with others what goes over the network.
-    pub(super) fn counting(
+    /// The same, sharing with others what is known of registries.
+    pub(super) fn in_session(
         name: &ImageName,
         cache: &'a Arc<Cache>,
         options: &ImageOptions,
-        traffic: Arc<Traffic>,
+        session: &Session,
     ) -> Result<Opening<'a>, Error> {
-        let (source, registry) = open_source(name, cache, options, &traffic)?;
+        let (source, registry) = open_source(name, cache, options, session)?;
         let resolve_options = options.of_resolving();
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
         if options.check_access {
@@ -72,6 +72,7 @@ impl<'a> Opening<'a> {
             parallel: options.parallel_layers,
             keep_spans: true,
         };
+        let traffic = Arc::clone(session.traffic());
         Ok(Opening { resolved, source, finder, traffic, tag, cache, options })
     }
 
@@ -122,7 +123,7 @@ pub fn resolve(
     cache: &Cache,
     options: &ImageOptions,
 ) -> Result<ResolvedImage, Error> {
-    let (source, _) = open_source(name, cache, options, &Arc::default())?;
+    let (source, _) = open_source(name, cache, options, &Session::default())?;
     let resolve_options = options.of_resolving();
     Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
 }

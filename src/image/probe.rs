@@ -1,14 +1,13 @@
 //! What can be known of an image before any of its layers is read.
 
 use std::io::Read;
-use std::sync::Arc;
 
 use super::locate::open_source;
 use super::{Error, ImageOptions};
 use crate::cache::Cache;
 use crate::reference::ImageName;
 use crate::resolve::{self, ResolvedImage};
-use crate::source::registry::Traffic;
+use crate::source::registry::Session;
 
 /// Bytes of a blob that are asked for to see whether ranges of it can be had.
 const PROBED_BYTES: u64 = 512;
@@ -24,18 +23,14 @@ pub struct Probe {
 }
 
 /// Resolves an image and asks for a few bytes of its largest layer, with nothing from any cache. What is
-/// known of the network after that, be it a failure, is in `traffic`.
+/// known of the network after that, be it a failure, is in the session's traffic.
 ///
 /// # Errors
 /// [`Error::Source`], [`Error::Resolve`].
-pub fn probe(
-    name: &ImageName,
-    options: &ImageOptions,
-    traffic: &Arc<Traffic>,
-) -> Result<Probe, Error> {
+pub fn probe(name: &ImageName, options: &ImageOptions, session: &Session) -> Result<Probe, Error> {
     let cache = Cache::none();
     let options = &options.asking_only_where_it_is();
-    let (source, _) = open_source(name, &cache, options, traffic)?;
+    let (source, _) = open_source(name, &cache, options, session)?;
     let resolve_options =
         resolve::Options { platform: options.platform.clone(), ..resolve::Options::default() };
     let image = resolve::resolve(name, source.as_ref(), &cache, &resolve_options)?;

@@ -2,7 +2,7 @@
 //!
 //! They are opened one after the other, and what they have in common is had once: a layer is opened
 //! for the first image that has it, and there is one reader for all that read it by way of the same
-//! index. Network traffic and open span files are counted together. Of each image the tree is kept, and
+//! index. What is known of registries is shared, network traffic and open span files are counted together. Of each image the tree is kept, and
 //! the layer indexes of all, until the last one is there: only then is it known which files are equal.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::fs::Filesystem;
 use crate::index::LayerIndex;
 use crate::layer::{OpenLayer, OpenedLayers, Progress};
 use crate::reference::{DirectoryName, ImageName};
-use crate::source::registry::Traffic;
+use crate::source::registry::Session;
 use crate::tree::{self, Origins, Part, Sharing, Tree};
 
 /// What a reader reads, and by way of which index.
@@ -30,7 +30,7 @@ type ReaderKey = (Digest, DiffId, LayerName);
 pub struct ImageSet {
     cache: Arc<Cache>,
     spans: Arc<Spans>,
-    traffic: Arc<Traffic>,
+    session: Session,
     read_deadline: Duration,
     known: OpenedLayers,
     readers: Vec<Arc<BlobReader>>,
@@ -56,7 +56,7 @@ impl ImageSet {
         ImageSet {
             cache: Arc::clone(cache),
             spans: Arc::new(Spans::new(Arc::clone(cache), options.open_files)),
-            traffic: Arc::default(),
+            session: Session::default(),
             read_deadline: options.read_deadline,
             known: OpenedLayers::default(),
             readers: Vec::new(),
@@ -79,7 +79,7 @@ impl ImageSet {
         if self.members.iter().any(|member| member.name == directory) {
             return Err(Error::DirectoryTaken(directory));
         }
-        let opening = Opening::counting(name, &self.cache, options, Arc::clone(&self.traffic))?;
+        let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
         let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
         let (tree, origins) = tree::merge_with_origins(&indexes)?;
@@ -124,6 +124,7 @@ impl ImageSet {
         let tree = tree::join(parts.collect(), sharing)?;
         let contents = Contents::new(self.readers);
         let filesystem = Arc::new(Filesystem::new(tree, contents, self.read_deadline));
-        Ok(View { images, filesystem, spans: self.spans, traffic: self.traffic, sharing })
+        let traffic = Arc::clone(self.session.traffic());
+        Ok(View { images, filesystem, spans: self.spans, traffic, sharing })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ocifs::image::ImageOptions;
 use ocifs::oci::Descriptor;
 use ocifs::source::local_copies::LocalCopies;
-use ocifs::source::registry::{self, Traffic};
+use ocifs::source::registry::{self, Session};
 use ocifs::source::{LocalStores, Source};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
@@ -194,7 +194,7 @@ impl Body {
         fs::write(store.place(&digest), &blob).unwrap();
         let reference = name_in(&registry).parse().unwrap();
         let usual = registry::RegistryOptions::default();
-        let behind = registry::Registry::new(reference, usual, Arc::new(Traffic::default()));
+        let behind = registry::Registry::new(reference, &usual, &Session::default());
         let roots = std::slice::from_ref(&store.root);
         let source = LocalCopies::new(Arc::new(behind.unwrap()), roots);
         let json = serde_json::json!({ "digest": digest, "size": blob.len() });

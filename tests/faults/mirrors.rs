@@ -1,9 +1,10 @@
 //! Several hosts for one image, and what is wrong with some of them.
 
 use std::fs;
+use std::sync::Arc;
 
 use ocifs::image::ImageOptions;
-use ocifs::source::registry::{ConfigFiles, Credentials, RegistryOptions};
+use ocifs::source::registry::{ConfigFiles, Credentials, HostsConfig, RegistryOptions};
 use tempfile::TempDir;
 
 use crate::fixture::{GOOD, Sandbox, good, has_words, image_of, noise, open, options, read};
@@ -46,7 +47,7 @@ impl Pair {
             self.mirror.addr()
         );
         fs::write(&path, text).unwrap();
-        with_places(ConfigFiles { registries: vec![path], ..ConfigFiles::default() })
+        with_files(ConfigFiles { registries: vec![path], ..ConfigFiles::default() })
     }
 
     /// RegistryOptions by a `hosts.toml` with more settings of the mirror.
@@ -58,7 +59,7 @@ impl Pair {
         let text =
             format!("server = 'http://{server}'\n[host.'http://{mirror_url}{path}']\n{mirror}\n");
         fs::write(folder.join("hosts.toml"), text).unwrap();
-        with_places(ConfigFiles { containerd: vec![top], ..ConfigFiles::default() })
+        with_files(ConfigFiles { containerd: vec![top], ..ConfigFiles::default() })
     }
 
     /// Opens the image with a fresh cache and reads its file.
@@ -73,9 +74,10 @@ impl Pair {
     }
 }
 
-fn with_places(places: ConfigFiles) -> ImageOptions {
+fn with_files(files: ConfigFiles) -> ImageOptions {
     let usual = options();
-    ImageOptions { registry: RegistryOptions { places, ..usual.registry }, ..usual }
+    let hosts = Arc::new(HostsConfig::new(files));
+    ImageOptions { registry: RegistryOptions { hosts, ..usual.registry }, ..usual }
 }
 
 fn credentials(of: &[(&Registry, &str)]) -> Credentials {
@@ -351,7 +353,7 @@ fn images_that_have_moved() {
         pair.mirror.addr()
     );
     fs::write(&path, text).unwrap();
-    let options = with_places(ConfigFiles { registries: vec![path], ..ConfigFiles::default() });
+    let options = with_files(ConfigFiles { registries: vec![path], ..ConfigFiles::default() });
     let sandbox = Sandbox::new();
     let image = open("old.example/group/app:v1", &sandbox.cache(), &options).unwrap();
     assert_eq!(read(&image, "f").unwrap(), GOOD);
@@ -406,9 +408,9 @@ fn what_a_host_can_do_by_containerd() {
 #[test]
 fn podmans_file_counts_before_containerds() {
     let pair = Pair::with(&good());
-    let containerd = pair.containerd("", "").registry.places.containerd;
-    let mut both = pair.podman("", "pull-from-mirror = 'digest-only'");
-    both.registry.places.containerd = containerd;
+    let containerd = pair.containerd("", "").registry.hosts.files().containerd.clone();
+    let podman = pair.podman("", "pull-from-mirror = 'digest-only'").registry.hosts;
+    let both = with_files(ConfigFiles { containerd, ..podman.files().clone() });
     assert_eq!(pair.reads(&both).unwrap(), GOOD);
     assert_eq!(pair.counts().1, 0);
 }

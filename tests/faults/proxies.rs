@@ -11,7 +11,7 @@ use ocifs::image::ImageOptions;
 use ocifs::oci::Descriptor;
 use ocifs::reference::Reference;
 use ocifs::source::registry::{
-    ConfigFiles, Credentials, Proxies, Registry as Client, RegistryOptions,
+    ConfigFiles, Credentials, HostsConfig, Proxies, Registry as Client, RegistryOptions, Session,
 };
 
 use crate::fixture::{GOOD, Sandbox, good, has_words, open, options, read};
@@ -144,6 +144,11 @@ fn serving() -> Registry {
     registry
 }
 
+/// Settings by some files.
+fn by_files(files: ConfigFiles) -> Arc<HostsConfig> {
+    Arc::new(HostsConfig::new(files))
+}
+
 #[test]
 fn registries_behind_a_proxy() {
     let registry = serving();
@@ -252,13 +257,12 @@ fn pushing_finds_plain_http_too() {
     credentials.add_login("a test", HOST, "me", "pa55");
     let options = RegistryOptions {
         proxies: Proxies::new(Some(&url), Some(&url), None, None).unwrap(),
-        places: ConfigFiles { registries: vec![conf], ..ConfigFiles::default() },
+        hosts: by_files(ConfigFiles { registries: vec![conf], ..ConfigFiles::default() }),
         credentials,
         ..options().registry
     };
     let reference: Reference = format!("{HOST}/r:t").parse().unwrap();
-    let pusher =
-        || Client::for_pushing(reference.clone(), options.clone(), Arc::default()).unwrap();
+    let pusher = || Client::for_pushing(reference.clone(), &options, &Session::default()).unwrap();
     let blob = b"a blob";
     pusher().push_blob(&Digest::sha256(blob), blob).unwrap();
     assert_eq!(registry.blob("r", &sha256(blob)).unwrap(), blob);
@@ -270,14 +274,14 @@ fn pushing_finds_plain_http_too() {
     });
     let manifest = manifest.to_string().into_bytes();
     let digest = pusher().push_manifest(&manifest, media_type, Some(&subject)).unwrap();
-    let reader = Client::new(reference.clone(), options.clone(), Arc::default()).unwrap();
+    let reader = Client::new(reference.clone(), &options, &Session::default()).unwrap();
     let found = reader.referrers(&subject.digest, artifact_type).unwrap();
     assert_eq!(found.iter().map(|found| found.digest).collect::<Vec<_>>(), [digest]);
     // Nowhere else is TLS given up: not without that word.
-    let options = RegistryOptions { places: ConfigFiles::default(), ..options };
-    let reader = Client::new(reference.clone(), options.clone(), Arc::default()).unwrap();
+    let options = RegistryOptions { hosts: Arc::default(), ..options };
+    let reader = Client::new(reference.clone(), &options, &Session::default()).unwrap();
     reader.referrers(&subject.digest, artifact_type).unwrap_err();
-    let pusher = Client::for_pushing(reference, options, Arc::default()).unwrap();
+    let pusher = Client::for_pushing(reference, &options, &Session::default()).unwrap();
     pusher.push_blob(&Digest::sha256(b"x"), b"x").unwrap_err();
     assert_eq!(registry.blob("r", &sha256(b"x")), None);
 }
@@ -292,7 +296,7 @@ fn uploads_into_this_network_are_refused() {
         registry.set_upload_origin(&format!("http://{host}"));
         let reference = format!("{HOST}/r:t").parse().unwrap();
         let options = through(&url, "").registry;
-        let pusher = Client::for_pushing(reference, options, Arc::default()).unwrap();
+        let pusher = Client::for_pushing(reference, &options, &Session::default()).unwrap();
         let error = pusher.push_blob(&Digest::sha256(b"x"), b"x").unwrap_err().to_string();
         has_words(&error, &["upload", "this machine's own network", "refused"]).unwrap();
     }
@@ -368,9 +372,10 @@ fn logins_for_others_do_not_go_out_in_the_clear() {
     let mut credentials = Credentials::default();
     credentials.add_login("a test", OTHER, "other", "pa55");
     let usual = through(&url, "");
-    let options = |places: ConfigFiles| {
+    let options = |files: ConfigFiles| {
         let credentials = credentials.clone();
-        let registry = RegistryOptions { credentials, places, ..usual.registry.clone() };
+        let registry =
+            RegistryOptions { credentials, hosts: by_files(files), ..usual.registry.clone() };
         ImageOptions { registry, ..usual.clone() }
     };
     again();
@@ -400,10 +405,11 @@ fn insecure_registries_of_docker() {
     let conf = folder.path().join("daemon.json");
     let usual = options();
     let proxies = Proxies::new(Some(&url), Some(&url), None, None).unwrap();
-    let places = ConfigFiles { docker: vec![conf.clone()], ..ConfigFiles::default() };
-    let options = RegistryOptions { proxies, places, ..usual.registry.clone() };
-    let options = ImageOptions { registry: options, ..usual };
     let shows = |host: &str| {
+        let proxies = proxies.clone();
+        let hosts = by_files(ConfigFiles { docker: vec![conf.clone()], ..ConfigFiles::default() });
+        let options = RegistryOptions { proxies, hosts, ..usual.registry.clone() };
+        let options = ImageOptions { registry: options, ..usual.clone() };
         let sandbox = Sandbox::new();
         open(&format!("{host}/r:t"), &sandbox.cache(), &options).and_then(|image| read(&image, "f"))
     };

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocifs::image::ImageOptions;
 use ocifs::source::Source;
-use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Session};
 use serde_json::json;
 
 use crate::fixture::{
@@ -340,7 +340,7 @@ fn token_servers_that_are_busy_are_left_alone() {
     registry.fault(("", "", Times::Always), with(401, "WWW-Authenticate", challenge));
     tokens.fault(("", "", Times::Always), with(429, "Retry-After", "3600".to_owned()));
     let reference = name_in(&registry).parse().unwrap();
-    let client = Client::new(reference, options().registry, Arc::default()).unwrap();
+    let client = Client::new(reference, &options().registry, &Session::default()).unwrap();
     for _ in 0..3 {
         let error = client.root().unwrap_err().to_string();
         has_words(&error, &["access token", "429"]).unwrap();

@@ -2,14 +2,13 @@
 //! hide from strangers what they have.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocifs::image::ImageOptions;
 use ocifs::source::Source;
-use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Session};
 use serde_json::json;
 
 use crate::fixture::{
@@ -223,7 +222,8 @@ fn tags_behind_a_redirect() {
     let (front, back) = moved(&good());
     back.require_bearer(None);
     let client =
-        Client::new(name_in(&front).parse().unwrap(), options().registry, Arc::default()).unwrap();
+        Client::new(name_in(&front).parse().unwrap(), &options().registry, &Session::default())
+            .unwrap();
     let digest = client.head().unwrap().map(|digest| digest.to_string());
     assert_eq!(digest, Some(good().manifest_digest));
     assert!(back.requests().iter().any(|r| r.method == "HEAD" && r.status == 200));
@@ -238,7 +238,8 @@ fn nothing_is_written_behind_a_redirect() {
     front.fault(("PUT", "/manifests/", Times::Always), Fault::Redirect(307, location));
     let options = with_logins(&[(&front, "front", RIGHT), (&back, "back", RIGHT)]).registry;
     let client =
-        Client::for_pushing(name_in(&front).parse().unwrap(), options, Arc::default()).unwrap();
+        Client::for_pushing(name_in(&front).parse().unwrap(), &options, &Session::default())
+            .unwrap();
     let error = client.push_manifest(b"{}", "application/json", None).unwrap_err().to_string();
     has_words(&error, &["401"]).unwrap();
     assert!(sent(&back.requests()).is_empty(), "{:?}", back.requests());

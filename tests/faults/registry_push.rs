@@ -1,10 +1,8 @@
 //! Pushing: sessions, credentials, answers that get lost, and the index that stands in for an API.
 
-use std::sync::Arc;
-
 use ocifs::digest::Digest;
 use ocifs::oci::Descriptor;
-use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Traffic};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Session};
 use serde_json::{Value, json};
 
 use crate::fixture::{HANG, Verdict, has_words, noise, options, within};
@@ -28,7 +26,7 @@ fn client(registry: &Registry) -> Client {
 
 fn client_with(registry: &Registry, options: RegistryOptions) -> Client {
     let reference = format!("{}/a/r:t", registry.addr()).parse().unwrap();
-    Client::for_pushing(reference, options, Arc::new(Traffic::default())).unwrap()
+    Client::for_pushing(reference, &options, &Session::default()).unwrap()
 }
 
 fn with_password(registry: &Registry) -> RegistryOptions {
@@ -253,7 +251,7 @@ fn pushing_needs_another_token() {
     let registry = start();
     registry.require_bearer(None);
     let reference = format!("{}/a/r:t", registry.addr()).parse().unwrap();
-    let reader = Client::new(reference, options().registry, Arc::new(Traffic::default())).unwrap();
+    let reader = Client::new(reference, &options().registry, &Session::default()).unwrap();
     assert!(reader.referrers(&blob().0, TYPE).unwrap().is_empty());
     let requests = registry.requests();
     assert!(requests.iter().all(|request| !request.path.contains("push")), "{requests:?}");

@@ -3,11 +3,10 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ocifs::oci::Descriptor;
-use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Traffic};
+use ocifs::source::registry::{Credentials, Registry as Client, RegistryOptions, Session};
 use ocifs::source::{Opened, Source};
 use serde_json::json;
 
@@ -49,7 +48,7 @@ fn serving() -> Registry {
 
 fn client_with(registry: &Registry, options: RegistryOptions) -> Client {
     let reference = format!("{}/r:t", registry.addr()).parse().unwrap();
-    Client::new(reference, options, Arc::new(Traffic::default())).unwrap()
+    Client::new(reference, &options, &Session::default()).unwrap()
 }
 
 fn client(registry: &Registry) -> Client {

@@ -1,9 +1,7 @@
 //! Lists of referrers, in all the ways in which registries do and do not have them.
 
-use std::sync::Arc;
-
 use ocifs::digest::Digest;
-use ocifs::source::registry::{Registry as Client, Traffic};
+use ocifs::source::registry::{Registry as Client, Session};
 use serde_json::{Value, json};
 
 use crate::fixture::{Verdict, has_words, options, within};
@@ -54,7 +52,7 @@ fn start(referrers: Referrers) -> Registry {
 /// The list as `ocifs` reads it: the numbers of the artifacts, in order.
 fn list(registry: &Registry) -> Result<Vec<usize>, String> {
     let reference = format!("{}/r:t", registry.addr()).parse().unwrap();
-    let client = Client::new(reference, options().registry, Arc::new(Traffic::default())).unwrap();
+    let client = Client::new(reference, &options().registry, &Session::default()).unwrap();
     let found = within(crate::fixture::HANG, move || client.referrers(&subject(), TYPE));
     let found = found.map_err(|e| e.to_string())?;
     let mut numbers: Vec<usize> =

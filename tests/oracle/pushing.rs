@@ -3,12 +3,11 @@
 //! Version 2.8 has no API for referrers, so this is also the test of the tag that stands in for it.
 
 use std::io::Read;
-use std::sync::Arc;
 
 use ocifs::digest::Digest;
 use ocifs::oci::Descriptor;
 use ocifs::source::Source;
-use ocifs::source::registry::{Registry as Client, RegistryOptions, Traffic};
+use ocifs::source::registry::{Registry as Client, RegistryOptions, Session};
 use serde_json::{Value, json};
 
 use crate::oracle::gzip_image;
@@ -21,8 +20,7 @@ const TYPE: &str = "application/vnd.example.index.v1+json";
 
 fn client(registry: &Registry, name: &str) -> Client {
     let reference = format!("{}/{name}:latest", registry.address()).parse().unwrap();
-    Client::for_pushing(reference, RegistryOptions::default(), Arc::new(Traffic::default()))
-        .unwrap()
+    Client::for_pushing(reference, &RegistryOptions::default(), &Session::default()).unwrap()
 }
 
 fn descriptor(value: Value) -> Descriptor {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::image::{Image, ImageOptions};
 use ocifs::layer::Quiet;
-use ocifs::source::registry::{ConfigFiles, Credentials, RegistryOptions, Roots};
+use ocifs::source::registry::{ConfigFiles, Credentials, HostsConfig, RegistryOptions, Roots};
 use ocifs::tree::Symlinks;
 use rcgen::date_time_ymd;
 
@@ -29,7 +29,7 @@ pub fn reads(name: &str, registry: &RegistryOptions) -> Result<(), String> {
     let cache = Arc::new(Cache::open(&folder.path().join("cache")));
     let options = ImageOptions { registry: registry.clone(), ..ImageOptions::default() };
     let image = Image::open(&name.parse().unwrap(), &cache, &options, &Quiet);
-    let image = image.map_err(|e| format!("{e} [{:?}]", e.hint()))?;
+    let image = image.map_err(|e| e.to_string())?;
     let filesystem = image.filesystem();
     let ino = filesystem.tree().resolve(b"f", Symlinks::Keep).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; CONTENT.len()];
@@ -39,10 +39,14 @@ pub fn reads(name: &str, registry: &RegistryOptions) -> Result<(), String> {
     Ok(())
 }
 
+fn by_files(files: ConfigFiles) -> Arc<HostsConfig> {
+    Arc::new(HostsConfig::new(files))
+}
+
 fn with_certificates(places: &[&std::path::Path]) -> RegistryOptions {
     let certificates = places.iter().map(|path| (*path).to_owned()).collect();
     RegistryOptions {
-        places: ConfigFiles { certificates, ..ConfigFiles::default() },
+        hosts: by_files(ConfigFiles { certificates, ..ConfigFiles::default() }),
         ..RegistryOptions::default()
     }
 }
@@ -78,15 +82,15 @@ fn whom_we_trust() {
             &right,
             "localhost",
             &stranger.pem(),
-            &["unknown authority", "TrustCertificate"],
+            &["no authority that this machine trusts", "certs.d", "--tls-verify=false"],
         ),
         ("signed by itself, but another", &own, "localhost", &twin.certificate, &["certificate"]),
         (
-            "signed by itself, not trusted",
+            "signed by itself, not put down",
             &own,
             "localhost",
             &stranger.pem(),
-            &["is that of an authority", "TrustCertificate"],
+            &["says that it is an authority", "certs.d"],
         ),
         (
             "for another name",
@@ -163,7 +167,7 @@ fn authorities_for_every_host() {
     assert_eq!(reads(&name, &with(Roots::only(Some(roots.join("a.pem")), vec![]))), Ok(()));
     assert_eq!(reads(&name, &with(Roots::only(None, vec![roots.clone()]))), Ok(()));
     let refused = |roots: Roots| reads(&name, &with(roots)).unwrap_err();
-    assert!(refused(Roots::default()).contains("unknown authority"));
+    assert!(refused(Roots::default()).contains("no authority that this machine trusts"));
     let error = refused(Roots::only(Some(roots.join("b.txt")), vec![]));
     assert!(error.contains("no trusted certificate in") && error.contains("b.txt"), "{error}");
     let error = refused(Roots::only(Some(roots.join("absent")), vec![]));
@@ -222,7 +226,7 @@ fn servers_of_this_machine_may_speak_tls() {
     let nginx = Nginx::with_tls(registry.address(), &pair, "", &[("ca.pem", &authority.pem())]);
     let name = format!("localhost:{}/tls/loopback", nginx.port());
     let error = reads(&name, &RegistryOptions::default()).unwrap_err();
-    assert!(error.contains("https://") && error.contains("unknown authority"), "{error}");
+    assert!(error.contains("https://") && error.contains("no authority"), "{error}");
     let roots = Arc::new(Roots::only(Some(nginx.folder().join("ca.pem")), vec![]));
     let trusting = RegistryOptions { roots, ..RegistryOptions::default() };
     assert_eq!(reads(&name, &trusting), Ok(()));
@@ -248,8 +252,8 @@ fn insecure_by_registries_conf() {
             .each_ref()
             .map(|host| format!("[[registry]]\nlocation = '{host}'\ninsecure = {insecure}\n"));
         std::fs::write(&path, rows.concat()).unwrap();
-        let places = ConfigFiles { registries: vec![path.clone()], ..ConfigFiles::default() };
-        let options = RegistryOptions { places, ..RegistryOptions::default() };
+        let files = ConfigFiles { registries: vec![path.clone()], ..ConfigFiles::default() };
+        let options = RegistryOptions { hosts: by_files(files), ..RegistryOptions::default() };
         let [over_tls, plain] =
             hosts.each_ref().map(|host| reads(&format!("{host}/tls/insecure"), &options));
         assert_eq!((over_tls.is_ok(), plain), (insecure, Ok(())), "{over_tls:?}");
@@ -271,8 +275,8 @@ fn insecure_by_daemon_json() {
         [(&*host, true), ("127.0.0.0/8", true), (&*other, false), ("10.0.0.0/8", false)]
     {
         std::fs::write(&path, format!("{{\"insecure-registries\": [\"{entry}\"]}}")).unwrap();
-        let places = ConfigFiles { docker: vec![path.clone()], ..ConfigFiles::default() };
-        let options = RegistryOptions { places, ..RegistryOptions::default() };
+        let files = ConfigFiles { docker: vec![path.clone()], ..ConfigFiles::default() };
+        let options = RegistryOptions { hosts: by_files(files), ..RegistryOptions::default() };
         let result = reads(&format!("{host}/tls/daemon"), &options);
         assert_eq!(result.is_ok(), is_open, "{entry}: {result:?}");
     }
@@ -380,5 +384,5 @@ fn servers_that_do_not_speak_tls() {
     let (_folder, place) = certs_d(registry.address(), &[]);
     let name = format!("{}/tls/plain", registry.address());
     let error = reads(&name, &with_certificates(&[&place])).unwrap_err();
-    assert!(error.contains("does not speak TLS") && error.contains("SpeakPlainHttp"), "{error}");
+    assert!(error.contains("does not speak TLS") && error.contains("--plain-http"), "{error}");
 }

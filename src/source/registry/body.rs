@@ -22,14 +22,15 @@ use std::time::{Duration, Instant};
 use ureq::http::{Method, Response, StatusCode, Uri, header};
 use ureq::{Body as HttpBody, BodyReader};
 
-use super::client::{
-    Answer, Client, FIRST_PAUSE, MAX_TRIES, Request, content_encoding, header_text, is_page,
-    jittered,
-};
+use super::client::Client;
 use super::error::{Error, Failure};
 use super::mirrors::{Mirrors, Wanted};
-use super::patience;
-use super::throughput::MAX_PAUSE;
+use super::transport::deadline;
+use super::transport::jitter::jittered;
+use super::transport::request::{Answer, Request};
+use super::transport::response::{content_encoding, header_text, is_page};
+use super::transport::retry::{FIRST_PAUSE, MAX_TRIES};
+use super::transport::throughput::MAX_PAUSE;
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 use crate::source::Opened;
@@ -56,11 +57,11 @@ pub(super) fn open(
     }
     let is_whole = start == 0 && end == size;
     let is_for_one = hosts.is_for_one(&digest);
-    let answer = ask(hosts, digest, size, &range)?;
+    let answer = fetch(hosts, digest, size, &range)?;
     let Range { start, end } = answer.range;
-    let common = &answer.client.common;
-    let limit = common.patience.limit(answer.client.options.deadline);
-    let floor = Floor::new(limit, common.brought.load(Ordering::Relaxed));
+    let observed = &answer.client.observed;
+    let limit = observed.patience.limit(answer.client.options.deadline);
+    let floor = Floor::new(limit, observed.brought.load(Ordering::Relaxed));
     let reader = BlobReader {
         hosts: Arc::clone(hosts),
         client: answer.client,
@@ -134,9 +135,9 @@ impl BlobReader {
             self.pause_after(error)?;
             let rest = self.at..self.end;
             let (client, digest, size) = (&self.client, self.digest, self.size);
-            let answer = patience::until(since + self.floor.left(), || match self.is_for_one {
-                true => client.retrying(|| ask_one(client, digest, size, &rest)),
-                false => ask(&self.hosts, digest, size, &rest),
+            let answer = deadline::until(since + self.floor.left(), || match self.is_for_one {
+                true => client.retry(|| fetch_from(client, digest, size, &rest)),
+                false => fetch(&self.hosts, digest, size, &rest),
             });
             let answer = match answer {
                 Ok(answer) => answer,
@@ -160,10 +161,10 @@ impl BlobReader {
     /// Notes that something was waited for since then, and how much of it came; the error, if it has been
     /// in vain for too long.
     fn note_wait(&mut self, since: Instant, came: usize) -> io::Result<()> {
-        let Client { common, options, .. } = &*self.client;
-        let brought = common.brought.load(Ordering::Relaxed);
+        let Client { observed, options, .. } = &*self.client;
+        let brought = observed.brought.load(Ordering::Relaxed);
         if self.floor.waited(since.elapsed(), came as u64, brought, options.deadline) {
-            common.patience.served();
+            observed.patience.served();
         }
         match self.floor.is_dead() {
             true => Err(self.stalled(Vec::new())),
@@ -174,9 +175,9 @@ impl BlobReader {
     /// Too little came for too long; also from others, if any were asked.
     fn stalled(&mut self, others: Vec<Error>) -> io::Error {
         let limit = self.floor.limit();
-        let common = &self.client.common;
+        let observed = &self.client.observed;
         if let Some(begun) = Instant::now().checked_sub(limit) {
-            common.patience.in_vain(begun);
+            observed.patience.in_vain(begun);
         }
         self.body = None;
         let error = Error::new(&what(&self.digest), &self.from, Failure::Stalled(limit));
@@ -246,12 +247,12 @@ impl BlobReader {
         self.last_read = now;
         let bytes = bytes as u64;
         self.at += bytes;
-        self.client.common.meter.body(bytes, now.duration_since(since));
-        self.client.common.brought.fetch_add(bytes, Ordering::Relaxed);
+        self.client.observed.meter.body(bytes, now.duration_since(since));
+        self.client.observed.brought.fetch_add(bytes, Ordering::Relaxed);
         if self.at >= self.end {
-            self.client.common.patience.served();
+            self.client.observed.patience.served();
         }
-        self.client.traffic.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.client.traffic.count_body(bytes);
     }
 
     /// Lets go of a body of which all that was wanted has come. Its connection can be used again
@@ -368,17 +369,17 @@ struct RangeAnswer {
     oddity: Option<String>,
 }
 
-fn ask(
+fn fetch(
     hosts: &Mirrors,
     digest: Digest,
     size: u64,
     range: &Range<u64>,
 ) -> Result<RangeAnswer, Error> {
-    hosts.ask(Wanted::Content(digest), |client| ask_one(client, digest, size, range))
+    hosts.try_hosts(Wanted::Content(digest), |client| fetch_from(client, digest, size, range))
 }
 
 /// Asks one host, once.
-fn ask_one(
+fn fetch_from(
     client: &Arc<Client>,
     digest: Digest,
     size: u64,
@@ -392,15 +393,15 @@ fn ask_one(
         range: Some(range.clone()).filter(|_| !is_whole),
         ..Request::new(Method::GET, &url, &what)
     };
-    let Answer { mut response, url: mut from, .. } = client.send_once(&request)?;
+    let Answer { mut response, url: mut from, .. } = client.send(&request)?;
     if request.range.is_some()
         && response.status() == StatusCode::OK
-        && client.past_cache.may_help(&response)
+        && client.past_cache().may_help(&response)
     {
         log::info!("{}: a cache ignores ranges; asking past it", client.name());
-        let again = client.send_once(&request);
+        let again = client.send(&request);
         let helps = again.as_ref().is_ok_and(|answer| answer.response.status() == PARTIAL);
-        client.past_cache.note(helps);
+        client.past_cache().note(helps);
         // Both are right; who has to take all of it takes what has begun to come.
         if let (true, Ok(answer)) = (helps, again) {
             (response, from) = (answer.response, answer.url);

@@ -1,22 +1,21 @@
-//! What a registry refused, in the user's words.
+//! A request that failed: what was asked of whom, what came back, and what that means for asking again.
+//!
+//! How it is told is in [`words`].
+
+mod words;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use serde::Deserialize;
-use ureq::Timeout;
 use ureq::http::Uri;
 
 use super::hosts::{self, Route};
+use super::retry_after;
+use super::url::{without_query, without_secrets};
 use crate::hint::Hint;
-use crate::json::{self, Text};
 use crate::reference::Reference;
-use crate::source::MIN_BYTES_PER_SECOND;
-
-/// Longest `Retry-After` that is believed. Nobody waits beyond a deadline anyway.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// A request that failed: what was asked of whom, what came back, and what helps.
 #[derive(Clone, Debug)]
@@ -285,290 +284,7 @@ impl Error {
     /// What the server asks to wait, bounded.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let Failure::Status { retry_after: Some(text), .. } = &self.failure else { return None };
-        pause_of(text)
-    }
-}
-
-/// What a `Retry-After` means: seconds, or a date.
-pub(super) fn pause_of(text: &str) -> Option<Duration> {
-    let pause = match text.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?;
-            at.duration_since(SystemTime::now()).unwrap_or_default()
-        }
-    };
-    Some(pause.min(MAX_RETRY_AFTER))
-}
-
-/// A URL for people.
-pub(super) fn without_query(url: &Uri) -> String {
-    without_secrets(&url.to_string())
-}
-
-/// The URL without its query, which may hold a signature, and without a user and password.
-fn without_secrets(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}/{path}")
-}
-
-/// The body of an error (OCI distribution specification, "Error Codes").
-#[derive(Deserialize)]
-struct Envelope {
-    /// The first is enough; like Go, [`json`] leaves alone what does not fit.
-    #[serde(default, deserialize_with = "json::or_default")]
-    errors: Option<(Words,)>,
-}
-
-/// What an error says, in the words of the specification or of other servers.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Words {
-    #[serde(deserialize_with = "json::or_default")]
-    code: Text,
-    #[serde(deserialize_with = "json::or_default")]
-    message: Text,
-    #[serde(deserialize_with = "json::or_default")]
-    details: Text,
-    #[serde(deserialize_with = "json::or_default")]
-    detail: Text,
-    #[serde(deserialize_with = "json::or_default")]
-    error: Text,
-}
-
-/// The code and message of an error body: the OCI envelope or what others send instead.
-pub(super) fn server_words(body: &[u8]) -> (Option<String>, Option<String>) {
-    let envelope = json::first_value::<Envelope>(body).ok();
-    let first = envelope.and_then(|envelope| envelope.errors).map(|(first,)| first);
-    let words = first.or_else(|| json::first_value(body).ok()).unwrap_or_default();
-    let Words { code, message, details, detail, error } = words;
-    // Server text on a terminal: one line, no control characters, bounded.
-    let shown = |text: Text| {
-        let text: String = text.0.chars().filter(|c| !c.is_control()).take(300).collect();
-        Some(text).filter(|text| !text.is_empty())
-    };
-    (shown(code), [message, details, detail, error].into_iter().find_map(shown))
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} from {}: ", self.what, self.url)?;
-        self.failure_words(f)?;
-        if let Some(came) = &self.came {
-            let (bytes, of) = **came;
-            write!(f, "; {} of {} had come", Bytes(bytes), Bytes(of))?;
-        }
-        for error in &self.before {
-            write!(f, "; before, from {}: ", error.url)?;
-            error.failure_words(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl Error {
-    fn failure_words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.failure {
-            Failure::Url => f.write_str("this is not a valid URL"),
-            Failure::Redirect => f.write_str(
-                "the server redirects to an invalid address, to another protocol, or from https to http",
-            ),
-            Failure::LeadsInside => f.write_str(
-                "the registry redirects to an address in this machine's own network: refused",
-            ),
-            Failure::NotLoopback => f.write_str(
-                "the name means another machine here, to which plain HTTP is not spoken unasked",
-            ),
-            Failure::Hosts(error) => write!(f, "{error}"),
-            Failure::TooManyRedirects => f.write_str("more than 10 redirects"),
-            Failure::DocumentTooLarge => f.write_str("the document is larger than 4 MiB"),
-            Failure::Transport(error) => {
-                transport_words(f, error)?;
-                let Some(proxy) = &self.proxy else { return Ok(()) };
-                write!(f, " (asked through the proxy {proxy})")?;
-                match &**error {
-                    ureq::Error::ConnectProxyFailed(_) if self.url.starts_with("http://") => {
-                        f.write_str(TUNNELS)
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Failure::Limited(left) => write!(
-                f,
-                "rate limited (429): retry in {} s, or log in",
-                left.as_secs() + 1
-            ),
-            Failure::Challenge(kind) => {
-                write!(f, "the registry requires authentication of an unknown kind ({kind})")
-            }
-            Failure::Token(why) => write!(f, "no access token: {why}"),
-            Failure::Answer(what) => f.write_str(what),
-            Failure::Stalled(time) => write!(
-                f,
-                "stalled: for {} s nothing came, or less than {MIN_BYTES_PER_SECOND} bytes a second",
-                time.as_secs_f32().ceil()
-            ),
-            Failure::BrokeOff(error) => {
-                write!(f, "the connection broke off again and again ({error}); try again later")
-            }
-            Failure::Status { status, code, message, .. } => {
-                self.status_words(f, *status)?;
-                match (code, message) {
-                    (Some(code), Some(message)) => {
-                        write!(f, " (the registry says {code}: {message})")
-                    }
-                    (Some(word), None) | (None, Some(word)) => {
-                        write!(f, " (the registry says: {word})")
-                    }
-                    (None, None) => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-impl Error {
-    fn status_words(&self, f: &mut fmt::Formatter<'_>, status: u16) -> fmt::Result {
-        let repository = self.repository.as_deref().unwrap_or("the repository");
-        match status {
-            400 | 401 | 403 if self.is_elsewhere => write!(
-                f,
-                "refused ({status}) by the storage that the registry redirects to: its signed URL \
-                 has ended, or this machine's clock or a proxy is wrong"
-            ),
-            401 | 403 => {
-                let Sought { host, source, searched, is_withheld, .. } = &*self.sought;
-                write!(f, "access denied ({status}): ")?;
-                if *is_withheld {
-                    return write!(
-                        f,
-                        "{repository} does not exist or needs credentials, and none are sent to {host} \
-                         in plain HTTP unless registries.conf or daemon.json calls it insecure"
-                    );
-                }
-                match source {
-                    Some(source) => write!(
-                        f,
-                        "the credentials from {source} are not accepted, or {repository} does not \
-                         exist; renew them"
-                    )?,
-                    None => {
-                        write!(f, "{repository} does not exist or needs credentials; give some")?
-                    }
-                }
-                let host = if host.is_empty() { "REGISTRY" } else { host };
-                write!(f, " with `docker login {host}` or `podman login {host}`")?;
-                match (source, &searched[..]) {
-                    (None, [_, ..]) => write!(f, " (looked in {})", searched.join(", ")),
-                    _ => Ok(()),
-                }
-            }
-            404 if self.is_listed => {
-                write!(
-                    f,
-                    "not found: an image of {repository} lists it, but the registry does not have it"
-                )
-            }
-            404 => match &self.tags {
-                Some((tags, 0)) => write!(f, "not found; {repository} has {}", tags.join(", ")),
-                Some((tags, more)) => {
-                    write!(f, "not found; {repository} has {} and {more} more", tags.join(", "))
-                }
-                None => {
-                    write!(
-                        f,
-                        "not found: {repository} does not exist there, or the name or tag is misspelt"
-                    )?;
-                    self.hiding_words(f)
-                }
-            },
-            429 => f.write_str("rate limited (429): retry later, or log in"),
-            500..=599 => write!(f, "the registry failed ({status})"),
-            400 => {
-                write!(f, "unexpected answer ({status})")?;
-                self.hiding_words(f)
-            }
-            _ => write!(f, "unexpected answer ({status})"),
-        }
-    }
-
-    /// What else it may be where the registry has asked for a login, which is not found.
-    fn hiding_words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sought { host, source, searched, may_hide, .. } = &*self.sought;
-        match (source, &searched[..]) {
-            (None, [_, ..]) if *may_hide => write!(
-                f,
-                "; or {host} shows it to its users alone: log in with `docker login {host}` or \
-                 `podman login {host}` (looked in {})",
-                searched.join(", ")
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What helps where a proxy makes no tunnel to a registry without TLS.
-const TUNNELS: &str = "; plain HTTP needs a tunnel (CONNECT) as well, and many proxies make them to port \
-                       443 alone: allow the registry's port there, or name its host in NO_PROXY if it \
-                       can be reached directly";
-
-fn transport_words(f: &mut fmt::Formatter<'_>, error: &ureq::Error) -> fmt::Result {
-    if let Some(words) = hosts::words(error) {
-        return f.write_str(&words);
-    }
-    match error {
-        ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-            f.write_str("connection refused: nothing listens there")
-        }
-        ureq::Error::HostNotFound => f.write_str("there is no host of that name"),
-        // The words of the standard library for getaddrinfo(3); it has no kind of its own.
-        ureq::Error::Io(e) if e.to_string().contains("failed to lookup address") => {
-            f.write_str("there is no host of that name, or no name server answers")
-        }
-        ureq::Error::Timeout(phase) => {
-            write!(f, "no answer in time ({})", phase_words(*phase))
-        }
-        ureq::Error::Protocol(error) => write!(f, "the answer is not valid HTTP ({error})"),
-        ureq::Error::ConnectProxyFailed(why) if why.contains("407") => f.write_str(
-            "the proxy requires a user and a password, or refuses these (they go into the proxy's URL)",
-        ),
-        ureq::Error::ConnectProxyFailed(why) => write!(f, "the proxy did not connect us: {why}"),
-        error => write!(f, "{error}"),
-    }
-}
-
-/// What was waited for.
-fn phase_words(phase: Timeout) -> &'static str {
-    match phase {
-        Timeout::Resolve => "no name server did",
-        Timeout::Connect => "connecting took too long",
-        Timeout::SendRequest | Timeout::SendBody | Timeout::PerWrite => "sending took too long",
-        Timeout::RecvResponse => "the server is silent",
-        _ => "the server is silent or too slow",
-    }
-}
-
-/// A number of bytes for people.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
-        let mut value = self.0 as f64;
-        let mut unit = "bytes";
-        for next in UNITS.into_iter().take_while(|_| self.0 >= 1000) {
-            if value < 1000.0 {
-                break;
-            }
-            (value, unit) = (value / 1000.0, next);
-        }
-        match unit {
-            "bytes" => write!(f, "{value} {unit}"),
-            unit => write!(f, "{value:.1} {unit}"),
-        }
+        retry_after::parse(text)
     }
 }
 
@@ -584,49 +300,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_servers() {
-        let oci = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"}]}"#;
-        assert_eq!(server_words(oci), (Some("DENIED".into()), Some("no[31m way".into())));
-        let other = br#"{"details":"token expired"}"#;
-        assert_eq!(server_words(other), (None, Some("token expired".into())));
-        let words = |body: &str| {
-            let (code, message) = server_words(body.as_bytes());
-            format!("{} {}", code.unwrap_or("-".into()), message.unwrap_or("-".into()))
-        };
-        for (body, expected) in [
-            // As servers in other languages, and proxies, write it.
-            (r#"{"Errors":[{"Code":"DENIED","Message":"no","detail":{"a":[1]}},5]}"#, "DENIED no"),
-            (r#"{"errors":[{"code":401,"message":"no","detail":null}]}"#, "- no"),
-            (r#"{"errors":[{"code":"DENIED","message":"","detail":"why"}]}"#, "DENIED why"),
-            (r#"{"errors":null,"message":"no"}"#, "- no"),
-            (r#"{"errors":[],"message":"no"}"#, "- no"),
-            (r#"{"errors":"no","error":"denied"}"#, "- denied"),
-            (r#"{"errors":["no"],"code":"UNKNOWN"}"#, "UNKNOWN -"),
-            ("\u{feff}{\"message\":\"cut \\ud83d\"}\r\n<!-- proxy -->", "- cut \u{fffd}"),
-            (r#"{"message":["no"],"error":{"code":1}}"#, "- -"),
-            ("null", "- -"),
-            ("[]", "- -"),
-            ("<html>", "- -"),
-            ("", "- -"),
-        ] {
-            assert_eq!(words(body), expected, "{body}");
-        }
-        let message = "x".repeat(1000);
-        let long = format!(r#"{{"errors":[{{"message":"{message}"}},{}0]}}"#, "0,".repeat(10_000));
-        assert_eq!(server_words(long.as_bytes()), (None, Some("x".repeat(300))));
-    }
-
-    #[test]
-    fn bytes_for_people() {
-        let words =
-            [0, 999, 1000, 1_500_000, 3_000_000_000, u64::MAX].map(|n| Bytes(n).to_string());
-        assert_eq!(words.join(" "), "0 bytes 999 bytes 1.0 KB 1.5 MB 3.0 GB 18446744.1 TB");
-    }
-
-    #[test]
     fn queries_are_not_printed() {
         let error = Error::new("blob", &"https://cdn/x?X-Amz-Signature=secret", Failure::Redirect);
         assert!(!error.to_string().contains("secret"), "{error}");
-        assert_eq!(without_secrets("https://me:secret@cdn/x?y"), "https://cdn/x");
     }
 }

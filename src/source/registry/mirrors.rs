@@ -21,7 +21,7 @@ use lru::LruCache;
 
 use super::client::Client;
 use super::error::Error;
-use super::patience;
+use super::transport::deadline;
 use crate::digest::Digest;
 use crate::oci::MAX_LAYERS;
 use crate::reference::Reference;
@@ -101,15 +101,15 @@ impl Mirrors {
 
     /// Does something with one host after the other until it succeeds, and all of that again as long
     /// as that may help.
-    pub(super) fn ask<T>(
+    pub(super) fn try_hosts<T>(
         &self,
         wanted: Wanted,
         mut act: impl FnMut(&Arc<Client>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.origin().retrying(|| self.ask_once(wanted, &mut act))
+        self.origin().retry(|| self.try_hosts_once(wanted, &mut act))
     }
 
-    fn ask_once<T>(
+    fn try_hosts_once<T>(
         &self,
         wanted: Wanted,
         act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
@@ -119,9 +119,9 @@ impl Mirrors {
         let usual = self.origin().options.deadline;
         for (at, &number) in order.iter().enumerate() {
             // One that says nothing must leave time for those after it.
-            let share = patience::left(usual) / u32::try_from(order.len() - at).unwrap_or(1);
+            let share = deadline::left(usual) / u32::try_from(order.len() - at).unwrap_or(1);
             let until = Instant::now() + share;
-            match patience::until(until, || self.ask_one(number, wanted, act)) {
+            match deadline::until(until, || self.try_host(number, wanted, act)) {
                 Ok(done) => return Ok(done),
                 Err(error) => failed.push((number, error)),
             }
@@ -135,7 +135,7 @@ impl Mirrors {
         }
     }
 
-    fn ask_one<T>(
+    fn try_host<T>(
         &self,
         number: usize,
         wanted: Wanted,

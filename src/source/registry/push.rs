@@ -18,11 +18,13 @@ use serde_json::{Value, json};
 use ureq::Body as HttpBody;
 use ureq::http::{Method, Response, header};
 
-use super::client::{Answer, Client, Request, drain, header_text, location};
+use super::client::{Client, manifest_request};
 use super::error::{Error, Failure};
+use super::image::Registry;
 use super::referrers::{fallback_tag, parse_index};
+use super::transport::request::{Answer, Request};
+use super::transport::response::{drain, header_text, location};
 use super::url::{encoded, redirect_target};
-use super::{Registry, manifest_request};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, MAX_MANIFEST_BYTES, media_type};
 
@@ -37,7 +39,7 @@ impl Registry {
     /// The registry can't be reached, fails or refuses.
     pub fn push_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let client = self.0.origin();
-        client.ask(|| match has_blob(client, digest, bytes.len())? {
+        client.retry_in_its_scheme(|| match has_blob(client, digest, bytes.len())? {
             true => Ok(()),
             false => upload(client, digest, bytes),
         })
@@ -59,11 +61,11 @@ impl Registry {
         let client = self.0.origin();
         let digest = Digest::sha256(manifest);
         let what = format!("manifest {digest}");
-        let response = client.ask(|| {
+        let response = client.retry_in_its_scheme(|| {
             let url = client.url(&format!("manifests/{digest}"));
             let payload = Some((manifest, media_type));
             let request = Request { payload, ..Request::new(Method::PUT, &url, &what) };
-            let Answer { response, url, .. } = client.send_once(&request)?;
+            let Answer { response, url, .. } = client.send(&request)?;
             check_stored(&response, &digest).map_err(|why| Error::new(&what, &url, why))?;
             Ok(response)
         })?;
@@ -73,7 +75,7 @@ impl Registry {
             && noted != Some(subject.digest)
         {
             let descriptor = descriptor(manifest, media_type, &digest);
-            client.retrying(|| add_to_tag(client, &subject.digest, &descriptor))?;
+            client.retry(|| add_to_tag(client, &subject.digest, &descriptor))?;
         }
         Ok(digest)
     }
@@ -84,7 +86,7 @@ fn has_blob(client: &Client, digest: &Digest, length: usize) -> Result<bool, Err
     let what = format!("blob {digest}");
     let url = client.url(&format!("blobs/{digest}"));
     let request = Request { may_be_absent: true, ..Request::new(Method::HEAD, &url, &what) };
-    match client.send_once(&request) {
+    match client.send(&request) {
         Ok(Answer { response, .. }) => {
             let said = header_text(&response, header::CONTENT_LENGTH.as_str());
             Ok(said.is_none_or(|said| said.parse() == Ok(length)))
@@ -101,7 +103,7 @@ fn upload(client: &Client, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
     let url = client.url("blobs/uploads/");
     let payload = Some((&[][..], OCTETS));
     let request = Request { payload, ..Request::new(Method::POST, &url, &what) };
-    let Answer { response, url: from, .. } = client.send_once(&request)?;
+    let Answer { response, url: from, .. } = client.send(&request)?;
     let location = location(&response);
     drain(response);
     let target = location.and_then(|location| redirect_target(&from, &location));
@@ -114,7 +116,7 @@ fn upload(client: &Client, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
     let url = format!("{target}{and}digest={}", encoded(&digest.to_string()));
     let payload = Some((bytes, OCTETS));
     let request = Request { payload, ..Request::new(Method::PUT, &url, &what) };
-    let Answer { response, url, .. } = client.send_once(&request)?;
+    let Answer { response, url, .. } = client.send(&request)?;
     check_stored(&response, digest).map_err(|why| Error::new(&what, &url, why))?;
     drain(response);
     Ok(())
@@ -155,7 +157,7 @@ fn add_to_tag(client: &Client, subject: &Digest, descriptor: &Value) -> Result<(
     let what = format!("manifest `{tag}`");
     let url = client.url(&format!("manifests/{tag}"));
     let failed = |failure| Error::new(&what, &url, failure);
-    let mut index = match client.send_once(&manifest_request(Method::GET, &url, &what)) {
+    let mut index = match client.send(&manifest_request(Method::GET, &url, &what)) {
         Ok(Answer { response, .. }) => {
             let media_type = header_text(&response, header::CONTENT_TYPE.as_str());
             let bytes = client.document(response, &what)?;
@@ -181,6 +183,6 @@ fn add_to_tag(client: &Client, subject: &Digest, descriptor: &Value) -> Result<(
     }
     let payload = Some((&bytes[..], media_type::OCI_INDEX));
     let request = Request { payload, ..Request::new(Method::PUT, &url, &what) };
-    drain(client.send_once(&request)?.response);
+    drain(client.send(&request)?.response);
     Ok(())
 }

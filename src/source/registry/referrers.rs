@@ -14,10 +14,12 @@ use serde_json::Value;
 use ureq::Body as HttpBody;
 use ureq::http::{Method, Response, Uri, header};
 
-use super::client::{Client, Request, header_text, is_page};
+use super::client::{Client, manifest_request};
 use super::error::{Error, Failure};
+use super::image::Registry;
+use super::transport::request::Request;
+use super::transport::response::{header_text, is_page};
 use super::url::{encoded, escaped, redirect_target, same_origin};
-use super::{Registry, manifest_request};
 use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, media_type};
@@ -97,11 +99,11 @@ struct Page {
 
 /// A page of the list; `None` if the answer is not one.
 fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<Page>, Error> {
-    let response = client.ask(|| {
+    let response = client.retry_in_its_scheme(|| {
         let (url, accept) = (url(), &[media_type::OCI_INDEX]);
         let request =
             Request { accept, may_be_absent: true, ..Request::new(Method::GET, &url, what) };
-        Ok(client.send_once(&request)?.response)
+        Ok(client.send(&request)?.response)
     });
     let Some(response) = found(response)? else { return Ok(None) };
     let next = next_page(&response, &url());
@@ -117,10 +119,10 @@ fn from_tag(
 ) -> Result<Vec<Descriptor>, Error> {
     let tag = fallback_tag(subject);
     let what = format!("manifest `{tag}`");
-    let response = client.ask(|| {
+    let response = client.retry_in_its_scheme(|| {
         let url = client.url(&format!("manifests/{tag}"));
         let request = manifest_request(Method::GET, &url, &what);
-        Ok(client.send_once(&Request { may_be_absent: true, ..request })?.response)
+        Ok(client.send(&Request { may_be_absent: true, ..request })?.response)
     });
     let Some(response) = found(response)? else { return Ok(Vec::new()) };
     let mut found = descriptors(client, response, &what)?.unwrap_or_default();

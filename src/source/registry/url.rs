@@ -214,6 +214,20 @@ pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     (!downgrade && matches!(scheme, "http" | "https") && target.host().is_some()).then_some(target)
 }
 
+/// A URL for people.
+pub(super) fn without_query(url: &Uri) -> String {
+    without_secrets(&url.to_string())
+}
+
+/// The URL without its query, which may hold a signature, and without a user and password.
+pub(super) fn without_secrets(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
+}
+
 /// What stands before any delimiter but the colon.
 fn first_part(location: &str) -> &str {
     location.split(['/', '?', '#']).next().unwrap_or_default()
@@ -274,6 +288,11 @@ fn without_dots(path: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(without_secrets("https://me:secret@cdn/x?y"), "https://cdn/x");
+    }
 
     #[test]
     fn loopback_hosts() {

@@ -8,7 +8,6 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanDuration};
@@ -16,7 +15,7 @@ use ocifs::cache::Cache;
 use ocifs::fuse::kernel;
 use ocifs::image::{self, Probe};
 use ocifs::reference::{ImageName, Reference};
-use ocifs::source::registry::{self, Aliased, Clock, Credentials, Route};
+use ocifs::source::registry::{self, Aliased, Clock, Credentials, Route, Session};
 use serde_json::json;
 
 use crate::args::{self, ImageArgs};
@@ -195,13 +194,13 @@ fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
         checks.extend(routes.iter().map(|(host, route)| proxy(host, route, &options.registry)));
         checks.push(credentials(reference, &options.registry.credentials));
     }
-    let traffic = Arc::default();
-    match image::probe(&name, &options, &traffic) {
+    let session = Session::default();
+    match image::probe(&name, &options, &session) {
         Ok(probe) => checks.extend(found(&name, &probe)),
         Err(e) => checks.push(Check::fails("image", &failed(&name)(e))),
     }
     if let ImageName::Registry(_) = &name {
-        checks.push(clock(traffic.clock()));
+        checks.push(clock(session.traffic().clock()));
     }
     checks
 }

@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ocifs::reference::Reference;
-use ocifs::source::registry::{self, AuthFileError, Credentials, LoginPlace};
+use ocifs::source::registry::{AuthFileError, Credentials, LoginPlace};
 
-use super::registry_files::registry_files;
+use super::registry_files::hosts_config;
 use crate::args::{ImageArgs, Login};
 use crate::render::errors::AnyError;
 use crate::variables::{auth_config, config_home, home, variable};
@@ -32,7 +32,7 @@ pub(super) fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credenti
         refuse_unreachable(path)?;
         return Err(format!("credentials file {}: there is no such file", path.display()).into());
     }
-    for place in registry::login_places(&registry_files())? {
+    for place in hosts_config().login_places()? {
         match place {
             LoginPlace::Files => add_files(&mut credentials, args.auth_config.clone())?,
             LoginPlace::Helper(name, named_in) => credentials.add_helper(&name, &named_in),

@@ -4,7 +4,7 @@ use ocifs::reference::Reference;
 use ocifs::source::registry::{self, Proxies};
 
 use super::credentials::credentials;
-use super::registry_files::{registry_files, roots};
+use super::registry_files::{hosts_config, roots};
 use crate::args::ImageArgs;
 use crate::render::errors::AnyError;
 use crate::variables::variable;
@@ -18,7 +18,7 @@ pub(super) fn registry_options(
         plain_http: args.plain_http,
         tls_verify: args.tls_verify,
         credentials: credentials(name, args)?,
-        places: registry_files(),
+        hosts: hosts_config(),
         roots: roots(),
         proxies: proxies()?,
         ..registry::RegistryOptions::default().with_deadline(args.timeout)

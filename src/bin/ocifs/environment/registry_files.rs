@@ -2,10 +2,10 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ocifs::reference::ImageName;
-use ocifs::source::registry::{self, Aliased, ConfigFiles, Roots};
+use ocifs::source::registry::{Aliased, ConfigFiles, HostsConfig, Roots};
 
 use super::users::is_root;
 use crate::render::errors::AnyError;
@@ -17,13 +17,19 @@ use crate::variables::{cache_home, config_home, path_in, variable};
 /// A file of settings that can't be used.
 pub(crate) fn alias(name: &ImageName) -> Result<Option<Aliased>, AnyError> {
     match name {
-        ImageName::Registry(reference) => Ok(registry::aliased(reference, &registry_files())?),
+        ImageName::Registry(reference) => Ok(hosts_config().aliased(reference)?),
         ImageName::Local(_) | ImageName::Stored(_) => Ok(None),
     }
 }
 
+/// What this machine's files say about registries: read once for all images of a command.
+pub(super) fn hosts_config() -> Arc<HostsConfig> {
+    static CONFIG: OnceLock<Arc<HostsConfig>> = OnceLock::new();
+    Arc::clone(CONFIG.get_or_init(|| Arc::new(HostsConfig::new(config_files()))))
+}
+
 /// Where files about registries lie, those of the user first.
-pub(super) fn registry_files() -> ConfigFiles {
+fn config_files() -> ConfigFiles {
     let below = |folder: Option<PathBuf>, names: &[&str]| {
         let paths = names.iter().filter_map(|name| Some(folder.as_ref()?.join(name)));
         paths.collect::<Vec<_>>()
@@ -70,16 +76,21 @@ pub(super) fn registry_files() -> ConfigFiles {
     }
 }
 
-/// The authorities to trust: OpenSSL's variables choose others than the system's.
+/// The authorities to trust, read once: OpenSSL's variables choose others than the system's.
 pub(super) fn roots() -> Arc<Roots> {
+    static ROOTS: OnceLock<Arc<Roots>> = OnceLock::new();
+    Arc::clone(ROOTS.get_or_init(|| Arc::new(chosen_roots())))
+}
+
+fn chosen_roots() -> Roots {
     let file = path_in("SSL_CERT_FILE");
     let folders = variable("SSL_CERT_DIR");
-    Arc::new(match file.is_some() || folders.is_some() {
+    match file.is_some() || folders.is_some() {
         true => {
             let folders = folders.iter().flat_map(env::split_paths);
             let folders = folders.filter(|folder| !folder.as_os_str().is_empty());
             Roots::only(file, folders.filter_map(|f| std::path::absolute(f).ok()).collect())
         }
         false => Roots::default(),
-    })
+    }
 }

@@ -12,19 +12,46 @@ use std::time::Duration;
 use ureq::http::Uri;
 use ureq::{Agent, Proxy, config::Config};
 
-use super::certs;
 use super::files::Error;
 use super::pace::PaceConnector;
 use super::proxy::Route;
 use super::resolver::{Addresses, Origin, Whose};
 use super::tls::{self, Identity};
-use crate::source::registry::RegistryOptions;
+use crate::source::registry::options::RegistryOptions;
 use crate::source::registry::url::{host_and_port, without_port};
+
+/// The HTTP clients of a session, by the hosts that they are for: images of one registry use the same
+/// connections.
+#[derive(Debug, Default)]
+pub(in crate::source::registry) struct AgentPool(Mutex<Vec<Arc<Agents>>>);
+
+impl AgentPool {
+    /// The clients for a registry at `host[:port]`.
+    pub(super) fn agents(
+        &self,
+        host: &str,
+        own: &Arc<Identity>,
+        options: &RegistryOptions,
+    ) -> Arc<Agents> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |known: &&Arc<Agents>| {
+            known.at == host && known.own == *own && known.options.connects_like(options)
+        };
+        if let Some(known) = all.iter().find(is_same) {
+            return Arc::clone(known);
+        }
+        let agents = Arc::new(Agents::new(host, Arc::clone(own), options.clone()));
+        all.push(Arc::clone(&agents));
+        agents
+    }
+}
 
 /// The HTTP clients for one registry and for where it sends us.
 #[derive(Debug)]
 pub(in crate::source::registry) struct Agents {
-    /// The registry's name, without its port.
+    /// The registry's host, with its port.
+    at: String,
+    /// The same without its port.
     host: String,
     own: Arc<Identity>,
     others: Arc<Identity>,
@@ -56,11 +83,11 @@ enum To {
 
 impl Agents {
     /// The clients for a registry at `host[:port]`.
-    pub(super) fn new(host: &str, own: Arc<Identity>, options: RegistryOptions) -> Agents {
+    fn new(at: &str, own: Arc<Identity>, options: RegistryOptions) -> Agents {
         let authorities = own.authorities.clone();
         let others = Arc::new(Identity { authorities, ..Identity::default() });
-        let (origin, host) = (Arc::new(Origin::new(host)), without_port(host).to_owned());
-        Agents { host, own, others, origin, options, made: Mutex::default() }
+        let (origin, host) = (Arc::new(Origin::new(at)), without_port(at).to_owned());
+        Agents { at: at.to_owned(), host, own, others, origin, options, made: Mutex::default() }
     }
 
     /// The client for a URL.
@@ -104,8 +131,7 @@ impl Agents {
             To::Registry => Arc::clone(&self.own),
             To::Others => Arc::clone(&self.others),
             To::Host(host) => {
-                let folders = &self.options.places.certificates;
-                let mut found = certs::of_host(folders, host)?.unwrap_or_default();
+                let mut found = self.options.hosts.certificates(host)?.unwrap_or_default();
                 found.authorities.extend(self.others.authorities.iter().cloned());
                 Arc::new(Identity::from(found))
             }
@@ -115,9 +141,9 @@ impl Agents {
     /// Whose certificates count at a host that is not the registry's.
     fn elsewhere(&self, url: &Uri) -> To {
         let host = host_and_port(url).to_ascii_lowercase();
-        match certs::place(&self.options.places.certificates, &host) {
-            Some(_) => To::Host(host),
-            None => To::Others,
+        match self.options.hosts.has_certificates(&host) {
+            true => To::Host(host),
+            false => To::Others,
         }
     }
 }

@@ -118,13 +118,13 @@ fn parse_target(target: &str) -> Result<Option<Reference>, String> {
 mod tests {
     use std::fs;
 
-    use super::super::{ConfigFiles, aliased};
+    use super::super::{ConfigFiles, HostsConfig};
 
     const SHA: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     /// What a name means and which file says so, if any does.
     fn meaning(name: &str, places: &ConfigFiles) -> Option<(String, String)> {
-        let found = aliased(&name.parse().unwrap(), places).unwrap()?;
+        let found = HostsConfig::new(places.clone()).aliased(&name.parse().unwrap()).unwrap()?;
         assert_eq!(found.reference.short_name(), None, "an alias of an alias is none");
         let file = found.path.file_name().unwrap().to_string_lossy().into_owned();
         Some((found.reference.to_string(), file))
@@ -208,7 +208,10 @@ mod tests {
                 ConfigFiles { short_name_aliases: Some(path.clone()), ..ConfigFiles::default() };
             let all = ConfigFiles { registries: vec![path], ..ConfigFiles::default() };
             for places in [own, all] {
-                let error = aliased(&"x".parse().unwrap(), &places).unwrap_err().to_string();
+                let error = HostsConfig::new(places)
+                    .aliased(&"x".parse().unwrap())
+                    .unwrap_err()
+                    .to_string();
                 assert!(error.contains("x.conf") && error.contains(words), "{name}: {error}");
                 let all_told = error.contains("`z` = `z`") || target == "1";
                 assert!(all_told, "{name}: {error}");

@@ -43,7 +43,7 @@ impl Certificates {
 }
 
 /// A certificate of ours, the ones that vouch for it, and its key.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct ClientPair {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,

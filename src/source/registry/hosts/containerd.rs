@@ -115,7 +115,7 @@ pub(super) fn of_registry(folders: &[PathBuf], registry: &str) -> Result<Option<
 }
 
 /// What there is for a registry.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Found {
     Rows(Vec<Row>),
     Certificates(Certificates),

@@ -22,7 +22,7 @@ use super::network::Network;
 use crate::source::registry::url::{is_loopback, split_port, without_brackets};
 
 /// The proxies of a user, as the usual variables give them. By default none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Proxies {
     http: Option<Chosen>,
     https: Option<Chosen>,
@@ -30,7 +30,7 @@ pub struct Proxies {
 }
 
 /// A proxy, and the variable that says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Chosen {
     proxy: Proxy,
     variable: &'static str,

@@ -417,7 +417,7 @@ mod tests {
                 registries_drop_ins: drop_ins,
                 ..Default::default()
             };
-            let found = super::super::login_places(&places).unwrap().into_iter();
+            let found = super::super::HostsConfig::new(places).login_places().unwrap().into_iter();
             let shown = found.map(|place| match place {
                 super::super::LoginPlace::Files => "files".to_owned(),
                 super::super::LoginPlace::Helper(name, file) => {

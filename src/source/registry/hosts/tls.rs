@@ -114,7 +114,7 @@ fn system() -> RootCertStore {
 }
 
 /// Whom we trust and who we are, for one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Identity {
     /// Besides the [`Roots`].
     pub(super) authorities: Vec<CertificateDer<'static>>,

@@ -1,24 +1,14 @@
-//! How long is waited for the hosts of one image.
+//! Patience with the hosts of one image: less after each wait in vain.
 //!
-//! # Problem
+//! One command asks several questions, some of which it can do without: if a table of contents can't be had,
+//! the layer is streamed. If each of them waited as long as it may, a server that says nothing would hold a
+//! command for a multiple of what the user allows.
 //!
-//! One question may take several requests: tries, hosts, a token, redirects. And one command asks several
-//! questions, some of which it can do without: if a table of contents can't be had, the layer is streamed.
-//! If each of them waited as long as it may, a server that says nothing would hold a command for a
-//! multiple of what the user allows.
-//!
-//! # Design
-//!
-//! A question has one deadline, whatever it takes ([`until`]). It belongs to the thread that asks rather
-//! than to the parameters of each function: there is exactly one at any time, and none of the requests on
-//! the way can forget it.
-//!
-//! Questions of one image share a [`Patience`], which is a circuit breaker with a memory of one number:
+//! So questions of one image share a [`Patience`], which is a circuit breaker with a memory of one number:
 //! after one that was waited for in vain the next has a quarter of the time, and so on, until something
 //! comes. All of them together then wait for 4/3 of what one may. After a while without questions there
 //! is full patience again.
 
-use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,39 +19,9 @@ const IMPATIENCE: u32 = 4;
 /// again can show that it does.
 const LEAST: u32 = 32;
 
-thread_local! {
-    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// Does something with a deadline for all requests of this thread; of two that apply, the earlier one
-/// counts.
-pub(super) fn until<T>(deadline: Instant, act: impl FnOnce() -> T) -> T {
-    struct Restore(Option<Instant>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            UNTIL.set(self.0);
-        }
-    }
-    let outer = UNTIL.get();
-    let _restore = Restore(outer);
-    UNTIL.set(Some(outer.map_or(deadline, |outer| outer.min(deadline))));
-    act()
-}
-
-/// The deadline of what this thread asks for; after `usual`, if there is none.
-pub(super) fn deadline(usual: Duration) -> Instant {
-    UNTIL.get().unwrap_or_else(|| Instant::now() + usual)
-}
-
-/// Time left until then. Never nothing, which would mean something else to some.
-pub(super) fn left(usual: Duration) -> Duration {
-    let left = deadline(usual).saturating_duration_since(Instant::now());
-    left.max(Duration::from_millis(1))
-}
-
 /// How long the next question may take.
 #[derive(Debug, Default)]
-pub(super) struct Patience(Mutex<InVain>);
+pub(in crate::source::registry) struct Patience(Mutex<InVain>);
 
 /// Waits since something came.
 #[derive(Debug, Default)]
@@ -72,7 +32,7 @@ struct InVain {
 
 impl Patience {
     /// How long a question may take that may usually take `whole`.
-    pub(super) fn limit(&self, whole: Duration) -> Duration {
+    pub(in crate::source::registry) fn limit(&self, whole: Duration) -> Duration {
         let in_vain = self.lock();
         match in_vain.last {
             Some(last) if last.elapsed() < whole => {
@@ -84,12 +44,12 @@ impl Patience {
     }
 
     /// Notes that something has come that was asked for.
-    pub(super) fn served(&self) {
+    pub(in crate::source::registry) fn served(&self) {
         *self.lock() = InVain::default();
     }
 
     /// Notes a wait in vain since then. Those that waited at the same time count once.
-    pub(super) fn in_vain(&self, since: Instant) {
+    pub(in crate::source::registry) fn in_vain(&self, since: Instant) {
         let mut in_vain = self.lock();
         if in_vain.last.is_none_or(|last| last <= since) {
             in_vain.times = in_vain.times.saturating_add(1);
@@ -107,17 +67,6 @@ mod tests {
     use super::*;
 
     const WHOLE: Duration = Duration::from_secs(64);
-
-    #[test]
-    fn the_earlier_deadline_counts() {
-        let (soon, late) = (Instant::now(), Instant::now() + WHOLE);
-        until(late, || {
-            until(soon, || assert_eq!(deadline(WHOLE), soon));
-            assert_eq!(deadline(WHOLE), late);
-            until(late + WHOLE, || assert_eq!(deadline(WHOLE), late));
-        });
-        assert!(deadline(WHOLE) > late, "there is none any more");
-    }
 
     #[test]
     fn waits_in_vain_get_shorter() {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use ureq::Body as HttpBody;
 use ureq::http::{Response, header};
 
-use super::client::header_text;
+use super::response::header_text;
 
 /// Headers by which caches say whether they had it.
 const HITS: [&str; 5] =
@@ -21,22 +21,22 @@ const USELESS: u8 = 2;
 
 /// Whether ranges have to be asked for past a cache.
 #[derive(Debug, Default)]
-pub(super) struct PastCache(AtomicU8);
+pub(in crate::source::registry) struct PastCache(AtomicU8);
 
 impl PastCache {
-    pub(super) fn is_needed(&self) -> bool {
+    pub(in crate::source::registry) fn is_needed(&self) -> bool {
         self.0.load(Ordering::Relaxed) == NEEDED
     }
 
     /// Whether asking past the cache may bring the range that this answer ignores. Says so once.
-    pub(super) fn may_help(&self, response: &Response<HttpBody>) -> bool {
+    pub(in crate::source::registry) fn may_help(&self, response: &Response<HttpBody>) -> bool {
         let change =
             |state| self.0.compare_exchange(0, state, Ordering::Relaxed, Ordering::Relaxed);
         is_from_cache(response) && change(NEEDED).is_ok()
     }
 
     /// Notes whether it did.
-    pub(super) fn note(&self, helps: bool) {
+    pub(in crate::source::registry) fn note(&self, helps: bool) {
         self.0.store(if helps { NEEDED } else { USELESS }, Ordering::Relaxed);
     }
 }

@@ -17,19 +17,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use ureq::http::Uri;
 
-use super::{Auth, Challenge, Refusal};
+use super::refusal::Refusal;
+use super::repository_auth::RepositoryAuth;
 use crate::reference::Reference;
-use crate::source::registry::client::Access;
 use crate::source::registry::credentials::Credentials;
-use crate::source::registry::url::{host_and_port, registry_name};
-use crate::source::registry::{RegistryOptions, hosts, is_loopback};
+use crate::source::registry::hosts;
+use crate::source::registry::options::RegistryOptions;
+use crate::source::registry::transport::challenge::Challenge;
+use crate::source::registry::transport::request::Access;
+use crate::source::registry::url::{host_and_port, is_loopback, registry_name};
 
 /// Registries and repositories in them that are remembered. One image is in one or two.
 const MAX_KNOWN: usize = 16;
 
 /// Authentication with the registries that one registry redirects to.
 pub(in crate::source::registry) struct Elsewhere {
-    known: Mutex<LruCache<Place, Arc<Auth>>>,
+    known: Mutex<LruCache<Place, Arc<RepositoryAuth>>>,
 }
 
 /// A repository in a registry.
@@ -55,7 +58,7 @@ impl Default for Elsewhere {
 
 impl Elsewhere {
     /// Authentication with the registry at a URL, if it has asked for some.
-    pub(in crate::source::registry) fn known(&self, url: &Uri) -> Option<Arc<Auth>> {
+    pub(in crate::source::registry) fn known(&self, url: &Uri) -> Option<Arc<RepositoryAuth>> {
         let mut known = self.lock();
         if known.is_empty() {
             return None;
@@ -73,7 +76,7 @@ impl Elsewhere {
         from: &Uri,
         reference: &Reference,
         options: &RegistryOptions,
-    ) -> Option<Arc<Auth>> {
+    ) -> Option<Arc<RepositoryAuth>> {
         let challenges = &refusal.challenges;
         if !challenges.is_empty() && !challenges.iter().any(Challenge::is_answerable) {
             return None;
@@ -88,7 +91,7 @@ impl Elsewhere {
             true => options.credentials.clone(),
             false => Credentials::default(),
         };
-        let mut auth = Auth::new(&host, &place.repository, Access::Read, credentials);
+        let mut auth = RepositoryAuth::new(&host, &place.repository, Access::Read, credentials);
         auth.via = Some(from.clone());
         auth.root = Some(place.root.clone());
         auth.is_withheld = !may_have_login;
@@ -96,7 +99,7 @@ impl Elsewhere {
         Some(Arc::clone(self.lock().get_or_insert(place, || Arc::new(auth))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<Place, Arc<Auth>>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<Place, Arc<RepositoryAuth>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

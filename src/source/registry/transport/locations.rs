@@ -29,7 +29,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 const MIN_MARGIN: Duration = Duration::from_secs(10);
 
 /// The locations of the blobs of one repository.
-pub(super) struct Locations(Mutex<LruCache<Digest, Location>>);
+pub(in crate::source::registry) struct Locations(Mutex<LruCache<Digest, Location>>);
 
 #[derive(Clone)]
 struct Location {
@@ -54,7 +54,7 @@ impl fmt::Debug for Locations {
 
 impl Locations {
     /// The URL of a blob, if one is known that should still hold.
-    pub(super) fn get(&self, digest: &Digest) -> Option<Uri> {
+    pub(in crate::source::registry) fn get(&self, digest: &Digest) -> Option<Uri> {
         let mut known = self.lock();
         let location = known.get(digest)?;
         if location.until > Instant::now() {
@@ -65,12 +65,12 @@ impl Locations {
     }
 
     /// Keeps the URL where a blob was just found.
-    pub(super) fn remember(&self, digest: Digest, url: Uri) {
+    pub(in crate::source::registry) fn remember(&self, digest: Digest, url: Uri) {
         let until = Instant::now() + lifetime(url.query().unwrap_or_default(), SystemTime::now());
         self.lock().put(digest, Location { url, until });
     }
 
-    pub(super) fn forget(&self, digest: &Digest) {
+    pub(in crate::source::registry) fn forget(&self, digest: &Digest) {
         self.lock().pop(digest);
     }
 

@@ -8,19 +8,26 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use ureq::Body as HttpBody;
-use ureq::http::{HeaderValue, Method, Response, Uri, header};
+use ureq::http::{HeaderValue, Request as Message, Response, Uri, header};
 
-use super::{Authorization, Challenge, basic};
+use super::authorization::{Authorization, basic};
 use crate::json::{self, Text};
-use crate::source::registry::client::{
-    Access, Client, MAX_REDIRECTS, content_encoding, drain, error_body, header_text, jittered,
-    location,
-};
 use crate::source::registry::credential::Credential;
-use crate::source::registry::encoding;
-use crate::source::registry::error::{Error, Failure, server_words, without_query};
-use crate::source::registry::patience;
-use crate::source::registry::url::{has_scheme, may_lead_to, redirect_target, same_server};
+use crate::source::registry::error::{Error, Failure};
+use crate::source::registry::transport::challenge::Challenge;
+use crate::source::registry::transport::deadline;
+use crate::source::registry::transport::encoding;
+use crate::source::registry::transport::error_body::server_words;
+use crate::source::registry::transport::http::Waits;
+use crate::source::registry::transport::jitter::jittered;
+use crate::source::registry::transport::rate_limit::RateLimited;
+use crate::source::registry::transport::request::{Access, MAX_REDIRECTS};
+use crate::source::registry::transport::response::{
+    content_encoding, drain, error_body, header_text, location,
+};
+use crate::source::registry::url::{
+    encoded, has_scheme, may_lead_to, redirect_target, same_server, without_query,
+};
 
 /// What a token server is called as: some want a name.
 const CLIENT_ID: &str = "ocifs";
@@ -37,6 +44,9 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Shortest time before its end at which a token is renewed.
 const MIN_MARGIN: Duration = Duration::from_secs(10);
+
+/// The media type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The user that an identity token stands under where a password is expected.
 const TOKEN_USER: &str = "<token>";
@@ -91,34 +101,38 @@ impl TokenServer {
     /// There is no answer.
     pub(super) fn ask(
         &self,
-        client: &Client,
+        limited: &RateLimited,
         credential: Option<&Credential>,
     ) -> Result<Response<HttpBody>, Error> {
         match credential {
-            Some(Credential::IdentityToken { user, token }) => match self.post(client, token)? {
+            Some(Credential::IdentityToken { user, token }) => match self.post(limited, token)? {
                 Some(answer) => Ok(answer),
                 // Token servers without the POST form: fall back to the old one.
                 None => {
                     let user = user.as_deref().unwrap_or(TOKEN_USER);
-                    self.get(client, Some((user, token)))
+                    self.get(limited, Some((user, token)))
                 }
             },
-            Some(Credential::Basic { user, password }) => self.get(client, Some((user, password))),
-            Some(Credential::RegistryToken(_)) | None => self.get(client, None),
+            Some(Credential::Basic { user, password }) => self.get(limited, Some((user, password))),
+            Some(Credential::RegistryToken(_)) | None => self.get(limited, None),
         }
     }
 
     fn get(
         &self,
-        client: &Client,
+        limited: &RateLimited,
         login: Option<(&str, &str)>,
     ) -> Result<Response<HttpBody>, Error> {
-        let answer = self.send(client, login, None)?;
+        let answer = self.send(limited, login, None)?;
         answer.ok_or_else(|| self.failed(&self.realm, Failure::Redirect))
     }
 
     /// Sends the form for identity tokens (OAuth 2, RFC 6749, 6). `None` if that is not offered.
-    fn post(&self, client: &Client, refresh: &str) -> Result<Option<Response<HttpBody>>, Error> {
+    fn post(
+        &self,
+        limited: &RateLimited,
+        refresh: &str,
+    ) -> Result<Option<Response<HttpBody>>, Error> {
         let scope = self.scopes.join(" ");
         let form = [
             ("grant_type", "refresh_token"),
@@ -127,7 +141,7 @@ impl TokenServer {
             ("client_id", CLIENT_ID),
             ("scope", &scope),
         ];
-        let answer = self.send(client, None, Some(form))?;
+        let answer = self.send(limited, None, Some(form))?;
         Ok(match answer {
             Some(answer) if matches!(answer.status().as_u16(), 400 | 401 | 404 | 405 | 501) => {
                 drain(answer);
@@ -142,42 +156,24 @@ impl TokenServer {
     /// `None` if that would be wanted.
     fn send(
         &self,
-        client: &Client,
+        limited: &RateLimited,
         login: Option<(&str, &str)>,
         form: Option<Form<'_>>,
     ) -> Result<Option<Response<HttpBody>>, Error> {
         // All of it is a part of the request that needs the token.
-        let deadline = Instant::now() + client.options.deadline;
-        patience::until(deadline, || self.follow(client, login, form))
+        let deadline = Instant::now() + limited.http().options().deadline;
+        deadline::until(deadline, || self.follow(limited, login, form))
     }
 
     fn follow(
         &self,
-        client: &Client,
+        limited: &RateLimited,
         mut login: Option<(&str, &str)>,
         mut form: Option<Form<'_>>,
     ) -> Result<Option<Response<HttpBody>>, Error> {
         let mut url = self.realm.clone();
         for hop in 0..=MAX_REDIRECTS {
-            let method = if form.is_some() { Method::POST } else { Method::GET };
-            let answer = client.exchange_one("access token", &method, &url, |agent| {
-                let limit = Some(patience::left(client.options.deadline));
-                if let Some(form) = form {
-                    let request = agent.post(&url).config().timeout_global(limit).build();
-                    return request.send_form(form);
-                }
-                let mut request = agent.get(&url).config().timeout_global(limit).build();
-                if let Some((user, password)) = login {
-                    request = request.header(header::AUTHORIZATION, basic(user, password));
-                }
-                // Where a redirect leads is for the server to say, with the query.
-                if hop == 0 {
-                    for (key, value) in self.query(login.map(|(user, _)| user)) {
-                        request = request.query(key, value);
-                    }
-                }
-                request.call()
-            });
+            let answer = self.exchange(limited, &url, hop == 0, login, form);
             let answer = answer.map_err(|error| match &self.named_plain {
                 Some(named) if hop == 0 && error.is_not_tls() => {
                     self.failed(&url, Failure::Token(in_the_clear(named)))
@@ -210,8 +206,42 @@ impl TokenServer {
         Err(self.failed(&url, Failure::TooManyRedirects))
     }
 
+    /// Asks one server. Where a redirect leads is for the server to say, with the query.
+    fn exchange(
+        &self,
+        limited: &RateLimited,
+        url: &Uri,
+        is_first: bool,
+        login: Option<(&str, &str)>,
+        form: Option<Form<'_>>,
+    ) -> Result<Response<HttpBody>, Error> {
+        let what = "access token";
+        let invalid = |_| self.failed(url, Failure::Url);
+        if let Some(form) = form {
+            let body = query(form).replace("%20", "+");
+            let message = Message::post(url).header(header::CONTENT_TYPE, FORM).body(body);
+            return limited.round_trip_in_turn(what, message.map_err(invalid)?, Waits::Token);
+        }
+        let url = match is_first {
+            true => {
+                let own = url.query().filter(|own| !own.is_empty());
+                let asked = query(self.parameters(login.map(|(user, _)| user)));
+                let query = own.map_or(asked.clone(), |own| format!("{own}&{asked}"));
+                let url = url.to_string();
+                let place = url.split('?').next().unwrap_or_default();
+                format!("{place}?{query}")
+            }
+            false => url.to_string(),
+        };
+        let mut message = Message::get(url);
+        if let Some((user, password)) = login {
+            message = message.header(header::AUTHORIZATION, basic(user, password));
+        }
+        limited.round_trip_in_turn(what, message.body(()).map_err(invalid)?, Waits::Token)
+    }
+
     /// What is asked for by GET, for a user if there is a login.
-    fn query<'a>(&'a self, user: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    fn parameters<'a>(&'a self, user: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
         let service = self.service.as_deref().map(|service| ("service", service));
         let scopes = self.scopes.iter().map(|scope| ("scope", scope.as_str()));
         let account = user.map(|user| ("account", user));
@@ -273,6 +303,13 @@ impl Token {
             .clamp(DEFAULT_LIFETIME, MAX_LIFETIME);
         Some(bearer(token, lifetime))
     }
+}
+
+/// Names and values as a query, or as a form with `+` for blanks.
+fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs =
+        pairs.into_iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn bearer(token: &str, lifetime: Duration) -> Authorization {

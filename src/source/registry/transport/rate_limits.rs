@@ -17,7 +17,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// The rate_limits before the hosts that have asked for one.
 #[derive(Debug, Default)]
-pub(super) struct RateLimits {
+pub(in crate::source::registry) struct RateLimits {
     closed: Mutex<HashMap<String, RateLimit>>,
     changed: Condvar,
 }
@@ -31,7 +31,7 @@ struct RateLimit {
 
 /// The right to ask a host once.
 #[derive(Debug)]
-pub(super) struct Pass<'a> {
+pub(in crate::source::registry) struct Pass<'a> {
     rate_limits: &'a RateLimits,
     host: &'a str,
     is_first: bool,
@@ -39,13 +39,13 @@ pub(super) struct Pass<'a> {
 
 impl RateLimits {
     /// Whether a host wants to be left alone, or has just been asked whether it still does.
-    pub(super) fn is_closed(&self, host: &str) -> bool {
+    pub(in crate::source::registry) fn is_closed(&self, host: &str) -> bool {
         self.lock().contains_key(host)
     }
 
     /// Waits until the host may be asked; for how much longer it may not, if that is beyond the
     /// deadline.
-    pub(super) fn enter<'a>(
+    pub(in crate::source::registry) fn enter<'a>(
         &'a self,
         host: &'a str,
         deadline: Instant,
@@ -77,7 +77,7 @@ impl RateLimits {
 
 impl Pass<'_> {
     /// Closes the gate: the host asks to be left alone, for so long if it says.
-    pub(super) fn close(mut self, pause: Option<Duration>) {
+    pub(in crate::source::registry) fn close(mut self, pause: Option<Duration>) {
         let opens = Instant::now() + pause.unwrap_or(DEFAULT_PAUSE).min(MAX_PAUSE);
         let mut closed = self.rate_limits.lock();
         let gate =

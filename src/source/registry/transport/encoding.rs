@@ -14,7 +14,11 @@ use crate::codec;
 
 /// A document without the encoding that it came in, if it is one of those that are understood; bounded
 /// like the document itself.
-pub(super) fn decoded(bytes: Vec<u8>, encoding: Option<&str>, limit: u64) -> Vec<u8> {
+pub(in crate::source::registry) fn decoded(
+    bytes: Vec<u8>,
+    encoding: Option<&str>,
+    limit: u64,
+) -> Vec<u8> {
     let is_plain = bytes.trim_ascii_start().starts_with(b"{");
     let Some(encoding) = encoding.filter(|_| !is_plain) else { return bytes };
     let plain = match encoding.trim().to_ascii_lowercase().as_str() {

@@ -43,7 +43,7 @@ impl Challenge {
     }
 
     /// Whether a login or a token server can be meant.
-    pub(super) fn is_answerable(&self) -> bool {
+    pub(in crate::source::registry) fn is_answerable(&self) -> bool {
         match &*self.scheme {
             "basic" => true,
             // Azure's storage gives none, and names its login page.

@@ -28,11 +28,11 @@ const FADING_BYTES: u64 = 8 << 20;
 const MIN_BYTES: u64 = 64 << 10;
 
 /// Longest pause between two reads of a body that counts as time of the link.
-pub(super) const MAX_PAUSE: Duration = Duration::from_millis(50);
+pub(in crate::source::registry) const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// Measures one registry, the storage behind it included.
 #[derive(Debug, Default)]
-pub(super) struct Meter(Mutex<Sums>);
+pub(in crate::source::registry) struct Meter(Mutex<Sums>);
 
 #[derive(Debug, Default)]
 struct Sums {
@@ -43,7 +43,7 @@ struct Sums {
 
 impl Meter {
     /// Notes the time from asking to the header of an answer.
-    pub(super) fn round_trip(&self, time: Duration) {
+    pub(in crate::source::registry) fn round_trip(&self, time: Duration) {
         let mut sums = self.lock();
         sums.round_trip = Some(match sums.round_trip {
             Some(average) => average - average / ROUND_TRIP_WEIGHT + time / ROUND_TRIP_WEIGHT,
@@ -52,7 +52,7 @@ impl Meter {
     }
 
     /// Notes that a part of a body took so long to come.
-    pub(super) fn body(&self, bytes: u64, time: Duration) {
+    pub(in crate::source::registry) fn body(&self, bytes: u64, time: Duration) {
         let mut sums = self.lock();
         sums.bytes = sums.bytes.saturating_add(bytes);
         sums.time = sums.time.saturating_add(time);
@@ -62,7 +62,7 @@ impl Meter {
         }
     }
 
-    pub(super) fn throughput(&self) -> Throughput {
+    pub(in crate::source::registry) fn throughput(&self) -> Throughput {
         let sums = self.lock();
         let nanoseconds = sums.time.as_nanos().max(1);
         let bytes_per_second = match sums.bytes < MIN_BYTES {

@@ -1,0 +1,203 @@
+//! An image in a registry: its documents, blobs and tags.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ureq::http::{Method, header};
+
+use super::body;
+use super::client::{Client, manifest_request};
+use super::error::Error;
+use super::hosts::{self, Error as HostsError};
+use super::mirrors::{Mirrors, Wanted};
+use super::options::RegistryOptions;
+use super::session::Session;
+use super::transport::request::{Access, Request};
+use super::transport::response::header_text;
+use crate::digest::Digest;
+use crate::json;
+use crate::oci::{Descriptor, media_type};
+use crate::reference::Reference;
+use crate::source::image::check_range;
+use crate::source::{self, Content, Opened, RawDocument, Source, Throughput, nearest};
+
+/// Tags listed when the wanted one does not exist.
+const LISTED_TAGS: usize = 20;
+
+/// An image in a registry.
+#[derive(Clone, Debug)]
+pub struct Registry(pub(super) Arc<Mirrors>);
+
+impl Registry {
+    /// An image by its reference. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// A file about its registry can't be used.
+    pub fn new(
+        reference: Reference,
+        options: &RegistryOptions,
+        session: &Session,
+    ) -> Result<Registry, HostsError> {
+        Registry::with(reference, Access::Read, options, session)
+    }
+
+    /// The same, asking for the right to push as well.
+    ///
+    /// # Errors
+    /// A file about its registry can't be used.
+    pub fn for_pushing(
+        reference: Reference,
+        options: &RegistryOptions,
+        session: &Session,
+    ) -> Result<Registry, HostsError> {
+        Registry::with(reference, Access::Push, options, session)
+    }
+
+    fn with(
+        reference: Reference,
+        access: Access,
+        options: &RegistryOptions,
+        session: &Session,
+    ) -> Result<Registry, HostsError> {
+        let mut hosts = hosts::for_image(&reference, options)?;
+        if access == Access::Push {
+            // What is pushed goes to the registry itself.
+            hosts.drain(..hosts.len().saturating_sub(1));
+        }
+        let observed = Arc::default();
+        let clients = hosts.into_iter();
+        let clients =
+            clients.map(|host| Arc::new(Client::new(host, access, options, session, &observed)));
+        Ok(Registry(Arc::new(Mirrors::new(reference, clients.collect()))))
+    }
+
+    /// What the image is called.
+    pub fn reference(&self) -> &Reference {
+        &self.0.reference
+    }
+
+    /// The tags that exist, as far as one answer tells them, for a message; empty where the registry
+    /// does not say.
+    fn tags(&self) -> Vec<String> {
+        #[derive(serde::Deserialize)]
+        struct Tags {
+            #[serde(default)]
+            tags: Vec<String>,
+        }
+        let tags = self.0.try_hosts(Wanted::Name, |client| {
+            let url = client.url("tags/list");
+            let answer = client.send(&Request::new(Method::GET, &url, "the list of tags"))?;
+            client.document(answer.response, "tags")
+        });
+        let tags = tags.ok().and_then(|bytes| json::from_slice::<Tags>(&bytes).ok());
+        tags.map(|list| list.tags).unwrap_or_default()
+    }
+
+    /// A manifest by tag or digest. Of several hosts, one that sends the right bytes is looked for.
+    fn manifest(&self, reference: &str, expected: Option<Digest>) -> Result<RawDocument, Error> {
+        let what = format!("manifest `{reference}`");
+        let wanted = expected.map_or(Wanted::Name, Wanted::Content);
+        loop {
+            let (media_type, bytes) = self.0.try_hosts(wanted, |client| {
+                let url = client.url(&format!("manifests/{reference}"));
+                let answer = client.send(&manifest_request(Method::GET, &url, &what))?;
+                let media_type = header_text(&answer.response, header::CONTENT_TYPE.as_str());
+                match client.document(answer.response, &what) {
+                    // Another host may send all of it, or the same one the next time.
+                    Err(error) if error.is_transport() => Err(error),
+                    bytes => Ok((media_type, bytes)),
+                }
+            })?;
+            if let Some(digest) = expected
+                && !bytes.as_ref().is_ok_and(|bytes| digest.matches(bytes))
+                && self.0.distrust(&digest)
+            {
+                continue;
+            }
+            return Ok(RawDocument { bytes: bytes?, media_type, digest: expected });
+        }
+    }
+}
+
+impl Source for Registry {
+    fn root(&self) -> Result<RawDocument, source::Error> {
+        let reference = &self.0.reference;
+        let result = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => self.manifest(&digest.to_string(), Some(digest)),
+            (None, tag) => self.manifest(tag.unwrap_or("latest"), None),
+        };
+        result.map_err(|mut error| {
+            if error.is_not_found() && reference.digest().is_none() {
+                let mut tags = self.tags();
+                tags.retain(|tag| !nearest::is_of_referrer(tag));
+                nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
+                let more = tags.len().saturating_sub(LISTED_TAGS);
+                tags.truncate(LISTED_TAGS);
+                error.available_tags(tags, more);
+            }
+            Box::new(error).into()
+        })
+    }
+
+    fn head(&self) -> Result<Option<Digest>, source::Error> {
+        let Some(tag) = self.0.reference.tag() else { return Ok(self.0.reference.digest()) };
+        let what = format!("manifest `{tag}`");
+        let response = self.0.try_hosts(Wanted::Name, |client| {
+            let url = client.url(&format!("manifests/{tag}"));
+            let answer = client.send(&manifest_request(Method::HEAD, &url, &what))?;
+            Ok(answer.response)
+        });
+        match response {
+            Ok(response) => Ok(header_text(&response, "docker-content-digest")
+                .and_then(|digest| digest.parse().ok())),
+            // Some registries refuse HEAD, and its answers carry no reason: GET tells more.
+            Err(error) if error.is_answer() => Ok(None),
+            Err(error) => Err(Box::new(error).into()),
+        }
+    }
+
+    fn confirm(&self, content: Content<'_>) -> Result<(), source::Error> {
+        let (kind, what, accept, digest) = match content {
+            Content::Document(d) => ("manifests", "manifest", &media_type::ACCEPT[..], d.digest),
+            Content::Blob(d) => ("blobs", "blob", &[][..], d.digest),
+        };
+        let what = format!("{what} {digest}");
+        let answer = self.0.try_hosts(Wanted::Content(digest), |client| {
+            let url = client.url(&format!("{kind}/{digest}"));
+            client.send(&Request { accept, ..Request::new(Method::HEAD, &url, &what) })
+        });
+        match answer {
+            Ok(_) => Ok(()),
+            // Storage behind a registry may know no HEAD, and its answers carry no reason: GET tells more.
+            Err(error) if error.is_answer() => match content {
+                Content::Document(descriptor) => self.document(descriptor).map(drop),
+                Content::Blob(descriptor) => {
+                    self.blob(descriptor, 0..descriptor.size.min(1)).map(drop)
+                }
+            },
+            Err(error) => Err(Box::new(error).into()),
+        }
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, source::Error> {
+        let digest = descriptor.digest;
+        self.manifest(&digest.to_string(), Some(digest)).map_err(|e| Box::new(e.listed()).into())
+    }
+
+    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, source::Error> {
+        check_range(descriptor, &range)?;
+        Ok(body::open(&self.0, descriptor, range).map_err(|e| Box::new(e.listed()))?)
+    }
+
+    fn throughput(&self) -> Option<Throughput> {
+        Some(self.0.origin().observed.meter.throughput())
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn distrust(&self, digest: &Digest) -> bool {
+        self.0.distrust(digest)
+    }
+}

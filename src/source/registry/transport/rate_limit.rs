@@ -1,0 +1,59 @@
+//! Exchanges with hosts that may ask to be left alone: all of them wait at the gates of [`RateLimits`], those
+//! with token servers too.
+
+use std::sync::Arc;
+
+use ureq::http::{Request as Message, Response, Uri, header};
+use ureq::{AsSendBody, Body as HttpBody};
+
+use super::deadline;
+use super::http::{Http, Waits};
+use super::rate_limits::RateLimits;
+use super::response::header_text;
+use crate::source::registry::error::{Error, Failure};
+use crate::source::registry::retry_after;
+
+/// [`Http`] behind the gates of a session.
+#[derive(Debug)]
+pub(in crate::source::registry) struct RateLimited {
+    http: Http,
+    limits: Arc<RateLimits>,
+}
+
+impl RateLimited {
+    pub(in crate::source::registry) fn new(http: Http, limits: Arc<RateLimits>) -> RateLimited {
+        RateLimited { http, limits }
+    }
+
+    /// What sends what is let through.
+    pub(in crate::source::registry) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Sends a message once its host may be asked, and heeds the host's wish to be left alone.
+    pub(in crate::source::registry) fn round_trip_in_turn(
+        &self,
+        what: &str,
+        message: Message<impl AsSendBody>,
+        waits: Waits,
+    ) -> Result<Response<HttpBody>, Error> {
+        let url = message.uri().clone();
+        let host = url.authority().map_or("", |authority| authority.as_str());
+        let until = deadline::deadline(self.http.options().deadline);
+        let pass = self.limits.enter(host, until);
+        let pass = pass.map_err(|left| self.http.failed(what, &url, Failure::Limited(left)))?;
+        let response = self.http.round_trip(what, message, waits)?;
+        let pause = header_text(&response, header::RETRY_AFTER.as_str());
+        match response.status().as_u16() {
+            429 => pass.close(pause.and_then(|text| retry_after::parse(&text))),
+            503 if pause.is_some() => pass.close(pause.and_then(|text| retry_after::parse(&text))),
+            _ => drop(pass),
+        }
+        Ok(response)
+    }
+
+    /// Whether the host of a URL wants to be left alone for now.
+    pub(in crate::source::registry) fn is_limited(&self, url: &Uri) -> bool {
+        url.authority().is_some_and(|host| self.limits.is_closed(host.as_str()))
+    }
+}
