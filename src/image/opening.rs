@@ -23,7 +23,7 @@ pub(super) struct Opening<'a> {
     pub(super) traffic: Arc<Traffic>,
     pub(super) tag: Option<Arc<Tag>>,
     pub(super) cache: &'a Arc<Cache>,
-    pub(super) options: layer::Options,
+    pub(super) options: layer::LayerOptions,
 }
 
 impl<'a> Opening<'a> {
@@ -62,7 +62,7 @@ impl<'a> Opening<'a> {
             Arc::new(budget),
         ));
         let tag = Tag::of(name, &resolved, &source, options.offline);
-        let options = layer::Options {
+        let options = layer::LayerOptions {
             prove: options.prove,
             only_its_blob: options.check_access,
             again: options.again,

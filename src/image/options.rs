@@ -61,7 +61,7 @@ impl Default for ImageOptions {
             max_layer_bytes: None,
             codec: codec::Limits::default(),
             max_metadata_bytes: None,
-            parallel_layers: layer::Options::default().parallel,
+            parallel_layers: layer::LayerOptions::default().parallel,
             open_files: 512,
             temporary_folder: PathBuf::from("/tmp"),
         }

@@ -1,11 +1,42 @@
-//! Layers that are open already, of another image in the same mount.
+//! Layers that are open: one, and those of another image in the same mount.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{LayerKey, OpenLayer, layer_key};
+use crate::cache::LayerName;
+use crate::digest::{DiffId, Digest};
 use crate::external::IndexFinder;
+use crate::index::LayerIndex;
 use crate::resolve::ResolvedLayer;
 use crate::toc::{self, TocAnnotation};
+
+/// A layer that can be shown.
+#[derive(Clone, Debug)]
+pub struct OpenLayer {
+    /// Its index.
+    pub index: Arc<LayerIndex>,
+    /// The index's name in the cache.
+    pub name: LayerName,
+}
+
+impl OpenLayer {
+    /// Files that the writer of an eStargz layer added for itself are hidden, whichever way the
+    /// index was made.
+    pub(super) fn new(index: LayerIndex, name: LayerName, layer: &ResolvedLayer) -> OpenLayer {
+        let index = match toc::promise(&layer.descriptor) {
+            Some(promise) => index.without_bookkeeping(&promise),
+            None => index,
+        };
+        OpenLayer { index: Arc::new(index), name }
+    }
+}
+
+/// What makes two layers the same: both digests, as each promises something of its own.
+pub(super) type LayerKey = (Digest, DiffId);
+
+pub(super) fn layer_key(layer: &ResolvedLayer) -> LayerKey {
+    (layer.descriptor.digest, layer.diff_id)
+}
 
 /// Layers that need not be opened again.
 ///

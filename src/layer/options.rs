@@ -1,0 +1,49 @@
+//! Limits and switches for opening layers.
+
+use crate::codec;
+
+/// Limits and switches for opening layers.
+#[derive(Clone, Debug)]
+pub struct LayerOptions {
+    /// Take no index but one that proves everything: what is not proven is streamed.
+    pub prove: bool,
+    /// Take no index of the same tar in another blob, which the image's repository may not have.
+    pub only_its_blob: bool,
+    /// Stream all that is not open already, whatever is in the cache, whose spans are compared with what comes.
+    pub again: bool,
+    /// Fetch nothing from a remote source.
+    pub offline: bool,
+    /// Most uncompressed bytes of one layer; the default depends on the blob's size.
+    pub max_uncompressed_bytes: Option<u64>,
+    /// What decompressing may cost. With more than the default layers are passed over one at a time.
+    pub codec: codec::Limits,
+    /// Layers passed over at the same time.
+    pub parallel: usize,
+    /// Keep the bytes that a first pass has seen, for those who will read them.
+    pub keep_spans: bool,
+}
+
+impl LayerOptions {
+    /// How many layers are passed over at the same time with these limits.
+    pub(super) fn parallel(&self) -> usize {
+        match self.codec.zstd_window_log > codec::DEFAULT_ZSTD_WINDOW_LOG {
+            true => 1,
+            false => self.parallel,
+        }
+    }
+}
+
+impl Default for LayerOptions {
+    fn default() -> LayerOptions {
+        LayerOptions {
+            prove: false,
+            only_its_blob: false,
+            again: false,
+            offline: false,
+            max_uncompressed_bytes: None,
+            codec: codec::Limits::default(),
+            parallel: 4,
+            keep_spans: true,
+        }
+    }
+}

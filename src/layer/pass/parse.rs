@@ -1,0 +1,111 @@
+//! Stage 3: parses and hashes what is in the layer.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use super::stopped::Stopped;
+use crate::codec::{self, Compression};
+use crate::digest::{Algorithm, DiffId, Hasher};
+use crate::index::{self, Budget, Builder};
+use crate::layer::cut::{Piece, give_back};
+use crate::layer::error::ErrorKind;
+use crate::tar::{self, Parser};
+
+/// Zeros at the end of a tar that may be missing, in bytes. Tars are padded to whole records, of 10 KiB
+/// with most writers and of 64 KiB with the largest usual ones.
+const MAX_MISSING_PADDING: u32 = 1 << 20;
+
+/// Parses and hashes what is in the layer, and hands each piece on.
+pub(super) fn parse(
+    pieces: &Receiver<Piece>,
+    kept: SyncSender<Piece>,
+    used: &SyncSender<Vec<u8>>,
+    algorithm: Algorithm,
+    budget: &Arc<Budget>,
+    has_table: bool,
+) -> Result<(Builder, Hasher, u64), Stopped> {
+    let mut builder = Builder::within(Arc::clone(budget));
+    let mut parser = Parser::new();
+    let mut diff_id = Hasher::new(algorithm);
+    let mut total = 0;
+    let mut start = Start::default();
+    let mut is_zero = true;
+    for piece in pieces {
+        let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
+        start.note(&piece);
+        kept.send(piece).map_err(|_| Stopped::Receiver)?;
+        let bytes = &buffer[..length];
+        diff_id.update(bytes);
+        parser.feed(bytes, &mut builder).map_err(|e| start.refusal(e))?;
+        // What follows the end mark of a tar is nobody's, but a table can show it.
+        is_zero = is_zero && !(has_table && builder.is_empty() && bytes.iter().any(|b| *b != 0));
+        total += length as u64;
+        give_back(buffer, used);
+    }
+    parser.finish().map_err(|e| start.refusal(e.into()))?;
+    if builder.is_empty() && !is_zero {
+        return Err(ErrorKind::NoTarBehindTable.into());
+    }
+    Ok((builder, diff_id, total))
+}
+
+/// How many bytes of zeros have to stand behind a tar of `size` bytes to give it the diff ID that is
+/// expected, or the diff ID that it has.
+///
+/// Releases of Podman and Buildah of 2023 dropped the zeros behind the end mark of a tar when they wrote
+/// zstd:chunked, and kept its diff ID (containers/storage#1771). Nothing that is shown depends on them.
+pub(super) fn missing_padding(
+    mut hasher: Hasher,
+    size: u64,
+    expected: DiffId,
+) -> Result<u32, DiffId> {
+    const BLOCK: [u8; tar::BLOCK_BYTES] = [0; tar::BLOCK_BYTES];
+    let got = DiffId(hasher.clone().finish());
+    if got == expected {
+        return Ok(0);
+    }
+    let mut missing = 0;
+    // The last block may be cut short too.
+    let mut next = BLOCK.len() as u32 - (size % BLOCK.len() as u64) as u32;
+    while missing + next <= MAX_MISSING_PADDING {
+        hasher.update(&BLOCK[..next as usize]);
+        missing += next;
+        if DiffId(hasher.clone().finish()) == expected {
+            return Ok(missing);
+        }
+        next = BLOCK.len() as u32;
+    }
+    Err(got)
+}
+
+/// How what should be a tar begins, to say what it is instead.
+#[derive(Default)]
+struct Start {
+    bytes: Vec<u8>,
+    is_compressed: bool,
+}
+
+impl Start {
+    fn note(&mut self, piece: &Piece) {
+        if self.bytes.is_empty() {
+            self.bytes = piece.buffer[..piece.length.min(tar::BLOCK_BYTES)].to_vec();
+            self.is_compressed = piece.compression != Compression::None;
+        }
+    }
+
+    /// What is wrong, in the words that help: the first block is no header, or there is not even one.
+    fn refusal(&self, error: index::Error) -> ErrorKind {
+        let is_no_tar = match error {
+            index::Error::Tar(tar::Error::Checksum { at: 0 }) => true,
+            index::Error::Tar(tar::Error::Truncated { .. }) => self.bytes.len() < tar::BLOCK_BYTES,
+            _ => false,
+        };
+        match codec::guess(&self.bytes).filter(|_| is_no_tar) {
+            Some(guess) if guess.is_compressed && self.is_compressed => {
+                ErrorKind::CompressedTwice(guess.name)
+            }
+            Some(guess) => ErrorKind::NotTar(guess.name),
+            None => error.into(),
+        }
+    }
+}
