@@ -52,8 +52,8 @@ impl Contents {
     }
 
     /// Whether `length` bytes from `offset` in a file, which must be long enough, seem to be cached.
-    pub fn is_at_hand(&self, layer: usize, pieces: Pieces<'_>, offset: u64, length: u64) -> bool {
-        self.all(layer, pieces, offset, length, BlobReader::is_at_hand)
+    pub fn is_local(&self, layer: usize, pieces: Pieces<'_>, offset: u64, length: u64) -> bool {
+        self.all(layer, pieces, offset, length, BlobReader::is_local)
     }
 
     /// Whether something holds of all places in a layer that have a part of a file.

@@ -207,30 +207,30 @@ impl Filesystem {
 
     /// Whether all of a regular file seems to be cached; false for anything else. Cheap, and may be
     /// wrong.
-    pub fn is_at_hand(&self, ino: Ino) -> bool {
+    pub fn is_local(&self, ino: Ino) -> bool {
         self.tree.content(ino).is_some_and(|content| {
-            self.contents.is_at_hand(content.layer, content.pieces, 0, content.size)
+            self.contents.is_local(content.layer, content.pieces, 0, content.size)
         })
     }
 
     /// Whether these parts of regular files all seem to be cached. Quick for those that lie together.
-    pub fn are_at_hand(&self, parts: &[(Ino, Range<u64>)]) -> bool {
+    pub fn are_local(&self, parts: &[(Ino, Range<u64>)]) -> bool {
         // A layer, and a range of it that is cached.
-        let mut at_hand = (usize::MAX, 0..0);
+        let mut local = (usize::MAX, 0..0);
         parts.iter().all(|(ino, part)| {
             let Some(content) = self.tree.content(*ino) else { return false };
             let (layer, length) = (content.layer, part.end - part.start);
             let Pieces::Whole(start) = content.pieces else {
-                return self.contents.is_at_hand(layer, content.pieces, part.start, length);
+                return self.contents.is_local(layer, content.pieces, part.start, length);
             };
             let start = UncompressedOffset(start.0 + part.start);
             let end = start.0 + length;
-            if layer == at_hand.0 && at_hand.1.start <= start.0 && end <= at_hand.1.end {
+            if layer == local.0 && local.1.start <= start.0 && end <= local.1.end {
                 return true;
             }
             let reader = &self.contents.layers()[layer];
-            at_hand = (layer, reader.spans_of(start.0..end));
-            reader.is_at_hand(start, length)
+            local = (layer, reader.spans_of(start.0..end));
+            reader.is_local(start, length)
         })
     }
 

@@ -1,4 +1,4 @@
-//! Fetching ahead of a walk, in a layer where nobody reads yet.
+//! Fetching ahead of a walk, in a layer that no reader is in yet.
 //!
 //! # Problem
 //!
@@ -8,7 +8,7 @@
 //! # Design
 //!
 //! `prefetch::layers` knows that a walk goes on, and in which layers it will come, and has their
-//! beginnings brought here: [`BlobReader::bring`] sends out a flight as any other, but without a
+//! beginnings brought here: [`BlobReader::bring`] starts a fetch as any other, but without a
 //! reader. What that means:
 //!
 //! - no reader waits for it, and if it fails none hears of it: a reader that comes tries itself;
@@ -19,44 +19,23 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::plan::{self, Situation};
-use super::{BlobReader, Fetch, MAX_AHEAD_BYTES, ReadAhead, lock};
+use super::plan::{self, ReadAhead, Situation};
+use super::reader::BlobReader;
+use super::walk::Walk;
 use crate::extent::UncompressedOffset;
 use crate::index::Span;
-
-/// A walk that fetches go ahead of, shared by all of them.
-#[derive(Clone, Debug)]
-pub struct Walk(Arc<AtomicBool>);
-
-impl Walk {
-    /// A walk that goes on.
-    pub fn begin() -> Walk {
-        Walk(Arc::new(AtomicBool::new(true)))
-    }
-
-    /// Ends it, and with it what is fetched ahead of it.
-    pub fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether it has not ended.
-    pub fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 impl BlobReader {
     /// Whether `length` bytes from `start` seem to be cached or on their way; those past the layer
     /// are never.
     pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
-        let sky = lock(&self.sky);
-        self.all_that_hold(start, length, |at| self.is_coming(&sky, at))
+        let in_flight = self.in_flight();
+        self.all_that_hold(start, length, |at| self.is_coming(&in_flight, at))
     }
 
     /// The same without what is on its way.
-    pub fn is_at_hand(&self, start: UncompressedOffset, length: u64) -> bool {
+    pub fn is_local(&self, start: UncompressedOffset, length: u64) -> bool {
         self.all_that_hold(start, length, |at| self.shared.has(&self.table.spans[at]))
     }
 
@@ -86,12 +65,12 @@ impl BlobReader {
     /// Returns how many come; 0 if there is nothing to do, or it can't be done without harm.
     pub fn bring(self: &Arc<Self>, ranges: &[Range<u64>], most_bytes: u64, walk: &Walk) -> u64 {
         let source = &self.access.source;
-        if self.access.offline || !source.is_remote() || !self.shared.cache.has_room(most_bytes) {
+        if self.access.offline || !source.is_remote() || !self.shared.cache().has_room(most_bytes) {
             return 0;
         }
-        let mut sky = lock(&self.sky);
+        let mut in_flight = self.in_flight();
         // Where a reader is, it knows better; and what came wrong is for a reader to ask for again.
-        if !sky.flights.is_empty() || !sky.suspects.is_empty() {
+        if !in_flight.fetches.is_empty() || !in_flight.suspects.is_empty() {
             return 0;
         }
         let spans = &self.table.spans;
@@ -100,7 +79,7 @@ impl BlobReader {
             spans,
             gap_bytes: plan::gap_bytes(link),
             back_bytes: plan::back_bytes(link),
-            is_at_hand: &|at| self.is_coming(&sky, at),
+            is_coming: &|at| self.is_coming(&in_flight, at),
             needed_end: 0,
             scope: &|_| ReadAhead::Ranges(Vec::new()),
         };
@@ -108,12 +87,12 @@ impl BlobReader {
         // No further than it may go: this is asked for while readers are answered.
         let most_end = spans[first].start.0.saturating_add(most_bytes);
         let before = plan::holding(spans, &(spans[first].start.0..most_end)).end;
-        let row = situation.missing_from(first, ranges, before, sky.runs.again_left(spans));
+        let row = situation.missing_from(first, ranges, before, in_flight.runs.again_left(spans));
         let Some(piece) = bounded(spans, row, most_bytes) else { return 0 };
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
         let again_bytes = situation.again_bytes_in(piece.clone());
-        sky.runs.brought(piece.end, again_bytes);
-        match self.spawn(&mut sky, piece, Some(walk.clone())) {
+        in_flight.runs.brought(piece.end, again_bytes);
+        match self.spawn(&mut in_flight, piece, Some(walk.clone())) {
             Ok(()) => bytes,
             Err(e) => {
                 log::debug!("{}: nothing is fetched ahead: {e}", self.what);
@@ -136,25 +115,6 @@ fn bounded(spans: &[Span], row: Range<usize>, most_bytes: u64) -> Option<Range<u
         end = next;
     }
     (end > row.start).then_some(begin..end)
-}
-
-impl Fetch<'_> {
-    /// Whether it is ahead of a walk, and the server has begun to send more than should be: then the
-    /// walk gets nothing ahead any more.
-    pub(super) fn is_too_much_ahead(&self) -> bool {
-        let is_large = self.reader.table.uncompressed_size > MAX_AHEAD_BYTES;
-        let walk = self.walk.as_ref().filter(|_| is_large);
-        walk.inspect(|walk| walk.end()).is_some()
-    }
-
-    /// Ends the walk that it is ahead of if a span that it brought was not kept.
-    pub(super) fn end_walk_if_lost(&self, span: &Span) {
-        if let Some(walk) = &self.walk
-            && !self.reader.shared.cache.has_span(&span.digest)
-        {
-            walk.end();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub(super) struct Situation<'a> {
     pub(super) gap_bytes: u64,
     pub(super) back_bytes: u64,
     /// Whether a span is cached or on its way.
-    pub(super) is_at_hand: &'a dyn Fn(usize) -> bool,
+    pub(super) is_coming: &'a dyn Fn(usize) -> bool,
     /// Just past the last span that the read needs, which may reach over several.
     pub(super) needed_end: usize,
     /// The scope of the reader; whether it goes on from the miss before is told.
@@ -160,7 +160,7 @@ impl Situation<'_> {
     fn is_missing(&self, at: usize, ranges: &[Range<u64>]) -> bool {
         let span = &self.spans[at];
         let next = ranges.partition_point(|range| range.end <= span.start.0);
-        ranges.get(next).is_some_and(|range| range.start < span.end()) && !(self.is_at_hand)(at)
+        ranges.get(next).is_some_and(|range| range.start < span.end()) && !(self.is_coming)(at)
     }
 
     /// Whether a further span can be read past for the price of a request.
@@ -175,14 +175,14 @@ impl Situation<'_> {
 
     /// Compressed bytes of spans that are cached or on their way.
     pub(super) fn again_bytes_in(&self, spans: Range<usize>) -> u64 {
-        let again = spans.filter(|at| (self.is_at_hand)(*at));
+        let again = spans.filter(|at| (self.is_coming)(*at));
         again.map(|at| compressed_bytes(&self.spans[at])).sum()
     }
 
     /// The first of the spans that are missing of the ranges, if it is not far to look for it.
     pub(super) fn first_missing(&self, ranges: &[Range<u64>]) -> Option<usize> {
         let wanted = ranges.iter().flat_map(|range| holding(self.spans, range));
-        wanted.take(MAX_LOOKS).find(|at| !(self.is_at_hand)(*at))
+        wanted.take(MAX_LOOKS).find(|at| !(self.is_coming)(*at))
     }
 }
 
@@ -201,7 +201,7 @@ impl Runs {
             Some(run) => (run.end, run.steps + 1),
             None => (at, 0),
         };
-        let from = (from..=at).find(|span| !(situation.is_at_hand)(*span)).unwrap_or(at);
+        let from = (from..=at).find(|span| !(situation.is_coming)(*span)).unwrap_or(at);
         let scope_end = match (situation.scope)(steps > 0) {
             ReadAhead::Ranges(ranges) => {
                 let row = situation.missing_from(at, &ranges, spans.len(), self.again_left(spans));
@@ -259,7 +259,7 @@ impl Runs {
         let mut stretch: Option<usize> = None;
         let end = range.end;
         for at in range {
-            if !(situation.is_at_hand)(at) {
+            if !(situation.is_coming)(at) {
                 stretch = None;
                 continue;
             }
@@ -327,9 +327,9 @@ mod tests {
         spans: &[Span],
         at: usize,
         scope_end: u64,
-        at_hand: &[usize],
+        local: &[usize],
     ) -> Range<usize> {
-        plan_in(runs, spans, at, &ReadAhead::UpTo(scope_end), at_hand)
+        plan_in(runs, spans, at, &ReadAhead::UpTo(scope_end), local)
     }
 
     fn plan_in(
@@ -337,7 +337,7 @@ mod tests {
         spans: &[Span],
         at: usize,
         scope: &ReadAhead,
-        at_hand: &[usize],
+        local: &[usize],
     ) -> Range<usize> {
         runs.plan(
             at,
@@ -345,7 +345,7 @@ mod tests {
                 spans,
                 gap_bytes: 300 << 10,
                 back_bytes: 2 << 20,
-                is_at_hand: &|span| at_hand.contains(&span),
+                is_coming: &|span| local.contains(&span),
                 needed_end: at + 1,
                 scope: &|_| scope.clone(),
             },
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_hand_is_not_fetched_again() {
+    fn what_is_local_is_not_fetched_again() {
         let spans = spans(100, |_| Restart::Here);
         let mut runs = Runs::default();
         plan(&mut runs, &spans, 5, 0, &[]);
@@ -402,8 +402,8 @@ mod tests {
         let spans = spans(200, |_| Restart::Here);
         let mib = |range: Range<u64>| range.start << 20..range.end << 20;
         let all = ReadAhead::Ranges(std::iter::once(0..u64::MAX).collect());
-        let plan = |at, scope: &ReadAhead, at_hand: &[usize]| {
-            plan_in(&mut Runs::default(), &spans, at, scope, at_hand)
+        let plan = |at, scope: &ReadAhead, local: &[usize]| {
+            plan_in(&mut Runs::default(), &spans, at, scope, local)
         };
         assert_eq!(plan(3, &all, &[]), 0..200);
         // Only so much lies before it that its reader can wait for it.

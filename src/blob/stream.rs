@@ -10,11 +10,14 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{CHUNK_BYTES, Error, Fault};
+use super::error::{Error, Fault};
 use crate::codec::{Boundary, Compression, Decoder, Limits, SNIFF_BYTES, window};
 use crate::digest::{Digest, SpanDigest};
 use crate::index::{Check, Chunk, Restart, Span};
 use crate::source::{Body, Opened};
+
+/// Bytes read from a source at a time.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// What a stream has to know of its layer.
 pub(super) struct Layer<'a> {

@@ -273,7 +273,7 @@ impl Shared {
             // Not for longer: who answers the kernel wants it too.
             let next = self.lock().traversal.next(tree);
             match next {
-                Next::Step { step, .. } if !self.is_at_hand(step) => {
+                Next::Step { step, .. } if !self.is_local(step) => {
                     self.lock().traversal.stop(step);
                     steps += 1;
                 }
@@ -292,15 +292,15 @@ impl Shared {
     fn next_range(&self) -> Option<(u32, DeviceRange)> {
         loop {
             let (client, part) = self.lock().ranges.pop_front()?;
-            if process::is_alive(client) && self.filesystem.are_at_hand(&part.parts) {
+            if process::is_alive(client) && self.filesystem.are_local(&part.parts) {
                 return Some((client, part));
             }
         }
     }
 
-    fn is_at_hand(&self, step: Step) -> bool {
+    fn is_local(&self, step: Step) -> bool {
         match step {
-            Step::Read { file, .. } => self.filesystem.is_at_hand(file),
+            Step::Read { file, .. } => self.filesystem.is_local(file),
             Step::List(_) | Step::Follow { .. } => true,
         }
     }

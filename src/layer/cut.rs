@@ -3,7 +3,7 @@
 //! A span ends at the first place where decoding can begin again after 2.5 MiB of output or 512 KiB
 //! of input: the end of a deflate block, a gzip member or a zstd frame. A member or frame ends it from
 //! half of that on, because it needs no window. Where nothing comes for 4 MiB the span ends anyway,
-//! and the next one can only be had by decoding this one first ([`Restart::Continues`]): a zstd
+//! and the next one can only be had by decoding this one first ([`Begin::Continues`]): a zstd
 //! layer of a single frame is one long row of these. The
 //! windows then take about half a percent of a gzip layer, and a cold read fetches half a megabyte;
 //! at half the distance both numbers change places. (Placing checkpoints just before files was

@@ -141,7 +141,7 @@ fn a_reader_that_is_faster_is_not_run_after() {
 }
 
 #[test]
-fn what_is_not_at_hand_ends_a_burst() {
+fn what_is_not_local_ends_a_burst() {
     let mut reader = Reader::new(tree(1, 60, 100));
     reader.list("d0");
     reader.read("d0/0000");

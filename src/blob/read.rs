@@ -1,0 +1,217 @@
+//! Reading a layer, and waiting for what is not local.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::in_flight::InFlight;
+use super::plan::{self, ReadAhead, Situation};
+use super::reader::BlobReader;
+use super::spans::copy_part;
+use crate::extent::UncompressedOffset;
+use crate::index::{Check, Restart};
+use crate::source::MIN_BYTES_PER_SECOND;
+
+/// Flights of one layer at the same time: readers at so many places do not wait for each other.
+const MAX_FETCHES: usize = 8;
+
+impl BlobReader {
+    /// Fills `buf` from `start` if everything is cached; false if something is not, or if the
+    /// range reaches past the layer. Never waits for a source.
+    pub fn read_local(&self, start: UncompressedOffset, buf: &mut [u8]) -> bool {
+        self.pieces(start, buf).all(|(at, offset, part)| {
+            let hit = at.is_some_and(|at| {
+                self.reader_at.store(at, Ordering::Relaxed);
+                self.shared.read(&self.table.spans[at], offset, part)
+            });
+            if hit {
+                self.shared.note_hit();
+            }
+            hit
+        })
+    }
+
+    /// Fills `buf` from `start`, fetching what is missing, but not beyond `give_up`. `scope` says
+    /// what the reader is likely to want next; it is asked only if need be, and is told whether this
+    /// miss goes on from the one before.
+    ///
+    /// # Errors
+    /// See [`Error`]; `buf` is then of no use.
+    pub fn read(
+        self: &Arc<Self>,
+        start: UncompressedOffset,
+        buf: &mut [u8],
+        give_up: Instant,
+        scope: &dyn Fn(bool) -> ReadAhead,
+    ) -> Result<(), Error> {
+        let end = start.0.saturating_add(buf.len() as u64);
+        let needed_end = self.table.spans.partition_point(|span| span.start.0 < end);
+        for (at, offset, part) in self.pieces(start, buf) {
+            let at = at.ok_or_else(|| Error::Short { what: self.what.clone(), at: start })?;
+            self.reader_at.store(at, Ordering::Relaxed);
+            if self.shared.read(&self.table.spans[at], offset, part) {
+                self.shared.note_hit();
+                continue;
+            }
+            self.shared.note_miss();
+            let bytes = self.fetch(at, needed_end, give_up, scope)?;
+            copy_part(&bytes, offset, part);
+        }
+        Ok(())
+    }
+
+    /// Brings every span into the cache that is not there yet, in order; stops where it fails.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn fetch_all(
+        self: &Arc<Self>,
+        read_timeout: Duration,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), Error> {
+        for (at, span) in self.table.spans.iter().enumerate() {
+            self.reader_at.store(at, Ordering::Relaxed);
+            if self.shared.read(span, 0, &mut [0]) {
+                self.shared.note_hit();
+            } else {
+                self.shared.note_miss();
+                let scope = |_| ReadAhead::UpTo(u64::MAX);
+                // No reader waits for this one span: it may come as slowly as its source lets it.
+                let slowest =
+                    Duration::from_secs(plan::compressed_bytes(span) / MIN_BYTES_PER_SECOND);
+                self.fetch(at, at + 1, Instant::now() + read_timeout + slowest, &scope)?;
+            }
+            progress(span.length.into());
+        }
+        Ok(())
+    }
+
+    /// Cuts a range at span boundaries: (span, offset in it, part of the buffer).
+    fn pieces<'a>(
+        &'a self,
+        start: UncompressedOffset,
+        buf: &'a mut [u8],
+    ) -> impl Iterator<Item = (Option<usize>, u32, &'a mut [u8])> {
+        let spans = &self.table.spans;
+        let mut at = spans.partition_point(|span| span.end() <= start.0);
+        let mut offset = start.0;
+        let mut rest = buf;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let Some(span) = spans.get(at) else {
+                return Some((None, 0, std::mem::take(&mut rest)));
+            };
+            let within = (offset - span.start.0) as u32;
+            let length = rest.len().min((span.length - within) as usize);
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(length);
+            rest = after;
+            offset += length as u64;
+            at += 1;
+            Some((Some(at - 1), within, part))
+        })
+    }
+
+    /// Waits for a span that is not cached, and sees to it that a fetch brings it, and what else
+    /// the read needs up to `needed_end`.
+    fn fetch(
+        self: &Arc<Self>,
+        at: usize,
+        needed_end: usize,
+        give_up: Instant,
+        scope: &dyn Fn(bool) -> ReadAhead,
+    ) -> Result<Arc<Vec<u8>>, Error> {
+        if self.access.offline && self.access.source.is_remote() {
+            return Err(Error::Offline(self.what.clone()));
+        }
+        let mut in_flight = self.in_flight();
+        *in_flight.wanted.entry(at).or_default() += 1;
+        // What ails an old fetch, a connection that was forgotten or a server that was down, may be over.
+        let mut may_try_again = in_flight.is_on_old_fetch(at);
+        let result = loop {
+            match in_flight.arrived.get(&at) {
+                Some(Err(Error::Source(_) | Error::Read { .. })) if may_try_again => {
+                    may_try_again = false;
+                    in_flight.arrived.remove(&at);
+                }
+                Some(result) => break result.clone(),
+                None => {}
+            }
+            if !in_flight.carries(at) && in_flight.fetches.len() < MAX_FETCHES {
+                let plan = self.plan(&mut in_flight, at, needed_end, scope);
+                if in_flight.extend(plan::begin_of(&self.table.spans, at), at, plan.end) {
+                    self.arrival.notify_all();
+                } else if let Err(e) = self.spawn(&mut in_flight, plan, None) {
+                    break Err(Error::read(&self.what, e));
+                }
+            }
+            let Some(left) = give_up.checked_duration_since(Instant::now()) else {
+                break Err(Error::Deadline(self.what.clone()));
+            };
+            in_flight = self.wait(in_flight, left);
+        };
+        if let Some(count) = in_flight.wanted.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                in_flight.wanted.remove(&at);
+                in_flight.arrived.remove(&at);
+            }
+        }
+        result
+    }
+
+    /// What to fetch for a span that is missing and not on its way.
+    fn plan(
+        &self,
+        in_flight: &mut InFlight,
+        at: usize,
+        needed_end: usize,
+        scope: &dyn Fn(bool) -> ReadAhead,
+    ) -> Range<usize> {
+        let spans = &self.table.spans;
+        if in_flight.suspects.contains(&at) {
+            // Its checkpoint may be wrong: from a place that needs none, and no further.
+            let here = |at: &usize| spans[*at].restart == Restart::Here;
+            let check = spans[at].check;
+            return match check {
+                Check::Content => (0..=at).rev().find(here).unwrap_or(0)..at + 1,
+                Check::Chunks { .. } | Check::Compressed { .. } => at..at + 1,
+            };
+        }
+        let mut runs = std::mem::take(&mut in_flight.runs);
+        let link = self.access.source.throughput();
+        let scope = |goes_on| self.affordable(scope(goes_on), goes_on);
+        let plan = runs.plan(
+            at,
+            &Situation {
+                spans,
+                gap_bytes: plan::gap_bytes(link),
+                back_bytes: plan::back_bytes(link),
+                is_coming: &|at| self.is_coming(in_flight, at),
+                needed_end,
+                scope: &scope,
+            },
+        );
+        in_flight.runs = runs;
+        // Another fetch that is ahead is left to its work.
+        let next = in_flight.fetches.iter().map(|fetch| fetch.left.start).filter(|from| *from > at);
+        plan.start..plan.end.min(next.min().unwrap_or(plan.end))
+    }
+
+    /// The scope of a walk brings bytes in another order than they are read in. Where they may not be
+    /// kept until then, it counts as a guess.
+    fn affordable(&self, scope: ReadAhead, goes_on: bool) -> ReadAhead {
+        match scope {
+            ReadAhead::Ranges(ranges)
+                if !self.shared.cache().has_room(self.table.uncompressed_size / 4) =>
+            {
+                let end = ranges.last().map_or(0, |range| range.end);
+                ReadAhead::UpTo(if goes_on { end } else { 0 })
+            }
+            scope => scope,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Spans that are local: the cache, the files of it that are open, and a few in memory.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+use crate::cache::{Cache, Cost, SpanFile};
+use crate::digest::SpanDigest;
+use crate::index::{Restart, Span};
+
+/// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
+/// off. One span is a MiB or two, four at most.
+pub(super) const MEMORY_SPANS: usize = 6;
+
+/// Span files opened until those that stay open are looked at, whether they were evicted and take room
+/// that the cache has given back. Looking at a thousand takes a millisecond.
+const OPENED_BETWEEN_LOOKS: u32 = 16;
+
+/// Open span files and the cache behind them, shared by the layers of a mount.
+#[derive(Debug)]
+pub struct Spans {
+    cache: Arc<Cache>,
+    open: Mutex<LruCache<SpanDigest, Arc<SpanFile>>>,
+    opened: AtomicU32,
+    memory: Mutex<LruCache<SpanDigest, Arc<Vec<u8>>>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Spans {
+    /// At most `open_files` span files are kept open.
+    pub fn new(cache: Arc<Cache>, open_files: usize) -> Spans {
+        let at_least_one = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Spans {
+            cache,
+            open: Mutex::new(LruCache::new(at_least_one(open_files))),
+            opened: AtomicU32::new(0),
+            memory: Mutex::new(LruCache::new(at_least_one(MEMORY_SPANS))),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads of spans that were cached, and that had to be fetched.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// The cache behind them.
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Notes that a reader has found a span here.
+    pub(super) fn note_hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a reader has not found a span here.
+    pub(super) fn note_miss(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads from a span that is cached; false if it is not.
+    pub(super) fn read(&self, span: &Span, offset: u32, buf: &mut [u8]) -> bool {
+        let read_from = |file: &SpanFile, buf: &mut [u8]| {
+            let read = file.read_at(buf, offset);
+            read.inspect_err(|e| log::warn!("span {}: {e}", span.digest.hex())).unwrap_or(false)
+        };
+        let open = lock(&self.open).get(&span.digest).cloned();
+        if let Some(file) = open {
+            if read_from(&file, buf) {
+                return true;
+            }
+            lock(&self.open).pop(&span.digest);
+        }
+        let in_memory = lock(&self.memory).get(&span.digest).cloned();
+        if let Some(bytes) = in_memory {
+            copy_part(&bytes, offset, buf);
+            return true;
+        }
+        let Some(file) = self.cache.span(&span.digest, span.length) else { return false };
+        if !read_from(&file, buf) {
+            return false;
+        }
+        lock(&self.open).put(span.digest, Arc::new(file));
+        if self.opened.fetch_add(1, Ordering::Relaxed).is_multiple_of(OPENED_BETWEEN_LOOKS) {
+            self.let_go();
+        }
+        true
+    }
+
+    /// Closes files that are no longer in the cache: they take room until then.
+    fn let_go(&self) {
+        let open: Vec<_> =
+            lock(&self.open).iter().map(|(digest, file)| (*digest, Arc::clone(file))).collect();
+        for (digest, _) in open.iter().filter(|(_, file)| !file.is_kept()) {
+            lock(&self.open).pop(digest);
+        }
+    }
+
+    /// Whether a span seems to be cached; cheap, and may be wrong.
+    pub(super) fn has(&self, span: &Span) -> bool {
+        lock(&self.open).contains(&span.digest)
+            || lock(&self.memory).contains(&span.digest)
+            || self.cache.has_span(&span.digest)
+    }
+
+    /// Keeps a verified span.
+    pub(super) fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
+        self.cache.put_span(&span.digest, bytes, cost(span.restart));
+        lock(&self.memory).put(span.digest, Arc::clone(bytes));
+    }
+}
+
+/// What losing a span costs: of one that can't be begun at, all that stand before it.
+pub fn cost(restart: Restart) -> Cost {
+    match restart {
+        Restart::Continues => Cost::Dear,
+        Restart::Here | Restart::Block { .. } => Cost::Cheap,
+    }
+}
+
+pub(super) fn copy_part(bytes: &[u8], offset: u32, buf: &mut [u8]) {
+    let offset = offset as usize;
+    buf.copy_from_slice(&bytes[offset..offset + buf.len()]);
+}
+
+/// Locks; a thread that panicked left nothing half done in here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
