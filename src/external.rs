@@ -146,7 +146,7 @@ impl IndexFinder {
             cache,
             manifest: image.digest,
             budget,
-            annotations: image.annotations.clone(),
+            annotations: image.annotations().clone(),
             trusted_scope,
             announced: OnceLock::new(),
             bound: Mutex::default(),

@@ -26,7 +26,7 @@ pub(super) fn confirm(
     parallel: usize,
 ) -> Result<(), Error> {
     let manifest = Descriptor::of_manifest(image.digest);
-    source.confirm(Content::Document(&Descriptor { size: image.size, ..manifest }))?;
+    source.confirm(Content::Document(&Descriptor { size: image.size(), ..manifest }))?;
     let mut seen = HashSet::new();
     let mut layers: Vec<_> = image.layers.iter().map(|layer| &layer.descriptor).collect();
     layers.retain(|descriptor| seen.insert(descriptor.digest));

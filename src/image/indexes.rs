@@ -77,8 +77,8 @@ pub fn push_indexes(
     }
     let image = &publication.image;
     let subject = Descriptor {
-        media_type: image.media_type.clone(),
-        size: image.size,
+        media_type: image.media_type().to_owned(),
+        size: image.size(),
         ..Descriptor::of_manifest(image.digest)
     };
     let packed: Vec<Packed> = publication.indexes.iter().map(|(p, _)| p.clone()).collect();

@@ -69,10 +69,10 @@ impl Default for ImageOptions {
 }
 
 impl ImageOptions {
-    pub(super) fn of_resolving(&self) -> resolve::Options {
+    pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {
         let platform = self.platform.clone();
         let ImageOptions { offline, again, is_exempt, .. } = *self;
-        resolve::Options { platform, offline, again, is_exempt }
+        resolve::ResolveOptions { platform, offline, again, is_exempt }
     }
 
     /// The same, but the blobs of an image in a registry come from there alone.

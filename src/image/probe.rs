@@ -31,8 +31,10 @@ pub fn probe(name: &ImageName, options: &ImageOptions, session: &Session) -> Res
     let cache = Cache::none();
     let options = &options.asking_only_where_it_is();
     let (source, _) = open_source(name, &cache, options, session)?;
-    let resolve_options =
-        resolve::Options { platform: options.platform.clone(), ..resolve::Options::default() };
+    let resolve_options = resolve::ResolveOptions {
+        platform: options.platform.clone(),
+        ..resolve::ResolveOptions::default()
+    };
     let image = resolve::resolve(name, source.as_ref(), &cache, &resolve_options)?;
     let layers = image.layers.iter().map(|layer| &layer.descriptor);
     let largest = layers.max_by_key(|descriptor| descriptor.size);

@@ -173,7 +173,7 @@ impl ImageStatus {
             directory: shown.directory.as_ref().map(|name| name.to_string()),
             image: shown.image.name.clone(),
             digest: shown.image.digest.to_string(),
-            image_id: shown.image.image_id.to_string(),
+            image_id: shown.image.image_id().to_string(),
             tag,
             platform: shown.image.platform.to_string(),
             layers: layers

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use crate::oci::{Descriptor, Platform};
 
-use super::Error;
+use super::error::Error;
 
 /// Something that could be meant.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Offer {
     pub(super) platform: Option<Platform>,
     /// It is no image, but says something about one.
     pub(super) is_extra: bool,
+    /// The place of the index that names it among those that were entered.
+    pub(super) within: Option<usize>,
 }
 
 impl Offer {
@@ -114,6 +116,7 @@ mod tests {
             descriptor: Descriptor::of_manifest(Digest::sha256(&[at as u8])),
             platform: text.parse().ok(),
             is_extra: *text == "!",
+            within: None,
         };
         platforms.iter().enumerate().map(offer).collect()
     }

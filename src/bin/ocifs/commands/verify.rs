@@ -61,7 +61,7 @@ fn as_json(verification: &Verification) -> serde_json::Value {
     json!({
         "image": verification.image.name,
         "digest": verification.image.digest,
-        "image_id": verification.image.image_id,
+        "image_id": verification.image.image_id(),
         "ok": verification.is_good(),
         "layers": verification.layers.iter().map(layer).collect::<Vec<_>>(),
     })
@@ -89,7 +89,7 @@ fn good(before: Option<ProvenBefore>) -> String {
 fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
     writeln!(out, "{}", printable(&verification.image.name))?;
     writeln!(out, "manifest {}", verification.image.digest)?;
-    writeln!(out, "config   {}", verification.image.image_id)?;
+    writeln!(out, "config   {}", verification.image.image_id())?;
     for layer in &verification.layers {
         let verdict = match (&layer.error, layer.differences.len()) {
             (Some(_), _) => "WRONG".to_owned(),
