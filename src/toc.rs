@@ -438,7 +438,7 @@ impl tar::Sink for TocFile {
     type Error = Error;
 
     fn entry(&mut self, entry: tar::Entry) -> Result<(), Error> {
-        let is_toc = entry.path == TOC_NAME && entry.kind == tar::Kind::File && !entry.sparse;
+        let is_toc = entry.path == TOC_NAME && entry.kind == tar::FileType::File && !entry.sparse;
         if !is_toc || self.json.is_some() {
             return Err(Error::TarContent);
         }

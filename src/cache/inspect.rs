@@ -4,23 +4,24 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
-use super::evict::{self, Limit, Removed};
+use super::documents::MAX_BLOB_BYTES;
+use super::evict::{self, Goal};
+use super::folder::Cache;
+use super::layer_indexes::{MAX_LAYER_INDEX_BYTES, REJECTED};
+use super::layout::{FileKind, LayerName};
+use super::limit::Limit;
+use super::read_back::{Wrong, each_chunk, read_whole};
+use super::removed::Removed;
+use super::span_file::{SPAN_TRAILER_BYTES, check_span};
 use super::store::Store;
-use super::walk::{self, Content, Found, Kind};
-use super::{
-    Cache, LayerName, MAX_BLOB_BYTES, MAX_LAYER_INDEX_BYTES, REJECTED, SPAN_TRAILER_BYTES,
-    TagRecord,
-};
+use super::tags::TagRecord;
+use super::walk::{self, Content, Found};
 use crate::digest::{Digest, Hasher, SpanDigest};
-
-/// Bytes read at a time.
-const CHUNK_BYTES: usize = 128 << 10;
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,7 +43,7 @@ impl Count {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// By kind; all kinds are there.
-    pub kinds: BTreeMap<Kind, Count>,
+    pub kinds: BTreeMap<FileKind, Count>,
     /// In all.
     pub total: Count,
 }
@@ -53,7 +54,7 @@ pub struct Damage {
     /// The file, absolute if the cache's folder is.
     pub path: PathBuf,
     /// What it was for.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// What is wrong with it.
     pub why: String,
 }
@@ -93,7 +94,7 @@ impl Cache {
     /// Its folder can't be opened, or is not to be trusted.
     pub fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::default();
-        usage.kinds.extend(Kind::ALL.map(|kind| (kind, Count::default())));
+        usage.kinds.extend(FileKind::ALL.map(|kind| (kind, Count::default())));
         self.walk(&mut |found| {
             if !found.seen {
                 usage.kinds.entry(found.kind).or_default().add(found.bytes);
@@ -119,7 +120,8 @@ impl Cache {
     /// Its folder can't be opened, or is not to be trusted.
     pub fn collect(&self, bytes: u64) -> io::Result<Removed> {
         let store = self.usable()?;
-        Ok(store.map_or_else(Removed::default, |store| evict::evict(store, bytes, bytes, bytes)))
+        let goal = Goal { above: bytes, down_to: bytes, down_to_with_indexes: bytes };
+        Ok(store.map_or_else(Removed::default, |store| evict::evict(store, goal)))
     }
 
     /// Removes everything that is ours.
@@ -130,7 +132,8 @@ impl Cache {
         let mut removed = Removed::default();
         self.walk(&mut |found| {
             let bytes = if found.seen { 0 } else { found.bytes };
-            let gone = found.kind != Kind::Other && removed.note(found.path, bytes, found.remove());
+            let gone =
+                found.kind != FileKind::Other && removed.note(found.path, bytes, found.remove());
             if !gone {
                 removed.left = removed.left.saturating_add(bytes);
             }
@@ -208,24 +211,6 @@ impl Cache {
     }
 }
 
-/// Why a file did not pass.
-pub(super) enum Wrong {
-    Damaged(String),
-    /// Evicted or replaced meanwhile.
-    Gone,
-    Unreadable(io::Error),
-}
-
-impl From<io::Error> for Wrong {
-    fn from(error: io::Error) -> Wrong {
-        match error.kind() {
-            io::ErrorKind::NotFound => Wrong::Gone,
-            io::ErrorKind::PermissionDenied => Wrong::Unreadable(error),
-            _ => Wrong::Damaged(format!("it can't be read: {error}")),
-        }
-    }
-}
-
 /// What a file that is in order was held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
@@ -286,40 +271,6 @@ fn mismatch() -> Wrong {
     Wrong::Damaged("its content does not match its digest".to_owned())
 }
 
-fn read_whole(file: &File, limit: u64) -> Result<Vec<u8>, Wrong> {
-    if file.metadata()?.len() > limit {
-        return Err(Wrong::Damaged("it is too long".to_owned()));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Checks the trailer of a span, as every process does that opens it, and shows its bytes.
-pub(super) fn check_span(
-    file: &File,
-    digest: &SpanDigest,
-    show: &mut dyn FnMut(&[u8]),
-) -> Result<(), Wrong> {
-    let length = file.metadata()?.len();
-    let Some(length) = length.checked_sub(SPAN_TRAILER_BYTES as u64) else {
-        return Err(Wrong::Damaged("it is too short".to_owned()));
-    };
-    let mut xxh3 = Xxh3::new();
-    each_chunk(file.take(length), |chunk| {
-        xxh3.update(chunk);
-        show(chunk);
-    })?;
-    xxh3.update(&digest.0);
-    let mut trailer = Vec::with_capacity(SPAN_TRAILER_BYTES + 1);
-    file.take(SPAN_TRAILER_BYTES as u64 + 1).read_to_end(&mut trailer)?;
-    let expected = [&digest.0[..], &xxh3.digest().to_le_bytes()].concat();
-    match trailer == expected {
-        true => Ok(()),
-        false => Err(Wrong::Damaged("its checksum does not match".to_owned())),
-    }
-}
-
 fn check_blob(file: &File, digest: &Digest, advance: &mut dyn FnMut(u64)) -> Result<(), Wrong> {
     let mut hasher = Hasher::new(digest.algorithm());
     each_chunk(file, |chunk| {
@@ -329,17 +280,5 @@ fn check_blob(file: &File, digest: &Digest, advance: &mut dyn FnMut(u64)) -> Res
     match hasher.finish() == *digest {
         true => Ok(()),
         false => Err(mismatch()),
-    }
-}
-
-fn each_chunk(mut from: impl Read, mut act: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(n) => act(&chunk[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
     }
 }

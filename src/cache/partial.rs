@@ -15,8 +15,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Cache;
-use super::evict::Evictor;
+use super::evictor::Evictor;
+use super::folder::Cache;
 use super::store::Store;
 use crate::digest::Digest;
 
@@ -157,8 +157,8 @@ impl Read for PartialReader {
 mod tests {
     use std::fs;
 
-    use super::super::Limit;
     use super::*;
+    use crate::cache::Limit;
 
     fn content(partial: &Partial) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -3,7 +3,7 @@
 //! Sizing, evicting, checking and clearing all walk the same way: relative to open folders, and
 //! through no symlink below the cache's own folder, so that nothing planted in there leads them to
 //! files outside of it. A file counts as ours by its place *and* its name; anything else is
-//! [`Kind::Other`]: counted, and left alone.
+//! [`FileKind::Other`]: counted, and left alone.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -14,48 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, openat, statat, unlinkat};
-use serde::Serialize;
 
-use super::LayerName;
+use super::layout::{FileKind, LayerName};
 use super::store::{self, FILE, FOLDER, Store};
 use crate::digest::{DiffId, Digest, SpanDigest, unhex};
 
 /// Levels of folders below the version's folder that are looked into; ours have three. It bounds
 /// the open files of a walk through what another program has put there.
 const MAX_DEPTH: usize = 6;
-
-/// What a file in the cache's folder is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Spans that can be fetched again on their own.
-    Spans,
-    /// Spans whose loss means streaming their layer again.
-    Streams,
-    /// Layer indexes.
-    LayerIndexes,
-    /// Manifests, image indexes, configs, and what tags meant.
-    Documents,
-    /// Downloads that can be resumed.
-    Partial,
-    /// Files that are being written, or were when their process was killed.
-    Temporary,
-    /// Not ours.
-    Other,
-}
-
-impl Kind {
-    /// All kinds, in the order in which they are shown.
-    pub const ALL: [Kind; 7] = [
-        Kind::Spans,
-        Kind::Streams,
-        Kind::LayerIndexes,
-        Kind::Documents,
-        Kind::Partial,
-        Kind::Temporary,
-        Kind::Other,
-    ];
-}
 
 /// What a file of ours should hold, as far as its name says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +38,7 @@ pub(super) enum Content {
 /// A file that a walk came by.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
-    pub kind: Kind,
+    pub kind: FileKind,
     pub content: Content,
     /// Below the version's folder.
     pub path: &'a Path,
@@ -107,29 +73,30 @@ impl Found<'_> {
 ///
 /// Files that come and go meanwhile may be shown or not. What can't be read is skipped.
 pub(super) fn walk(store: &Store, visit: &mut dyn FnMut(&Found<'_>)) {
-    let mut state = State { path: PathBuf::new(), linked: HashSet::new(), visit };
-    state.descend(&store.root(), 0);
+    let mut walk = Walk { path: PathBuf::new(), linked: HashSet::new(), visit };
+    walk.descend(&store.root(), 0);
 }
 
 /// The same below one folder in it.
 pub(super) fn walk_below(store: &Store, name: &Path, visit: &mut dyn FnMut(&Found<'_>)) {
     match openat(store.root(), name, FOLDER, Mode::empty()) {
         Ok(folder) => {
-            let mut state = State { path: name.to_owned(), linked: HashSet::new(), visit };
-            state.descend(&folder, 1);
+            let mut walk = Walk { path: name.to_owned(), linked: HashSet::new(), visit };
+            walk.descend(&folder, 1);
         }
         Err(e) => log::debug!("cache folder {}: {e}", name.display()),
     }
 }
 
-struct State<'a> {
+/// A walk that is under way.
+struct Walk<'a> {
     path: PathBuf,
     /// Files of several names, by device and inode.
     linked: HashSet<(u64, u64)>,
     visit: &'a mut dyn FnMut(&Found<'_>),
 }
 
-impl State<'_> {
+impl Walk<'_> {
     fn descend(&mut self, folder: &OwnedFd, depth: usize) {
         let entries = match Dir::read_from(folder) {
             Ok(entries) => entries,
@@ -162,7 +129,7 @@ impl State<'_> {
     fn show(&mut self, folder: &OwnedFd, name: &CStr, stat: &Stat) {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let ours = if is_file { classify(&self.path) } else { None };
-        let (kind, content) = ours.unwrap_or((Kind::Other, Content::Unknown));
+        let (kind, content) = ours.unwrap_or((FileKind::Other, Content::Unknown));
         let inode = (stat.st_dev, stat.st_ino);
         // The other name may have been removed since it was shown.
         let seen = match stat.st_nlink > 1 {
@@ -191,35 +158,35 @@ fn modified(stat: &Stat) -> SystemTime {
 }
 
 /// What a regular file is by its path below the version's folder; `None` for what is not ours.
-fn classify(path: &Path) -> Option<(Kind, Content)> {
+fn classify(path: &Path) -> Option<(FileKind, Content)> {
     let parts = path.iter().map(|part| part.to_str()).collect::<Option<Vec<&str>>>()?;
     Some(match parts[..] {
-        ["spans", shard, name] => (Kind::Spans, Content::Span(span(shard, name)?)),
-        ["streams", shard, name] => (Kind::Streams, Content::Span(span(shard, name)?)),
+        ["spans", shard, name] => (FileKind::Spans, Content::Span(span(shard, name)?)),
+        ["streams", shard, name] => (FileKind::Streams, Content::Span(span(shard, name)?)),
         ["blobs", algorithm, shard, name] if name.starts_with(shard) && shard.len() == 2 => {
-            (Kind::Documents, Content::Blob(digest(algorithm, name)?))
+            (FileKind::Documents, Content::Blob(digest(algorithm, name)?))
         }
         ["layers", name] => {
-            (Kind::LayerIndexes, Content::Layer(LayerName::Blob(one_word_digest(name)?)))
+            (FileKind::LayerIndexes, Content::Layer(LayerName::Blob(one_word_digest(name)?)))
         }
         ["diffs", name] => {
             let diff_id = DiffId(one_word_digest(name)?);
-            (Kind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))
+            (FileKind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))
         }
         // Its name is a digest of two digests, so there is nothing to hold it against; it has a
         // checksum of its own.
         ["foreign" | "hints", name] => {
             one_word_digest(name)?;
-            (Kind::LayerIndexes, Content::Unknown)
+            (FileKind::LayerIndexes, Content::Unknown)
         }
         ["refs", name] if name.len() == 64 && unhex(name).is_some() => {
-            (Kind::Documents, Content::Tag(name.to_owned()))
+            (FileKind::Documents, Content::Tag(name.to_owned()))
         }
         ["partial", name] => {
             one_word_digest(name)?;
-            (Kind::Partial, Content::Unknown)
+            (FileKind::Partial, Content::Unknown)
         }
-        ["tmp", _] => (Kind::Temporary, Content::Unknown),
+        ["tmp", _] => (FileKind::Temporary, Content::Unknown),
         _ => return None,
     })
 }
@@ -250,14 +217,14 @@ mod tests {
         let hex = "ab".repeat(32);
         let kind = |path: String| classify(Path::new(&path)).map(|(kind, _)| kind);
         for (path, expected) in [
-            (format!("spans/ab/{hex}"), Some(Kind::Spans)),
-            (format!("streams/ab/{hex}"), Some(Kind::Streams)),
-            (format!("blobs/sha256/ab/{hex}"), Some(Kind::Documents)),
-            (format!("refs/{hex}"), Some(Kind::Documents)),
-            (format!("layers/sha256-{hex}"), Some(Kind::LayerIndexes)),
-            (format!("diffs/sha256-{hex}"), Some(Kind::LayerIndexes)),
-            (format!("partial/sha256-{hex}"), Some(Kind::Partial)),
-            ("tmp/.tmpx".to_owned(), Some(Kind::Temporary)),
+            (format!("spans/ab/{hex}"), Some(FileKind::Spans)),
+            (format!("streams/ab/{hex}"), Some(FileKind::Streams)),
+            (format!("blobs/sha256/ab/{hex}"), Some(FileKind::Documents)),
+            (format!("refs/{hex}"), Some(FileKind::Documents)),
+            (format!("layers/sha256-{hex}"), Some(FileKind::LayerIndexes)),
+            (format!("diffs/sha256-{hex}"), Some(FileKind::LayerIndexes)),
+            (format!("partial/sha256-{hex}"), Some(FileKind::Partial)),
+            ("tmp/.tmpx".to_owned(), Some(FileKind::Temporary)),
             (format!("spans/cd/{hex}"), None),
             (format!("spans/{hex}"), None),
             (format!("spans/ab/cd/{hex}"), None),

@@ -7,8 +7,9 @@
 
 use flate2::Crc;
 
+use super::boundary::{Boundary, Progress};
+use super::error::Error;
 use super::inflate::Inflate;
-use super::{Boundary, Error, Progress};
 
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;

@@ -22,7 +22,8 @@ use libz_rs_sys::{
     inflatePrime, inflateReset, inflateSetDictionary, z_stream, zlibVersion,
 };
 
-use super::{Error, WINDOW_BYTES};
+use super::boundary::WINDOW_BYTES;
+use super::error::Error;
 
 /// `windowBits` of zlib for raw deflate with the largest window.
 const RAW_DEFLATE: i32 = -15;

@@ -17,8 +17,9 @@
 //!
 //! A window needs no digest: if it is wrong, the span that is decoded with it is, and that has one.
 
+use super::boundary::WINDOW_BYTES;
+use super::error::Error;
 use super::inflate::Inflate;
-use super::{Error, WINDOW_BYTES};
 
 /// Level that windows are compressed at: beyond it 60 times the work saves a tenth.
 const ZSTD_LEVEL: i32 = 3;

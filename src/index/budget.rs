@@ -23,7 +23,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Error;
+use super::error::Error;
 
 /// What an image may draw however small its layers are: about 200,000 entries.
 const FREE_BYTES: u64 = 64 << 20;

@@ -18,18 +18,20 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::budget::{self, Budget, Drawn};
+use super::decode::DecodeError;
+use super::entry::{DirId, ROOT_DIR};
+use super::error::{Error, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES};
 use super::format::{
     ChunkRecord, DIR_HAS_ENTRY, DirRecord, ENTRY_BLOCKS, ENTRY_HIDDEN, ENTRY_SPARSE, EntryRecord,
     KIND_BLOCK_DEVICE, KIND_CHAR_DEVICE, KIND_DIRECTORY, KIND_FIFO, KIND_FILE, KIND_HARD_LINK,
     KIND_SYMLINK, NO_HASH, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
-use super::{
-    Chunk, DirId, Error, Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_PATH_BYTES,
-    MAX_SYMLINK_BYTES, ROOT_DIR, Span, Tail,
-};
+use super::layer_index::{LayerIndex, Tail};
+use super::proof::Identity;
+use super::span::{Chunk, Span};
 use crate::digest::{ContentDigest, ContentHash, ContentHasher};
 use crate::extent::Run;
-use crate::tar::{self, Kind};
+use crate::tar::{self, FileType};
 
 /// Prefix of a whiteout (OCI image spec, layer.md, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
@@ -206,9 +208,9 @@ impl Builder {
     /// Closes the tables.
     ///
     /// # Errors
-    /// [`super::DecodeError`] if the tables contradict each other, such as content past the end
+    /// [`DecodeError`] if the tables contradict each other, such as content past the end
     /// of the layer.
-    pub fn finish(mut self, identity: Identity) -> Result<LayerIndex, super::DecodeError> {
+    pub fn finish(mut self, identity: Identity) -> Result<LayerIndex, DecodeError> {
         for entry in &self.entries {
             let offset = entry.name_offset.get() as usize;
             let name = &self.bytes[offset..offset + usize::from(entry.name_length.get())];
@@ -370,7 +372,7 @@ impl Builder {
         let mut flags = if hidden { ENTRY_HIDDEN } else { 0 };
         let mut hash = NO_HASH;
         let (kind, data, extra) = match entry.kind {
-            Kind::File if entry.sparse => {
+            FileType::File if entry.sparse => {
                 flags |= ENTRY_SPARSE;
                 if entry.size > 0 {
                     hash = self.hash_content(entry, &mut flags)?;
@@ -383,22 +385,22 @@ impl Builder {
                 }));
                 (KIND_FILE, u64::from(first), entry.runs.len() as u32)
             }
-            Kind::File => {
+            FileType::File => {
                 let start = entry.runs.first().map_or(0, |run| run.start.0);
                 if entry.size > 0 {
                     hash = self.hash_content(entry, &mut flags)?;
                 }
                 (KIND_FILE, start, 0)
             }
-            Kind::Directory => (KIND_DIRECTORY, 0, 0),
-            Kind::Symlink => {
+            FileType::Directory => (KIND_DIRECTORY, 0, 0),
+            FileType::Symlink => {
                 let target = &entry.link_target;
                 if target.is_empty() || target.len() > MAX_SYMLINK_BYTES {
                     return Err(Error::SymlinkTarget(lossy(&entry.path)));
                 }
                 (KIND_SYMLINK, u64::from(self.text(target)?), target.len() as u32)
             }
-            Kind::HardLink => {
+            FileType::HardLink => {
                 let target = components(&entry.link_target)
                     .ok_or_else(|| Error::LinkClimbsOut(lossy(&entry.path)))?;
                 check_length(&entry.link_target, &target)?;
@@ -409,8 +411,8 @@ impl Builder {
                 let offset = self.text(name)?;
                 (KIND_HARD_LINK, u64::from(dir) << 32 | u64::from(offset), name.len() as u32)
             }
-            Kind::CharDevice | Kind::BlockDevice => {
-                let kind = if entry.kind == Kind::CharDevice {
+            FileType::CharDevice | FileType::BlockDevice => {
+                let kind = if entry.kind == FileType::CharDevice {
                     KIND_CHAR_DEVICE
                 } else {
                     KIND_BLOCK_DEVICE
@@ -418,7 +420,7 @@ impl Builder {
                 let (major, minor) = entry.device;
                 (kind, u64::from(major) << 32 | u64::from(minor), 0)
             }
-            Kind::Fifo => (KIND_FIFO, 0, 0),
+            FileType::Fifo => (KIND_FIFO, 0, 0),
         };
         let first_xattr = u32::try_from(self.xattrs.len()).map_err(|_| Error::TooLarge)?;
         for (name, value) in &entry.xattrs {
@@ -459,13 +461,13 @@ impl tar::Sink for Builder {
     fn entry(&mut self, entry: tar::Entry) -> Result<(), Error> {
         self.hashing = None;
         // A directory without a name is the root, as in umoci and containerd.
-        if entry.path.is_empty() && entry.kind != Kind::Directory {
+        if entry.path.is_empty() && entry.kind != FileType::Directory {
             return Err(Error::EmptyName);
         }
         let parts = components(&entry.path).ok_or_else(|| Error::ClimbsOut(lossy(&entry.path)))?;
         check_length(&entry.path, &parts)?;
         let Some((name, parents)) = parts.split_last() else {
-            if entry.kind != Kind::Directory {
+            if entry.kind != FileType::Directory {
                 return Err(Error::RootNotDirectory(lossy(&entry.path)));
             }
             return self.add_entry(&[], b"", false, &entry);
@@ -476,7 +478,7 @@ impl tar::Sink for Builder {
         if hidden {
             // AUFS keeps the content of its hard links in such files; nothing else is of use.
             return match entry.kind {
-                Kind::File => self.add_entry(parents, name, true, &entry),
+                FileType::File => self.add_entry(parents, name, true, &entry),
                 _ => Ok(()),
             };
         }

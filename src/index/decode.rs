@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::entry::ROOT_DIR;
+use super::error::{MAX_ENTRIES, MAX_NAME_BYTES, MAX_SYMLINK_BYTES};
 use super::format::{self, CHECKSUM_BYTES, FileHeader, MAGIC, SECTIONS, VERSION};
-use super::{
-    Identity, LayerIndex, MAX_ENTRIES, MAX_NAME_BYTES, MAX_SPAN_BYTES, MAX_SYMLINK_BYTES, Proof,
-    ROOT_DIR, Tail,
-};
+use super::layer_index::{LayerIndex, Tail};
+use super::proof::{Identity, Proof};
+use super::span::MAX_SPAN_BYTES;
 use crate::codec::Compression;
 use crate::digest::{ContentHash, DiffId, SpanDigest};
 

@@ -17,11 +17,15 @@
 
 use std::sync::Arc;
 
+use super::budget::Budget;
+use super::builder::Builder;
+use super::decode::DecodeError;
+use super::entry::{EntryKind, ROOT_DIR};
+use super::error::Error;
 use super::format::ENTRY_HIDDEN;
-use super::{
-    Budget, Builder, Check, Chunk, DecodeError, EntryKind, Error, Identity, LayerIndex,
-    MAX_SPAN_BYTES, Proof, ROOT_DIR, Restart, Span,
-};
+use super::layer_index::LayerIndex;
+use super::proof::{Identity, Proof};
+use super::span::{Check, Chunk, MAX_SPAN_BYTES, Restart, Span};
 use crate::codec::{self, Compression, window};
 use crate::digest::{ContentDigest, DiffId, SpanDigest};
 use crate::extent::{CompressedOffset, UncompressedOffset};

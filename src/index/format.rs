@@ -27,7 +27,7 @@
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Check, Chunk, Restart, Span};
+use super::span::{Check, Chunk, Restart, Span};
 use crate::digest::{Algorithm, Digest, SpanDigest};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 

@@ -10,7 +10,8 @@ use std::fmt;
 use base64::Engine;
 use serde::{Deserialize, Deserializer};
 
-use super::{Platform, media_type};
+use super::media_type;
+use super::platform::Platform;
 use crate::digest::Digest;
 use crate::json::{self, Attempt};
 

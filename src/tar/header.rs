@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use super::{Error, Kind};
+use super::block::BLOCK_BYTES;
+use super::entry::FileType;
+use super::error::Error;
 
 const NAME: Range<usize> = 0..100;
 const MODE: Range<usize> = 100..108;
@@ -93,16 +95,16 @@ impl Header {
         })
     }
 
-    pub(super) fn kind(&self, at: u64) -> Result<Kind, Error> {
+    pub(super) fn kind(&self, at: u64) -> Result<FileType, Error> {
         Ok(match self.typeflag {
             // '7' is a contiguous file, which POSIX lets everybody treat as a regular one.
-            0 | b'0' | b'7' | b'S' => Kind::File,
-            b'1' => Kind::HardLink,
-            b'2' => Kind::Symlink,
-            b'3' => Kind::CharDevice,
-            b'4' => Kind::BlockDevice,
-            b'5' => Kind::Directory,
-            b'6' => Kind::Fifo,
+            0 | b'0' | b'7' | b'S' => FileType::File,
+            b'1' => FileType::HardLink,
+            b'2' => FileType::Symlink,
+            b'3' => FileType::CharDevice,
+            b'4' => FileType::BlockDevice,
+            b'5' => FileType::Directory,
+            b'6' => FileType::Fifo,
             other => return Err(Error::UnknownType { at, kind: char::from(other) }),
         })
     }
@@ -238,6 +240,13 @@ fn base_256(field: &[u8]) -> Option<i64> {
     field[1..]
         .iter()
         .try_fold(first, |value, byte| value.checked_mul(256)?.checked_add(i64::from(*byte)))
+}
+
+/// Whether a block may be the first of a tar that has something in it: a header whose checksum holds.
+pub fn is_header(block: &[u8]) -> bool {
+    block.len() == BLOCK_BYTES
+        && block.iter().any(|b| *b != 0)
+        && Header::parse(block, 0, true).is_ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! An empty value takes back an earlier record of that key and leaves the header's own field alone,
 //! as Go reads it. Values may hold any byte but, for names, NUL.
 
+use super::entry::is_linux_xattr;
+use super::sparse::MAX_SPARSE_RUNS;
+
 /// Prefix of extended attributes, set by star, GNU tar, Go and libarchive alike.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
@@ -62,7 +65,7 @@ impl PaxRecords {
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
-            if !name.is_empty() && !super::is_linux_xattr(name) {
+            if !name.is_empty() && !is_linux_xattr(name) {
                 return Ok(());
             }
             if name.is_empty() || name.len() > 255 || name.contains(&0) {
@@ -230,7 +233,7 @@ pub(super) fn sparse_map_lines(blocks: &[u8]) -> Result<usize, &'static str> {
     let count = blocks.split(|b| *b == b'\n').next().unwrap_or_default();
     let count = unsigned(count).and_then(|n| usize::try_from(n).ok());
     match count.ok_or("the count is no number")? {
-        count if count > super::MAX_SPARSE_RUNS => Err("more than 65536 runs"),
+        count if count > MAX_SPARSE_RUNS => Err("more than 65536 runs"),
         count => Ok(1 + 2 * count),
     }
 }

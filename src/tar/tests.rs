@@ -1,6 +1,6 @@
 //! The parser against archives of the `tar` crate, and against byte-made corner cases.
 
-use super::{Entry, Error, Kind, Parser, Sink};
+use super::{Entry, Error, FileType, Parser, Sink};
 
 /// Keeps entries and their stored content.
 #[derive(Default)]
@@ -130,7 +130,7 @@ fn numbers_and_names_as_go_reads_them() {
         h[156] = 0;
     });
     let entry = &parse(&end(v7)).expect("good")[0].0;
-    assert_eq!((entry.kind, &entry.path[..]), (Kind::Directory, &b"name/"[..]));
+    assert_eq!((entry.kind, &entry.path[..]), (FileType::Directory, &b"name/"[..]));
 
     // The size of a link or directory is no content.
     let mut tar = header(|h| {

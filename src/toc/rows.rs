@@ -21,7 +21,7 @@ use super::{Chunk, Error, Fault, MAX_ROWS, MAX_SKIP_BYTES, Toc, TocEntry, time};
 use crate::codec::plausible_uncompressed_bytes;
 use crate::digest::{Algorithm, Digest};
 use crate::extent::{Run, UncompressedOffset};
-use crate::tar::{self, Kind};
+use crate::tar::{self, FileType};
 
 /// The largest xattr value that Linux takes (`XATTR_SIZE_MAX`).
 const MAX_XATTR_VALUE_BYTES: usize = 65536;
@@ -155,24 +155,24 @@ impl Collector {
     /// A row that begins an entry.
     fn entry(&mut self, name: &str, row: Row) -> Result<(), Fault> {
         let kind = match row.kind.as_deref().unwrap_or_default() {
-            "reg" => Kind::File,
-            "dir" => Kind::Directory,
-            "symlink" => Kind::Symlink,
-            "hardlink" => Kind::HardLink,
-            "char" => Kind::CharDevice,
-            "block" => Kind::BlockDevice,
-            "fifo" => Kind::Fifo,
+            "reg" => FileType::File,
+            "dir" => FileType::Directory,
+            "symlink" => FileType::Symlink,
+            "hardlink" => FileType::HardLink,
+            "char" => FileType::CharDevice,
+            "block" => FileType::BlockDevice,
+            "fifo" => FileType::Fifo,
             other => return Err(Fault::Type(shortened(other))),
         };
         let link_target = match kind {
-            Kind::Symlink | Kind::HardLink => row.link_name.as_deref().unwrap_or_default(),
+            FileType::Symlink | FileType::HardLink => row.link_name.as_deref().unwrap_or_default(),
             _ => "",
         };
         if name.contains(REPLACEMENT) || link_target.contains(REPLACEMENT) {
             return Err(Fault::LossyName);
         }
         let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => {
+            FileType::CharDevice | FileType::BlockDevice => {
                 (number(row.dev_major, "devMajor")?, number(row.dev_minor, "devMinor")?)
             }
             _ => (0, 0),
@@ -182,7 +182,7 @@ impl Collector {
             None | Some("") => (0, 0),
             Some(text) => time::parse(text).ok_or_else(|| Fault::Time(shortened(text)))?,
         };
-        let is_file = kind == Kind::File;
+        let is_file = kind == FileType::File;
         let size = if is_file { number(row.size, "size")? } else { 0 };
         let digest = if is_file { sha256(row.digest.as_deref())? } else { None };
         let entry = tar::Entry {

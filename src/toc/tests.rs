@@ -225,7 +225,7 @@ fn entries_of_all_kinds() {
         runs: Vec::new(),
         sparse: false,
     };
-    use super::tar::Kind::*;
+    use super::tar::FileType::*;
     let start = UncompressedOffset(0);
     let run = crate::extent::Run { file_offset: 0, start, length: 5 };
     let expected = [

@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::error::{Error, MAX_ENTRIES, shortened};
 use super::flatbuffer::{Table, Vector};
 use crate::extent::{Run, UncompressedOffset};
-use crate::tar::{self, BLOCK_BYTES, Kind};
+use crate::tar::{self, BLOCK_BYTES, FileType};
 
 /// Fields of the table `FileMetadata`; `uname` (8) and `gname` (9) are of no use to a file system.
 const NAME: usize = 0;
@@ -102,18 +102,18 @@ fn entry(
     budget: &mut Budget,
 ) -> Result<tar::Entry, Reason> {
     let kind = match table.bytes(TYPE)? {
-        b"reg" => Kind::File,
-        b"hardlink" => Kind::HardLink,
-        b"symlink" => Kind::Symlink,
-        b"char" => Kind::CharDevice,
-        b"block" => Kind::BlockDevice,
-        b"dir" => Kind::Directory,
-        b"fifo" => Kind::Fifo,
+        b"reg" => FileType::File,
+        b"hardlink" => FileType::HardLink,
+        b"symlink" => FileType::Symlink,
+        b"char" => FileType::CharDevice,
+        b"block" => FileType::BlockDevice,
+        b"dir" => FileType::Directory,
+        b"fifo" => FileType::Fifo,
         other => return Err(Reason::Type(other.to_vec())),
     };
     // Some writers give links the size of their target; only files have content.
     let size = match kind {
-        Kind::File => table.size(UNCOMPRESSED_SIZE, "uncompressed_size")?,
+        FileType::File => table.size(UNCOMPRESSED_SIZE, "uncompressed_size")?,
         _ => 0,
     };
     let start = table.size(UNCOMPRESSED_OFFSET, "uncompressed_offset")?;
@@ -121,7 +121,7 @@ fn entry(
     let (mtime_seconds, mtime_nanoseconds) = rfc3339(table.bytes(MOD_TIME)?)
         .ok_or(Reason::Entry("its modification time is not in RFC 3339 form"))?;
     let link_target = match kind {
-        Kind::HardLink | Kind::Symlink => table.bytes(LINK_NAME)?,
+        FileType::HardLink | FileType::Symlink => table.bytes(LINK_NAME)?,
         _ => &[],
     };
     if name.contains(&0) || link_target.contains(&0) {
@@ -133,7 +133,7 @@ fn entry(
         number.map_err(|_| Reason::Entry("its device numbers are out of range"))
     };
     let device = match kind {
-        Kind::CharDevice | Kind::BlockDevice => (device(DEV_MAJOR)?, device(DEV_MINOR)?),
+        FileType::CharDevice | FileType::BlockDevice => (device(DEV_MAJOR)?, device(DEV_MINOR)?),
         _ => (0, 0),
     };
     let runs = match size {
@@ -178,13 +178,13 @@ fn place(free: u64, start: u64, size: u64, tar_bytes: u64) -> Result<u64, &'stat
 
 /// The extended attributes among the PAX records of an entry, sorted. The other records have been applied
 /// to its fields, except for a sparse map, for which a ztoc has no field.
-fn xattrs(records: Vector<'_>, kind: Kind, budget: &mut Budget) -> Result<Vec<Xattr>, Reason> {
+fn xattrs(records: Vector<'_>, kind: FileType, budget: &mut Budget) -> Result<Vec<Xattr>, Reason> {
     let mut xattrs: Vec<Xattr> = Vec::new();
     budget.take(records.len().saturating_mul(RECORD_BYTES))?;
     for record in records.tables() {
         let record = record?;
         let key = record.bytes(KEY)?;
-        if key.starts_with(SPARSE_PREFIX) && kind == Kind::File {
+        if key.starts_with(SPARSE_PREFIX) && kind == FileType::File {
             return Err(Reason::Sparse);
         }
         let Some(name) = key.strip_prefix(XATTR_PREFIX) else { continue };

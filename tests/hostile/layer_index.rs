@@ -103,7 +103,7 @@ pub fn sample_of_spans() -> LayerIndex {
     }
     let file = tar::Entry {
         path: b"listed".to_vec(),
-        kind: tar::Kind::File,
+        kind: tar::FileType::File,
         mode: 0o644,
         uid: 0,
         gid: 0,

@@ -6,13 +6,13 @@
 use ocifs::codec::Compression;
 use ocifs::digest::{DiffId, Digest};
 use ocifs::index::{Builder, Identity, LayerIndex, Proof};
-use ocifs::tar::{Entry, Kind, Sink};
+use ocifs::tar::{Entry, FileType, Sink};
 use ocifs::tree::{self, Ino, Symlinks, Tree};
 
 const DEPTH: usize = 2000;
 const MANY: usize = 26_000;
 
-fn entry(path: impl Into<Vec<u8>>, kind: Kind, target: &str) -> Entry {
+fn entry(path: impl Into<Vec<u8>>, kind: FileType, target: &str) -> Entry {
     Entry {
         path: path.into(),
         kind,
@@ -31,15 +31,15 @@ fn entry(path: impl Into<Vec<u8>>, kind: Kind, target: &str) -> Entry {
 }
 
 fn file(path: impl Into<Vec<u8>>) -> Entry {
-    entry(path, Kind::File, "")
+    entry(path, FileType::File, "")
 }
 
 fn symlink(path: impl Into<Vec<u8>>) -> Entry {
-    entry(path, Kind::Symlink, ".")
+    entry(path, FileType::Symlink, ".")
 }
 
 fn links(target: &str) -> impl Iterator<Item = Entry> {
-    (0..MANY).map(move |number| entry(format!("l{number}"), Kind::HardLink, target))
+    (0..MANY).map(move |number| entry(format!("l{number}"), FileType::HardLink, target))
 }
 
 /// A layer of these entries. A tar of them would have hundreds of megabytes.

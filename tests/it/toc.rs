@@ -121,13 +121,17 @@ fn same(layer: &Written, written: &[Entry]) {
         assert_eq!(entry.xattrs, xattrs, "{name}");
         let data: &[u8] = if let Kind::File(data) = &wanted.kind { data } else { b"" };
         let (kind, target, device): (_, &[u8], _) = match &wanted.kind {
-            Kind::File(_) => (ocifs::tar::Kind::File, b"", (0, 0)),
-            Kind::Dir => (ocifs::tar::Kind::Directory, b"", (0, 0)),
-            Kind::Symlink(target) => (ocifs::tar::Kind::Symlink, target, (0, 0)),
-            Kind::Hardlink(target) => (ocifs::tar::Kind::HardLink, target, (0, 0)),
-            Kind::Char { major, minor } => (ocifs::tar::Kind::CharDevice, b"", (*major, *minor)),
-            Kind::Block { major, minor } => (ocifs::tar::Kind::BlockDevice, b"", (*major, *minor)),
-            Kind::Fifo => (ocifs::tar::Kind::Fifo, b"", (0, 0)),
+            Kind::File(_) => (ocifs::tar::FileType::File, b"", (0, 0)),
+            Kind::Dir => (ocifs::tar::FileType::Directory, b"", (0, 0)),
+            Kind::Symlink(target) => (ocifs::tar::FileType::Symlink, target, (0, 0)),
+            Kind::Hardlink(target) => (ocifs::tar::FileType::HardLink, target, (0, 0)),
+            Kind::Char { major, minor } => {
+                (ocifs::tar::FileType::CharDevice, b"", (*major, *minor))
+            }
+            Kind::Block { major, minor } => {
+                (ocifs::tar::FileType::BlockDevice, b"", (*major, *minor))
+            }
+            Kind::Fifo => (ocifs::tar::FileType::Fifo, b"", (0, 0)),
         };
         assert_eq!((entry.kind, &entry.link_target[..], entry.device), (kind, target, device));
         assert_eq!(entry.size, data.len() as u64);

@@ -69,13 +69,13 @@ fn gzips(tar: &[u8]) -> Vec<(&'static str, Vec<u8>, Points)> {
 /// What should be read from an entry and its metadata.
 fn expected(entry: &Entry, metadata: &Metadata) -> tar::Entry {
     let (kind, link_target, device, size) = match &entry.kind {
-        Kind::File(data) => (tar::Kind::File, &b""[..], (0, 0), data.len() as u64),
-        Kind::Dir => (tar::Kind::Directory, &b""[..], (0, 0), 0),
-        Kind::Symlink(target) => (tar::Kind::Symlink, &target[..], (0, 0), 0),
-        Kind::Hardlink(target) => (tar::Kind::HardLink, &target[..], (0, 0), 0),
-        Kind::Char { major, minor } => (tar::Kind::CharDevice, &b""[..], (*major, *minor), 0),
-        Kind::Block { major, minor } => (tar::Kind::BlockDevice, &b""[..], (*major, *minor), 0),
-        Kind::Fifo => (tar::Kind::Fifo, &b""[..], (0, 0), 0),
+        Kind::File(data) => (tar::FileType::File, &b""[..], (0, 0), data.len() as u64),
+        Kind::Dir => (tar::FileType::Directory, &b""[..], (0, 0), 0),
+        Kind::Symlink(target) => (tar::FileType::Symlink, &target[..], (0, 0), 0),
+        Kind::Hardlink(target) => (tar::FileType::HardLink, &target[..], (0, 0), 0),
+        Kind::Char { major, minor } => (tar::FileType::CharDevice, &b""[..], (*major, *minor), 0),
+        Kind::Block { major, minor } => (tar::FileType::BlockDevice, &b""[..], (*major, *minor), 0),
+        Kind::Fifo => (tar::FileType::Fifo, &b""[..], (0, 0), 0),
     };
     let start = ocifs::extent::UncompressedOffset(metadata.offset as u64);
     let run = ocifs::extent::Run { file_offset: 0, start, length: size };

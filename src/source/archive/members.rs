@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::super::Error;
 use super::section::Place;
 use crate::extent::Run;
-use crate::tar::{self, Kind, Parser};
+use crate::tar::{self, FileType, Parser};
 
 /// Members accepted in one archive: thousands of layers, and a bound on memory.
 const MAX_MEMBERS: usize = 1 << 20;
@@ -161,7 +161,7 @@ impl Members {
         };
         let name = self.place(&text(entry.path)?)?;
         let member = match entry.kind {
-            Kind::File if entry.sparse => {
+            FileType::File if entry.sparse => {
                 self.runs += entry.runs.len();
                 if self.runs > MAX_RUNS {
                     self.has_too_many_runs = true;
@@ -169,15 +169,15 @@ impl Members {
                 }
                 Member::Sparse { runs: entry.runs.into(), length: entry.size }
             }
-            Kind::File => {
+            FileType::File => {
                 let start = entry.runs.first().map_or(0, |run| run.start.0);
                 Member::File { start, length: entry.size }
             }
-            Kind::Symlink => {
+            FileType::Symlink => {
                 self.has_symlinks = true;
                 Member::Symlink(text(entry.link_target)?)
             }
-            Kind::HardLink => {
+            FileType::HardLink => {
                 let target = self.place(&text(entry.link_target)?)?;
                 if target == name {
                     return None;
@@ -187,7 +187,7 @@ impl Members {
                     None => Member::Later(target),
                 }
             }
-            Kind::Directory => {
+            FileType::Directory => {
                 self.all.remove(&name);
                 return None;
             }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::HumanBytes;
-use ocifs::cache::{Cache, Count, Kind, LayerName, Removed, Usage, Verified};
+use ocifs::cache::{Cache, Count, FileKind, LayerName, Removed, Usage, Verified};
 use ocifs::digest::SpanDigest;
 use ocifs::index::{Check, LayerIndex};
 use serde_json::json;
@@ -60,15 +60,15 @@ impl Place {
     }
 }
 
-fn words(kind: Kind) -> &'static str {
+fn words(kind: FileKind) -> &'static str {
     match kind {
-        Kind::Spans => "spans",
-        Kind::Streams => "streams",
-        Kind::LayerIndexes => "layer indexes",
-        Kind::Documents => "documents",
-        Kind::Partial => "partial downloads",
-        Kind::Temporary => "temporary",
-        Kind::Other => "not ours",
+        FileKind::Spans => "spans",
+        FileKind::Streams => "streams",
+        FileKind::LayerIndexes => "layer indexes",
+        FileKind::Documents => "documents",
+        FileKind::Partial => "partial downloads",
+        FileKind::Temporary => "temporary",
+        FileKind::Other => "not ours",
     }
 }
 
@@ -89,7 +89,7 @@ fn du(place: &Place) -> Result<ExitCode, AnyError> {
     writeln!(out, "{}", place.folder.display())?;
     for (kind, count) in &usage.kinds {
         // Where there are no such files, no line is needed.
-        if *kind != Kind::Other || count.files > 0 {
+        if *kind != FileKind::Other || count.files > 0 {
             row(&mut out, words(*kind), count)?;
         }
     }
@@ -189,7 +189,7 @@ fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
         place.name_folder(&mut row);
         return writeln!(out, "{}", line(&row));
     }
-    let mut by_kind: BTreeMap<Kind, u64> = BTreeMap::new();
+    let mut by_kind: BTreeMap<FileKind, u64> = BTreeMap::new();
     for damage in &verified.damaged {
         let text = format!("{}: {}", damage.path.display(), damage.why);
         writeln!(out, "{}", text::printable(&text))?;

@@ -1,0 +1,211 @@
+//! The cache's folder: opening it, and going without it where it is of no use.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::evictor::Evictor;
+use super::layout::FOLDERS;
+use super::limit::Limit;
+use super::store::{self, Refused, Store};
+use super::walk;
+
+/// Age from which a temporary file or a download is nobody's: writing one takes seconds, and who
+/// has not resumed a download in a day has given it up.
+pub(super) const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// The limit has to be so many times what is fetched before it is wanted: evicting goes by age, and a
+/// tenth of the limit at a time.
+const ROOMY: u64 = 16;
+
+/// The store. Cheap to share by reference; all methods take `&self`.
+#[derive(Debug)]
+pub struct Cache {
+    /// The `v1` folder; `None` for a cache that holds nothing.
+    pub(super) store: Option<Arc<Store>>,
+    /// Why the folder, which exists, is not used.
+    pub(super) refused: Option<String>,
+    /// Set when the disk is full or read-only: reading goes on.
+    pub(super) write_off: AtomicBool,
+    /// The limit in bytes; `None` without one.
+    pub(super) limit: Option<u64>,
+    /// Keeps the limit; `None` for a cache that is in no folder.
+    pub(super) evictor: Option<Arc<Evictor>>,
+}
+
+impl Cache {
+    /// [`Cache::open_limited`] with the default limit.
+    pub fn open(folder: &Path) -> Cache {
+        Cache::open_limited(folder, Limit::Default)
+    }
+
+    /// Opens the cache in a folder and makes it if need be. A folder that can't be used gives a
+    /// cache that holds nothing, with a warning in the log.
+    ///
+    /// All who use a folder keep it below their own limit, so the smallest of them counts.
+    pub fn open_limited(folder: &Path, limit: Limit) -> Cache {
+        let made = store::make_root(&folder.join("v1"));
+        let cache = Cache::with(folder, limit);
+        if let Some(why) = &cache.refused {
+            log::warn!("cache folder {} is not used: {why}", folder.display());
+            return cache;
+        }
+        let make = |store: &Arc<Store>| {
+            FOLDERS.iter().try_for_each(|name| {
+                let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
+                store.make_folder(Path::new(name)).map_err(named)
+            })
+        };
+        match made.and_then(|()| cache.store.as_ref().map_or(Ok(()), make)) {
+            Ok(()) => cache.write_off.store(false, Ordering::Relaxed),
+            Err(e) => log::warn!("cache folder {} can't be written: {e}", folder.display()),
+        }
+        cache.sweep();
+        cache
+    }
+
+    /// The cache in a folder as it is. Nothing is written to it.
+    pub(super) fn with(folder: &Path, limit: Limit) -> Cache {
+        let (store, refused) = match Store::open(folder.join("v1")) {
+            Ok(store) => (Some(Arc::new(store)), None),
+            // There is no such folder, or it could not be made.
+            Err(Refused::Io(e)) if e.kind() == io::ErrorKind::NotFound => (None, None),
+            Err(refused) => (None, Some(refused.to_string())),
+        };
+        let limit = limit.bytes(folder);
+        let evictor = store.clone().map(|store| Arc::new(Evictor::new(store, limit)));
+        Cache { store, refused, write_off: AtomicBool::new(true), limit, evictor }
+    }
+
+    /// A cache that holds nothing and keeps nothing.
+    pub fn none() -> Cache {
+        let write_off = AtomicBool::new(true);
+        Cache { store: None, refused: None, write_off, limit: None, evictor: None }
+    }
+
+    /// Waits for an eviction that is under way, which dropping the cache does too.
+    pub fn settle(&self) {
+        if let Some(evictor) = &self.evictor {
+            evictor.settle();
+        }
+    }
+
+    /// Whether anything can be kept.
+    pub fn is_writable(&self) -> bool {
+        self.store.is_some() && !self.write_off.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many bytes of spans can be kept that are not read at once: the limit is so large
+    /// that none of them would have to go again before that.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.is_writable() && self.limit.is_none_or(|limit| limit / ROOMY >= bytes)
+    }
+
+    /// A folder for temporary files on the cache's disk, if there is one.
+    pub fn temporary_folder(&self) -> Option<PathBuf> {
+        let store = self.store.as_ref().filter(|_| self.is_writable())?;
+        let folder = store.path().join("tmp");
+        // A symlink is not ours, whatever it leads to.
+        std::fs::symlink_metadata(&folder).is_ok_and(|m| m.is_dir()).then_some(folder)
+    }
+
+    /// Opens a file, and removes it if it is none or another user's.
+    pub(super) fn open_file(&self, name: &Path) -> Option<File> {
+        match self.store.as_ref()?.read(name) {
+            Ok(file) => Some(file),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                self.discard(name, &e.to_string());
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// A file of at most `limit` bytes, whole.
+    pub(super) fn read(&self, name: &Path, limit: u64) -> Option<Vec<u8>> {
+        read_limited(self.open_file(name)?, limit)
+    }
+
+    /// Whether there is room for something that can be done without.
+    pub(super) fn admit(&self, parts: &[&[u8]]) -> bool {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.evictor.as_ref().is_some_and(|evictor| evictor.admit(bytes))
+    }
+
+    /// Writes a file that is kept whatever the limit; true if it is there now.
+    pub(super) fn put(&self, name: &Path, parts: &[&[u8]]) -> bool {
+        self.is_writable() && {
+            // It makes spans go.
+            self.admit(parts);
+            self.write(name, parts)
+        }
+    }
+
+    /// Writes a file whole or not at all; true if it is there now.
+    pub(super) fn write(&self, name: &Path, parts: &[&[u8]]) -> bool {
+        let Some(store) = self.store.as_ref().filter(|_| self.is_writable()) else { return false };
+        match store.write(name, parts) {
+            Ok(()) => true,
+            Err(e) => {
+                log::warn!("not cached: {}: {e}", store.path().join(name).display());
+                let full = [
+                    io::ErrorKind::StorageFull,
+                    io::ErrorKind::QuotaExceeded,
+                    io::ErrorKind::ReadOnlyFilesystem,
+                ];
+                if full.contains(&e.kind()) {
+                    log::warn!("nothing more is cached by this process");
+                    self.write_off.store(true, Ordering::Relaxed);
+                }
+                false
+            }
+        }
+    }
+
+    /// Removes what is not as it was written.
+    pub(super) fn discard(&self, name: &Path, why: &str) {
+        self.remove(name, why, log::Level::Warn);
+    }
+
+    pub(super) fn remove(&self, name: &Path, why: &str, level: log::Level) {
+        let Some(store) = &self.store else { return };
+        let path = || store.path().join(name);
+        match store.remove(name) {
+            Ok(()) => log::log!(level, "removed {} from the cache: {why}", path().display()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => log::warn!("removing {} ({why}): {e}", path().display()),
+        }
+    }
+
+    /// Removes what killed processes were writing, once they can't still be writing it.
+    fn sweep(&self) {
+        let Some(store) = &self.store else { return };
+        walk::walk_below(store, Path::new("tmp"), &mut |found| {
+            if found.age() > MAX_TEMPORARY_AGE
+                && let Err(e) = found.remove()
+            {
+                log::debug!("{}: {e}", store.path().join(found.path).display());
+            }
+        });
+    }
+}
+
+impl Drop for Cache {
+    /// A program that ends lets its eviction end: short ones would never get to it otherwise.
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+pub(super) fn read_limited(file: File, limit: u64) -> Option<Vec<u8>> {
+    let length = file.metadata().ok()?.len();
+    if length > limit {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}

@@ -1,0 +1,109 @@
+//! What the files of the cache are called, and what they are for.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::digest::{DiffId, Digest, SpanDigest};
+
+/// What a file in the cache's folder is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// Spans that can be fetched again on their own.
+    Spans,
+    /// Spans whose loss means streaming their layer again.
+    Streams,
+    /// Layer indexes.
+    LayerIndexes,
+    /// Manifests, image indexes, configs, and what tags meant.
+    Documents,
+    /// Downloads that can be resumed.
+    Partial,
+    /// Files that are being written, or were when their process was killed.
+    Temporary,
+    /// Not ours.
+    Other,
+}
+
+impl FileKind {
+    /// All kinds, in the order in which they are shown.
+    pub const ALL: [FileKind; 7] = [
+        FileKind::Spans,
+        FileKind::Streams,
+        FileKind::LayerIndexes,
+        FileKind::Documents,
+        FileKind::Partial,
+        FileKind::Temporary,
+        FileKind::Other,
+    ];
+}
+
+/// The two names of a layer index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LayerName {
+    /// By the blob it was made from.
+    Blob(Digest),
+    /// By the tar in it, whatever the blob's compression.
+    DiffId(DiffId),
+    /// Made by others, and bound by a digest in the manifest.
+    Bound {
+        /// The blob.
+        blob: Digest,
+        /// The digest that stands in the manifest.
+        bound_by: Digest,
+    },
+    /// Made by others, and bound by nothing.
+    Hint {
+        /// The blob.
+        blob: Digest,
+        /// What the index was found beside: see [`LayerName::hint_scope`].
+        scope: Digest,
+    },
+}
+
+impl LayerName {
+    /// Whose word an index without proof is: of those who may push to a repository, about an image.
+    /// In another repository, or for another manifest, it counts for nothing.
+    pub fn hint_scope(registry: &str, repository: &str, manifest: &Digest) -> Digest {
+        Digest::sha256(format!("{registry}\0{repository}\0{manifest}").as_bytes())
+    }
+}
+
+/// The folders of this version.
+pub(super) const FOLDERS: [&str; 8] =
+    ["blobs", "spans", "streams", "layers", "diffs", "refs", "partial", "tmp"];
+
+/// Where a span may be, in the order in which it is looked for.
+pub(super) const SPAN_KINDS: [FileKind; 2] = [FileKind::Spans, FileKind::Streams];
+
+/// A span's file, below the version's folder.
+pub(super) fn span_name(kind: FileKind, digest: &SpanDigest) -> PathBuf {
+    let hex = digest.hex();
+    let folder = if kind == FileKind::Streams { "streams" } else { "spans" };
+    [folder, &hex[..2], &hex].iter().collect()
+}
+
+pub(super) fn blob_name(digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    ["blobs", digest.algorithm().name(), &hex[..2], &hex].iter().collect()
+}
+
+pub(super) fn layer_name(name: &LayerName) -> PathBuf {
+    let text = |digest: &Digest| format!("{}-{}", digest.algorithm().name(), digest.hex());
+    let (folder, name) = match name {
+        LayerName::Blob(digest) => ("layers", text(digest)),
+        LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
+        LayerName::Bound { blob, bound_by } => ("foreign", text(&of_both(blob, bound_by))),
+        LayerName::Hint { blob, scope } => ("hints", text(&of_both(blob, scope))),
+    };
+    [folder, &name].iter().collect()
+}
+
+fn of_both(one: &Digest, other: &Digest) -> Digest {
+    Digest::sha256(&[one.hash(), other.hash()].concat())
+}
+
+pub(super) fn tag_name(reference: &str) -> PathBuf {
+    ["refs", &Digest::sha256(reference.as_bytes()).hex()].iter().collect()
+}
