@@ -7,7 +7,7 @@ use super::tag::Tag;
 use super::{Error, ImageOptions, access};
 use crate::blob::{Access, BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
-use crate::external::IndexFinder;
+use crate::external::{FinderOptions, IndexFinder};
 use crate::index::{Budget, LayerIndex};
 use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
@@ -57,8 +57,7 @@ impl<'a> Opening<'a> {
             Arc::clone(&source),
             registry,
             Arc::clone(cache),
-            options.trust_referrers,
-            options.offline,
+            FinderOptions { trust_referrers: options.trust_referrers, offline: options.offline },
             Arc::new(budget),
         ));
         let tag = Tag::of(name, &resolved, &source, options.offline);

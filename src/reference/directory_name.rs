@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ImageName, Reference};
+use super::image_name::ImageName;
+use super::registry::Reference;
 use crate::digest::Digest;
 
 /// The name of the directory that an image has in a mount of several: a single component of a path.

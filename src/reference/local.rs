@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::ParseError;
+use super::error::ParseError;
 use crate::digest::Digest;
 
 /// A file or folder with images in it.

@@ -4,7 +4,7 @@
 //! question over the network, a login perhaps, and an answer that says nothing of the slip. Here the usual
 //! ones are told apart. What is refused can still be written: with `docker.io/library/` before it.
 
-use super::ParseError;
+use super::error::ParseError;
 use super::local::{Layout, LocalSource};
 use super::registry::{Reference, is_host_label, is_path_component, is_port};
 use super::stored::StoredImage;

@@ -8,8 +8,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use super::{DEFAULT_REGISTRY, ParseError};
+use super::error::ParseError;
 use crate::digest::Digest;
+
+/// The registry that a name without a host means.
+pub const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// The longest repository path in bytes (`distribution/reference`, `NameTotalLengthMax`).
 const MAX_PATH_BYTES: usize = 255;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::ParseError;
+use super::error::ParseError;
 use super::registry::{Reference, check_path, split_selectors};
 
 /// An image in a store of another program on this machine.

@@ -17,7 +17,9 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::{Chunk, Error, Fault, MAX_ROWS, MAX_SKIP_BYTES, Toc, TocEntry, time};
+use super::error::{Error, Fault, MAX_ROWS};
+use super::table::{Chunk, MAX_SKIP_BYTES, Toc, TocEntry};
+use super::time;
 use crate::codec::plausible_uncompressed_bytes;
 use crate::digest::{Algorithm, Digest};
 use crate::extent::{Run, UncompressedOffset};

@@ -1,11 +1,17 @@
 //! Tables: annotations, footers, times, and one JSON after the other.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::annotation::JSON_DIGEST;
 use super::*;
+use crate::digest::{ContentHash, Digest};
+use crate::extent::UncompressedOffset;
+use crate::oci::Descriptor;
+use crate::tar;
 
 const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -225,7 +231,7 @@ fn entries_of_all_kinds() {
         runs: Vec::new(),
         sparse: false,
     };
-    use super::tar::FileType::*;
+    use crate::tar::FileType::*;
     let start = UncompressedOffset(0);
     let run = crate::extent::Run { file_offset: 0, start, length: 5 };
     let expected = [
