@@ -18,6 +18,10 @@ mod options;
 mod search;
 mod verified;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use crate::cache::{Asked, Cache};
 use crate::oci::Descriptor;
 use crate::reference::ImageName;

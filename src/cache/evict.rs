@@ -6,9 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::folder::MAX_TEMPORARY_AGE;
-use super::layer_indexes::REJECTED;
-use super::layout::{FileKind, span_name};
+use super::layout::{FileKind, REJECTED, span_name};
+use super::recency::MAX_TEMPORARY_AGE;
 use super::removed::Removed;
 use super::store::Store;
 use super::walk::{self, Content};

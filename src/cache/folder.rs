@@ -5,17 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::evictor::Evictor;
 use super::layout::FOLDERS;
 use super::limit::Limit;
+use super::recency::MAX_TEMPORARY_AGE;
 use super::store::{self, Refused, Store};
 use super::walk;
-
-/// Age from which a temporary file or a download is nobody's: writing one takes seconds, and who
-/// has not resumed a download in a day has given it up.
-pub(super) const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The limit has to be so many times what is fetched before it is wanted: evicting goes by age, and a
 /// tenth of the limit at a time.

@@ -3,12 +3,9 @@
 use std::time::SystemTime;
 
 use super::folder::{Cache, read_limited};
-use super::layout::{LayerName, layer_name};
+use super::layout::{LayerName, REJECTED, layer_name};
 use super::recency::mark_used;
 use crate::digest::{DiffId, Digest};
-
-/// What stands for a layer index that contradicts its layer.
-pub(super) const REJECTED: &[u8] = b"contradicts its layer\n";
 
 /// Largest layer index that is read back, in bytes.
 pub(super) const MAX_LAYER_INDEX_BYTES: u64 = 4 << 30;

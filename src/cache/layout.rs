@@ -70,6 +70,9 @@ impl LayerName {
     }
 }
 
+/// What stands for a layer index that contradicts its layer.
+pub(super) const REJECTED: &[u8] = b"contradicts its layer\n";
+
 /// The folders of this version.
 pub(super) const FOLDERS: [&str; 8] =
     ["blobs", "spans", "streams", "layers", "diffs", "refs", "partial", "tmp"];

@@ -1,7 +1,11 @@
-//! Which files were used last: their modification times.
+//! Which files were used last, and which are given up: their modification times.
 
 use std::fs::File;
 use std::time::{Duration, SystemTime};
+
+/// Age from which a temporary file or a download is given up: writing one takes seconds, and who
+/// has not resumed a download in a day does not come back.
+pub(super) const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Time since a file was last marked as used before it is marked again: long enough to cost nothing
 /// on a hot path, short enough for an order among the days that a cache lasts.
