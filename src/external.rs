@@ -35,4 +35,4 @@ mod windows;
 
 pub use compare::{Comparison, Difference, MAX_DIFFERENCES, compare};
 pub use error::Error;
-pub use finder::{ExternalIndex, FinderOptions, Found, IndexFinder, MIN_LAYER_BYTES};
+pub use finder::{ExternalIndex, Found, IndexFinder, MIN_LAYER_BYTES};

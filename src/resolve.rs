@@ -62,7 +62,7 @@ pub fn resolve(
     // Only what has proven to be an image is worth remembering.
     if let ImageName::Registry(reference) = name
         && reference.tag().is_some()
-        && !options.offline
+        && !source.is_offline()
     {
         let asked = if options.is_exempt { Asked::Unchecked } else { Asked::Checked };
         cache.put_tag(&reference.to_string(), image.root, asked);

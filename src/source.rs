@@ -7,6 +7,9 @@
 //! Local sources know their documents exactly. A registry has one more ability, [`Source::head`]:
 //! to say which digest a tag has now without sending the document, which is what lets a second
 //! mount of an image cost a single request.
+//!
+//! A [`Repository`] is what has several images and artifacts under one name. [`Offline`] is a source that
+//! refuses whatever would go to the network.
 
 pub mod archive;
 pub mod containerd;
@@ -22,9 +25,12 @@ pub mod local_copies;
 mod local_stores;
 mod magic;
 mod nearest;
+mod offline;
 pub mod on_disk;
+mod referrers_tag;
 pub mod registry;
 pub mod registry_storage;
+mod repository;
 mod stream;
 mod tar_split;
 
@@ -32,3 +38,5 @@ pub use error::{Error, hint_of};
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
 pub use image::{Body, Content, Opened, RawDocument, Source, Throughput};
 pub use local_stores::LocalStores;
+pub use offline::Offline;
+pub use repository::{Named, Repository};

@@ -24,8 +24,6 @@ pub struct Access {
     pub descriptor: Descriptor,
     /// Where it comes from.
     pub source: Arc<dyn Source>,
-    /// Fetch nothing from a remote source.
-    pub offline: bool,
     /// What decompressing may cost.
     pub codec: codec::Limits,
     /// The windows, where the index has none.

@@ -65,7 +65,7 @@ impl BlobReader {
     /// Returns how many come; 0 if there is nothing to do, or it can't be done without harm.
     pub fn bring(self: &Arc<Self>, ranges: &[Range<u64>], most_bytes: u64, walk: &Walk) -> u64 {
         let source = &self.access.source;
-        if self.access.offline || !source.is_remote() || !self.shared.cache().has_room(most_bytes) {
+        if source.is_offline() || !source.is_remote() || !self.shared.cache().has_room(most_bytes) {
             return 0;
         }
         let mut in_flight = self.in_flight();

@@ -124,7 +124,7 @@ impl BlobReader {
         give_up: Instant,
         scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Result<Arc<Vec<u8>>, Error> {
-        if self.access.offline && self.access.source.is_remote() {
+        if self.access.source.is_offline() {
             return Err(Error::Offline(self.what.clone()));
         }
         let mut in_flight = self.in_flight();

@@ -11,9 +11,9 @@ use crate::cache::{Cache, LayerName};
 use crate::digest::Digest;
 use crate::index::{Budget, ExternalError, LayerIndex, Proof};
 use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
+use crate::reference::Reference;
 use crate::resolve::{ResolvedImage, ResolvedLayer};
-use crate::source::Source;
-use crate::source::registry::Registry;
+use crate::source::{Repository, Source};
 use crate::toc::{self, TocAnnotation};
 use crate::ztoc::{self, SociIndex, SociLayer, SociVersion, Ztoc};
 
@@ -41,27 +41,17 @@ pub struct ExternalIndex {
     pub name: LayerName,
 }
 
-/// What a finder may do.
-#[derive(Clone, Copy, Debug)]
-pub struct FinderOptions {
-    /// Take what referrers say, which nothing binds to the image.
-    pub trust_referrers: bool,
-    /// Fetch nothing from a remote source.
-    pub offline: bool,
-}
-
 /// Finds indexes for the layers of one image.
 #[derive(Debug)]
 pub struct IndexFinder {
     source: Arc<dyn Source>,
-    registry: Option<Registry>,
+    repository: Option<Arc<dyn Repository>>,
     cache: Arc<Cache>,
     manifest: Digest,
     budget: Arc<Budget>,
     annotations: BTreeMap<String, String>,
     /// Where the referrers of the image are, if they are used.
     trusted_scope: Option<Digest>,
-    offline: bool,
     /// What the referrers are, once they have been looked up.
     announced: OnceLock<ReferrerIndexes>,
     /// The ztocs of the SOCI index that the manifest names; locked while it is fetched.
@@ -76,24 +66,23 @@ pub(super) struct ReferrerIndexes {
 }
 
 impl IndexFinder {
-    /// A finder for an image; `registry` if it is in one.
+    /// A finder for an image; `repository` is where its referrers are looked for. They are used only if they
+    /// are `trusted`: what the image is called is given then.
     pub fn new(
         image: &ResolvedImage,
         source: Arc<dyn Source>,
-        registry: Option<Registry>,
+        repository: Option<Arc<dyn Repository>>,
         cache: Arc<Cache>,
-        options: FinderOptions,
+        trusted: Option<&Reference>,
         budget: Arc<Budget>,
     ) -> IndexFinder {
-        let scope = |registry: &Registry| {
-            let reference = registry.reference();
+        let scope = |reference: &Reference| {
             LayerName::hint_scope(reference.registry(), reference.repository(), &image.digest)
         };
-        let trusted_scope = registry.as_ref().filter(|_| options.trust_referrers).map(scope);
+        let trusted_scope = trusted.map(scope);
         IndexFinder {
-            offline: options.offline && source.is_remote(),
             source,
-            registry,
+            repository,
             cache,
             manifest: image.digest,
             budget,
@@ -120,7 +109,7 @@ impl IndexFinder {
 
     /// Finds an index for a layer outside of the cache.
     pub fn find(&self, layer: &ResolvedLayer) -> Option<Found> {
-        if self.offline || layer.descriptor.size < MIN_LAYER_BYTES {
+        if self.source.is_offline() || layer.descriptor.size < MIN_LAYER_BYTES {
             return None;
         }
         self.find_usable(layer, &|name| !self.cache.is_rejected(name))
@@ -181,7 +170,7 @@ impl IndexFinder {
     /// # Errors
     /// A table of contents is promised, and is not there or not valid.
     pub fn claim(&self, layer: &ResolvedLayer) -> Result<Option<ExternalIndex>, Error> {
-        if self.offline {
+        if self.source.is_offline() {
             return Ok(None);
         }
         if let Some(promise) = toc::promise(&layer.descriptor) {
@@ -195,7 +184,7 @@ impl IndexFinder {
 
     /// The layer indexes that `ocifs index push` has left in the registry.
     pub fn pushed(&self) -> Vec<Packed> {
-        match self.offline {
+        match self.source.is_offline() {
             true => Vec::new(),
             false => self.announced().ours.clone(),
         }
@@ -285,8 +274,8 @@ impl IndexFinder {
     pub(super) fn announced(&self) -> &ReferrerIndexes {
         self.announced.get_or_init(|| {
             let mut announced = ReferrerIndexes::default();
-            let Some(registry) = &self.registry else { return announced };
-            for descriptor in self.referrers(registry, artifact::ARTIFACT_TYPE) {
+            let Some(repository) = &self.repository else { return announced };
+            for descriptor in self.referrers(&**repository, artifact::ARTIFACT_TYPE) {
                 let packed =
                     self.document(&descriptor).and_then(|manifest| Ok(artifact::parse(&manifest)?));
                 match packed {
@@ -297,7 +286,7 @@ impl IndexFinder {
             if !announced.ours.is_empty() {
                 return announced;
             }
-            for descriptor in self.referrers(registry, ztoc::ARTIFACT_TYPE_V1) {
+            for descriptor in self.referrers(&**repository, ztoc::ARTIFACT_TYPE_V1) {
                 let index = self.document(&descriptor).and_then(|manifest| {
                     let index = SociIndex::parse(&manifest)?;
                     match index.version {
@@ -314,8 +303,8 @@ impl IndexFinder {
         })
     }
 
-    fn referrers(&self, registry: &Registry, artifact_type: &str) -> Vec<Descriptor> {
-        match registry.referrers(&self.manifest, artifact_type) {
+    fn referrers(&self, repository: &dyn Repository, artifact_type: &str) -> Vec<Descriptor> {
+        match repository.referrers(&self.manifest, artifact_type) {
             Ok(mut found) => {
                 // The latest pushed comes last.
                 found.reverse();

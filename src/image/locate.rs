@@ -14,21 +14,35 @@ use crate::source::docker_daemon::{DockerDaemon, Documents};
 use crate::source::local_copies::LocalCopies;
 use crate::source::registry::{Registry, Session};
 use crate::source::registry_storage::RegistryStorage;
-use crate::source::{self, Source, on_disk};
+use crate::source::{self, Offline, Repository, Source, on_disk};
 
-/// The source that a name stands for, and the registry if it is one.
+/// The source that a name stands for, without a network if that is wanted, and where to look for referrers.
 pub(super) fn open_source(
     name: &ImageName,
     cache: &Cache,
     options: &ImageOptions,
     session: &Session,
-) -> Result<(Arc<dyn Source>, Option<Registry>), source::Error> {
+) -> Result<(Arc<dyn Source>, Option<Arc<dyn Repository>>), source::Error> {
+    let (source, repository) = open_online(name, cache, options, session)?;
+    match options.offline {
+        true => Ok((Arc::new(Offline::new(source)), None)),
+        false => Ok((source, repository)),
+    }
+}
+
+/// The same with a network, where the image is not on this machine.
+fn open_online(
+    name: &ImageName,
+    cache: &Cache,
+    options: &ImageOptions,
+    session: &Session,
+) -> Result<(Arc<dyn Source>, Option<Arc<dyn Repository>>), source::Error> {
     let local = match name {
         ImageName::Registry(reference) => {
-            let registry = Registry::new(reference.clone(), &options.registry, session)?;
-            let nearby =
-                LocalCopies::new(Arc::new(registry.clone()), &options.stores.content_stores);
-            return Ok((Arc::new(nearby), Some(registry)));
+            let registry = Arc::new(Registry::new(reference.clone(), &options.registry, session)?);
+            let source: Arc<dyn Source> = Arc::<Registry>::clone(&registry);
+            let source = LocalCopies::new(source, &options.stores.content_stores);
+            return Ok((Arc::new(source), Some(registry)));
         }
         ImageName::Local(local) => local,
         ImageName::Stored(stored) => return Ok((open_stored(stored, cache, options)?, None)),

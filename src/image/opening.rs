@@ -7,7 +7,7 @@ use super::tag::Tag;
 use super::{Error, ImageOptions, access};
 use crate::blob::{Access, BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
-use crate::external::{FinderOptions, IndexFinder};
+use crate::external::IndexFinder;
 use crate::index::{Budget, LayerIndex};
 use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
@@ -42,7 +42,7 @@ impl<'a> Opening<'a> {
         options: &ImageOptions,
         session: &Session,
     ) -> Result<Opening<'a>, Error> {
-        let (source, registry) = open_source(name, cache, options, session)?;
+        let (source, repository) = open_source(name, cache, options, session)?;
         let resolve_options = options.of_resolving();
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
         if options.check_access {
@@ -52,20 +52,23 @@ impl<'a> Opening<'a> {
         let stored = stored.fold(0, u64::saturating_add);
         let budget =
             options.max_metadata_bytes.map_or_else(|| Budget::for_layers(stored), Budget::of);
+        let trusted = match name {
+            ImageName::Registry(reference) if options.trust_referrers => Some(reference),
+            _ => None,
+        };
         let finder = Arc::new(IndexFinder::new(
             &resolved,
             Arc::clone(&source),
-            registry,
+            repository,
             Arc::clone(cache),
-            FinderOptions { trust_referrers: options.trust_referrers, offline: options.offline },
+            trusted,
             Arc::new(budget),
         ));
-        let tag = Tag::of(name, &resolved, &source, options.offline);
+        let tag = Tag::of(name, &resolved, &source);
         let options = layer::LayerOptions {
             prove: options.prove,
             only_its_blob: options.check_access,
             again: options.again,
-            offline: options.offline,
             max_uncompressed_bytes: options.max_layer_bytes,
             codec: options.codec,
             parallel: options.parallel_layers,
@@ -96,7 +99,6 @@ impl<'a> Opening<'a> {
         let access = Access {
             descriptor: layer.descriptor.clone(),
             source: Arc::clone(&self.source),
-            offline: self.options.offline,
             codec: self.options.codec,
             windows: Some(self.finder.windows(index)),
             index_name: name,

@@ -71,8 +71,8 @@ impl Default for ImageOptions {
 impl ImageOptions {
     pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {
         let platform = self.platform.clone();
-        let ImageOptions { offline, again, is_exempt, .. } = *self;
-        resolve::ResolveOptions { platform, offline, again, is_exempt }
+        let ImageOptions { again, is_exempt, .. } = *self;
+        resolve::ResolveOptions { platform, again, is_exempt }
     }
 
     /// The same, but the blobs of an image in a registry come from there alone.

@@ -30,10 +30,9 @@ impl Tag {
         name: &ImageName,
         resolved: &ResolvedImage,
         source: &Arc<dyn Source>,
-        offline: bool,
     ) -> Option<Arc<Tag>> {
         let ImageName::Registry(reference) = name else { return None };
-        let is_tag = reference.digest().is_none() && !offline;
+        let is_tag = reference.digest().is_none() && !source.is_offline();
         let (source, digest) = (Arc::clone(source), resolved.root);
         is_tag.then(|| Arc::new(Tag { source, digest, is_asked: AtomicBool::new(false) }))
     }

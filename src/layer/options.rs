@@ -11,8 +11,6 @@ pub struct LayerOptions {
     pub only_its_blob: bool,
     /// Stream all that is not open already, whatever is in the cache, whose spans are compared with what comes.
     pub again: bool,
-    /// Fetch nothing from a remote source.
-    pub offline: bool,
     /// Most uncompressed bytes of one layer; the default depends on the blob's size.
     pub max_uncompressed_bytes: Option<u64>,
     /// What decompressing may cost. With more than the default layers are passed over one at a time.
@@ -39,7 +37,6 @@ impl Default for LayerOptions {
             prove: false,
             only_its_blob: false,
             again: false,
-            offline: false,
             max_uncompressed_bytes: None,
             codec: codec::Limits::default(),
             parallel: 4,

@@ -73,7 +73,7 @@ impl FirstPass<'_> {
         let FirstPass { layer, source, cache, options, hearing, .. } = self;
         let descriptor = &layer.descriptor;
         let error = |kind| Error { digest: descriptor.digest, kind };
-        if options.offline && source.is_remote() {
+        if source.is_offline() {
             return Err(error(ErrorKind::Offline));
         }
         loop {

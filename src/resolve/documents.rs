@@ -37,7 +37,7 @@ impl Documents<'_> {
             Some(RawDocument { bytes, media_type: None, digest: Some(digest) })
         };
         let full = reference.to_string();
-        if self.options.offline {
+        if self.source.is_offline() {
             let known = match reference.digest() {
                 Some(digest) => Some(digest),
                 None => match self.cache.tag(&full) {
@@ -137,7 +137,7 @@ impl Documents<'_> {
         most_bytes: u64,
         what: &dyn Fn() -> String,
     ) -> Result<(), Error> {
-        if self.options.offline && self.source.is_remote() {
+        if self.source.is_offline() {
             return Err(Error::Offline(what()));
         }
         if descriptor.size > most_bytes {

@@ -7,8 +7,6 @@ use crate::oci::Platform;
 pub struct ResolveOptions {
     /// The platform wanted; the host's if not said.
     pub platform: Option<Platform>,
-    /// Ask nobody: the cache must know.
-    pub offline: bool,
     /// Take no document from the cache.
     pub again: bool,
     /// The user exempts the registry from TLS, or from the check of its certificate.

@@ -148,4 +148,9 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn is_remote(&self) -> bool {
         false
     }
+
+    /// Whether everything that is asked for is refused, as it would cost a network.
+    fn is_offline(&self) -> bool {
+        false
+    }
 }

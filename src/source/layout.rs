@@ -8,6 +8,7 @@
 //! points to, such as an image or an attestation further down.
 
 mod images;
+mod repository;
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -313,4 +313,8 @@ impl Source for LocalCopies {
     fn is_remote(&self) -> bool {
         self.0.source.is_remote()
     }
+
+    fn is_offline(&self) -> bool {
+        self.0.source.is_offline()
+    }
 }

@@ -8,6 +8,7 @@ use ocifs::fs::PROOF_XATTR;
 use ocifs::image::{ImageOptions, ImageSet, View};
 use ocifs::index::Proof;
 use ocifs::layer::Quiet;
+use ocifs::source::registry::{ConfigFiles, HostsConfig};
 use ocifs::tree::{Ino, Sharing, Symlinks};
 
 use crate::external_fixture::{BOOKKEEPING, entries, image, ways};
@@ -15,7 +16,7 @@ use crate::fixture::{Sandbox, good, image_of, noise, options};
 use crate::lazy_walks::forget_spans;
 use crate::shell::{Home, eventually, text};
 use crate::support::image::{Built, Compression, ImageBuilder};
-use crate::support::registry::Registry;
+use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 /// Opens images of a registry, in the order and with the names of their tags.
@@ -83,6 +84,68 @@ fn common_layers_are_opened_once() {
         assert!(read(&view, "r-v2/big") == noise(2 << 20, 1), "{what}");
         assert_eq!(ino(&view, "r-v1/n"), ino(&view, "other-r-v1/n"));
         assert_ne!(ino(&view, "r-v1/n"), ino(&view, "r-v2/n"));
+    }
+}
+
+/// Images of one registry ask for one token for each repository.
+#[test]
+fn one_token_for_each_repository() {
+    let registry = Registry::start();
+    let names = ["r:v1", "r:v2", "other/r:v1", "other/r:v2"];
+    for (n, name) in names.iter().enumerate() {
+        let (repository, tag) = name.split_once(':').unwrap();
+        let layer = tar(&[Entry::file("n", [b'0' + n as u8])]);
+        registry.add_image(repository, tag, &image_of(&layer, Compression::Gzip));
+    }
+    registry.require_bearer(None);
+    let view = joint(&registry, &names, &Sandbox::new().cache(), &options());
+    let requests = registry.requests();
+    let tokens = requests.iter().filter(|request| request.path.starts_with("/token"));
+    assert_eq!(tokens.count(), 2, "{requests:?}");
+    assert_eq!(view.traffic().requests(), requests.len() as u64);
+    assert_eq!(read(&view, "other-r-v2/n"), b"3");
+}
+
+/// A registry that asks one image to leave it alone is not asked for the next one either.
+#[test]
+fn rate_limits_are_shared() {
+    let registry = Registry::start();
+    registry.add_image("r", "v1", &good());
+    registry.add_image("other/r", "v1", &good());
+    let hour = vec![("Retry-After".to_owned(), "3600".to_owned())];
+    registry.fault(("", "/v2/r/", Times::Always), Fault::Status(429, hour, Vec::new()));
+    let sandbox = Sandbox::new();
+    let mut joint = ImageSet::new(&sandbox.cache(), &options());
+    let mut add = |name: &str| {
+        let image = format!("{}/{name}:v1", registry.addr()).parse().unwrap();
+        let directory = name.replace('/', "-").parse().unwrap();
+        joint.add(directory, &image, &options(), &Quiet).unwrap_err().to_string()
+    };
+    add("r");
+    let asked = registry.requests().len();
+    let error = add("other/r");
+    assert!(error.contains("429"), "{error}");
+    assert_eq!((registry.requests().len(), asked), (1, 1));
+}
+
+/// Files about registries are parsed once for all images.
+#[test]
+fn settings_are_read_once() {
+    let registry = Registry::start();
+    let sandbox = Sandbox::new();
+    let path = sandbox.path().join("registries.conf");
+    let text = format!("[[registry]]\nprefix = 'old.example'\nlocation = '{}'\n", registry.addr());
+    fs::write(&path, text).unwrap();
+    let files = ConfigFiles { registries: vec![path.clone()], ..ConfigFiles::default() };
+    let mut options = options();
+    options.registry.hosts = Arc::new(HostsConfig::new(files));
+    let mut joint = ImageSet::new(&sandbox.cache(), &options);
+    for name in ["r", "other"] {
+        registry.add_image(name, "v1", &good());
+        let image = format!("old.example/{name}:v1").parse().unwrap();
+        joint.add(name.parse().unwrap(), &image, &options, &Quiet).unwrap();
+        // What it says is not looked at again.
+        fs::write(&path, "[[registry]]\nlocation = 'old.example'\nblocked = true\n").unwrap();
     }
 }
 

@@ -19,7 +19,9 @@ use crate::json;
 use crate::oci::{Descriptor, media_type};
 use crate::reference::Reference;
 use crate::source::image::check_range;
-use crate::source::{self, Content, Opened, RawDocument, Source, Throughput, nearest};
+use crate::source::{
+    self, Content, Named, Opened, RawDocument, Repository, Source, Throughput, nearest,
+};
 
 /// Tags listed when the wanted one does not exist.
 const LISTED_TAGS: usize = 20;
@@ -76,10 +78,12 @@ impl Registry {
         &self.0.reference
     }
 
-    /// The tags that exist, as far as one answer tells them, for a message; empty where the registry
-    /// does not say.
-    fn tags(&self) -> Vec<String> {
-        #[derive(serde::Deserialize)]
+    /// The tags that exist, as far as one answer tells them.
+    ///
+    /// # Errors
+    /// The registry can't be reached, does not say or refuses.
+    pub fn tags(&self) -> Result<Vec<String>, Error> {
+        #[derive(Default, serde::Deserialize)]
         struct Tags {
             #[serde(default)]
             tags: Vec<String>,
@@ -88,9 +92,8 @@ impl Registry {
             let url = client.url("tags/list");
             let answer = client.send(&Request::new(Method::GET, &url, "the list of tags"))?;
             client.document(answer.response, "tags")
-        });
-        let tags = tags.ok().and_then(|bytes| json::from_slice::<Tags>(&bytes).ok());
-        tags.map(|list| list.tags).unwrap_or_default()
+        })?;
+        Ok(json::from_slice::<Tags>(&tags).unwrap_or_default().tags)
     }
 
     /// A manifest by tag or digest. Of several hosts, one that sends the right bytes is looked for.
@@ -119,6 +122,28 @@ impl Registry {
     }
 }
 
+impl Repository for Registry {
+    fn named(&self, name: Named<'_>) -> Result<RawDocument, source::Error> {
+        let found = match name {
+            Named::Tag(tag) => self.manifest(tag, None),
+            Named::Digest(digest) => self.manifest(&digest.to_string(), Some(*digest)),
+        };
+        found.map_err(|e| Box::new(e).into())
+    }
+
+    fn tags(&self) -> Result<Vec<String>, source::Error> {
+        self.tags().map_err(|e| Box::new(e).into())
+    }
+
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: &str,
+    ) -> Result<Vec<Descriptor>, source::Error> {
+        self.referrers(subject, artifact_type).map_err(|e| Box::new(e).into())
+    }
+}
+
 impl Source for Registry {
     fn root(&self) -> Result<RawDocument, source::Error> {
         let reference = &self.0.reference;
@@ -128,7 +153,7 @@ impl Source for Registry {
         };
         result.map_err(|mut error| {
             if error.is_not_found() && reference.digest().is_none() {
-                let mut tags = self.tags();
+                let mut tags = self.tags().unwrap_or_default();
                 tags.retain(|tag| !nearest::is_of_referrer(tag));
                 nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
                 let more = tags.len().saturating_sub(LISTED_TAGS);

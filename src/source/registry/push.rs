@@ -21,12 +21,13 @@ use ureq::http::{Method, Response, header};
 use super::client::{Client, manifest_request};
 use super::error::{Error, Failure};
 use super::image::Registry;
-use super::referrers::{fallback_tag, parse_index};
+use super::referrers::parse_index;
 use super::transport::request::{Answer, Request};
 use super::transport::response::{drain, header_text, location};
 use super::url::{encoded, redirect_target};
 use crate::digest::Digest;
 use crate::oci::{Descriptor, MAX_MANIFEST_BYTES, media_type};
+use crate::source::referrers_tag::referrers_tag;
 
 /// The media type of bytes that are only bytes.
 const OCTETS: &str = "application/octet-stream";
@@ -153,7 +154,7 @@ fn descriptor(manifest: &[u8], media_type: &str, digest: &Digest) -> Value {
 
 /// Adds a descriptor to the index in the tag that stands in for the API, unless it is there.
 fn add_to_tag(client: &Client, subject: &Digest, descriptor: &Value) -> Result<(), Error> {
-    let tag = fallback_tag(subject);
+    let tag = referrers_tag(subject);
     let what = format!("manifest `{tag}`");
     let url = client.url(&format!("manifests/{tag}"));
     let failed = |failure| Error::new(&what, &url, failure);

@@ -23,6 +23,7 @@ use super::url::{encoded, escaped, redirect_target, same_origin};
 use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, media_type};
+use crate::source::referrers_tag::referrers_tag;
 
 /// Pages of one list that are read. A page has up to 4 MiB, thousands of referrers.
 const MAX_PAGES: usize = 16;
@@ -117,7 +118,7 @@ fn from_tag(
     subject: &Digest,
     artifact_type: &str,
 ) -> Result<Vec<Descriptor>, Error> {
-    let tag = fallback_tag(subject);
+    let tag = referrers_tag(subject);
     let what = format!("manifest `{tag}`");
     let response = client.retry_in_its_scheme(|| {
         let url = client.url(&format!("manifests/{tag}"));
@@ -208,32 +209,10 @@ fn next_target(value: &str) -> Option<&str> {
     None
 }
 
-/// The tag that stands in for the API (OCI distribution spec 1.1, "Referrers Tag Schema").
-pub(super) fn fallback_tag(subject: &Digest) -> String {
-    /// Characters of the algorithm and of the hash that go into the tag, by the specification.
-    const MAX_ALGORITHM: usize = 32;
-    const MAX_HASH: usize = 64;
-    let part = |text: &str, length: usize| {
-        let is_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let replaced = text.chars().map(|c| if is_tag(c) { c } else { '-' });
-        replaced.take(length).collect::<String>()
-    };
-    let algorithm = part(subject.algorithm().name(), MAX_ALGORITHM);
-    format!("{algorithm}-{}", part(&subject.hex(), MAX_HASH))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tags_of_subjects() {
-        let digest: Digest = format!("sha256:{}", "0a".repeat(32)).parse().unwrap();
-        assert_eq!(fallback_tag(&digest), format!("sha256-{}", "0a".repeat(32)));
-        let digest: Digest = format!("sha512:{}", "0a".repeat(64)).parse().unwrap();
-        assert_eq!(fallback_tag(&digest), format!("sha512-{}", "0a".repeat(32)));
-    }
 
     #[test]
     fn kinds_of_indexes() {

@@ -11,6 +11,7 @@ mod elsewhere;
 mod login;
 mod refusal;
 pub(in crate::source::registry) mod repository_auth;
+mod scopes;
 mod token_server;
 
 use std::sync::Arc;

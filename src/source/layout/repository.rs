@@ -1,0 +1,149 @@
+//! A layout as a repository: documents by tag or digest, tags, and referrers.
+//!
+//! A layout has no API for referrers: they are entries of `index.json` whose manifests name their subject, or
+//! entries of the image index in the tag that stands in for that API ("Referrers Tag Schema").
+
+use super::{Layout, REF_NAME, find};
+use crate::digest::Digest;
+use crate::json;
+use crate::oci::{Descriptor, ImageIndex, MAX_MANIFEST_BYTES};
+use crate::source::referrers_tag::referrers_tag;
+use crate::source::{Error, Named, RawDocument, Repository, Source};
+
+/// What matters of the manifest of an artifact.
+#[derive(Default, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Artifact {
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+}
+
+impl Layout {
+    /// The entries of `index.json` that are understood.
+    fn entries(&self) -> Result<Vec<Descriptor>, Error> {
+        Ok(self.index()?.entries.usable().cloned().collect())
+    }
+
+    /// Whether an entry says of itself that it is about `subject` and of this type.
+    fn refers(&self, entry: &Descriptor, subject: &Digest, artifact_type: &str) -> bool {
+        if entry.size > MAX_MANIFEST_BYTES {
+            return false;
+        }
+        let Ok(document) = self.document(entry) else { return false };
+        let artifact = json::from_slice::<Artifact>(&document.bytes).unwrap_or_default();
+        let config = artifact.config.map(|config| config.media_type);
+        let own = artifact.artifact_type.filter(|own| !own.is_empty()).or(config);
+        artifact.subject.is_some_and(|of| of.digest == *subject)
+            && own.as_deref() == Some(artifact_type)
+    }
+}
+
+impl Repository for Layout {
+    fn named(&self, name: Named<'_>) -> Result<RawDocument, Error> {
+        let wanted = match name {
+            Named::Tag(tag) => tag.to_owned(),
+            Named::Digest(digest) => digest.to_string(),
+        };
+        let entries = self.entries()?;
+        if let Some(found) = find(entries.iter().collect(), &wanted).first() {
+            return self.document(found);
+        }
+        if let Named::Digest(digest) = name
+            && let Some(found) = self.unlisted(*digest)?
+        {
+            return self.document(&found);
+        }
+        let what = format!("manifest `{wanted}`");
+        Err(Error::Missing { path: self.files.path().to_owned(), what })
+    }
+
+    fn tags(&self) -> Result<Vec<String>, Error> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter_map(|entry| entry.annotations.get(REF_NAME).cloned()).collect())
+    }
+
+    fn referrers(&self, subject: &Digest, artifact_type: &str) -> Result<Vec<Descriptor>, Error> {
+        let entries = self.entries()?;
+        let refers = |entry: &&Descriptor| self.refers(entry, subject, artifact_type);
+        let mut found: Vec<Descriptor> = entries.iter().filter(refers).cloned().collect();
+        let tag = referrers_tag(subject);
+        if let Some(list) = find(entries.iter().collect(), &tag).first()
+            && let Ok(list) = ImageIndex::parse(&self.document(list)?.bytes)
+        {
+            let is_of_type =
+                |d: &&Descriptor| d.artifact_type.as_deref().is_none_or(|t| t == artifact_type);
+            let is_new = |d: &&Descriptor| found.iter().all(|known| known.digest != d.digest);
+            let listed = list.entries.usable().filter(is_of_type).filter(is_new);
+            let listed: Vec<Descriptor> = listed.cloned().collect();
+            found.extend(listed);
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::source::archive::Files;
+
+    const TYPE: &str = "application/vnd.example.artifact";
+
+    /// Writes a document as a blob; its descriptor.
+    fn put(folder: &std::path::Path, document: &Value) -> Value {
+        let bytes = document.to_string().into_bytes();
+        let digest = Digest::sha256(&bytes);
+        fs::write(folder.join("blobs/sha256").join(digest.hex()), &bytes).unwrap();
+        json!({ "mediaType": document["mediaType"], "digest": digest, "size": bytes.len() })
+    }
+
+    fn tagged(mut entry: Value, tag: &str) -> Value {
+        entry["annotations"] = json!({ REF_NAME: tag });
+        entry
+    }
+
+    #[test]
+    fn documents_tags_and_referrers() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+        let of_type = "application/vnd.oci.image.manifest.v1+json";
+        let image = put(folder, &json!({ "mediaType": of_type, "layers": [] }));
+        let artifact = |artifact_type: &str, n: u8| {
+            let document = json!({
+                "mediaType": of_type, "artifactType": artifact_type, "subject": image, "n": n,
+            });
+            put(folder, &document)
+        };
+        let (listed, other, behind) = (artifact(TYPE, 1), artifact("other", 2), artifact(TYPE, 3));
+        let list = put(
+            folder,
+            &json!({
+                "mediaType": "application/vnd.oci.image.index.v1+json", "schemaVersion": 2,
+                "manifests": [listed, behind],
+            }),
+        );
+        let subject: Digest = image["digest"].as_str().unwrap().parse().unwrap();
+        let tag = referrers_tag(&subject);
+        let entries = [tagged(image.clone(), "v1"), listed.clone(), other, tagged(list, &tag)];
+        let index = json!({ "schemaVersion": 2, "manifests": entries });
+        fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let layout = Layout::open(Files::Folder(folder.to_owned()), None).unwrap();
+        let repository: &dyn Repository = &layout;
+        assert_eq!(repository.tags().unwrap(), ["v1", &tag]);
+        let by_tag = repository.named(Named::Tag("v1")).unwrap();
+        assert!(subject.matches(&by_tag.bytes));
+        assert_eq!(repository.named(Named::Digest(&subject)).unwrap().bytes, by_tag.bytes);
+        assert!(repository.named(Named::Tag("v2")).unwrap_err().is_missing());
+        let found = repository.referrers(&subject, TYPE).unwrap();
+        let found: Vec<String> = found.iter().map(|d| d.digest.to_string()).collect();
+        assert_eq!(found, [listed, behind].map(|d| d["digest"].as_str().unwrap().to_owned()));
+        assert!(repository.referrers(&Digest::sha256(b"x"), TYPE).unwrap().is_empty());
+    }
+}
