@@ -1,12 +1,17 @@
-//! What holds for all files of the library, read from the sources.
+//! What holds for all files, read from the sources.
 //!
-//! A module may import modules of strictly lower rungs. The table is the one of `src/lib.rs`. The words of the command
-//! line are the program's, and an error has its cause in one place.
+//! A module of the library may import modules of strictly lower rungs; the table is the one of `src/lib.rs`. Files form
+//! no circle, neither in the library nor in the program, and are short enough to hold one idea. The words of the
+//! command line are the program's, and an error has its cause in one place.
+
+mod imports;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const RUNGS: [&[&str]; 11] = [
+use imports::{Sources, circles};
+
+const RUNGS: [&[&str]; 12] = [
     &["digest", "extent", "bounded", "json", "hint"],
     &["reference", "oci", "tar", "codec", "bolt"],
     &["toc", "ztoc"],
@@ -16,13 +21,31 @@ const RUNGS: [&[&str]; 11] = [
     &["tree", "content", "layer"],
     &["prefetch"],
     &["fs", "erofs"],
+    &["image"],
     &["fuse"],
     &["mount"],
 ];
 
+/// The most lines of code in a file, without unit tests, comments and empty lines; and in the half of the files that
+/// are shorter.
+const MAX_LINES: usize = 600;
+const MAX_MEDIAN_LINES: usize = 200;
+
 fn rung(module: &str) -> usize {
     let found = RUNGS.iter().position(|rung| rung.contains(&module));
     found.unwrap_or_else(|| panic!("module `{module}` is not in the table of rungs"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn library() -> Sources {
+    Sources::read(&root(), "lib")
+}
+
+fn program() -> Sources {
+    Sources::read(&root().join("bin/ocifs"), "main")
 }
 
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
@@ -36,55 +59,50 @@ fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules named after `crate::` in a file, with the line they are named in.
-fn edges(text: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or_default();
-        for rest in code.split("crate::").skip(1) {
-            let word = |s: &str| {
-                s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
-            };
-            match rest.strip_prefix('{') {
-                Some(list) => {
-                    let list = list.split('}').next().unwrap_or_default();
-                    found.extend(list.split(',').map(|item| (number + 1, word(item.trim()))));
-                }
-                None => found.push((number + 1, word(rest))),
-            }
-        }
-    }
-    found.retain(|(_, name)| !name.is_empty());
-    found
-}
-
 #[test]
 fn modules_import_lower_rungs_only() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
+    let library = library();
     let (mut checked, mut wrong) = (0, Vec::new());
-    for path in files {
-        let relative = path.strip_prefix(&root).unwrap();
-        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+    for (file, path) in library.names() {
+        let first = file.components().next().unwrap().as_os_str().to_str().unwrap();
         let module = first.trim_end_matches(".rs");
-        if module == "lib" {
+        let Some(target) = path.first().filter(|target| module != "lib" && *target != module)
+        else {
             continue;
-        }
-        for (line, target) in edges(&fs::read_to_string(&path).unwrap()) {
-            checked += 1;
-            if target != module && rung(&target) >= rung(module) {
-                wrong.push(format!("{}:{line}: {module} imports {target}", relative.display()));
-            }
+        };
+        checked += 1;
+        if rung(target) >= rung(module) {
+            wrong.push(format!("{}: {module} imports {}", file.display(), path.join("::")));
         }
     }
-    assert!(checked > 50, "the reader of imports found only {checked}");
+    assert!(checked > 1000, "the reader of imports found only {checked}");
     assert!(wrong.is_empty(), "imports against the direction:\n{}", wrong.join("\n"));
 }
 
 #[test]
+fn files_form_no_circles() {
+    for (sources, least) in [(library(), 500), (program(), 100)] {
+        let edges = sources.edges();
+        let count: usize = edges.values().map(|targets| targets.len()).sum();
+        assert!(count > least, "the reader of imports found only {count}");
+        assert_eq!(circles(&edges), Vec::<Vec<&Path>>::new());
+    }
+}
+
+#[test]
+fn files_hold_one_idea() {
+    let (library, program) = (library(), program());
+    let mut lines = [library.lines(), program.lines()].concat();
+    lines.sort();
+    let long: Vec<_> = lines.iter().filter(|(lines, _)| *lines > MAX_LINES).collect();
+    assert!(long.is_empty(), "files of more than {MAX_LINES} lines of code: {long:?}");
+    let (median, _) = lines[lines.len() / 2];
+    assert!((1..=MAX_MEDIAN_LINES).contains(&median), "the median is {median}");
+}
+
+#[test]
 fn one_module_imports_fuser() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = root();
     let mut files = Vec::new();
     sources(&root, &mut files);
     let importers: Vec<_> = files
@@ -99,11 +117,37 @@ fn one_module_imports_fuser() {
     assert!(importers.len() > 1 && wrong.is_empty(), "{importers:?}");
 }
 
+/// Uses over several lines, in each other, renamed, re-exported and in code; not those of comments, texts and tests.
 #[test]
 fn the_reader_of_imports_reads() {
-    let text = "use crate::digest::Digest;\nuse crate::{tar, codec::Decoder};\n// crate::mount\n";
-    let names: Vec<String> = edges(text).into_iter().map(|(_, name)| name).collect();
-    assert_eq!(names, ["digest", "tar", "codec"]);
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("lib.rs", "pub mod a;\npub mod b;\n");
+    write("a.rs", "mod error;\nmod low;\npub use error::Error;\n// crate::b::Never\n");
+    write("a/error.rs", "use std::fmt;\npub struct Error;\n");
+    write("a/low.rs", "use super::Error;\nfn f() -> &'static str { \"crate::b::Never\" }\n");
+    write(
+        "b.rs",
+        "use crate::{\n    a::{\n        self,\n        Error as E,\n    },\n};\nfn f(e: E) { a::low::f() }\n\
+         #[cfg(test)]\nmod tests { use crate::c::Never; }\n",
+    );
+    write("c.rs", "fn f() { crate::d::g(super::d::h()) }\n");
+    write("d.rs", "use crate::c::f;\npub fn g() {}\n");
+    let sources = Sources::read(folder.path(), "lib");
+    let edges = sources.edges();
+    let edges: Vec<String> = edges
+        .iter()
+        .flat_map(|(from, to)| to.iter().map(|to| format!("{} {}", from.display(), to.display())))
+        .collect();
+    let expected =
+        ["a/low.rs a/error.rs", "b.rs a/error.rs", "b.rs a/low.rs", "c.rs d.rs", "d.rs c.rs"];
+    assert_eq!(edges, expected);
+    assert_eq!(circles(&sources.edges()), [[Path::new("c.rs"), Path::new("d.rs")]]);
+    assert!(sources.lines().contains(&(7, Path::new("b.rs"))), "{:?}", sources.lines());
 }
 
 /// The string literals of a source, with the lines they begin in.

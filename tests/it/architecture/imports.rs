@@ -145,6 +145,23 @@ impl Sources {
         edges
     }
 
+    /// What each file names of the crate, by its path as it stands there: uses, re-exports and paths in code.
+    pub fn names(&self) -> Vec<(&Path, ModulePath)> {
+        let mut found = Vec::new();
+        for (module, file) in &self.modules {
+            let uses = uses(&file.code).filter_map(|found| self.absolute(module, &found.path));
+            let all = uses.chain(self.paths(module, &file.code));
+            found.extend(all.map(|path| (file.path.as_path(), path)));
+        }
+        found
+    }
+
+    /// The number of lines of code in each file, without those that are empty, comments or unit tests.
+    pub fn lines(&self) -> Vec<(usize, &Path)> {
+        let count = |file: &File| file.code.lines().filter(|line| !line.trim().is_empty()).count();
+        self.modules.values().map(|file| (count(file), file.path.as_path())).collect()
+    }
+
     /// All paths of a file that begin in the crate.
     fn paths(&self, module: &[String], code: &str) -> Vec<ModulePath> {
         let mut found = Vec::new();
@@ -242,7 +259,8 @@ fn uses(code: &str) -> impl Iterator<Item = Use> {
     let mut found = Vec::new();
     for statement in statements(code) {
         if let Some((tree, is_export)) = declaration(&statement) {
-            let tree: String = tree.trim_end_matches(';').split_whitespace().collect::<Vec<_>>().join(" ");
+            let tree: String =
+                tree.trim_end_matches(';').split_whitespace().collect::<Vec<_>>().join(" ");
             flatten(&[], &tree, is_export, &mut found);
         }
     }
