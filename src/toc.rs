@@ -8,7 +8,7 @@
 //!
 //! # Why it can be trusted
 //!
-//! The layer's descriptor in the manifest names a digest of the TOC ([`promise`]), and the TOC a
+//! The layer's descriptor in the manifest names a digest of the TOC ([`promise()`]), and the TOC a
 //! digest of every chunk. A TOC without a digest in the descriptor is not looked for at all. What
 //! the chain does *not* say is that the TOC and the tar inside the layer agree: a dishonest writer
 //! can show one thing to readers of the TOC and another to those who unpack the tar. Both are what
@@ -25,8 +25,8 @@
 //!
 //! # Design
 //!
-//! No I/O: the caller asks where to look ([`TocAnnotation::first_fetch`], [`find`]), brings the bytes,
-//! and [`read`] checks and parses them. A TOC does not say where a file lies in the tar, so
+//! No I/O: the caller asks where to look ([`TocAnnotation::first_fetch`], [`find()`]), brings the bytes,
+//! and [`read()`] checks and parses them. A TOC does not say where a file lies in the tar, so
 //! offsets are *virtual*: the contents of all files one after the other, in the order of their
 //! compressed places. Rejected: computing the tar's offsets by guessing the sizes of headers, which
 //! only the writer's tar library knows; and one offset space per file, which neither runs nor spans

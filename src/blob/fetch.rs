@@ -80,7 +80,7 @@ impl Fetch<'_> {
         if let (Some(_), Some(error)) = (&self.walk, &error) {
             log::info!("ahead of a walk: {error}");
         }
-        // A reader that waits for what nobody had asked for tries it itself.
+        // A reader that waits for what no reader had asked for tries it itself.
         self.reader.finish(self.number, error.as_ref().filter(|_| self.walk.is_none()));
     }
 
@@ -203,7 +203,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Waits while the span is far ahead of every reader; false if nobody comes.
+    /// Waits while the span is far ahead of every reader; false if none comes.
     fn is_followed(&self, at: usize, is_whole: bool) -> bool {
         let reader = self.reader;
         let start = reader.table.spans[at].start.0;

@@ -1,4 +1,8 @@
 //! What goes when the cache is larger than it may be, and in which order.
+//!
+//! In this order go: old temporary files and downloads, other downloads that no process appends to,
+//! spans, those spans that only streaming a whole layer brings back, and layer indexes. Losing a layer
+//! index costs streaming its layer, so a small limit leaves [`MIN_INDEX_BYTES`] of them.
 
 use std::collections::HashMap;
 use std::fs::TryLockError;

@@ -103,7 +103,7 @@ fn the_limit_holds_while_writing() {
     assert!(kept * (64 << 10) > limit && bytes > limit / 2, "{kept} kept, {bytes} left");
 }
 
-/// As long as nobody evicts, a process writes no more than its slack.
+/// As long as no process evicts, one writes no more than its slack.
 #[test]
 fn writing_stops_where_evicting_does_not_keep_up() {
     let folder = tempfile::tempdir().unwrap();

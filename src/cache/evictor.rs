@@ -21,9 +21,6 @@
 //!   scans don't keep up keeps no more spans until they do. (Documents and layer indexes are written
 //!   all the same, and make room by spans.)
 //! - A file that is open stays readable; its room is free when it is closed.
-//! - In this order go: old temporary files and downloads, other downloads that no process appends to,
-//!   spans, those spans that only streaming a whole layer brings back, and layer indexes. Losing a layer
-//!   index costs streaming its layer, so a small limit leaves [`MIN_INDEX_BYTES`] of them.
 
 use std::fs::{File, TryLockError};
 use std::io;

@@ -67,7 +67,7 @@ impl Cache {
     }
 
     /// Removes a span that was put there in vain, as the rest of its layer did not come, or the layer is
-    /// none. That nothing is wrong with the span itself is why nobody is warned.
+    /// none. That nothing is wrong with the span itself is why no user is warned.
     pub fn withdraw_span(&self, digest: &SpanDigest) {
         for name in SPAN_KINDS.map(|kind| span_name(kind, digest)) {
             self.remove(&name, "the rest of its layer is not there", log::Level::Debug);

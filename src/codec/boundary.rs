@@ -3,7 +3,7 @@
 /// Size of deflate's window in bytes: what a checkpoint needs of the output before it.
 pub const WINDOW_BYTES: usize = 32 << 10;
 
-/// What one call of [`Decoder::decode`] did.
+/// What one call of [`Decoder::decode`](super::Decoder::decode) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Input bytes taken.

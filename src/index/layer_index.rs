@@ -126,7 +126,7 @@ impl LayerIndex {
     /// where a table of contents does not say.
     ///
     /// It is the SHA-256 of the content but for sparse files of layers with very long holes: see
-    /// [`MAX_HASHED_HOLES`]. In an index that [`Proof::is_own`] it was computed here; otherwise the author of the index
+    /// [`MAX_HASHED_HOLES`](super::MAX_HASHED_HOLES). In an index that [`Proof::is_own`] it was computed here; otherwise the author of the index
     /// claims it.
     pub fn content_digest(&self, entry: &Entry<'_>) -> Option<ContentDigest> {
         if matches!(entry.kind, EntryKind::File { size: 0, .. }) {

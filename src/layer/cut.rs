@@ -53,7 +53,7 @@ pub(super) enum Begin {
     },
 }
 
-/// Returns a buffer for further use, if nobody else holds it.
+/// Returns a buffer for further use, if no other stage holds it.
 pub(super) fn give_back(buffer: Arc<Vec<u8>>, used: &SyncSender<Vec<u8>>) {
     if let Some(buffer) = Arc::into_inner(buffer) {
         // If the queue is full there are buffers enough.

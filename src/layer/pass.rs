@@ -146,7 +146,7 @@ impl FirstPass<'_> {
             let has_table = toc::promise(descriptor).is_some();
             let parsed =
                 parse::parse(&pieces, kept_sender, &used_here, algorithm, budget, has_table);
-            // From here on nobody takes pieces: the inflating thread ends at its next one.
+            // From here on no stage takes pieces: the inflating thread ends at its next one.
             drop(pieces);
             drop(used_here);
             let inflated = inflate.join().map_err(|_| ErrorKind::Worker)?;

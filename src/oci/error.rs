@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::json;
 
-/// Layers accepted in one image. Docker stops at 127; nobody has a use for more than some hundred.
+/// Layers accepted in one image. Docker stops at 127; no image has a use for more than some hundred.
 pub const MAX_LAYERS: usize = 1024;
 
 /// Why a document is not an image we can show.

@@ -41,7 +41,7 @@ impl FromStr for ImageName {
             if let Some(layout) = Layout::named(word) {
                 return LocalSource::parse(layout, rest).map(ImageName::Local);
             }
-            // `docker-daemon:27` could be an image of that name; nobody has one.
+            // `docker-daemon:27` could be an image of that name; there is none.
             if StoredImage::TRANSPORTS.contains(&word) {
                 return StoredImage::parse(word, rest).map(ImageName::Stored);
             }

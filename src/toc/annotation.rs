@@ -55,7 +55,7 @@ pub enum TocAnnotation {
 }
 
 /// Reads what a layer's annotations promise; `None` if they name no digest, or in a form that
-/// nobody writes: then there is nothing that a TOC could be checked against.
+/// no tool writes: then there is nothing that a TOC could be checked against.
 ///
 /// A layer with both kinds of annotation is zstd:chunked as stargz-snapshotter writes it.
 pub fn promise(descriptor: &Descriptor) -> Option<TocAnnotation> {

@@ -10,7 +10,7 @@ use crate::codec::{self, Compression, Decoder};
 use crate::digest::{self, Digest};
 use crate::tar;
 
-/// Checks and parses the TOC: `bytes` are those of the blob at `place`, which came from [`find`].
+/// Checks and parses the TOC: `bytes` are those of the blob at `place`, which came from [`find()`](super::find()).
 ///
 /// # Errors
 /// The bytes are not those that the descriptor promised, what they say can't be true, or the JSON has

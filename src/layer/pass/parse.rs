@@ -37,7 +37,7 @@ pub(super) fn parse(
         let bytes = &buffer[..length];
         diff_id.update(bytes);
         parser.feed(bytes, &mut builder).map_err(|e| start.refusal(e))?;
-        // What follows the end mark of a tar is nobody's, but a table can show it.
+        // What follows the end mark of a tar belongs to no file, but a table can show it.
         is_zero = is_zero && !(has_table && builder.is_empty() && bytes.iter().any(|b| *b != 0));
         total += length as u64;
         give_back(buffer, used);
