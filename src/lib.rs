@@ -16,13 +16,14 @@
 //!
 //! # Rungs
 //!
-//! A module imports modules of lower rungs only; a test (`tests/it/architecture.rs`) reads the
-//! `use` lines and fails on anything else.
+//! A module imports modules of lower rungs only, and the files of a module form no circle; a test
+//! (`tests/it/architecture.rs`) reads the sources and fails on anything else.
 //!
 //! ```text
-//! 11 bin/ocifs                  arguments, words, exit codes, environment, progress bars
-//! 10 mount                      assembly and lifecycle: the only place that knows every rung
-//! 9  fuse                       the kernel's requests; mounting and unmounting
+//! 12 bin/ocifs                  arguments, words, exit codes, environment, progress bars
+//! 11 mount                      what keeps running: a view at a place, its status, its end
+//! 10 fuse                       the kernel's requests; mounting and unmounting
+//! 9  image                      images opened: one, several, as much as a question needs; verified
 //! 8  fs  erofs                  file operations and errno, over plain values | a tree as an image
 //! 7  prefetch                   what a walk will want next
 //! 6  tree  content  layer       names of an image | bytes of a file | opening a layer
@@ -39,10 +40,11 @@
 //! ```text
 //! mount   "debian:12" -> reference -> resolve (manifest, platform, config)
 //!         -> layer::open_all: index from the cache, or one streamed pass
-//!         -> tree::merge -> fs::Filesystem -> fuse
-//!         several: each of them so, then tree::join
-//!         cat, ls: layers from the top down, until tree::merge_upper decides
-//!         --kernel-metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
+//!         -> tree::merge -> fs::Filesystem                        image::Image
+//!         -> fuse                                                 mount::Mount
+//!         several: each of them so, then tree::join               image::ImageSet
+//!         cat, ls: layers from the top down, until tree::merge_upper decides      image::Excerpt
+//!         kernel metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
 //! read    fuse -> fs -> content (file offset -> place in a layer's tar)
 //!         -> blob: span in the cache, or source -> decompress -> verify -> cache -> bytes
 //! ```
