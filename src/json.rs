@@ -48,7 +48,7 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use self::error::Wrong;
-pub use self::error::{Error, Place};
+pub use self::error::{Error, Position};
 use self::raw::Raw;
 use self::scanner::Scanner;
 

@@ -68,7 +68,7 @@
 //! fetched, verified and cached as a whole. *Checkpoint*: a place of a compressed stream from which
 //! decompression can begin, with the *window* it needs. *Whiteout*: a tar entry that hides a name
 //! of lower layers; *opaque mark*: one that hides all lower names of its directory. *Tree*: the
-//! merged view of one image, or *joint*, of several with a directory each. *Proof*: what of a layer
+//! merged view of one image, or *joined*, of several with a directory each. *Proof*: what of a layer
 //! has been checked against the manifest.
 
 pub mod artifact;

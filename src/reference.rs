@@ -28,7 +28,7 @@ mod web;
 pub use directory_name::{DirectoryName, DirectoryNameError};
 pub use error::ParseError;
 pub use image_name::ImageName;
-pub use local::{Layout, LocalSource};
+pub use local::{LocalLayout, LocalSource};
 pub use registry::{DEFAULT_REGISTRY, Reference};
 pub use stored::StoredImage;
 

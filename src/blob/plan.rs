@@ -9,7 +9,7 @@
 //!
 //! As a kernel does for files: a miss just behind what was fetched last continues a *run*, and each
 //! step of a run fetches many times as much as the one before, until everything that is left comes
-//! in one stream. Three rules keep it from fetching what nobody wants:
+//! in one stream. Three rules keep it from fetching what no reader wants:
 //!
 //! - a run stops where the caller's *scope* ends: the end of the file that is read in sequence, or
 //!   of the directory that is being walked, as far as it lies in this layer;
@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 0..200);
         assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..200);
         assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..6);
-        // What nobody will read is treated in the same way.
+        // What no reader will ask for is treated in the same way.
         let some = ReadAhead::Ranges(vec![mib(10..12), mib(13..14), mib(16..30)]);
         assert_eq!(plan(11, &some, &[]), 10..14);
         assert_eq!(plan(20, &some, &[29]), 16..29);

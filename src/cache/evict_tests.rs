@@ -226,12 +226,12 @@ fn downloads_and_temporary_files_go_before_spans() {
     let locked = cache.partial(&name(1)).unwrap();
 
     let removed = cache.collect(u64::MAX).unwrap();
-    assert_eq!((removed.files, removed.bytes), (2, 1100), "what nobody wants any more");
+    assert_eq!((removed.files, removed.bytes), (2, 1100), "what no download wants any more");
     assert_eq!(there(), [true, true, true, false]);
     assert!(!old.exists() && young.exists());
 
     cache.collect(3500).unwrap();
-    assert_eq!(there(), [false, true, true, false], "the oldest that nobody appends to");
+    assert_eq!(there(), [false, true, true, false], "the oldest that no download appends to");
     cache.collect(0).unwrap();
     assert_eq!(there(), [false, true, false, false]);
     assert!(cache.span(&span, 1000).is_none());

@@ -23,7 +23,7 @@ const HEADER_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum GzipState {
     /// Collecting the fixed header in `pending`.
     Header,
     /// The two length bytes of the extra field.
@@ -49,7 +49,7 @@ enum State {
 
 #[derive(Debug)]
 pub(super) struct Gzip {
-    state: State,
+    state: GzipState,
     flags: u8,
     /// Partial fixed-size fields.
     pending: Vec<u8>,
@@ -68,7 +68,7 @@ pub(super) struct Gzip {
 impl Gzip {
     pub(super) fn new() -> Result<Gzip, Error> {
         Ok(Gzip {
-            state: State::Header,
+            state: GzipState::Header,
             flags: 0,
             pending: Vec::with_capacity(HEADER_BYTES),
             inflate: Inflate::new()?,
@@ -87,11 +87,11 @@ impl Gzip {
         match bits {
             0 => {
                 gzip.inflate.resume(0, 0, &window)?;
-                gzip.state = State::Deflate;
+                gzip.state = GzipState::Deflate;
             }
             bits => {
                 gzip.window = window;
-                gzip.state = State::Prime { bits };
+                gzip.state = GzipState::Prime { bits };
             }
         }
         Ok(gzip)
@@ -100,8 +100,8 @@ impl Gzip {
     /// Whether decoding can begin here, and how.
     pub(super) fn boundary(&self) -> Option<Boundary> {
         match self.state {
-            State::Header if self.pending.is_empty() => Some(Boundary::Start),
-            State::Deflate => self.block_end.map(|bits| Boundary::Block { bits }),
+            GzipState::Header if self.pending.is_empty() => Some(Boundary::Start),
+            GzipState::Deflate => self.block_end.map(|bits| Boundary::Block { bits }),
             _ => None,
         }
     }
@@ -109,8 +109,8 @@ impl Gzip {
     pub(super) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
         let mut rest = input;
         let mut produced = 0;
-        while !rest.is_empty() || self.state == State::Deflate {
-            if self.state != State::Deflate {
+        while !rest.is_empty() || self.state == GzipState::Deflate {
+            if self.state != GzipState::Deflate {
                 let used = self.frame(rest)?;
                 rest = &rest[used..];
                 // The end of a member is a place to begin at: the caller may want to know.
@@ -130,7 +130,7 @@ impl Gzip {
                 self.block_end = step.block_end;
             }
             if step.ended {
-                self.state = State::Trailer;
+                self.state = GzipState::Trailer;
                 self.pending.clear();
                 continue;
             }
@@ -145,7 +145,7 @@ impl Gzip {
     /// Takes framing bytes: everything outside the deflate streams. Consumes at least one byte.
     fn frame(&mut self, input: &[u8]) -> Result<usize, Error> {
         match self.state {
-            State::Header => {
+            GzipState::Header => {
                 let n = self.collect(input, HEADER_BYTES);
                 // Behind the first member, only something with gzip's magic is another member.
                 let magic = [0x1f, 0x8b];
@@ -154,7 +154,7 @@ impl Gzip {
                     if self.members == 0 {
                         return Err(Error::Gzip("bad magic number"));
                     }
-                    self.state = State::Ignore;
+                    self.state = GzipState::Ignore;
                 } else if self.pending.len() == HEADER_BYTES {
                     if self.pending[2] != 8 {
                         return Err(Error::Gzip("unknown compression method"));
@@ -164,79 +164,79 @@ impl Gzip {
                         return Err(Error::Gzip("reserved header flags"));
                     }
                     self.pending.clear();
-                    self.next_field(State::Header);
+                    self.next_field(GzipState::Header);
                 }
                 Ok(n)
             }
-            State::ExtraLength => {
+            GzipState::ExtraLength => {
                 let n = self.collect(input, 2);
                 if let [low, high] = self.pending[..] {
                     self.pending.clear();
                     match u16::from_le_bytes([low, high]) {
-                        0 => self.next_field(State::ExtraLength),
-                        left => self.state = State::Extra { left },
+                        0 => self.next_field(GzipState::ExtraLength),
+                        left => self.state = GzipState::Extra { left },
                     }
                 }
                 Ok(n)
             }
-            State::Extra { left } => {
+            GzipState::Extra { left } => {
                 let n = input.len().min(usize::from(left));
                 match left - n as u16 {
-                    0 => self.next_field(State::ExtraLength),
-                    left => self.state = State::Extra { left },
+                    0 => self.next_field(GzipState::ExtraLength),
+                    left => self.state = GzipState::Extra { left },
                 }
                 Ok(n)
             }
-            State::Name | State::Comment => match input.iter().position(|b| *b == 0) {
+            GzipState::Name | GzipState::Comment => match input.iter().position(|b| *b == 0) {
                 Some(nul) => {
                     self.next_field(self.state);
                     Ok(nul + 1)
                 }
                 None => Ok(input.len()),
             },
-            State::HeaderCrc { left } => {
+            GzipState::HeaderCrc { left } => {
                 match left - 1 {
                     0 => self.next_field(self.state),
-                    left => self.state = State::HeaderCrc { left },
+                    left => self.state = GzipState::HeaderCrc { left },
                 }
                 Ok(1)
             }
-            State::Prime { bits } => {
+            GzipState::Prime { bits } => {
                 self.inflate.resume(bits, input[0], &std::mem::take(&mut self.window))?;
-                self.state = State::Deflate;
+                self.state = GzipState::Deflate;
                 Ok(1)
             }
-            State::Trailer => {
+            GzipState::Trailer => {
                 let n = self.collect(input, TRAILER_BYTES);
                 if self.pending.len() == TRAILER_BYTES {
                     self.check_trailer()?;
                 }
                 Ok(n)
             }
-            State::Ignore | State::Deflate => Ok(input.len()),
+            GzipState::Ignore | GzipState::Deflate => Ok(input.len()),
         }
     }
 
     /// Moves to the field that follows `done`, skipping those that the flags leave out.
-    fn next_field(&mut self, done: State) {
+    fn next_field(&mut self, done: GzipState) {
         let order = [
-            (FEXTRA, State::ExtraLength),
-            (FNAME, State::Name),
-            (FCOMMENT, State::Comment),
-            (FHCRC, State::HeaderCrc { left: 2 }),
+            (FEXTRA, GzipState::ExtraLength),
+            (FNAME, GzipState::Name),
+            (FCOMMENT, GzipState::Comment),
+            (FHCRC, GzipState::HeaderCrc { left: 2 }),
         ];
         let after = match done {
-            State::Header => 0,
-            State::ExtraLength | State::Extra { .. } => 1,
-            State::Name => 2,
-            State::Comment => 3,
+            GzipState::Header => 0,
+            GzipState::ExtraLength | GzipState::Extra { .. } => 1,
+            GzipState::Name => 2,
+            GzipState::Comment => 3,
             _ => 4,
         };
         self.state = order[after..]
             .iter()
             .find(|(flag, _)| self.flags & flag != 0)
-            .map_or(State::Deflate, |(_, state)| *state);
-        if self.state == State::Deflate {
+            .map_or(GzipState::Deflate, |(_, state)| *state);
+        if self.state == GzipState::Deflate {
             self.inflate.reset();
             self.crc = Some(Crc::new());
             self.block_end = None;
@@ -255,7 +255,7 @@ impl Gzip {
         }
         self.pending.clear();
         self.members += 1;
-        self.state = State::Header;
+        self.state = GzipState::Header;
         Ok(())
     }
 
@@ -267,9 +267,9 @@ impl Gzip {
 
     pub(super) fn finish(&self) -> Result<(), Error> {
         match self.state {
-            State::Ignore => Ok(()),
+            GzipState::Ignore => Ok(()),
             // One stray 0x1f at the end is garbage like any other.
-            State::Header if self.members > 0 && self.pending.len() < 2 => Ok(()),
+            GzipState::Header if self.members > 0 && self.pending.len() < 2 => Ok(()),
             _ => Err(Error::Truncated("gzip")),
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct Inflate {
     stream: Box<z_stream>,
 }
 
-// SAFETY: the pointers in a `z_stream` are to the decoder's own state, which nobody else has, and to
+// SAFETY: the pointers in a `z_stream` are to the decoder's own state, which no other code has, and to
 // the caller's buffers, which `run` takes away again before it returns. Nothing is bound to a thread.
 unsafe impl Send for Inflate {}
 

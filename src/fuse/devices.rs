@@ -120,7 +120,7 @@ impl Prefetching {
         }
         if let Some(prefetcher) = start() {
             folder.root = Some(root);
-            // Nobody else sets it.
+            // This is the only place that sets it.
             drop(self.prefetcher.set(prefetcher));
         }
     }

@@ -22,12 +22,12 @@ pub(super) struct Pool(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     work: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     queue: VecDeque<Job>,
     threads: usize,
     idle: usize,
@@ -59,7 +59,7 @@ impl Pool {
             let mut state = self.0.lock();
             state.threads -= 1;
             if state.threads == 0 {
-                // Nobody would ever come for them: dropping a reply answers EIO.
+                // No thread would ever take them: dropping a reply answers EIO.
                 state.queue.clear();
             }
         }
@@ -67,7 +67,7 @@ impl Pool {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,7 +87,7 @@ impl Shared {
             state = guard;
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() {
-                // Counted out before anybody else can look.
+                // Counted out before another thread can look.
                 state.threads -= 1;
                 std::mem::forget(leaving);
                 return;

@@ -109,7 +109,7 @@ pub(super) struct Prefetcher(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     filesystem: Arc<Filesystem>,
-    state: Mutex<State>,
+    state: Mutex<PrefetchState>,
     news: Condvar,
     /// The process, 0 while there is none.
     pid: AtomicU32,
@@ -120,7 +120,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+struct PrefetchState {
     traversal: Traversal,
     /// What is to be brought, and before whom; the latest last.
     ranges: VecDeque<(u32, DeviceRange)>,
@@ -147,7 +147,11 @@ impl Prefetcher {
         let is_seen = AtomicBool::new(place.devices.is_some());
         let shared = Arc::new(Shared {
             filesystem: Arc::clone(filesystem),
-            state: Mutex::new(State { traversal, ranges: VecDeque::new(), has_news: false }),
+            state: Mutex::new(PrefetchState {
+                traversal,
+                ranges: VecDeque::new(),
+                has_news: false,
+            }),
             news: Condvar::new(),
             pid: AtomicU32::new(0),
             is_seen,
@@ -243,12 +247,12 @@ impl Drop for Prefetcher {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PrefetchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// There is news.
-    fn wake(&self, mut state: MutexGuard<'_, State>) {
+    fn wake(&self, mut state: MutexGuard<'_, PrefetchState>) {
         state.has_news = true;
         drop(state);
         self.news.notify_one();

@@ -12,20 +12,20 @@ const MAX_MESSAGE_CHARS: usize = 300;
 #[error("{what} at {place}")]
 pub struct Error {
     what: String,
-    place: Place,
+    place: Position,
     is_syntax: bool,
 }
 
 /// A place in a text, both from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// Number of the line.
     pub line: usize,
     /// Byte of the line.
     pub column: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}", self.line, self.column)
     }
@@ -36,11 +36,11 @@ impl Error {
         let before = text.get(..wrong.at.unwrap_or_default()).unwrap_or_default();
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;
         let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-        Error { what: wrong.what, place: Place { line, column }, is_syntax }
+        Error { what: wrong.what, place: Position { line, column }, is_syntax }
     }
 
     /// Where the syntax is wrong, or where the value begins that is not of the kind that was wanted.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Position {
         self.place
     }
 

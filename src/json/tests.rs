@@ -133,7 +133,7 @@ fn errors_say_where() {
         (r#"{"labels":{"a":"b","c":[]}}"#, false, 1, 24),
     ] {
         let error = from_slice::<Row>(text.as_bytes()).unwrap_err();
-        assert_eq!(error.place(), Place { line, column }, "{text}: {error}");
+        assert_eq!(error.place(), Position { line, column }, "{text}: {error}");
         assert_eq!(error.is_syntax(), is_syntax, "{text}: {error}");
         assert!(error.to_string().ends_with(&format!(" at line {line}, column {column}")));
     }

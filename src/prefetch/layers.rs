@@ -55,13 +55,13 @@ const MAX_BYTES: u64 = 32 << 20;
 /// Follows the misses of an image.
 #[derive(Debug)]
 pub(crate) struct Walks {
-    state: Mutex<State>,
+    state: Mutex<WalkState>,
     /// Whether a layer was brought ahead and is yet to be read.
     is_ahead: Vec<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WalkState {
     /// The last miss of what may be a walk, and the directory in which the walk came to it.
     last: Option<(Ino, Ino)>,
     /// Directory that holds all misses of it.
@@ -127,9 +127,10 @@ impl Walks {
     }
 
     /// Brings the next layers, as far as the bounds allow.
-    fn bring(&self, state: &mut State, contents: &Contents) {
+    fn bring(&self, state: &mut WalkState, contents: &Contents) {
         let Some(walk) = state.walk.clone().filter(Walk::is_on) else { return };
-        let bytes_ahead = |state: &State| state.ahead.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let bytes_ahead =
+            |state: &WalkState| state.ahead.iter().map(|(_, bytes)| bytes).sum::<u64>();
         // Each has room for all that it may bring.
         while state.ahead.len() < MAX_LAYERS && bytes_ahead(state) + LAYER_BYTES <= MAX_BYTES {
             let Some(leg) = state.itinerary.pop_front() else { return };
@@ -144,7 +145,7 @@ impl Walks {
         }
     }
 
-    fn end(&self, state: &mut State) {
+    fn end(&self, state: &mut WalkState) {
         if let Some(walk) = state.walk.take() {
             walk.end();
         }
@@ -155,7 +156,7 @@ impl Walks {
     }
 }
 
-impl State {
+impl WalkState {
     /// Whether the miss belongs to the walk.
     fn follow(&mut self, tree: &Tree, contents: &Contents, file: Ino) -> bool {
         if self.last.is_some_and(|(_, last)| last == file) {

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::inos::{InoSet, is_small, size};
 use crate::tree::{Ino, Tree};
 
-/// Limits of a burst: files and bytes named, and names looked at, as nobody wants to pass over the
+/// Limits of a burst: files and bytes named, and names looked at, as no walk wants to pass over the
 /// subdirectories and large files of a huge directory.
 const MAX_FILES: usize = 64;
 const MAX_BYTES: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::error::ParseError;
-use super::local::{self, Layout, LocalSource};
+use super::local::{self, LocalLayout, LocalSource};
 use super::mistake;
 use super::registry::Reference;
 use super::stored::StoredImage;
@@ -28,7 +28,7 @@ impl FromStr for ImageName {
 
     fn from_str(text: &str) -> Result<ImageName, ParseError> {
         if local::is_path(text) {
-            return LocalSource::parse(Layout::ByContent, text).map(ImageName::Local);
+            return LocalSource::parse(LocalLayout::ByContent, text).map(ImageName::Local);
         }
         // `oci://` is how Helm and Flux write what skopeo writes as `docker://`. Names behind these are
         // never short: without a registry they mean Docker Hub.
@@ -38,7 +38,7 @@ impl FromStr for ImageName {
             }
         }
         if let Some((word, rest)) = text.split_once(':') {
-            if let Some(layout) = Layout::named(word) {
+            if let Some(layout) = LocalLayout::named(word) {
                 return LocalSource::parse(layout, rest).map(ImageName::Local);
             }
             // `docker-daemon:27` could be an image of that name; there is none.

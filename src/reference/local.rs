@@ -16,7 +16,7 @@ use crate::digest::Digest;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LocalSource {
     /// How the images are laid out there.
-    pub layout: Layout,
+    pub layout: LocalLayout,
     /// The folder or archive; `-` is standard input.
     pub path: PathBuf,
     /// Which image, when the user said so; without it there must be exactly one.
@@ -25,7 +25,7 @@ pub struct LocalSource {
 
 /// The shapes in which images lie on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
+pub enum LocalLayout {
     /// `oci:` an OCI image layout in a folder.
     OciLayout,
     /// `oci-archive:` a tar of an OCI image layout.
@@ -38,30 +38,37 @@ pub enum Layout {
     ByContent,
 }
 
-impl Layout {
+impl LocalLayout {
     /// Those that have a transport.
-    pub(super) const NAMED: [Layout; 4] =
-        [Layout::OciLayout, Layout::OciArchive, Layout::DockerArchive, Layout::Dir];
+    pub(super) const NAMED: [LocalLayout; 4] = [
+        LocalLayout::OciLayout,
+        LocalLayout::OciArchive,
+        LocalLayout::DockerArchive,
+        LocalLayout::Dir,
+    ];
 
     /// The layout that a transport word means.
-    pub(super) fn named(word: &str) -> Option<Layout> {
-        Layout::NAMED.into_iter().find(|layout| layout.transport() == word)
+    pub(super) fn named(word: &str) -> Option<LocalLayout> {
+        LocalLayout::NAMED.into_iter().find(|layout| layout.transport() == word)
     }
 
     /// The transport word before the colon; nothing for a path alone.
     pub fn transport(self) -> &'static str {
         match self {
-            Layout::OciLayout => "oci",
-            Layout::OciArchive => "oci-archive",
-            Layout::DockerArchive => "docker-archive",
-            Layout::Dir => "dir",
-            Layout::ByContent => "",
+            LocalLayout::OciLayout => "oci",
+            LocalLayout::OciArchive => "oci-archive",
+            LocalLayout::DockerArchive => "docker-archive",
+            LocalLayout::Dir => "dir",
+            LocalLayout::ByContent => "",
         }
     }
 
     /// Whether it may come as a stream.
     fn is_archive(self) -> bool {
-        matches!(self, Layout::OciArchive | Layout::DockerArchive | Layout::ByContent)
+        matches!(
+            self,
+            LocalLayout::OciArchive | LocalLayout::DockerArchive | LocalLayout::ByContent
+        )
     }
 }
 
@@ -87,10 +94,10 @@ pub(super) fn is_path(text: &str) -> bool {
 
 impl LocalSource {
     /// Parses what stands behind the colon of a transport, or a path alone.
-    pub(super) fn parse(layout: Layout, rest: &str) -> Result<LocalSource, ParseError> {
+    pub(super) fn parse(layout: LocalLayout, rest: &str) -> Result<LocalSource, ParseError> {
         // skopeo's rule: the path ends at the first colon. `dir:` has no selector.
         let (path, selector) = match (layout, rest.split_once(':')) {
-            (Layout::Dir, _) | (_, None) => (rest, None),
+            (LocalLayout::Dir, _) | (_, None) => (rest, None),
             (_, Some((path, selector))) => (path, Some(selector)),
         };
         let source = LocalSource::split(layout, path, selector);
@@ -107,11 +114,11 @@ impl LocalSource {
             Some((path, selector)) => (path, Some(selector)),
             None => (text, None),
         };
-        LocalSource::split(Layout::ByContent, path, selector)
+        LocalSource::split(LocalLayout::ByContent, path, selector)
     }
 
     /// A digest is written after an at sign: `oci:PATH@sha256:…`.
-    fn split(layout: Layout, path: &str, selector: Option<&str>) -> LocalSource {
+    fn split(layout: LocalLayout, path: &str, selector: Option<&str>) -> LocalSource {
         let (path, selector) = match (path.rsplit_once('@'), selector) {
             (Some((before, algorithm @ ("sha256" | "sha512"))), Some(hex)) => {
                 (before, Some(format!("{algorithm}:{hex}")))
@@ -125,7 +132,7 @@ impl LocalSource {
     pub fn readings(&self) -> Vec<LocalSource> {
         let text = self.rest();
         let mut readings = vec![LocalSource::split(self.layout, &text, None)];
-        if self.layout != Layout::Dir {
+        if self.layout != LocalLayout::Dir {
             let colons = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
             readings.extend(
                 colons.map(|(path, rest)| LocalSource::split(self.layout, path, Some(rest))),
@@ -142,7 +149,7 @@ impl LocalSource {
 
     /// Whether the path was written as a registry's image could be.
     pub fn is_bare(&self) -> bool {
-        self.layout == Layout::ByContent
+        self.layout == LocalLayout::ByContent
             && self.path.to_str().is_some_and(|path| !is_path(path) && !path.is_empty())
     }
 
@@ -166,8 +173,8 @@ impl LocalSource {
 impl fmt::Display for LocalSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.layout {
-            Layout::ByContent if self.is_bare() => write!(f, "./{}", self.rest()),
-            Layout::ByContent => f.write_str(&self.rest()),
+            LocalLayout::ByContent if self.is_bare() => write!(f, "./{}", self.rest()),
+            LocalLayout::ByContent => f.write_str(&self.rest()),
             layout => write!(f, "{}:{}", layout.transport(), self.rest()),
         }
     }

@@ -5,7 +5,7 @@
 //! ones are told apart. What is refused can still be written: with `docker.io/library/` before it.
 
 use super::error::ParseError;
-use super::local::{Layout, LocalSource};
+use super::local::{LocalLayout, LocalSource};
 use super::registry::{Reference, is_host_label, is_path_component, is_port};
 use super::stored::StoredImage;
 use super::web;
@@ -24,7 +24,7 @@ const SYNONYMS: [(&str, &str); 8] = [
 
 /// All transports that have a word before a colon.
 fn transports() -> impl Iterator<Item = &'static str> {
-    Layout::NAMED.into_iter().map(Layout::transport).chain(StoredImage::TRANSPORTS)
+    LocalLayout::NAMED.into_iter().map(LocalLayout::transport).chain(StoredImage::TRANSPORTS)
 }
 
 /// Shortest transport that is recognised when a tag could be what is behind the colon: no image is called
@@ -161,7 +161,7 @@ pub(super) fn is_transport(word: &str, rest: &str) -> bool {
         && !middle.is_empty()
         && !middle.starts_with(|c: char| c.is_ascii_digit())
         && is_path_component(word)
-        && Layout::named(word).is_none()
+        && LocalLayout::named(word).is_none()
 }
 
 fn first(rest: &str) -> &str {

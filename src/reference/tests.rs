@@ -134,20 +134,20 @@ fn transports() {
         ImageName::Local(l) => (l.layout, l.path.to_str().unwrap().to_owned(), l.selector),
         other => panic!("{text} parsed as {other}"),
     };
-    assert_eq!(local("oci:/a/b"), (Layout::OciLayout, "/a/b".into(), None));
-    assert_eq!(local("oci:b:v1:x"), (Layout::OciLayout, "b".into(), Some("v1:x".into())));
+    assert_eq!(local("oci:/a/b"), (LocalLayout::OciLayout, "/a/b".into(), None));
+    assert_eq!(local("oci:b:v1:x"), (LocalLayout::OciLayout, "b".into(), Some("v1:x".into())));
     let pinned = format!("oci:b@{SHA}");
-    assert_eq!(local(&pinned), (Layout::OciLayout, "b".into(), Some(SHA.into())));
+    assert_eq!(local(&pinned), (LocalLayout::OciLayout, "b".into(), Some(SHA.into())));
     assert_eq!(pinned.parse::<ImageName>().unwrap().to_string(), pinned);
     // As positions are written.
     assert_eq!(local(&format!("oci:b:@{SHA}")), local(&pinned));
-    assert_eq!(local("oci:b:@0"), (Layout::OciLayout, "b".into(), Some("@0".into())));
-    assert_eq!(local("oci-archive:x.tar"), (Layout::OciArchive, "x.tar".into(), None));
+    assert_eq!(local("oci:b:@0"), (LocalLayout::OciLayout, "b".into(), Some("@0".into())));
+    assert_eq!(local("oci-archive:x.tar"), (LocalLayout::OciArchive, "x.tar".into(), None));
     assert_eq!(
         local("docker-archive:x.tar:app:v1"),
-        (Layout::DockerArchive, "x.tar".into(), Some("app:v1".into()))
+        (LocalLayout::DockerArchive, "x.tar".into(), Some("app:v1".into()))
     );
-    assert_eq!(local("dir:/x:y"), (Layout::Dir, "/x:y".into(), None));
+    assert_eq!(local("dir:/x:y"), (LocalLayout::Dir, "/x:y".into(), None));
     for text in ["docker://debian", "oci://docker.io/debian", "docker.io/debian"] {
         let name: ImageName = text.parse().unwrap();
         assert_eq!(name.to_string(), "docker.io/library/debian:latest");
@@ -394,7 +394,7 @@ fn paths_alone() {
         (&format!("./x@{SHA}"), "./x", Some(SHA)),
     ] {
         let ImageName::Local(local) = text.parse().unwrap() else { panic!("{text}") };
-        assert_eq!(local.layout, Layout::ByContent);
+        assert_eq!(local.layout, LocalLayout::ByContent);
         assert_eq!(local.path.to_str(), Some(path), "{text}");
         assert_eq!(local.selector.as_deref(), selector, "{text}");
         assert_eq!(local.to_string(), text);

@@ -24,7 +24,7 @@ use crate::codec::{self, Compression, Decoder};
 use crate::oci::Descriptor;
 use crate::tar;
 use members::Members;
-use section::Place;
+use section::SectionPlace;
 
 pub use section::{Section, SectionReader};
 
@@ -187,7 +187,7 @@ impl Archive {
             return Ok(None);
         };
         // Holes cost an archive nothing, and their reader time without end.
-        if matches!(place, Place::Runs(_)) && length > self.max_sparse_bytes {
+        if matches!(place, SectionPlace::Runs(_)) && length > self.max_sparse_bytes {
             let what = format!(
                 "`{name}` is sparse and of {length} bytes: far more than an archive of its size should \
                  hold"
@@ -217,7 +217,7 @@ fn section_of(place: Result<File, Errno>, path: PathBuf) -> Result<Option<Sectio
         return Err(Error::invalid(path, "not a regular file"));
     }
     let file = open_place(&place).map_err(failed)?;
-    Ok(Some(Section::new(Arc::new(file), Place::From(0), metadata.len())))
+    Ok(Some(Section::new(Arc::new(file), SectionPlace::From(0), metadata.len())))
 }
 
 /// A file, looked at and not opened: to open a pipe may wait, and to open a device may do something.

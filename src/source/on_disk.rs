@@ -28,7 +28,7 @@ use super::directory::Directory;
 use super::layout::Layout as OciLayout;
 use super::magic::{LOOK_BYTES, check_archive};
 use super::{Error, Source, docker_archive, stream};
-use crate::reference::{ImageName, Layout, LocalSource, ParseError, Reference};
+use crate::reference::{ImageName, LocalLayout, LocalSource, ParseError, Reference};
 
 /// Bytes of a file that are looked into for its kind: a manifest with all of its layers.
 const MARK_BYTES: u64 = 1 << 20;
@@ -161,13 +161,13 @@ pub fn open(local: &LocalSource, spool: &Path) -> Result<Arc<dyn Source>, Error>
     let kind = metadata.file_type();
     let is_folder = kind.is_dir();
     match local.layout {
-        Layout::OciLayout | Layout::Dir if !is_folder => {
+        LocalLayout::OciLayout | LocalLayout::Dir if !is_folder => {
             let what = format!("it is no folder; an archive is named by its path alone: `{}`", {
-                LocalSource { layout: Layout::ByContent, ..local.clone() }
+                LocalSource { layout: LocalLayout::ByContent, ..local.clone() }
             });
             Err(Error::invalid(path, what))
         }
-        Layout::OciArchive if is_folder => {
+        LocalLayout::OciArchive if is_folder => {
             let what = "it is a folder: write `oci:` before its path, not `oci-archive:`";
             Err(Error::invalid(path, what))
         }
@@ -204,13 +204,15 @@ fn opened(local: &LocalSource, files: Files) -> Result<Arc<dyn Source>, Error> {
     let marks = Marks::of(&files)?;
     match local.layout {
         // The wrong transport is answered with the right one.
-        Layout::OciLayout | Layout::OciArchive if marks.oci_layout || !marks.are_some() => {
+        LocalLayout::OciLayout | LocalLayout::OciArchive
+            if marks.oci_layout || !marks.are_some() =>
+        {
             Ok(Arc::new(OciLayout::open(files, selector)?))
         }
-        Layout::Dir if marks.manifest == Some(ManifestFile::Image) || !marks.are_some() => {
+        LocalLayout::Dir if marks.manifest == Some(ManifestFile::Image) || !marks.are_some() => {
             Ok(Arc::new(Directory::open(files)?))
         }
-        Layout::OciLayout | Layout::OciArchive | Layout::Dir => {
+        LocalLayout::OciLayout | LocalLayout::OciArchive | LocalLayout::Dir => {
             let (is, word) = match marks {
                 Marks { oci_layout: true, .. } => ("an OCI image layout", "oci:"),
                 Marks { manifest: Some(ManifestFile::Image), .. } => {
@@ -223,7 +225,7 @@ fn opened(local: &LocalSource, files: Files) -> Result<Arc<dyn Source>, Error> {
                 format!("it is no `{named}:` but {is}: write `{word}` before its path, or nothing");
             Err(Error::invalid(files.path(), what))
         }
-        Layout::DockerArchive => docker_archive::open_files(files, selector),
+        LocalLayout::DockerArchive => docker_archive::open_files(files, selector),
         _ if marks.manifest == Some(ManifestFile::Image) && !marks.oci_layout => {
             Ok(Arc::new(Directory::open(files)?))
         }

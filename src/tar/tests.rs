@@ -425,7 +425,7 @@ fn what_is_refused() {
         tar.extend(header(|_| {}));
         assert!(parse(&end(tar)).is_err(), "{}", String::from_utf8_lossy(records));
     }
-    // A megabyte of extensions is enough for anybody; a chain of empty ones ends as well.
+    // A megabyte of extensions is enough for any tar; a chain of empty ones ends as well.
     let mut chain = Vec::new();
     for _ in 0..10_000 {
         chain.extend(pax(b""));

@@ -91,7 +91,7 @@ impl Attributes {
 /// Where the content of a regular file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content<'a> {
-    /// Position of the layer in the image, 0 is the base; in a joint tree as [`Part::layers`] has it.
+    /// Position of the layer in the image, 0 is the base; in a joined tree as [`Part::layers`] has it.
     pub layer: usize,
     /// Size of the file in bytes.
     pub size: u64,

@@ -51,7 +51,7 @@ use crate::digest::ContentDigest;
 use crate::extent::Run;
 use crate::index::LayerIndex;
 
-/// An image on its way into a joint tree.
+/// An image on its way into a joined tree.
 #[derive(Debug)]
 pub struct Part<'a> {
     /// The name of its directory; a single component, and no other part's.
@@ -62,7 +62,7 @@ pub struct Part<'a> {
     pub origins: Origins,
     /// ... and what it was merged of, base first.
     pub indexes: Vec<&'a LayerIndex>,
-    /// The numbers that its layers have in the joint tree. Layers of two images may have the same one
+    /// The numbers that its layers have in the joined tree. Layers of two images may have the same one
     /// only if their bytes are read by way of the same index.
     pub layers: Vec<u32>,
 }
@@ -99,7 +99,7 @@ pub fn join(parts: Vec<Part<'_>>, sharing: Sharing) -> Result<Tree, Error> {
     Ok(tree)
 }
 
-/// The inode numbers of all parts in the joint tree.
+/// The inode numbers of all parts in the joined tree.
 struct Numbers {
     /// By part, then by inode.
     of: Vec<u32>,
@@ -171,7 +171,7 @@ fn partners(parts: &[Part<'_>], starts: &[usize]) -> Vec<u32> {
     candidates.sort_unstable_by_key(|c| (c.key, c.tag, c.at));
     pair(&candidates, parts, starts, &mut partners);
 
-    // Those that found nobody at their path: of each key, the first of one image with that of another.
+    // Those that found no partner at their path: of each key, the first of one image with that of another.
     let mut has_partner = vec![false; partners.len()];
     for (at, partner) in partners.iter().enumerate().filter(|(_, partner)| **partner != ALONE) {
         has_partner[at] = true;
@@ -242,7 +242,7 @@ enum Identity {
     Empty,
     /// The digest, which we have taken ourselves.
     Digest(ContentDigest),
-    /// A layer of the joint tree, and where in it the first byte is.
+    /// A layer of the joined tree, and where in it the first byte is.
     Place { layer: u32, start: u64 },
 }
 

@@ -15,7 +15,7 @@
 //! unchanged.) Symlinks have their target in it, devices their numbers. Owner, mode and times are not: tools see those.
 //!
 //! So two images with the same content at a path have the same number there, on every mount. A file that an
-//! image names several times has the path that hashes lowest. In a joint tree the directory of the image belongs to the path.
+//! image names several times has the path that hashes lowest. In a joined tree the directory of the image belongs to the path.
 //!
 //! Numbers have 32 bits, as on ext4. With 64 they would be as good as unique; but 32-bit programs that are built without
 //! large file support fail on those at each `stat` (EOVERFLOW), `cpio` truncates them, overlayfs wants upper bits for

@@ -74,9 +74,10 @@ mod tests {
             assert!(is_readable(FileKind::Fifo, name, &good));
             assert!(!is_readable(FileKind::Symlink, name, &good));
         }
-        let nobody = [2, 0, 4, 0, 255, 255, 255, 255];
+        let foreign = [2, 0, 4, 0, 255, 255, 255, 255];
         let version_1 = [&1u32.to_le_bytes()[..], &owner].concat();
-        for bad in [&b""[..], &acl(&[]), &acl(&[nobody]), &acl(&[[3; 8]]), &good[1..], &version_1] {
+        for bad in [&b""[..], &acl(&[]), &acl(&[foreign]), &acl(&[[3; 8]]), &good[1..], &version_1]
+        {
             assert!(!is_acl(bad), "{bad:?}");
         }
         (5..good.len()).filter(|end| *end != 12).for_each(|end| assert!(!is_acl(&good[..end])));

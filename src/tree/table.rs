@@ -23,12 +23,12 @@ pub struct Tree {
     pub(super) numbers: Option<Numbers>,
 }
 
-/// An image in a joint tree.
+/// An image in a joined tree.
 #[derive(Debug)]
 pub(super) struct Joined {
     /// Its root directory: its inodes are from here up to the next image's.
     pub(super) root: u32,
-    /// The places of its layers among those of the joint tree, base first.
+    /// The places of its layers among those of the joined tree, base first.
     pub(super) layers: Vec<u32>,
 }
 

@@ -124,7 +124,7 @@ pub fn answer(mount: &Mounted) -> Answer {
         let is_dead = answer.is_err_and(|e| {
             matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
         });
-        // Nobody listens any more if it took too long.
+        // The receiver is gone if it took too long.
         let _ = sender.send(is_dead);
     });
     if let Err(e) = asked {

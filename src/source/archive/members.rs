@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::Error;
-use super::section::Place;
+use super::section::SectionPlace;
 use crate::extent::Run;
 use crate::tar::{self, FileType, Parser};
 
@@ -91,13 +91,15 @@ impl Members {
     }
 
     /// Where the file of that name is, and its length.
-    pub(super) fn find(&self, name: &str) -> Option<(Place, u64)> {
+    pub(super) fn find(&self, name: &str) -> Option<(SectionPlace, u64)> {
         let mut name = self.resolve(name)?;
         for _ in 0..MAX_LINKS {
             match self.all.get(&name)? {
-                Member::File { start, length } => return Some((Place::From(*start), *length)),
+                Member::File { start, length } => {
+                    return Some((SectionPlace::From(*start), *length));
+                }
                 Member::Sparse { runs, length } => {
-                    return Some((Place::Runs(Arc::clone(runs)), *length));
+                    return Some((SectionPlace::Runs(Arc::clone(runs)), *length));
                 }
                 Member::Later(target) => name = self.resolve(target)?,
                 Member::Symlink(_) => return None,

@@ -14,13 +14,13 @@ use crate::oci::Descriptor;
 #[derive(Clone, Debug)]
 pub struct Section {
     file: Arc<File>,
-    place: Place,
+    place: SectionPlace,
     length: u64,
 }
 
 /// Where the bytes are.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum SectionPlace {
     /// One after the other, from this offset of the file on.
     From(u64),
     /// In runs; what is between them is zeros.
@@ -28,7 +28,7 @@ pub(super) enum Place {
 }
 
 impl Section {
-    pub(super) fn new(file: Arc<File>, place: Place, length: u64) -> Section {
+    pub(super) fn new(file: Arc<File>, place: SectionPlace, length: u64) -> Section {
         Section { file, place, length }
     }
 
@@ -74,8 +74,8 @@ impl Section {
     /// caller keeps to the length.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         let runs = match &self.place {
-            Place::From(start) => return self.file.read_at(buffer, start + at),
-            Place::Runs(runs) => runs,
+            SectionPlace::From(start) => return self.file.read_at(buffer, start + at),
+            SectionPlace::Runs(runs) => runs,
         };
         let up_to = |end: u64| usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
         let next = runs.partition_point(|run| run.file_offset + run.length <= at);

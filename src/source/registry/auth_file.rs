@@ -35,7 +35,7 @@ pub enum AuthFileError {
 
 impl From<json::Error> for AuthFileError {
     fn from(error: json::Error) -> AuthFileError {
-        let json::Place { line, column } = error.place();
+        let json::Position { line, column } = error.place();
         match error.is_syntax() {
             true => AuthFileError::Json { line, column },
             false => AuthFileError::Form { line, column },

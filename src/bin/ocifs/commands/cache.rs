@@ -24,26 +24,26 @@ use crate::render::text;
 
 pub(crate) fn run(args: &args::Cache) -> Result<ExitCode, AnyError> {
     match args {
-        args::Cache::Du(verb) => du(&Place::open(verb)?),
-        args::Cache::Gc { max_size, verb } => gc(&Place::open(verb)?, *max_size),
-        args::Cache::Verify(verb) => verify(&Place::open(verb)?),
-        args::Cache::Clear(verb) => clear(&Place::open(verb)?),
+        args::Cache::Du(verb) => du(&CacheFolder::open(verb)?),
+        args::Cache::Gc { max_size, verb } => gc(&CacheFolder::open(verb)?, *max_size),
+        args::Cache::Verify(verb) => verify(&CacheFolder::open(verb)?),
+        args::Cache::Clear(verb) => clear(&CacheFolder::open(verb)?),
     }
 }
 
 /// A cache and where it is.
-struct Place {
+struct CacheFolder {
     cache: Cache,
     folder: PathBuf,
     json: bool,
 }
 
-impl Place {
-    fn open(verb: &CacheVerb) -> Result<Place, AnyError> {
+impl CacheFolder {
+    fn open(verb: &CacheVerb) -> Result<CacheFolder, AnyError> {
         let folder = environment::cache_folder(&verb.cache_args);
         let folder = folder.ok_or("there is no place for a cache: set --cache-dir")?;
         let limit = verb.cache_args.cache_size.unwrap_or_default();
-        Ok(Place { cache: Cache::open_existing(&folder, limit), folder, json: verb.json })
+        Ok(CacheFolder { cache: Cache::open_existing(&folder, limit), folder, json: verb.json })
     }
 
     /// An error with the folder it is about.
@@ -72,7 +72,7 @@ fn words(kind: FileKind) -> &'static str {
     }
 }
 
-fn du(place: &Place) -> Result<ExitCode, AnyError> {
+fn du(place: &CacheFolder) -> Result<ExitCode, AnyError> {
     let usage = place.usage()?;
     let limit = place.cache.limit();
     let mut out = output::stdout();
@@ -104,7 +104,7 @@ fn row(out: &mut impl Write, what: &str, count: &Count) -> io::Result<()> {
     writeln!(out, "  {what:<18} {bytes:>12} {:>9} files", count.files)
 }
 
-fn gc(place: &Place, max_size: Option<u64>) -> Result<ExitCode, AnyError> {
+fn gc(place: &CacheFolder, max_size: Option<u64>) -> Result<ExitCode, AnyError> {
     let size = max_size.or(place.cache.limit());
     let removed = match max_size {
         Some(size) => place.cache.collect(size),
@@ -120,13 +120,13 @@ fn gc(place: &Place, max_size: Option<u64>) -> Result<ExitCode, AnyError> {
     told(place, removed)
 }
 
-fn clear(place: &Place) -> Result<ExitCode, AnyError> {
+fn clear(place: &CacheFolder) -> Result<ExitCode, AnyError> {
     let removed = place.cache.clear().map_err(|e| place.failed(&e))?;
     told(place, removed)
 }
 
 /// Says what was removed, and what could not be.
-fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
+fn told(place: &CacheFolder, removed: Removed) -> Result<ExitCode, AnyError> {
     output::ignore_closed_pipe(print_removed(place, &removed))?;
     match removed.failed {
         Some((path, error)) => Err(not_done(&place.folder.join("v1").join(path), &error)),
@@ -134,7 +134,7 @@ fn told(place: &Place, removed: Removed) -> Result<ExitCode, AnyError> {
     }
 }
 
-fn print_removed(place: &Place, removed: &Removed) -> io::Result<()> {
+fn print_removed(place: &CacheFolder, removed: &Removed) -> io::Result<()> {
     let mut out = output::stdout();
     if place.json {
         let mut row = json!({
@@ -157,7 +157,7 @@ fn not_done(path: &Path, error: &io::Error) -> AnyError {
     format!("{}: {error}", path.display()).into()
 }
 
-fn verify(place: &Place) -> Result<ExitCode, AnyError> {
+fn verify(place: &CacheFolder) -> Result<ExitCode, AnyError> {
     let usage = place.usage()?;
     let bar = progress::checking(usage.total.bytes);
     let verified = place
@@ -173,7 +173,7 @@ fn verify(place: &Place) -> Result<ExitCode, AnyError> {
     }
 }
 
-fn print_verified(place: &Place, verified: &Verified) -> io::Result<()> {
+fn print_verified(place: &CacheFolder, verified: &Verified) -> io::Result<()> {
     let mut out = output::stdout();
     if place.json {
         let damaged = verified.damaged.iter().map(|damage| {

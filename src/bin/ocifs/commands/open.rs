@@ -23,13 +23,13 @@ pub(super) fn open_images(
     let images = images.collect::<Result<Vec<_>, AnyError>>()?;
     let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
     let cache = environment::cache(&args.cache_args);
-    let mut joint = ImageSet::new(&cache, first);
+    let mut set = ImageSet::new(&cache, first);
     for (directory, (name, options)) in &images {
         let bar = Bar::first_sight(name);
-        joint.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
+        set.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
         bar.ready();
     }
-    let view = joint.finish(sharing)?;
+    let view = set.finish(sharing)?;
     let required = settings.required_proof(args)?;
     for shown in view.images() {
         proof::warn(&shown.image.name, &shown.proofs, required);

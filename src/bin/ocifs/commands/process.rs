@@ -8,7 +8,7 @@ use ocifs::fuse::kernel::Mounted;
 
 /// How far a process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ProcessStage {
     Runs,
     /// It has let go of its memory, and not yet of its files.
     Ends,
@@ -17,16 +17,16 @@ pub(super) enum Stage {
 
 /// Looks at a process (proc(5), `/proc/pid/stat`; `PF_EXITING` of `linux/sched.h`). One that its parent
 /// has not waited for (`Z`) has ended.
-pub(super) fn stage(pid: u32) -> Stage {
+pub(super) fn stage(pid: u32) -> ProcessStage {
     const EXITING: u32 = 4;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let mut fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
     let (state, flags) = (fields.next(), fields.nth(5));
     let flags = flags.and_then(|flags| flags.parse::<u32>().ok());
     match (state, flags) {
-        (None | Some("" | "Z" | "X"), _) => Stage::Ended,
-        (_, Some(flags)) if flags & EXITING != 0 => Stage::Ends,
-        _ => Stage::Runs,
+        (None | Some("" | "Z" | "X"), _) => ProcessStage::Ended,
+        (_, Some(flags)) if flags & EXITING != 0 => ProcessStage::Ends,
+        _ => ProcessStage::Runs,
     }
 }
 
@@ -34,7 +34,7 @@ pub(super) fn stage(pid: u32) -> Stage {
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// Waits while a process is in some stage, not for ever; the stage it has come to.
-fn wait_while(pid: u32, is_early: impl Fn(Stage) -> bool) -> Stage {
+fn wait_while(pid: u32, is_early: impl Fn(ProcessStage) -> bool) -> ProcessStage {
     let until = Instant::now() + GRACE;
     loop {
         let stage = stage(pid);
@@ -54,6 +54,6 @@ pub(super) fn is_dead_behind_erofs(
     // Its number may be that of another process by now, and the socket an older one's.
     let refuses = || asked().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
     mounted.behind_erofs.is_some_and(|pid| {
-        wait_while(pid, |stage| stage == Stage::Ends) == Stage::Ended && refuses()
+        wait_while(pid, |stage| stage == ProcessStage::Ends) == ProcessStage::Ended && refuses()
     })
 }

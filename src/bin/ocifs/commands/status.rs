@@ -23,11 +23,11 @@ struct Row {
     mount_point: PathBuf,
     source: String,
     user: Option<u32>,
-    state: State,
+    state: MountState,
 }
 
 /// The state of a mount.
-enum State {
+enum MountState {
     /// Its process answers.
     Serves(Box<Status>),
     /// It is not mounted here, and still used.
@@ -42,22 +42,22 @@ enum State {
     Unasked(io::Error),
 }
 
-impl State {
+impl MountState {
     /// Its name in JSON.
     fn name(&self) -> &'static str {
         match self {
-            State::Serves(_) => "mounted",
-            State::Held(..) => "held",
-            State::Dead => "dead",
-            State::Silent => "silent",
-            State::Foreign => "foreign",
-            State::Unasked(_) => "unasked",
+            MountState::Serves(_) => "mounted",
+            MountState::Held(..) => "held",
+            MountState::Dead => "dead",
+            MountState::Silent => "silent",
+            MountState::Foreign => "foreign",
+            MountState::Unasked(_) => "unasked",
         }
     }
 
     /// Whether files can't be read there any more.
     fn is_broken(&self) -> bool {
-        matches!(self, State::Dead | State::Silent)
+        matches!(self, MountState::Dead | MountState::Silent)
     }
 }
 
@@ -93,26 +93,26 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn state(mount: &Mounted, asked: io::Result<Status>) -> State {
+fn state(mount: &Mounted, asked: io::Result<Status>) -> MountState {
     let error = match asked {
-        Ok(status) => return State::Serves(Box::new(status)),
+        Ok(status) => return MountState::Serves(Box::new(status)),
         Err(error) => error,
     };
     if mount.user.is_some_and(|user| user != rustix::process::geteuid().as_raw()) {
-        return State::Foreign;
+        return MountState::Foreign;
     }
     let refused = || Err(io::Error::new(error.kind(), error.to_string()));
     if is_dead_behind_erofs(mount, refused) {
-        return State::Dead;
+        return MountState::Dead;
     }
     // It has accepted, and says nothing.
     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
-        return State::Silent;
+        return MountState::Silent;
     }
     match kernel::answer(mount) {
-        kernel::Answer::Dead => State::Dead,
-        kernel::Answer::None => State::Silent,
-        kernel::Answer::Comes => State::Unasked(error),
+        kernel::Answer::Dead => MountState::Dead,
+        kernel::Answer::None => MountState::Silent,
+        kernel::Answer::Comes => MountState::Unasked(error),
     }
 }
 
@@ -124,23 +124,28 @@ fn held(connection: u32) -> Option<Row> {
     let holders = kernel::holders(status.device?, &places);
     let images = status.shown.images().iter().map(|image| image.image.as_str());
     let source = images.collect::<Vec<_>>().join(",");
-    Some(Row { mount_point, source, user: None, state: State::Held(Box::new(status), holders) })
+    Some(Row {
+        mount_point,
+        source,
+        user: None,
+        state: MountState::Held(Box::new(status), holders),
+    })
 }
 
 impl Row {
     fn json(&self) -> Value {
         let mut row = match &self.state {
-            State::Serves(status) | State::Held(status, _) => {
+            MountState::Serves(status) | MountState::Held(status, _) => {
                 serde_json::to_value(status).unwrap_or_default()
             }
             state => json!({ "image": self.source, "error": self.reason(state) }),
         };
         row["state"] = self.state.name().into();
         set_name(&mut row, "mount_point", self.mount_point.as_os_str().as_bytes());
-        if let State::Held(_, holders) = &self.state {
+        if let MountState::Held(_, holders) = &self.state {
             row["held_by"] = holders.iter().map(Holder::to_string).collect();
         }
-        if let State::Foreign = self.state {
+        if let MountState::Foreign = self.state {
             row["user"] = self.user.into();
         }
         row
@@ -149,8 +154,8 @@ impl Row {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{}", printable(&self.mount_point.display().to_string()))?;
         match &self.state {
-            State::Serves(status) => print(out, status),
-            State::Held(status, holders) => {
+            MountState::Serves(status) => print(out, status),
+            MountState::Held(status, holders) => {
                 writeln!(out, "  not mounted here, and still used")?;
                 for holder in holders {
                     writeln!(out, "  used by   {}", printable(&holder.to_string()))?;
@@ -165,21 +170,21 @@ impl Row {
     }
 
     /// Why there is no more to tell.
-    fn reason(&self, state: &State) -> String {
+    fn reason(&self, state: &MountState) -> String {
         let place = self.mount_point.display();
         match state {
-            State::Serves(_) | State::Held(..) => String::new(),
-            State::Dead => format!(
+            MountState::Serves(_) | MountState::Held(..) => String::new(),
+            MountState::Dead => format!(
                 "dead: its process has ended; `ocifs umount {place}` removes it, and so does a new mount"
             ),
-            State::Silent => format!(
+            MountState::Silent => format!(
                 "no answer: its process is stopped or hangs; `ocifs umount {place}` ends it"
             ),
-            State::Foreign => {
+            MountState::Foreign => {
                 let user = self.user.map_or_else(String::new, environment::user_name);
                 format!("mounted by user {user}, who alone can ask its process")
             }
-            State::Unasked(error) => {
+            MountState::Unasked(error) => {
                 format!("it is served, but its process can't be asked: {error}")
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ocifs::fuse::kernel::{self, Mounted, Unmount};
 
 use crate::args;
-use crate::commands::process::{GRACE, Stage, stage};
+use crate::commands::process::{GRACE, ProcessStage, stage};
 use crate::environment;
 use crate::render::errors::{self, AnyError};
 use crate::render::output;
@@ -100,7 +100,7 @@ fn wait_for_end(place: &Path, device: (u32, u32), pid: u32) {
     let mut holders = Vec::new();
     let mut pause = Duration::from_millis(5);
     while begun.elapsed() < GRACE && holders.is_empty() {
-        if stage(pid) == Stage::Ended {
+        if stage(pid) == ProcessStage::Ended {
             return;
         }
         if begun.elapsed() > SOON {

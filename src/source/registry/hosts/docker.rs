@@ -28,7 +28,7 @@ use super::certs::Certificates;
 use super::containerd::Row;
 use super::files::read_settings;
 use super::network::Network;
-use crate::json::{self, Attempt, Place, Text};
+use crate::json::{self, Attempt, Position, Text};
 use crate::reference::DEFAULT_REGISTRY;
 use crate::source::registry::url::{without_brackets, without_port};
 
@@ -83,7 +83,7 @@ impl Daemon {
         let file = match json::from_slice::<Option<File>>(text) {
             Ok(file) => file.unwrap_or_default(),
             Err(e) => {
-                let Place { line, column } = e.place();
+                let Position { line, column } = e.place();
                 log::warn!(
                     "{path}: not the JSON that Docker reads (line {line}, column {column}); going \
                      on without it"
