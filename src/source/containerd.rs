@@ -48,7 +48,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Names that are kept of one store, for matching and for messages.
 const MAX_NAMES: usize = 100_000;
 
-/// Longest name of an image or namespace, in bytes; others are nobody's. A reference has 400 at most.
+/// Longest name of an image or namespace, in bytes; others are not in use. A reference has 400 at most.
 const MAX_NAME_BYTES: usize = 1024;
 
 /// An image that containerd has.

@@ -176,7 +176,7 @@ impl DockerDaemon {
         Ok(Some(Documents { root, others }))
     }
 
-    /// The image as an archive, taken from the engine if nobody has yet.
+    /// The image as an archive, taken from the engine unless that is done.
     fn archive(&self) -> Result<Arc<dyn Source>, Error> {
         let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(archive) = &*archive {
@@ -327,11 +327,11 @@ mod tests {
 
     impl Source for Endless {
         fn root(&self) -> Result<RawDocument, Error> {
-            unreachable!("nobody asks")
+            unreachable!("it is not asked")
         }
 
         fn document(&self, _: &Descriptor) -> Result<RawDocument, Error> {
-            unreachable!("nobody asks")
+            unreachable!("it is not asked")
         }
 
         fn blob(&self, _: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {

@@ -17,7 +17,7 @@
 //!
 //! That the registry is still asked for the manifest is what keeps names right (a tag may have moved) and
 //! access checked. Blobs need no such check: a file that this process can open is one that its user
-//! can read anyway, so nobody gets to see what he could not see before.
+//! can read anyway, so no user gets to see what he could not see before.
 //!
 //! Nothing is trusted. The code that reads the bytes verifies them, as those from a registry; here it is
 //! only seen to that a file which turns out bad costs a moment and not the read:
@@ -50,7 +50,7 @@
 //! there says `containers-storage:` or `docker-daemon:`, and what that brings into the cache (indexes are
 //! found by diff ID, spans by their content) serves the registry's name as well.
 //!
-//! The storage folder of a registry is read only if it is named (`registry-storage:`): nobody can know
+//! The storage folder of a registry is read only if it is named (`registry-storage:`): no program can know
 //! where on this machine one is.
 
 use std::collections::HashMap;
@@ -84,12 +84,12 @@ struct Shared {
     /// Those of the roots that there are.
     stores: OnceLock<Vec<PathBuf>>,
     /// What was found out about blobs. There is an end to them, as verified documents name them.
-    known: Mutex<HashMap<Digest, Known>>,
+    known: Mutex<HashMap<Digest, KnownBlob>>,
 }
 
 /// What is known of a blob.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownBlob {
     /// The root of the store that has it; `None` if none has, or not the right bytes.
     store: Option<PathBuf>,
     /// Bytes of it may have come from a store since it was last distrusted.
@@ -105,7 +105,7 @@ impl LocalCopies {
 }
 
 impl Shared {
-    fn known(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Digest, KnownBlob>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -17,7 +17,7 @@ use std::fs;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Blob, DockerArchive, hash, is_compressed};
+use super::saved::{Blob, SavedImage, hash, is_compressed};
 use crate::digest::Digest;
 use crate::json::{self, Text};
 use crate::oci::{MAX_LAYERS, MAX_MANIFEST_BYTES};
@@ -59,7 +59,7 @@ impl LayerJson {
 }
 
 /// Opens the image that a selector names, by a name or the start of its ID.
-pub(super) fn open(files: Files, selector: Option<String>) -> Result<DockerArchive, Error> {
+pub(super) fn open(files: Files, selector: Option<String>) -> Result<SavedImage, Error> {
     let id = select(&files, selector)?;
     let path = files.path().to_owned();
     let top = layer(&files, &id)?;
@@ -101,7 +101,7 @@ pub(super) fn open(files: Files, selector: Option<String>) -> Result<DockerArchi
     });
     let config = config.to_string().into_bytes();
     let config = (Digest::sha256(&config), config.len() as u64, Blob::Made(config));
-    Ok(DockerArchive::new(files, config, layers))
+    Ok(SavedImage::new(files, config, layers))
 }
 
 /// IDs of the images of an archive that are no other one's parent.

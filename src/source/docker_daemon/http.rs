@@ -1,7 +1,7 @@
 //! Just enough HTTP/1.1 for an engine's socket: one GET a connection (RFC 9112).
 //!
 //! The HTTP client that registries are reached with knows no Unix sockets. An engine answers with a
-//! length or in chunks; an answer that ends with the connection is refused, since nobody could tell
+//! length or in chunks; an answer that ends with the connection is refused, since nothing would tell
 //! whether it is whole.
 
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 
-use super::Layout;
 use crate::oci::{Descriptor, Document};
 use crate::source::Source;
 
@@ -28,7 +27,7 @@ struct Reading {
 
 /// The entries that are images, without those that are about one and those that belong to another;
 /// all of them, where none is an image or too many would have to be read.
-pub(super) fn images(layout: &Layout, entries: Vec<Descriptor>) -> Vec<Descriptor> {
+pub(super) fn images(layout: &dyn Source, entries: Vec<Descriptor>) -> Vec<Descriptor> {
     let mut reading = Reading::default();
     let is_image: Vec<bool> =
         entries.iter().map(|entry| reading.is_image(layout, entry, 0)).collect();
@@ -45,7 +44,7 @@ pub(super) fn images(layout: &Layout, entries: Vec<Descriptor>) -> Vec<Descripto
 
 impl Reading {
     /// Whether this is an image, or an index with one in it.
-    fn is_image(&mut self, layout: &Layout, entry: &Descriptor, depth: usize) -> bool {
+    fn is_image(&mut self, layout: &dyn Source, entry: &Descriptor, depth: usize) -> bool {
         self.read += 1;
         if depth > MAX_DEPTH || self.read > MAX_READ || entry.is_about_another() {
             return false;

@@ -46,12 +46,12 @@ pub struct Found {
 /// The places where credentials may be, in the order of their precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    places: Vec<Arc<Place>>,
+    places: Vec<Arc<CredentialSource>>,
     helpers: Helpers,
 }
 
 /// One of the places.
-struct Place {
+struct CredentialSource {
     /// For messages.
     name: String,
     /// The file that is read again with each search.
@@ -61,9 +61,9 @@ struct Place {
     contents: Mutex<Option<Arc<Contents>>>,
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for CredentialSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Place").field(&self.name).finish()
+        f.debug_tuple("CredentialSource").field(&self.name).finish()
     }
 }
 
@@ -125,7 +125,7 @@ impl Credentials {
 
     fn add(&mut self, name: String, path: Option<PathBuf>, form: Form, contents: Option<Contents>) {
         let contents = Mutex::new(contents.map(Arc::new));
-        self.places.push(Arc::new(Place { name, path, form, contents }));
+        self.places.push(Arc::new(CredentialSource { name, path, form, contents }));
     }
 
     /// Where the programs `docker-credential-…` are, and how long one may take, if not the usual
@@ -154,7 +154,7 @@ impl Credentials {
     }
 }
 
-impl Place {
+impl CredentialSource {
     /// What is here for a repository, and its source. Notes where it looked.
     fn search(
         &self,

@@ -244,7 +244,7 @@ impl Error {
             }
             Failure::Transport(error) if hosts::is_lasting(error) => false,
             Failure::Transport(error) => match &**error {
-                // Nobody listens, or the name does not exist: asking again changes nothing as a rule.
+                // No program listens, or the name does not exist: asking again changes nothing as a rule.
                 ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::ConnectionRefused,
                 ureq::Error::Protocol(_) | ureq::Error::BodyStalled => true,
                 _ => false,
@@ -270,7 +270,7 @@ impl Error {
             if matches!(**error, ureq::Error::Protocol(_)))
     }
 
-    /// Whether nobody was there to be asked, or nobody answered in time: as it is where the network drops
+    /// Whether no server was there to be asked, or none answered in time: as it is where the network drops
     /// what is sent, or forgot a connection that was used before.
     pub(super) fn is_unreachable(&self) -> bool {
         let Failure::Transport(error) = &self.failure else { return false };

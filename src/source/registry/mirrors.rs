@@ -10,7 +10,7 @@
 //! A blob of which several hosts have sent parts, and which turns out wrong, may be wrong by any of them.
 //! It is asked for once more then, all of it from one of them, which shows who it is.
 //!
-//! Every host has a [`Client`] of its own with its own credentials, which nobody else gets to see.
+//! Every host has a [`Client`] of its own with its own credentials, which no other host gets to see.
 
 use std::mem;
 use std::num::NonZeroUsize;
@@ -153,7 +153,7 @@ impl Mirrors {
                     known.get_or_insert_mut(digest, BlobHistory::default).answered = Some(number);
                 }
             }
-            // The registry itself is asked in any case, as there is nobody after it.
+            // The registry itself is asked in any case, as there is no host after it.
             Err(error) if number + 1 < self.hosts.len() => mirror.note(error),
             Err(_) => {}
         }

@@ -64,7 +64,7 @@ pub fn is_loopback(host: &str) -> bool {
     is_ip || name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Whether a host is one that nobody outside can mean: this machine, an address of a private
+/// Whether a host is one that no server outside can mean: this machine, an address of a private
 /// network, or a name that only a network of one's own can know.
 pub(super) fn is_inside(host: &str) -> bool {
     let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();

@@ -67,7 +67,7 @@ pub(in crate::source::registry) fn for_image(
         if rule.blocked {
             return Err(Error::Blocked { name, path: rule.path.clone() });
         }
-        let places = rule.places(&name, &version);
+        let places = rule.locations(&name, &version);
         let last = places.len() - 1;
         let hosts = places.iter().enumerate().map(|(number, place)| {
             log::debug!("{name} is asked for at {}, as {} says", place.name, rule.path.display());

@@ -62,7 +62,7 @@ impl ProxyRoute {
     /// Connects to the proxy, and no more; each of its addresses may take so long.
     ///
     /// # Errors
-    /// Nobody answers.
+    /// There is no answer.
     pub fn check(&self, timeout: Duration) -> io::Result<()> {
         let proxy = &self.0.proxy;
         let bare = without_brackets(proxy.host());

@@ -71,7 +71,7 @@ enum UseFor {
 
 /// A place that has a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// `host[:port]/path`.
     pub(super) name: String,
     pub(super) insecure: bool,
@@ -250,8 +250,8 @@ fn matched(prefix: &str, name: &str, version: &str) -> Option<usize> {
 }
 
 impl Rule {
-    /// The places of an image, best first. The last is its own.
-    pub(super) fn places(&self, name: &str, version: &str) -> Vec<Place> {
+    /// The locations of an image, best first. The last is its own.
+    pub(super) fn locations(&self, name: &str, version: &str) -> Vec<Location> {
         let length = matched(&self.prefix, name, version).unwrap_or(0);
         let moved = |location: &str| format!("{location}{}", &name[length..]);
         let is_wanted = |mirror: &&Mirror| match mirror.use_for {
@@ -260,12 +260,12 @@ impl Rule {
             UseFor::Tags => !version.starts_with('@'),
         };
         let mirrors = self.mirrors.iter().filter(is_wanted);
-        let mut places: Vec<Place> = mirrors
-            .map(|mirror| Place { name: moved(&mirror.location), insecure: mirror.insecure })
+        let mut locations: Vec<Location> = mirrors
+            .map(|mirror| Location { name: moved(&mirror.location), insecure: mirror.insecure })
             .collect();
         let own = self.location.as_deref().map_or_else(|| name.to_owned(), moved);
-        places.push(Place { name: own, insecure: self.insecure });
-        places
+        locations.push(Location { name: own, insecure: self.insecure });
+        locations
     }
 }
 
@@ -284,7 +284,7 @@ mod tests {
     /// The places of an image, `!` before the insecure ones.
     fn places(all: &Registries, name: &str, version: &str) -> Vec<String> {
         let Some(rule) = all.rule(name, version) else { return Vec::new() };
-        let places = rule.places(name, version).into_iter();
+        let places = rule.locations(name, version).into_iter();
         places.map(|p| format!("{}{}", if p.insecure { "!" } else { "" }, p.name)).collect()
     }
 
@@ -488,7 +488,7 @@ mod tests {
             if let Ok(all) = parse(&text)
                 && let Some(rule) = all.rule(&name, ":v")
             {
-                prop_assert!(!rule.places(&name, ":v").is_empty());
+                prop_assert!(!rule.locations(&name, ":v").is_empty());
             }
         }
     }

@@ -79,7 +79,7 @@ pub(in crate::source::registry) fn is_page(response: &Response<HttpBody>) -> boo
         .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
 }
 
-/// Reads a body that nobody wants, if it is short: then its connection can be used again.
+/// Reads a body that is not wanted, if it is short: then its connection can be used again.
 pub(in crate::source::registry) fn drain(response: Response<HttpBody>) {
     let mut body = response.into_body();
     if body.content_length().is_some_and(|length| length <= MAX_DRAINED_BYTES) {

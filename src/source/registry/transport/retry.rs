@@ -23,7 +23,7 @@ pub(in crate::source::registry) const FIRST_PAUSE: Duration = Duration::from_mil
 /// A wait in vain that is told where it was shorter is only logged.
 const TOLD: Duration = Duration::from_secs(3);
 
-/// Longest pause between two tries that nobody has asked for.
+/// Longest pause between two tries that the server has not asked for.
 const MAX_PAUSE: Duration = Duration::from_secs(3);
 
 /// Tries of what is asked of one host, and of those that stand in for it.

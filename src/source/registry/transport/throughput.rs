@@ -1,11 +1,11 @@
 //! How long asking takes here, and how fast answers come.
 //!
 //! The code that decides how much to fetch at once needs both: what is too small pays a round trip too
-//! often, what is too large is bytes that nobody wanted. Both are averages in which old answers
+//! often, what is too large is bytes that no reader wanted. Both are averages in which old answers
 //! fade, since a link changes in the hours that a mount lives.
 //!
 //! The speed is that of one body, whose reader may be the slower end: time between two reads
-//! counts as long as it is short, because nobody can say whether the network was waiting meanwhile.
+//! counts as long as it is short, because nothing says whether the network was waiting meanwhile.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

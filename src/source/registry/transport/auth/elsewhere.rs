@@ -32,12 +32,12 @@ const MAX_KNOWN: usize = 16;
 
 /// Authentication with the registries that one registry redirects to.
 pub(in crate::source::registry) struct Elsewhere {
-    known: Mutex<LruCache<Place, Arc<RepositoryAuth>>>,
+    known: Mutex<LruCache<RepositoryAt, Arc<RepositoryAuth>>>,
 }
 
 /// A repository in a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Place {
+struct RepositoryAt {
     /// The root of its API.
     root: String,
     repository: String,
@@ -63,7 +63,7 @@ impl Elsewhere {
         if known.is_empty() {
             return None;
         }
-        known.get(&Place::of(url)?).cloned()
+        known.get(&RepositoryAt::of(url)?).cloned()
     }
 
     /// The same for one that has just refused something, or may have: `None` if that is no registry or
@@ -81,7 +81,7 @@ impl Elsewhere {
         if !challenges.is_empty() && !challenges.iter().any(Challenge::is_answerable) {
             return None;
         }
-        let place = Place::of(url)?;
+        let place = RepositoryAt::of(url)?;
         let host = name(url);
         let moved = reference.at(&host, &place.repository);
         let may_have_login = url.scheme_str() == Some("https")
@@ -99,17 +99,17 @@ impl Elsewhere {
         Some(Arc::clone(self.lock().get_or_insert(place, || Arc::new(auth))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<Place, Arc<RepositoryAuth>>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<RepositoryAt, Arc<RepositoryAuth>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl RepositoryAt {
     /// The place that a URL is about, if it is one of a registry's API.
-    fn of(url: &Uri) -> Option<Place> {
+    fn of(url: &Uri) -> Option<RepositoryAt> {
         let (api, repository) = split(url.path())?;
         let origin = format!("{}://{}", url.scheme_str()?, url.authority()?).to_ascii_lowercase();
-        Some(Place { root: format!("{origin}{api}"), repository: repository.to_owned() })
+        Some(RepositoryAt { root: format!("{origin}{api}"), repository: repository.to_owned() })
     }
 }
 

@@ -40,13 +40,13 @@ pub(in crate::source::registry) struct RepositoryAuth {
     pub(super) is_withheld: bool,
     /// What the root of the API asks for, if it has been asked whether the registry hides something.
     hiding: OnceLock<Vec<Challenge>>,
-    state: Mutex<State>,
+    state: Mutex<AuthState>,
     /// A fetch has landed.
     landed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct AuthState {
     current: Option<Authorization>,
     /// The challenges that were answered last, and who asked.
     asked: Option<(Vec<Challenge>, Uri)>,
@@ -124,7 +124,7 @@ impl RepositoryAuth {
             return Ok(Some(header));
         }
         let Some((challenges, url)) = asked else { return Ok(Some(header)) };
-        // Nobody waits for a token while there is one.
+        // No thread waits for a token while there is one.
         if !is_over && self.must_wait(messages, &challenges, &url) {
             return Ok(Some(header));
         }
@@ -172,7 +172,7 @@ impl RepositoryAuth {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AuthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -180,11 +180,11 @@ impl RepositoryAuth {
     /// request may fare better now.
     ///
     /// # Errors
-    /// The token server could not be asked or refuses, or nobody knows what is wanted.
+    /// The token server could not be asked or refuses, or it is not known what is wanted.
     pub(super) fn answer(&self, messages: &Messages, refusal: &Refusal) -> Result<bool, Error> {
         let deadline = Instant::now() + messages.limited().http().options().deadline;
         let mut state = self.lock();
-        let is_other = |state: &State| {
+        let is_other = |state: &AuthState| {
             let current = state.current.as_ref().map(Authorization::header);
             current.is_some() && current != refusal.sent.as_deref()
         };
@@ -312,7 +312,7 @@ impl RepositoryAuth {
         let server = TokenServer::named(challenge, url, via, &self.repository, self.access)
             .map_err(|why| Error::new("authentication", url, Failure::Token(why)))?;
         let answer =
-            self.ask_as_somebody(|credential| server.ask(messages.limited(), credential))?;
+            self.ask_with_login(|credential| server.ask(messages.limited(), credential))?;
         let told = |error: Error| {
             error.with_sought(self.sought()).in_repository(&self.registry, &self.repository)
         };
@@ -321,7 +321,7 @@ impl RepositoryAuth {
 
     /// Asks a token server with the user's credential; with a newer one if that is not accepted;
     /// and then without, since a password that has ended must not lock its user out of public images.
-    fn ask_as_somebody(
+    fn ask_with_login(
         &self,
         ask: impl Fn(Option<&Credential>) -> Result<Response<HttpBody>, Error>,
     ) -> Result<Response<HttpBody>, Error> {
