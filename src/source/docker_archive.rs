@@ -2,7 +2,8 @@
 //! folder that it was unpacked to.
 //!
 //! Since version 25 Docker writes an OCI layout *and* the old `manifest.json`; then the layout is
-//! used, because it has digests, unless it lacks what the other half has. The old form is read by [`saved`]. What Docker wrote before version 1.10 has no config either (`v1`).
+//! used, because it has digests, unless it lacks what the other half has. The old form lists a config and
+//! layer files by name (`saved`). What Docker wrote before version 1.10 has no config either (`v1`).
 
 mod saved;
 mod v1;

@@ -109,7 +109,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// They can't be had, or the range is not within the size that the descriptor says. Failures
-    /// in the middle come as [`io::Error`] from the reader.
+    /// in the middle come as [`std::io::Error`] from the reader.
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error>;
 
     /// What fetching costs here, measured or, as long as nothing was fetched, assumed; `None` for
