@@ -19,6 +19,7 @@ use crate::content::Contents;
 use crate::digest::{ContentDigest, ContentHasher, DiffId, Digest};
 use crate::extent::{Pieces, Run};
 use crate::external::{self, Difference, ExternalIndex};
+use crate::hint::Hint;
 use crate::index::{EntryKind, LayerIndex, Runs};
 use crate::layer::{self, OpenedLayers, Progress};
 use crate::reference::ImageName;
@@ -54,6 +55,8 @@ pub struct LayerVerification {
     pub entries: usize,
     /// What is wrong with it: the digest of the blob, the diff ID, the stream or the tar.
     pub error: Option<String>,
+    /// What helps against that, if anything is known to.
+    pub hint: Option<Hint>,
     /// Where a table of contents in the layer, or an index that was pushed for it, tells something
     /// else than the tar: a split view.
     pub differences: Vec<Difference>,
@@ -126,6 +129,7 @@ pub fn verify(
             before: before[at],
             entries: 0,
             error: None,
+            hint: None,
             differences: Vec::new(),
         };
         match open {
@@ -147,7 +151,7 @@ pub fn verify(
                     Err(e) => result.error = Some(e.to_string()),
                 }
             }
-            Err(e) => result.error = Some(e.kind.to_string()),
+            Err(e) => (result.error, result.hint) = (Some(e.kind.to_string()), e.kind.hint()),
         }
         verified.push(result);
     }

@@ -118,7 +118,7 @@ fn platforms() {
             platform: Some(platform.parse().unwrap()),
             ..options()
         };
-        let words = ["linux/riscv64", "linux/arm64, linux/s390x", "--platform"];
+        let words = ["linux/riscv64", "linux/arm64, linux/s390x", "ChoosePlatform"];
         fails(&sandbox, &name, &with("linux/riscv64"), &words).unwrap();
         fails(&sandbox, &name, &with("windows/arm64"), &["windows/arm64", "linux/s390x"]).unwrap();
         let image = open(&name, &sandbox.cache(), &with("linux/s390x")).unwrap();

@@ -25,6 +25,7 @@ mod mutations;
 mod numbers;
 mod random_stacks;
 mod regressions;
+mod snapshots;
 mod toc;
 mod traversal;
 mod upper;

@@ -1,7 +1,7 @@
 //! What people and programs read: text, tables, JSON, errors with what helps, the log, progress.
 
 pub(crate) mod errors;
-mod hints;
+pub(crate) mod hints;
 pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod output;

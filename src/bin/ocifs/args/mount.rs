@@ -66,7 +66,8 @@ pub(crate) struct Mount {
 
     /// Give names and attributes to the kernel as an EROFS image (root, Linux 6.18.21)
     ///
-    /// It then asks for contents only, in large pieces: a first `find` costs nothing, a first `grep -r`
+    /// Older kernels with this version's fix of EROFS backported work as well. The kernel then asks for contents
+    /// only, in large pieces: a first `find` costs nothing, a first `grep -r`
     /// few requests. Any user may enter, as with --allow-other. The mount is of type `erofs`; its
     /// files do not have `user.ocifs.proof`.
     #[arg(long, help_heading = "Mount")]

@@ -13,6 +13,7 @@ use crate::args;
 use crate::commands::open::failed;
 use crate::environment::{self, Settings};
 use crate::render::errors::{AnyError, FAILED};
+use crate::render::hints;
 use crate::render::json::{line, set_name};
 use crate::render::output;
 use crate::render::progress::Bar;
@@ -54,7 +55,7 @@ fn as_json(verification: &Verification) -> serde_json::Value {
             "ok": layer.is_good(),
             "read": layer.before.is_none(),
             "proven_at": layer.before.and_then(|before| before.at).and_then(seconds),
-            "error": layer.error,
+            "error": error(layer),
             "split_view": layer.differences.iter().map(difference).collect::<Vec<_>>(),
         })
     };
@@ -64,6 +65,15 @@ fn as_json(verification: &Verification) -> serde_json::Value {
         "image_id": verification.image.image_id(),
         "ok": verification.is_good(),
         "layers": verification.layers.iter().map(layer).collect::<Vec<_>>(),
+    })
+}
+
+/// What is wrong with a layer, and what helps.
+fn error(layer: &LayerVerification) -> Option<String> {
+    let error = layer.error.as_ref()?;
+    Some(match layer.hint {
+        Some(hint) => format!("{error}; {}", hints::words(hint)),
+        None => error.clone(),
     })
 }
 
@@ -103,8 +113,8 @@ fn print(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
             HumanBytes(layer.size),
             text::count(layer.entries, "entry", "entries"),
         )?;
-        if let Some(error) = &layer.error {
-            writeln!(out, "         {}", printable(error))?;
+        if let Some(error) = error(layer) {
+            writeln!(out, "         {}", printable(&error))?;
         }
         for difference in &layer.differences {
             writeln!(out, "         /{} {}", printable(&difference.path), difference.what)?;

@@ -33,7 +33,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<Hint> {
 }
 
 /// The words for a hint.
-fn words(hint: Hint) -> &'static str {
+pub(crate) fn words(hint: Hint) -> &'static str {
     match hint {
         Hint::AllowMoreTime => "try again later, or raise --timeout",
         Hint::GoOnline => "mount it once without --offline, or `ocifs pull` it",
