@@ -105,7 +105,7 @@ pub(crate) fn not_run(error: &clap::Error) -> ExitCode {
 mod tests {
     use std::sync::Arc;
 
-    use ocifs::{blob, codec, fs, layer, mount, oci, resolve, source};
+    use ocifs::{blob, codec, fs, image, layer, oci, resolve, source};
 
     use super::*;
 
@@ -114,7 +114,7 @@ mod tests {
     fn causes_and_hints_are_told_once() {
         let digest: ocifs::digest::Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
         let kind = layer::ErrorKind::TooLarge { limit: 5, blob: 1 };
-        let too_large = mount::Error::Layer(layer::Error { digest, kind });
+        let too_large = image::Error::Layer(layer::Error { digest, kind });
         let window = || codec::Error::ZstdWindow { window: 2 << 20, limit: 1 << 20 };
         let read = io::Error::other(window());
         let read = blob::Error::Read { what: "layer".to_owned(), source: Arc::new(read) };
@@ -122,7 +122,7 @@ mod tests {
         let file = source::Error::Codec { path: "x.tar".into(), source: window() };
         let document = oci::Error::UnknownDocument("text/plain".to_owned());
         let document = resolve::Error::Document { what: "r:t".to_owned(), source: document };
-        let offline = mount::Error::Resolve(resolve::Error::Offline("r:t".to_owned()));
+        let offline = image::Error::Resolve(resolve::Error::Offline("r:t".to_owned()));
         let errors: [(AnyError, &[&str], &str); 5] = [
             (
                 About::new("r:t", too_large).into(),
@@ -130,8 +130,8 @@ mod tests {
                 "; raise --max-layer-size if you trust the image",
             ),
             (io::Error::other(read).into(), &["/a/b", "zstd window of 2 MiB"], "(2G at most)"),
-            (mount::Error::Source(file).into(), &["x.tar can't be", "zstd window"], "(2G at most)"),
-            (mount::Error::Resolve(document).into(), &["r:t: ", "neither", "text/plain"], "`)"),
+            (image::Error::Source(file).into(), &["x.tar can't be", "zstd window"], "(2G at most)"),
+            (image::Error::Resolve(document).into(), &["r:t: ", "neither", "text/plain"], "`)"),
             (About::new("r:t", offline).into(), &["r:t is not in"], "or `ocifs pull` it"),
         ];
         for (error, parts, end) in errors {

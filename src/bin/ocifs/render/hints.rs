@@ -5,7 +5,7 @@ use std::io;
 
 use ocifs::fuse::{erofs_mount, kernel};
 use ocifs::hint::Hint;
-use ocifs::{fs, mount, source};
+use ocifs::{fs, image, mount, source};
 
 /// What helps, in words for the end of a message, if anything is known to.
 pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
@@ -13,6 +13,9 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
 }
 
 fn hint(error: &(dyn Error + 'static)) -> Option<Hint> {
+    if let Some(error) = error.downcast_ref::<image::Error>() {
+        return error.hint();
+    }
     if let Some(error) = error.downcast_ref::<mount::Error>() {
         return error.hint();
     }
