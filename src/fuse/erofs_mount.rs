@@ -22,7 +22,7 @@
 //!
 //! The price of ramfs: the image, about 110 bytes a file and the names, is in memory that can't be swapped out, and
 //! stays until the mount is gone, whatever becomes of this process. So its size is computed first, and what takes
-//! more than a share of the machine's memory is refused ([`Options::max_bytes`]); attributes that many files have
+//! more than a share of the machine's memory is refused ([`ErofsMountOptions::max_bytes`]); attributes that many files have
 //! stand in it once.
 //!
 //! Rejected, as places from which memory could be reclaimed: tmpfs and memfd, which EROFS (6.18) does not read from

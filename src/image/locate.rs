@@ -16,13 +16,16 @@ use crate::source::registry::{Registry, Session};
 use crate::source::registry_storage::RegistryStorage;
 use crate::source::{self, Offline, Repository, Source, on_disk};
 
+/// Where the referrers of an image are looked for, if they are.
+type OptionalRepository = Option<Arc<dyn Repository>>;
+
 /// The source that a name stands for, without a network if that is wanted, and where to look for referrers.
 pub(super) fn open_source(
     name: &ImageName,
     cache: &Cache,
     options: &ImageOptions,
     session: &Session,
-) -> Result<(Arc<dyn Source>, Option<Arc<dyn Repository>>), source::Error> {
+) -> Result<(Arc<dyn Source>, OptionalRepository), source::Error> {
     let (source, repository) = open_online(name, cache, options, session)?;
     match options.offline {
         true => Ok((Arc::new(Offline::new(source)), None)),
@@ -36,7 +39,7 @@ fn open_online(
     cache: &Cache,
     options: &ImageOptions,
     session: &Session,
-) -> Result<(Arc<dyn Source>, Option<Arc<dyn Repository>>), source::Error> {
+) -> Result<(Arc<dyn Source>, OptionalRepository), source::Error> {
     let local = match name {
         ImageName::Registry(reference) => {
             let registry = Arc::new(Registry::new(reference.clone(), &options.registry, session)?);

@@ -35,7 +35,7 @@ pub struct ImageOptions {
     pub max_layer_bytes: Option<u64>,
     /// What decompressing a layer may cost.
     pub codec: codec::Limits,
-    /// Most bytes of memory for names and attributes of one image, if not the default of [`Budget`].
+    /// Most bytes of memory for names and attributes of one image, if not the default of [`Budget`](crate::index::Budget).
     pub max_metadata_bytes: Option<u64>,
     /// Layers passed over at the same time.
     pub parallel_layers: usize,

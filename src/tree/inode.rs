@@ -16,7 +16,7 @@ pub(super) const DIRECTORY_BYTES: u64 = 4096;
 /// No row: a list that ends, an inode that no entry describes.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// An inode: 1 for the root, then upwards without gaps. What is shown is another number, [`Tree::shown`].
+/// An inode: 1 for the root, then upwards without gaps. What is shown is another number, [`Tree::shown`](super::Tree::shown).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ino(pub(super) u32);
 
@@ -91,7 +91,7 @@ impl Attributes {
 /// Where the content of a regular file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content<'a> {
-    /// Position of the layer in the image, 0 is the base; in a joined tree as [`Part::layers`] has it.
+    /// Position of the layer in the image, 0 is the base; in a joined tree as [`Part::layers`](super::Part::layers) has it.
     pub layer: usize,
     /// Size of the file in bytes.
     pub size: u64,

@@ -56,7 +56,7 @@ impl Upper<'_> {
         }
     }
 
-    /// As [`Tree::resolve`], as far as facts lead.
+    /// As [`Tree::resolve`](crate::tree::Tree::resolve), as far as facts lead.
     fn resolve(&self, question: &Question) -> Answer {
         let path = &question.path[..];
         let mut todo: Vec<&[u8]> = path.split(|b| *b == b'/').rev().collect();
