@@ -22,10 +22,8 @@ pub enum Error {
     LinkToDirectory { layer: usize, path: String, target: String },
     #[error("layer {layer}: `{path}`: too many levels of symbolic links")]
     SymlinkLoop { layer: usize, path: String },
-    #[error(
-        "layer {layer}: `{path}`: finding where the paths of the image lead takes more than {MAX_STEPS} steps"
-    )]
-    TooManySteps { layer: usize, path: String },
+    #[error("layer {layer}: finding where its paths lead takes more than {MAX_STEPS} steps")]
+    TooManySteps { layer: usize },
     #[error("layer {layer}: `{path}` leads through a symlink with a name longer than 255 bytes")]
     NameTooLong { layer: usize, path: String },
     #[error(

@@ -77,7 +77,7 @@ impl<'a> Merge<'a> {
             unknown.push(at);
             at = index.dir(at).parent;
         };
-        self.take_steps(unknown.len(), &|| index.dir_path(id))?;
+        self.take_steps(unknown.len())?;
         while let Some(id) = unknown.pop() {
             if let Some(above) = found {
                 found = self.lower_dir_in(lower, above, id)?;
@@ -141,7 +141,7 @@ impl<'a> Merge<'a> {
             at = layer.index.dir(at).parent;
         };
         let index = layer.index;
-        self.take_steps(unknown.len(), &|| index.dir_path(id))?;
+        self.take_steps(unknown.len())?;
         while let Some(id) = unknown.pop() {
             if let Some(above) = found {
                 let is_direct;
@@ -226,7 +226,7 @@ impl<'a> Merge<'a> {
                 todo.extend(target.split(|b| *b == b'/').rev());
             }
             let Some(name) = todo.pop() else { return Ok(place) };
-            self.take_steps(1, path)?;
+            self.take_steps(1)?;
             if name.len() > MAX_NAME_BYTES {
                 return Err(Error::NameTooLong { layer, path: path() });
             }
@@ -253,14 +253,10 @@ impl<'a> Merge<'a> {
     }
 
     /// Counts steps through paths.
-    pub(super) fn take_steps(
-        &mut self,
-        steps: usize,
-        path: &dyn Fn() -> String,
-    ) -> Result<(), Error> {
+    fn take_steps(&mut self, steps: usize) -> Result<(), Error> {
         let left = self.steps_left.checked_sub(steps as u64);
         let layer = self.layer as usize;
-        self.steps_left = left.ok_or_else(|| Error::TooManySteps { layer, path: path() })?;
+        self.steps_left = left.ok_or(Error::TooManySteps { layer })?;
         Ok(())
     }
 
