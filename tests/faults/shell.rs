@@ -15,31 +15,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::environment;
 use crate::support::image::{Built, write_oci_layout};
 
 /// How long a command may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Environment variables that could lead the program out of its home.
-const FOREIGN: [&str; 17] = [
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "OCIFS_CREDS",
-    "REGISTRY_AUTH_FILE",
-    "DOCKER_AUTH_CONFIG",
-    "DOCKER_CONFIG",
-    "CONTAINERS_REGISTRIES_CONF",
-    "REGISTRIES_CONFIG_PATH",
-    "SSL_CERT_FILE",
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-];
 
 /// How a command ended.
 #[derive(Debug)]
@@ -162,14 +142,7 @@ impl Home {
         words.push(program.as_ref());
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
-        for name in FOREIGN {
-            command.env_remove(name);
-        }
-        command
-            .env("HOME", self.path().join("home"))
-            .env("OCIFS_CACHE_DIR", self.path().join("cache"))
-            .env("XDG_RUNTIME_DIR", self.path().join("run"))
-            .stdin(Stdio::null());
+        environment::only(&mut command, &self.path()).stdin(Stdio::null());
         command
     }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::servers::{need_root_and_fuse, run};
+use crate::support::environment;
 
 /// A user of `ocifs`: home, cache and runtime folder, all empty at first.
 #[derive(Debug)]
@@ -40,21 +41,7 @@ impl Home {
     /// A command for `ocifs` with this user's environment and nobody else's.
     pub fn ocifs(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ocifs"));
-        for (name, folder) in
-            [("HOME", "home"), ("OCIFS_CACHE_DIR", "cache"), ("XDG_RUNTIME_DIR", "run")]
-        {
-            command.env(name, self.folder.path().join(folder));
-        }
-        for name in [
-            "XDG_CACHE_HOME",
-            "XDG_CONFIG_HOME",
-            "OCIFS_CREDS",
-            "REGISTRY_AUTH_FILE",
-            "DOCKER_AUTH_CONFIG",
-            "DOCKER_CONFIG",
-        ] {
-            command.env_remove(name);
-        }
+        environment::only(&mut command, self.folder.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

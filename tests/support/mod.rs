@@ -13,6 +13,7 @@
 pub mod bolt;
 pub mod cgroup;
 pub mod deflate;
+pub mod environment;
 pub mod estargz;
 pub mod formats;
 pub mod guard;
