@@ -245,6 +245,7 @@ fn errors_have_their_cause_in_one_place() {
             checked += 1;
             // Up to the next attribute with a message, or the end of the type.
             let variant = variant.split("\n}").next().unwrap();
+            let variant = variant.split(");\n").next().unwrap();
             let (message, fields) = variant.split_once(")]").unwrap();
             let has_source = fields.contains("#[source]")
                 || fields.contains("#[from]")
