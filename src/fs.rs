@@ -44,15 +44,15 @@ pub enum Error {
     Beyond,
     #[error("a name of more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
-    #[error("reading /{path}: {source}")]
-    Content { path: String, r#source: blob::Error },
+    #[error("reading /{path}: {cause}")]
+    Content { path: String, cause: blob::Error },
 }
 
 impl Error {
     /// What helps, if anything is known to.
     pub fn hint(&self) -> Option<Hint> {
         match self {
-            Error::Content { source, .. } => source.hint(),
+            Error::Content { cause: source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -287,7 +287,7 @@ impl Filesystem {
         let result = self.contents.read(layer, content.pieces, offset, buf, give_up, &scope);
         result.map_err(|source| {
             let path = String::from_utf8_lossy(&self.tree.path(ino)).into_owned();
-            Error::Content { path, source }
+            Error::Content { path, cause: source }
         })
     }
 

@@ -196,7 +196,7 @@ impl Mount {
 fn found(mount_point: &MountPoint) -> Result<Mounted, Error> {
     let gone = || {
         let source = io::Error::other("the mount is not there: it was unmounted or moved at once");
-        kernel::Error::Mount { path: mount_point.path(), source }
+        kernel::Error::Mount { path: mount_point.path(), cause: source }
     };
     Ok(mount_point.uppermost()?.ok_or_else(gone)?)
 }

@@ -48,7 +48,8 @@ pub fn resolve(
     let documents = Documents { source, cache, options };
     let root = documents.root(name)?;
     let Followed { manifest, indexes, is_labelled } = Search::new(&documents).follow(root)?;
-    let of_manifest = |source| Error::Document { what: manifest.digest().to_string(), source };
+    let of_manifest =
+        |source| Error::Document { what: manifest.digest().to_string(), cause: source };
     manifest.value().check_image().map_err(of_manifest)?;
     let config = documents.config(manifest.value())?;
     let image = ResolvedImage::new(name.to_string(), indexes, manifest, config);

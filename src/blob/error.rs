@@ -15,10 +15,10 @@ use crate::source;
 pub enum Error {
     #[error(transparent)]
     Source(Arc<source::Error>),
-    #[error("reading {what}: {source}")]
-    Read { what: String, r#source: Arc<io::Error> },
-    #[error("{what}: {source}")]
-    Codec { what: String, r#source: Arc<codec::Error> },
+    #[error("reading {what}: {cause}")]
+    Read { what: String, cause: Arc<io::Error> },
+    #[error("{what}: {cause}")]
+    Codec { what: String, cause: Arc<codec::Error> },
     #[error("{what}: the bytes at {at} are not those that were indexed")]
     Mismatch { what: String, at: UncompressedOffset },
     #[error("{what}: ends before {at}")]
@@ -38,8 +38,8 @@ impl Error {
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Error::Source(error) => error.hint(),
-            Error::Read { source, .. } => source::hint_of(source),
-            Error::Codec { source, .. } => source.hint(),
+            Error::Read { cause: source, .. } => source::hint_of(source),
+            Error::Codec { cause: source, .. } => source.hint(),
             Error::Deadline(_) => Some(Hint::AllowMoreTime),
             Error::Offline(_) => Some(Hint::GoOnline),
             _ => None,
@@ -47,11 +47,11 @@ impl Error {
     }
 
     pub(super) fn codec(what: &str, error: codec::Error) -> Error {
-        Error::Codec { what: what.to_owned(), source: Arc::new(error) }
+        Error::Codec { what: what.to_owned(), cause: Arc::new(error) }
     }
 
     pub(super) fn read(what: &str, error: io::Error) -> Error {
-        Error::Read { what: what.to_owned(), source: Arc::new(error) }
+        Error::Read { what: what.to_owned(), cause: Arc::new(error) }
     }
 
     pub(super) fn short(what: &str, span: &Span) -> Error {

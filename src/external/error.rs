@@ -14,8 +14,8 @@ use crate::ztoc;
 pub enum Error {
     #[error(transparent)]
     Source(#[from] source::Error),
-    #[error("reading {what}: {source}")]
-    Read { what: String, r#source: io::Error },
+    #[error("reading {what}: {cause}")]
+    Read { what: String, cause: io::Error },
     #[error("{0} does not match its digest")]
     Digest(String),
     #[error(transparent)]

@@ -359,7 +359,7 @@ fn fetch(
     descriptor: &Descriptor,
     range: Range<u64>,
 ) -> Result<Vec<u8>, Error> {
-    let read = |source| Error::Read { what: format!("blob {}", descriptor.digest), source };
+    let read = |source| Error::Read { what: format!("blob {}", descriptor.digest), cause: source };
     let mut opened = source.blob(descriptor, range.clone())?;
     let skip = range.start - opened.start;
     io::copy(&mut (&mut opened.body).take(skip), &mut io::sink()).map_err(read)?;

@@ -134,5 +134,5 @@ fn is_final(root: &[u8], platform: Option<&Platform>) -> bool {
 /// An absolute path, because a mount in the background leaves the current directory.
 fn absolute(path: &Path) -> Result<PathBuf, source::Error> {
     std::path::absolute(path)
-        .map_err(|source| source::Error::File { path: path.to_owned(), source })
+        .map_err(|source| source::Error::File { path: path.to_owned(), cause: source })
 }

@@ -59,6 +59,6 @@ pub enum ParseError {
     Tag { text: String, tag: String },
     #[error("`{text}`: the repository name is longer than 255 bytes")]
     TooLong { text: String },
-    #[error("`{text}`: {source}")]
-    Digest { text: String, r#source: digest::ParseError },
+    #[error("`{text}`: {cause}")]
+    Digest { text: String, cause: digest::ParseError },
 }

@@ -157,7 +157,7 @@ pub(super) fn split_selectors(
         Some((rest, digest)) => {
             let digest = digest
                 .parse()
-                .map_err(|source| ParseError::Digest { text: text.to_owned(), source })?;
+                .map_err(|cause| ParseError::Digest { text: text.to_owned(), cause })?;
             (rest, Some(digest))
         }
         None => (text, None),

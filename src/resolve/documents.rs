@@ -114,7 +114,7 @@ impl Documents<'_> {
         }
         let digest = document.digest();
         let document = document.read(|bytes| read(bytes, media_type.as_deref()));
-        document.map_err(|source| Error::Document { what: what(&digest), source })
+        document.map_err(|source| Error::Document { what: what(&digest), cause: source })
     }
 
     /// A document that stands in its descriptor, or is in the cache.
@@ -158,7 +158,7 @@ impl Documents<'_> {
             let mut body = VerifyingReader::new(body, descriptor.digest, descriptor.size);
             let Err(source) = body.read_to_end(&mut bytes) else { return Ok(bytes) };
             if !self.source.distrust(&descriptor.digest) {
-                return Err(Error::Read { what: what(), source });
+                return Err(Error::Read { what: what(), cause: source });
             }
         }
     }

@@ -23,14 +23,14 @@ pub enum Error {
         "what {0} means was last asked over a connection that another machine could have answered on"
     )]
     OfflineUnchecked(String),
-    #[error("{what}: {source}")]
-    Document { what: String, r#source: oci::Error },
+    #[error("{what}: {cause}")]
+    Document { what: String, cause: oci::Error },
     #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error("{what} has {got} bytes, its descriptor says {expected}")]
     Size { what: String, got: u64, expected: u64 },
-    #[error("reading {what}: {source}")]
-    Read { what: String, r#source: std::io::Error },
+    #[error("reading {what}: {cause}")]
+    Read { what: String, cause: std::io::Error },
     #[error("image indexes are nested more than {MAX_INDEX_DEPTH} deep, or in a circle")]
     Nesting,
     #[error("there is no image for {wanted}; there is {available}")]
@@ -60,7 +60,7 @@ impl Error {
             Error::Source(error) => error.hint(),
             Error::Offline(_) => Some(Hint::GoOnline),
             Error::OfflineUnchecked(_) => Some(Hint::ExemptAgain),
-            Error::Read { source, .. } => source::hint_of(source),
+            Error::Read { cause: source, .. } => source::hint_of(source),
             Error::Platform { .. } => Some(Hint::ChoosePlatform),
             _ => None,
         }

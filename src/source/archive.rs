@@ -159,7 +159,7 @@ impl Archive {
         let mut start = [0; tar::BLOCK_BYTES];
         let n = file.read_at(&mut start, 0).map_err(io)?;
         let compression = Compression::sniff(&start[..n])
-            .map_err(|source| Error::Codec { path: path.to_owned(), source })?;
+            .map_err(|source| Error::Codec { path: path.to_owned(), cause: source })?;
         let length = match compression {
             Compression::None => length,
             compression => {
@@ -261,7 +261,7 @@ fn unpack(
     path: &Path,
     spool: &Path,
 ) -> Result<(File, u64), Error> {
-    let codec = |source| Error::Codec { path: path.to_owned(), source };
+    let codec = |source| Error::Codec { path: path.to_owned(), cause: source };
     let mut out = tempfile::tempfile_in(spool).map_err(|e| Error::file(spool, e))?;
     let mut decoder = Decoder::new(compression).map_err(codec)?;
     let mut input = vec![0; CHUNK_BYTES];

@@ -14,14 +14,14 @@ use crate::tar;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
-    #[error("{path}: {source}")]
-    File { path: PathBuf, r#source: io::Error },
+    #[error("{path}: {cause}")]
+    File { path: PathBuf, cause: io::Error },
     #[error("{path}: {what}")]
     Invalid { path: PathBuf, what: String },
-    #[error("{path} is not a readable tar archive: {source}")]
-    Tar { path: PathBuf, r#source: tar::Error },
-    #[error("{path} can't be decompressed: {source}")]
-    Codec { path: PathBuf, r#source: codec::Error },
+    #[error("{path} is not a readable tar archive: {cause}")]
+    Tar { path: PathBuf, cause: tar::Error },
+    #[error("{path} can't be decompressed: {cause}")]
+    Codec { path: PathBuf, cause: codec::Error },
     #[error("there is no image `{wanted}` in {path}; {}", listed(&nearest_first(.available, .wanted)))]
     NoSuchImage { path: PathBuf, wanted: String, available: Vec<String> },
     #[error("{path} holds several images: say which one; {}", listed(.available))]
@@ -34,8 +34,8 @@ pub enum Error {
     Missing { path: PathBuf, what: String },
     #[error("{what} is not in {path}: {why}")]
     Dropped { path: PathBuf, what: String, why: String },
-    #[error("{path}: {source}; {why}")]
-    Denied { path: PathBuf, r#source: io::Error, why: &'static str },
+    #[error("{path}: {cause}; {why}")]
+    Denied { path: PathBuf, cause: io::Error, why: &'static str },
     #[error("blob {digest} has {size} bytes: there is no range {start}..{end} in it")]
     Range { digest: Digest, size: u64, start: u64, end: u64 },
     #[error("{0} is not fetched: nothing is, offline")]
@@ -50,8 +50,10 @@ impl Error {
     /// What helps, if anything is known to.
     pub fn hint(&self) -> Option<Hint> {
         match self {
-            Error::File { source, .. } | Error::Denied { source, .. } => hint_of(source),
-            Error::Codec { source, .. } => source.hint(),
+            Error::File { cause: source, .. } | Error::Denied { cause: source, .. } => {
+                hint_of(source)
+            }
+            Error::Codec { cause: source, .. } => source.hint(),
             Error::Registry(error) => error.hint(),
             _ => None,
         }
@@ -120,7 +122,7 @@ fn nowhere(tried: &[String], registry: Option<&str>) -> String {
 
 impl Error {
     pub(crate) fn file(path: impl Into<PathBuf>, source: io::Error) -> Error {
-        Error::File { path: path.into(), source }
+        Error::File { path: path.into(), cause: source }
     }
 
     /// Whether what was asked for is not there, though everything else may be.
@@ -135,7 +137,7 @@ impl Error {
     /// Whether it is that a file or folder does not exist.
     pub(super) fn is_not_there(&self) -> bool {
         let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-        matches!(self, Error::File { source, .. } if kinds.contains(&source.kind()))
+        matches!(self, Error::File { cause: source, .. } if kinds.contains(&source.kind()))
     }
 
     /// A file that can't be opened; `why` says who may.
@@ -146,8 +148,8 @@ impl Error {
     ) -> Error {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::PermissionDenied => Error::Denied { path, source, why },
-            _ => Error::File { path, source },
+            io::ErrorKind::PermissionDenied => Error::Denied { path, cause: source, why },
+            _ => Error::File { path, cause: source },
         }
     }
 

@@ -32,8 +32,8 @@ pub enum Error {
          swapped out, more than {limit}"
     )]
     TooLarge { bytes: u64, limit: u64 },
-    #[error("kernel metadata: {what}: {source}")]
-    Step { what: &'static str, r#source: io::Error },
+    #[error("kernel metadata: {what}: {cause}")]
+    Step { what: &'static str, cause: io::Error },
 }
 
 impl From<erofs::Error> for Error {
@@ -55,5 +55,5 @@ impl Error {
 
 /// Says what was being done when something failed.
 pub(super) fn step<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
-    move |e| Error::Step { what, source: e.into() }
+    move |e| Error::Step { what, cause: e.into() }
 }

@@ -14,22 +14,22 @@ use crate::hint::Hint;
 pub enum Error {
     #[error("{FUSE_DEVICE}: {0}")]
     Device(io::Error),
-    #[error("{FUSE_DEVICE}: {source}: its mode is {mode:04o}")]
-    DeviceRefused { mode: u32, r#source: io::Error },
-    #[error("mounting on {path}: {source}")]
-    Mount { path: PathBuf, r#source: io::Error },
+    #[error("{FUSE_DEVICE}: {cause}: its mode is {mode:04o}")]
+    DeviceRefused { mode: u32, cause: io::Error },
+    #[error("mounting on {path}: {cause}")]
+    Mount { path: PathBuf, cause: io::Error },
     #[error(
-        "mounting on {path}: {source}: this user namespace may only mount in a mount namespace of its own (`unshare -Urm`)"
+        "mounting on {path}: {cause}: this user namespace may only mount in a mount namespace of its own (`unshare -Urm`)"
     )]
-    ForeignNamespace { path: PathBuf, r#source: io::Error },
-    #[error("mount point {path}: {source}")]
-    MountPoint { path: PathBuf, r#source: io::Error },
-    #[error("mount point {path}: {source}; `mkdir -p {path}` makes it")]
-    NoMountPoint { path: PathBuf, r#source: io::Error },
+    ForeignNamespace { path: PathBuf, cause: io::Error },
+    #[error("mount point {path}: {cause}")]
+    MountPoint { path: PathBuf, cause: io::Error },
+    #[error("mount point {path}: {cause}; `mkdir -p {path}` makes it")]
+    NoMountPoint { path: PathBuf, cause: io::Error },
     #[error("mount point {0} is not a directory")]
     NotADirectory(PathBuf),
-    #[error("mounting on {path}: {source}: root may not mount here, for lack of CAP_SYS_ADMIN")]
-    NoCapability { path: PathBuf, r#source: io::Error },
+    #[error("mounting on {path}: {cause}: root may not mount here, for lack of CAP_SYS_ADMIN")]
+    NoCapability { path: PathBuf, cause: io::Error },
     #[error("{path} shows {image} already")]
     Occupied { path: PathBuf, image: String },
     #[error(
@@ -56,8 +56,8 @@ pub enum Error {
     Busy { path: PathBuf, holders: Vec<Holder> },
     #[error("{path} is busy: {below} is mounted below it: unmount that first")]
     MountedBelow { path: PathBuf, below: PathBuf },
-    #[error("unmounting {path}: {source}")]
-    Unmount { path: PathBuf, r#source: io::Error },
+    #[error("unmounting {path}: {cause}")]
+    Unmount { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     MountInfo(#[from] Unreadable),
 }

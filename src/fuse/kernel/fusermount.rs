@@ -54,7 +54,7 @@ pub(super) fn mount(
     let output = match output {
         Ok(output) => output,
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !may_enter(mount_point) => {
-            return Err(Error::Mount { path: mount_point.path(), source: e });
+            return Err(Error::Mount { path: mount_point.path(), cause: e });
         }
         Err(e) => return Err(no_helper(e)),
     };

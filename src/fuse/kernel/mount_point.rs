@@ -49,7 +49,7 @@ impl MountPoint {
         let failed = |e: rustix::io::Errno| match e {
             // And not a folder above it.
             rustix::io::Errno::NOTDIR if path.exists() => Error::NotADirectory(path.to_owned()),
-            e => Error::MountPoint { path: path.to_owned(), source: e.into() },
+            e => Error::MountPoint { path: path.to_owned(), cause: e.into() },
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
@@ -67,7 +67,7 @@ impl MountPoint {
     }
 
     fn new(directory: OwnedFd, path: &Path) -> Result<MountPoint, Error> {
-        let failed = |source| Error::MountPoint { path: path.to_owned(), source };
+        let failed = |source| Error::MountPoint { path: path.to_owned(), cause: source };
         let opened_as = path_of(directory.as_fd()).map_err(failed)?;
         Ok(MountPoint { directory, opened_as })
     }
@@ -95,7 +95,7 @@ impl MountPoint {
             }
         }
         let source = io::Error::other("it is being moved");
-        Err(Error::MountPoint { path: self.path(), source })
+        Err(Error::MountPoint { path: self.path(), cause: source })
     }
 }
 
@@ -153,7 +153,7 @@ impl Covered {
         match mount_of(there.as_fd()) {
             Ok(id) if id != mounted.id => Err(not_ours()),
             Ok(_) => Ok(Covered { _parent: Some(parent), path }),
-            Err(source) => Err(Error::Unmount { path: place.clone(), source }),
+            Err(source) => Err(Error::Unmount { path: place.clone(), cause: source }),
         }
     }
 }
@@ -164,7 +164,7 @@ impl Covered {
 /// # Errors
 /// The parent does not exist.
 pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::MountPoint { path: path.to_owned(), source };
+    let failed = |source| Error::MountPoint { path: path.to_owned(), cause: source };
     let mut absolute = std::path::absolute(path).map_err(failed)?;
     for _ in 0..MAX_SYMLINKS {
         let is_plain = !absolute.as_os_str().as_bytes().ends_with(b"/..");

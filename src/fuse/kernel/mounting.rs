@@ -24,7 +24,7 @@ pub fn mount(mount_point: &MountPoint, options: &FuseMountOptions) -> Result<Own
     if is_root() {
         match mount_directly(mount_point, options) {
             // Root without CAP_SYS_ADMIN: in a container, the helper may still be able to.
-            Err(Error::Mount { source, .. })
+            Err(Error::Mount { cause: source, .. })
                 if source.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => {}
             result => return result,
         }
@@ -34,11 +34,11 @@ pub fn mount(mount_point: &MountPoint, options: &FuseMountOptions) -> Result<Own
         match e {
             e if !is_root() => e,
             // The helper is no more than its caller then, whether it is installed or not.
-            _ if !has_capability(CAP_SYS_ADMIN) => Error::NoCapability { path, source },
+            _ if !has_capability(CAP_SYS_ADMIN) => Error::NoCapability { path, cause: source },
             Error::Fusermount(_) | Error::NoFusermount | Error::FusermountHidden
                 if !has_all_ids() =>
             {
-                Error::ForeignNamespace { path, source }
+                Error::ForeignNamespace { path, cause: source }
             }
             e => e,
         }
@@ -47,7 +47,7 @@ pub fn mount(mount_point: &MountPoint, options: &FuseMountOptions) -> Result<Own
 
 fn mount_directly(mount_point: &MountPoint, options: &FuseMountOptions) -> Result<OwnedFd, Error> {
     let device = open_device().map_err(unusable_device)?;
-    let failed = |source| Error::Mount { path: mount_point.path(), source };
+    let failed = |source| Error::Mount { path: mount_point.path(), cause: source };
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},max_read={MAX_READ_BYTES}",
         device.as_raw_fd(),
@@ -79,7 +79,7 @@ fn unusable_device(source: io::Error) -> Error {
     use std::os::unix::fs::PermissionsExt;
     match std::fs::metadata(FUSE_DEVICE) {
         Ok(metadata) if source.kind() == io::ErrorKind::PermissionDenied => {
-            Error::DeviceRefused { mode: metadata.permissions().mode() & 0o7777, source }
+            Error::DeviceRefused { mode: metadata.permissions().mode() & 0o7777, cause: source }
         }
         _ => Error::Device(source),
     }
@@ -146,8 +146,8 @@ pub fn prepare(path: &Path) -> Result<MountPoint, Error> {
 /// The same error, and that what does not exist can be made.
 fn making(error: Error) -> Error {
     match error {
-        Error::MountPoint { path, source } if source.kind() == io::ErrorKind::NotFound => {
-            Error::NoMountPoint { path, source }
+        Error::MountPoint { path, cause: source } if source.kind() == io::ErrorKind::NotFound => {
+            Error::NoMountPoint { path, cause: source }
         }
         error => error,
     }

@@ -84,7 +84,7 @@ fn unmount_once(mounted: &Mounted, how: Unmount) -> Result<(), Error> {
         Err(rustix::io::Errno::PERM) => fusermount::unmount(&mounted.mount_point, how),
         Err(rustix::io::Errno::BUSY) => Err(busy()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Err(Error::NotOurs(path())),
-        Err(e) => Err(Error::Unmount { path: path(), source: e.into() }),
+        Err(e) => Err(Error::Unmount { path: path(), cause: e.into() }),
     }
 }
 

@@ -64,7 +64,7 @@ enum Member {
 impl Members {
     /// Reads the headers of a tar of `length` bytes; `path` is the archive's, for messages.
     pub(super) fn scan(file: &File, length: u64, path: &Path) -> Result<Members, Error> {
-        let tar = |source| Error::Tar { path: path.to_owned(), source };
+        let tar = |source| Error::Tar { path: path.to_owned(), cause: source };
         let mut members = Members::default();
         let mut parser = Parser::of_names();
         let mut block = [0; tar::BLOCK_BYTES];

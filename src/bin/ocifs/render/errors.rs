@@ -117,11 +117,11 @@ mod tests {
         let too_large = image::Error::Layer(layer::Error { digest, kind });
         let window = || codec::Error::ZstdWindow { window: 2 << 20, limit: 1 << 20 };
         let read = io::Error::other(window());
-        let read = blob::Error::Read { what: "layer".to_owned(), source: Arc::new(read) };
-        let read = fs::Error::Content { path: "a/b".to_owned(), source: read };
-        let file = source::Error::Codec { path: "x.tar".into(), source: window() };
+        let read = blob::Error::Read { what: "layer".to_owned(), cause: Arc::new(read) };
+        let read = fs::Error::Content { path: "a/b".to_owned(), cause: read };
+        let file = source::Error::Codec { path: "x.tar".into(), cause: window() };
         let document = oci::Error::UnknownDocument("text/plain".to_owned());
-        let document = resolve::Error::Document { what: "r:t".to_owned(), source: document };
+        let document = resolve::Error::Document { what: "r:t".to_owned(), cause: document };
         let offline = image::Error::Resolve(resolve::Error::Offline("r:t".to_owned()));
         let errors: [(AnyError, &[&str], &str); 5] = [
             (

@@ -52,7 +52,7 @@ impl Aliases {
         let text = match read_text(path) {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(aliases),
-            Err(Error::File { source, .. }) if is_absent(&source) => return Ok(aliases),
+            Err(Error::File { cause: source, .. }) if is_absent(&source) => return Ok(aliases),
             Err(e) => return Err(e),
         };
         let file: File = toml::from_str(&text).map_err(|e| invalid(toml_words(&e, &text)))?;

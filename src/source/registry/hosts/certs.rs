@@ -123,7 +123,7 @@ pub(super) fn in_folder(folder: &Path) -> Result<Certificates, Error> {
 /// It can't be read, or has none.
 pub(super) fn authorities_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let bytes = bounded::read_file(path, MAX_FILE_BYTES)
-        .map_err(|source| Error::File { path: path.to_owned(), source })?;
+        .map_err(|source| Error::File { path: path.to_owned(), cause: source })?;
     authorities(path, &bytes)
 }
 

@@ -105,7 +105,7 @@ pub(super) fn of_registry(folders: &[PathBuf], registry: &str) -> Result<Option<
         return Ok(Some(Found::Certificates(certs::in_folder(&place)?)));
     }
     let bytes = bounded::read_file(&path, MAX_FILE_BYTES)
-        .map_err(|source| Error::File { path: path.clone(), source })?;
+        .map_err(|source| Error::File { path: path.clone(), cause: source })?;
     let invalid = |what: String| Error::Invalid { path: path.clone(), what };
     let text = String::from_utf8(bytes).map_err(|e| invalid(e.to_string()))?;
     let rows = parse(&text, registry).map_err(invalid)?;

@@ -33,8 +33,8 @@ pub struct ConfigFiles {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum Error {
-    #[error("{path}: {source}")]
-    File { path: PathBuf, r#source: io::Error },
+    #[error("{path}: {cause}")]
+    File { path: PathBuf, cause: io::Error },
     #[error("{path}: {what}")]
     Invalid { path: PathBuf, what: String },
     #[error("{name} is blocked by {path} (`blocked = true`)")]
@@ -51,7 +51,7 @@ pub(super) fn toml_words(error: &toml::de::Error, text: &str) -> String {
 /// Reads a file of settings that is UTF-8; `None`, with a warning, if it is not for us to read.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
     let text = read_settings(path)?.map(String::from_utf8).transpose();
-    text.map_err(|e| Error::File { path: path.to_owned(), source: io::Error::other(e) })
+    text.map_err(|e| Error::File { path: path.to_owned(), cause: io::Error::other(e) })
 }
 
 /// Reads a file of settings; `None`, with a warning, if it is not for us to read.
@@ -68,6 +68,6 @@ pub(super) fn read_if_ours(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, E
             log::warn!("{}: {e}; going on without it", path.display());
             Ok(None)
         }
-        Err(source) => Err(Error::File { path: path.to_owned(), source }),
+        Err(source) => Err(Error::File { path: path.to_owned(), cause: source }),
     }
 }
