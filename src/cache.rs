@@ -65,10 +65,10 @@ mod tests;
 
 pub use folder::Cache;
 pub use inspect::{CheckLayer, Count, Damage, Usage, Verified};
-pub use layout::{FileKind, LayerName};
+pub use layout::{Asked, FileKind, LayerName};
 pub use limit::Limit;
 pub use partial::Partial;
 pub use removed::Removed;
 pub use span_file::SpanFile;
 pub use spans::Cost;
-pub use tags::{Asked, TagRecord};
+pub use tags::TagRecord;

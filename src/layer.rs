@@ -153,7 +153,9 @@ pub fn cached(
     options: &LayerOptions,
 ) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
-    let LayerOptions { prove, only_its_blob, .. } = *options;
+    let prove = options.prove;
+    let is_whole =
+        |index: &LayerIndex| index.blob() == digest && index.blob_size() == layer.descriptor.size;
     let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
         let file = cache.layer_index(&name, finder.budget().limit())?;
         match LayerIndex::decode(&file) {
@@ -173,15 +175,18 @@ pub fn cached(
         }
         None
     };
+    if let Some(registry) = &options.only_sent_by {
+        let is_proven = |index: &LayerIndex| index.proof() == Proof::Full && is_whole(index);
+        return load(LayerName::sent(digest, registry), &is_proven);
+    }
     let is_proven = |index: &LayerIndex| {
-        index.proof() == Proof::Full
-            && (index.blob() == digest || (index.is_of_tar() && !prove && !only_its_blob))
+        let is_of_tar = index.blob() != digest && index.is_of_tar() && !prove;
+        index.proof() == Proof::Full && (is_whole(index) || is_of_tar)
     };
     let own = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
     let own = own.into_iter().find_map(|name| load(name, &is_proven));
     if own.is_some() || prove {
         return own;
     }
-    let is_of_blob = |index: &LayerIndex| index.blob() == digest;
-    finder.names(layer).into_iter().find_map(|name| load(name, &is_of_blob))
+    finder.names(layer).into_iter().find_map(|name| load(name, &is_whole))
 }

@@ -36,7 +36,7 @@ mod tar_split;
 
 pub use error::{Error, hint_of};
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
-pub use image::{Body, Content, Opened, RawDocument, Source, Throughput};
+pub use image::{Body, Opened, RawDocument, Source, Throughput};
 pub use local_stores::LocalStores;
 pub use offline::Offline;
 pub use repository::{Named, Repository};

@@ -26,17 +26,23 @@ impl Cache {
         self.open_file(&layer_name(name))?.metadata().ok()?.created().ok()
     }
 
-    /// Keeps a layer index under both names.
+    /// Keeps a layer index under both names of its layer.
     pub fn put_layer_index(&self, blob: &Digest, diff_id: &DiffId, bytes: &[u8]) {
-        let [layer, diff] =
-            [LayerName::Blob(*blob), LayerName::DiffId(*diff_id)].map(|name| layer_name(&name));
-        if self.put(&layer, &[bytes])
-            && let Some(store) = &self.store
-            && !store.exists(&diff)
-            && store.link(&layer, &diff).is_err()
+        let blob = LayerName::Blob(*blob);
+        if self.put(&layer_name(&blob), &[bytes]) {
+            self.add_name(&blob, &LayerName::DiffId(*diff_id), bytes);
+        }
+    }
+
+    /// Keeps a layer index that is there under one more name.
+    pub fn add_name(&self, there: &LayerName, name: &LayerName, bytes: &[u8]) {
+        let (there, name) = (layer_name(there), layer_name(name));
+        if let Some(store) = &self.store
+            && !store.exists(&name)
+            && store.link(&there, &name).is_err()
         {
             // No hard links on this file system, or another process was first.
-            self.put(&diff, &[bytes]);
+            self.put(&name, &[bytes]);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest, SpanDigest};
 
@@ -39,13 +39,32 @@ impl FileKind {
     ];
 }
 
-/// The two names of a layer index.
+/// How a registry was asked: for what a tag means, say, which nothing else binds to a digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asked {
+    /// As this machine is set up to: over TLS, unless its settings exempt the registry.
+    Checked,
+    /// Over plain HTTP, or without a check of the certificate, because the user said so that time; or it is
+    /// not known any more.
+    #[default]
+    Unchecked,
+}
+
+/// The names of a layer index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerName {
     /// By the blob it was made from.
     Blob(Digest),
     /// By the tar in it, whatever the blob's compression.
     DiffId(DiffId),
+    /// By the blob it was made from, and the registry that has sent all of that.
+    Sent {
+        /// The blob.
+        blob: Digest,
+        /// The registry: see [`LayerName::sent`].
+        registry: Digest,
+    },
     /// Made by others, and bound by a digest in the manifest.
     Bound {
         /// The blob.
@@ -63,10 +82,17 @@ pub enum LayerName {
 }
 
 impl LayerName {
+    /// The name of an index of a blob that a registry has sent.
+    pub fn sent(blob: Digest, registry: &str) -> LayerName {
+        LayerName::Sent { blob, registry: Digest::sha256(registry.as_bytes()) }
+    }
+
     /// Whose word an index without proof is: of those who may push to a repository, about an image.
-    /// In another repository, or for another manifest, it counts for nothing.
-    pub fn hint_scope(registry: &str, repository: &str, manifest: &Digest) -> Digest {
-        Digest::sha256(format!("{registry}\0{repository}\0{manifest}").as_bytes())
+    /// In another repository, or for another manifest, it counts for nothing; nor does what came over a
+    /// connection that another machine could have answered on where the connection is checked.
+    pub fn hint_scope(registry: &str, repository: &str, manifest: &Digest, asked: Asked) -> Digest {
+        let unchecked = if asked == Asked::Unchecked { "\0unchecked" } else { "" };
+        Digest::sha256(format!("{registry}\0{repository}\0{manifest}{unchecked}").as_bytes())
     }
 }
 
@@ -97,6 +123,7 @@ pub(super) fn layer_name(name: &LayerName) -> PathBuf {
     let (folder, name) = match name {
         LayerName::Blob(digest) => ("layers", text(digest)),
         LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
+        LayerName::Sent { blob, registry } => ("sent", text(&of_both(blob, registry))),
         LayerName::Bound { blob, bound_by } => ("foreign", text(&of_both(blob, bound_by))),
         LayerName::Hint { blob, scope } => ("hints", text(&of_both(blob, scope))),
     };

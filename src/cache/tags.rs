@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::MAX_BLOB_BYTES;
 use super::folder::Cache;
-use super::layout::tag_name;
+use super::layout::{Asked, tag_name};
 use crate::digest::Digest;
 
 /// What a tag meant.
@@ -21,17 +21,6 @@ pub struct TagRecord {
     /// How it was asked.
     #[serde(default)]
     pub asked: Asked,
-}
-
-/// How a registry was asked what a tag means. Nothing else binds a tag to a digest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Asked {
-    /// As this machine is set up to: over TLS, unless its settings exempt the registry.
-    #[default]
-    Checked,
-    /// Over plain HTTP, or without a check of the certificate, because the user said so that time.
-    Unchecked,
 }
 
 impl Cache {

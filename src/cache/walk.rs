@@ -175,7 +175,7 @@ fn classify(path: &Path) -> Option<(FileKind, Content)> {
         }
         // Its name is a digest of two digests, so there is nothing to hold it against; it has a
         // checksum of its own.
-        ["foreign" | "hints", name] => {
+        ["foreign" | "hints" | "sent", name] => {
             one_word_digest(name)?;
             (FileKind::LayerIndexes, Content::Unknown)
         }

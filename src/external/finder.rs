@@ -11,7 +11,6 @@ use crate::cache::{Cache, LayerName};
 use crate::digest::Digest;
 use crate::index::{Budget, ExternalError, LayerIndex, Proof};
 use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
-use crate::reference::Reference;
 use crate::resolve::{ResolvedImage, ResolvedLayer};
 use crate::source::{Repository, Source};
 use crate::toc::{self, TocAnnotation};
@@ -67,19 +66,15 @@ pub(super) struct ReferrerIndexes {
 
 impl IndexFinder {
     /// A finder for an image; `repository` is where its referrers are looked for. They are used only if they
-    /// are `trusted`: what the image is called is given then.
+    /// trusted: in this scope ([`LayerName::hint_scope`]) then.
     pub fn new(
         image: &ResolvedImage,
         source: Arc<dyn Source>,
         repository: Option<Arc<dyn Repository>>,
         cache: Arc<Cache>,
-        trusted: Option<&Reference>,
+        trusted_scope: Option<Digest>,
         budget: Arc<Budget>,
     ) -> IndexFinder {
-        let scope = |reference: &Reference| {
-            LayerName::hint_scope(reference.registry(), reference.repository(), &image.digest)
-        };
-        let trusted_scope = trusted.map(scope);
         IndexFinder {
             source,
             repository,

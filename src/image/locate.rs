@@ -44,7 +44,9 @@ fn open_online(
         ImageName::Registry(reference) => {
             let registry = Arc::new(Registry::new(reference.clone(), &options.registry, session)?);
             let source: Arc<dyn Source> = Arc::<Registry>::clone(&registry);
-            let source = LocalCopies::new(source, &options.stores.content_stores);
+            let roots = &options.stores.content_stores[..];
+            let roots = if options.check_access { &[] } else { roots };
+            let source = LocalCopies::new(source, roots);
             return Ok((Arc::new(source), Some(registry)));
         }
         ImageName::Local(local) => local,

@@ -6,7 +6,7 @@ use super::locate::open_source;
 use super::tag::Tag;
 use super::{Error, ImageOptions, access};
 use crate::blob::{Access, BlobReader, Spans};
-use crate::cache::{Cache, LayerName};
+use crate::cache::{Asked, Cache, LayerName};
 use crate::external::IndexFinder;
 use crate::index::{Budget, LayerIndex};
 use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
@@ -45,15 +45,19 @@ impl<'a> Opening<'a> {
         let (source, repository) = open_source(name, cache, options, session)?;
         let resolve_options = options.of_resolving();
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
-        if options.check_access {
-            access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
-        }
+        let is_told = options.check_access
+            && access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
+        let only_sent_by = source.sender().filter(|_| is_told).map(str::to_owned);
         let stored = resolved.layers.iter().map(|layer| layer.descriptor.size);
         let stored = stored.fold(0, u64::saturating_add);
         let budget =
             options.max_metadata_bytes.map_or_else(|| Budget::for_layers(stored), Budget::of);
-        let trusted = match name {
-            ImageName::Registry(reference) if options.trust_referrers => Some(reference),
+        let trusted_scope = match name {
+            ImageName::Registry(reference) if options.trust_referrers => {
+                let (registry, repository) = (reference.registry(), reference.repository());
+                let asked = if options.is_exempt { Asked::Unchecked } else { Asked::Checked };
+                Some(LayerName::hint_scope(registry, repository, &resolved.digest, asked))
+            }
             _ => None,
         };
         let finder = Arc::new(IndexFinder::new(
@@ -61,14 +65,14 @@ impl<'a> Opening<'a> {
             Arc::clone(&source),
             repository,
             Arc::clone(cache),
-            trusted,
+            trusted_scope,
             Arc::new(budget),
         ));
         let tag = Tag::of(name, &resolved, &source);
         let options = layer::LayerOptions {
-            prove: options.prove,
-            only_its_blob: options.check_access,
-            again: options.again,
+            prove: options.prove || options.check_access,
+            again: options.again || (options.check_access && only_sent_by.is_none()),
+            only_sent_by,
             max_uncompressed_bytes: options.max_layer_bytes,
             codec: options.codec,
             parallel: options.parallel_layers,

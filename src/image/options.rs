@@ -18,8 +18,8 @@ pub struct ImageOptions {
     pub trust_referrers: bool,
     /// Take nothing for granted: stream every layer that has not been proven.
     pub prove: bool,
-    /// Ask the image's registry for the manifest and each layer before anything of them is shown that is
-    /// on this machine already.
+    /// Show nothing that the image's registry does not let us read now: documents are fetched anew, it is asked
+    /// for each layer, and what it has not sent to this machine before it has to send.
     pub check_access: bool,
     /// Take nothing from the cache: read documents and layers anew.
     pub again: bool,
@@ -71,8 +71,8 @@ impl Default for ImageOptions {
 impl ImageOptions {
     pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {
         let platform = self.platform.clone();
-        let ImageOptions { again, is_exempt, .. } = *self;
-        resolve::ResolveOptions { platform, again, is_exempt }
+        let ImageOptions { again, check_access, is_exempt, .. } = *self;
+        resolve::ResolveOptions { platform, again: again || check_access, is_exempt }
     }
 
     /// The same, but the blobs of an image in a registry come from there alone.

@@ -7,8 +7,9 @@ use crate::codec;
 pub struct LayerOptions {
     /// Take no index but one that proves everything: what is not proven is streamed.
     pub prove: bool,
-    /// Take no index of the same tar in another blob, which the image's repository may not have.
-    pub only_its_blob: bool,
+    /// Take nothing of a layer that this registry has not sent: content of the same digest may be here
+    /// because another one has given it to another user.
+    pub only_sent_by: Option<String>,
     /// Stream all that is not open already, whatever is in the cache, whose spans are compared with what comes.
     pub again: bool,
     /// Most uncompressed bytes of one layer; the default depends on the blob's size.
@@ -35,7 +36,7 @@ impl Default for LayerOptions {
     fn default() -> LayerOptions {
         LayerOptions {
             prove: false,
-            only_its_blob: false,
+            only_sent_by: None,
             again: false,
             max_uncompressed_bytes: None,
             codec: codec::Limits::default(),

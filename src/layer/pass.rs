@@ -38,7 +38,7 @@ use super::download::Download;
 use super::error::{Error, ErrorKind};
 use super::options::LayerOptions;
 use super::progress::Hearing;
-use crate::cache::Cache;
+use crate::cache::{Cache, LayerName};
 use crate::digest::VerifyingReader;
 use crate::index::{Budget, Identity, LayerIndex, Proof};
 use crate::resolve::ResolvedLayer;
@@ -77,7 +77,8 @@ impl FirstPass<'_> {
             return Err(error(ErrorKind::Offline));
         }
         loop {
-            let opened = match options.again {
+            // What is kept of a download may be of another's.
+            let opened = match options.again || options.only_sent_by.is_some() {
                 true => Download::from_start(descriptor, source),
                 false => Download::open(descriptor, source, cache),
             };
@@ -94,7 +95,12 @@ impl FirstPass<'_> {
             }
             let kind = match result {
                 Ok(index) => {
-                    cache.put_layer_index(&descriptor.digest, &layer.diff_id, &index.encode());
+                    let (digest, bytes) = (descriptor.digest, index.encode());
+                    cache.put_layer_index(&digest, &layer.diff_id, &bytes);
+                    if let Some(registry) = source.sender().filter(|_| !is_resumed) {
+                        let sent = LayerName::sent(digest, registry);
+                        cache.add_name(&LayerName::Blob(digest), &sent, &bytes);
+                    }
                     hearing.progress.layer_done();
                     return Ok(index);
                 }

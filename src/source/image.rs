@@ -73,15 +73,6 @@ pub(super) fn check_range(descriptor: &Descriptor, range: &Range<u64>) -> Result
     }
 }
 
-/// What a source may be asked for by digest.
-#[derive(Clone, Copy, Debug)]
-pub enum Content<'a> {
-    /// A manifest or an image index.
-    Document(&'a Descriptor),
-    /// A config or a layer.
-    Blob(&'a Descriptor),
-}
-
 /// One image, wherever it lies.
 pub trait Source: fmt::Debug + Send + Sync {
     /// The document that the image name means.
@@ -118,13 +109,18 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Asks the place itself whether it has this content and lets us read it, without fetching it. There
-    /// is nothing to ask where this process reads files, as their permissions say it.
+    /// Asks the registry itself whether it has this blob and lets us read it, without fetching it.
+    /// `false` where there is no registry to ask: then only reading shows it.
     ///
     /// # Errors
     /// It does not, or can't be asked.
-    fn confirm(&self, _content: Content<'_>) -> Result<(), Error> {
-        Ok(())
+    fn confirm(&self, _blob: &Descriptor) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// The registry that sends the bytes of blobs, if nothing else does.
+    fn sender(&self) -> Option<&str> {
+        None
     }
 
     /// Whether the blob is there at all. Archives of multi-platform images are often partial.

@@ -68,7 +68,7 @@ use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
 use super::image::check_range;
-use super::{Body, Content, Error, Opened, RawDocument, Source, Throughput};
+use super::{Body, Error, Opened, RawDocument, Source, Throughput};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -286,8 +286,12 @@ impl Source for LocalCopies {
         self.0.source.throughput()
     }
 
-    fn confirm(&self, content: Content<'_>) -> Result<(), Error> {
-        self.0.source.confirm(content)
+    fn confirm(&self, blob: &Descriptor) -> Result<bool, Error> {
+        self.0.source.confirm(blob)
+    }
+
+    fn sender(&self) -> Option<&str> {
+        self.0.source.sender().filter(|_| self.0.stores().is_empty())
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Error;
-use super::image::{Content, Opened, RawDocument, Source, Throughput};
+use super::image::{Opened, RawDocument, Source, Throughput};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -52,8 +52,8 @@ impl Source for Offline {
         self.0.throughput()
     }
 
-    fn confirm(&self, content: Content<'_>) -> Result<(), Error> {
-        self.local(|| "whether we may read it".to_owned())?.confirm(content)
+    fn confirm(&self, blob: &Descriptor) -> Result<bool, Error> {
+        self.local(|| format!("blob {}", blob.digest))?.confirm(blob)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {
@@ -116,9 +116,9 @@ mod tests {
             Ok(Opened::of_bytes(&self.answer().bytes, range))
         }
 
-        fn confirm(&self, _: Content<'_>) -> Result<(), Error> {
+        fn confirm(&self, _: &Descriptor) -> Result<bool, Error> {
             self.answer();
-            Ok(())
+            Ok(true)
         }
 
         fn is_remote(&self) -> bool {
@@ -138,7 +138,7 @@ mod tests {
                 source.head().map(drop),
                 source.document(&descriptor).map(drop),
                 source.blob(&descriptor, 0..0).map(drop),
-                source.confirm(Content::Document(&descriptor)),
+                source.confirm(&descriptor).map(drop),
             ];
             assert!(results.iter().all(|result| result.is_err() == is_remote), "{results:?}");
             assert_eq!(counted.asked.load(Ordering::Relaxed), expected);

@@ -1,11 +1,12 @@
 //! Content that this machine has and that the registry would not give to this user: `--check-access`, its
 //! variable and its setting.
 
+use crate::external_fixture::{bulk, entries, image, ways};
 use crate::fixture::{GOOD, image_of};
 use crate::published::Published;
 use crate::shell::{Outcome, run, text};
 use crate::support::image::{Built, Compression, ImageBuilder, sha256};
-use crate::support::registry::{Fault, Times};
+use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 const FLAG: &str = "--check-access";
@@ -74,9 +75,10 @@ fn the_registry_is_asked_for_each_layer() {
     let before = cat(&[], "");
     assert_eq!(before.1, ["HEAD manifests"]);
     shows(before, 0, "by default");
-    // The tag, the manifest, and each distinct layer once.
+    // The manifest, its config, and each distinct layer once.
     let with = cat(&[FLAG], "");
-    assert_eq!(with.1.len(), 4, "{:?}", with.1);
+    let documents = with.1.iter().filter(|request| *request != "HEAD blobs").cloned();
+    assert_eq!(documents.collect::<Vec<_>>(), ["GET manifests", "GET blobs"], "{:?}", with.1);
     shows(with, 2, "flag");
     shows(cat(&[], "1"), 2, "variable");
     shows(cat(&[], "false"), 0, "variable that says no");
@@ -88,7 +90,7 @@ fn the_registry_is_asked_for_each_layer() {
     let (outcome, asked) = cat(&[], "");
     outcome.succeeded();
     let gets = asked.iter().filter(|request| *request == "GET blobs").count();
-    assert_eq!(gets, 2, "{asked:?}");
+    assert_eq!(gets, 3, "the config and a byte of each layer: {asked:?}");
 }
 
 /// A digest alone is no right to what it names.
@@ -112,6 +114,97 @@ fn tars_of_another_blob_are_not_shown() {
     let (setup, name) = planted(Some(b"no such tar"));
     setup.home.run(&["cat", &name, "f"]).succeeded();
     setup.home.run(&["cat", FLAG, &name, "f"]).failed(1, &["layer sha256:"]);
+}
+
+/// Who has a registry can have it say yes to everything: it has to send what it has not sent before.
+#[test]
+fn a_registry_that_grants_everything_has_to_send() {
+    let image = image_of(&secret(), Compression::Gzip);
+    let setup = Published::new(&image);
+    setup.run(&["cat", FLAG], &["f"]).succeeded();
+    // Another registry, of which the digests are known, and not the bytes.
+    let other = Registry::start();
+    other.add_image("theirs", "t", &image);
+    let layer = &image.layer_digests()[0];
+    other.add_blob("theirs", layer, &vec![0; image.layer_sizes()[0] as usize]);
+    let name = format!("{}/theirs:t", other.addr());
+    setup.home.run(&["cat", FLAG, &name, "f"]).failed(1, &[layer]);
+    assert!(other.requests().iter().any(|r| r.method == "HEAD" && r.path.ends_with(&layer[..])));
+    // What it does send is shown, and need not be sent again.
+    other.add_image("theirs", "t", &image);
+    setup.home.run(&["cat", FLAG, &name, "f"]).succeeded();
+    other.clear_log();
+    setup.home.run(&["cat", FLAG, &name, "f"]).succeeded();
+    let sent = other.requests().into_iter().filter(|r| r.path.ends_with(&layer[..]));
+    assert!(sent.clone().count() == 1 && sent.clone().all(|r| r.method == "HEAD"));
+}
+
+/// A page that is an answer to everything is none.
+#[test]
+fn a_login_portal_grants_nothing() {
+    let setup = Published::new(&image_of(&secret(), Compression::Gzip));
+    setup.run(&["cat", FLAG], &["f"]).succeeded();
+    let page = || {
+        let html = vec![("Content-Type".to_owned(), "text/html".to_owned())];
+        Fault::Status(200, html, b"<html>Please log in.</html>".to_vec())
+    };
+    setup.registry.fault(("", "/blobs/", Times::Always), page());
+    setup.run(&["cat", FLAG], &["f"]).failed(1, &["blob sha256:"]);
+    setup.registry.clear_faults();
+    for method in ["HEAD", "GET"] {
+        let layer = format!("/blobs/{}", setup.layer());
+        setup.registry.fault((method, &layer, Times::Always), page());
+    }
+    setup.run(&["cat", FLAG], &["f"]).failed(1, &["does not say that it has it"]);
+}
+
+/// An image that is in no registry is read whole: its folder may lack what the cache has.
+#[test]
+fn local_images_have_what_they_show() {
+    let image = image_of(&secret(), Compression::Gzip);
+    let setup = Published::new(&image);
+    setup.run(&["cat"], &["f"]).succeeded();
+    let name = setup.home.layout(&image);
+    setup.home.run(&["cat", FLAG, &name, "f"]).succeeded();
+    let blob = image.layer_digests()[0].replace(':', "/");
+    let blob = setup.home.path().join("layout/blobs").join(blob);
+    std::fs::write(&blob, vec![0; image.layer_sizes()[0] as usize]).unwrap();
+    setup.home.run(&["cat", &name, "f"]).succeeded();
+    setup.home.run(&["cat", FLAG, &name, "f"]).failed(1, &["layer sha256:"]);
+}
+
+/// A table of contents leads to content by its digest, whoever has fetched it.
+#[test]
+fn tables_lead_to_nothing_of_others() {
+    let way = &ways()[0];
+    let layer = (way.write)(&entries(1), None);
+    let setup = Published::new(&image([way.layer(&layer)]));
+    setup.run(&["cat"], &[&bulk(1, 6)]).succeeded();
+    setup.registry.clear_log();
+    let outcome = setup.run(&["cat", FLAG], &[&bulk(1, 6)]);
+    outcome.succeeded();
+    let layer = setup.layer();
+    let (_, bytes) = setup.asked_of(&layer);
+    assert!(bytes >= layer_bytes(&setup), "all of it is streamed: {bytes}");
+}
+
+/// The size of the only layer's blob.
+fn layer_bytes(setup: &Published) -> u64 {
+    let bytes = setup.registry.blob("r", &setup.layer()).unwrap();
+    bytes.len() as u64
+}
+
+/// A layer under another size than its blob has is not what was proven.
+#[test]
+fn sizes_that_are_wrong_are_refused_from_the_cache_too() {
+    let image = image_of(&secret(), Compression::Gzip);
+    let setup = Published::new(&image);
+    setup.run(&["cat"], &["f"]).succeeded();
+    let size = image.layer_sizes()[0];
+    let text = String::from_utf8(image.manifest.clone()).unwrap();
+    let text = text.replace(&format!("\"size\":{size}"), &format!("\"size\":{}", size + 5));
+    setup.registry.add_manifest("r", "t", &image.manifest_media_type, text.as_bytes());
+    setup.run(&["cat"], &["f"]).failed(1, &["layer sha256:"]);
 }
 
 /// An image by digest needs no request otherwise.

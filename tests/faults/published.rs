@@ -35,6 +35,14 @@ impl Published {
         asked.fold((0, 0), |(n, bytes), request| (n + 1, bytes + request.body_bytes_sent))
     }
 
+    /// The digest of the topmost layer's blob.
+    pub fn layer(&self) -> String {
+        let manifest = self.registry.manifest("r", "t").unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        layers.last().unwrap()["digest"].as_str().unwrap().to_owned()
+    }
+
     /// Empties the cache.
     pub fn forget(&self) {
         let _ = fs::remove_dir_all(self.home.path().join("cache"));

@@ -15,7 +15,7 @@ use ocifs::layer::Quiet;
 use ocifs::source::registry::{ConfigFiles, HostsConfig, Proxies};
 use serde_json::json;
 
-use crate::fixture::{Sandbox, Verdict, has_words, name_in, noise, open, options, read};
+use crate::fixture::{Sandbox, Verdict, has_words, name_in, noise, open, options, read, with_hint};
 use crate::shell::Home;
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::{Fault, Gate, Registry, Times};
@@ -384,11 +384,12 @@ fn engines_that_stall_are_left() {
         let cache = sandbox.cache();
         let result = in_time(move || {
             let name = "docker-daemon:image:t".parse().map_err(|e| format!("{e}"))?;
-            Image::open(&name, &cache, &options, &Quiet).map(drop).map_err(|e| e.to_string())
+            let opened = Image::open(&name, &cache, &options, &Quiet);
+            opened.map(drop).map_err(|e| with_hint(&e, e.hint()))
         });
         let told = result.and_then(|result| match result {
             Ok(()) => Err("it was opened".to_owned()),
-            Err(error) => has_words(&error, &["the engine does not answer", "--timeout"]),
+            Err(error) => has_words(&error, &["the engine does not answer", "[AllowMoreTime]"]),
         });
         (format!("{what} at {stalls_at}"), told)
     });

@@ -7,21 +7,19 @@ use ureq::http::{Method, header};
 
 use super::body;
 use super::client::{Client, manifest_request};
-use super::error::Error;
+use super::error::{Error, Failure};
 use super::hosts::{self, Error as HostsError};
 use super::mirrors::{Mirrors, Wanted};
 use super::options::RegistryOptions;
 use super::session::Session;
-use super::transport::request::{Access, Request};
+use super::transport::request::{Access, Answer, Request};
 use super::transport::response::header_text;
 use crate::digest::Digest;
 use crate::json;
-use crate::oci::{Descriptor, media_type};
+use crate::oci::Descriptor;
 use crate::reference::Reference;
 use crate::source::image::check_range;
-use crate::source::{
-    self, Content, Named, Opened, RawDocument, Repository, Source, Throughput, nearest,
-};
+use crate::source::{self, Named, Opened, RawDocument, Repository, Source, Throughput, nearest};
 
 /// Tags listed when the wanted one does not exist.
 const LISTED_TAGS: usize = 20;
@@ -181,27 +179,48 @@ impl Source for Registry {
         }
     }
 
-    fn confirm(&self, content: Content<'_>) -> Result<(), source::Error> {
-        let (kind, what, accept, digest) = match content {
-            Content::Document(d) => ("manifests", "manifest", &media_type::ACCEPT[..], d.digest),
-            Content::Blob(d) => ("blobs", "blob", &[][..], d.digest),
+    fn confirm(&self, blob: &Descriptor) -> Result<bool, source::Error> {
+        let (what, digest) = (format!("blob {}", blob.digest), blob.digest);
+        // Mirrors have their own mind about who may read.
+        let client = self.0.origin();
+        let ask = |method: Method| {
+            let url = client.url(&format!("blobs/{digest}"));
+            let range = (method == Method::GET).then(|| 0..blob.size.min(1));
+            let request =
+                Request { blob: Some(digest), range, ..Request::new(method, &url, &what) };
+            client.send(&request)
         };
-        let what = format!("{what} {digest}");
-        let answer = self.0.try_hosts(Wanted::Content(digest), |client| {
-            let url = client.url(&format!("{kind}/{digest}"));
-            client.send(&Request { accept, ..Request::new(Method::HEAD, &url, &what) })
-        });
-        match answer {
-            Ok(_) => Ok(()),
+        let head = client.retry_in_its_scheme(|| ask(Method::HEAD));
+        // Not by its media type: servers of static files label blobs as they like, and so do login portals.
+        let is_told = |answer: &Answer| {
+            let header = |name: header::HeaderName| header_text(&answer.response, name.as_str());
+            let total = match header(header::CONTENT_RANGE) {
+                Some(range) => range.rsplit_once('/').map(|(_, total)| total.to_owned()),
+                None => header(header::CONTENT_LENGTH),
+            };
+            total.is_some_and(|total| total.trim().parse() == Ok(blob.size))
+        };
+        match head {
+            Ok(answer) if is_told(&answer) => return Ok(true),
+            Err(error) if !error.is_answer() => return Err(Box::new(error).into()),
             // Storage behind a registry may know no HEAD, and its answers carry no reason: GET tells more.
-            Err(error) if error.is_answer() => match content {
-                Content::Document(descriptor) => self.document(descriptor).map(drop),
-                Content::Blob(descriptor) => {
-                    self.blob(descriptor, 0..descriptor.size.min(1)).map(drop)
-                }
-            },
-            Err(error) => Err(Box::new(error).into()),
+            _ => {}
         }
+        let answer = client.retry_in_its_scheme(|| {
+            let answer = ask(Method::GET)?;
+            match is_told(&answer) {
+                true => Ok(()),
+                false => {
+                    let why = "the registry does not say that it has it".to_owned();
+                    Err(Error::new(&what, &answer.url, Failure::Answer(why)))
+                }
+            }
+        });
+        answer.map(|()| true).map_err(|e| Box::new(e).into())
+    }
+
+    fn sender(&self) -> Option<&str> {
+        Some(self.0.reference.registry())
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, source::Error> {

@@ -218,7 +218,9 @@ fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<Vec<SpanDigest>, String
     let index = LayerIndex::decode(bytes).map_err(|e| e.to_string())?;
     let right = match name {
         LayerName::Blob(digest) => index.blob() == *digest,
-        LayerName::Hint { blob, .. } | LayerName::Bound { blob, .. } => index.blob() == *blob,
+        LayerName::Sent { blob, .. }
+        | LayerName::Hint { blob, .. }
+        | LayerName::Bound { blob, .. } => index.blob() == *blob,
         LayerName::DiffId(diff_id) => index.diff_id() == *diff_id,
     };
     if !right {
