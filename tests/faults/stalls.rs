@@ -262,7 +262,8 @@ fn mirrors_that_stall_are_left() {
         options.registry.hosts = Arc::new(HostsConfig::new(files));
         let (name, cache) = (name_in(&registry).parse().unwrap(), sandbox.cache());
         let opened = in_time_for(ROOMY, move || {
-            Image::open(&name, &cache, &options, &Quiet).map(drop).map_err(|e| e.to_string())
+            let opened = Image::open(&name, &cache, &options, &Quiet);
+            opened.map(drop).map_err(|e| with_hint(&e, e.hint()))
         });
         (way.to_string(), opened.and_then(|result| result))
     });
@@ -437,7 +438,8 @@ fn connections_that_stall_are_left() {
         let cache = Sandbox::new().cache();
         let result = in_time(move || {
             let name = name.parse().map_err(|e| format!("{e}"))?;
-            Image::open(&name, &cache, &options, &Quiet).map(drop).map_err(|e| e.to_string())
+            let opened = Image::open(&name, &cache, &options, &Quiet);
+            opened.map(drop).map_err(|e| with_hint(&e, e.hint()))
         });
         let told = result.and_then(|result| match result {
             Ok(()) => Err("it was opened".to_owned()),
