@@ -71,7 +71,7 @@ pub(crate) fn words(hint: Hint) -> &'static str {
         Hint::PermitMounting => "a container needs `--cap-add SYS_ADMIN --device /dev/fuse`",
         Hint::KeepOthersOut => "add it, or mount without --allow-other",
         Hint::MountOver => {
-            "unmount that first, choose another directory, or mount over it with --over"
+            "unmount that first, or choose another directory; root can mount over it with --over"
         }
         Hint::Detach => "end what uses it, or detach it with --lazy",
         Hint::MountWithoutKernelMetadata => "--kernel-metadata can't be used: mount without it",
