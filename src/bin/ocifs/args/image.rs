@@ -43,16 +43,16 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "LEVEL", env = "OCIFS_PROOF", value_parser = RequiredProof::parse)]
     pub(crate) proof: Option<RequiredProof>,
 
-    /// Ask the registry for each layer before what this machine has of the image is shown
+    /// Check with the registry that you may read each layer, before cached or local content is shown
     ///
-    /// The cache and local stores find content by its digest, regardless of who may read it in the registry. With this
-    /// flag the registry is asked, with the credentials of this command, for the manifest and for each layer
-    /// (a HEAD request each). It is for services that mount images for users with different rights. Can be set
-    /// in `~/.config/ocifs/config.toml`.
+    /// The cache finds content by its digest, regardless of who may read it in the registry. With this flag the
+    /// registry is asked for each layer with the credentials of this command, and of the cache only what that
+    /// registry has sent before is used. It is for services that mount images for users with different rights.
+    /// Can be set in `~/.config/ocifs/config.toml`.
     #[arg(long, env = "OCIFS_CHECK_ACCESS", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) check_access: bool,
 
-    /// Speak plain HTTP to the registry (loopback addresses always are)
+    /// Speak plain HTTP to the registry (always used for loopback addresses)
     #[arg(long)]
     pub(crate) plain_http: bool,
 
