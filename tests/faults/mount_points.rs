@@ -5,16 +5,20 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{GOOD, good, image_of, name_in};
 use crate::kernel_metadata;
-use crate::shell::{Home, Outcome, eventually, run, text};
+use crate::shell::{Home, Outcome, eventually, eventually_within, run, text};
 use crate::support::image::Compression;
 use crate::support::registry::{Fault, Gate, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 use crate::users::home_of_nobody;
+
+/// How long a command may take that waits for a mount which does not answer.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Whether anything is mounted there, or a file of the image is to be seen.
 fn is_bare(home: &Home, place: &Path) -> bool {
@@ -190,4 +194,111 @@ fn moved_with_the_folder_it_is_in() {
         home.run(&["umount", text(&other.join("m"))]).succeeded();
         home.is_quiet();
     }
+}
+
+/// Stops a process, and waits until none of its threads runs.
+fn stop(server: Pid) {
+    kill_process(server, Signal::STOP).unwrap();
+    let state = format!("/proc/{}/status", server.as_raw_nonzero());
+    assert!(eventually(|| fs::read_to_string(&state).unwrap().contains("State:\tT")));
+}
+
+/// While a mount is asked whether it is served, the folder that it is in is exchanged for a symlink to one with another
+/// file system.
+#[test]
+fn a_symlink_for_a_folder_above_a_silent_mount() {
+    for verb in ["umount", "mount"] {
+        let home = Home::new();
+        let [folder, other] = folders(&home);
+        let image = home.layout(&good());
+        let (place, victim) = (folder.join("m"), other.join("m"));
+        home.run(&["mount", &image, text(&place)]).succeeded();
+        let server = home.serving()[0];
+        // Not the program's mount: that of another program.
+        run(home.command("mount").args(["-t", "tmpfs", "victim"]).arg(&victim)).succeeded();
+        stop(server);
+        let words = match verb {
+            "umount" => vec!["umount", text(&place)],
+            _ => vec!["mount", &image, text(&place)],
+        };
+        let mut command = home.ocifs(&words);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It has found the mount by then, and waits for what does not answer.
+        let asks = || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+            tasks.flatten().count() > 1
+        };
+        assert!(eventually(asks), "{verb}");
+        let moved = home.path().join("moved");
+        fs::rename(&folder, &moved).unwrap();
+        symlink(&other, &folder).unwrap();
+        let ended = thread::spawn(move || child.wait_with_output().unwrap());
+        assert!(eventually_within(LIMIT, || ended.is_finished()), "{verb}");
+        let output = ended.join().unwrap();
+        let mounts = home.mounts();
+        assert!(mounts.contains(&victim), "{verb}: {mounts:?} {output:?}");
+        let is_moved = |mount: &PathBuf| mount.starts_with(&moved);
+        assert!(!mounts.iter().any(is_moved), "{verb}: it is ended: {mounts:?} {output:?}");
+        // It may have ended with its connection.
+        let _ = kill_process(server, Signal::CONT);
+        if verb == "mount" {
+            // As if the user had said so after the exchange.
+            home.run(&["umount", text(&victim)]).succeeded();
+        }
+        run(home.command("umount").arg(&victim)).succeeded();
+        home.is_quiet();
+    }
+}
+
+/// What is at a path is not looked at where that would wait for a process that is stopped.
+#[test]
+fn mounting_where_a_server_is_stopped() {
+    let image = |home: &Home| home.layout(&good());
+    for order in ["image first", "directory first", "several"] {
+        let home = Home::new();
+        let image = image(&home);
+        let second = format!("b={image}");
+        let first = format!("a={image}");
+        home.run(&["mount", &image, "M"]).succeeded();
+        let server = home.serving()[0];
+        stop(server);
+        let outcome = match order {
+            "image first" => home.run(&["mount", &image, "M"]),
+            "directory first" => home.run(&["mount", "M", &image]),
+            _ => home.run(&["mount", &first, &second, "M"]),
+        };
+        match order {
+            "directory first" => outcome.failed(2, &["ocifs umount"]),
+            _ => {
+                // A new mount removes what does not answer, and says so.
+                assert!(outcome.code == 0, "{order}: {outcome:?}");
+                assert!(outcome.stderr.contains("did not answer"), "{order}: {outcome:?}");
+            }
+        }
+        let _ = kill_process(server, Signal::CONT);
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}
+
+/// A word that may be an image, and is the path of such a mount.
+#[test]
+fn images_called_like_a_mount_whose_server_is_stopped() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    home.run(&["mount", &image, "M"]).succeeded();
+    let server = home.serving()[0];
+    stop(server);
+    let place = home.mount_point();
+    for (name, code, words) in [
+        ("m", 1, ["docker.io/library/m", "--offline"]),
+        ("m:12", 1, ["docker.io/library/m:12", "--offline"]),
+        ("./m", 2, ["is stopped", "ocifs umount"]),
+    ] {
+        let mut command = home.ocifs(&["ls", "--offline", name]);
+        run(command.current_dir(place.parent().unwrap())).failed(code, &words);
+    }
+    kill_process(server, Signal::CONT).unwrap();
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
 }

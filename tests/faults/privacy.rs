@@ -89,6 +89,53 @@ fn logins_of_mounts_in_the_background() {
     assert!(!outcome.stderr.contains("wrong"), "{outcome:?}");
 }
 
+/// A login, and less care with TLS, are said of one registry, and not of all that a mount shows images of.
+#[test]
+fn flags_of_one_registry_do_not_spread() {
+    let registries = [Registry::start(), Registry::start()];
+    for registry in &registries {
+        registry.add_image("r", "t", &good());
+        registry.require_basic("me", PASSWORD);
+    }
+    let names = registries.each_ref().map(name_in);
+    let [first, second] = names.each_ref();
+    let mut words = vec!["mount".to_owned(), format!("a={first}"), format!("b={second}")];
+    words.push("M".to_owned());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let login = format!("me:{PASSWORD}");
+    for way in ["--creds", "OCIFS_CREDS", "--plain-http", "--tls-verify=false"] {
+        let home = Home::new();
+        let mut mount = home.ocifs(&words);
+        let (mount, named, helps) = match way {
+            "--creds" => (mount.args([way, &login]), way, "podman login"),
+            "OCIFS_CREDS" => (mount.env(way, &login), way, "podman login"),
+            "--plain-http" => (mount.arg(way), way, "registries.conf"),
+            _ => (mount.arg(way), way, "certs.d"),
+        };
+        let addresses = registries.each_ref().map(|registry| registry.addr().to_string());
+        let outcome = run(mount);
+        outcome.failed(2, &[named, helps, &addresses[0], &addresses[1]]);
+        assert!(!outcome.stderr.contains(PASSWORD), "{outcome:?}");
+        assert!(registries.iter().all(|registry| registry.requests().is_empty()), "{way}");
+        home.is_quiet();
+    }
+    // Two images of one registry, whose name an alias and a local image do not make two.
+    let home = Home::new();
+    let folder = home.path().join("home/.config/containers");
+    fs::create_dir_all(&folder).unwrap();
+    let aliases = format!("[aliases]\n\"short\" = \"{}/r\"\n", registries[0].addr());
+    fs::write(folder.join("registries.conf"), aliases).unwrap();
+    let local = format!("c={}", home.layout(&good()));
+    let named = format!("a={first}");
+    let words = ["mount", "--creds", &login, &named, "b=short:t", &local, "M"];
+    home.run(&words).succeeded();
+    for name in ["a", "b", "c"] {
+        assert_eq!(fs::read(home.mount_point().join(name).join("f")).unwrap(), GOOD, "{name}");
+    }
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
 /// Root without CAP_SYS_PTRACE, as in a container, does not look into what root serves there.
 #[test]
 fn what_root_serves_is_not_dumped() {

@@ -20,6 +20,7 @@ pub(crate) use cache::CacheArgs;
 pub(crate) use image::{ContentStore, ImageArgs};
 pub(crate) use login::Login;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
+pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
 pub(crate) use verbs::{
     Cache, CacheVerb, Cat, Doctor, Export, Index, IndexVerb, Ls, Pull, Status, Umount, Verify,

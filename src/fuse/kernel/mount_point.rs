@@ -133,6 +133,11 @@ pub(super) struct Covered {
 }
 
 impl Covered {
+    /// Where a mount was last seen. What is there now may be another, so it is not to be unmounted.
+    pub(super) fn unchecked(mounted: &Mounted) -> Covered {
+        Covered { _parent: None, path: mounted.mount_point.clone() }
+    }
+
     /// Finds a mount. What its path leads to is looked at once: the name in the folder that this holds can be given
     /// to nothing else while something is mounted there (rename(2): EBUSY).
     ///

@@ -113,22 +113,28 @@ pub enum Answer {
 /// Asks whether a mount is served. The kernel is made to ask, as it would answer from its caches for a dead
 /// process too.
 pub fn answer(mount: &Mounted) -> Answer {
+    // A mount that another covers can't be asked by itself.
+    ask(Covered::unchecked(mount))
+}
+
+fn ask(place: Covered) -> Answer {
     let (sender, answer) = mpsc::channel();
-    let mount_point = mount.mount_point.clone();
+    let shown = place.path.display().to_string();
     // In a thread, as who waits for such an answer can't be interrupted.
     let asked = thread::Builder::new().spawn(move || {
         let flags = rustix::fs::AtFlags::STATX_FORCE_SYNC;
         let mask = rustix::fs::StatxFlags::BASIC_STATS;
-        let answer = rustix::fs::statx(rustix::fs::CWD, &mount_point, flags, mask);
+        let answer = rustix::fs::statx(rustix::fs::CWD, &place.path, flags, mask);
         // A process that is just dying aborts what is under way.
         let is_dead = answer.is_err_and(|e| {
             matches!(e, rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)
         });
+        drop(place);
         // The receiver is gone if it took too long.
         let _ = sender.send(is_dead);
     });
     if let Err(e) = asked {
-        log::warn!("no thread to ask {}: {e}", mount.mount_point.display());
+        log::warn!("no thread to ask {shown}: {e}");
         return Answer::Comes;
     }
     match answer.recv_timeout(SILENCE) {
@@ -139,19 +145,40 @@ pub fn answer(mount: &Mounted) -> Answer {
 }
 
 /// Whether no process answers for a mount of ours any more. A connection that is open and does not answer
-/// is aborted: its process is gone all but in name, or stopped.
+/// is aborted: its process is gone all but in name, or stopped. No other mount is asked or unmounted, whatever the
+/// path of this one leads to by now.
 pub fn is_dead(mount: &Mounted) -> bool {
-    match answer(mount) {
+    // What is not to be found is not taken for dead: it is not there to be unmounted.
+    let Ok(place) = again(mount).and_then(|now| Covered::by(&now)) else { return false };
+    match ask(place) {
         Answer::Comes => false,
         Answer::Dead => true,
-        Answer::None => {
-            // To force it ends the connection even if the mount is busy and stays.
-            let flags = UnmountFlags::NOFOLLOW | UnmountFlags::FORCE;
-            let forced = rustix::mount::unmount(&mount.mount_point, flags);
-            let aborted = abort(mount.connection);
-            let place = mount.mount_point.display();
-            log::warn!("{place} did not answer; forced: {forced:?}, aborted: {aborted:?}");
-            aborted.is_ok() || matches!(forced, Ok(()) | Err(rustix::io::Errno::BUSY))
-        }
+        Answer::None => end_silent(mount),
     }
+}
+
+/// Aborts the connection of a mount that does not answer; whether that was possible.
+fn end_silent(mount: &Mounted) -> bool {
+    let place = mount.mount_point.display();
+    // The mount may have been moved, and its path may lead to another file system, while it was asked.
+    let forced = again(mount).and_then(|now| force(&now));
+    // Once the mount is gone, another connection may have its number.
+    let aborted = is_listed(mount).then(|| abort(mount.connection));
+    log::warn!("{place} did not answer; forced: {forced:?}, aborted: {aborted:?}");
+    forced.is_ok() || aborted.is_some_and(|aborted| aborted.is_ok())
+}
+
+/// Aborts the connection of a mount by unmounting it, which ends the connection even if the mount is busy and stays.
+fn force(mounted: &Mounted) -> Result<(), Error> {
+    let place = Covered::by(mounted)?;
+    match rustix::mount::unmount(&place.path, UnmountFlags::NOFOLLOW | UnmountFlags::FORCE) {
+        Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
+        Err(e) => Err(Error::Unmount { path: mounted.mount_point.clone(), cause: e.into() }),
+    }
+}
+
+/// Whether a mount is there, wherever it is and whatever covers it.
+fn is_listed(mounted: &Mounted) -> bool {
+    let is_same = |row: &Row| (row.id, row.device) == (mounted.id, mounted.device);
+    rows("self").is_ok_and(|rows| rows.iter().any(is_same))
 }

@@ -60,6 +60,7 @@ pub(crate) struct ImageArgs {
     ///
     /// Every user of this machine can read the command line of a running program (`ps`). Prefer the
     /// variable, or `docker login` or `podman login`. A mount in the background does not show them.
+    /// They are refused with images of several registries.
     #[arg(
         long,
         value_name = "USER:PASSWORD",
@@ -85,7 +86,7 @@ pub(crate) struct ImageArgs {
     ///
     /// Without verification, a machine on the way to the registry can read your password and the content. The
     /// content of an image that is named by digest is still verified. The flag applies to the registry of
-    /// REF, not to its mirrors or redirects. It is better to trust its certificate: put it into
+    /// REF, not to its mirrors or redirects, and is refused with images of several registries. It is better to trust its certificate: put it into
     /// `~/.config/containers/certs.d/HOST:PORT/ca.crt`.
     #[arg(
         long,

@@ -10,7 +10,8 @@ mod handover;
 mod options;
 mod watch;
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -53,6 +54,9 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         Ok(request) => request,
         Err(error) => return Ok(errors::wrong_usage(&args::mount_error(error))),
     };
+    if let Some(error) = for_several_registries(args, &request)? {
+        return Ok(errors::wrong_usage(&error));
+    }
     if variables::is_background_child() {
         // By its link the kernel calls it `exe`.
         rustix::thread::set_name(c"ocifs")?;
@@ -70,32 +74,58 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
     }
 }
 
+/// What is at the path that a word may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// One that is no image.
+    Directory,
+    File,
+    /// An image in a directory, a device, or what can't be looked at.
+    Other,
+}
+
+impl Found {
+    /// Looks at a path. A mount of ocifs is known by the table of mounts, as its process may not answer.
+    fn at(word: &OsStr) -> Found {
+        let path = Path::new(word);
+        if args::mount_at(path).is_some() {
+            return Found::Directory;
+        }
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() && !on_disk::is_image(path) => Found::Directory,
+            Ok(metadata) if metadata.is_file() => Found::File,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Found::Nothing,
+            Ok(_) | Err(_) => Found::Other,
+        }
+    }
+}
+
 /// What to say where the directory is given before the image.
 fn swapped(args: &args::Mount) -> Option<clap::Error> {
     let (images, last) = args.images_and_directory()?;
-    let is_directory =
-        |word: &OsString| Path::new(word).is_dir() && !on_disk::is_image(Path::new(word));
+    let is_directory = |word: &OsString| Found::at(word) == Found::Directory;
     let [first] = images else {
         // All that could be names of images may be meant so: then it is the directory that is missing.
         let is_name =
             |word: &OsString| word.to_str().is_some_and(|w| w.parse::<Reference>().is_ok());
-        let directory = images.iter().find(|word| is_directory(word) && !is_name(word))?.display();
+        let directory = images.iter().find(|word| !is_name(word) && is_directory(word))?.display();
         let text = format!(
             "`{directory}` is a directory and no image: the images come first, and one directory to show them in last"
         );
-        return (!Path::new(last).exists())
+        return matches!(Found::at(last), Found::Nothing)
             .then(|| args::mount_error(WrongUsage::new(ErrorKind::ValueValidation, text)));
     };
-    let is_directory = is_directory(first);
-    let (is_missing, is_file) = match Path::new(last).metadata() {
-        Ok(metadata) => (false, metadata.is_file()),
-        Err(e) => (e.kind() == io::ErrorKind::NotFound, false),
-    };
-    let is_reference = || last.to_str().is_some_and(|last| last.parse::<NamedImage>().is_ok());
-    // A file can only be an archive.
-    if !is_directory || !(is_file || is_missing && is_reference()) {
+    if !is_directory(first) {
         return None;
     }
+    let is_reference = || last.to_str().is_some_and(|last| last.parse::<NamedImage>().is_ok());
+    let is_missing = match Found::at(last) {
+        Found::Nothing if is_reference() => true,
+        // A file can only be an archive.
+        Found::File => false,
+        _ => return None,
+    };
     // `debian` may be a folder here and be meant as an image all the same, for a directory that is not there yet.
     let is_image_name = first.to_str().is_some_and(|first| first.parse::<Reference>().is_ok());
     let may_be_place = is_missing
@@ -109,6 +139,50 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
         text.push_str(&format!("; if `{first}` is the image, `mkdir {last}` makes the directory"));
     }
     Some(args::mount_error(WrongUsage::new(ErrorKind::ValueValidation, text)))
+}
+
+/// What to say where flags that are said of one registry are given with images of several: a login is not for all
+/// of them, and neither is a connection that any machine on the way can read.
+///
+/// # Errors
+/// A file of settings that can't be used.
+fn for_several_registries(
+    args: &args::Mount,
+    request: &MountRequest,
+) -> Result<Option<clap::Error>, AnyError> {
+    let image_args = &args.image_args;
+    let has_login = image_args.creds.as_ref().is_some_and(|login| !login.is_empty());
+    let (what, instead) = match (has_login, image_args.plain_http, image_args.tls_verify) {
+        (true, ..) => (
+            "a login (--creds or the variable OCIFS_CREDS)",
+            "give it by `docker login` or `podman login`, or mount the images of each registry on their own",
+        ),
+        (_, true, _) => (
+            "--plain-http",
+            "mark the one registry that is meant `insecure` in registries.conf, or mount the images of each \
+             registry on their own",
+        ),
+        (_, _, false) => (
+            "--tls-verify=false",
+            "put its certificate into certs.d, or mount the images of each registry on their own",
+        ),
+        _ => return Ok(None),
+    };
+    let mut registries = BTreeSet::new();
+    for image in request.shown.images() {
+        if let ImageName::Registry(name) = image {
+            let alias = environment::alias(image)?.map(|alias| alias.reference);
+            registries.insert(alias.as_ref().unwrap_or(name).registry().to_owned());
+        }
+    }
+    if registries.len() < 2 {
+        return Ok(None);
+    }
+    let registries = registries.into_iter().collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "{what} is for one registry, and the images are of several ({registries}): {instead}"
+    );
+    Ok(Some(args::mount_error(WrongUsage::new(ErrorKind::ArgumentConflict, text))))
 }
 
 /// Opens the mount point, and tells what can be known to fail before anything is fetched; `None` if just this is
