@@ -168,9 +168,13 @@ fn nothing_depends_on_it() {
 #[test]
 fn one_that_is_stuck_is_killed() {
     let home = Home::new();
-    home.run(&["mount", &home.layout(&image()), "M"]).succeeded();
-    let (walker, prefetcher) = begin(&home);
-    is_killed_if_stuck(&home, walker, prefetcher);
+    let layout = home.layout(&image());
+    let is_seen = (0..TRIES).any(|_| {
+        home.run(&["mount", &layout, "M"]).succeeded();
+        let (walker, prefetcher) = begin(&home);
+        is_killed_if_stuck(&home, walker, prefetcher)
+    });
+    assert!(is_seen, "it was never seen in the mount");
 }
 
 /// Nor if what it is told is long: the server that sends it does not wait for room in the pipe either.
@@ -181,17 +185,21 @@ fn one_that_is_stuck_among_long_paths_is_killed() {
     let top = format!("{}/", "x".repeat(200)).repeat(18);
     let dirs: Vec<_> = (0..2000).map(|dir| format!("{top}{dir:04}")).collect();
     let layer = tar(&dirs.iter().map(Entry::dir).collect::<Vec<_>>());
-    home.run(&["mount", &home.layout(&image_of(&layer, Compression::Gzip)), "M"]).succeeded();
-    let mount_point = home.mount_point();
-    assert_eq!(fs::read_dir(mount_point.join(top)).unwrap().count(), 2000);
-    let walker = thread::spawn(move || {
-        dirs.into_iter().try_for_each(|dir| {
-            thread::sleep(Duration::from_micros(200));
-            fs::read_dir(mount_point.join(dir)).map(|names| assert_eq!(names.count(), 0))
-        })
+    let layout = home.layout(&image_of(&layer, Compression::Gzip));
+    let is_seen = (0..TRIES).any(|_| {
+        home.run(&["mount", &layout, "M"]).succeeded();
+        let (mount_point, dirs) = (home.mount_point(), dirs.clone());
+        assert_eq!(fs::read_dir(mount_point.join(&top)).unwrap().count(), 2000);
+        let walker = thread::spawn(move || {
+            dirs.into_iter().try_for_each(|dir| {
+                thread::sleep(Duration::from_micros(200));
+                fs::read_dir(mount_point.join(dir)).map(|names| assert_eq!(names.count(), 0))
+            })
+        });
+        let prefetcher = prefetcher_of(&home);
+        is_killed_if_stuck(&home, walker, prefetcher)
     });
-    let prefetcher = prefetcher_of(&home);
-    is_killed_if_stuck(&home, walker, prefetcher);
+    assert!(is_seen, "it was never seen in the mount");
 }
 
 /// Stops it when it has such a file open, which is so most of the time that it works. (The walk must not be over.)
@@ -209,14 +217,22 @@ fn stop_where(prefetcher: Pid, is_there: impl Fn(&Path) -> bool) -> bool {
     })
 }
 
-fn is_killed_if_stuck(home: &Home, walker: thread::JoinHandle<io::Result<()>>, prefetcher: Pid) {
+/// How often a walk is begun anew in which the prefetcher was not caught: on a busy machine it may get no processor.
+const TRIES: usize = 10;
+
+/// Stops the prefetcher in the mount and sees to it that it is killed for that. Whether it could be caught there.
+fn is_killed_if_stuck(
+    home: &Home,
+    walker: thread::JoinHandle<io::Result<()>>,
+    prefetcher: Pid,
+) -> bool {
     let top = home.mount_point();
     let is_stuck = stop_where(prefetcher, |path| path.starts_with(&top));
     walker.join().unwrap().unwrap();
-    assert!(is_stuck, "it was never seen in the mount");
-    assert!(eventually_within(LIMIT, || home.prefetchers().is_empty()), "it stays");
+    assert!(!is_stuck || eventually_within(LIMIT, || home.prefetchers().is_empty()), "it stays");
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
+    is_stuck
 }
 
 /// A mount that a process was using until now can be unmounted: the prefetcher does not go on without it.
