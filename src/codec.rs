@@ -28,6 +28,7 @@
 //!   memory as the window of its frame.
 
 mod boundary;
+mod compress;
 mod compression;
 mod decoder;
 mod error;
@@ -44,6 +45,7 @@ mod zstd_header;
 mod tests;
 
 pub use boundary::{Boundary, Progress, WINDOW_BYTES};
+pub use compress::compressed_bytes;
 pub use compression::{Compression, SNIFF_BYTES};
 pub use decoder::{Decoder, decompress};
 pub use error::Error;

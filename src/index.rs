@@ -36,7 +36,7 @@ mod layer_index;
 mod proof;
 mod span;
 
-pub use budget::{Budget, Drawn};
+pub use budget::{Budget, Drawn, NODE_BYTES};
 pub use builder::{Builder, MAX_HASHED_HOLES};
 pub use decode::DecodeError;
 pub use entry::{Dir, DirId, Entry, EntryKind, ROOT_DIR, Runs, Whiteout};

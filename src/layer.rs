@@ -3,6 +3,7 @@
 //! An index is looked for where it costs least ([`cached`], then [`IndexFinder::find`]); what has none is
 //! streamed, several layers at a time (`layer::pass`), and cut into spans on the way (`layer::cut`).
 
+mod budget;
 mod cut;
 mod download;
 mod error;
@@ -157,11 +158,13 @@ pub fn cached(
     let is_whole =
         |index: &LayerIndex| index.blob() == digest && index.blob_size() == layer.descriptor.size;
     let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
-        let file = cache.layer_index(&name, finder.budget().limit())?;
+        // The size that is claimed says only how much of a file is read that was admitted when it was made.
+        let most = finder.budget().limit_with(layer.descriptor.size);
+        let file = cache.layer_index(&name, most)?;
         match LayerIndex::decode(&file) {
             Ok(index) if index.diff_id() == diff_id && is_right(&index) => {
                 // Streaming the layer says what is wrong.
-                index.draw_on(finder.budget()).ok()?;
+                budget::draw(&index, &|| file.as_slice().into(), finder.budget()).ok()?;
                 // A tar that is not compressed is its own blob.
                 let is_seen = index.blob() == digest || diff_id.0 == digest;
                 let index = match index.proof() {

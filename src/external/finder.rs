@@ -194,15 +194,19 @@ impl IndexFinder {
         let first = promise.first_fetch(descriptor.size);
         let tail = self.fetch(descriptor, first.clone())?;
         let place = toc::find(promise, &tail, first.start, descriptor.size)?;
-        // Its text and what is read out of it are in memory at the same time.
-        let most = self.budget.limit() / 2;
-        let toc = if first.start <= place.start && place.end <= first.end {
+        let fetched;
+        let bytes = if first.start <= place.start && place.end <= first.end {
             let offset = (place.start - first.start) as usize;
             let length = (place.end - place.start) as usize;
-            toc::read(promise, &place, &tail[offset..offset + length], most)?
+            &tail[offset..offset + length]
         } else {
-            toc::read(promise, &place, &self.fetch(descriptor, place.clone())?, most)?
+            fetched = self.fetch(descriptor, place.clone())?;
+            &fetched
         };
+        self.budget.has_read(descriptor.digest, bytes.len() as u64);
+        // Its text and what is read out of it are in memory at the same time.
+        let most = self.budget.limit() / 2;
+        let toc = toc::read(promise, &place, bytes, most)?;
         Ok(LayerIndex::from_toc(promise, toc, descriptor, layer.diff_id, &self.budget)?)
     }
 
@@ -244,6 +248,7 @@ impl IndexFinder {
         if !soci.ztoc.digest.matches(&bytes) {
             return Err(Error::Digest(what()));
         }
+        self.budget.has_read(soci.ztoc.digest, soci.ztoc.size);
         let ztoc = Ztoc::parse(&bytes)?;
         if ztoc.first_checkpoint_implied {
             // It stands behind a header of ten bytes: without optional fields.
@@ -257,6 +262,7 @@ impl IndexFinder {
 
     fn unpack(&self, packed: &Packed, layer: &ResolvedLayer) -> Result<LayerIndex, Error> {
         let head = self.fetch(&packed.blob, 0..packed.head_bytes)?;
+        self.budget.has_read(packed.blob.digest, packed.head_bytes);
         let index = packed.unpack(&head, &layer.descriptor, self.budget.limit())?;
         index.draw_on(&self.budget).map_err(ExternalError::from)?;
         match index.diff_id() == layer.diff_id {

@@ -41,6 +41,7 @@ impl Error {
             Error::Source(error) => error.hint(),
             Error::Resolve(error) => error.hint(),
             Error::Layer(error) => error.kind.hint(),
+            Error::Tree(error) => error.hint(),
             Error::Read(error) => error.hint(),
             Error::NotKept { .. } => Some(Hint::EnlargeCache),
             Error::Probe(error) => source::hint_of(error),

@@ -83,7 +83,7 @@ impl Excerpt {
             let missing = layers.len() - open.len();
             if missing == 0 {
                 let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
-                break tree::merge(&indexes)?;
+                break tree::merge(&indexes, opening.finder.budget())?;
             }
             let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
             if let Some(tree) = tree::merge_upper(&indexes, questions) {
@@ -98,12 +98,7 @@ impl Excerpt {
         };
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = open.iter().map(|open| open.index.proof()).collect();
-        let upper = &layers[layers.len() - open.len()..];
-        let readers = open
-            .into_iter()
-            .zip(upper)
-            .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
-        let contents = Contents::new(readers.collect());
+        let contents = Contents::new(opening.readers(&open, &spans));
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
         Ok(Excerpt { resolved: opening.resolved, proofs, filesystem })
     }

@@ -1,5 +1,6 @@
 //! An image between its name and its layers: resolved, and with all that opening them needs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::locate::open_source;
@@ -48,10 +49,7 @@ impl<'a> Opening<'a> {
         let is_told = options.check_access
             && access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
         let only_sent_by = source.sender().filter(|_| is_told).map(str::to_owned);
-        let stored = resolved.layers.iter().map(|layer| layer.descriptor.size);
-        let stored = stored.fold(0, u64::saturating_add);
-        let budget =
-            options.max_metadata_bytes.map_or_else(|| Budget::for_layers(stored), Budget::of);
+        let budget = options.max_metadata_bytes.map_or_else(Budget::growing, Budget::of);
         let trusted_scope = match name {
             ImageName::Registry(reference) if options.trust_referrers => {
                 let (registry, repository) = (reference.registry(), reference.repository());
@@ -109,6 +107,22 @@ impl<'a> Opening<'a> {
         };
         let table = index.span_table(layer.descriptor.digest, layer.descriptor.size);
         Arc::new(BlobReader::new(table, access, Arc::clone(spans)))
+    }
+
+    /// The bytes of the topmost layers of the image, which are open. A layer that stands there many times has
+    /// one reader.
+    pub(super) fn readers(&self, open: &[OpenLayer], spans: &Arc<Spans>) -> Vec<Arc<BlobReader>> {
+        let layers = &self.resolved.layers;
+        let mut readers = HashMap::new();
+        let with_layers = layers[layers.len() - open.len()..].iter().zip(open);
+        with_layers
+            .map(|(layer, OpenLayer { index, name })| {
+                let reader = readers
+                    .entry((layer.descriptor.digest, layer.diff_id, *name))
+                    .or_insert_with(|| self.reader(layer, index, *name, spans));
+                Arc::clone(reader)
+            })
+            .collect()
     }
 
     pub(super) fn cached(&self, layer: &ResolvedLayer) -> Option<OpenLayer> {

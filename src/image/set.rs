@@ -80,9 +80,11 @@ impl ImageSet {
             return Err(Error::DirectoryTaken(directory));
         }
         let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
+        let budget = opening.finder.budget();
+        self.known.draw_on(&opening.resolved.layers, &opening.finder)?;
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
         let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
-        let (tree, origins) = tree::merge_with_origins(&indexes)?;
+        let (tree, origins) = tree::merge_with_origins(&indexes, budget)?;
         self.known.add(opening.resolved.layers.iter().zip(&open));
         let mut layers = Vec::with_capacity(open.len());
         for (layer, OpenLayer { index, name }) in opening.resolved.layers.iter().zip(&open) {

@@ -48,16 +48,13 @@ impl Image {
         let layers =
             opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
         let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
-        let (mut tree, origins) = tree::merge_with_origins(&indexes)?;
+        let (mut tree, origins) = tree::merge_with_origins(&indexes, opening.finder.budget())?;
         tree.number(&origins, &indexes);
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
-        // The indexes go: the tree has taken what it needs, and they are as large as it is.
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
-        let readers = layers
-            .into_iter()
-            .zip(&opening.resolved.layers)
-            .map(|(open, layer)| opening.reader(layer, &open.index, open.name, &spans));
-        let contents = Contents::new(readers.collect());
+        let contents = Contents::new(opening.readers(&layers, &spans));
+        // The indexes go: the tree has taken what it needs, and they are as large as it is.
+        drop(layers);
         let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
         let Opening { resolved, source, tag, traffic, .. } = opening;
         Ok(Image { resolved, source, tag, proofs, filesystem, spans, traffic })

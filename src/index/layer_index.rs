@@ -149,6 +149,11 @@ impl LayerIndex {
         })
     }
 
+    /// Whether it says nothing of any name.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.whiteouts.is_empty()
+    }
+
     /// What its names and attributes cost, as a [`Budget`] counts it.
     pub fn metadata_bytes(&self) -> u64 {
         let rows = [

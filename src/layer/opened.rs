@@ -1,8 +1,10 @@
 //! Layers that are open: one, and those of another image in the same mount.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::budget;
+use super::error::Error;
 use crate::cache::LayerName;
 use crate::digest::{DiffId, Digest};
 use crate::external::IndexFinder;
@@ -69,5 +71,22 @@ impl OpenedLayers {
         };
         let found = rows.iter().find(|row| row.0 == promise && is_good(&row.1));
         found.map(|(_, open)| open.clone())
+    }
+
+    /// Draws on the budget of an image for those of its layers that were opened for another one.
+    ///
+    /// # Errors
+    /// There is not so much left.
+    pub fn draw_on(&self, layers: &[ResolvedLayer], finder: &IndexFinder) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        for layer in layers.iter().filter(|layer| seen.insert(layer_key(layer))) {
+            if let Some(open) = self.get(layer, finder) {
+                let drawn =
+                    budget::draw(&open.index, &|| open.index.encode().into(), finder.budget());
+                let digest = layer.descriptor.digest;
+                drawn.map_err(|e| Error { digest, kind: e.into() })?;
+            }
+        }
+        Ok(())
     }
 }

@@ -45,6 +45,7 @@ use crate::resolve::ResolvedLayer;
 use crate::source::Source;
 use crate::toc;
 use keep::Keeper;
+use parse::Read;
 use stopped::Stopped;
 
 /// Chunks of the blob that may wait for the stage that inflates them.
@@ -150,8 +151,8 @@ impl FirstPass<'_> {
             let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
             let algorithm = layer.diff_id.0.algorithm();
             let has_table = toc::promise(descriptor).is_some();
-            let parsed =
-                parse::parse(&pieces, kept_sender, &used_here, algorithm, budget, has_table);
+            let read = Read { blob: descriptor.digest, budget };
+            let parsed = parse::parse(&pieces, kept_sender, &used_here, algorithm, read, has_table);
             // From here on no stage takes pieces: the inflating thread ends at its next one.
             drop(pieces);
             drop(used_here);

@@ -1,5 +1,8 @@
 //! Why layers don't make a tree.
 
+use crate::hint::Hint;
+use crate::index;
+
 /// Steps through symlink targets and through paths that are walked again, in one merge: far above any
 /// real image, and a second's work.
 pub(super) const MAX_STEPS: u64 = 50_000_000;
@@ -32,4 +35,16 @@ pub enum Error {
     PathTooLong { layer: usize, path: String },
     #[error("there are more than {MAX_NODES} names in an image, or 4 GiB of text in all of them")]
     TooLarge,
+    #[error(transparent)]
+    Budget(#[from] index::Error),
+}
+
+impl Error {
+    /// What helps, if anything is known to.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Error::Budget(error) => error.hint(),
+            _ => None,
+        }
+    }
 }

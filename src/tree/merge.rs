@@ -28,10 +28,15 @@
 //! entries, hard links and whiteouts name them. Paths that lead through symlinks, or to nothing, are
 //! walked again when a directory or a symlink came or went. Symlinks followed are bounded per path, and
 //! so are in total the steps that are more than one a directory.
+//!
+//! Memory is bounded by the budget of the image ([`Budget`]): a layer that is applied once more, and
+//! directories that are made where symlinks lead, draw on it before they are made.
 
 mod nodes;
 mod paths;
 mod rules;
+
+use std::sync::Arc;
 
 use nodes::{Merge, Node};
 
@@ -40,23 +45,27 @@ use super::flat::Flat;
 use super::inode::NONE;
 use super::origins::Origins;
 use super::table::Tree;
-use crate::index::{EntryKind, LayerIndex};
+use crate::index::{Budget, EntryKind, LayerIndex};
 
-/// Merges the layers, base first.
+/// Merges the layers, base first. Each has drawn on the budget when it was opened; what the merge makes
+/// beyond that is drawn here.
 ///
 /// # Errors
-/// What unpacking the layers would fail with.
-pub fn merge(layers: &[&LayerIndex]) -> Result<Tree, Error> {
-    Merge::of(layers)?.flatten(None)
+/// What unpacking the layers would fail with, or there is not so much left of the budget.
+pub fn merge(layers: &[&LayerIndex], budget: &Arc<Budget>) -> Result<Tree, Error> {
+    Merge::of(layers, budget)?.flatten(None)
 }
 
 /// Merges the layers, base first, and says where each inode comes from.
 ///
 /// # Errors
 /// As [`merge()`].
-pub fn merge_with_origins(layers: &[&LayerIndex]) -> Result<(Tree, Origins), Error> {
+pub fn merge_with_origins(
+    layers: &[&LayerIndex],
+    budget: &Arc<Budget>,
+) -> Result<(Tree, Origins), Error> {
     let mut origins = Vec::new();
-    let tree = Merge::of(layers)?.flatten(Some(&mut origins))?;
+    let tree = Merge::of(layers, budget)?.flatten(Some(&mut origins))?;
     Ok((tree, Origins(origins)))
 }
 
@@ -98,6 +107,8 @@ impl Merge<'_> {
             let parent = numbers[self.node(node.parent).inode as usize];
             flat.directory(numbers[node.inode as usize], parent, subdirs, &mut children)?;
         }
-        Ok(flat.into_tree())
+        let tree = flat.into_tree();
+        self.drawn.keep();
+        Ok(tree)
     }
 }

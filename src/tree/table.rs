@@ -304,12 +304,16 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::index::Budget;
     use crate::tree::merge;
 
     #[test]
     fn device_numbers_are_the_kernels() {
-        let mut attributes = merge(&[]).unwrap().attributes(Ino::ROOT);
+        let mut attributes =
+            merge(&[], &Arc::new(Budget::growing())).unwrap().attributes(Ino::ROOT);
         let mut encoded = |device| {
             attributes.device = device;
             attributes.encoded_device()

@@ -46,6 +46,9 @@
 mod answers;
 mod facts;
 
+use std::collections::HashSet;
+use std::ptr;
+
 use super::flat::Flat;
 use super::inode::NONE;
 use super::origins::Source;
@@ -58,6 +61,12 @@ pub use answers::{Question, Want};
 /// The tree of the upper layers of an image, base first, if it answers the questions as the tree of all
 /// layers would; `None` if lower layers are needed for that.
 pub fn merge_upper(layers: &[&LayerIndex], questions: &[Question]) -> Option<Tree> {
+    // What a layer costs that is applied once more, only a whole merge draws on a budget.
+    let mut seen = HashSet::new();
+    let mut with_rows = layers.iter().filter(|layer| !layer.is_empty());
+    if !with_rows.all(|layer| seen.insert(ptr::from_ref(*layer))) {
+        return None;
+    }
     let mut upper = Upper::new(layers);
     for (number, index) in layers.iter().enumerate() {
         upper.apply(number as u32, index)?;

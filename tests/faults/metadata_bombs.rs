@@ -7,12 +7,15 @@
 use std::fs;
 use std::process::Command;
 
-use ocifs::image::ImageOptions;
+use ocifs::image::{ImageOptions, ImageSet};
+use ocifs::layer::Quiet;
+use ocifs::tree::Sharing;
 
 use crate::fixture::{Sandbox, files_below, noise, open, options};
 use crate::shell::{Home, Outcome, run, text};
 use crate::support::estargz;
 use crate::support::image::{Built, Compression, ImageBuilder, Layer, write_oci_layout};
+use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, TarWriter, tar};
 
 const FLAG: &str = "--max-metadata-size";
@@ -60,12 +63,18 @@ fn cache_is_small(what: &str, home: &Home) {
 
 #[track_caller]
 fn is_bomb(what: &str, built: &Built) {
-    let size: u64 = built.layer_sizes().iter().sum();
+    // What is there, and not what the manifest claims.
+    let size: usize = built.blobs.values().map(Vec::len).sum();
     assert!(size < 2 << 20, "{what}: {size} bytes are no bomb");
 }
 
 /// An image that has to be refused, whatever is done with it.
 fn is_refused(what: &str, built: &Built) {
+    is_refused_with(FLAG, what, built);
+}
+
+/// The same, with other words.
+fn is_refused_with(words: &str, what: &str, built: &Built) {
     is_bomb(what, built);
     let home = Home::new();
     let name = home.layout(built);
@@ -74,7 +83,7 @@ fn is_refused(what: &str, built: &Built) {
         let outcome = run(&mut limited(&home, verb, &name));
         // `verify` says what is wrong with a layer in its report.
         let said = format!("{}{}", outcome.stdout, outcome.stderr);
-        assert!(outcome.code == 1 && said.contains(FLAG), "{what}, {verb:?}: {outcome:?}");
+        assert!(outcome.code == 1 && said.contains(words), "{what}, {verb:?}: {outcome:?}");
         cache_is_small(what, &home);
     }
     home.is_quiet();
@@ -191,4 +200,129 @@ fn the_limit_holds_for_the_cache_too() {
     open(&name, &sandbox.cache(), &high).unwrap();
     assert!(open(&name, &sandbox.cache(), &low).unwrap_err().contains("AllowMoreMetadata"));
     open(&name, &sandbox.cache(), &options()).unwrap();
+}
+
+/// Names that compress to a few bytes each.
+fn many(names: usize) -> Vec<Entry> {
+    (0..names).map(|number| Entry::file(format!("{number:06}"), "")).collect()
+}
+
+/// What is said of a layer that is not as long as its manifest claims. That is told first, but what came of
+/// it must not have taken more memory than there is.
+const SHORT: &str = "is truncated";
+
+/// The size of a layer in the manifest is a claim: what counts is what comes.
+#[test]
+fn sizes_that_lie() {
+    const LIE: u64 = 1 << 50;
+    let names = tar(&deep(9000));
+    is_refused_with(SHORT, "a claimed size", &image([zstd(&names).size(LIE)]));
+    // A layer that lies earns nothing for another one, whichever of them is told of.
+    let both = image([zstd(&tar(&many(10))).size(LIE), zstd(&names)]);
+    is_refused_with("sha256:", "beside another layer", &both);
+
+    let registry = Registry::start();
+    registry.add_image("bomb", "t", &image([zstd(&names).size(LIE)]));
+    // Without a length, a blob that ends early may as well have been cut off: the rest is asked for.
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::NoLength);
+    let name = format!("{}/bomb:t", registry.addr());
+    for verb in VERBS {
+        let home = Home::new();
+        let outcome = run(&mut limited(&home, verb, &name));
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(outcome.code == 1 && said.contains("RANGE_INVALID"), "{verb:?}: {outcome:?}");
+    }
+}
+
+/// A table of contents says where it lies in a layer, of which nothing else comes.
+#[test]
+fn tables_of_contents_in_layers_of_any_size() {
+    let mut entries = deep(3000);
+    entries.push(Entry::file("noise", noise(300 << 10, 1)));
+    let options = estargz::Options {
+        form: estargz::Form::Zstd,
+        chunk_size: 1 << 20,
+        min_member: 0,
+        landmark: true,
+        edit: None,
+    };
+    let written = estargz::write(&entries, &options);
+    let layer = Layer::from_blob(written.blob.clone(), "zstd", &written.tar)
+        .annotations(&written.annotations)
+        .size(1 << 50);
+    is_refused_with(SHORT, "a table of contents and a claimed size", &image([layer]));
+}
+
+/// A layer is opened once however often it stands in an image; its names are made each time.
+#[test]
+fn the_same_layer_many_times() {
+    let layer = zstd(&tar(&many(150_000)));
+    let is_refused = |what: &str, built: &Built| {
+        is_bomb(what, built);
+        let home = Home::new();
+        let name = home.layout(built);
+        for verb in [&["ls"], &["mount"], &["ls"]] {
+            let outcome = run(&mut limited(&home, verb, &name));
+            assert!(outcome.code == 1 && outcome.stderr.contains(FLAG), "{what}: {outcome:?}");
+        }
+        // Of the topmost layers alone, too.
+        let outcome = run(limited(&home, &["cat"], &name).arg("/missing"));
+        assert!(outcome.code == 1 && outcome.stderr.contains(FLAG), "{what}: {outcome:?}");
+        home.is_quiet();
+    };
+    is_refused("over itself", &image(vec![layer.clone(); 100]));
+    // Each time the names are below another directory.
+    let turns = (0..50).flat_map(|number| {
+        let link = tar(&[Entry::dir(format!("{number}")), Entry::symlink("s", number.to_string())]);
+        let names: Vec<Entry> =
+            (0..75_000).map(|number| Entry::file(format!("s/{number:06}"), "")).collect();
+        [zstd(&link), zstd(&tar(&names))]
+    });
+    is_refused("behind a symlink that turns", &image(turns));
+    is_shown("a few times", &image(vec![zstd(&tar(&many(20_000))); 3]), 20_000);
+}
+
+/// Directories that do not exist are made where symlinks lead to.
+#[test]
+fn symlinks_to_deep_directories() {
+    let below = vec!["d"; 1900].join("/");
+    let entries = (0..8000).flat_map(|number| {
+        let target = format!("t{number}/{below}");
+        [Entry::symlink(format!("s{number}"), target), Entry::file(format!("s{number}/f"), "")]
+    });
+    let entries: Vec<Entry> = entries.collect();
+    let built = image([zstd(&tar(&entries))]);
+    is_bomb("symlinks", &built);
+    let home = Home::new();
+    let outcome = run(&mut limited(&home, &["ls"], &home.layout(&built)));
+    assert!(outcome.code == 1 && outcome.stderr.contains(FLAG), "{outcome:?}");
+}
+
+/// Each image of a mount draws for all of its layers.
+#[test]
+fn layers_of_another_image_count() {
+    let names = zstd(&tar(&many(150_000)));
+    let more = zstd(&tar(&deep(90)));
+    let sandbox = Sandbox::new();
+    let layout = sandbox.path().join("layout");
+    let images = [
+        (Some("one"), &image([names.clone()])),
+        (Some("more"), &image([more.clone()])),
+        (Some("both"), &image([names, more])),
+    ];
+    write_oci_layout(&layout, &images).unwrap();
+    let with = |limit| ImageOptions { max_metadata_bytes: Some(limit), ..options() };
+    let add = |set: &mut ImageSet, tag: &str, limit| {
+        let name = format!("oci:{}:{tag}", layout.display()).parse().unwrap();
+        let added = set.add(format!("{tag}-{limit}").parse().unwrap(), &name, &with(limit), &Quiet);
+        added.map_err(|e| format!("{:?}", e.hint()))
+    };
+    let cache = sandbox.cache();
+    let mut set = ImageSet::new(&cache, &options());
+    let limit = 60 << 20;
+    add(&mut set, "one", limit).unwrap();
+    add(&mut set, "more", limit).unwrap();
+    assert!(add(&mut set, "both", limit).unwrap_err().contains("AllowMoreMetadata"));
+    add(&mut set, "both", 2 * limit).unwrap();
+    set.finish(Sharing::Equal).unwrap();
 }

@@ -3,9 +3,11 @@
 //! A merge has a bound on steps beyond one for each directory. [`MANY`] entries that walk all of [`DEPTH`]
 //! directories each exceed it.
 
+use std::sync::Arc;
+
 use ocifs::codec::Compression;
 use ocifs::digest::{DiffId, Digest};
-use ocifs::index::{Builder, Identity, LayerIndex, Proof};
+use ocifs::index::{Budget, Builder, Identity, LayerIndex, Proof};
 use ocifs::tar::{Entry, FileType, Sink};
 use ocifs::tree::{self, Ino, Symlinks, Tree};
 
@@ -64,7 +66,8 @@ fn layer(entries: impl IntoIterator<Item = Entry>) -> LayerIndex {
 }
 
 fn merged(layers: &[LayerIndex]) -> Result<Tree, String> {
-    tree::merge(&layers.iter().collect::<Vec<_>>()).map_err(|e| e.to_string())
+    tree::merge(&layers.iter().collect::<Vec<_>>(), &Arc::new(Budget::of(u64::MAX)))
+        .map_err(|e| e.to_string())
 }
 
 fn names(tree: &Tree, path: &str) -> usize {

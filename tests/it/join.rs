@@ -1,8 +1,9 @@
 //! Several trees in one: each must look as it does on its own, and what is one inode must be equal.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ocifs::index::{LayerIndex, Proof};
+use ocifs::index::{Budget, LayerIndex, Proof};
 use ocifs::tree::{self, Attributes, FileKind, Ino, Part, Sharing, Tree};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -60,7 +61,8 @@ impl Images {
         let names = self.names();
         let parts = self.images.iter().zip(&names).map(|(layers, name)| {
             let indexes: Vec<&LayerIndex> = layers.iter().map(|at| &self.indexes[*at]).collect();
-            let (tree, origins) = tree::merge_with_origins(&indexes).unwrap();
+            let (tree, origins) =
+                tree::merge_with_origins(&indexes, &Arc::new(Budget::of(u64::MAX))).unwrap();
             let layers = layers.iter().map(|at| *at as u32).collect();
             Part { name: name.as_bytes(), tree, origins, indexes, layers }
         });

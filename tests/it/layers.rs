@@ -1,9 +1,10 @@
 //! From abstract entries to a merged tree, without any I/O.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ocifs::extent::Pieces;
-use ocifs::index::LayerIndex;
+use ocifs::index::{Budget, LayerIndex};
 use ocifs::tree::{self, FileKind, Ino, Tree};
 
 pub use crate::hostile::layer::index;
@@ -14,7 +15,7 @@ use crate::support::tarball::{Entry, tar};
 pub fn merge(tars: &[Vec<u8>]) -> Result<Tree, String> {
     let indexes: Vec<LayerIndex> = tars.iter().map(|tar| index(tar)).collect::<Result<_, _>>()?;
     let layers: Vec<&LayerIndex> = indexes.iter().collect();
-    tree::merge(&layers).map_err(|e| e.to_string())
+    tree::merge(&layers, &Arc::new(Budget::of(u64::MAX))).map_err(|e| e.to_string())
 }
 
 /// The tree of the real implementation in the model's terms.

@@ -1,8 +1,9 @@
 //! Inode numbers that are shown: of contents and paths, and of nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ocifs::index::{LayerIndex, Proof};
+use ocifs::index::{Budget, LayerIndex, Proof};
 use ocifs::tree::{self, Ino, Part, Sharing, Shown, Tree};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -13,7 +14,8 @@ use crate::support::tarball::{Entry, TarWriter, tar};
 
 fn numbered(indexes: &[LayerIndex]) -> Tree {
     let layers: Vec<&LayerIndex> = indexes.iter().collect();
-    let (mut tree, origins) = tree::merge_with_origins(&layers).unwrap();
+    let (mut tree, origins) =
+        tree::merge_with_origins(&layers, &Arc::new(Budget::of(u64::MAX))).unwrap();
     tree.number(&origins, &layers);
     tree
 }
@@ -166,7 +168,8 @@ fn several_images_share_numbers_with_inodes() {
     let join = |second: usize, sharing| {
         let part = |name: &'static str, layers: Vec<u32>| {
             let of: Vec<&LayerIndex> = layers.iter().map(|at| &indexes[*at as usize]).collect();
-            let (tree, origins) = tree::merge_with_origins(&of).unwrap();
+            let (tree, origins) =
+                tree::merge_with_origins(&of, &Arc::new(Budget::of(u64::MAX))).unwrap();
             Part { name: name.as_bytes(), tree, origins, indexes: of, layers }
         };
         let parts = vec![part("v1", vec![0]), part("v2", vec![0, second as u32])];

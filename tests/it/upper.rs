@@ -4,9 +4,10 @@
 //! there in the whole image (`tree::upper`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ocifs::extent::Pieces;
-use ocifs::index::LayerIndex;
+use ocifs::index::{Budget, LayerIndex};
 use ocifs::tree::{self, FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -118,7 +119,7 @@ struct Count {
 fn check(stack: &[Vec<Entry>], count: &mut Count) -> Result<(), String> {
     let Ok(indexes) = indexes(stack) else { return Ok(()) };
     let layers: Vec<&LayerIndex> = indexes.iter().collect();
-    let Ok(whole) = tree::merge(&layers) else { return Ok(()) };
+    let Ok(whole) = tree::merge(&layers, &Arc::new(Budget::of(u64::MAX))) else { return Ok(()) };
     for path in paths(stack, &whole) {
         for (want, last) in WANTS.into_iter().flat_map(|want| {
             [Symlinks::Follow, Symlinks::Keep].into_iter().map(move |last| (want, last))
@@ -255,7 +256,8 @@ fn entries_that_land_elsewhere() {
     for (number, stack) in stacks.iter().enumerate() {
         let indexes = indexes(stack).unwrap();
         let layers: Vec<&LayerIndex> = indexes.iter().collect();
-        tree::merge(&layers).unwrap_or_else(|e| panic!("{number} is no image: {e}"));
+        tree::merge(&layers, &Arc::new(Budget::of(u64::MAX)))
+            .unwrap_or_else(|e| panic!("{number} is no image: {e}"));
         check(stack, &mut Count::default()).unwrap_or_else(|e| panic!("{number}: {e}"));
     }
 }

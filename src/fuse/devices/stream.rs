@@ -116,7 +116,10 @@ impl Descent {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::index::Budget;
     use crate::tree;
 
     #[test]
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_was_read_ahead_counts_when_somebody_comes_to_it() {
-        let tree = tree::merge(&[]).unwrap();
+        let tree = tree::merge(&[], &Arc::new(Budget::growing())).unwrap();
         let ino = tree.ino(1).unwrap();
         let mut stream = Stream::default();
         assert_eq!(stream.miss(ino, true), None);

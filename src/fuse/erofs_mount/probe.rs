@@ -6,6 +6,7 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -16,7 +17,7 @@ use crate::digest::{DiffId, Digest, SpanDigest};
 use crate::erofs::{BLOCK_BYTES, Image, Uuid};
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::fuse::kernel;
-use crate::index::{self, Check, Identity, Proof, Restart, Span};
+use crate::index::{self, Budget, Check, Identity, Proof, Restart, Span};
 use crate::tar::Parser;
 use crate::tree::{self, Tree};
 
@@ -80,5 +81,6 @@ fn tree_of_a_file(length: u64) -> io::Result<Tree> {
         compression: Compression::None,
         proof: Proof::Full,
     });
-    tree::merge(&[&layer.map_err(io::Error::other)?]).map_err(io::Error::other)
+    let budget = Arc::new(Budget::growing());
+    tree::merge(&[&layer.map_err(io::Error::other)?], &budget).map_err(io::Error::other)
 }

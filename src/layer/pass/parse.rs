@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::stopped::Stopped;
 use crate::codec::{self, Compression};
-use crate::digest::{Algorithm, DiffId, Hasher};
+use crate::digest::{Algorithm, DiffId, Digest, Hasher};
 use crate::index::{self, Budget, Builder};
 use crate::layer::cut::{Piece, give_back};
 use crate::layer::error::ErrorKind;
@@ -15,13 +15,20 @@ use crate::tar::{self, Parser};
 /// with most writers and of 64 KiB with the largest usual ones.
 const MAX_MISSING_PADDING: u32 = 1 << 20;
 
+/// Which blob is read, and the budget that grows with it.
+#[derive(Clone, Copy)]
+pub(super) struct Read<'a> {
+    pub(super) blob: Digest,
+    pub(super) budget: &'a Arc<Budget>,
+}
+
 /// Parses and hashes what is in the layer, and hands each piece on.
 pub(super) fn parse(
     pieces: &Receiver<Piece>,
     kept: SyncSender<Piece>,
     used: &SyncSender<Vec<u8>>,
     algorithm: Algorithm,
-    budget: &Arc<Budget>,
+    Read { blob, budget }: Read<'_>,
     has_table: bool,
 ) -> Result<(Builder, Hasher, u64), Stopped> {
     let mut builder = Builder::within(Arc::clone(budget));
@@ -33,6 +40,7 @@ pub(super) fn parse(
     for piece in pieces {
         let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
         start.note(&piece);
+        budget.has_read(blob, piece.compressed.end);
         kept.send(piece).map_err(|_| Stopped::Receiver)?;
         let bytes = &buffer[..length];
         diff_id.update(bytes);

@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::index::{Entry, EntryKind, LayerIndex, MAX_PATH_BYTES};
+use crate::index::{Drawn, Entry, EntryKind, LayerIndex, MAX_PATH_BYTES};
 use crate::tree::error::{Error, MAX_NODES, MAX_STEPS};
 use crate::tree::inode::NONE;
 use crate::tree::origins::Source;
@@ -41,10 +41,12 @@ pub(super) struct Merge<'a> {
     /// Counts directories and symlinks that came or went.
     pub(super) turns: u32,
     pub(super) layer: u32,
+    /// For nodes that the layers have not drawn for.
+    pub(super) drawn: Drawn,
 }
 
 impl<'a> Merge<'a> {
-    pub(super) fn new(layers: &'a [&'a LayerIndex]) -> Merge<'a> {
+    pub(super) fn new(layers: &'a [&'a LayerIndex], drawn: Drawn) -> Merge<'a> {
         // Growing step by step costs a tenth of opening a cached image.
         let entries: usize = layers.iter().map(|layer| layer.entries().len()).sum();
         let expected = entries.min(MAX_EXPECTED);
@@ -59,6 +61,7 @@ impl<'a> Merge<'a> {
             steps_left: MAX_STEPS,
             turns: 0,
             layer: 0,
+            drawn,
         };
         merge.nodes.push(Node {
             parent: ROOT,

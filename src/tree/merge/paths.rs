@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::nodes::{Merge, NodeId, ROOT};
-use crate::index::{DirId, EntryKind, LayerIndex, MAX_NAME_BYTES, ROOT_DIR};
+use crate::index::{DirId, EntryKind, LayerIndex, MAX_NAME_BYTES, NODE_BYTES, ROOT_DIR};
 use crate::tree::error::Error;
 use crate::tree::inode::NONE;
 
@@ -180,6 +180,9 @@ impl<'a> Merge<'a> {
             }
             if let Some(blocker) = self.child(node, name, false) {
                 self.give_way(blocker, &path)?;
+            }
+            if !direct {
+                self.drawn.more(NODE_BYTES)?;
             }
             node = self.implied(node, name)?;
         }

@@ -1,18 +1,30 @@
 //! Applying a layer: its whiteouts, then its entries.
 
+use std::ptr;
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::nodes::{Merge, NodeId, lossy};
 use super::paths::{Layer, Lower};
-use crate::index::{DirId, Entry, EntryKind, LayerIndex};
+use crate::index::{Budget, DirId, Drawn, Entry, EntryKind, LayerIndex, NODE_BYTES};
 use crate::tree::error::Error;
 use crate::tree::inode::NONE;
 use crate::tree::origins::Source;
 
 impl<'a> Merge<'a> {
     /// All layers, applied.
-    pub(super) fn of(layers: &'a [&'a LayerIndex]) -> Result<Merge<'a>, Error> {
-        let mut merge = Merge::new(layers);
+    pub(super) fn of(
+        layers: &'a [&'a LayerIndex],
+        budget: &Arc<Budget>,
+    ) -> Result<Merge<'a>, Error> {
+        let mut drawn = Drawn::new(Arc::clone(budget));
+        let mut seen = HashSet::new();
+        for layer in layers.iter().filter(|layer| !seen.insert(ptr::from_ref(**layer))) {
+            let rows = layer.dir_count() + layer.entries().len() + layer.whiteouts().len();
+            drawn.more(rows as u64 * NODE_BYTES)?;
+        }
+        let mut merge = Merge::new(layers, drawn);
         for (number, layer) in layers.iter().enumerate() {
             merge.apply(number as u32, layer)?;
         }
