@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] stands for one image name. It may return anything: nothing that comes from here is
 //! trusted until [`resolve`](crate::resolve) or [`blob`](crate::blob) have checked it against a
-//! digest, and those two are the only callers. A source is an immutable view; it keeps no content.
+//! digest. A source is an immutable view; it keeps no content.
 //!
 //! Local sources know their documents exactly. A registry has one more ability, [`Source::head`]:
 //! to say which digest a tag has now without sending the document, which is what lets a second

@@ -1,6 +1,6 @@
 //! What the documentation says of the program and of the tests, held against them.
 //!
-//! (That its commands do what it says is `manual` in `tests/oracle`.)
+//! (That its commands do what it says is `manual` in `tests/faults`.)
 
 use std::collections::BTreeSet;
 use std::fs;

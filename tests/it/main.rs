@@ -1,7 +1,8 @@
 //! Tests of the library and the program against models, oracles and real servers.
 //!
 //! One binary, so that it is linked once. Modules by what they hold the code to:
-//! `model` a second implementation of image semantics, `layering` the corpus of real-world bugs.
+//! `model` a second implementation of image semantics, `hostile` mutations of valid input for every
+//! reader of foreign bytes.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
