@@ -13,7 +13,7 @@
 //! error of all; and what is more probably a slip than an image of Docker Hub is refused (`mistake`).
 //!
 //! ```text
-//! directory_name -> image_name -> mistake -> local, stored, web -> registry -> error
+//! directory_name -> image_name -> mistake -> transport, web -> local, stored -> registry -> error
 //! ```
 
 mod directory_name;
@@ -23,6 +23,7 @@ mod local;
 mod mistake;
 mod registry;
 mod stored;
+mod transport;
 mod web;
 
 pub use directory_name::{DirectoryName, DirectoryNameError};
@@ -31,6 +32,7 @@ pub use image_name::ImageName;
 pub use local::{LocalLayout, LocalSource};
 pub use registry::{DEFAULT_REGISTRY, Reference};
 pub use stored::StoredImage;
+pub use transport::{TRANSPORTS, Transport};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

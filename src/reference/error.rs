@@ -12,11 +12,8 @@ pub enum ParseError {
     Url { text: String, meant: String },
     #[error("`{text}` is the address of a web page: the image is `{meant}`")]
     WebPage { text: String, meant: String },
-    #[error(
-        "unknown transport `{0}:` (known: docker://, oci:, oci-archive:, docker-archive:, dir:, \
-         containerd:, containers-storage:, docker-daemon:, registry-storage:)"
-    )]
-    UnknownTransport(String),
+    #[error("unknown transport `{word}:` (known: {known})")]
+    UnknownTransport { word: String, known: String },
     #[error("unknown transport `{wrote}`: write `{meant}`")]
     MisspeltTransport { wrote: String, meant: String },
     #[error("`{wrote}` lacks the slashes: write `docker://{rest}`")]
@@ -24,7 +21,7 @@ pub enum ParseError {
     #[error("`{transport}:` needs a path after the colon")]
     MissingPath { transport: &'static str },
     #[error("`{transport}:` is written `{form}`")]
-    Store { transport: &'static str, form: &'static str },
+    Malformed { transport: &'static str, form: &'static str },
     #[error("`{text}` names a registry and no image in it: write `{text}/NAME`")]
     NoRepository { text: String },
     #[error("`{text}` ends with a slash: an image would be `{name}`, a folder here `./{text}`")]

@@ -8,6 +8,7 @@ use super::local::{self, LocalLayout, LocalSource};
 use super::mistake;
 use super::registry::Reference;
 use super::stored::StoredImage;
+use super::transport::{self, Place, Transport};
 
 /// Transports of other tools that are refused by name rather than taken for a host.
 const REFUSED_TRANSPORTS: [&str; 3] = ["sif", "ostree", "tarball"];
@@ -38,18 +39,19 @@ impl FromStr for ImageName {
             }
         }
         if let Some((word, rest)) = text.split_once(':') {
-            if let Some(layout) = LocalLayout::named(word) {
-                return LocalSource::parse(layout, rest).map(ImageName::Local);
-            }
             // `docker-daemon:27` could be an image of that name; there is none.
-            if StoredImage::TRANSPORTS.contains(&word) {
-                return StoredImage::parse(word, rest).map(ImageName::Stored);
+            if let Some(transport) = Transport::named(word) {
+                return Ok(match transport.parse(rest)? {
+                    Place::Local(local) => ImageName::Local(local),
+                    Place::Stored(stored) => ImageName::Stored(stored),
+                });
             }
             if let Some(mistake) = mistake::transport(word, rest) {
                 return Err(mistake);
             }
             if REFUSED_TRANSPORTS.contains(&word) || mistake::is_transport(word, rest) {
-                return Err(ParseError::UnknownTransport(word.to_owned()));
+                let (word, known) = (word.to_owned(), transport::known());
+                return Err(ParseError::UnknownTransport { word, known });
             }
         }
         registry(text).map(ImageName::Registry)

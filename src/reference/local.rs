@@ -39,19 +39,6 @@ pub enum LocalLayout {
 }
 
 impl LocalLayout {
-    /// Those that have a transport.
-    pub(super) const NAMED: [LocalLayout; 4] = [
-        LocalLayout::OciLayout,
-        LocalLayout::OciArchive,
-        LocalLayout::DockerArchive,
-        LocalLayout::Dir,
-    ];
-
-    /// The layout that a transport word means.
-    pub(super) fn named(word: &str) -> Option<LocalLayout> {
-        LocalLayout::NAMED.into_iter().find(|layout| layout.transport() == word)
-    }
-
     /// The transport word before the colon; nothing for a path alone.
     pub fn transport(self) -> &'static str {
         match self {

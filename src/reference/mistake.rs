@@ -5,9 +5,9 @@
 //! ones are told apart. What is refused can still be written: with `docker.io/library/` before it.
 
 use super::error::ParseError;
-use super::local::{LocalLayout, LocalSource};
+use super::local::LocalSource;
 use super::registry::{Reference, is_host_label, is_path_component, is_port};
-use super::stored::StoredImage;
+use super::transport::{TRANSPORTS, Transport};
 use super::web;
 
 /// Transports of other tools that have one of ours for the same thing.
@@ -22,9 +22,9 @@ const SYNONYMS: [(&str, &str); 8] = [
     ("file", ""),
 ];
 
-/// All transports that have a word before a colon.
+/// The words of all transports.
 fn transports() -> impl Iterator<Item = &'static str> {
-    LocalLayout::NAMED.into_iter().map(LocalLayout::transport).chain(StoredImage::TRANSPORTS)
+    TRANSPORTS.iter().map(|transport| transport.word)
 }
 
 /// Shortest transport that is recognised when a tag could be what is behind the colon: no image is called
@@ -161,7 +161,7 @@ pub(super) fn is_transport(word: &str, rest: &str) -> bool {
         && !middle.is_empty()
         && !middle.starts_with(|c: char| c.is_ascii_digit())
         && is_path_component(word)
-        && LocalLayout::named(word).is_none()
+        && Transport::named(word).is_none()
 }
 
 fn first(rest: &str) -> &str {

@@ -42,9 +42,6 @@ pub enum StoredImage {
 }
 
 impl StoredImage {
-    pub(super) const TRANSPORTS: [&str; 4] =
-        ["containerd", "containers-storage", "docker-daemon", "registry-storage"];
-
     /// The folder that the user named.
     pub fn path(&self) -> Option<&std::path::Path> {
         match self {
@@ -67,16 +64,6 @@ impl StoredImage {
             }
         }
     }
-
-    /// Parses what stands behind the colon of a transport.
-    pub(super) fn parse(transport: &str, rest: &str) -> Result<StoredImage, ParseError> {
-        match transport {
-            "containerd" => containerd(rest),
-            "containers-storage" => containers_storage(rest),
-            "docker-daemon" => docker_daemon(rest),
-            _ => registry_storage(rest),
-        }
-    }
 }
 
 /// Whether a text may be the name of an image in a store: anything that can be typed.
@@ -84,26 +71,26 @@ fn is_image_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= 1024 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn containerd(rest: &str) -> Result<StoredImage, ParseError> {
+/// `[ROOT//][NAMESPACE/]IMAGE`.
+pub(super) fn containerd(rest: &str) -> Result<Option<StoredImage>, ParseError> {
     let (root, image) = match rest.rsplit_once("//") {
         Some((root, image)) => (Some(root), image),
         None => (None, rest),
     };
     if root == Some("") || !is_image_text(image) {
-        let form = "containerd:[NAMESPACE/]IMAGE or containerd:ROOT//[NAMESPACE/]IMAGE";
-        return Err(ParseError::Store { transport: "containerd", form });
+        return Ok(None);
     }
-    Ok(StoredImage::Containerd { root: root.map(PathBuf::from), image: image.to_owned() })
+    let image = image.to_owned();
+    Ok(Some(StoredImage::Containerd { root: root.map(PathBuf::from), image }))
 }
 
-fn containers_storage(rest: &str) -> Result<StoredImage, ParseError> {
-    let form = "containers-storage:IMAGE or containers-storage:[overlay@ROOT]IMAGE";
-    let wrong = || ParseError::Store { transport: "containers-storage", form };
-    let (store, image) = match rest.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map(|(store, image)| (Some(store), image)),
-        None => Some((None, rest)),
-    }
-    .ok_or_else(wrong)?;
+/// `[[overlay@ROOT]]IMAGE`.
+pub(super) fn containers_storage(rest: &str) -> Result<Option<StoredImage>, ParseError> {
+    let (store, image) = match rest.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(None) => return Ok(None),
+        Some(Some((store, image))) => (Some(store), image),
+        None => (None, rest),
+    };
     // The folder of running containers does not matter, nor do other options.
     let store = store.map(without_driver);
     let root = store.map(|store| store.split(['+', ':']).next().unwrap_or_default());
@@ -115,13 +102,13 @@ fn containers_storage(rest: &str) -> Result<StoredImage, ParseError> {
         (is_store && path.starts_with('/')).then(|| PathBuf::from(path))
     });
     if root == Some("") || !is_image_text(image) || image.starts_with("//") {
-        return Err(wrong());
+        return Ok(None);
     }
-    Ok(StoredImage::ContainersStorage {
+    Ok(Some(StoredImage::ContainersStorage {
         root: root.map(PathBuf::from),
         additional: additional.collect(),
         image: image.to_owned(),
-    })
+    }))
 }
 
 /// What stands behind the driver, which is found in the store itself.
@@ -132,31 +119,31 @@ fn without_driver(store: &str) -> &str {
     }
 }
 
-fn docker_daemon(rest: &str) -> Result<StoredImage, ParseError> {
-    let form = "docker-daemon:NAME:TAG or docker-daemon:sha256:ID";
+/// A reference, or `sha256:` and an ID.
+pub(super) fn docker_daemon(rest: &str) -> Result<Option<StoredImage>, ParseError> {
     if rest.is_empty() || rest.starts_with("//") {
-        return Err(ParseError::Store { transport: "docker-daemon", form });
+        return Ok(None);
     }
     let id = rest.strip_prefix("sha256:").unwrap_or(rest);
     let is_hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_hex && (id.len() == 64 || (id.len() < 64 && id.len() != rest.len() && !id.is_empty())) {
-        return Ok(StoredImage::DockerDaemon { image: rest.to_owned() });
+        return Ok(Some(StoredImage::DockerDaemon { image: rest.to_owned() }));
     }
     let image = rest.parse::<Reference>()?.to_string();
-    Ok(StoredImage::DockerDaemon { image })
+    Ok(Some(StoredImage::DockerDaemon { image }))
 }
 
-fn registry_storage(rest: &str) -> Result<StoredImage, ParseError> {
-    let form = "registry-storage:PATH//REPOSITORY:TAG";
-    let wrong = || ParseError::Store { transport: "registry-storage", form };
-    let (path, image) = rest.rsplit_once("//").ok_or_else(wrong)?;
-    if path.is_empty() || image.is_empty() {
-        return Err(wrong());
-    }
+/// `PATH//REPOSITORY[:TAG][@DIGEST]`.
+pub(super) fn registry_storage(rest: &str) -> Result<Option<StoredImage>, ParseError> {
+    let parts = rest.rsplit_once("//");
+    let Some((path, image)) = parts.filter(|(path, image)| !path.is_empty() && !image.is_empty())
+    else {
+        return Ok(None);
+    };
     let (repository, tag, digest) = split_selectors(image)?;
     check_path(image, repository)?;
     let image = Reference::bare(repository, tag, digest);
-    Ok(StoredImage::RegistryStorage { path: PathBuf::from(path), image })
+    Ok(Some(StoredImage::RegistryStorage { path: PathBuf::from(path), image }))
 }
 
 impl fmt::Display for StoredImage {

@@ -444,3 +444,31 @@ fn a_path_with_colons_has_several_readings() {
     assert!(pinned.contains(&pair("./a:1", SHA)), "{pinned:?}");
     assert!(pinned.contains(&pair("./a", &format!("1@{SHA}"))), "{pinned:?}");
 }
+
+/// A row of the table, and what stands behind its colon in a name of that form.
+#[test]
+fn each_transport_is_shown_with_its_word() {
+    let digest = "ab".repeat(32);
+    for transport in TRANSPORTS {
+        let Transport { word, form, .. } = transport;
+        assert!(form.starts_with(&format!("{word}:")), "{form}");
+        let text = match word {
+            "registry-storage" => format!("{word}:/srv/registry//app:1"),
+            "docker-daemon" => format!("{word}:sha256:{digest}"),
+            _ => format!("{word}:app"),
+        };
+        let name: ImageName = text.parse().unwrap();
+        assert_eq!(name.to_string(), text);
+        assert!(!matches!(name, ImageName::Registry(_)), "{text}");
+        let error = format!("{word}:").parse::<ImageName>().unwrap_err().to_string();
+        assert!(error.contains(&format!("`{word}:`")), "{error}");
+    }
+}
+
+#[test]
+fn unknown_transports_are_told_which_there_are() {
+    let error = "ostree:/srv/repo".parse::<ImageName>().unwrap_err().to_string();
+    for transport in TRANSPORTS {
+        assert!(error.contains(&format!(" {}:", transport.word)), "{error}");
+    }
+}

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use ocifs::reference::TRANSPORTS;
+
 use crate::support::markdown::{Page, handbook, page, repository};
 
 /// Why a test that the documentation names is none: no such tier, file or function.
@@ -250,4 +252,15 @@ fn messages_are_those_of_the_program() {
     let parts = parts.filter(|part| part.len() > 3 && *part != "/dev/fuse:");
     let missing: Vec<&str> = parts.filter(|part| !sources.contains(part)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The table of references has each transport, written as `--help` has it, in that order.
+#[test]
+fn the_table_of_references_has_all_transports() {
+    let page = page("docs/images-and-stores.md");
+    let rows = page.text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let is_form =
+        |row: &&str| TRANSPORTS.iter().any(|each| row.starts_with(&format!("{}:", each.word)));
+    let written: Vec<&str> = rows.filter(is_form).collect();
+    assert_eq!(written, TRANSPORTS.map(|transport| transport.form));
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::error::ContextKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use ocifs::reference::TRANSPORTS;
 
 pub(crate) use cache::CacheArgs;
 pub(crate) use image::{ContentStore, ImageArgs};
@@ -35,12 +36,12 @@ pub(crate) use verbs::{
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "REF is name[:tag][@digest] as for `docker pull`, or the path of an image layout or an \
-archive (./x.tar, /srv/layout, - for standard input; PATH:REF for one image of several), or oci:DIR[:REF], \
-oci-archive:FILE[:REF], docker-archive:PATH[:REF], dir:DIR, \
-containerd:[ROOT//][NAMESPACE/]IMAGE, containers-storage:[[overlay@ROOT]]IMAGE, docker-daemon:IMAGE, \
-registry-storage:DIR//NAME[:TAG].\n\n\
-Exit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = format!(
+        "REF is name[:tag][@digest] as for `docker pull`, or the path of an image layout or an archive \
+         (./x.tar, /srv/layout, - for standard input; PATH:REF for one image of several), or {}.\n\n\
+         Exit codes: 0 done, 1 failed, 2 wrong usage.",
+        TRANSPORTS.map(|transport| transport.form).join(", ")
+    )
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
