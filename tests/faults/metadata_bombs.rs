@@ -8,6 +8,7 @@ use std::fs;
 use std::process::Command;
 
 use ocifs::image::{ImageOptions, ImageSet};
+use ocifs::index::Proof;
 use ocifs::layer::Quiet;
 use ocifs::tree::Sharing;
 
@@ -325,4 +326,35 @@ fn layers_of_another_image_count() {
     assert!(add(&mut set, "both", limit).unwrap_err().contains("AllowMoreMetadata"));
     add(&mut set, "both", 2 * limit).unwrap();
     set.finish(Sharing::Equal).unwrap();
+}
+
+/// Of a layer that was opened by way of its table of contents, only that has come. It is enough for the next
+/// time, too, when the index is in the cache.
+#[test]
+fn large_tables_of_contents_come_from_the_cache() {
+    let file = |number: usize| Entry::file(format!("{number:06}"), format!("content {number}"));
+    let entries: Vec<Entry> = (0..250_000).map(file).collect();
+    let options = estargz::Options {
+        form: estargz::Form::Estargz,
+        chunk_size: 1 << 20,
+        min_member: 1 << 20,
+        landmark: true,
+        edit: None,
+    };
+    let written = estargz::write(&entries, &options);
+    let layer = Layer::from_blob(written.blob.clone(), "gzip", &written.tar)
+        .annotations(&written.annotations);
+    let sandbox = Sandbox::new();
+    let registry = Registry::start();
+    registry.add_image("large", "t", &image([layer]));
+    let name = format!("{}/large:t", registry.addr());
+    let proofs = |offline| {
+        let options = ImageOptions { offline, ..crate::fixture::options() };
+        open(&name, &sandbox.cache(), &options).unwrap().proofs().to_vec()
+    };
+    assert_eq!(proofs(false), [Proof::Toc]);
+    assert_eq!(proofs(true), [Proof::Toc]);
+    // It is more than an image may draw of which nothing has come.
+    let small = ImageOptions { max_metadata_bytes: Some(64 << 20), ..crate::fixture::options() };
+    assert!(open(&name, &sandbox.cache(), &small).unwrap_err().contains("AllowMoreMetadata"));
 }
