@@ -268,7 +268,7 @@ fn mounting_where_a_server_is_stopped() {
             _ => home.run(&["mount", &first, &second, "M"]),
         };
         match order {
-            "directory first" => outcome.failed(2, &["ocifs umount"]),
+            "directory first" => outcome.failed(2, &["the image comes first"]),
             _ => {
                 // A new mount removes what does not answer, and says so.
                 assert!(outcome.code == 0, "{order}: {outcome:?}");
