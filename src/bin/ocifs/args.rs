@@ -1,5 +1,5 @@
 //! The command line. Parsing validates, and does no I/O but to look whether a word that could be an image is
-//! the path of one.
+//! the path of one, or of a mount.
 
 mod cache;
 mod image;
