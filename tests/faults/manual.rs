@@ -24,7 +24,7 @@ use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
 const NOT_RUN: [(&str, &str); 3] = [
-    ("cargo install --path .", "it builds: scripts/demo"),
+    ("cargo install --locked --path .", "it builds: scripts/demo"),
     ("cargo build --release", "it is how these tests are built and run: .ci/run"),
     ("ocifs mount docker-daemon:app img", "there is no engine: `oracle stores::docker_daemon`"),
 ];

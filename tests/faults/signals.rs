@@ -174,7 +174,7 @@ fn interrupted_first_pass() {
         for foreground in [false, true] {
             let home = Home::new();
             let registry = Registry::start();
-            let content = noise(3 << 20, 5);
+            let content = noise(12 << 20, 5);
             let image = image_of(&tar(&[Entry::file("f", &content)]), Compression::None);
             registry.add_image("r", "t", &image);
             let digest = image.layer_digests().remove(0);
