@@ -14,7 +14,7 @@ use crate::extent::UncompressedOffset;
 use crate::index::{Check, Restart};
 use crate::source::MIN_BYTES_PER_SECOND;
 
-/// Flights of one layer at the same time: readers at so many places do not wait for each other.
+/// Fetches of one layer at the same time: readers at so many places do not wait for each other.
 const MAX_FETCHES: usize = 8;
 
 impl BlobReader {

@@ -66,7 +66,7 @@ pub(super) struct ReferrerIndexes {
 
 impl IndexFinder {
     /// A finder for an image; `repository` is where its referrers are looked for. They are used only if they
-    /// trusted: in this scope ([`LayerName::hint_scope`]) then.
+    /// are trusted, in this scope ([`LayerName::hint_scope`]).
     pub fn new(
         image: &ResolvedImage,
         source: Arc<dyn Source>,

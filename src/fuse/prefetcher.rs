@@ -11,8 +11,8 @@
 //! That other process is one of our own, the *prefetcher*: it lists directories of the mount, opens small
 //! files and has the kernel read them ahead (`posix_fadvise(2)`), as any user might. [`Traversal`] says where
 //! to, from the requests of others; what of it is cached goes to the prefetcher as *batches* of a
-//! few steps, and it answers each with a byte. At most two batches are under way, so that the
-//! course can still be changed. It is started when the first walk is seen.
+//! few steps, and it answers each with a byte. At most two batches are under way, so that
+//! what comes next can still be changed. It is started when the first walk is seen.
 //!
 //! Over `fuse::erofs_mount` the kernel asks for contents only, in ranges. The same process then opens files of
 //! those, which puts them into the cache of the file system that walks see; and it has the kernel read ahead

@@ -1,5 +1,4 @@
-//! Exchanges with hosts that may ask to be left alone: all of them wait at the gates of [`RateLimits`], those
-//! with token servers too.
+//! Exchanges with hosts that may limit their rate: all of them wait for [`RateLimits`], those with token servers too.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::response::header_text;
 use crate::source::registry::error::{Error, Failure};
 use crate::source::registry::retry_after;
 
-/// [`Http`] behind the gates of a session.
+/// [`Http`] behind the rate limits of a session.
 #[derive(Debug)]
 pub(in crate::source::registry) struct RateLimited {
     http: Http,
@@ -30,7 +29,7 @@ impl RateLimited {
         &self.http
     }
 
-    /// Sends a message once its host may be asked, and heeds the host's wish to be left alone.
+    /// Sends a message once its host may be asked, and notes whether the host limits the rate.
     pub(in crate::source::registry) fn round_trip_in_turn(
         &self,
         what: &str,
@@ -45,15 +44,15 @@ impl RateLimited {
         let response = self.http.round_trip(what, message, waits)?;
         let pause = header_text(&response, header::RETRY_AFTER.as_str());
         match response.status().as_u16() {
-            429 => pass.close(pause.and_then(|text| retry_after::parse(&text))),
-            503 if pause.is_some() => pass.close(pause.and_then(|text| retry_after::parse(&text))),
+            429 => pass.limit(pause.and_then(|text| retry_after::parse(&text))),
+            503 if pause.is_some() => pass.limit(pause.and_then(|text| retry_after::parse(&text))),
             _ => drop(pass),
         }
         Ok(response)
     }
 
-    /// Whether the host of a URL wants to be left alone for now.
+    /// Whether the host of a URL limits the rate now.
     pub(in crate::source::registry) fn is_limited(&self, url: &Uri) -> bool {
-        url.authority().is_some_and(|host| self.limits.is_closed(host.as_str()))
+        url.authority().is_some_and(|host| self.limits.is_limited(host.as_str()))
     }
 }

@@ -1,30 +1,30 @@
-//! Leaving a host alone that asks for it.
+//! Holding back requests to a host that limits their rate: that answers 429, or 503 with `Retry-After`.
 //!
 //! A mount reads on many threads. When a registry answers 429 to one of them, the others would run
 //! into the same answer, each with tries of its own, which is how clients get themselves locked
-//! out. So the first such answer closes a gate for all threads until the time that the host says.
-//! Then one goes ahead; when it comes through, the gate is open for all.
+//! out. So the first such answer holds back all threads until the time that the host says. Then one
+//! asks again; when it is answered, all may.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a gate is closed for a host that does not say.
+/// How long requests are held back from a host that does not say.
 const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Longest that a gate is closed, whatever the host says: then one thread asks again.
+/// Longest that requests are held back, whatever the host says: then one thread asks again.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The rate_limits before the hosts that have asked for one.
+/// The hosts that limit the rate, and until when no request goes to them.
 #[derive(Debug, Default)]
 pub(in crate::source::registry) struct RateLimits {
-    closed: Mutex<HashMap<String, RateLimit>>,
+    limited: Mutex<HashMap<String, RateLimit>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct RateLimit {
-    opens: Instant,
+    ends: Instant,
     /// A thread is asking the host, to learn whether it holds.
     is_tried: bool,
 }
@@ -38,8 +38,8 @@ pub(in crate::source::registry) struct Pass<'a> {
 }
 
 impl RateLimits {
-    /// Whether a host wants to be left alone, or has just been asked whether it still does.
-    pub(in crate::source::registry) fn is_closed(&self, host: &str) -> bool {
+    /// Whether a host limits the rate, or has just been asked whether it still does.
+    pub(in crate::source::registry) fn is_limited(&self, host: &str) -> bool {
         self.lock().contains_key(host)
     }
 
@@ -50,44 +50,44 @@ impl RateLimits {
         host: &'a str,
         deadline: Instant,
     ) -> Result<Pass<'a>, Duration> {
-        let mut closed = self.lock();
+        let mut limited = self.lock();
         loop {
-            let Some(gate) = closed.get_mut(host) else {
+            let Some(limit) = limited.get_mut(host) else {
                 return Ok(Pass { rate_limits: self, host, is_first: false });
             };
             let now = Instant::now();
-            let left = gate.opens.saturating_duration_since(now);
-            if left.is_zero() && !gate.is_tried {
-                gate.is_tried = true;
+            let left = limit.ends.saturating_duration_since(now);
+            if left.is_zero() && !limit.is_tried {
+                limit.is_tried = true;
                 return Ok(Pass { rate_limits: self, host, is_first: true });
             }
-            if gate.opens > deadline || now >= deadline {
+            if limit.ends > deadline || now >= deadline {
                 return Err(left);
             }
-            let wait = if gate.is_tried { deadline - now } else { left };
-            let waited = self.changed.wait_timeout(closed, wait);
-            closed = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let wait = if limit.is_tried { deadline - now } else { left };
+            let waited = self.changed.wait_timeout(limited, wait);
+            limited = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, RateLimit>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass<'_> {
-    /// Closes the gate: the host asks to be left alone, for so long if it says.
-    pub(in crate::source::registry) fn close(mut self, pause: Option<Duration>) {
-        let opens = Instant::now() + pause.unwrap_or(DEFAULT_PAUSE).min(MAX_PAUSE);
-        let mut closed = self.rate_limits.lock();
-        let gate =
-            closed.entry(self.host.to_owned()).or_insert(RateLimit { opens, is_tried: false });
-        gate.opens = gate.opens.max(opens);
+    /// The host limits the rate: holds back all requests to it, for so long if it says.
+    pub(in crate::source::registry) fn limit(mut self, pause: Option<Duration>) {
+        let ends = Instant::now() + pause.unwrap_or(DEFAULT_PAUSE).min(MAX_PAUSE);
+        let mut limited = self.rate_limits.lock();
+        let limit =
+            limited.entry(self.host.to_owned()).or_insert(RateLimit { ends, is_tried: false });
+        limit.ends = limit.ends.max(ends);
         if self.is_first {
-            gate.is_tried = false;
+            limit.is_tried = false;
         }
         self.is_first = false;
-        drop(closed);
+        drop(limited);
         self.rate_limits.changed.notify_all();
     }
 }
@@ -113,16 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_lets_one_through() {
+    fn one_asks_when_the_time_is_over() {
         let rate_limits = RateLimits::default();
         let (first, second) =
             (rate_limits.enter("a", soon()).unwrap(), rate_limits.enter("a", soon()).unwrap());
-        first.close(Some(Duration::ZERO));
+        first.limit(Some(Duration::ZERO));
         drop(second);
         let trying = rate_limits.enter("a", soon()).unwrap();
         assert!(rate_limits.enter("a", Instant::now()).is_err(), "the second waits for the first");
         assert!(rate_limits.enter("b", Instant::now()).is_ok(), "other hosts are not concerned");
-        trying.close(Some(Duration::ZERO));
+        trying.limit(Some(Duration::ZERO));
         drop(rate_limits.enter("a", soon()).unwrap());
         let open =
             [rate_limits.enter("a", soon()).unwrap(), rate_limits.enter("a", soon()).unwrap()];
@@ -130,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_stays_closed_is_told_at_once() {
+    fn a_limit_beyond_the_deadline_is_told_at_once() {
         let rate_limits = RateLimits::default();
-        rate_limits.enter("a", soon()).unwrap().close(Some(LONG));
+        rate_limits.enter("a", soon()).unwrap().limit(Some(LONG));
         let left = rate_limits.enter("a", soon()).unwrap_err();
         assert!(left > Duration::from_secs(50) && left <= MAX_PAUSE, "{left:?}");
     }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn those_who_wait_follow_the_first() {
         let rate_limits = RateLimits::default();
-        rate_limits.enter("a", soon()).unwrap().close(Some(Duration::ZERO));
+        rate_limits.enter("a", soon()).unwrap().limit(Some(Duration::ZERO));
         let first = rate_limits.enter("a", soon()).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| rate_limits.enter("a", soon()).map(|pass| pass.is_first));
