@@ -15,6 +15,7 @@
 //! `sha2` is used rather than a TLS library's hash because it is pure Rust and picks the CPU's
 //! SHA instructions at run time.
 
+mod chain;
 mod content;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use std::str::FromStr;
 
 use sha2::Digest as _;
 
+pub use chain::ChainId;
 pub use content::{ContentDigest, ContentHasher};
 
 /// A hash algorithm that the OCI image spec registers and that we verify.

@@ -10,6 +10,7 @@
 //! image manifest V2 schema 2.
 
 mod config;
+mod config_details;
 mod descriptor;
 mod document;
 mod error;
@@ -18,15 +19,18 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod read;
+mod time;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use config::{ImageConfig, MAX_CONFIG_BYTES, RootFs};
+pub use config_details::{ConfigDetails, HistoryEntry, RunConfig};
 pub use descriptor::{Descriptor, Entry, Unusable};
 pub use document::{Document, MAX_MANIFEST_BYTES};
 pub use error::{Error, MAX_LAYERS};
 pub use image_index::{Entries, ImageIndex};
 pub use manifest::Manifest;
 pub use platform::Platform;
+pub use time::parse_time;

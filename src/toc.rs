@@ -51,7 +51,6 @@ mod footer;
 mod read;
 mod rows;
 mod table;
-mod time;
 
 pub use annotation::{TocAnnotation, promise};
 pub use error::{Error, Fault, MAX_ROWS, MAX_TOC_BYTES};

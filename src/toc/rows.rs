@@ -19,10 +19,10 @@ use serde::de::{
 
 use super::error::{Error, Fault, MAX_ROWS};
 use super::table::{Chunk, MAX_SKIP_BYTES, Toc, TocEntry};
-use super::time;
 use crate::codec::plausible_uncompressed_bytes;
 use crate::digest::{Algorithm, Digest};
 use crate::extent::{Run, UncompressedOffset};
+use crate::oci::parse_time;
 use crate::tar::{self, FileType};
 
 /// The largest xattr value that Linux takes (`XATTR_SIZE_MAX`).
@@ -182,7 +182,7 @@ impl Collector {
         let (mtime_seconds, mtime_nanoseconds) = match row.modtime.as_deref() {
             // stargz leaves the epoch itself out.
             None | Some("") => (0, 0),
-            Some(text) => time::parse(text).ok_or_else(|| Fault::Time(shortened(text)))?,
+            Some(text) => parse_time(text).ok_or_else(|| Fault::Time(shortened(text)))?,
         };
         let is_file = kind == FileType::File;
         let size = if is_file { number(row.size, "size")? } else { 0 };

@@ -1,10 +1,10 @@
-//! Times of a TOC: RFC 3339 as Go prints it.
+//! Times in documents and tables of contents: RFC 3339 as Go prints it.
 //!
 //! Go's layout prints years outside of 0 to 9999 as well, signed or with more digits, where RFC
 //! 3339 has none. A crate for times would refuse those, and this is shorter than its configuration.
 
 /// Seconds since the epoch, rounded down, and nanoseconds to add; digits past the ninth are cut.
-pub(super) fn parse(text: &str) -> Option<(i64, u32)> {
+pub fn parse_time(text: &str) -> Option<(i64, u32)> {
     let (sign, text) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text),
@@ -81,4 +81,46 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_BEFORE_EPOCH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some((0, 0))),
+            ("2026-11-22T02:59:38Z", Some((1_795_316_378, 0))),
+            ("2024-02-29T23:59:59.5Z", Some((1_709_251_199, 500_000_000))),
+            ("1960-01-01T00:00:01.000000001+00:00", Some((-315_619_199, 1))),
+            ("1970-01-01T01:00:00.25+01:00", Some((0, 250_000_000))),
+            ("1969-12-31T21:30:00-02:30", Some((0, 0))),
+            ("0001-01-01T00:00:00Z", Some((-62_135_596_800, 0))),
+            ("0000-03-01T00:00:00Z", Some((-62_162_035_200, 0))),
+            ("-0001-12-31T00:00:00Z", Some((-62_167_305_600, 0))),
+            ("12345-01-01T00:00:00Z", Some((327_403_382_400, 0))),
+            ("1970-01-01T00:00:00.1234567899Z", Some((0, 123_456_789))),
+            ("", None),
+            ("1970-01-01", None),
+            ("1970-01-01 00:00:00Z", None),
+            ("1970-01-01T00:00:00", None),
+            ("1970-01-01T00:00:00.Z", None),
+            ("1970-01-01T00:00:60Z", None),
+            ("1970-01-01T24:00:00Z", None),
+            ("1970-13-01T00:00:00Z", None),
+            ("1970-00-01T00:00:00Z", None),
+            ("1970-02-29T00:00:00Z", None),
+            ("1900-02-29T00:00:00Z", None),
+            ("1970-01-00T00:00:00Z", None),
+            ("970-01-01T00:00:00Z", None),
+            ("9999999999-01-01T00:00:00Z", None),
+            ("1970-01-01T0:00:00Z", None),
+            ("1970-01-01T00:00:00+1:000", None),
+            ("1970-01-01T00:00:00ü01:00", None),
+            ("1970-01-+1T00:00:00Z", None),
+        ] {
+            assert_eq!(parse_time(text), expected, "{text}");
+        }
+    }
 }
