@@ -6,5 +6,7 @@ pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod output;
 pub(crate) mod progress;
+pub(crate) mod screen;
+pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod time;

@@ -23,6 +23,7 @@
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount, and takes over what it needs at its standard output |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
+//! | `NO_COLOR` | no colours on a terminal, if it is set to anything |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
 use std::env;
@@ -61,6 +62,12 @@ pub(crate) fn variable(name: &str) -> Option<PathBuf> {
 /// The path in a variable. A mount in the background leaves the current directory.
 pub(crate) fn path_in(name: &str) -> Option<PathBuf> {
     std::path::absolute(variable(name)?).ok()
+}
+
+/// Whether colours are welcome: `NO_COLOR` is not set, and the terminal is not one that has none.
+pub(crate) fn wants_colours() -> bool {
+    let is_dumb = env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+    variable("NO_COLOR").is_none() && !is_dumb
 }
 
 pub(crate) fn home() -> Option<PathBuf> {

@@ -83,7 +83,7 @@ fn du(place: &CacheFolder) -> Result<ExitCode, AnyError> {
             "kinds": usage.kinds,
         });
         place.name_folder(&mut row);
-        writeln!(out, "{}", line(&row))?;
+        writeln!(out, "{}", line(row))?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "{}", place.folder.display())?;
@@ -142,7 +142,7 @@ fn print_removed(place: &CacheFolder, removed: &Removed) -> io::Result<()> {
             "left": { "bytes": removed.left },
         });
         place.name_folder(&mut row);
-        return writeln!(out, "{}", line(&row));
+        return writeln!(out, "{}", line(row));
     }
     writeln!(
         out,
@@ -187,7 +187,7 @@ fn print_verified(place: &CacheFolder, verified: &Verified) -> io::Result<()> {
             "damaged": damaged.collect::<Vec<_>>(),
         });
         place.name_folder(&mut row);
-        return writeln!(out, "{}", line(&row));
+        return writeln!(out, "{}", line(row));
     }
     let mut by_kind: BTreeMap<FileKind, u64> = BTreeMap::new();
     for damage in &verified.damaged {

@@ -96,7 +96,7 @@ fn print(checks: &[Check], json: bool) -> io::Result<()> {
             .iter()
             .map(|check| json!({ "check": check.name, "verdict": check.verdict.word(), "text": check.text }))
             .collect();
-        return writeln!(out, "{}", line(&serde_json::Value::from(rows)));
+        return writeln!(out, "{}", line(serde_json::Value::from(rows)));
     }
     let coloured = out.is_terminal();
     for check in checks {

@@ -45,7 +45,7 @@ fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
             "artifact": artifact,
             "indexes": indexes.iter().map(|(packed, _)| as_json(packed)).collect::<Vec<_>>(),
         });
-        writeln!(out, "{}", line(&document))?;
+        writeln!(out, "{}", line(document))?;
         return Ok(ExitCode::SUCCESS);
     }
     let bytes: u64 = indexes.iter().map(|(packed, _)| packed.blob.size).sum();
@@ -99,7 +99,7 @@ fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
             "layers": layers.collect::<Vec<_>>(),
             "pushed": known.pushed.iter().map(as_json).collect::<Vec<_>>(),
         });
-        writeln!(out, "{}", line(&document))?;
+        writeln!(out, "{}", line(document))?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "{}", known.image.name)?;

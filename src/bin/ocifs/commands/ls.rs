@@ -75,7 +75,7 @@ impl Listing<'_> {
             if let Some(target) = target {
                 set_name(&mut row, "target", target);
             }
-            return writeln!(out, "{}", line(&row));
+            return writeln!(out, "{}", line(row));
         }
         if self.long {
             write!(out, "{}", long(&a))?;

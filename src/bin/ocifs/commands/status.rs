@@ -85,7 +85,7 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     let mut out = output::stdout();
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        output::ignore_closed_pipe(writeln!(out, "{}", line(&Value::from(rows))))?;
+        output::ignore_closed_pipe(writeln!(out, "{}", line(Value::from(rows))))?;
     } else {
         output::ignore_closed_pipe(rows.iter().try_for_each(|row| row.print(&mut out)))?;
     }

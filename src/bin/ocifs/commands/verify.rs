@@ -31,7 +31,7 @@ pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
     bar.ready();
     let mut out = output::stdout();
     output::ignore_closed_pipe(match args.json {
-        true => writeln!(out, "{}", line(&as_json(&verification))),
+        true => writeln!(out, "{}", line(as_json(&verification))),
         false => print(&mut out, &verification),
     })?;
     Ok(match verification.is_good() {

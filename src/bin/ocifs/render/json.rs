@@ -1,4 +1,7 @@
-//! Names in JSON.
+//! Documents in JSON, and the names in them.
+//!
+//! Every document says which version of `docs/json.md` it follows, in the key `version`; a list says it in each
+//! object. Keys are only added within a version.
 //!
 //! A name is any bytes, a JSON string is text. So a name that is not UTF-8 stands there twice: as text with
 //! `U+FFFD` in place of what is none, under its key, for people; and under the key with `_base64`
@@ -18,8 +21,15 @@ pub(crate) fn set_name(object: &mut Value, key: &str, name: &[u8]) {
     object[key] = String::from_utf8_lossy(name).into();
 }
 
-/// A document in one line. What terminals would not show as it is stands there as an escape, which means the same.
-pub(crate) fn line(document: &Value) -> String {
+/// The version of the documents.
+const VERSION: u32 = 1;
+
+/// A document in one line, with its version. What terminals would not show as it is stands there as an escape, which means the same.
+pub(crate) fn line(mut document: Value) -> String {
+    match &mut document {
+        Value::Array(rows) => rows.iter_mut().for_each(set_version),
+        _ => set_version(&mut document),
+    }
     let plain = document.to_string();
     if plain.chars().all(is_printable) {
         return plain;
@@ -35,6 +45,12 @@ pub(crate) fn line(document: &Value) -> String {
     text
 }
 
+fn set_version(document: &mut Value) {
+    if let Value::Object(keys) = document {
+        keys.insert("version".to_owned(), VERSION.into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -43,10 +59,16 @@ mod tests {
 
     #[test]
     fn escapes_mean_the_same() {
-        let document = json!({ "a\u{9b}": ["\u{202e}\u{7f}\n\\", "\u{fc}"] });
-        let shown = line(&document);
+        let document = json!({ "version": 1, "a\u{9b}": ["\u{202e}\u{7f}\n\\", "\u{fc}"] });
+        let shown = line(document.clone());
         assert!(shown.chars().all(is_printable) && shown.contains('\u{fc}'), "{shown}");
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), document);
+    }
+
+    #[test]
+    fn documents_have_a_version() {
+        assert_eq!(line(json!({ "a": 1 })), r#"{"a":1,"version":1}"#);
+        assert_eq!(line(json!([{}, {}])), r#"[{"version":1},{"version":1}]"#);
     }
 
     #[test]

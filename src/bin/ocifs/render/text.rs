@@ -50,6 +50,25 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// How long ago something was, in the largest unit of which there are two or more: `3 weeks`.
+pub(crate) fn age(seconds: i64) -> String {
+    const UNITS: [(i64, &str, &str); 7] = [
+        (365 * 86400, "year", "years"),
+        (30 * 86400, "month", "months"),
+        (7 * 86400, "week", "weeks"),
+        (86400, "day", "days"),
+        (3600, "hour", "hours"),
+        (60, "minute", "minutes"),
+        (1, "second", "seconds"),
+    ];
+    let fits = |unit: &&(i64, &str, &str)| seconds >= 2 * unit.0;
+    match UNITS.iter().find(fits) {
+        Some((unit, one, many)) => count((seconds / unit) as usize, one, many),
+        None if seconds < 0 => "in the future".to_owned(),
+        None => "now".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +83,25 @@ mod tests {
         }
         for text in ["\u{e4}\u{a0}\u{5d0} \u{65e5}", "\u{1f600}", "~\u{a1}"] {
             assert_eq!(printable(text), text);
+        }
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        const DAY: i64 = 86400;
+        for (seconds, text) in [
+            (-1, "in the future"),
+            (1, "now"),
+            (2, "2 seconds"),
+            (119, "119 seconds"),
+            (7199, "119 minutes"),
+            (2 * DAY, "2 days"),
+            (21 * DAY, "3 weeks"),
+            (60 * DAY, "2 months"),
+            (729 * DAY, "24 months"),
+            (i64::MAX, "292471208677 years"),
+        ] {
+            assert_eq!(age(seconds), text, "{seconds}");
         }
     }
 

@@ -17,6 +17,13 @@ pub(crate) fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
     (year, month, day, second / 3600, second % 3600 / 60)
 }
 
+/// Seconds since the epoch in RFC 3339, in UTC.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    let (year, month, day, hour, minute) = civil(seconds);
+    let second = seconds.rem_euclid(60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,5 +34,7 @@ mod tests {
         assert_eq!(civil(1_700_000_000), (2023, 11, 14, 22, 13));
         assert_eq!(civil(951_782_400), (2000, 2, 29, 0, 0));
         assert_eq!(civil(-1), (1969, 12, 31, 23, 59));
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
     }
 }
