@@ -17,6 +17,9 @@
 //! table holds each directory's children by name, for lookup by binary search. The numbers that are shown
 //! are others, made from contents (`numbers`).
 //!
+//! A merge can say where each inode comes from ([`Origins`]), and what became of every name that any layer
+//! made ([`Provenance`]).
+//!
 //! Several trees can be joined into one with a directory for each ([`join()`]). What the upper layers
 //! of an image decide without those below is a tree too, for a few questions ([`merge_upper`]).
 //!
@@ -35,18 +38,22 @@ mod merge;
 mod numbers;
 mod origins;
 mod path;
+mod provenance;
 mod readable;
 mod table;
 mod upper;
 mod walk;
+mod witness;
 
 pub use error::Error;
 pub use inode::{Attributes, BLOCK_BYTES, Content, DirEntry, FileKind, Ino};
 pub use join::{Part, Sharing, join};
-pub use merge::{merge, merge_with_origins};
+pub use merge::{Merged, merge, merge_with_origins, merge_with_provenance};
 pub use numbers::Shown;
 pub use origins::Origins;
 pub use path::{PathError, Symlinks};
+pub use provenance::{Change, Changes, End, Origin, Provenance, Version};
 pub use table::Tree;
 pub use upper::{Question, Want, merge_upper};
 pub use walk::{FilesAfter, Order, Walk};
+pub use witness::Cause;

@@ -44,7 +44,9 @@ use super::error::Error;
 use super::flat::Flat;
 use super::inode::NONE;
 use super::origins::Origins;
+use super::provenance::{self, Placed, Provenance};
 use super::table::Tree;
+use super::witness::Witness;
 use crate::index::{Budget, EntryKind, LayerIndex};
 
 /// Merges the layers, base first. Each has drawn on the budget when it was opened; what the merge makes
@@ -53,7 +55,7 @@ use crate::index::{Budget, EntryKind, LayerIndex};
 /// # Errors
 /// What unpacking the layers would fail with, or there is not so much left of the budget.
 pub fn merge(layers: &[&LayerIndex], budget: &Arc<Budget>) -> Result<Tree, Error> {
-    Merge::of(layers, budget)?.flatten(None)
+    Ok(Merge::of(layers, budget, None)?.flatten(None)?.0)
 }
 
 /// Merges the layers, base first, and says where each inode comes from.
@@ -65,14 +67,46 @@ pub fn merge_with_origins(
     budget: &Arc<Budget>,
 ) -> Result<(Tree, Origins), Error> {
     let mut origins = Vec::new();
-    let tree = Merge::of(layers, budget)?.flatten(Some(&mut origins))?;
+    let (tree, _) = Merge::of(layers, budget, None)?.flatten(Some(&mut origins))?;
     Ok((tree, Origins(origins)))
+}
+
+/// A tree, and all that the layers say of how it came to be.
+#[derive(Debug)]
+pub struct Merged {
+    /// The merged view.
+    pub tree: Tree,
+    /// What each inode is made from.
+    pub origins: Origins,
+    /// What became of each name.
+    pub provenance: Provenance,
+}
+
+/// Merges the layers, base first, and keeps what became of every name that one of them made. What that takes
+/// draws on the budget as well.
+///
+/// # Errors
+/// As [`merge()`].
+pub fn merge_with_provenance(
+    layers: &[&LayerIndex],
+    budget: &Arc<Budget>,
+) -> Result<Merged, Error> {
+    let mut origins = Vec::new();
+    let merge = Merge::of(layers, budget, Some(Witness::new()))?;
+    let (tree, provenance) = merge.flatten(Some(&mut origins))?;
+    match provenance {
+        Some(provenance) => Ok(Merged { tree, origins: Origins(origins), provenance }),
+        None => unreachable!("a merge with a witness has a provenance"),
+    }
 }
 
 impl Merge<'_> {
     /// Turns the linked structure into the arrays of a [`Tree`]; with the entry of each inode, if
-    /// the caller wants them.
-    fn flatten(self, mut origins: Option<&mut Vec<u32>>) -> Result<Tree, Error> {
+    /// the caller wants them, and what its witness saw, if it has one.
+    fn flatten(
+        mut self,
+        mut origins: Option<&mut Vec<u32>>,
+    ) -> Result<(Tree, Option<Provenance>), Error> {
         // Count names, in order to number the inodes that still have one.
         let mut names_of = vec![0u32; self.inodes.len()];
         names_of[0] = 1;
@@ -108,7 +142,23 @@ impl Merge<'_> {
             flat.directory(numbers[node.inode as usize], parent, subdirs, &mut children)?;
         }
         let tree = flat.into_tree();
+        if self.witness.is_some() {
+            self.drawn.more(self.nodes.len() as u64 * provenance::ROW_BYTES)?;
+        }
+        let provenance = self.witness.take().map(|witness| self.provenance(&numbers, witness));
         self.drawn.keep();
-        Ok(tree)
+        Ok((tree, provenance))
+    }
+
+    /// What became of each node; `numbers` are those of the inodes that are in the tree.
+    fn provenance(&self, numbers: &[u32], witness: Witness) -> Provenance {
+        let placed = self.nodes.iter().map(|node| Placed {
+            parent: node.parent,
+            name: node.name,
+            layer: node.layer,
+            source: self.inodes[node.inode as usize],
+            ino: if node.alive { numbers[node.inode as usize] } else { 0 },
+        });
+        Provenance::new(self.layers.len(), placed, witness)
     }
 }

@@ -24,6 +24,7 @@ mod layers;
 mod memory;
 mod mutations;
 mod numbers;
+mod provenance;
 mod random_stacks;
 mod regressions;
 mod snapshots;

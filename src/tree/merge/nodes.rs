@@ -6,6 +6,7 @@ use crate::index::{Drawn, Entry, EntryKind, LayerIndex, MAX_PATH_BYTES};
 use crate::tree::error::{Error, MAX_NODES, MAX_STEPS};
 use crate::tree::inode::NONE;
 use crate::tree::origins::Source;
+use crate::tree::witness::{Cause, Witness};
 
 /// Names that room is made for at once.
 const MAX_EXPECTED: usize = 1 << 20;
@@ -43,6 +44,8 @@ pub(super) struct Merge<'a> {
     pub(super) layer: u32,
     /// For nodes that the layers have not drawn for.
     pub(super) drawn: Drawn,
+    /// Sees what comes and goes, if the caller wants to know.
+    pub(super) witness: Option<Witness>,
 }
 
 impl<'a> Merge<'a> {
@@ -62,6 +65,7 @@ impl<'a> Merge<'a> {
             turns: 0,
             layer: 0,
             drawn,
+            witness: None,
         };
         merge.nodes.push(Node {
             parent: ROOT,
@@ -142,6 +146,13 @@ impl<'a> Merge<'a> {
         }
         self.node_mut(parent).first_child = id;
         self.names.insert((parent, name), id);
+        if let Some(witness) = &mut self.witness {
+            // A directory that this layer has put in place of another one continues it, name by name.
+            let lower = [Some(parent), witness.previous(parent)];
+            let mut lower = lower.into_iter().flatten();
+            let previous = lower.find_map(|dir| self.ghosts.get(&(dir, name)).copied());
+            witness.placed(id, previous);
+        }
         Ok(id)
     }
 
@@ -153,7 +164,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Takes a node and all below it out of the tree.
-    pub(super) fn remove(&mut self, node: NodeId) {
+    pub(super) fn remove(&mut self, node: NodeId, cause: Cause) {
         let Node { parent, next, previous, inode, .. } = *self.node(node);
         self.note_turn(inode);
         match previous {
@@ -168,6 +179,9 @@ impl<'a> Merge<'a> {
             let Node { parent, name, layer, first_child, .. } = *self.node(id);
             self.node_mut(id).alive = false;
             self.names.remove(&(parent, name));
+            if let Some(witness) = &mut self.witness {
+                witness.removed(id, self.layer, cause);
+            }
             if layer < self.layer {
                 self.ghosts.insert((parent, name), id);
             }

@@ -6,6 +6,7 @@ use super::nodes::{Merge, NodeId, ROOT};
 use crate::index::{DirId, EntryKind, LayerIndex, MAX_NAME_BYTES, NODE_BYTES, ROOT_DIR};
 use crate::tree::error::Error;
 use crate::tree::inode::NONE;
+use crate::tree::witness::Cause;
 
 /// Symlinks followed for one path, as umoci limits them.
 const MAX_LINKS: u32 = 255;
@@ -199,7 +200,7 @@ impl<'a> Merge<'a> {
             let blocker = self.node_path(blocker);
             return Err(Error::NotADirectory { layer: self.layer as usize, path: path(), blocker });
         }
-        self.remove(blocker);
+        self.remove(blocker, Cause::Replaced);
         Ok(())
     }
 

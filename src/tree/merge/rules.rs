@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::nodes::{Merge, NodeId, lossy};
+use super::nodes::{Merge, NodeId, ROOT, lossy};
 use super::paths::{Layer, Lower};
 use crate::index::{Budget, DirId, Drawn, Entry, EntryKind, LayerIndex, NODE_BYTES};
 use crate::tree::error::Error;
 use crate::tree::inode::NONE;
 use crate::tree::origins::Source;
+use crate::tree::witness::{Cause, Witness};
 
 impl<'a> Merge<'a> {
-    /// All layers, applied.
+    /// All layers, applied, before the eyes of a witness if there is one.
     pub(super) fn of(
         layers: &'a [&'a LayerIndex],
         budget: &Arc<Budget>,
+        witness: Option<Witness>,
     ) -> Result<Merge<'a>, Error> {
         let mut drawn = Drawn::new(Arc::clone(budget));
         let mut seen = HashSet::new();
@@ -25,6 +27,7 @@ impl<'a> Merge<'a> {
             drawn.more(rows as u64 * NODE_BYTES)?;
         }
         let mut merge = Merge::new(layers, drawn);
+        merge.witness = witness;
         for (number, layer) in layers.iter().enumerate() {
             merge.apply(number as u32, layer)?;
         }
@@ -61,21 +64,24 @@ impl<'a> Merge<'a> {
         for whiteout in index.whiteouts() {
             let Some(dir) = self.lower_dir(&mut lower, whiteout.dir)? else { continue };
             match whiteout.name {
-                Some(name) => doomed.extend(self.names.get(&(dir, name))),
+                Some(name) => {
+                    doomed
+                        .extend(self.names.get(&(dir, name)).map(|node| (*node, Cause::Whiteout)));
+                }
                 // However often and by whatever path it is said, once is enough.
                 None if !emptied.insert(dir) => {}
                 None => {
                     let mut child = self.node(dir).first_child;
                     while child != NONE {
-                        doomed.push(child);
+                        doomed.push((child, Cause::OpaqueMark));
                         child = self.node(child).next;
                     }
                 }
             }
         }
-        for node in doomed {
+        for (node, cause) in doomed {
             if self.node(node).alive {
-                self.remove(node);
+                self.remove(node, cause);
             }
         }
         Ok(())
@@ -98,7 +104,7 @@ impl<'a> Merge<'a> {
             layer.hidden.remove(&(entry.dir, entry.name));
         }
         if entry.name.is_empty() {
-            self.inodes[0] = source;
+            self.update(ROOT, source);
             return Ok(());
         }
         // The target is looked up before anything is made or removed.
@@ -115,10 +121,10 @@ impl<'a> Merge<'a> {
             let inode = self.node(node).inode;
             let is_dir = self.kind(inode) == EntryKind::Directory;
             if is_dir && entry.kind == EntryKind::Directory {
-                self.inodes[inode as usize] = source;
+                self.update(node, source);
                 return Ok(());
             }
-            self.remove(node);
+            self.remove(node, Cause::Replaced);
         }
         let inode = match target {
             Some((inode, _)) => inode,
@@ -126,6 +132,15 @@ impl<'a> Merge<'a> {
         };
         self.insert(parent, entry.name, inode)?;
         Ok(())
+    }
+
+    /// Gives a directory the attributes of an entry.
+    fn update(&mut self, node: NodeId, source: Source) {
+        let inode = self.node(node).inode as usize;
+        if let Some(witness) = &mut self.witness {
+            witness.updated(node, self.inodes[inode], source.layer);
+        }
+        self.inodes[inode] = source;
     }
 
     /// The inode that a hard link names, and the node (`NONE` for a hidden file).
