@@ -4,6 +4,8 @@
 //! Image::open         name -> source -> resolve -> external::IndexFinder, layer::open_all -> tree::merge -> Filesystem
 //! Excerpt::open       the same, layers from the top down until questions are answered
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
+//! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
+//! history, which      how an image was made; where a path comes from
 //! verify, probe       what of an image is right; how its registry answers
 //! build_indexes ...   layer indexes for others
 //! ```
@@ -35,7 +37,9 @@
 mod access;
 mod error;
 mod excerpt;
+mod history;
 mod indexes;
+mod layered;
 mod locate;
 mod opening;
 mod options;
@@ -44,17 +48,21 @@ mod set;
 mod tag;
 mod verify;
 mod view;
+mod which;
 mod whole;
 
 pub use error::Error;
 pub use excerpt::Excerpt;
+pub use history::{History, LayersToOpen, Step, StepLayer, history};
 pub use indexes::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
+pub use layered::{LayeredImage, LayeredImages};
 pub use opening::resolve;
 pub use options::ImageOptions;
 pub use probe::{Probe, probe};
 pub use set::ImageSet;
 pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};
+pub use which::{PathOrigin, PathOrigins, PathVersion, which};
 pub use whole::Image;

@@ -29,6 +29,7 @@
 //! - About 120 bytes an inode; no allocation of its own for any node.
 //! - Every inode number handed out by the tree is valid for every accessor.
 
+mod compare;
 mod error;
 mod fingerprints;
 mod flat;
@@ -45,6 +46,7 @@ mod upper;
 mod walk;
 mod witness;
 
+pub use compare::{Aspects, Difference, compare};
 pub use error::Error;
 pub use inode::{Attributes, BLOCK_BYTES, Content, DirEntry, FileKind, Ino};
 pub use join::{Part, Sharing, join};

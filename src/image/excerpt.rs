@@ -39,7 +39,7 @@ use crate::index::Proof;
 use crate::layer::{OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
-use crate::tree::{self, Question, Want};
+use crate::tree::{self, Origins, Question, Tree, Want};
 
 /// An image as far as some questions need it. Other answers of its file system mean nothing.
 #[derive(Debug)]
@@ -63,39 +63,7 @@ impl Excerpt {
         progress: &dyn Progress,
     ) -> Result<Excerpt, Error> {
         let opening = Opening::new(name, cache, options)?;
-        let layers = &opening.resolved.layers;
-        let mut known = OpenedLayers::default();
-        let mut open: Vec<OpenLayer> = Vec::new();
-        let mut asked_for = 0;
-        let tree = loop {
-            // Base first, as they stand in the image.
-            let missing = layers.len() - open.len();
-            let mut cached = Vec::new();
-            for layer in layers[..missing].iter().rev() {
-                // One layer may stand in an image many times.
-                let known_one = known.get(layer, &opening.finder);
-                let Some(open) = known_one.or_else(|| opening.cached(layer)) else { break };
-                known.add([(layer, &open)].into_iter());
-                cached.push(open);
-            }
-            cached.reverse();
-            open.splice(..0, cached);
-            let missing = layers.len() - open.len();
-            if missing == 0 {
-                let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
-                break tree::merge(&indexes, opening.finder.budget())?;
-            }
-            let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
-            if let Some(tree) = tree::merge_upper(&indexes, questions) {
-                log::info!("{missing} of {} layers are not needed", layers.len());
-                break tree;
-            }
-            let next = missing - round(questions, asked_for).min(missing);
-            asked_for += missing - next;
-            let opened = opening.layers(&layers[next..missing], &known, progress)?;
-            known.add(layers[next..missing].iter().zip(&opened));
-            open.splice(..0, opened);
-        };
+        let Upper { open, tree, .. } = open_upper(&opening, questions, progress)?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = open.iter().map(|open| open.index.proof()).collect();
         let contents = Contents::new(opening.readers(&open, &spans));
@@ -117,6 +85,58 @@ impl Excerpt {
     pub fn filesystem(&self) -> &Filesystem {
         &self.filesystem
     }
+}
+
+/// The topmost layers of an image, as many as some questions need.
+pub(super) struct Upper {
+    /// The layers, the topmost last.
+    pub(super) open: Vec<OpenLayer>,
+    /// What they are merged to.
+    pub(super) tree: Tree,
+    /// What its inodes are made from.
+    pub(super) origins: Origins,
+}
+
+/// Opens as many layers, from the top down, as the questions need.
+pub(super) fn open_upper(
+    opening: &Opening<'_>,
+    questions: &[Question],
+    progress: &dyn Progress,
+) -> Result<Upper, Error> {
+    let layers = &opening.resolved.layers;
+    let mut known = OpenedLayers::default();
+    let mut open: Vec<OpenLayer> = Vec::new();
+    let mut asked_for = 0;
+    let (tree, origins) = loop {
+        // Base first, as they stand in the image.
+        let missing = layers.len() - open.len();
+        let mut cached = Vec::new();
+        for layer in layers[..missing].iter().rev() {
+            // One layer may stand in an image many times.
+            let known_one = known.get(layer, &opening.finder);
+            let Some(open) = known_one.or_else(|| opening.cached(layer)) else { break };
+            known.add([(layer, &open)].into_iter());
+            cached.push(open);
+        }
+        cached.reverse();
+        open.splice(..0, cached);
+        let missing = layers.len() - open.len();
+        if missing == 0 {
+            let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
+            break tree::merge_with_origins(&indexes, opening.finder.budget())?;
+        }
+        let indexes: Vec<_> = open.iter().map(|open| open.index.as_ref()).collect();
+        if let Some(found) = tree::merge_upper(&indexes, questions) {
+            log::info!("{missing} of {} layers are not needed", layers.len());
+            break found;
+        }
+        let next = missing - round(questions, asked_for).min(missing);
+        asked_for += missing - next;
+        let opened = opening.layers(&layers[next..missing], &known, progress)?;
+        known.add(layers[next..missing].iter().zip(&opened));
+        open.splice(..0, opened);
+    };
+    Ok(Upper { open, tree, origins })
 }
 
 /// How many layers to open next, when so many have been opened for the questions.

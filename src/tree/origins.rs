@@ -8,7 +8,7 @@ pub struct Origins(pub(super) Vec<u32>);
 
 impl Origins {
     /// The place of the entry in its layer; `None` for an implied directory.
-    pub(super) fn entry(&self, ino: Ino) -> Option<usize> {
+    pub fn entry(&self, ino: Ino) -> Option<usize> {
         let entry = self.0[ino.position()];
         (entry != NONE).then_some(entry as usize)
     }

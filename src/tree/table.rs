@@ -106,6 +106,11 @@ impl Tree {
         }
     }
 
+    /// The layer that an inode was made from, as a position among those that were merged.
+    pub fn layer(&self, ino: Ino) -> usize {
+        self.inode(ino).layer as usize
+    }
+
     /// The kind of an inode.
     pub fn kind(&self, ino: Ino) -> FileKind {
         self.inode(ino).kind

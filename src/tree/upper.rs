@@ -51,16 +51,16 @@ use std::ptr;
 
 use super::flat::Flat;
 use super::inode::NONE;
-use super::origins::Source;
+use super::origins::{Origins, Source};
 use super::table::Tree;
 use crate::index::LayerIndex;
 use facts::{Node, Upper, What};
 
 pub use answers::{Question, Want};
 
-/// The tree of the upper layers of an image, base first, if it answers the questions as the tree of all
-/// layers would; `None` if lower layers are needed for that.
-pub fn merge_upper(layers: &[&LayerIndex], questions: &[Question]) -> Option<Tree> {
+/// The tree of the upper layers of an image, base first, and where its inodes come from, if it answers the
+/// questions as the tree of all layers would; `None` if lower layers are needed for that.
+pub fn merge_upper(layers: &[&LayerIndex], questions: &[Question]) -> Option<(Tree, Origins)> {
     // What a layer costs that is applied once more, only a whole merge draws on a budget.
     let mut seen = HashSet::new();
     let mut with_rows = layers.iter().filter(|layer| !layer.is_empty());
@@ -76,7 +76,7 @@ pub fn merge_upper(layers: &[&LayerIndex], questions: &[Question]) -> Option<Tre
 
 impl Upper<'_> {
     /// The facts as a tree. Where something unknown is, there is nothing, or a directory.
-    fn flatten(self) -> Option<Tree> {
+    fn flatten(self) -> Option<(Tree, Origins)> {
         let is_shown = |node: &Node<'_>| {
             node.alive
                 && node.inode != NONE
@@ -88,11 +88,13 @@ impl Upper<'_> {
         }
         let mut numbers = vec![0u32; self.inodes.len()];
         let mut flat = Flat::new(self.layers);
+        let mut origins = Vec::new();
         for (at, Source { layer, entry }) in self.inodes.iter().enumerate() {
             if names_of[at] > 0 {
                 let index = self.layers[*layer as usize];
                 let origin = (*entry != NONE).then(|| index.entry_at(*entry as usize));
                 numbers[at] = flat.inode(*layer, origin, names_of[at]).ok()?;
+                origins.push(*entry);
             }
         }
         for node in self.nodes.iter().filter(|node| is_shown(node) && node.what != What::Leaf) {
@@ -105,6 +107,6 @@ impl Upper<'_> {
             let number = numbers[node.inode as usize];
             flat.directory(number, parent, subdirs, &mut children).ok()?;
         }
-        Some(flat.into_tree())
+        Some((flat.into_tree(), Origins(origins)))
     }
 }

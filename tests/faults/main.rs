@@ -41,6 +41,7 @@ mod external_toc;
 mod external_verify;
 mod external_walks;
 mod held;
+mod history;
 mod image_set;
 mod indexes;
 mod kernel_metadata;

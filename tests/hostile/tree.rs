@@ -109,7 +109,7 @@ fn check_upper(tree: &Tree, layers: &[&LayerIndex]) {
         .map(|path| Question { path, last: Symlinks::Follow, want: Want::Attributes })
         .collect();
     for from in 0..layers.len() {
-        if let Some(upper) = tree::merge_upper(&layers[from..], &questions) {
+        if let Some((upper, _)) = tree::merge_upper(&layers[from..], &questions) {
             for question in &questions {
                 let _ = upper.resolve(&question.path, question.last);
             }

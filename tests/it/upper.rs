@@ -127,7 +127,9 @@ fn check(stack: &[Vec<Entry>], count: &mut Count) -> Result<(), String> {
             let question = Question { path: path.clone(), last, want };
             for first in 1..layers.len() {
                 let questions = std::slice::from_ref(&question);
-                let Some(upper) = tree::merge_upper(&layers[first..], questions) else { continue };
+                let Some((upper, _)) = tree::merge_upper(&layers[first..], questions) else {
+                    continue;
+                };
                 let (expected, got) = (said(&whole, 0, &question), said(&upper, first, &question));
                 count.decided += 1;
                 if expected == got {

@@ -2,6 +2,7 @@
 //! the path of one, or of a mount.
 
 mod cache;
+mod history;
 mod image;
 mod login;
 mod mount;
@@ -9,6 +10,7 @@ mod name;
 mod proof;
 mod units;
 mod verbs;
+mod which;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
 pub(crate) use cache::CacheArgs;
+pub(crate) use history::History;
 pub(crate) use image::{ContentStore, ImageArgs};
 pub(crate) use login::Login;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
@@ -26,6 +29,7 @@ pub(crate) use proof::RequiredProof;
 pub(crate) use verbs::{
     Cache, CacheVerb, Cat, Doctor, Export, Index, IndexVerb, Ls, Pull, Status, Umount, Verify,
 };
+pub(crate) use which::Which;
 
 /// Look inside container images: mount one as a directory, list it, read files of it.
 ///
@@ -87,6 +91,19 @@ pub(crate) enum Command {
     /// Print files of an image
     #[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
     Cat(Cat),
+    /// Show how an image was made: instructions, the layers they made, and what these changed
+    ///
+    /// Each instruction stands with its layer, the base first, or with "(empty layer)". Changes count names:
+    /// added, changed (the layer has the name again), removed. Instructions that do not fit to the layers are
+    /// listed apart.
+    #[command(override_usage = "ocifs history [OPTIONS] REF")]
+    History(History),
+    /// Show which layer and instruction brought a file, its earlier versions, and what deleted it
+    ///
+    /// The newest version comes first. Files that a later layer deleted or replaced are found as well: their bytes
+    /// are still in the image.
+    #[command(override_usage = "ocifs which [OPTIONS] REF PATH...")]
+    Which(Which),
     /// Write the merged tree of an image to stdout as a tar archive
     #[command(override_usage = "ocifs export [OPTIONS] REF")]
     Export(Export),
@@ -165,7 +182,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 11);
+        assert_eq!(seen, 13);
     }
 
     /// A flag whose variable is set would be listed as if it were needed.

@@ -4,6 +4,7 @@ mod cache;
 mod cat;
 mod doctor;
 mod export;
+mod history;
 mod index;
 mod ls;
 mod mount;
@@ -15,6 +16,7 @@ mod pull;
 mod status;
 mod umount;
 mod verify;
+mod which;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Status(status) => status::run(status),
         Command::Ls(ls) => ls::run(ls),
         Command::Cat(cat) => cat::run(cat),
+        Command::History(history) => history::run(history),
+        Command::Which(which) => which::run(which),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),
         Command::Pull(pull) => pull::run(pull),

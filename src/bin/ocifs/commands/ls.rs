@@ -10,7 +10,7 @@ use ocifs::tree::{Attributes, FileKind, Ino, Order, Question, Symlinks, Tree, Wa
 use crate::args;
 use crate::commands::open::open_excerpt;
 use crate::render::errors::AnyError;
-use crate::render::json::{line, set_name};
+use crate::render::json::{line, set_name, type_word};
 use crate::render::output;
 use crate::render::text::is_printable;
 use crate::render::time::civil;
@@ -61,7 +61,7 @@ impl Listing<'_> {
         let target = self.tree.symlink(ino);
         if self.json {
             let mut row = serde_json::json!({
-                "type": kind_word(a.kind),
+                "type": type_word(a.kind),
                 "mode": format!("{:04o}", a.mode),
                 "uid": a.uid,
                 "gid": a.gid,
@@ -123,17 +123,6 @@ fn long(a: &Attributes) -> String {
         a.uid,
         a.gid,
     )
-}
-
-fn kind_word(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Regular => "file",
-        FileKind::Directory => "directory",
-        FileKind::Symlink => "symlink",
-        FileKind::CharDevice => "char",
-        FileKind::BlockDevice => "block",
-        FileKind::Fifo => "fifo",
-    }
 }
 
 fn mode_text(a: &Attributes) -> String {

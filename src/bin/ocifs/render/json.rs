@@ -9,6 +9,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ocifs::tree::FileKind;
 use serde_json::Value;
 
 use crate::render::text::is_printable;
@@ -19,6 +20,18 @@ pub(crate) fn set_name(object: &mut Value, key: &str, name: &[u8]) {
         object[format!("{key}_base64")] = STANDARD.encode(name).into();
     }
     object[key] = String::from_utf8_lossy(name).into();
+}
+
+/// What `type` says of a file.
+pub(crate) fn type_word(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::CharDevice => "char",
+        FileKind::BlockDevice => "block",
+        FileKind::Fifo => "fifo",
+    }
 }
 
 /// The version of the documents.
