@@ -4,7 +4,7 @@
 //! ```text
 //! kernel        mounting and unmounting; the table of mounts
 //! session       a connection and its threads     requests   what was asked, what failed
-//! adapter       requests -> fs -> answers        pool       reads that have to be fetched
+//! adapter       requests -> space, fs         pool       reads that have to be fetched
 //! guide         tells of what readers ask:       prefetcher (a process) | pusher (a thread)
 //! erofs_mount   names and attributes as an image that the kernel reads; devices serves its contents
 //! ```

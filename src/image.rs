@@ -28,8 +28,9 @@
 //! let image = Image::open(&"debian:12".parse()?, &cache, &ImageOptions::default(), &Quiet)?;
 //! let files = image.filesystem();
 //! let file = files.tree().resolve(b"etc/os-release", Symlinks::Follow)?;
-//! let mut bytes = vec![0; files.readable(file, 0, 4096)?];
-//! files.read(file, 0, &mut bytes, Instant::now() + Duration::from_secs(60))?;
+//! let file = files.file(file)?;
+//! let mut bytes = vec![0; file.readable(0, 4096)];
+//! file.read(0, &mut bytes, Instant::now() + Duration::from_secs(60))?;
 //! # Ok(())
 //! # }
 //! ```

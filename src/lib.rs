@@ -20,9 +20,10 @@
 //! (`tests/it/architecture.rs`) reads the sources and fails on anything else.
 //!
 //! ```text
-//! 12 bin/ocifs                  arguments, words, exit codes, environment, progress bars
-//! 11 mount                      what keeps running: a view at a place, its status, its end
-//! 10 fuse                       the kernel's requests; mounting and unmounting
+//! 13 bin/ocifs                  arguments, words, exit codes, environment, progress bars
+//! 12 mount                      what keeps running: a view at a place, its status, its end
+//! 11 fuse                       the kernel's requests; mounting and unmounting
+//! 10 space                      inode numbers of a connection, and the volume that each leads to
 //! 9  image                      images opened: one, several, as much as a question needs; verified
 //! 8  fs  erofs                  file operations and errno, over plain values | a tree as an image
 //! 7  prefetch                   what a walk will want next
@@ -41,11 +42,11 @@
 //! mount   "debian:12" -> reference -> resolve (manifest, platform, config)
 //!         -> layer::open_all: index from the cache, or one streamed pass
 //!         -> tree::merge -> fs::Filesystem                        image::Image
-//!         -> fuse                                                 mount::Mount
+//!         -> space::Space -> fuse                                 mount::Mount
 //!         several: each of them so, then tree::join               image::ImageSet
 //!         cat, ls: layers from the top down, until tree::merge_upper decides      image::Excerpt
 //!         kernel metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
-//! read    fuse -> fs -> content (file offset -> place in a layer's tar)
+//! read    fuse -> space -> fs -> content (file offset -> place in a layer's tar)
 //!         -> blob: span in the cache, or source -> decompress -> verify -> cache -> bytes
 //! ```
 //!
@@ -68,7 +69,8 @@
 //! fetched, verified and cached as a whole. *Checkpoint*: a place of a compressed stream from which
 //! decompression can begin, with the *window* it needs. *Whiteout*: a tar entry that hides a name
 //! of lower layers; *opaque mark*: one that hides all lower names of its directory. *Tree*: the
-//! merged view of one image, or *joined*, of several with a directory each. *Proof*: what of a layer
+//! merged view of one image, or *joined*, of several with a directory each. *Volume*: a tree with its bytes, as
+//! what has inode numbers of its own. *Space*: what one FUSE connection serves. *Proof*: what of a layer
 //! has been checked against the manifest.
 
 pub mod artifact;
@@ -95,6 +97,7 @@ pub mod prefetch;
 pub mod reference;
 pub mod resolve;
 pub mod source;
+pub mod space;
 pub mod tar;
 pub mod toc;
 pub mod tree;

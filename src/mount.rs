@@ -21,6 +21,7 @@ use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Requests, Server, erofs_mount, kernel, prefetcher};
 use crate::hint::Hint;
 use crate::image::View;
+use crate::space::Space;
 
 pub use options::{MountOptions, Prefetch};
 pub use status::{
@@ -207,8 +208,8 @@ fn serve(
     options: &fuse::ServeOptions,
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
-    let filesystem = Arc::clone(&view.filesystem);
-    fuse::serve(device, filesystem, options, Arc::clone(requests)).map_err(Error::Serve)
+    let space = Space::new(Arc::clone(&view.filesystem));
+    fuse::serve(device, space, options, Arc::clone(requests)).map_err(Error::Serve)
 }
 
 /// Unmounts one particular mount, and not what another process may have mounted there since.

@@ -26,6 +26,7 @@ use super::reply::{ECHOES, FOREVER, refused, system_time, xattr_answer};
 use super::requests::{Requests, count};
 use super::session::MAX_BACKGROUND;
 use crate::fs::{self, Filesystem};
+use crate::space::{Space, Volume};
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
 
 /// lseek(2), in the numbers of Linux.
@@ -41,10 +42,10 @@ thread_local! {
     static CONTENT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A file system, for `fuser`.
+/// A space, for `fuser`.
 #[derive(Debug)]
 pub(super) struct Adapter {
-    filesystem: Arc<Filesystem>,
+    space: Space,
     ownership: Ownership,
     requests: Arc<Requests>,
     callers: Callers,
@@ -63,12 +64,13 @@ pub(super) struct Adapter {
 
 impl Adapter {
     pub(super) fn new(
-        filesystem: &Arc<Filesystem>,
+        space: Space,
         options: &ServeOptions,
         requests: &Arc<Requests>,
         guide: Option<Guide>,
     ) -> Adapter {
-        let (tree, default_permissions) = (filesystem.tree(), options.default_permissions);
+        let tree = space.root().filesystem().tree();
+        let default_permissions = options.default_permissions;
         // An ACL that names users whom the namespace lacks would make a file unusable.
         let acl = tree.has_xattrs() && default_permissions && kernel::has_all_ids();
         Adapter {
@@ -78,7 +80,7 @@ impl Adapter {
             acl,
             hides_acls: !acl && kernel::is_in_user_namespace(),
             opens_directories: false,
-            filesystem: Arc::clone(filesystem),
+            space,
             ownership: options.ownership,
             requests: Arc::clone(requests),
             pool: Pool::default(),
@@ -86,14 +88,14 @@ impl Adapter {
         }
     }
 
-    fn attr(&self, a: &Attributes) -> FileAttr {
+    fn attr(&self, volume: &Volume, a: &Attributes) -> FileAttr {
         let mtime = system_time(a.mtime_seconds, a.mtime_nanoseconds);
         let (uid, gid) = match self.ownership {
             Ownership::Image => (a.uid, a.gid),
             Ownership::Squash { uid, gid } => (uid, gid),
         };
         FileAttr {
-            ino: INodeNo(self.filesystem.tree().shown(a.ino).number),
+            ino: INodeNo(volume.shown(a.ino).number),
             size: a.size,
             blocks: a.blocks,
             atime: mtime,
@@ -118,12 +120,14 @@ impl Adapter {
         }
     }
 
-    fn generation(&self, ino: Ino) -> Generation {
-        Generation(self.filesystem.tree().shown(ino).generation.into())
+    /// The attributes of an inode, as they are found by its number.
+    fn attr_of(&self, volume: &Volume, ino: Ino) -> FileAttr {
+        self.attr(volume, &volume.filesystem().tree().attributes(ino))
     }
 
-    fn ino(&self, ino: INodeNo) -> Result<Ino, fs::Error> {
-        self.filesystem.ino(ino.0)
+    fn find(&self, ino: INodeNo) -> Result<(&Volume, &Filesystem, Ino), fs::Error> {
+        let (volume, ino) = self.space.find(ino.0)?;
+        Ok((volume, volume.filesystem(), ino))
     }
 
     /// Counts a request: those of the prefetcher by themselves, as no reader waits for them.
@@ -140,6 +144,10 @@ macro_rules! refuse_changes {
             reply.error(Errno::EROFS);
         }
     )*};
+}
+
+fn generation(volume: &Volume, ino: Ino) -> Generation {
+    Generation(volume.shown(ino).generation.into())
 }
 
 impl FuseFilesystem for Adapter {
@@ -170,15 +178,17 @@ impl FuseFilesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(req, &self.requests.lookup);
-        let found = self.ino(parent).and_then(|dir| self.filesystem.lookup(dir, name.as_bytes()));
+        let found = self.find(parent).and_then(|(volume, filesystem, dir)| {
+            Ok((volume, filesystem.lookup(dir, name.as_bytes())?))
+        });
         match found {
-            Ok(attributes) => {
-                let generation = self.generation(attributes.ino);
-                reply.entry(&FOREVER, &self.attr(&attributes), generation);
+            Ok((volume, attributes)) => {
+                let generation = generation(volume, attributes.ino);
+                reply.entry(&FOREVER, &self.attr(volume, &attributes), generation);
             }
             // An entry with inode 0 tells the kernel to remember that there is none.
             Err(fs::Error::NotFound) => {
-                let mut absent = self.attr(&self.filesystem.tree().attributes(Ino::ROOT));
+                let mut absent = self.attr_of(self.space.root(), Ino::ROOT);
                 absent.ino = INodeNo(0);
                 reply.entry(&FOREVER, &absent, Generation(0));
             }
@@ -188,11 +198,8 @@ impl FuseFilesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.count(req, &self.requests.getattr);
-        match self.ino(ino) {
-            Ok(ino) => {
-                let attributes = self.filesystem.tree().attributes(ino);
-                reply.attr(&FOREVER, &self.attr(&attributes));
-            }
+        match self.find(ino) {
+            Ok((volume, _, ino)) => reply.attr(&FOREVER, &self.attr_of(volume, ino)),
             Err(e) => reply.error(refused("getattr", &e)),
         }
     }
@@ -200,7 +207,7 @@ impl FuseFilesystem for Adapter {
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         self.count(req, &self.requests.readlink);
         self.guide.as_ref().inspect(|guide| guide.followed(req.pid()));
-        match self.ino(ino).and_then(|ino| self.filesystem.read_link(ino)) {
+        match self.find(ino).and_then(|(_, filesystem, ino)| filesystem.read_link(ino)) {
             Ok(target) => reply.data(target),
             Err(e) => reply.error(refused("readlink", &e)),
         }
@@ -236,30 +243,33 @@ impl FuseFilesystem for Adapter {
     ) {
         self.count(req, &self.requests.read);
         let mut content = CONTENT.take();
-        let found = self.ino(ino).and_then(|ino| {
-            let length = self.filesystem.readable(ino, offset, size as usize)?;
+        let found = self.find(ino).and_then(|(volume, filesystem, ino)| {
+            let file = filesystem.file(ino)?;
+            let length = file.readable(offset, size as usize);
             content.resize(length.max(content.len()), 0);
-            let is_ready = self.filesystem.read_local(ino, offset, &mut content[..length])?;
-            Ok((ino, length, is_ready))
+            let is_ready = file.read_local(offset, &mut content[..length]);
+            Ok((volume, ino, length, is_ready))
         });
         // Before the answer: its reader is the next to want a processor.
         let (pid, guide) = (req.pid(), self.guide.as_ref().filter(|_| offset == 0));
         match found {
-            Ok((ino, length, true)) => {
-                guide.inspect(|guide| guide.read(pid, ino));
+            Ok((_, file, length, true)) => {
+                guide.inspect(|guide| guide.read(pid, file));
                 reply.data(&content[..length]);
             }
-            Ok((_, _, false)) if self.requests.is_echo(ino, offset) => {
+            Ok((.., false)) if self.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }
-            Ok((file, length, false)) => {
-                let (filesystem, requests) = (self.filesystem.clone(), self.requests.clone());
+            Ok((volume, file, length, false)) => {
+                let filesystem = Arc::clone(volume.filesystem());
+                let requests = Arc::clone(&self.requests);
                 let guide = guide.cloned();
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
                 self.pool.run(move || {
                     let mut buf = vec![0; length];
-                    match filesystem.read(file, offset, &mut buf, give_up) {
+                    let read = filesystem.file(file);
+                    match read.and_then(|file| file.read(offset, &mut buf, give_up)) {
                         Ok(()) => {
                             guide.inspect(|guide| guide.read(pid, file));
                             reply.data(&buf);
@@ -285,11 +295,13 @@ impl FuseFilesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         self.count(req, &self.requests.readdir);
-        let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        let rows = self.find(ino).and_then(|(volume, filesystem, dir)| {
+            Ok((volume, dir, filesystem.read_dir(dir, offset)?))
+        });
         match rows {
-            Ok(rows) => {
+            Ok((volume, _, rows)) => {
                 for (row, next) in rows.zip(offset + 1..) {
-                    let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
+                    let attr = self.attr_of(volume, row.ino);
                     let name = OsStr::from_bytes(row.name);
                     if reply.add(attr.ino, next, attr.kind, name) {
                         break;
@@ -310,22 +322,23 @@ impl FuseFilesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.count(req, &self.requests.readdirplus);
-        let rows = self.ino(ino).and_then(|dir| self.filesystem.read_dir(dir, offset));
+        let rows = self.find(ino).and_then(|(volume, filesystem, dir)| {
+            Ok((volume, dir, filesystem.read_dir(dir, offset)?))
+        });
         match rows {
-            Ok(rows) => {
+            Ok((volume, dir, rows)) => {
                 for (row, next) in rows.zip(offset + 1..) {
-                    let attr = self.attr(&self.filesystem.tree().attributes(row.ino));
+                    let attr = self.attr_of(volume, row.ino);
                     let name = OsStr::from_bytes(row.name);
-                    let generation = self.generation(row.ino);
+                    let generation = generation(volume, row.ino);
                     if reply.add(attr.ino, next, name, &FOREVER, &attr, generation) {
                         break;
                     }
                 }
-                let dir = self.ino(ino).ok().filter(|_| offset == 0);
-                let told = self.guide.as_ref().zip(dir);
-                told.inspect(|(guide, dir)| guide.before_listing(req.pid(), *dir));
+                let told = self.guide.as_ref().filter(|_| offset == 0);
+                told.inspect(|guide| guide.before_listing(req.pid(), dir));
                 reply.ok();
-                told.inspect(|(guide, dir)| guide.after_listing(*dir));
+                told.inspect(|guide| guide.after_listing(dir));
             }
             Err(e) => reply.error(refused("readdirplus", &e)),
         }
@@ -333,7 +346,7 @@ impl FuseFilesystem for Adapter {
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         self.count(req, &self.requests.statfs);
-        let totals = self.filesystem.totals();
+        let totals = self.space.root().filesystem().totals();
         let block = BLOCK_BYTES as u32;
         let blocks = totals.bytes.div_ceil(BLOCK_BYTES);
         reply.statfs(blocks, 0, 0, totals.inodes, 0, block, 255, block);
@@ -341,7 +354,8 @@ impl FuseFilesystem for Adapter {
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
-        let value = self.ino(ino).and_then(|ino| self.filesystem.xattr(ino, name.as_bytes()));
+        let found = self.find(ino);
+        let value = found.and_then(|(_, filesystem, ino)| filesystem.xattr(ino, name.as_bytes()));
         match value {
             Ok(value) => xattr_answer(reply, size, value),
             Err(e) => reply.error(refused("getxattr", &e)),
@@ -355,8 +369,10 @@ impl FuseFilesystem for Adapter {
             true => *gets_trusted,
             false => !(self.hides_acls && name.starts_with(ACLS)),
         };
-        match self.ino(ino) {
-            Ok(ino) => xattr_answer(reply, size, &self.filesystem.xattr_names(ino, is_shown)),
+        match self.find(ino) {
+            Ok((_, filesystem, ino)) => {
+                xattr_answer(reply, size, &filesystem.xattr_names(ino, is_shown));
+            }
             Err(e) => reply.error(refused("listxattr", &e)),
         }
     }
@@ -398,7 +414,10 @@ impl FuseFilesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let offset = u64::try_from(offset).map_err(|_| fs::Error::Beyond);
-        let found = offset.and_then(|offset| self.filesystem.seek(self.ino(ino)?, seek, offset));
+        let found = offset.and_then(|offset| {
+            let (_, filesystem, ino) = self.find(ino)?;
+            filesystem.file(ino)?.seek(seek, offset)
+        });
         match found.map(i64::try_from) {
             Ok(Ok(found)) => reply.offset(found),
             Ok(Err(_)) => reply.error(Errno::EOVERFLOW),

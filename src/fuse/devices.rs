@@ -245,12 +245,13 @@ impl Shared {
         let device = self.device(*ino)?;
         for piece in device.pieces(self.filesystem.tree(), *offset, buf.len()).skip(*done) {
             let part = &mut buf[piece.at..piece.at + piece.length];
-            if !self.filesystem.read_local(piece.ino, piece.offset, part)? {
+            let file = self.filesystem.file(piece.ino)?;
+            if !file.read_local(piece.offset, part) {
                 if !std::mem::replace(is_missed, true) {
                     *reached = self.stream(*ino).miss(piece.ino, passed.is_some());
                 }
                 let Some(give_up) = give_up else { return Ok(false) };
-                self.filesystem.read_for(reached.take(), piece.ino, piece.offset, part, give_up)?;
+                file.read_for(reached.take(), piece.offset, part, give_up)?;
             }
             *done += 1;
         }

@@ -29,8 +29,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::notify::Notifier;
-use crate::fs::Filesystem;
 use crate::prefetch::{Listings, Window};
+use crate::space::Volume;
 use crate::tree::Ino;
 
 /// Events that may wait.
@@ -85,18 +85,18 @@ impl Queue {
     /// them.
     pub(super) fn serve(
         self,
-        filesystem: Arc<Filesystem>,
+        volume: Volume,
         notifier: Notifier,
         pushed: impl Fn() + Send + 'static,
     ) -> io::Result<thread::JoinHandle<()>> {
         let work = move || {
-            let tree = filesystem.tree();
+            let tree = volume.filesystem().tree();
             let mut ahead = Window::new(tree.len());
             let mut buf = Vec::new();
             loop {
                 let next = ahead.next(tree);
                 if let Some(file) = next {
-                    match push(&filesystem, &notifier, file, &mut buf) {
+                    match push(&volume, &notifier, file, &mut buf) {
                         Ok(true) => pushed(),
                         Ok(false) => ahead.stop(),
                         Err(e) => {
@@ -125,18 +125,14 @@ impl Queue {
 }
 
 /// Pushes a file; false if it is not cached, or if the kernel does not know it.
-fn push(
-    filesystem: &Filesystem,
-    notifier: &Notifier,
-    file: Ino,
-    buf: &mut Vec<u8>,
-) -> io::Result<bool> {
-    let Ok(length) = filesystem.readable(file, 0, usize::MAX) else { return Ok(false) };
-    buf.resize(length, 0);
-    if !matches!(filesystem.read_local(file, 0, buf), Ok(true)) {
+fn push(volume: &Volume, notifier: &Notifier, file: Ino, buf: &mut Vec<u8>) -> io::Result<bool> {
+    let number = volume.shown(file).number;
+    let Ok(file) = volume.filesystem().file(file) else { return Ok(false) };
+    buf.resize(file.readable(0, usize::MAX), 0);
+    if !file.read_local(0, buf) {
         return Ok(false);
     }
-    let (begun, number) = (Instant::now(), filesystem.tree().shown(file).number);
+    let begun = Instant::now();
     while !notifier.store(number, buf)? {
         if begun.elapsed() > PATIENCE {
             return Ok(false);

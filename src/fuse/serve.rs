@@ -12,9 +12,9 @@ use super::prefetcher::Prefetcher;
 use super::pusher;
 use super::requests::{Requests, count};
 use super::session::{LOOP_THREADS, Server, start};
-use crate::fs::Filesystem;
+use crate::space::Space;
 
-/// Serves a file system on a mounted `/dev/fuse` descriptor until it is unmounted.
+/// Serves a space on a mounted `/dev/fuse` descriptor until it is unmounted.
 ///
 /// Returns once the kernel has accepted the connection; the requests are answered by threads of
 /// their own, which [`Server::wait`] joins.
@@ -23,10 +23,11 @@ use crate::fs::Filesystem;
 /// The kernel's first request does not come, or its version is too old.
 pub fn serve(
     device: OwnedFd,
-    filesystem: Arc<Filesystem>,
+    space: Space,
     options: &ServeOptions,
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
+    let root = space.root().clone();
     let (guide, queue) = match &options.prefetch {
         Prefetch::Off => (None, None),
         Prefetch::Push => {
@@ -34,16 +35,16 @@ pub fn serve(
             (Some(Guide::Pusher(pusher)), Some(queue))
         }
         Prefetch::Process(program, place) => {
-            let started = Prefetcher::start(&filesystem, program.clone(), Ok(place.clone()));
+            let started = Prefetcher::start(root.filesystem(), program.clone(), Ok(place.clone()));
             (started.map(Guide::Prefetcher), None)
         }
     };
-    let adapter = Adapter::new(&filesystem, options, &requests, guide);
+    let adapter = Adapter::new(space, options, &requests, guide);
     let notifier = queue.is_some().then(|| Notifier::new(&device)).transpose()?;
     let server = start(adapter, device, LOOP_THREADS)?;
     if let Some((queue, notifier)) = queue.zip(notifier) {
         // It ends with the session, which owns the other end of its queue.
-        queue.serve(filesystem, notifier, move || count(&requests.pushed))?;
+        queue.serve(root, notifier, move || count(&requests.pushed))?;
     }
     Ok(server)
 }

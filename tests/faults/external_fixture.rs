@@ -278,9 +278,9 @@ pub fn same(what: &str, one: &BTreeMap<String, Shown>, other: &BTreeMap<String, 
 /// Reads a part of a file.
 pub fn read_at(image: &Image, ino: Ino, offset: u64, length: usize) -> Result<Vec<u8>, String> {
     let filesystem = image.filesystem();
-    let length = filesystem.readable(ino, offset, length).map_err(|e| e.to_string())?;
-    let mut bytes = vec![0; length];
-    let read = filesystem.read(ino, offset, &mut bytes, filesystem.deadline());
+    let file = filesystem.file(ino).map_err(|e| e.to_string())?;
+    let mut bytes = vec![0; file.readable(offset, length)];
+    let read = file.read(offset, &mut bytes, filesystem.deadline());
     read.map(|()| bytes).map_err(|e| with_hint(&e, e.hint()))
 }
 

@@ -119,10 +119,10 @@ pub fn read(image: &Image, path: &str) -> Result<Vec<u8>, String> {
     let filesystem = image.filesystem();
     let ino = filesystem.tree().resolve(path.as_bytes(), Symlinks::Follow);
     let ino = ino.map_err(|e| e.to_string())?;
-    let length = filesystem.readable(ino, 0, usize::MAX).map_err(|e| e.to_string())?;
-    let mut bytes = vec![0; length];
+    let file = filesystem.file(ino).map_err(|e| e.to_string())?;
+    let mut bytes = vec![0; file.readable(0, usize::MAX)];
     let started = Instant::now();
-    let result = filesystem.read(ino, 0, &mut bytes, filesystem.deadline());
+    let result = file.read(0, &mut bytes, filesystem.deadline());
     assert!(started.elapsed() < HANG, "reading {path} took {:?}", started.elapsed());
     result.map(|()| bytes).map_err(|e| with_hint(&e, e.hint()))
 }

@@ -36,9 +36,9 @@ fn ino(view: &View, path: &str) -> Ino {
 
 fn read(view: &View, path: &str) -> Vec<u8> {
     let filesystem = view.filesystem();
-    let ino = ino(view, path);
-    let mut bytes = vec![0; filesystem.readable(ino, 0, usize::MAX).unwrap()];
-    filesystem.read(ino, 0, &mut bytes, filesystem.deadline()).unwrap();
+    let file = filesystem.file(ino(view, path)).unwrap();
+    let mut bytes = vec![0; file.readable(0, usize::MAX)];
+    file.read(0, &mut bytes, filesystem.deadline()).unwrap();
     bytes
 }
 

@@ -425,12 +425,10 @@ pub fn read_part(image: &Image, ino: Ino, part: Range<u64>) -> Result<Vec<u8>, S
     let filesystem = image.filesystem();
     let length = (part.end - part.start) as usize;
     let mut bytes = vec![0; length];
-    match filesystem.read_local(ino, part.start, &mut bytes) {
-        Ok(true) => Ok(bytes),
-        Ok(false) => filesystem
-            .read(ino, part.start, &mut bytes, filesystem.deadline())
-            .map(|()| bytes)
-            .map_err(|e| e.to_string()),
-        Err(e) => Err(e.to_string()),
+    let file = filesystem.file(ino).map_err(|e| e.to_string())?;
+    if !file.read_local(part.start, &mut bytes) {
+        let read = file.read(part.start, &mut bytes, filesystem.deadline());
+        read.map_err(|e| e.to_string())?;
     }
+    Ok(bytes)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use imports::{Sources, circles};
 
-const RUNGS: [&[&str]; 12] = [
+const RUNGS: [&[&str]; 13] = [
     &["digest", "extent", "bounded", "json", "hint"],
     &["reference", "oci", "tar", "codec", "bolt"],
     &["toc", "ztoc"],
@@ -22,6 +22,7 @@ const RUNGS: [&[&str]; 12] = [
     &["prefetch"],
     &["fs", "erofs"],
     &["image"],
+    &["space"],
     &["fuse"],
     &["mount"],
 ];

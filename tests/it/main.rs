@@ -28,6 +28,7 @@ mod provenance;
 mod random_stacks;
 mod regressions;
 mod snapshots;
+mod space;
 mod toc;
 mod traversal;
 mod upper;

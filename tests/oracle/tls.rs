@@ -34,7 +34,8 @@ pub fn reads(name: &str, registry: &RegistryOptions) -> Result<(), String> {
     let ino = filesystem.tree().resolve(b"f", Symlinks::Keep).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; CONTENT.len()];
     let deadline = filesystem.deadline();
-    filesystem.read(ino, 0, &mut bytes, deadline).map_err(|e| e.to_string())?;
+    let file = filesystem.file(ino).map_err(|e| e.to_string())?;
+    file.read(0, &mut bytes, deadline).map_err(|e| e.to_string())?;
     assert_eq!(bytes, CONTENT);
     Ok(())
 }

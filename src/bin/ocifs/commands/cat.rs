@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use ocifs::fs::Filesystem;
+use ocifs::fs::{File, Filesystem};
 use ocifs::tree::{Ino, Question, Symlinks, Want};
 
 use crate::args;
@@ -34,7 +34,8 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         })
         .collect::<Result<_, _>>()?;
     for (ino, path) in inos {
-        copy(filesystem, ino, &mut out).map_err(|e| match e {
+        let file = filesystem.file(ino).map_err(Copy::Read);
+        file.and_then(|file| copy(filesystem, file, &mut out)).map_err(|e| match e {
             // It has the path itself.
             Copy::Read(e @ ocifs::fs::Error::Content { .. }) => About::new(name, e).into(),
             Copy::Read(e) => AnyError::from(About::new(format!("{name}: {}", path.display()), e)),
@@ -51,15 +52,15 @@ enum Copy {
     Write(io::Error),
 }
 
-fn copy(filesystem: &Filesystem, ino: Ino, out: &mut impl Write) -> Result<(), Copy> {
+fn copy(filesystem: &Filesystem, file: File<'_>, out: &mut impl Write) -> Result<(), Copy> {
     let mut buf = vec![0; CHUNK_BYTES];
     let mut offset = 0;
     loop {
-        let n = filesystem.readable(ino, offset, CHUNK_BYTES).map_err(Copy::Read)?;
+        let n = file.readable(offset, CHUNK_BYTES);
         if n == 0 {
             return Ok(());
         }
-        filesystem.read(ino, offset, &mut buf[..n], filesystem.deadline()).map_err(Copy::Read)?;
+        file.read(offset, &mut buf[..n], filesystem.deadline()).map_err(Copy::Read)?;
         out.write_all(&buf[..n]).map_err(Copy::Write)?;
         offset += n as u64;
     }

@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::ops::Range;
 use std::process::ExitCode;
 
-use ocifs::fs::Filesystem;
+use ocifs::fs::{File, Filesystem};
 use ocifs::tree::{FileKind, Ino, Order};
 use tar::{Builder, EntryType, Header};
 
@@ -110,7 +110,8 @@ impl<W: Write> Export<'_, W> {
         if a.kind != FileKind::Regular {
             return self.append(header, &records, &mut io::empty());
         }
-        let mut file = Content { filesystem: self.filesystem, ino, offset: 0, end: a.size };
+        let file = self.filesystem.file(ino).map_err(io::Error::other)?;
+        let mut file = Content { filesystem: self.filesystem, file, offset: 0, end: a.size };
         if let Some(sparse) = sparse {
             let map = sparse.map();
             records.size(&mut header, map.len() as u64 + sparse.stored_bytes());
@@ -148,7 +149,7 @@ impl<W: Write> Export<'_, W> {
 #[derive(Clone, Copy)]
 struct Content<'a> {
     filesystem: &'a Filesystem,
-    ino: Ino,
+    file: File<'a>,
     offset: u64,
     end: u64,
 }
@@ -156,11 +157,9 @@ struct Content<'a> {
 impl Read for Content<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX).min(buf.len());
-        let n = self.filesystem.readable(self.ino, self.offset, left).map_err(io::Error::other)?;
+        let n = self.file.readable(self.offset, left);
         let give_up = self.filesystem.deadline();
-        self.filesystem
-            .read(self.ino, self.offset, &mut buf[..n], give_up)
-            .map_err(io::Error::other)?;
+        self.file.read(self.offset, &mut buf[..n], give_up).map_err(io::Error::other)?;
         self.offset += n as u64;
         Ok(n)
     }

@@ -1,0 +1,177 @@
+//! Names and attributes: all that the tree in memory answers.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use crate::content::Contents;
+use crate::extent::{Pieces, UncompressedOffset};
+use crate::index::{MAX_NAME_BYTES, PROOF_XATTR, Proof};
+use crate::prefetch::{Misses, Walks};
+use crate::tree::{Attributes, DirEntry, FileKind, Ino, Tree};
+
+/// Begins the names that Linux has a use for: what begins otherwise is not supported, by any file.
+const NAMESPACES: [&[u8]; 4] = [b"trusted.", b"user.", b"security.", b"system.posix_acl_"];
+
+/// How much there is of everything, for `statvfs(3)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// Number of inodes.
+    pub inodes: u64,
+    /// Bytes of all regular files.
+    pub bytes: u64,
+}
+
+/// An image as a file system, or several.
+#[derive(Debug)]
+pub struct Filesystem {
+    pub(super) tree: Tree,
+    pub(super) contents: Contents,
+    read_timeout: Duration,
+    pub(super) misses: Misses,
+    pub(super) walks: Walks,
+}
+
+impl Filesystem {
+    /// Puts names and bytes together. No read takes longer than `read_timeout`.
+    pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
+        let layers = contents.layers().len();
+        let (misses, walks) = (Misses::new(layers), Walks::new(layers));
+        Filesystem { tree, contents, read_timeout, misses, walks }
+    }
+
+    /// The names and attributes.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The bytes of the layers.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The attributes of a name in a directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotADirectory`], [`Error::NameTooLong`].
+    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attributes, Error> {
+        // Asked for by those who have a file by its handle, directory or not.
+        if name == b"." {
+            return Ok(self.tree.attributes(dir));
+        }
+        if self.tree.kind(dir) != FileKind::Directory {
+            return Err(Error::NotADirectory);
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Error::NameTooLong);
+        }
+        let child = match name {
+            b".." => self.tree.parent(dir),
+            name => self.tree.lookup(dir, name),
+        };
+        child.map(|ino| self.tree.attributes(ino)).ok_or(Error::NotFound)
+    }
+
+    /// The rows of a directory from position `from` on: `.` and `..` are 0 and 1.
+    ///
+    /// # Errors
+    /// [`Error::NotADirectory`].
+    pub fn read_dir(
+        &self,
+        dir: Ino,
+        from: u64,
+    ) -> Result<impl Iterator<Item = DirEntry<'_>>, Error> {
+        let parent = self.tree.parent(dir).ok_or(Error::NotADirectory)?;
+        let dots = [DirEntry { name: b".", ino: dir }, DirEntry { name: b"..", ino: parent }];
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let children = self.tree.children(dir, from.saturating_sub(dots.len()));
+        Ok(dots.into_iter().skip(from).chain(children))
+    }
+
+    /// The target of a symlink.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`].
+    pub fn read_link(&self, ino: Ino) -> Result<&[u8], Error> {
+        self.tree.symlink(ino).ok_or(Error::WrongKind)
+    }
+
+    /// Whether all of a regular file seems to be cached; false for anything else. Cheap, and may be
+    /// wrong.
+    pub fn is_local(&self, ino: Ino) -> bool {
+        self.tree.content(ino).is_some_and(|content| {
+            self.contents.is_local(content.layer, content.pieces, 0, content.size)
+        })
+    }
+
+    /// Whether these parts of regular files all seem to be cached. Quick for those that lie together.
+    pub fn are_local(&self, parts: &[(Ino, Range<u64>)]) -> bool {
+        // A layer, and a range of it that is cached.
+        let mut local = (usize::MAX, 0..0);
+        parts.iter().all(|(ino, part)| {
+            let Some(content) = self.tree.content(*ino) else { return false };
+            let (layer, length) = (content.layer, part.end - part.start);
+            let Pieces::Whole(start) = content.pieces else {
+                return self.contents.is_local(layer, content.pieces, part.start, length);
+            };
+            let start = UncompressedOffset(start.0 + part.start);
+            let end = start.0 + length;
+            if layer == local.0 && local.1.start <= start.0 && end <= local.1.end {
+                return true;
+            }
+            let reader = &self.contents.layers()[layer];
+            local = (layer, reader.spans_of(start.0..end));
+            reader.is_local(start, length)
+        })
+    }
+
+    /// When a read that begins now must have been answered.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.read_timeout
+    }
+
+    /// What has been checked of a file's layer; of anything else, of the layer of its image that is
+    /// least checked, as all of them may have had a say in it.
+    pub fn proof(&self, ino: Ino) -> Proof {
+        let layers = self.contents.layers();
+        let least = match (self.tree.content(ino), self.tree.layers_of(ino)) {
+            (Some(content), _) => Some(layers[content.layer].proof()),
+            (None, Some(own)) => own.iter().map(|layer| layers[*layer as usize].proof()).min(),
+            (None, None) => layers.iter().map(|layer| layer.proof()).min(),
+        };
+        least.unwrap_or(Proof::Full)
+    }
+
+    /// The value of an extended attribute: one of the image's, or [`PROOF_XATTR`].
+    ///
+    /// # Errors
+    /// [`Error::NoAttribute`], [`Error::NoNamespace`].
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&[u8], Error> {
+        if name == PROOF_XATTR {
+            return Ok(self.proof(ino).name().as_bytes());
+        }
+        let found = self.tree.readable_xattrs(ino).find(|(other, _)| *other == name);
+        found.map(|(_, value)| value).ok_or_else(|| {
+            match NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
+                true => Error::NoAttribute,
+                false => Error::NoNamespace,
+            }
+        })
+    }
+
+    /// The names of those extended attributes that the kernel hands out and of which this says so, each
+    /// with a NUL behind it.
+    pub fn xattr_names(&self, ino: Ino, is_shown: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let mut names = Vec::new();
+        for (name, _) in self.tree.readable_xattrs(ino).filter(|(name, _)| is_shown(name)) {
+            names.extend_from_slice(name);
+            names.push(0);
+        }
+        names
+    }
+
+    /// Totals for `statvfs`.
+    pub fn totals(&self) -> Totals {
+        Totals { inodes: self.tree.len() as u64, bytes: self.tree.total_size() }
+    }
+}
