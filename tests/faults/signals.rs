@@ -18,7 +18,7 @@ use crate::support::tarball::{Entry, tar};
 fn mounted() -> (Home, String, Pid) {
     let home = Home::new();
     let image = home.layout(&good());
-    home.run(&["mount", &image, "M"]).succeeded();
+    run(&mut with_default_signals(&home.ocifs(&["mount", &image, "M"]))).succeeded();
     assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
     let serving = home.serving();
     assert_eq!(serving.len(), 1, "one process serves");
@@ -117,7 +117,9 @@ fn foreground_mounts_end_by_signals_too() {
     for signal in [Signal::TERM, Signal::INT] {
         let home = Home::new();
         let image = home.layout(&good());
-        let mut child = home.ocifs(&["mount", "--foreground", &image, "M"]).spawn().unwrap();
+        let mut command =
+            with_default_signals(&home.ocifs(&["mount", "--foreground", &image, "M"]));
+        let mut child = command.spawn().unwrap();
         assert!(eventually(|| home.mounts().len() == 1));
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(wait(&mut child), 0);
@@ -130,12 +132,34 @@ fn foreground_mounts_end_by_signals_too() {
 fn foreground_mounts_end_with_their_terminal() {
     let home = Home::new();
     let image = home.layout(&good());
-    let mut child = home.ocifs(&["mount", "--foreground", &image, "M"]).spawn().unwrap();
+    let mut command = with_default_signals(&home.ocifs(&["mount", "--foreground", &image, "M"]));
+    let mut child = command.spawn().unwrap();
     assert!(eventually(|| home.mounts().len() == 1));
     // The mount is there before the program is ready for signals.
     thread::sleep(Duration::from_millis(300));
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     wait(&mut child);
+    home.is_quiet();
+}
+
+/// As below `nohup`, and in the background of a shell without job control.
+#[test]
+fn signals_that_the_caller_ignores_do_not_end_a_foreground_mount() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let mount = home.ocifs(&["mount", "--foreground", &image, "M"]);
+    let mut child = with_signals("--ignore-signal=INT,HUP", &mount).spawn().unwrap();
+    let process = Pid::from_child(&child);
+    // It answers on its socket once it takes signals.
+    assert!(eventually(|| home.mounts().len() == 1 && home.run(&["status", "M"]).code == 0));
+    for signal in [Signal::HUP, Signal::INT] {
+        kill_process(process, signal).unwrap();
+    }
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+    assert!(child.try_wait().unwrap().is_none(), "it still serves");
+    kill_process(process, Signal::TERM).unwrap();
+    assert_eq!(wait(&mut child), 0);
     home.is_quiet();
 }
 
@@ -169,9 +193,17 @@ fn unmounted_by_others() {
 /// The command as a terminal would start it: who runs these tests in the background may have told them to ignore
 /// Ctrl-C, and their children inherit that.
 fn with_default_signals(command: &Command) -> Command {
+    with_signals("--default-signal=INT,HUP", command)
+}
+
+/// The command as env(1) starts it with this flag.
+fn with_signals(flag: &str, command: &Command) -> Command {
     let mut wrapped = Command::new("env");
     wrapped.env_clear().envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    wrapped.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    wrapped.arg(flag).arg(command.get_program()).args(command.get_args());
     wrapped
 }
 

@@ -8,6 +8,7 @@
 mod again;
 mod handover;
 mod options;
+mod signals;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -29,8 +30,6 @@ use ocifs::mount::{Mount, StatusSocket};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use self::options::{options, sharing};
 use crate::args::{self, MountRequest, NamedImage, RequiredProof, ShownImages, WrongUsage};
@@ -321,12 +320,12 @@ fn serve(
         // root's, so that neither they nor their other mounts could look at it (`watch`).
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
-    // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let view: View = match &request.shown {
         ShownImages::Single(image) => open_image(image, image_args, RequiredProof::Unsaid)?.into(),
         ShownImages::Directories(images) => open_images(images, sharing(args), image_args)?,
     };
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // From here on a signal means: unmount and end. Before the mount exists it ends the program.
+    let mut signals = signals::ending()?;
     let mount = Mount::new(view, mount_point, &options(args))?;
     let unmounter = mount.unmounter();
     let folder = environment::runtime_folder();
@@ -335,7 +334,6 @@ fn serve(
 
     let (sender, ended) = mpsc::channel();
     let by_signal = sender.clone();
-    let mut signals = signals;
     thread::Builder::new().name("signals".into()).spawn(move || {
         if signals.forever().next().is_some() {
             // The receiver is gone only when the program is ending anyway.

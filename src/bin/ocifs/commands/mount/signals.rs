@@ -1,0 +1,46 @@
+//! The signals by which a mount ends.
+//!
+//! A caller that ignores a signal wants its programs to ignore it too: `nohup` starts them with SIGHUP ignored, a shell
+//! without job control starts what runs in the background with SIGINT ignored. A handler would end that, so there is
+//! none for those. SIGTERM is meant for this process and no other, and ends it always.
+
+use std::fs;
+use std::io;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Starts to take the signals that end a mount.
+pub(super) fn ending() -> io::Result<Signals> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_else(|e| {
+        log::info!("which signals are ignored is not known: /proc/self/status: {e}");
+        String::new()
+    });
+    let ignored = ignored(&status);
+    let taken = |signal: &i32| *signal == SIGTERM || ignored >> (signal - 1) & 1 == 0;
+    Signals::new([SIGTERM, SIGINT, SIGHUP].iter().filter(|signal| taken(signal)))
+}
+
+/// The set of signals that a process ignores: bit 0 is signal 1 (proc_pid_status(5)).
+fn ignored(status: &str) -> u64 {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals() {
+        for (status, expected) in [
+            ("Name:\tocifs\nSigIgn:\t0000000000000003\nSigCgt:\t0000000000004000\n", 3),
+            ("SigIgn:\t8000000000001000\n", 1 << 63 | 1 << 12),
+            ("SigIgn:\tnone\n", 0),
+            ("SigCgt:\t0000000000004000\n", 0),
+            ("", 0),
+        ] {
+            assert_eq!(ignored(status), expected, "{status:?}");
+        }
+    }
+}
