@@ -50,7 +50,7 @@ pub fn open_all(
     let mut seen = HashSet::new();
     for layer in layers {
         if seen.insert(layer_key(layer)) {
-            let open = known.get(layer, finder);
+            let open = known.get(layer, finder)?;
             let cached = || cached(layer, cache, finder, options);
             match open.or_else(|| if options.again { None } else { cached() }) {
                 Some(open) => drop(opened.insert(layer_key(layer), open)),

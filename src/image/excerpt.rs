@@ -2,7 +2,7 @@
 //!
 //! # Problem
 //!
-//! The first sight of a layer streams it. A mount needs all layers; `cat` of one file often needs the
+//! The first use of a layer streams it. A mount needs all layers; `cat` of one file often needs the
 //! topmost alone.
 //!
 //! # Design
@@ -113,7 +113,7 @@ pub(super) fn open_upper(
         let mut cached = Vec::new();
         for layer in layers[..missing].iter().rev() {
             // One layer may stand in an image many times.
-            let known_one = known.get(layer, &opening.finder);
+            let known_one = known.get(layer, &opening.finder)?;
             let Some(open) = known_one.or_else(|| opening.cached(layer)) else { break };
             known.add([(layer, &open)].into_iter());
             cached.push(open);

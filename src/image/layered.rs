@@ -57,7 +57,6 @@ impl LayeredImages {
         progress: &dyn Progress,
     ) -> Result<LayeredImage, Error> {
         let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
-        self.known.draw_on(&opening.resolved.layers, &opening.finder)?;
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
         self.known.add(opening.resolved.layers.iter().zip(&open));
         LayeredImage::of(opening, open, options)

@@ -58,7 +58,7 @@ impl ImageSet {
             spans: Arc::new(Spans::new(Arc::clone(cache), options.open_files)),
             session: Session::default(),
             read_deadline: options.read_deadline,
-            known: OpenedLayers::default(),
+            known: OpenedLayers::of_other_images(),
             readers: Vec::new(),
             numbers: HashMap::new(),
             members: Vec::new(),
@@ -81,7 +81,6 @@ impl ImageSet {
         }
         let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
         let budget = opening.finder.budget();
-        self.known.draw_on(&opening.resolved.layers, &opening.finder)?;
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
         let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
         let (tree, origins) = tree::merge_with_origins(&indexes, budget)?;

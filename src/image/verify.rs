@@ -103,7 +103,7 @@ pub fn verify(
     let mut before = Vec::with_capacity(layers.len());
     for layer in layers {
         // One layer may stand in an image many times.
-        let open = known.get(layer, &opening.finder).or_else(|| opening.cached(layer));
+        let open = known.get(layer, &opening.finder)?.or_else(|| opening.cached(layer));
         before.push(
             open.as_ref().map(|open| ProvenBefore { at: cache.layer_index_time(&open.name) }),
         );

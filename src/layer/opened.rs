@@ -1,6 +1,6 @@
 //! Layers that are open: one, and those of another image in the same mount.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::budget;
@@ -48,9 +48,16 @@ pub(super) fn layer_key(layer: &ResolvedLayer) -> LayerKey {
 #[derive(Debug, Default)]
 pub struct OpenedLayers {
     layers: HashMap<LayerKey, Vec<(Option<TocAnnotation>, OpenLayer)>>,
+    /// Whether they were opened for other images than the one that they are looked up for.
+    are_of_others: bool,
 }
 
 impl OpenedLayers {
+    /// None yet, to be looked up for other images than they were opened for: each of these draws on its own budget.
+    pub fn of_other_images() -> OpenedLayers {
+        OpenedLayers { layers: HashMap::new(), are_of_others: true }
+    }
+
     /// Remembers the layers of an image.
     pub fn add<'a>(&mut self, layers: impl Iterator<Item = (&'a ResolvedLayer, &'a OpenLayer)>) {
         for (layer, open) in layers {
@@ -63,30 +70,27 @@ impl OpenedLayers {
     }
 
     /// The layer, if the image that `finder` is of may have it as it is.
-    pub fn get(&self, layer: &ResolvedLayer, finder: &IndexFinder) -> Option<OpenLayer> {
-        let rows = self.layers.get(&layer_key(layer))?;
+    ///
+    /// # Errors
+    /// What it takes is more than is left of the image's budget.
+    pub fn get(
+        &self,
+        layer: &ResolvedLayer,
+        finder: &IndexFinder,
+    ) -> Result<Option<OpenLayer>, Error> {
         let promise = toc::promise(&layer.descriptor);
         let is_good = |open: &OpenLayer| {
             open.index.proof().is_own() || finder.names(layer).contains(&open.name)
         };
-        let found = rows.iter().find(|row| row.0 == promise && is_good(&row.1));
-        found.map(|(_, open)| open.clone())
-    }
-
-    /// Draws on the budget of an image for those of its layers that were opened for another one.
-    ///
-    /// # Errors
-    /// There is not so much left.
-    pub fn draw_on(&self, layers: &[ResolvedLayer], finder: &IndexFinder) -> Result<(), Error> {
-        let mut seen = HashSet::new();
-        for layer in layers.iter().filter(|layer| seen.insert(layer_key(layer))) {
-            if let Some(open) = self.get(layer, finder) {
-                let drawn =
-                    budget::draw(&open.index, &|| open.index.encode().into(), finder.budget());
-                let digest = layer.descriptor.digest;
-                drawn.map_err(|e| Error { digest, kind: e.into() })?;
-            }
+        let mut rows = self.layers.get(&layer_key(layer)).into_iter().flatten();
+        let found = rows.find(|row| row.0 == promise && is_good(&row.1));
+        let Some((_, open)) = found else { return Ok(None) };
+        if self.are_of_others {
+            let encoded = || open.index.encode().into();
+            let drawn = budget::draw(&open.index, &encoded, finder.budget());
+            let digest = layer.descriptor.digest;
+            drawn.map_err(|e| Error { digest, kind: e.into() })?;
         }
-        Ok(())
+        Ok(Some(open.clone()))
     }
 }
