@@ -2,7 +2,7 @@
 //!
 //! # Problem
 //!
-//! The first sight of a layer costs its download. Another host has seen it before; what it learned is a
+//! The first use of a layer costs its download. Another host has used it before; what it learned is a
 //! hundredth of its size. The artifact puts that where the image is, so that any host mounts it
 //! cold with a few requests.
 //!

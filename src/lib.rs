@@ -1,4 +1,4 @@
-//! `ocifs` shows a container image as a directory: each layer is streamed once, at its first sight, and
+//! `ocifs` shows a container image as a directory: each layer is streamed once, at its first use, and
 //! nothing is unpacked or run.
 //!
 //! This page is the architecture. The program in `src/bin/ocifs` is thin: it knows the terminal,

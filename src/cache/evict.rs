@@ -84,7 +84,7 @@ pub(super) fn evict(store: &Store, goal: Goal) -> Removed {
             }
             (FileKind::Temporary, _) => {
                 let stale = found.age() > MAX_TEMPORARY_AGE;
-                if stale && removed.note(found.path, bytes, found.remove()) {
+                if stale && removed.note(found.path, Some(bytes), found.remove()) {
                     total -= bytes;
                 }
             }
@@ -97,7 +97,7 @@ pub(super) fn evict(store: &Store, goal: Goal) -> Removed {
         let stale = modified.elapsed().is_ok_and(|age| age > MAX_TEMPORARY_AGE);
         if (stale || full && total > down_to)
             && let Some(result) = remove_if_idle(store, &path)
-            && removed.note(&path, bytes, result)
+            && removed.note(&path, Some(bytes), result)
         {
             total -= bytes;
         }
@@ -110,7 +110,7 @@ pub(super) fn evict(store: &Store, goal: Goal) -> Removed {
                 break;
             }
             let path = span_name(span.kind, &span.digest);
-            if removed.note(&path, span.bytes, store.remove(&path)) {
+            if removed.note(&path, Some(span.bytes), store.remove(&path)) {
                 total -= span.bytes;
             }
         }
@@ -125,8 +125,8 @@ pub(super) fn evict(store: &Store, goal: Goal) -> Removed {
             // Its room is free when the last of its names goes.
             let Some((last, others)) = names.split_last() else { continue };
             let is_only_named_so =
-                others.iter().all(|name| removed.note(name, 0, store.remove(name)));
-            if is_only_named_so && removed.note(last, bytes, store.remove(last)) {
+                others.iter().all(|name| removed.note(name, None, store.remove(name)));
+            if is_only_named_so && removed.note(last, Some(bytes), store.remove(last)) {
                 total -= bytes;
             }
         }

@@ -43,21 +43,22 @@ impl Cache {
     ///
     /// All who use a folder keep it below their own limit, so the smallest of them counts.
     pub fn open_limited(folder: &Path, limit: Limit) -> Cache {
-        let made = store::make_root(&folder.join("v1"));
+        let root = folder.join("v1");
+        let made = store::make_root(&root);
         let cache = Cache::with(folder, limit);
         if let Some(why) = &cache.refused {
-            log::warn!("cache folder {} is not used: {why}", folder.display());
+            log::warn!("cache folder {} is not used: {why}", root.display());
             return cache;
         }
         let make = |store: &Arc<Store>| {
             FOLDERS.iter().try_for_each(|name| {
-                let named = |e: io::Error| io::Error::new(e.kind(), format!("{name}: {e}"));
-                store.make_folder(Path::new(name)).map_err(named)
+                store.make_folder(Path::new(name)).map_err(|e| (root.join(name), e))
             })
         };
+        let made = made.map_err(|e| (first_missing(&root), e));
         match made.and_then(|()| cache.store.as_ref().map_or(Ok(()), make)) {
             Ok(()) => cache.write_off.store(false, Ordering::Relaxed),
-            Err(e) => log::warn!("cache folder {} can't be written: {e}", folder.display()),
+            Err((at, e)) => log::warn!("nothing is cached: cache folder {}: {e}", at.display()),
         }
         cache.sweep();
         cache
@@ -194,6 +195,12 @@ impl Drop for Cache {
     fn drop(&mut self) {
         self.settle();
     }
+}
+
+/// The uppermost folder of a path that does not exist, or else the folder itself.
+fn first_missing(folder: &Path) -> PathBuf {
+    let missing = folder.ancestors().take_while(|path| !path.exists());
+    missing.last().unwrap_or(folder).to_owned()
 }
 
 pub(super) fn read_limited(file: File, limit: u64) -> Option<Vec<u8>> {

@@ -62,7 +62,7 @@ pub struct Damage {
 /// What checking everything has found.
 #[derive(Debug, Default)]
 pub struct Verified {
-    /// Files that were read back.
+    /// Files that were read back; one of several names counts once.
     pub checked: Count,
     /// Those of them that only a checksum could be held against: spans whose digest is not that of
     /// their bytes, because a table in a format of others binds them in another way.
@@ -131,11 +131,11 @@ impl Cache {
     pub fn clear(&self) -> io::Result<Removed> {
         let mut removed = Removed::default();
         self.walk(&mut |found| {
-            let bytes = if found.seen { 0 } else { found.bytes };
+            let bytes = (!found.seen).then_some(found.bytes);
             let gone =
                 found.kind != FileKind::Other && removed.note(found.path, bytes, found.remove());
             if !gone {
-                removed.left = removed.left.saturating_add(bytes);
+                removed.left = removed.left.saturating_add(bytes.unwrap_or(0));
             }
         })?;
         Ok(removed)
@@ -157,6 +157,8 @@ impl Cache {
     ) -> io::Result<Verified> {
         let mut verified = Verified::default();
         let mut of_bytes = HashSet::new();
+        // A layer index has several names, each of which is checked.
+        let mut counted = HashSet::new();
         let root = self.usable()?.map(|store| store.path().to_owned()).unwrap_or_default();
         // Layer indexes first: they tell how the others are checked.
         for of_indexes in [true, false] {
@@ -164,19 +166,20 @@ impl Cache {
                 if matches!(found.content, Content::Layer(_)) != of_indexes {
                     return;
                 }
-                match check(found, check_layer, &mut of_bytes, advance) {
-                    None | Some(Err(Wrong::Gone)) => {}
-                    Some(Ok(how)) => {
-                        verified.checked.add(found.bytes);
-                        if how == Held::Checksum {
-                            verified.by_checksum.add(found.bytes);
-                        }
+                let result = check(found, check_layer, &mut of_bytes, advance);
+                let is_checked = matches!(result, Some(Ok(_) | Err(Wrong::Damaged(_))));
+                if is_checked && counted.insert(found.inode) {
+                    verified.checked.add(found.bytes);
+                    if matches!(result, Some(Ok(Held::Checksum))) {
+                        verified.by_checksum.add(found.bytes);
                     }
+                }
+                match result {
+                    None | Some(Ok(_) | Err(Wrong::Gone)) => {}
                     Some(Err(Wrong::Unreadable(e))) => {
                         verified.failed.get_or_insert((root.join(found.path), e));
                     }
                     Some(Err(Wrong::Damaged(why))) => {
-                        verified.checked.add(found.bytes);
                         let path = root.join(found.path);
                         match found.remove() {
                             Err(e) if e.kind() != io::ErrorKind::NotFound => {

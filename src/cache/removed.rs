@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 /// What removing files has brought.
 #[derive(Debug, Default)]
 pub struct Removed {
-    /// Files removed.
+    /// Files removed; one of several names counts once.
     pub files: u64,
-    /// Their bytes; a file of several names counts with its last.
+    /// Their bytes.
     pub bytes: u64,
     /// Bytes that are left in the cache's folder, by all kinds.
     pub left: u64,
@@ -17,12 +17,13 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Notes how removing a file went; true if it is gone.
-    pub(super) fn note(&mut self, path: &Path, bytes: u64, result: io::Result<()>) -> bool {
+    /// Notes how removing a name went; true if it is gone. `bytes` are those of the file, and `None` for a name
+    /// of a file that counts by another one.
+    pub(super) fn note(&mut self, path: &Path, bytes: Option<u64>, result: io::Result<()>) -> bool {
         match result {
             Ok(()) => {
-                self.files += 1;
-                self.bytes += bytes;
+                self.files += u64::from(bytes.is_some());
+                self.bytes += bytes.unwrap_or(0);
                 true
             }
             // Another process was first.

@@ -18,7 +18,7 @@
 //!
 //! # Rejected
 //!
-//! Asking only for what is in the cache: it would save requests on a first sight, and make what is checked depend
+//! Asking only for what is in the cache: it would save requests on a first use, and make what is checked depend
 //! on what others have mounted.
 //!
 //! [`LayerName::Sent`]: crate::cache::LayerName::Sent

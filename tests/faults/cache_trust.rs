@@ -78,11 +78,12 @@ fn a_folder_of_another_user_is_not_used() {
     assert!(shows_the_image(&home, &name), "forged bytes were shown");
     let outcome = home.run(&["ls", &name]);
     assert_eq!(outcome.code, 0);
-    let warning = format!("cache is not used: it belongs to user {OTHER_USER}");
+    let folder = root.display();
+    let warning = format!("cache folder {folder} is not used: it belongs to user {OTHER_USER}");
     assert!(outcome.stderr.contains(&warning), "{outcome:?}");
     for words in [&["du"][..], &["verify"], &["gc", "--max-size", "0"], &["clear"]] {
         let outcome = home.run(&[&["cache"], words].concat());
-        outcome.failed(1, &["it belongs to user 1234"]);
+        outcome.failed(1, &[&format!("cache folder {folder}: it belongs to user 1234")]);
     }
     assert_eq!(files_below(&root), before, "nothing is written or removed there");
 }

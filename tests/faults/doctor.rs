@@ -241,6 +241,33 @@ fn a_machine_without_fuse() {
     assert!(code == 1 && verdict(&rows, "fuse").0 == "fails", "{rows:?}");
 }
 
+/// Without an image too: a file of settings that is wrong fails every command.
+#[test]
+fn settings_are_checked() {
+    let home = Home::new();
+    let file = home.path().join("home/.config/ocifs/config.toml");
+    let checked = |words: &[&str]| {
+        let (code, rows) = doctor(&home, words);
+        let settings: Vec<_> = rows.iter().filter(|row| row.0 == "settings").cloned().collect();
+        assert_eq!(settings.len(), 1, "{rows:?}");
+        let [(_, verdict, text)] = &settings[..] else { panic!("{rows:?}") };
+        assert!(text.contains(file.to_str().unwrap()) || text.starts_with("settings: "), "{text}");
+        (code, verdict.clone())
+    };
+    assert_eq!(checked(&[]), (0, "ok".to_owned()));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    for (text, code, verdict) in [
+        ("proof = \"full\"", 0, "ok"),
+        ("proff = \"full\"", 1, "fails"),
+        ("proof = \"most\"", 1, "fails"),
+        ("[registry", 1, "fails"),
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(checked(&[]), (code, verdict.to_owned()), "{text}");
+        assert_eq!(checked(&["./missing.tar"]), (1, verdict.to_owned()), "{text}");
+    }
+}
+
 #[test]
 fn an_ordinary_user() {
     let home = home_of_nobody();

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::fixture::{files_below, image_of, noise};
 use crate::pressure;
 use crate::shell::{Home, eventually, eventually_within, run, wait};
+use crate::signals::with_default_signals;
 use crate::support::image::{Compression, ImageBuilder};
 use crate::support::kernel;
 use crate::support::registry::{Fault, Registry, Times};
@@ -46,7 +47,8 @@ fn mounted(flags: &[&str]) -> (Home, String, Pid) {
     let home = Home::new();
     let image = home.layout(&image_of(&tar(&entries()), Compression::None));
     let words: Vec<&str> = ["mount", FLAG].iter().chain(flags).copied().collect();
-    home.run(&[&words[..], &[&image, "M"]].concat()).succeeded();
+    let command = home.ocifs(&[&words[..], &[&image, "M"]].concat());
+    run(&mut with_default_signals(&command)).succeeded();
     let serving = home.serving();
     assert_eq!(serving.len(), 1, "one process serves");
     (home, image, serving[0])
@@ -166,7 +168,8 @@ fn ended_by_a_signal_while_it_is_in_use() {
         assert!(ended, "{signal:?}: left {:?} {:?}", home.serving(), home.mounts());
 
         let image = home.layout(&image_of(&tar(&entries()), Compression::None));
-        let mut child = home.ocifs(&["mount", FLAG, "--foreground", &image, "M"]).spawn().unwrap();
+        let command = home.ocifs(&["mount", FLAG, "--foreground", &image, "M"]);
+        let mut child = with_default_signals(&command).spawn().unwrap();
         assert!(eventually(|| home.mounts().len() == 1));
         // The mount is there before the program is ready for signals.
         assert!(eventually(|| home.run(&["status", "M"]).stdout.contains("process")));

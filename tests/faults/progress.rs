@@ -17,14 +17,14 @@ fn added(registry: &Registry, image: &Built) -> String {
     format!("{}/r:t", registry.addr())
 }
 
-/// Whether a line is the last one of a first sight, and of so much.
+/// Whether a line is the last one of a first use, and of so much.
 fn is_ready(line: Option<&str>, fetched: &str) -> bool {
     let line = line.unwrap_or_default();
     line.starts_with("ready in ") && line.ends_with(&format!(" s, {fetched} fetched"))
 }
 
 #[test]
-fn a_script_hears_of_large_first_sights() {
+fn a_script_hears_of_large_downloads() {
     let (registry, home) = (Registry::start(), Home::new());
     let name = added(&registry, &large());
     for verb in ["ls", "cat", "export", "mount"] {
@@ -43,13 +43,13 @@ fn a_script_hears_of_large_first_sights() {
         home.run(&["cache", "clear"]);
         let cold = piped(&words);
         let mut lines = cold.lines();
-        let first = format!("first sight of {name}: 65.0 MiB, once");
+        let first = format!("downloading {name}: 65.0 MiB, once");
         assert_eq!(lines.next(), Some(&first[..]), "{verb}");
         assert!(is_ready(lines.last(), "65.0 MiB"), "{verb}: {cold}");
         if verb == "mount" {
             home.run(&["umount", "M"]).succeeded();
         }
-        assert_eq!(piped(&words), "", "{verb}: what is in the cache is no first sight");
+        assert_eq!(piped(&words), "", "{verb}: what is in the cache is not downloaded");
         if verb == "mount" {
             home.run(&["umount", "M"]).succeeded();
         }
@@ -66,7 +66,7 @@ fn small_things_are_told_when_they_take_long() {
     registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(1000));
     let outcome = home.run(&["ls", &name]);
     let mut lines = outcome.stderr.lines();
-    let first = format!("first sight of {name}: 686 KiB, once");
+    let first = format!("downloading {name}: 686 KiB, once");
     assert_eq!((outcome.code, lines.next()), (0, Some(&first[..])), "{outcome:?}");
     assert!(is_ready(lines.next(), "686 KiB"), "{outcome:?}");
 }
@@ -78,7 +78,7 @@ fn failures_are_not_ready() {
     let name = added(&registry, &large());
     registry.fault(("GET", "/blobs/", Times::Always), Fault::FlipByte(1 << 20));
     let outcome = home.run(&["export", &name]);
-    outcome.failed(1, &["first sight of", "does not match its digest"]);
+    outcome.failed(1, &["downloading", "does not match its digest"]);
     assert!(!outcome.stderr.contains("ready"), "{outcome:?}");
 }
 
@@ -114,7 +114,7 @@ fn bars_do_not_wrap() {
         for line in &lines {
             assert!(line.trim_end().chars().count() < columns, "{columns}: {line:?}");
         }
-        let title = format!("first sight of {name}: 266 KiB, once");
+        let title = format!("downloading {name}: 266 KiB, once");
         let shown = lines.iter().any(|line| line.contains(&title));
         assert_eq!(shown, columns == 80, "{columns}: {lines:?}");
         assert!(lines.iter().all(|line| line.contains(" %")), "{columns}: {lines:?}");

@@ -192,7 +192,7 @@ fn unmounted_by_others() {
 
 /// The command as a terminal would start it: who runs these tests in the background may have told them to ignore
 /// Ctrl-C, and their children inherit that.
-fn with_default_signals(command: &Command) -> Command {
+pub fn with_default_signals(command: &Command) -> Command {
     with_signals("--default-signal=INT,HUP", command)
 }
 

@@ -65,6 +65,22 @@ fn mounts_and_unmounts() {
     home.is_quiet();
 }
 
+/// Before anything is fetched: `fusermount3` could not do it.
+#[test]
+fn over_a_mount_only_root_can_mount() {
+    let home = home_of_nobody();
+    let image = home.layout(&good());
+    home.run(&["mount", "--over", &image, "M"]).succeeded();
+    let registry = Registry::start();
+    let other = format!("{}/r:t", registry.addr());
+    let outcome = home.run(&["mount", "--over", &other, "M"]);
+    outcome.failed(1, &["only root", "--over", &image, text(&home.mount_point())]);
+    assert!(registry.requests().is_empty() && home.mounts().len() == 1, "{outcome:?}");
+    assert_eq!(cat(&home, "f").stdout.as_bytes(), GOOD);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
 #[test]
 fn the_image_s_modes_do_not_lock_its_user_out() {
     let home = home_of_nobody();

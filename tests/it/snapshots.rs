@@ -85,6 +85,8 @@ fn errors() {
         "mount x=debian:11 x=debian:12 M",
         "mount a/app:1 b/app:1 M",
         "mount M debian:12",
+        "mount debian:/etc M",
+        "ls debian:/etc",
         "mount --prefetch=push --kernel-metadata debian:12 M",
         "umount",
         "umount --all M",

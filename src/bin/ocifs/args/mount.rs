@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args as ClapArgs;
 use clap::error::ErrorKind;
-use ocifs::reference::{DirectoryName, ImageName};
+use ocifs::reference::{DirectoryName, ImageName, ParseError};
 
 use super::image::ImageArgs;
 use super::name::image_name;
@@ -84,7 +84,7 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) noexec: bool,
 
-    /// Mount over another image that is mounted at DIR
+    /// Mount over another image that is mounted at DIR (root only)
     ///
     /// Without this flag that is refused. If the same image is mounted there in the same way, nothing is done.
     #[arg(long, help_heading = "Mount")]
@@ -125,6 +125,13 @@ impl FromStr for NamedImage {
             Some((name, image)) if !name.contains(['/', ':']) => (Some(name), image),
             _ => (None, text),
         };
+        if let Err(ParseError::PathBehind { text, image, path }) = image.parse::<ImageName>() {
+            // Of a word behind the image `mount` would make the directory.
+            return Err(format!(
+                "`{text}` ends with a path, and a mount shows the whole image: mount `{image}` and look at \
+                 DIR{path}, or see it without a mount: `ocifs ls {image} {path}`"
+            ));
+        }
         let directory = directory.map(str::parse).transpose();
         Ok(NamedImage {
             directory: directory

@@ -46,9 +46,9 @@ impl CacheFolder {
         Ok(CacheFolder { cache: Cache::open_existing(&folder, limit), folder, json: verb.json })
     }
 
-    /// An error with the folder it is about.
+    /// An error with the folder it is about, that of the cache's version.
     fn failed(&self, error: &io::Error) -> AnyError {
-        format!("cache {}: {error}", self.folder.display()).into()
+        format!("cache folder {}: {error}", self.folder.join("v1").display()).into()
     }
 
     fn name_folder(&self, row: &mut serde_json::Value) {

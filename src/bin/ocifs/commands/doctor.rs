@@ -81,8 +81,12 @@ impl Check {
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
     let mut checks = vec![fuse(), allow_other(), cache(&args.image_args)];
-    if let Some(name) = &args.image {
-        checks.extend(image(name, &args.image_args));
+    let settings = Settings::read()
+        .and_then(|settings| settings.required_proof(&args.image_args).map(|_| settings));
+    match (&settings, &args.image) {
+        (Err(e), _) => checks.push(Check::fails("settings", e.as_ref())),
+        (Ok(_), None) => checks.push(settings_found()),
+        (Ok(settings), Some(name)) => checks.extend(image(name, &args.image_args, settings)),
     }
     output::ignore_closed_pipe(print(&checks, args.json))?;
     let fails = checks.iter().any(|check| check.verdict == Verdict::Fails);
@@ -171,15 +175,25 @@ fn cache(args: &ImageArgs) -> Check {
     }
 }
 
+/// The user's settings, which can be used.
+fn settings_found() -> Check {
+    let text = match Settings::path() {
+        Some(path) if path.exists() => format!("read from {}", path.display()),
+        Some(path) => format!("defaults: there is no {}", path.display()),
+        None => "defaults: no home directory is set".to_owned(),
+    };
+    Check::ok("settings", text)
+}
+
 /// Whether an image can be had, which way and with whose credentials, whether parts of its layers can, and
 /// whether its registry agrees on what time it is.
-fn image(name: &ImageName, args: &ImageArgs) -> Vec<Check> {
-    let image = Settings::read().and_then(|settings| environment::image(name, args, &settings));
+fn image(name: &ImageName, args: &ImageArgs, settings: &Settings) -> Vec<Check> {
+    let image = environment::image(name, args, settings);
     let (alias, (name, options)) = match (environment::alias(name), image) {
         (Ok(alias), Ok(image)) => (alias, image),
         (Err(e), _) | (_, Err(e)) => return vec![Check::fails("settings", e.as_ref())],
     };
-    let mut checks = Vec::new();
+    let mut checks = vec![settings_found()];
     if let Some(Aliased { name, reference, path }) = alias {
         let text = format!("`{name}` means {reference}, as {} says", path.display());
         checks.push(Check::ok("alias", text));

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
 fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&verb.image, &verb.image_args, &Settings::read()?)?;
     let cache = environment::cache(&verb.image_args.cache_args);
-    let bar = Bar::first_sight(&name);
+    let bar = Bar::first_use(&name);
     let publication = image::build_indexes(&name, &cache, &options, &bar);
     let publication = publication.map_err(failed(&name))?;
     bar.ready();

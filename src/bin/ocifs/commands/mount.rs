@@ -214,9 +214,19 @@ fn prepare(args: &args::Mount, request: &MountRequest) -> Result<Option<MountPoi
             return Err(format!("{image}: {what}").into());
         }
     }
-    let is_done = match mount_point.uppermost()?.filter(|_| !args.over) {
-        Some(other) => again::is_shown(args, request, &other)?,
-        None => false,
+    let is_done = match mount_point.uppermost()? {
+        // The kernel resolves the path as fusermount3, which the mount of a user keeps out.
+        Some(other) if args.over && !kernel::is_root() => {
+            let text = format!(
+                "{} shows {} already, and only root can mount over it (--over): unmount that first, or choose \
+                 another directory",
+                path.display(),
+                other.source
+            );
+            return Err(text.into());
+        }
+        Some(other) if !args.over => again::is_shown(args, request, &other)?,
+        Some(_) | None => false,
     };
     Ok((!is_done).then_some(mount_point))
 }

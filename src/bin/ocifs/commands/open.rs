@@ -25,7 +25,7 @@ pub(super) fn open_images(
     let cache = environment::cache(&args.cache_args);
     let mut set = ImageSet::new(&cache, first);
     for (directory, (name, options)) in &images {
-        let bar = Bar::first_sight(name);
+        let bar = Bar::first_use(name);
         set.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
         bar.ready();
     }
@@ -49,7 +49,7 @@ pub(super) fn open_image(
     let required = settings.required_proof(args)?.or(default);
     options.prove = required == RequiredProof::Full;
     let cache = environment::cache(&args.cache_args);
-    let bar = Bar::first_sight(&name);
+    let bar = Bar::first_use(&name);
     let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
     proof::warn(&image.resolved().name, image.proofs(), required);
@@ -65,7 +65,7 @@ pub(super) fn open_excerpt(
     let settings = Settings::read()?;
     let (name, options) = environment::image(name, args, &settings)?;
     let cache = environment::cache(&args.cache_args);
-    let bar = Bar::first_sight(&name);
+    let bar = Bar::first_use(&name);
     let excerpt = Excerpt::open(&name, questions, &cache, &options, &bar);
     let excerpt = excerpt.map_err(failed(&name))?;
     bar.ready();

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
     if !cache.is_writable() {
         return Err("there is no cache to pull into: see --cache-dir and --cache-size".into());
     }
-    let bar = Bar::first_sight(&name);
+    let bar = Bar::first_use(&name);
     let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
     // What a first pass has just streamed is there already.

@@ -45,14 +45,17 @@ struct RegistrySettings {
 }
 
 impl Settings {
+    /// Their file; `None` where there is no place for one.
+    pub(crate) fn path() -> Option<PathBuf> {
+        config_home().map(|folder| folder.join("ocifs/config.toml"))
+    }
+
     /// Reads the settings; there need be none.
     ///
     /// # Errors
     /// The file can't be read, or holds something else.
     pub(crate) fn read() -> Result<Settings, AnyError> {
-        let Some(path) = config_home().map(|folder| folder.join("ocifs/config.toml")) else {
-            return Ok(Settings::default());
-        };
+        let Some(path) = Settings::path() else { return Ok(Settings::default()) };
         match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text)
                 .map_err(|e| format!("settings {}: {}", path.display(), e.message()).into()),

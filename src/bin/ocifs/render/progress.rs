@@ -70,9 +70,13 @@ struct Lines {
 }
 
 impl Bar {
-    /// For the first sight of an image's layers.
-    pub(crate) fn first_sight(image: &ImageName) -> Bar {
-        Bar::new(Title::FirstSight(image.to_string()), true)
+    /// For layers of an image that are used for the first time here.
+    pub(crate) fn first_use(image: &ImageName) -> Bar {
+        let doing = match image {
+            ImageName::Registry(_) => "downloading",
+            ImageName::Local(_) | ImageName::Stored(_) => "indexing",
+        };
+        Bar::new(Title::FirstUse { doing, image: image.to_string() }, true)
     }
 
     /// For passing over all layers that have not been proven.

@@ -23,8 +23,11 @@ pub(crate) struct Counts {
 /// What is being done.
 #[derive(Clone, Debug)]
 pub(crate) enum Title {
-    /// Layers of this image are seen for the first time, and will not be fetched again.
-    FirstSight(String),
+    /// Layers of this image are used for the first time here, and will not be fetched again.
+    FirstUse {
+        doing: &'static str,
+        image: String,
+    },
     Other(String),
 }
 
@@ -34,8 +37,8 @@ impl Title {
         let more = if told > 0 { " more" } else { "" };
         let bytes = size(total - told);
         match self {
-            Title::FirstSight(image) => {
-                printable(&format!("first sight of {image}: {bytes}{more}, once"))
+            Title::FirstUse { doing, image } => {
+                printable(&format!("{doing} {image}: {bytes}{more}, once"))
             }
             Title::Other(what) => printable(&format!("{what}: {bytes}{more}")),
         }
@@ -44,7 +47,7 @@ impl Title {
     /// While it goes on, for a log.
     pub(crate) fn report(&self, counts: &Counts) -> String {
         let what = match self {
-            Title::FirstSight(image) => format!("first sight of {image}"),
+            Title::FirstUse { doing, image } => format!("{doing} {image}"),
             Title::Other(what) => what.clone(),
         };
         let rate = counts.done as f64 / counts.seconds.max(0.001);
@@ -134,7 +137,8 @@ mod tests {
 
     #[test]
     fn bars_fit() {
-        let title = Title::FirstSight("registry.example/app:1.4".to_owned());
+        let image = "registry.example/app:1.4".to_owned();
+        let title = Title::FirstUse { doing: "downloading", image };
         let layers = Some((2, 3));
         let counts =
             Counts { done: 36_000_000, total: 59_880_000, layers, seconds: 3.0, stalled: None };
@@ -147,23 +151,22 @@ mod tests {
         assert_eq!(line(20), "57.1 MiB   60 %");
         assert_eq!(line(28), "57.1 MiB  ━━━━━━────   60 %");
         assert_eq!(line(40), "57.1 MiB  ━━━━━━────   60 %  36.2 MiB/s");
-        let whole = "first sight of registry.example/app:1.4: 57.1 MiB, once  \
+        let whole = "downloading registry.example/app:1.4: 57.1 MiB, once  \
                      ━━━━━━━━━━━━━━━━━━────────────   60 %  36.2 MiB/s  0:00:00  2 of 3 layers";
         assert_eq!(line(160), whole);
     }
 
     #[test]
     fn lines_for_a_log() {
-        let title = Title::FirstSight("app:1.4\u{1b}".to_owned());
+        let title = Title::FirstUse { doing: "indexing", image: "app:1.4\u{1b}".to_owned() };
         let told = title.announcement(0, 59_880_000);
-        assert_eq!(told, "first sight of app:1.4\u{fffd}: 57.1 MiB, once");
+        assert_eq!(told, "indexing app:1.4\u{fffd}: 57.1 MiB, once");
         let more = title.announcement(59_880_000, 60_000_000);
-        assert_eq!(more, "first sight of app:1.4\u{fffd}: 117 KiB more, once");
+        assert_eq!(more, "indexing app:1.4\u{fffd}: 117 KiB more, once");
         let layers = Some((0, 1));
         let counts = Counts { done: 1 << 20, total: 4 << 20, layers, seconds: 10.0, stalled: None };
         let report = title.report(&counts);
-        let expected =
-            "first sight of app:1.4\u{fffd}: 1.00 MiB of 4.00 MiB, 102 KiB/s, 0 of 1 layers";
+        let expected = "indexing app:1.4\u{fffd}: 1.00 MiB of 4.00 MiB, 102 KiB/s, 0 of 1 layers";
         assert_eq!(report, expected);
     }
 
