@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::History) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
     let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
     let cache = environment::cache(&args.image_args.cache_args);
-    let bar = Bar::first_sight(&name);
+    let bar = Bar::first_use(&name);
     let layers = if args.all_layers { LayersToOpen::All } else { LayersToOpen::Cached };
     let history = image::history(&name, &cache, &options, layers, &bar).map_err(failed(&name))?;
     bar.ready();

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &args::Which) -> Result<ExitCode, AnyError> {
     let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
     let cache = environment::cache(&args.image_args.cache_args);
     let paths: Vec<Vec<u8>> = args.paths.iter().map(|path| path.as_bytes().to_vec()).collect();
-    let bar = Bar::first_sight(&name);
+    let bar = Bar::first_use(&name);
     let layers = if args.all_layers { LayersToOpen::All } else { LayersToOpen::Cached };
     let found = image::which(&name, &paths, &cache, &options, layers, &bar);
     let found = found.map_err(failed(&name))?;
