@@ -6,6 +6,7 @@
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
 //! history, which      how an image was made; where a path comes from
+//! diff                what differs between two of them, by digest
 //! verify, probe       what of an image is right; how its registry answers
 //! build_indexes ...   layer indexes for others
 //! ```
@@ -36,6 +37,7 @@
 //! ```
 
 mod access;
+mod diff;
 mod error;
 mod excerpt;
 mod history;
@@ -52,6 +54,7 @@ mod view;
 mod which;
 mod whole;
 
+pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;
 pub use excerpt::Excerpt;
 pub use history::{History, LayersToOpen, Step, StepLayer, history};

@@ -46,7 +46,7 @@ mod upper;
 mod walk;
 mod witness;
 
-pub use compare::{Aspects, Difference, compare};
+pub use compare::{Aspects, Difference, aspects_of_moved, compare};
 pub use error::Error;
 pub use inode::{Attributes, BLOCK_BYTES, Content, DirEntry, FileKind, Ino};
 pub use join::{Part, Sharing, join};

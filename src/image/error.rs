@@ -4,7 +4,7 @@ use std::io;
 
 use crate::hint::Hint;
 use crate::reference::DirectoryName;
-use crate::{artifact, blob, layer, resolve, source, tree};
+use crate::{artifact, blob, fs, layer, resolve, source, tree};
 
 /// Why an image can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,8 @@ pub enum Error {
     Artifact(#[from] artifact::Error),
     #[error(transparent)]
     Read(#[from] blob::Error),
+    #[error(transparent)]
+    File(#[from] fs::Error),
     #[error("{0} is not in a registry: there is nowhere to push to")]
     NoRegistry(String),
     #[error(
@@ -43,6 +45,7 @@ impl Error {
             Error::Layer(error) => error.kind.hint(),
             Error::Tree(error) => error.hint(),
             Error::Read(error) => error.hint(),
+            Error::File(error) => error.hint(),
             Error::NotKept { .. } => Some(Hint::EnlargeCache),
             Error::Probe(error) => source::hint_of(error),
             _ => None,

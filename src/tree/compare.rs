@@ -7,6 +7,7 @@
 //! Of a name that only one tree has, or that is a directory in one tree alone, everything below comes as well.
 
 use std::cmp::Ordering;
+use std::convert::Infallible;
 
 use super::inode::{Attributes, DirEntry, FileKind, Ino};
 use super::table::Tree;
@@ -132,6 +133,12 @@ fn pairs(old: Vec<DirEntry<'_>>, new: Vec<DirEntry<'_>>) -> Vec<Pair> {
         let name = was.or(is).map_or(Vec::new(), |entry| entry.name.to_vec());
         pairs.push(Pair { name, old: was.map(|e| e.ino), new: is.map(|e| e.ino) });
     }
+}
+
+/// In what a regular file differs that has moved and holds the same.
+pub fn aspects_of_moved(old: &Tree, new: &Tree, was: Ino, is: Ino) -> Aspects {
+    let same = |_, _| Ok::<_, Infallible>(true);
+    aspects(old, new, was, is, &mut { same }).unwrap_or_else(|never| match never {})
 }
 
 fn aspects<E>(

@@ -150,12 +150,12 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
     })
 }
 
-/// Wrong usage of `ocifs mount`, with the line of its usage.
-pub(crate) fn mount_error(WrongUsage { kind, text }: WrongUsage) -> clap::Error {
+/// Wrong usage of a verb, with the line of its usage.
+pub(crate) fn usage_error(verb: &str, WrongUsage { kind, text }: WrongUsage) -> clap::Error {
     let mut command = Args::command();
     command.build();
-    match command.find_subcommand_mut("mount") {
-        Some(mount) => mount.error(kind, text),
+    match command.find_subcommand_mut(verb) {
+        Some(verb) => verb.error(kind, text),
         None => command.error(kind, text),
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod prefetch;
 mod process;
 mod proof;
 mod pull;
+mod registries;
 mod status;
 mod umount;
 mod verify;

@@ -166,7 +166,7 @@ pub(crate) struct MountRequest {
     pub(crate) mount_point: PathBuf,
 }
 
-/// What is wrong with the words of `ocifs mount`.
+/// What is wrong with the words of a verb.
 #[derive(Debug)]
 pub(crate) struct WrongUsage {
     pub(crate) kind: ErrorKind,

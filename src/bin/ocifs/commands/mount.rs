@@ -11,7 +11,6 @@ mod options;
 mod signals;
 mod watch;
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
@@ -35,6 +34,7 @@ use self::options::{options, sharing};
 use crate::args::{self, MountRequest, NamedImage, RequiredProof, ShownImages, WrongUsage};
 use crate::commands::open::{open_image, open_images};
 use crate::commands::process::is_dead_behind_erofs;
+use crate::commands::registries::refused_for_several;
 use crate::environment;
 use crate::notify;
 use crate::render::errors::{self, AnyError};
@@ -51,10 +51,12 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
     }
     let request = match args.request() {
         Ok(request) => request,
-        Err(error) => return Ok(errors::wrong_usage(&args::mount_error(error))),
+        Err(error) => return Ok(errors::wrong_usage(&args::usage_error("mount", error))),
     };
-    if let Some(error) = for_several_registries(args, &request)? {
-        return Ok(errors::wrong_usage(&error));
+    let instead = "mount the images of each registry on their own";
+    let refused = refused_for_several(request.shown.images(), &args.image_args, instead)?;
+    if let Some(error) = refused {
+        return Ok(errors::wrong_usage(&args::usage_error("mount", error)));
     }
     if variables::is_background_child() {
         // By its link the kernel calls it `exe`.
@@ -112,8 +114,9 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
         let text = format!(
             "`{directory}` is a directory and no image: the images come first, and one directory to show them in last"
         );
-        return matches!(Found::at(last), Found::Nothing)
-            .then(|| args::mount_error(WrongUsage::new(ErrorKind::ValueValidation, text)));
+        return matches!(Found::at(last), Found::Nothing).then(|| {
+            args::usage_error("mount", WrongUsage::new(ErrorKind::ValueValidation, text))
+        });
     };
     if !is_directory(first) {
         return None;
@@ -137,51 +140,7 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
     if is_image_name && may_be_place {
         text.push_str(&format!("; if `{first}` is the image, `mkdir {last}` makes the directory"));
     }
-    Some(args::mount_error(WrongUsage::new(ErrorKind::ValueValidation, text)))
-}
-
-/// What to say where flags that are said of one registry are given with images of several: a login is not for all
-/// of them, and neither is a connection that any machine on the way can read.
-///
-/// # Errors
-/// A file of settings that can't be used.
-fn for_several_registries(
-    args: &args::Mount,
-    request: &MountRequest,
-) -> Result<Option<clap::Error>, AnyError> {
-    let image_args = &args.image_args;
-    let has_login = image_args.creds.as_ref().is_some_and(|login| !login.is_empty());
-    let (what, instead) = match (has_login, image_args.plain_http, image_args.tls_verify) {
-        (true, ..) => (
-            "a login (--creds or the variable OCIFS_CREDS)",
-            "give it by `docker login` or `podman login`, or mount the images of each registry on their own",
-        ),
-        (_, true, _) => (
-            "--plain-http",
-            "mark the one registry that is meant `insecure` in registries.conf, or mount the images of each \
-             registry on their own",
-        ),
-        (_, _, false) => (
-            "--tls-verify=false",
-            "put its certificate into certs.d, or mount the images of each registry on their own",
-        ),
-        _ => return Ok(None),
-    };
-    let mut registries = BTreeSet::new();
-    for image in request.shown.images() {
-        if let ImageName::Registry(name) = image {
-            let alias = environment::alias(image)?.map(|alias| alias.reference);
-            registries.insert(alias.as_ref().unwrap_or(name).registry().to_owned());
-        }
-    }
-    if registries.len() < 2 {
-        return Ok(None);
-    }
-    let registries = registries.into_iter().collect::<Vec<_>>().join(", ");
-    let text = format!(
-        "{what} is for one registry, and the images are of several ({registries}): {instead}"
-    );
-    Ok(Some(args::mount_error(WrongUsage::new(ErrorKind::ArgumentConflict, text))))
+    Some(args::usage_error("mount", WrongUsage::new(ErrorKind::ValueValidation, text)))
 }
 
 /// Opens the mount point, and tells what can be known to fail before anything is fetched; `None` if just this is
