@@ -13,6 +13,7 @@
 //! - `handles`: file handles, and mounts of a mount with other owners. `holes`: sparse files and who looks for holes.
 //! - `tools`: what copies, packs and changes a mount is held against the same over a plain folder.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
+//! - `inside`: `ocifs ls`, `find` and the others that look inside, against GNU tools.
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
 //!   `networks`: where the names that they name lead. `fronts`: what stands between registries and their users.
@@ -63,6 +64,7 @@ mod nginx;
 mod oracle;
 mod servers;
 mod snapshot;
+mod unpacked;
 
 mod attributes;
 mod backups;
@@ -75,6 +77,7 @@ mod fstab;
 mod handles;
 mod holes;
 mod image_set;
+mod inside;
 mod kernel_metadata;
 mod layers;
 mod over_a_mount;

@@ -5,6 +5,7 @@ mod cache;
 mod history;
 mod image;
 mod login;
+mod ls;
 mod mount;
 mod name;
 mod proof;
@@ -15,7 +16,7 @@ mod which;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::ContextKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
@@ -23,11 +24,12 @@ pub(crate) use cache::CacheArgs;
 pub(crate) use history::History;
 pub(crate) use image::{ContentStore, ImageArgs};
 pub(crate) use login::Login;
+pub(crate) use ls::Ls;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
 pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
 pub(crate) use verbs::{
-    Cache, CacheVerb, Cat, Doctor, Export, Index, IndexVerb, Ls, Pull, Status, Umount, Verify,
+    Cache, CacheVerb, Cat, Doctor, Export, Index, IndexVerb, Pull, Status, Umount, Verify,
 };
 pub(crate) use which::Which;
 
@@ -86,7 +88,7 @@ pub(crate) enum Command {
     #[command(override_usage = "ocifs status [OPTIONS] [DIR]")]
     Status(Status),
     /// List files of an image
-    #[command(override_usage = "ocifs ls [OPTIONS] REF [PATH]")]
+    #[command(override_usage = "ocifs ls [OPTIONS] REF [PATH...]")]
     Ls(Ls),
     /// Print files of an image
     #[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
@@ -141,6 +143,9 @@ pub(crate) enum Command {
 /// Wrong usage, or a help text to print. What is wrong with a REF quotes it: it stands alone then.
 pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
     Args::try_parse_from(words).map_err(|error| {
+        if let Some(help) = short_help(words) {
+            return help;
+        }
         let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string);
         let is_reference = argument.is_some_and(|name| matches!(&*name, "<REF>" | "[REF]"));
         match std::error::Error::source(&error) {
@@ -148,6 +153,15 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
             _ => error,
         }
     })
+}
+
+/// The short help text, asked for with nothing but `-h` of a verb for which that is another flag, as in `ls -h`.
+fn short_help(words: &[OsString]) -> Option<clap::Error> {
+    let [_, verb, flag] = words else { return None };
+    let mut command = Args::command();
+    command.build();
+    let verb = command.find_subcommand_mut(verb).filter(|verb| verb.is_disable_help_flag_set())?;
+    (flag == "-h").then(|| clap::Error::raw(ErrorKind::DisplayHelp, verb.render_help()))
 }
 
 /// Wrong usage of a verb, with the line of its usage.
@@ -183,6 +197,20 @@ mod tests {
             todo.extend(command.get_subcommands().cloned());
         }
         assert_eq!(seen, 13);
+    }
+
+    #[test]
+    fn a_lone_h_is_help_where_it_is_a_flag_too() {
+        let error = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            parse(&words).unwrap_err()
+        };
+        for verb in ["ls", "cat"] {
+            let help = error(&["ocifs", verb, "-h"]);
+            assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{verb}");
+            assert!(help.to_string().contains(&format!("Usage: ocifs {verb} ")), "{help}");
+        }
+        assert_eq!(error(&["ocifs", "ls", "-hl"]).kind(), ErrorKind::MissingRequiredArgument);
     }
 
     /// A flag whose variable is set would be listed as if it were needed.

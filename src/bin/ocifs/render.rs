@@ -4,6 +4,7 @@ pub(crate) mod errors;
 pub(crate) mod hints;
 pub(crate) mod instruction;
 pub(crate) mod json;
+pub(crate) mod listing;
 pub(crate) mod log;
 pub(crate) mod output;
 pub(crate) mod progress;

@@ -43,33 +43,6 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
-/// `ocifs ls`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Ls {
-    /// The image
-    #[arg(value_name = "REF", value_parser = image_name)]
-    pub(crate) image: ImageName,
-
-    /// A file or directory in the image
-    #[arg(value_name = "PATH", default_value = "/")]
-    pub(crate) path: OsString,
-
-    #[command(flatten)]
-    pub(crate) image_args: ImageArgs,
-
-    /// Show attributes
-    #[arg(short, long, help_heading = "Listing")]
-    pub(crate) long: bool,
-
-    /// Descend into directories
-    #[arg(short = 'R', long, help_heading = "Listing")]
-    pub(crate) recursive: bool,
-
-    /// Print a JSON object a line
-    #[arg(long, help_heading = "Listing")]
-    pub(crate) json: bool,
-}
-
 /// `ocifs cat`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Cat {
