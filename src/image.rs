@@ -37,6 +37,7 @@
 //! ```
 
 mod access;
+mod accounts;
 mod diff;
 mod error;
 mod excerpt;
@@ -54,6 +55,7 @@ mod view;
 mod which;
 mod whole;
 
+pub use accounts::{ACCOUNT_FILES, accounts};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;
 pub use excerpt::Excerpt;

@@ -31,8 +31,10 @@
 
 mod compare;
 mod error;
+pub mod find;
 mod fingerprints;
 mod flat;
+mod glob;
 mod inode;
 mod join;
 mod merge;
@@ -48,6 +50,7 @@ mod witness;
 
 pub use compare::{Aspects, Difference, aspects_of_moved, compare};
 pub use error::Error;
+pub use glob::Glob;
 pub use inode::{Attributes, BLOCK_BYTES, Content, DirEntry, FileKind, Ino};
 pub use join::{Part, Sharing, join};
 pub use merge::{Merged, merge, merge_with_origins, merge_with_provenance};

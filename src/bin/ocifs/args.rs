@@ -2,6 +2,7 @@
 //! the path of one, or of a mount.
 
 mod cache;
+mod find;
 mod history;
 mod image;
 mod login;
@@ -21,6 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
 pub(crate) use cache::CacheArgs;
+pub(crate) use find::{Find, FindRequest};
 pub(crate) use history::History;
 pub(crate) use image::{ContentStore, ImageArgs};
 pub(crate) use login::Login;
@@ -90,6 +92,15 @@ pub(crate) enum Command {
     /// List files of an image
     #[command(override_usage = "ocifs ls [OPTIONS] REF [PATH...]")]
     Ls(Ls),
+    /// Find files of an image by name, kind, size and other attributes
+    ///
+    /// The expression is that of GNU find. Tests: -name, -iname, -path, -ipath, -lname, -ilname, -type, -size,
+    /// -perm, -newer, -newermt, -mtime, -mmin, -user, -group, -uid, -gid, -nouser, -nogroup, -empty, -links,
+    /// -samefile, -true, -false. Joined by -a, -o, !, `,` and parentheses. Actions: -print, -print0, -ls,
+    /// -prune, -quit. Options: -maxdepth, -mindepth, -depth. Names of users and groups are those of the
+    /// image's own /etc/passwd and /etc/group. Flags stand before the first PATH.
+    #[command(override_usage = "ocifs find [OPTIONS] REF [PATH...] [EXPRESSION]")]
+    Find(Find),
     /// Print files of an image
     #[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
     Cat(Cat),
@@ -196,7 +207,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 13);
+        assert_eq!(seen, 14);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod cache;
 mod cat;
 mod doctor;
 mod export;
+mod find;
 mod history;
 mod index;
 mod ls;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Umount(umount) => umount::run(umount),
         Command::Status(status) => status::run(status),
         Command::Ls(ls) => ls::run(ls),
+        Command::Find(find) => find::run(find),
         Command::Cat(cat) => cat::run(cat),
         Command::History(history) => history::run(history),
         Command::Which(which) => which::run(which),

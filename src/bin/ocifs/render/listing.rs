@@ -26,6 +26,11 @@ pub(crate) enum Style {
     Json,
 }
 
+impl Style {
+    /// The columns, with sizes in bytes.
+    pub(crate) const LONG: Style = Style::Long { human: false };
+}
+
 /// A listing of files of a tree.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listing<'a> {

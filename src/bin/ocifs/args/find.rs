@@ -1,0 +1,50 @@
+//! The words and flags of `ocifs find`.
+//!
+//! The words behind REF are paths and an expression as GNU find has them: predicates of one dash whose order counts.
+//! That is no grammar for a parser of options, so all of them are read by [`words`].
+
+mod mode;
+mod words;
+
+use std::ffi::OsString;
+
+use clap::Args as ClapArgs;
+use ocifs::reference::ImageName;
+
+use super::image::ImageArgs;
+use super::name::image_name;
+
+pub(crate) use words::FindRequest;
+
+/// `ocifs find`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Find {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    /// Files and directories in the image to search [default: /], and an expression
+    #[arg(value_name = "PATH|EXPRESSION", trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+
+    /// Follow symlinks that are given as PATH
+    #[arg(short = 'H')]
+    pub(crate) follow: bool,
+
+    /// Print a JSON object for each file, a line each
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}
+
+impl Find {
+    /// What is looked for.
+    ///
+    /// # Errors
+    /// Wrong usage.
+    pub(crate) fn request(&self) -> Result<FindRequest, String> {
+        words::read(&self.words)
+    }
+}
