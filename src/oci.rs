@@ -11,6 +11,7 @@
 
 mod config;
 mod config_details;
+mod config_settings;
 mod descriptor;
 mod document;
 mod error;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use config::{ImageConfig, MAX_CONFIG_BYTES, RootFs};
 pub use config_details::{ConfigDetails, HistoryEntry, RunConfig};
+pub use config_settings::config_settings;
 pub use descriptor::{Descriptor, Entry, Unusable};
 pub use document::{Document, MAX_MANIFEST_BYTES};
 pub use error::{Error, MAX_LAYERS};

@@ -29,6 +29,7 @@ use super::Error;
 use super::layered::LayeredImage;
 use crate::digest::{ContentDigest, DiffId};
 use crate::fs::{self, File};
+use crate::resolve::ResolvedImage;
 use crate::tree::{self, Aspects, Difference, FileKind, Ino};
 
 /// Bytes that are read of two files at a time to compare them.
@@ -88,19 +89,22 @@ pub fn diff(old: &LayeredImage, new: &LayeredImage) -> Result<Diff, Error> {
 }
 
 /// How many layers two images have in common, by diff ID. A layer that stands in one several times counts as often.
-pub fn common_layers(old: &LayeredImage, new: &LayeredImage) -> LayerCounts {
-    let diff_ids = |image: &LayeredImage| -> Vec<DiffId> {
-        image.resolved().layers.iter().map(|layer| layer.diff_id).collect()
+pub fn common_layers(old: &ResolvedImage, new: &ResolvedImage) -> LayerCounts {
+    let diff_ids = |image: &ResolvedImage| -> Vec<DiffId> {
+        image.layers.iter().map(|layer| layer.diff_id).collect()
     };
-    let (mut of_old, of_new) = (diff_ids(old), diff_ids(new));
-    let mut common = 0;
-    for diff_id in &of_new {
-        if let Some(at) = of_old.iter().position(|other| other == diff_id) {
-            of_old.swap_remove(at);
-            common += 1;
+    let (of_old, of_new) = (diff_ids(old), diff_ids(new));
+    let mut left: HashMap<DiffId, usize> = HashMap::new();
+    of_old.iter().for_each(|diff_id| *left.entry(*diff_id).or_default() += 1);
+    let mut is_common = |diff_id: &&DiffId| match left.get_mut(diff_id) {
+        Some(left @ 1..) => {
+            *left -= 1;
+            true
         }
-    }
-    LayerCounts { common, old: of_old.len(), new: of_new.len() - common }
+        _ => false,
+    };
+    let common = of_new.iter().filter(&mut is_common).count();
+    LayerCounts { common, old: of_old.len() - common, new: of_new.len() - common }
 }
 
 /// Whether two files of one size hold the same, as far as their layer indexes tell.

@@ -29,6 +29,7 @@ mod cache_eviction;
 mod cache_limits;
 mod cache_trust;
 mod credential_helpers;
+mod diff;
 mod doctor;
 mod documents;
 mod engines;

@@ -14,6 +14,7 @@ mod model;
 mod support;
 
 mod architecture;
+mod compare;
 mod deep_paths;
 mod digests;
 mod docs;

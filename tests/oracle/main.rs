@@ -78,6 +78,7 @@ mod handles;
 mod holes;
 mod image_set;
 mod inside;
+mod inside_diff;
 mod inside_find;
 mod kernel_metadata;
 mod layers;

@@ -2,6 +2,7 @@
 //! the path of one, or of a mount.
 
 mod cache;
+mod diff;
 mod find;
 mod history;
 mod image;
@@ -22,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
 pub(crate) use cache::CacheArgs;
+pub(crate) use diff::Diff;
 pub(crate) use find::{Find, FindRequest};
 pub(crate) use history::History;
 pub(crate) use image::{ContentStore, ImageArgs};
@@ -117,6 +119,14 @@ pub(crate) enum Command {
     /// are still in the image.
     #[command(override_usage = "ocifs which [OPTIONS] REF PATH...")]
     Which(Which),
+    /// Show what differs between two images, without reading files
+    ///
+    /// Files are compared by the digests in their layer indexes. `+` has been added, `-` removed, `>` renamed, `~`
+    /// has other content, `m` other attributes. A directory that only one image has is one line, with what is in it.
+    ///
+    /// Exit codes: 0 no difference, 1 differences, 2 trouble or wrong usage.
+    #[command(override_usage = "ocifs diff [OPTIONS] A B")]
+    Diff(Diff),
     /// Write the merged tree of an image to stdout as a tar archive
     #[command(override_usage = "ocifs export [OPTIONS] REF")]
     Export(Export),
@@ -202,12 +212,16 @@ mod tests {
         while let Some(command) = todo.pop() {
             for flag in command.get_arguments().filter(|flag| flag.get_long() == Some("json")) {
                 let heading = flag.get_help_heading();
-                assert!(matches!(heading, None | Some("Listing")), "{}", command.get_name());
+                assert!(
+                    matches!(heading, None | Some("Listing" | "Differences")),
+                    "{}",
+                    command.get_name()
+                );
                 seen += 1;
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 14);
+        assert_eq!(seen, 15);
     }
 
     #[test]

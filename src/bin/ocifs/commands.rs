@@ -2,6 +2,7 @@
 
 mod cache;
 mod cat;
+mod diff;
 mod doctor;
 mod export;
 mod find;
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Cat(cat) => cat::run(cat),
         Command::History(history) => history::run(history),
         Command::Which(which) => which::run(which),
+        Command::Diff(diff) => diff::run(diff),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),
         Command::Pull(pull) => pull::run(pull),

@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub(crate) mod listing;
 pub(crate) mod log;
 pub(crate) mod output;
+pub(crate) mod patch;
 pub(crate) mod progress;
 pub(crate) mod screen;
 pub(crate) mod table;
