@@ -223,6 +223,17 @@ fn what_readers_want() {
     assert!(count > 12, "{count} rows");
 }
 
+/// The picture of a session in the README.
+#[test]
+fn the_recorded_session_is_what_the_program_prints() {
+    let home = Home::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/record");
+    let mut command = home.command("python3");
+    command.arg(&script).args(["--check", "--ocifs", env!("CARGO_BIN_EXE_ocifs")]);
+    run(&mut command).succeeded();
+    home.is_quiet();
+}
+
 /// Keys of a document, with `[]` for the members of lists.
 fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
