@@ -1,5 +1,5 @@
-//! Images in the stores of engines: `containerd:`, `containers-storage:`, `docker-daemon:` and
-//! `registry-storage:`.
+//! Images in the stores of other programs: the words for them ([`STORES`]), what stands behind each, and what it
+//! means.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -66,13 +66,40 @@ impl StoredImage {
     }
 }
 
+/// How images of a store are named.
+#[derive(Clone, Copy)]
+pub(super) struct Store {
+    /// The word before the colon.
+    pub(super) word: &'static str,
+    /// How a name is written, with the word.
+    pub(super) form: &'static str,
+    /// Reads what stands behind the colon; nothing for what is not of the form.
+    pub(super) parse: fn(&str) -> Result<Option<StoredImage>, ParseError>,
+}
+
+/// All stores, in the order in which they are shown.
+pub(super) const STORES: [Store; 4] = [
+    Store { word: "containerd", form: "containerd:[ROOT//][NAMESPACE/]IMAGE", parse: containerd },
+    Store {
+        word: "containers-storage",
+        form: "containers-storage:[[overlay@ROOT]]IMAGE",
+        parse: containers_storage,
+    },
+    Store { word: "docker-daemon", form: "docker-daemon:IMAGE", parse: docker_daemon },
+    Store {
+        word: "registry-storage",
+        form: "registry-storage:DIR//NAME[:TAG]",
+        parse: registry_storage,
+    },
+];
+
 /// Whether a text may be the name of an image in a store: anything that can be typed.
 fn is_image_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= 1024 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// `[ROOT//][NAMESPACE/]IMAGE`.
-pub(super) fn containerd(rest: &str) -> Result<Option<StoredImage>, ParseError> {
+fn containerd(rest: &str) -> Result<Option<StoredImage>, ParseError> {
     let (root, image) = match rest.rsplit_once("//") {
         Some((root, image)) => (Some(root), image),
         None => (None, rest),
@@ -85,7 +112,7 @@ pub(super) fn containerd(rest: &str) -> Result<Option<StoredImage>, ParseError> 
 }
 
 /// `[[overlay@ROOT]]IMAGE`.
-pub(super) fn containers_storage(rest: &str) -> Result<Option<StoredImage>, ParseError> {
+fn containers_storage(rest: &str) -> Result<Option<StoredImage>, ParseError> {
     let (store, image) = match rest.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(None) => return Ok(None),
         Some(Some((store, image))) => (Some(store), image),
@@ -120,7 +147,7 @@ fn without_driver(store: &str) -> &str {
 }
 
 /// A reference, or `sha256:` and an ID.
-pub(super) fn docker_daemon(rest: &str) -> Result<Option<StoredImage>, ParseError> {
+fn docker_daemon(rest: &str) -> Result<Option<StoredImage>, ParseError> {
     if rest.is_empty() || rest.starts_with("//") {
         return Ok(None);
     }
@@ -134,7 +161,7 @@ pub(super) fn docker_daemon(rest: &str) -> Result<Option<StoredImage>, ParseErro
 }
 
 /// `PATH//REPOSITORY[:TAG][@DIGEST]`.
-pub(super) fn registry_storage(rest: &str) -> Result<Option<StoredImage>, ParseError> {
+fn registry_storage(rest: &str) -> Result<Option<StoredImage>, ParseError> {
     let parts = rest.rsplit_once("//");
     let Some((path, image)) = parts.filter(|(path, image)| !path.is_empty() && !image.is_empty())
     else {

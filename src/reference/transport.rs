@@ -3,15 +3,15 @@
 //! Problem: the grammar, the list in the error about an unknown transport, the correction of misspelt
 //! ones, `--help` and the documentation all say which transports there are, and must agree.
 //!
-//! Design: one table, [`TRANSPORTS`], in the order in which it is shown. A new store is a row here and a
-//! parser in `stored`. The documentation's table is held against this one by a test. Not a trait
+//! Design: one table, [`TRANSPORTS`], in the order in which it is shown: the forms of files, which stand here, and
+//! the stores of other programs, each of which is a row beside its parser in `stored`. The documentation's table is held against this one by a test. Not a trait
 //! with registration at run time: the set is known when the program is built.
 //!
 //! Invariant: what a row parses is shown with the word of the row again.
 
 use super::error::ParseError;
 use super::local::{LocalLayout, LocalSource};
-use super::stored::{self, StoredImage};
+use super::stored::{STORES, Store, StoredImage};
 
 /// A word before a colon, and what stands behind it.
 #[derive(Clone, Copy, Debug)]
@@ -40,29 +40,30 @@ const fn local(word: &'static str, form: &'static str, layout: LocalLayout) -> T
     Transport { word, form, grammar: Grammar::Local(layout) }
 }
 
-const fn store(
-    word: &'static str,
-    form: &'static str,
-    parse: fn(&str) -> Result<Option<StoredImage>, ParseError>,
-) -> Transport {
-    Transport { word, form, grammar: Grammar::Stored(parse) }
-}
-
-/// All transports.
-pub const TRANSPORTS: [Transport; 8] = [
+/// Files and folders of images.
+const FILES: [Transport; 4] = [
     local("oci", "oci:DIR[:REF]", LocalLayout::OciLayout),
     local("oci-archive", "oci-archive:FILE[:REF]", LocalLayout::OciArchive),
     local("docker-archive", "docker-archive:PATH[:REF]", LocalLayout::DockerArchive),
     local("dir", "dir:DIR", LocalLayout::Dir),
-    store("containerd", "containerd:[ROOT//][NAMESPACE/]IMAGE", stored::containerd),
-    store(
-        "containers-storage",
-        "containers-storage:[[overlay@ROOT]]IMAGE",
-        stored::containers_storage,
-    ),
-    store("docker-daemon", "docker-daemon:IMAGE", stored::docker_daemon),
-    store("registry-storage", "registry-storage:DIR//NAME[:TAG]", stored::registry_storage),
 ];
+
+/// All transports.
+pub const TRANSPORTS: [Transport; FILES.len() + STORES.len()] = {
+    let mut all = [FILES[0]; FILES.len() + STORES.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = match at.checked_sub(FILES.len()) {
+            Some(at) => {
+                let Store { word, form, parse } = STORES[at];
+                Transport { word, form, grammar: Grammar::Stored(parse) }
+            }
+            None => FILES[at],
+        };
+        at += 1;
+    }
+    all
+};
 
 impl Transport {
     /// The transport of a word.
