@@ -27,7 +27,7 @@ pub enum Error {
     Deadline(String),
     #[error("{0} is not in the cache, and offline nothing is fetched")]
     Offline(String),
-    #[error("{0}: its layer index came without checkpoints, and they can't be had")]
+    #[error("{0}: its layer index came without checkpoints, and no source has them")]
     Windows(String),
     #[error("{0}: the thread that fetched it died")]
     Died(String),

@@ -42,12 +42,12 @@ pub enum ErrorKind {
     #[error("it is not in the cache")]
     Offline,
     #[error(
-        "a proof of what it holds is not in the cache: for that all of it has to be streamed once"
+        "the cache has its index but no full proof, for which all of it has to be streamed once"
     )]
     OfflineUnproven,
     #[error(
-        "it is a foreign layer: it is not where the image is, but may be had from {url}, and nothing \
-         is fetched from addresses that an image names"
+        "it is a foreign layer, which is not in the registry of the image but at {url}, and nothing is \
+         fetched from addresses that an image names"
     )]
     Foreign { url: String },
     #[error("its content is no tar but {0}")]

@@ -20,7 +20,7 @@ pub enum Error {
     #[error("{0} is not in the cache")]
     Offline(String),
     #[error(
-        "what {0} means was last asked over a connection that another machine could have answered on"
+        "the digest of {0} was last looked up without TLS, or without verifying the certificate"
     )]
     OfflineUnchecked(String),
     #[error("{what}: {cause}")]
@@ -37,7 +37,7 @@ pub enum Error {
     Platform { wanted: Platform, available: String },
     #[error("the image index is empty")]
     EmptyIndex,
-    #[error("the image index lists {0}, and nothing of it is there")]
+    #[error("the image index lists {0}, but none of these manifests is there")]
     Absent(String),
     #[error(
         "the image index lists {platform} as {digest}, but that manifest is not there{}",

@@ -38,7 +38,7 @@ pub enum Error {
     Denied { path: PathBuf, cause: io::Error, why: &'static str },
     #[error("blob {digest} has {size} bytes: there is no range {start}..{end} in it")]
     Range { digest: Digest, size: u64, start: u64, end: u64 },
-    #[error("{0} is not fetched: nothing is, offline")]
+    #[error("offline, {0} is not fetched")]
     Offline(String),
     #[error(transparent)]
     Registry(#[from] Box<registry::Error>),

@@ -260,7 +260,7 @@ fn sparse_layouts() {
     fails(&Sandbox::new(), &absent, &options(), &["there is no image", "app:v1"]).unwrap();
     fs::remove_dir_all(&folder).unwrap();
     write_layout(&folder, vec![entry], &[&index]);
-    let words = ["linux/arm64, linux/s390x", "nothing of it is there"];
+    let words = ["linux/arm64, linux/s390x", "none of these manifests is there"];
     fails(&Sandbox::new(), &name(""), &options(), &words).unwrap();
 }
 

@@ -33,21 +33,21 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     pub(crate) trust_referrers: bool,
 
-    /// What has to be proven of a layer before it is shown: `full`, or `any`
+    /// How much to check of a layer before showing files of it: `full`, or `any`
     ///
-    /// With `any`, the default of `mount`, `ls` and `cat`, a layer that brings a table of contents (eStargz,
-    /// zstd:chunked, SOCI) is shown as the table says, and a container runtime may unpack something else.
-    /// With `full`, the default of `export` and `pull`, each layer that was not streamed here before is
-    /// streamed first, and its blob digest and diff ID are checked. Where less was proven and `any` was not
-    /// asked for, a warning says so. Can be set in `~/.config/ocifs/config.toml`.
+    /// With `any`, the default of `mount`, `ls` and `cat`, `ocifs` shows a layer that has a table of contents
+    /// (eStargz, zstd:chunked, SOCI) as the table says, and a container runtime may unpack something else. With
+    /// `full`, the default of `export` and `pull`, it first streams each layer that it has not streamed before, and
+    /// checks its blob digest and diff ID. Where it has checked less and `any` was not given, it prints a warning.
+    /// Can be set in `~/.config/ocifs/config.toml`.
     #[arg(long, value_name = "LEVEL", env = "OCIFS_PROOF", value_parser = RequiredProof::parse)]
     pub(crate) proof: Option<RequiredProof>,
 
     /// Check with the registry that you may read each layer, before cached or local content is shown
     ///
     /// The cache finds content by its digest, regardless of who may read it in the registry. With this flag the
-    /// registry is asked for each layer with the credentials of this command, and of the cache only what that
-    /// registry has sent before is used. It is for services that mount images for users with different rights.
+    /// `ocifs` asks the registry for each layer with the credentials of this command, and uses only cached content
+    /// that the same registry has sent before. It is for services that mount images for users with different rights.
     /// Can be set in `~/.config/ocifs/config.toml`.
     #[arg(long, env = "OCIFS_CHECK_ACCESS", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) check_access: bool,
@@ -86,7 +86,8 @@ pub(crate) struct ImageArgs {
     ///
     /// Without verification, a machine on the way to the registry can read your password and the content. The
     /// content of an image that is named by digest is still verified. The flag applies to the registry of
-    /// REF, not to its mirrors or redirects, and is refused with images of several registries. It is better to trust its certificate: put it into
+    /// REF, not to its mirrors or redirects, and is refused with images of several registries. It is better to
+    /// trust the registry's certificate: put it into
     /// `~/.config/containers/certs.d/HOST:PORT/ca.crt`.
     #[arg(
         long,

@@ -54,7 +54,7 @@ pub(crate) fn words(hint: Hint) -> &'static str {
         Hint::SpeakPlainHttp => "if the registry is meant to be plain HTTP, use --plain-http",
         Hint::TrustCertificate => {
             "if it is right, put it or its authority's certificate, in PEM, into \
-             ~/.config/containers/certs.d/HOST:PORT/ca.crt, or do without any check with \
+             ~/.config/containers/certs.d/HOST:PORT/ca.crt, or turn verification off with \
              --tls-verify=false"
         }
         Hint::GiveClientCertificate => {
