@@ -7,6 +7,7 @@
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
 //! history, which      how an image was made; where a path comes from
 //! diff                what differs between two of them, by digest
+//! inspect, blob       what an image is made of, by its documents alone; single blobs
 //! verify, probe       what of an image is right; how its registry answers
 //! build_indexes ...   layer indexes for others
 //! ```
@@ -38,15 +39,18 @@
 
 mod access;
 mod accounts;
+mod blob;
 mod diff;
 mod error;
 mod excerpt;
+mod graph;
 mod history;
 mod indexes;
 mod layered;
 mod locate;
 mod opening;
 mod options;
+mod parallel;
 mod probe;
 mod set;
 mod tag;
@@ -56,9 +60,14 @@ mod which;
 mod whole;
 
 pub use accounts::{ACCOUNT_FILES, accounts};
+pub use blob::{BlobName, NamedBlob, find_blob};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;
 pub use excerpt::Excerpt;
+pub use graph::{
+    Depth, Entry, EntryKind, Graph, InspectedImage, InspectedLayer, Referrer, Wanted, document,
+    inspect,
+};
 pub use history::{History, LayersToOpen, Step, StepLayer, history};
 pub use indexes::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,

@@ -23,13 +23,13 @@ mod verified;
 mod tests;
 
 use crate::cache::{Asked, Cache};
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Document};
 use crate::reference::ImageName;
 use crate::source::Source;
 use choice::Offer;
-use documents::Documents;
 use search::{Followed, Search};
 
+pub use documents::Documents;
 pub use error::Error;
 pub use image::{ResolvedImage, ResolvedLayer};
 pub use options::ResolveOptions;
@@ -46,8 +46,20 @@ pub fn resolve(
     options: &ResolveOptions,
 ) -> Result<ResolvedImage, Error> {
     let documents = Documents { source, cache, options };
-    let root = documents.root(name)?;
-    let Followed { manifest, indexes, is_labelled } = Search::new(&documents).follow(root)?;
+    resolve_from(documents.root(name)?, name, &documents)
+}
+
+/// Resolves a name whose document is there.
+///
+/// # Errors
+/// See [`Error`].
+pub fn resolve_from(
+    root: Verified<Document>,
+    name: &ImageName,
+    documents: &Documents<'_>,
+) -> Result<ResolvedImage, Error> {
+    let Documents { source, cache, options } = *documents;
+    let Followed { manifest, indexes, is_labelled } = Search::new(documents).follow(root)?;
     let of_manifest =
         |source| Error::Document { what: manifest.digest().to_string(), cause: source };
     manifest.value().check_image().map_err(of_manifest)?;

@@ -27,6 +27,7 @@ mod magic;
 mod nearest;
 mod offline;
 pub mod on_disk;
+mod raw;
 mod referrers_tag;
 pub mod registry;
 pub mod registry_storage;
@@ -36,7 +37,8 @@ mod tar_split;
 
 pub use error::{Error, hint_of};
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
-pub use image::{Body, Opened, RawDocument, Source, Throughput};
+pub use image::{Body, Opened, Source, Throughput};
 pub use local_stores::LocalStores;
 pub use offline::Offline;
+pub use raw::RawDocument;
 pub use repository::{Named, Repository};

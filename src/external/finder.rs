@@ -305,7 +305,7 @@ impl IndexFinder {
     }
 
     fn referrers(&self, repository: &dyn Repository, artifact_type: &str) -> Vec<Descriptor> {
-        match repository.referrers(&self.manifest, artifact_type) {
+        match repository.referrers(&self.manifest, Some(artifact_type)) {
             Ok(mut found) => {
                 // The latest pushed comes last.
                 found.reverse();

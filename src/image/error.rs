@@ -26,6 +26,10 @@ pub enum Error {
     File(#[from] fs::Error),
     #[error("{0} is not in a registry: there is nowhere to push to")]
     NoRegistry(String),
+    #[error("neither the documents of the image nor its repository know a blob {0}")]
+    NoSuchBlob(String),
+    #[error("`{start}` is the start of several digests: {found}")]
+    AmbiguousBlob { start: String, found: String },
     #[error(
         "{missing} of {bytes} uncompressed bytes did not stay in the cache: its limit or its disk is too small"
     )]

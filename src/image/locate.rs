@@ -14,23 +14,20 @@ use crate::source::docker_daemon::{DockerDaemon, Documents};
 use crate::source::local_copies::LocalCopies;
 use crate::source::registry::{Registry, Session};
 use crate::source::registry_storage::RegistryStorage;
-use crate::source::{self, Offline, Repository, Source, on_disk};
+use crate::source::{self, Offline, Source, on_disk};
 
-/// Where the referrers of an image are looked for, if they are.
-type OptionalRepository = Option<Arc<dyn Repository>>;
-
-/// The source that a name stands for, without a network if that is wanted, and where to look for referrers.
+/// The source that a name stands for, without a network if that is wanted.
 pub(super) fn open_source(
     name: &ImageName,
     cache: &Cache,
     options: &ImageOptions,
     session: &Session,
-) -> Result<(Arc<dyn Source>, OptionalRepository), source::Error> {
-    let (source, repository) = open_online(name, cache, options, session)?;
-    match options.offline {
-        true => Ok((Arc::new(Offline::new(source)), None)),
-        false => Ok((source, repository)),
-    }
+) -> Result<Arc<dyn Source>, source::Error> {
+    let source = open_online(name, cache, options, session)?;
+    Ok(match options.offline {
+        true => Arc::new(Offline::new(source)),
+        false => source,
+    })
 }
 
 /// The same with a network, where the image is not on this machine.
@@ -39,20 +36,17 @@ fn open_online(
     cache: &Cache,
     options: &ImageOptions,
     session: &Session,
-) -> Result<(Arc<dyn Source>, OptionalRepository), source::Error> {
-    let local = match name {
+) -> Result<Arc<dyn Source>, source::Error> {
+    match name {
         ImageName::Registry(reference) => {
-            let registry = Arc::new(Registry::new(reference.clone(), &options.registry, session)?);
-            let source: Arc<dyn Source> = Arc::<Registry>::clone(&registry);
+            let registry = Registry::new(reference.clone(), &options.registry, session)?;
             let roots = &options.stores.content_stores[..];
             let roots = if options.check_access { &[] } else { roots };
-            let source = LocalCopies::new(source, roots);
-            return Ok((Arc::new(source), Some(registry)));
+            Ok(Arc::new(LocalCopies::new(Arc::new(registry), roots)))
         }
-        ImageName::Local(local) => local,
-        ImageName::Stored(stored) => return Ok((open_stored(stored, cache, options)?, None)),
-    };
-    Ok((on_disk::open(local, &spool(cache, options))?, None))
+        ImageName::Local(local) => on_disk::open(local, &spool(cache, options)),
+        ImageName::Stored(stored) => open_stored(stored, cache, options),
+    }
 }
 
 /// A folder for temporary files.

@@ -43,9 +43,21 @@ impl<'a> Opening<'a> {
         options: &ImageOptions,
         session: &Session,
     ) -> Result<Opening<'a>, Error> {
-        let (source, repository) = open_source(name, cache, options, session)?;
+        let source = open_source(name, cache, options, session)?;
         let resolve_options = options.of_resolving();
         let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        Opening::of_resolved(name, resolved, source, cache, options, session)
+    }
+
+    /// The same of an image that is resolved, and the place that it is read from.
+    pub(super) fn of_resolved(
+        name: &ImageName,
+        resolved: ResolvedImage,
+        source: Arc<dyn Source>,
+        cache: &'a Arc<Cache>,
+        options: &ImageOptions,
+        session: &Session,
+    ) -> Result<Opening<'a>, Error> {
         let is_told = options.check_access
             && access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
         let only_sent_by = source.sender().filter(|_| is_told).map(str::to_owned);
@@ -61,7 +73,7 @@ impl<'a> Opening<'a> {
         let finder = Arc::new(IndexFinder::new(
             &resolved,
             Arc::clone(&source),
-            repository,
+            Arc::clone(&source).repository(),
             Arc::clone(cache),
             trusted_scope,
             Arc::new(budget),
@@ -142,7 +154,7 @@ pub fn resolve(
     cache: &Cache,
     options: &ImageOptions,
 ) -> Result<ResolvedImage, Error> {
-    let (source, _) = open_source(name, cache, options, &Session::default())?;
+    let source = open_source(name, cache, options, &Session::default())?;
     let resolve_options = options.of_resolving();
     Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
 }

@@ -30,7 +30,7 @@ pub struct Probe {
 pub fn probe(name: &ImageName, options: &ImageOptions, session: &Session) -> Result<Probe, Error> {
     let cache = Cache::none();
     let options = &options.asking_only_where_it_is();
-    let (source, _) = open_source(name, &cache, options, session)?;
+    let source = open_source(name, &cache, options, session)?;
     let resolve_options = resolve::ResolveOptions {
         platform: options.platform.clone(),
         ..resolve::ResolveOptions::default()

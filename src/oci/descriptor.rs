@@ -159,6 +159,17 @@ impl Descriptor {
         is_attestation(self.platform.as_ref(), &self.annotations)
     }
 
+    /// What this says that it attests, if it is marked so as BuildKit marks its attestations.
+    pub fn attested(&self) -> Option<Digest> {
+        let named = self.annotations.get(REFERENCE_DIGEST).filter(|_| self.is_about_another());
+        named.and_then(|digest| digest.parse().ok())
+    }
+
+    /// Whether this is the type of an image index.
+    pub fn is_index(&self) -> bool {
+        media_type::is_index(&media_type::essence(&self.media_type))
+    }
+
     /// Whether this has a type of its own. It may be an image nonetheless: tools exist that give one
     /// to every entry of an index.
     pub fn is_typed(&self) -> bool {
@@ -181,6 +192,9 @@ impl Unusable {
 
 /// BuildKit's mark of an attestation among the images of an index.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// The manifest that it is about.
+const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 
 fn is_attestation(platform: Option<&Platform>, annotations: &BTreeMap<String, String>) -> bool {
     platform.is_some_and(Platform::is_unknown)

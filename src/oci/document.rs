@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::descriptor::Descriptor;
 use super::error::Error;
 use super::image_index::ImageIndex;
 use super::manifest::Manifest;
@@ -40,6 +41,23 @@ struct Probe {
 }
 
 impl Document {
+    /// What it says it is, or else what such documents are.
+    pub fn media_type(&self) -> &str {
+        let (own, usual) = match self {
+            Document::Manifest(manifest) => (&manifest.media_type, media_type::OCI_MANIFEST),
+            Document::Index(index) => (&index.media_type, media_type::OCI_INDEX),
+        };
+        own.as_deref().filter(|own| !own.is_empty()).unwrap_or(usual)
+    }
+
+    /// What it says it is about.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Document::Manifest(manifest) => manifest.subject.as_ref(),
+            Document::Index(index) => index.subject.as_ref(),
+        }
+    }
+
     /// Parses a manifest or index. `announced` is the media type that came with it: the
     /// Content-Type header or the descriptor that led here.
     ///

@@ -45,3 +45,17 @@ pub enum Error {
     #[error("the config lists {diff_ids} diff IDs for {layers} layers")]
     DiffIds { diff_ids: usize, layers: usize },
 }
+
+impl Error {
+    /// Whether a manifest is right, and of something else than an image that can be shown.
+    pub fn is_no_image(&self) -> bool {
+        matches!(
+            self,
+            Error::Artifact(_)
+                | Error::Layer { .. }
+                | Error::OtherLayer { .. }
+                | Error::Encrypted { .. }
+                | Error::TooManyLayers(_)
+        )
+    }
+}

@@ -1,5 +1,6 @@
 //! Image indexes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -8,16 +9,30 @@ use serde::{Deserialize, Deserializer};
 use super::descriptor::{self, Descriptor, Entry};
 use super::error::Error;
 use super::read::read;
+use crate::json;
 
 /// Entries accepted in one image index. Real ones have some dozens.
 const MAX_ENTRIES: usize = 10_000;
 
 /// An image index, or Docker's manifest list.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ImageIndex {
     /// The manifests (or further indexes) it points to, and what can't be used of it.
     #[serde(default, rename = "manifests")]
     pub entries: Entries,
+    /// What the document says it is.
+    #[serde(default, deserialize_with = "json::or_default")]
+    pub media_type: Option<String>,
+    /// What it is if not a list of images.
+    #[serde(default, deserialize_with = "json::or_default")]
+    pub artifact_type: Option<String>,
+    /// What it says it is about: a descriptor, or something that is none.
+    #[serde(default, deserialize_with = "json::or_default")]
+    pub subject: Option<Descriptor>,
+    /// Free-form annotations.
+    #[serde(default, deserialize_with = "descriptor::annotations")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The entries of an image index, in its order.

@@ -23,6 +23,8 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// What it is if not an image.
     pub artifact_type: Option<String>,
+    /// What it says it is about.
+    pub subject: Option<Descriptor>,
     /// Free-form annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -39,6 +41,8 @@ struct ManifestDocument {
     layers: Entries,
     #[serde(default, deserialize_with = "json::or_default")]
     artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "json::or_default")]
+    subject: Option<Descriptor>,
     #[serde(default, deserialize_with = "descriptor::annotations")]
     annotations: BTreeMap<String, String>,
 }
@@ -46,13 +50,20 @@ struct ManifestDocument {
 impl Manifest {
     pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, Error> {
         let document: ManifestDocument = read(bytes).map_err(Error::Json)?;
-        let ManifestDocument { media_type, config, layers, artifact_type, annotations } = document;
+        let ManifestDocument { media_type, config, layers, artifact_type, subject, annotations } =
+            document;
         let named = |what: String| move |e: Box<Unusable>| Error::Named { what, why: e.why };
         let config = config.map_err(named("the config".to_owned()))?;
         let layers = layers.0.into_iter().enumerate();
         let layers = layers.map(|(at, layer)| layer.map_err(named(format!("layer {}", at + 1))));
         let layers = layers.collect::<Result<Vec<Descriptor>, Error>>()?;
-        Ok(Manifest { media_type, config, layers, artifact_type, annotations })
+        Ok(Manifest { media_type, config, layers, artifact_type, subject, annotations })
+    }
+
+    /// What it is: its artifact type, or else the type of its config.
+    pub fn kind(&self) -> &str {
+        let own = self.artifact_type.as_deref().filter(|own| !own.is_empty());
+        own.unwrap_or(&self.config.media_type)
     }
 
     /// Checks that this is a container image whose layers are file systems.
@@ -96,8 +107,7 @@ impl Manifest {
     }
 
     fn artifact(&self) -> Error {
-        let own = self.artifact_type.clone().filter(|t| !t.is_empty());
-        Error::Artifact(own.unwrap_or_else(|| self.config.media_type.clone()))
+        Error::Artifact(self.kind().to_owned())
     }
 
     /// Parses the config of this image.

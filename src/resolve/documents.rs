@@ -1,4 +1,7 @@
 //! Documents from the cache, or else from the source; verified, and kept.
+//!
+//! All that looks at documents beside [`resolve`](super::resolve) (a graph of an image, its attestations) gets
+//! them here, so that none is shown which was not held against the digest that led to it.
 
 use std::io::Read;
 
@@ -14,15 +17,28 @@ use crate::reference::{ImageName, Reference};
 use crate::source::{RawDocument, Source};
 
 /// Where documents come from, and where they are kept.
-pub(super) struct Documents<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Documents<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) cache: &'a Cache,
     pub(super) options: &'a ResolveOptions,
 }
 
-impl Documents<'_> {
+impl<'a> Documents<'a> {
+    /// Documents of a source, with a cache before it.
+    pub fn new(
+        source: &'a dyn Source,
+        cache: &'a Cache,
+        options: &'a ResolveOptions,
+    ) -> Documents<'a> {
+        Documents { source, cache, options }
+    }
+
     /// The document behind the name, by way of what the tag meant last time.
-    pub(super) fn root(&self, name: &ImageName) -> Result<Verified<Document>, Error> {
+    ///
+    /// # Errors
+    /// It can't be had, or is neither a manifest nor an image index.
+    pub fn root(&self, name: &ImageName) -> Result<Verified<Document>, Error> {
         let known = match name {
             ImageName::Registry(reference) => self.known_root(reference)?,
             _ => None,
@@ -62,7 +78,10 @@ impl Documents<'_> {
     }
 
     /// A manifest or image index by descriptor.
-    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Verified<Document>, Error> {
+    ///
+    /// # Errors
+    /// It can't be had, or is none.
+    pub fn document(&self, descriptor: &Descriptor) -> Result<Verified<Document>, Error> {
         let fetch = || {
             let what = || format!("manifest {}", descriptor.digest);
             self.check_fetch(descriptor, MAX_MANIFEST_BYTES, &what)?;
@@ -78,15 +97,32 @@ impl Documents<'_> {
 
     /// The config of an image.
     pub(super) fn config(&self, manifest: &Manifest) -> Result<Verified<ImageConfig>, Error> {
-        let descriptor = &manifest.config;
-        let what = |digest: &Digest| format!("config {digest}");
+        let read = |bytes: &[u8], _: Option<&str>| manifest.image_config(bytes);
+        self.blob_read_as(&manifest.config, "config", MAX_CONFIG_BYTES, read)
+    }
+
+    /// A blob of at most so many bytes, whatever is in it.
+    ///
+    /// # Errors
+    /// It can't be had, or is larger.
+    pub fn blob(&self, descriptor: &Descriptor, most_bytes: u64) -> Result<Verified<()>, Error> {
+        self.blob_read_as(descriptor, "blob", most_bytes, |_, _| Ok(()))
+    }
+
+    fn blob_read_as<T>(
+        &self,
+        descriptor: &Descriptor,
+        kind: &str,
+        most_bytes: u64,
+        read: impl FnOnce(&[u8], Option<&str>) -> Result<T, oci::Error>,
+    ) -> Result<Verified<T>, Error> {
+        let what = |digest: &Digest| format!("{kind} {digest}");
         let fetch = || {
             let what = || what(&descriptor.digest);
-            self.check_fetch(descriptor, MAX_CONFIG_BYTES, &what)?;
-            let bytes = self.config_bytes(descriptor, &what)?;
+            self.check_fetch(descriptor, most_bytes, &what)?;
+            let bytes = self.blob_bytes(descriptor, &what)?;
             Ok(RawDocument { bytes, media_type: None, digest: Some(descriptor.digest) })
         };
-        let read = |bytes: &[u8], _: Option<&str>| manifest.image_config(bytes);
         self.verified(self.local(descriptor), fetch, what, read)
     }
 
@@ -146,8 +182,8 @@ impl Documents<'_> {
         Ok(())
     }
 
-    /// Fetches a config, from another host if one sends something else.
-    fn config_bytes(
+    /// Fetches a small blob, from another host if one sends something else.
+    fn blob_bytes(
         &self,
         descriptor: &Descriptor,
         what: &dyn Fn() -> String,

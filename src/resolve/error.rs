@@ -66,6 +66,16 @@ impl Error {
         }
     }
 
+    /// Whether the documents were read, and an image that would be wanted is not among what they name.
+    pub fn is_no_image(&self) -> bool {
+        match self {
+            Error::Document { cause, .. } => cause.is_no_image(),
+            Error::Platform { .. } | Error::EmptyIndex | Error::Absent(_) => true,
+            Error::Lost { .. } | Error::Unusable { .. } | Error::TooManyOpened => true,
+            _ => false,
+        }
+    }
+
     /// Whether it is about a single entry of an index, and says nothing of the others.
     pub(super) fn is_of_the_entry(&self) -> bool {
         match self {

@@ -93,6 +93,11 @@ impl<T> Verified<T> {
         &self.value
     }
 
+    /// The document alone, without what was read from it.
+    pub fn without_value(self) -> Verified<()> {
+        self.split().0
+    }
+
     /// The document without what was read from it, and that.
     pub(super) fn split(self) -> (Verified<()>, T) {
         (Verified { bytes: self.bytes, digest: self.digest, value: () }, self.value)

@@ -4,22 +4,14 @@ use std::fmt;
 use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Error;
+use super::raw::RawDocument;
+use super::repository::Repository;
 use crate::digest::Digest;
 use crate::oci::Descriptor;
-
-/// A manifest, image index or config as it came, unverified.
-#[derive(Clone, Debug)]
-pub struct RawDocument {
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// The media type that was announced with it, if any.
-    pub media_type: Option<String>,
-    /// The digest that the source says it has; the caller checks it.
-    pub digest: Option<Digest>,
-}
 
 /// The unverified bytes of a blob from some offset on.
 pub type Body = Box<dyn Read + Send>;
@@ -116,6 +108,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// It does not, or can't be asked.
     fn confirm(&self, _blob: &Descriptor) -> Result<bool, Error> {
         Ok(false)
+    }
+
+    /// What the image lies in beside others, where it does.
+    fn repository(self: Arc<Self>) -> Option<Arc<dyn Repository>> {
+        None
     }
 
     /// The registry that sends the bytes of blobs, if nothing else does.

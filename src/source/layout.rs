@@ -12,11 +12,12 @@ mod repository;
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::archive::Files;
-use super::{Error, Opened, RawDocument, Source};
+use super::{Error, Opened, RawDocument, Repository, Source};
 use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, Entry, ImageIndex, MAX_MANIFEST_BYTES, Unusable, media_type};
@@ -268,6 +269,10 @@ impl Source for Layout {
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
         self.files.blob(&blob_path(&descriptor.digest), descriptor, range)
+    }
+
+    fn repository(self: Arc<Self>) -> Option<Arc<dyn Repository>> {
+        Some(self)
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

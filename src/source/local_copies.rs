@@ -68,7 +68,7 @@ use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
 use super::image::check_range;
-use super::{Body, Error, Opened, RawDocument, Source, Throughput};
+use super::{Body, Error, Opened, RawDocument, Repository, Source, Throughput};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -253,6 +253,10 @@ impl Read for LocalBody {
 impl Source for LocalCopies {
     fn root(&self) -> Result<RawDocument, Error> {
         self.0.source.root()
+    }
+
+    fn repository(self: Arc<Self>) -> Option<Arc<dyn Repository>> {
+        Arc::clone(&self.0.source).repository()
     }
 
     fn head(&self) -> Result<Option<Digest>, Error> {

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Error;
-use super::image::{Opened, RawDocument, Source, Throughput};
+use super::image::{Opened, Source, Throughput};
+use super::raw::RawDocument;
+use super::repository::Repository;
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -54,6 +56,10 @@ impl Source for Offline {
 
     fn confirm(&self, blob: &Descriptor) -> Result<bool, Error> {
         self.local(|| format!("blob {}", blob.digest))?.confirm(blob)
+    }
+
+    fn repository(self: Arc<Self>) -> Option<Arc<dyn Repository>> {
+        Arc::clone(&self.0).repository().filter(|_| !self.is_offline())
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::error::Error;
-use super::image::RawDocument;
+use super::raw::RawDocument;
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -30,10 +30,21 @@ pub trait Repository: fmt::Debug + Send + Sync {
     /// They can't be listed.
     fn tags(&self) -> Result<Vec<String>, Error>;
 
-    /// Descriptors of the artifacts of one type that refer to `subject`, and of those whose type their own
-    /// manifests have to tell.
+    /// Descriptors of the artifacts that refer to `subject`: of one type, and of those whose type their own
+    /// manifests have to tell, or of all types.
     ///
     /// # Errors
     /// They can't be listed. That there is none is no error.
-    fn referrers(&self, subject: &Digest, artifact_type: &str) -> Result<Vec<Descriptor>, Error>;
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, Error>;
+
+    /// A descriptor for what is known by its digest alone, of which no document says the size; `None` if it is not
+    /// there.
+    ///
+    /// # Errors
+    /// It can't be asked for.
+    fn describe(&self, digest: &Digest) -> Result<Option<Descriptor>, Error>;
 }

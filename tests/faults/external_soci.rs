@@ -181,8 +181,8 @@ fn an_index_that_refers_to_the_image() {
         let opened = served.open_with(&trusting());
         assert_eq!(proofs(&opened), ["hint", "hint"], "{what}");
         assert_eq!(served.asked_of(&sha256(&lower.blob)).0, 0);
-        // Two lists, as ours are looked for first, and the index with its ztocs.
-        let lists = if referrers == Referrers::Absent { 4 } else { 2 };
+        // Two lists, as ours are looked for first, and the index with its ztocs. That there is no API is asked once.
+        let lists = if referrers == Referrers::Absent { 3 } else { 2 };
         assert_eq!(paths(&served).len(), 2 + lists + 3, "{what}: {:?}", paths(&served));
         is_right(&what, &served, &opened);
         let again = served.open_with(&trusting());

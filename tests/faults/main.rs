@@ -45,6 +45,7 @@ mod held;
 mod history;
 mod image_set;
 mod indexes;
+mod inspect;
 mod kernel_metadata;
 mod layer_forms;
 mod layouts;

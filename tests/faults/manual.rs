@@ -277,6 +277,7 @@ fn documents() {
             // Of mounts that are broken, or another user's, and of layers in containerd's store.
             &["error", "user", "held_by", "layers[].store"],
         ),
+        ("ocifs inspect", &["ocifs inspect --json --all debian:12"], &[]),
         (
             "ocifs verify",
             &["ocifs verify --json app:1.0"],

@@ -138,7 +138,14 @@ fn calls(text: &str) -> Vec<Vec<String>> {
 #[test]
 fn calls_are_understood() {
     // What stands for something else.
-    const STANDS_FOR: [(&str, &str); 3] = [("REF", "debian"), ("DIR", "m"), ("PATH", "f")];
+    const STANDS_FOR: [(&str, &str); 6] = [
+        ("REF", "debian"),
+        ("REPO", "debian"),
+        ("DIR", "m"),
+        ("PATH", "f"),
+        ("DIGEST", "0123456789ab"),
+        ("\"$id\"", "0123456789ab"),
+    ];
     let mut checked = 0;
     for page in handbook().into_iter().chain([page("CONTRIBUTING.md")]) {
         let blocks = page.blocks();

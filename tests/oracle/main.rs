@@ -24,6 +24,7 @@
 //! - `fstab`: mount(8), its tables, and service managers.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `over_a_mount`: what `docs/over-a-mount.md` says, sentence by sentence.
+//! - `inspect`: what documents say, as skopeo, umoci and podman read them.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
 //! # Where umoci 0.4.7 is not the judge
@@ -80,6 +81,7 @@ mod image_set;
 mod inside;
 mod inside_diff;
 mod inside_find;
+mod inspect;
 mod kernel_metadata;
 mod layers;
 mod over_a_mount;

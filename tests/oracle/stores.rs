@@ -345,7 +345,7 @@ fn containerd_that_is_busy() {
 }
 
 /// podman with a store of its own, and the settings that say where.
-fn podman(folder: &Path, driver: &str) -> Command {
+pub fn podman(folder: &Path, driver: &str) -> Command {
     let place = folder.display();
     let text = format!(
         "[storage]\ndriver = '{driver}'\ngraphroot = '{place}/root'\nrunroot = '{place}/run'\n"

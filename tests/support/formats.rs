@@ -16,7 +16,7 @@ use crate::support::image::{Built, OCI_INDEX, image_index, sha256};
 use crate::support::tarball::{self, Entry};
 
 /// Files of a layout or archive, by their paths.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// Writes an OCI layout that holds `images`, each with its `org.opencontainers.image.ref.name`.
 pub fn write_oci_layout(dir: &Path, images: &[(Option<&str>, &Built)]) -> io::Result<()> {
@@ -148,7 +148,15 @@ pub fn push_index(
 }
 
 fn push_blobs(image: &Built, address: &str, repo: &str) -> io::Result<()> {
-    for (digest, blob) in &image.blobs {
+    push_all_blobs(&image.blobs, address, repo)
+}
+
+pub(super) fn push_all_blobs(
+    blobs: &BTreeMap<String, Vec<u8>>,
+    address: &str,
+    repo: &str,
+) -> io::Result<()> {
+    for (digest, blob) in blobs {
         let started = http(address, "POST", &format!("/v2/{repo}/blobs/uploads/"), "", b"", 202)?;
         let location = started
             .lines()
@@ -165,7 +173,7 @@ fn push_blobs(image: &Built, address: &str, repo: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn put_manifest(
+pub(super) fn put_manifest(
     address: &str,
     repo: &str,
     reference: &str,
@@ -208,7 +216,7 @@ fn bare_hex(digest: &str) -> String {
     digest.split_once(':').map_or(digest, |(_, hex)| hex).to_string()
 }
 
-fn blob_path(digest: &str) -> String {
+pub(super) fn blob_path(digest: &str) -> String {
     format!("blobs/{}", digest.replacen(':', "/", 1))
 }
 
@@ -230,20 +238,20 @@ fn oci_layout(images: &[(Option<&str>, &Built)]) -> Files {
     files
 }
 
-fn with_ref_name(mut descriptor: Value, ref_name: Option<&str>) -> Value {
+pub(super) fn with_ref_name(mut descriptor: Value, ref_name: Option<&str>) -> Value {
     if let Some(name) = ref_name {
         descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
     }
     descriptor
 }
 
-fn add_layout_files(files: &mut Files, manifests: Vec<Value>) {
+pub(super) fn add_layout_files(files: &mut Files, manifests: Vec<Value>) {
     let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
     files.insert("index.json".to_string(), index.to_string().into_bytes());
     files.insert("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
 }
 
-fn write_files(dir: &Path, files: &Files) -> io::Result<()> {
+pub(super) fn write_files(dir: &Path, files: &Files) -> io::Result<()> {
     for (name, bytes) in files {
         let path = dir.join(name);
         fs::create_dir_all(path.parent().unwrap_or(dir))?;

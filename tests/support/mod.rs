@@ -12,6 +12,7 @@
 
 pub mod bolt;
 pub mod cgroup;
+pub mod content;
 pub mod deflate;
 pub mod environment;
 pub mod estargz;

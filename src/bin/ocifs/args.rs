@@ -1,11 +1,13 @@
 //! The command line. Parsing validates, and does no I/O but to look whether a word that could be an image is
 //! the path of one, or of a mount.
 
+mod blob;
 mod cache;
 mod diff;
 mod find;
 mod history;
 mod image;
+mod inspect;
 mod login;
 mod ls;
 mod mount;
@@ -22,11 +24,13 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
+pub(crate) use blob::Blob;
 pub(crate) use cache::CacheArgs;
 pub(crate) use diff::Diff;
 pub(crate) use find::{Find, FindRequest};
 pub(crate) use history::History;
 pub(crate) use image::{ContentStore, ImageArgs};
+pub(crate) use inspect::Inspect;
 pub(crate) use login::Login;
 pub(crate) use ls::Ls;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
@@ -127,6 +131,19 @@ pub(crate) enum Command {
     /// Exit codes: 0 no difference, 1 differences, 2 trouble or wrong usage.
     #[command(override_usage = "ocifs diff [OPTIONS] A B")]
     Diff(Diff),
+    /// Show what an image is made of: platforms, manifest, config, layers, referrers
+    ///
+    /// No layer is fetched. Everything that is known is shown of the image for one platform; of the others, what
+    /// the image index says.
+    #[command(override_usage = "ocifs inspect [OPTIONS] REF")]
+    Inspect(Inspect),
+    /// Write a blob to stdout, verified: a manifest, a config, a layer
+    ///
+    /// The first 6 or more digits of a digest are enough where only one of those begins so that the image's documents
+    /// name. Blobs of up to 8 MiB are checked before the first byte is written; larger ones while they are
+    /// written: of one that is wrong the last bytes are not written, and the exit code is 1.
+    #[command(override_usage = "ocifs blob [OPTIONS] REF DIGEST")]
+    Blob(Blob),
     /// Write the merged tree of an image to stdout as a tar archive
     #[command(override_usage = "ocifs export [OPTIONS] REF")]
     Export(Export),
@@ -221,7 +238,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 15);
+        assert_eq!(seen, 16);
     }
 
     #[test]

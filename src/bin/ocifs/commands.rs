@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod blob;
 mod cache;
 mod cat;
 mod diff;
@@ -8,6 +9,7 @@ mod export;
 mod find;
 mod history;
 mod index;
+mod inspect;
 mod ls;
 mod mount;
 mod open;
@@ -42,6 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::History(history) => history::run(history),
         Command::Which(which) => which::run(which),
         Command::Diff(diff) => diff::run(diff),
+        Command::Inspect(inspect) => inspect::run(inspect),
+        Command::Blob(blob) => blob::run(blob),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),
         Command::Pull(pull) => pull::run(pull),

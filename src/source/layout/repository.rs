@@ -25,17 +25,23 @@ impl Layout {
         Ok(self.index()?.entries.usable().cloned().collect())
     }
 
-    /// Whether an entry says of itself that it is about `subject` and of this type.
-    fn refers(&self, entry: &Descriptor, subject: &Digest, artifact_type: &str) -> bool {
+    /// An entry with its type, if it says of itself that it is about `subject` and of this type.
+    fn referrer(
+        &self,
+        entry: &Descriptor,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Option<Descriptor> {
         if entry.size > MAX_MANIFEST_BYTES {
-            return false;
+            return None;
         }
-        let Ok(document) = self.document(entry) else { return false };
+        let document = self.document(entry).ok()?;
         let artifact = json::from_slice::<Artifact>(&document.bytes).unwrap_or_default();
         let config = artifact.config.map(|config| config.media_type);
         let own = artifact.artifact_type.filter(|own| !own.is_empty()).or(config);
-        artifact.subject.is_some_and(|of| of.digest == *subject)
-            && own.as_deref() == Some(artifact_type)
+        let is_about = artifact.subject.is_some_and(|of| of.digest == *subject);
+        let is_of_type = artifact_type.is_none_or(|wanted| own.as_deref() == Some(wanted));
+        (is_about && is_of_type).then(|| Descriptor { artifact_type: own, ..entry.clone() })
     }
 }
 
@@ -63,22 +69,37 @@ impl Repository for Layout {
         Ok(entries.filter_map(|entry| entry.annotations.get(REF_NAME).cloned()).collect())
     }
 
-    fn referrers(&self, subject: &Digest, artifact_type: &str) -> Result<Vec<Descriptor>, Error> {
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, Error> {
         let entries = self.entries()?;
-        let refers = |entry: &&Descriptor| self.refers(entry, subject, artifact_type);
-        let mut found: Vec<Descriptor> = entries.iter().filter(refers).cloned().collect();
+        let referrers = entries.iter();
+        let referrers = referrers.filter_map(|entry| self.referrer(entry, subject, artifact_type));
+        let mut found: Vec<Descriptor> = referrers.collect();
         let tag = referrers_tag(subject);
         if let Some(list) = find(entries.iter().collect(), &tag).first()
             && let Ok(list) = ImageIndex::parse(&self.document(list)?.bytes)
         {
-            let is_of_type =
-                |d: &&Descriptor| d.artifact_type.as_deref().is_none_or(|t| t == artifact_type);
+            let is_of_type = |d: &&Descriptor| {
+                let own = d.artifact_type.as_deref();
+                own.is_none_or(|own| artifact_type.is_none_or(|wanted| own == wanted))
+            };
             let is_new = |d: &&Descriptor| found.iter().all(|known| known.digest != d.digest);
             let listed = list.entries.usable().filter(is_of_type).filter(is_new);
             let listed: Vec<Descriptor> = listed.cloned().collect();
             found.extend(listed);
         }
         Ok(found)
+    }
+
+    fn describe(&self, digest: &Digest) -> Result<Option<Descriptor>, Error> {
+        let mut listed = self.entries()?.into_iter();
+        match listed.find(|entry| entry.digest == *digest) {
+            Some(entry) => Ok(Some(entry)),
+            None => self.unlisted(*digest),
+        }
     }
 }
 
@@ -141,9 +162,14 @@ mod tests {
         assert!(subject.matches(&by_tag.bytes));
         assert_eq!(repository.named(Named::Digest(&subject)).unwrap().bytes, by_tag.bytes);
         assert!(repository.named(Named::Tag("v2")).unwrap_err().is_missing());
-        let found = repository.referrers(&subject, TYPE).unwrap();
+        let found = repository.referrers(&subject, Some(TYPE)).unwrap();
         let found: Vec<String> = found.iter().map(|d| d.digest.to_string()).collect();
         assert_eq!(found, [listed, behind].map(|d| d["digest"].as_str().unwrap().to_owned()));
-        assert!(repository.referrers(&Digest::sha256(b"x"), TYPE).unwrap().is_empty());
+        assert!(repository.referrers(&Digest::sha256(b"x"), Some(TYPE)).unwrap().is_empty());
+        // Of all types, the one of another type is among them.
+        assert_eq!(repository.referrers(&subject, None).unwrap().len(), 3);
+        let described = repository.describe(&subject).unwrap().unwrap();
+        assert_eq!((described.digest, described.size), (subject, by_tag.bytes.len() as u64));
+        assert!(repository.describe(&Digest::sha256(b"x")).unwrap().is_none());
     }
 }

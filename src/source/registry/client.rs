@@ -2,6 +2,7 @@
 //! How a request gets there and an answer comes back is in [`transport`](super::transport).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ureq::Body as HttpBody;
 use ureq::http::{Method, Response};
@@ -48,6 +49,8 @@ pub(super) struct Client {
     pub(super) observed: Arc<Observed>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) options: RegistryOptions,
+    /// It has shown that it has no API for referrers.
+    pub(super) lacks_referrers: AtomicBool,
 }
 
 impl Client {
@@ -80,6 +83,7 @@ impl Client {
             observed,
             traffic,
             options: options.clone(),
+            lacks_referrers: AtomicBool::new(false),
         }
     }
 

@@ -136,9 +136,40 @@ impl Repository for Registry {
     fn referrers(
         &self,
         subject: &Digest,
-        artifact_type: &str,
+        artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, source::Error> {
         self.referrers(subject, artifact_type).map_err(|e| Box::new(e).into())
+    }
+
+    fn describe(&self, digest: &Digest) -> Result<Option<Descriptor>, source::Error> {
+        let what = format!("blob {digest}");
+        for kind in ["manifests", "blobs"] {
+            let response = self.0.try_hosts(Wanted::Content(*digest), |client| {
+                let url = client.url(&format!("{kind}/{digest}"));
+                let request = match kind {
+                    "manifests" => manifest_request(Method::HEAD, &url, &what),
+                    _ => Request::new(Method::HEAD, &url, &what),
+                };
+                Ok(client.send(&Request { may_be_absent: true, ..request })?.response)
+            });
+            let response = match response {
+                Ok(response) => response,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(Box::new(error).into()),
+            };
+            let header = |name: header::HeaderName| header_text(&response, name.as_str());
+            let media_type = match kind {
+                "manifests" => header(header::CONTENT_TYPE).unwrap_or_default(),
+                // Of a blob, a registry knows none.
+                _ => String::new(),
+            };
+            let size = header(header::CONTENT_LENGTH).and_then(|size| size.trim().parse().ok());
+            if let Some(size) = size {
+                let descriptor = Descriptor::of_manifest(*digest);
+                return Ok(Some(Descriptor { media_type, size, ..descriptor }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -217,6 +248,10 @@ impl Source for Registry {
             }
         });
         answer.map(|()| true).map_err(|e| Box::new(e).into())
+    }
+
+    fn repository(self: Arc<Self>) -> Option<Arc<dyn Repository>> {
+        Some(self)
     }
 
     fn sender(&self) -> Option<&str> {

@@ -9,6 +9,8 @@
 //! Anyone who may push to a repository can add referrers: what is found here is a hint, never a
 //! reason to believe something.
 
+use std::sync::atomic::Ordering;
+
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::Body as HttpBody;
@@ -32,7 +34,7 @@ const MAX_PAGES: usize = 16;
 const MAX_REFERRERS: usize = 1024;
 
 impl Registry {
-    /// Descriptors of the artifacts that refer to `subject`, of one type.
+    /// Descriptors of the artifacts that refer to `subject`: of one type, or of all.
     ///
     /// In the tag that stands in for the API the type may be missing: such descriptors are returned
     /// too, and their manifests have to tell. Nothing that comes from here is trusted: descriptors
@@ -40,11 +42,12 @@ impl Registry {
     ///
     /// # Errors
     /// The registry can't be reached, fails or refuses. That there is nothing is no error.
-    pub fn referrers(
+    pub fn referrers<'t>(
         &self,
         subject: &Digest,
-        artifact_type: &str,
+        artifact_type: impl Into<Option<&'t str>>,
     ) -> Result<Vec<Descriptor>, Error> {
+        let artifact_type = artifact_type.into();
         // A mirror may well have none where the registry has some.
         let mut result = Ok(Vec::new());
         for client in self.0.for_names() {
@@ -61,24 +64,34 @@ impl Registry {
 fn listed(
     client: &Client,
     subject: &Digest,
-    artifact_type: &str,
+    artifact_type: Option<&str>,
 ) -> Result<Vec<Descriptor>, Error> {
     let what = format!("the list of referrers of {subject}");
-    let path = format!("referrers/{subject}?artifactType={}", encoded(artifact_type));
+    let filter = artifact_type.map(|wanted| format!("?artifactType={}", encoded(wanted)));
+    let path = format!("referrers/{subject}{}", filter.unwrap_or_default());
+    if client.lacks_referrers.load(Ordering::Relaxed) {
+        return from_tag(client, subject, artifact_type);
+    }
     let mut next: Option<String> = None;
     let mut found = Vec::new();
     for _ in 0..MAX_PAGES {
         let url = || next.clone().unwrap_or_else(|| client.url(&path));
         let page = match (page(client, url, &what)?, &next) {
             (Some(page), _) => page,
-            (None, None) => return from_tag(client, subject, artifact_type),
+            (None, None) => {
+                // Where there is the API, a subject without referrers has an empty list.
+                client.lacks_referrers.store(true, Ordering::Relaxed);
+                return from_tag(client, subject, artifact_type);
+            }
             (None, Some(url)) => {
                 let why = "a further page of it is not an image index".to_owned();
                 return Err(Error::new(&what, url, Failure::Answer(why)));
             }
         };
         // Filtered again: servers may ignore the type, whatever they say.
-        let of_type = |d: &Descriptor| d.artifact_type.as_deref() == Some(artifact_type);
+        let of_type = |d: &Descriptor| {
+            artifact_type.is_none_or(|wanted| d.artifact_type.as_deref() == Some(wanted))
+        };
         found.extend(page.manifests.into_iter().filter(of_type));
         match page.next {
             more @ Some(_) if found.len() < MAX_REFERRERS => next = more,
@@ -116,7 +129,7 @@ fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<
 fn from_tag(
     client: &Client,
     subject: &Digest,
-    artifact_type: &str,
+    artifact_type: Option<&str>,
 ) -> Result<Vec<Descriptor>, Error> {
     let tag = referrers_tag(subject);
     let what = format!("manifest `{tag}`");
@@ -127,7 +140,10 @@ fn from_tag(
     });
     let Some(response) = found(response)? else { return Ok(Vec::new()) };
     let mut found = descriptors(client, response, &what)?.unwrap_or_default();
-    found.retain(|d| d.artifact_type.as_deref().is_none_or(|t| t == artifact_type));
+    found.retain(|d| {
+        let own = d.artifact_type.as_deref();
+        own.is_none_or(|own| artifact_type.is_none_or(|wanted| own == wanted))
+    });
     found.truncate(MAX_REFERRERS);
     Ok(found)
 }

@@ -1,0 +1,58 @@
+//! `ocifs inspect`: what an image is made of.
+//!
+//! On a terminal it is a tree; behind a pipe the same facts are rows of columns: what it is, digest, media type, size,
+//! and whatever else there is to say. `--json` has all of them.
+
+mod dot;
+mod facts;
+mod json;
+mod rows;
+mod tree;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use ocifs::image::{self, Depth, Graph};
+
+use crate::args;
+use crate::commands::open::failed;
+use crate::environment::{self, Settings};
+use crate::render::errors::{About, AnyError};
+use crate::render::json::line;
+use crate::render::output;
+use crate::render::screen::Screen;
+use crate::render::text;
+
+pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
+    let (name, options) = environment::image(&args.image, &args.image_args, &Settings::read()?)?;
+    let cache = environment::cache(&args.image_args.cache_args);
+    let mut out = output::stdout();
+    if args.raw || args.config {
+        let wanted = match (args.raw, options.platform.is_some()) {
+            (true, false) => image::Wanted::Root,
+            (true, true) => image::Wanted::Manifest,
+            (false, _) => image::Wanted::Config,
+        };
+        let document = image::document(&name, wanted, &cache, &options).map_err(failed(&name))?;
+        out.write_all(document.bytes())?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let depth = if args.all { Depth::All } else { Depth::Shown };
+    let graph = image::inspect(&name, &cache, &options, depth).map_err(failed(&name))?;
+    if let Some(why) = &graph.no_image {
+        log::warn!("{}", About::new(&name, why.clone()));
+    }
+    if graph.left_out > 0 {
+        let documents = text::count(graph.left_out, "document", "documents");
+        log::warn!("{name}: {documents} more were not opened");
+    }
+    let screen = Screen::stdout();
+    output::ignore_closed_pipe(match () {
+        () if args.json => writeln!(out, "{}", line(json::document(&graph))),
+        () if args.dot => dot::print(&mut out, &graph),
+        () if screen.is_terminal() => tree::print(&mut out, &graph, screen),
+        () => rows::print(&mut out, &graph, screen),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
