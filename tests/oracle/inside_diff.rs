@@ -97,8 +97,9 @@ fn check(old: &Unpacked, new: &Unpacked) -> Result<(), TestCaseError> {
             expected.insert(path.clone(), (in_old, in_new, words));
         }
     }
-    let output = old.home.ocifs().args(["diff", "--json", "--metadata"]);
-    let output = output.arg(old.name()).arg(new.name()).output().unwrap();
+    let mut command = old.home.ocifs();
+    command.args(["diff", "--json", "--metadata"]).arg(old.name()).arg(new.name());
+    let output = command.output().unwrap();
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut said = said(&document);
     // The root is the tempdir's in one of the two views.
@@ -106,8 +107,13 @@ fn check(old: &Unpacked, new: &Unpacked) -> Result<(), TestCaseError> {
     prop_assert_eq!(&said, &expected);
     let code = i32::from(!document["changes"].as_array().unwrap().is_empty());
     prop_assert_eq!(output.status.code(), Some(code));
-    // What diff(1) calls the same has the same names and content.
-    let diff = Command::new("diff").args(["-rq", "--no-dereference"]).args([&old_top, &new_top]);
+    // What diff(1) calls the same has the same names and content. It calls no two devices or pipes the same.
+    let is_special = |m: &Metadata| !(m.is_file() || m.is_dir() || m.is_symlink());
+    if was.values().chain(is.values()).any(is_special) {
+        return Ok(());
+    }
+    let mut diff = Command::new("diff");
+    diff.args(["-rq", "--no-dereference"]).args([&old_top, &new_top]);
     let is_same = diff.output().unwrap().status.code() == Some(0);
     let of_content = |(_, (in_old, in_new, words)): (&Vec<u8>, &(bool, bool, Vec<String>))| {
         let is_told = |word: &String| ["type", "content", "target", "device"].contains(&&**word);
@@ -175,11 +181,12 @@ fn git_applies_the_patch() {
     let patch = a.home.ocifs().args(["diff", "--patch"]).arg(a.name()).arg(b.name()).output();
     let patch = patch.unwrap();
     assert_eq!(patch.status.code(), Some(1), "{}", String::from_utf8_lossy(&patch.stderr));
-    let place = a.home.path().join("patch");
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("patch");
     fs::write(&place, &patch.stdout).unwrap();
-    let apply =
-        Command::new("git").args(["apply", "--unsafe-paths"]).arg(&place).current_dir(a.top());
-    let apply = apply.env("GIT_CEILING_DIRECTORIES", "/").output().unwrap();
+    let mut git = Command::new("git");
+    git.args(["apply", "--unsafe-paths"]).arg(&place).current_dir(a.top());
+    let apply = git.env("GIT_CEILING_DIRECTORIES", "/").output().unwrap();
     assert!(
         apply.status.success(),
         "{}\n{}",

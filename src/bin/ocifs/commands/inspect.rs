@@ -12,7 +12,7 @@ mod tree;
 use std::io::Write;
 use std::process::ExitCode;
 
-use ocifs::image::{self, Depth, Graph};
+use ocifs::image::{self, Depth};
 
 use crate::args;
 use crate::commands::open::failed;
