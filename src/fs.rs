@@ -9,10 +9,12 @@
 mod error;
 mod file;
 mod filesystem;
+mod labels;
 mod seek;
 
 pub use crate::index::PROOF_XATTR;
 pub use error::Error;
 pub use file::File;
 pub use filesystem::{Filesystem, Totals};
+pub use labels::{Labels, LayerLabel};
 pub use seek::Seek;

@@ -46,6 +46,7 @@ mod excerpt;
 mod graph;
 mod history;
 mod indexes;
+mod labels;
 mod layered;
 mod locate;
 mod opening;

@@ -1,9 +1,11 @@
 //! Names and attributes: all that the tree in memory answers.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::labels::Labels;
 use crate::content::Contents;
 use crate::extent::{Pieces, UncompressedOffset};
 use crate::index::{MAX_NAME_BYTES, PROOF_XATTR, Proof};
@@ -30,6 +32,7 @@ pub struct Filesystem {
     read_timeout: Duration,
     pub(super) misses: Misses,
     pub(super) walks: Walks,
+    labels: Option<Labels>,
 }
 
 impl Filesystem {
@@ -37,7 +40,17 @@ impl Filesystem {
     pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
         let layers = contents.layers().len();
         let (misses, walks) = (Misses::new(layers), Walks::new(layers));
-        Filesystem { tree, contents, read_timeout, misses, walks }
+        Filesystem { tree, contents, read_timeout, misses, walks, labels: None }
+    }
+
+    /// The same with attributes that say where each file is from, if there are any.
+    pub fn with_labels(self, labels: Option<Labels>) -> Filesystem {
+        Filesystem { labels, ..self }
+    }
+
+    /// Whether files have attributes that say where they are from.
+    pub fn has_labels(&self) -> bool {
+        self.labels.is_some()
     }
 
     /// The names and attributes.
@@ -142,16 +155,20 @@ impl Filesystem {
         least.unwrap_or(Proof::Full)
     }
 
-    /// The value of an extended attribute: one of the image's, or [`PROOF_XATTR`].
+    /// The value of an extended attribute: one of the image's, [`PROOF_XATTR`], or one of [`Labels`].
     ///
     /// # Errors
     /// [`Error::NoAttribute`], [`Error::NoNamespace`].
-    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<&[u8], Error> {
+    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
         if name == PROOF_XATTR {
-            return Ok(self.proof(ino).name().as_bytes());
+            return Ok(self.proof(ino).name().as_bytes().into());
+        }
+        let label = self.labels.as_ref().and_then(|labels| labels.value(&self.tree, ino, name));
+        if let Some(value) = label {
+            return Ok(value);
         }
         let found = self.tree.readable_xattrs(ino).find(|(other, _)| *other == name);
-        found.map(|(_, value)| value).ok_or_else(|| {
+        found.map(|(_, value)| value.into()).ok_or_else(|| {
             match NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
                 true => Error::NoAttribute,
                 false => Error::NoNamespace,

@@ -357,7 +357,7 @@ impl FuseFilesystem for Adapter {
         let found = self.find(ino);
         let value = found.and_then(|(_, filesystem, ino)| filesystem.xattr(ino, name.as_bytes()));
         match value {
-            Ok(value) => xattr_answer(reply, size, value),
+            Ok(value) => xattr_answer(reply, size, &value),
             Err(e) => reply.error(refused("getxattr", &e)),
         }
     }

@@ -42,7 +42,7 @@ pub struct LayeredImages {
 impl LayeredImages {
     /// None yet.
     pub fn new(cache: &Arc<Cache>) -> LayeredImages {
-        let (session, known) = (Session::default(), OpenedLayers::default());
+        let (session, known) = (Session::default(), OpenedLayers::of_other_images());
         LayeredImages { cache: Arc::clone(cache), session, known }
     }
 

@@ -14,6 +14,8 @@ pub struct ImageOptions {
     pub platform: Option<Platform>,
     /// Fetch nothing from the network.
     pub offline: bool,
+    /// Whether files say where they are from, in extended attributes; the layer indexes are kept for that.
+    pub provenance: bool,
     /// Use layer indexes among the referrers, which nothing binds to the image.
     pub trust_referrers: bool,
     /// Take nothing for granted: stream every layer that has not been proven.
@@ -50,6 +52,7 @@ impl Default for ImageOptions {
         ImageOptions {
             platform: None,
             offline: false,
+            provenance: false,
             trust_referrers: false,
             prove: false,
             check_access: false,

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::opening::Opening;
-use super::{Error, ImageOptions, Shown, View};
+use super::{Error, ImageOptions, Shown, View, labels};
 use crate::blob::{BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
 use crate::content::Contents;
 use crate::digest::{DiffId, Digest};
-use crate::fs::Filesystem;
+use crate::fs::{Filesystem, Labels, LayerLabel};
 use crate::index::LayerIndex;
 use crate::layer::{OpenLayer, OpenedLayers, Progress};
 use crate::reference::{DirectoryName, ImageName};
@@ -36,6 +36,8 @@ pub struct ImageSet {
     readers: Vec<Arc<BlobReader>>,
     numbers: HashMap<ReaderKey, u32>,
     members: Vec<Member>,
+    /// By reader, if files are to say where they are from.
+    labels: Vec<LayerLabel>,
 }
 
 /// One of them.
@@ -62,6 +64,7 @@ impl ImageSet {
             readers: Vec::new(),
             numbers: HashMap::new(),
             members: Vec::new(),
+            labels: Vec::new(),
         }
     }
 
@@ -85,12 +88,17 @@ impl ImageSet {
         let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
         let (tree, origins) = tree::merge_with_origins(&indexes, budget)?;
         self.known.add(opening.resolved.layers.iter().zip(&open));
+        let labels = match options.provenance {
+            true => labels::of_layers(&opening.resolved, &open),
+            false => Vec::new(),
+        };
         let mut layers = Vec::with_capacity(open.len());
         for (layer, OpenLayer { index, name }) in opening.resolved.layers.iter().zip(&open) {
             let key = (layer.descriptor.digest, layer.diff_id, *name);
             let next = self.readers.len() as u32;
             let number = *self.numbers.entry(key).or_insert(next);
             if number == next {
+                self.labels.extend(labels.get(layers.len()).cloned());
                 self.readers.push(opening.reader(layer, index, *name, &self.spans));
             }
             layers.push(number);
@@ -122,9 +130,11 @@ impl ImageSet {
             let indexes = indexes.iter().map(Arc::as_ref).collect();
             Part { name: name.as_str().as_bytes(), tree, origins, indexes, layers }
         });
-        let tree = tree::join(parts.collect(), sharing)?;
+        let (tree, origins) = tree::join(parts.collect(), sharing)?;
+        let labels = (!self.labels.is_empty()).then(|| Labels::new(origins, self.labels));
         let contents = Contents::new(self.readers);
-        let filesystem = Arc::new(Filesystem::new(tree, contents, self.read_deadline));
+        let filesystem = Filesystem::new(tree, contents, self.read_deadline);
+        let filesystem = Arc::new(filesystem.with_labels(labels));
         let traffic = Arc::clone(self.session.traffic());
         Ok(View { images, filesystem, spans: self.spans, traffic, sharing })
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::opening::Opening;
 use super::tag::Tag;
-use super::{Error, ImageOptions};
+use super::{Error, ImageOptions, labels};
 use crate::blob::{self, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
-use crate::fs::Filesystem;
+use crate::fs::{Filesystem, Labels};
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{OpenedLayers, Progress};
 use crate::reference::ImageName;
@@ -53,9 +53,14 @@ impl Image {
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
         let contents = Contents::new(opening.readers(&layers, &spans));
-        // The indexes go: the tree has taken what it needs, and they are as large as it is.
+        // Otherwise the indexes go: the tree has taken what it needs, and they are as large as it is.
+        let labels = options.provenance.then(|| {
+            let labels = labels::of_layers(&opening.resolved, &layers);
+            Labels::new(origins, labels)
+        });
         drop(layers);
-        let filesystem = Arc::new(Filesystem::new(tree, contents, options.read_deadline));
+        let filesystem = Filesystem::new(tree, contents, options.read_deadline);
+        let filesystem = Arc::new(filesystem.with_labels(labels));
         let Opening { resolved, source, tag, traffic, .. } = opening;
         Ok(Image { resolved, source, tag, proofs, filesystem, spans, traffic })
     }

@@ -79,11 +79,14 @@ pub struct Manner {
     pub kernel_metadata: bool,
     pub noexec: bool,
     pub separate_inodes: bool,
+    #[serde(default)]
+    pub provenance: bool,
 }
 
 impl Manner {
-    /// How something is mounted with these options by this process.
-    pub fn of(options: &MountOptions, sharing: Sharing) -> Manner {
+    /// How something is mounted with these options by this process; `provenance` if its files say where they are
+    /// from.
+    pub fn of(options: &MountOptions, sharing: Sharing, provenance: bool) -> Manner {
         Manner {
             allow_other: options.allow_other || options.kernel_metadata,
             strict_modes: options.checks_modes(),
@@ -94,6 +97,7 @@ impl Manner {
             kernel_metadata: options.kernel_metadata,
             noexec: options.no_exec,
             separate_inodes: sharing == Sharing::Nothing,
+            provenance,
         }
     }
 }

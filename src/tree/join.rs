@@ -43,7 +43,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::error::Error;
 use super::fingerprints::{fingerprints, own_digest};
-use super::inode::{BLOCK_BYTES, DIRECTORY_BYTES, Dirent, FileKind, Ino, Inode};
+use super::inode::{BLOCK_BYTES, DIRECTORY_BYTES, Dirent, FileKind, Ino, Inode, NONE};
 use super::numbers;
 use super::origins::Origins;
 use super::table::{Joined, Tree};
@@ -76,16 +76,18 @@ pub enum Sharing {
     Nothing,
 }
 
-/// Joins trees. The root has mode 0755, belongs to 0:0, and dates from the epoch.
+/// Joins trees; with the entries that the inodes are made from, the first image's of those that are shared. The root
+/// has mode 0755, belongs to 0:0, and dates from the epoch.
 ///
 /// # Errors
 /// [`Error::TooLarge`].
-pub fn join(parts: Vec<Part<'_>>, sharing: Sharing) -> Result<Tree, Error> {
+pub fn join(parts: Vec<Part<'_>>, sharing: Sharing) -> Result<(Tree, Origins), Error> {
     let numbers = Numbers::new(&parts, sharing)?;
     let mut tree = root(&parts, &numbers)?;
     tree.reserve(&parts);
     // Of the root none is needed.
     let mut shown = vec![0];
+    let mut entries = vec![NONE];
     for (at, part) in parts.into_iter().enumerate() {
         let numbers = &numbers.of[numbers.range(at)];
         let of_part = fingerprints(&part.tree, part.name, &part.origins, &part.indexes);
@@ -93,10 +95,14 @@ pub fn join(parts: Vec<Part<'_>>, sharing: Sharing) -> Result<Tree, Error> {
         let new = numbers.iter().zip(of_part).filter(|(number, _)| **number as usize > shown.len());
         let new: Vec<u64> = new.map(|(_, fingerprint)| fingerprint).collect();
         shown.extend(new);
+        let of_part = numbers.iter().zip(&part.origins.0);
+        let new = of_part.filter(|(number, _)| **number as usize > entries.len());
+        let new: Vec<u32> = new.map(|(_, entry)| *entry).collect();
+        entries.extend(new);
         tree.append(part, numbers)?;
     }
     tree.numbers = Some(numbers::Numbers::new(&shown));
-    Ok(tree)
+    Ok((tree, Origins(entries)))
 }
 
 /// The inode numbers of all parts in the joined tree.

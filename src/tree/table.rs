@@ -111,6 +111,11 @@ impl Tree {
         self.inode(ino).layer as usize
     }
 
+    /// The same, but `None` for the root above several images.
+    pub fn layer_of_image(&self, ino: Ino) -> Option<usize> {
+        (self.images.is_empty() || ino != Ino::ROOT).then(|| self.layer(ino))
+    }
+
     /// The kind of an inode.
     pub fn kind(&self, ino: Ino) -> FileKind {
         self.inode(ino).kind

@@ -210,10 +210,10 @@ fn a_table_of_contents_is_for_the_images_that_name_it() {
             for (top, proof) in paths.iter().zip(["toc", "toc", "full"]) {
                 let ino = ino(&view, &format!("{top}{path}"));
                 let value = view.filesystem().xattr(ino, PROOF_XATTR).unwrap();
-                assert_eq!(value, proof.as_bytes(), "{what}: {top}{path}");
+                assert_eq!(*value, *proof.as_bytes(), "{what}: {top}{path}");
             }
         }
-        assert_eq!(view.filesystem().xattr(Ino::ROOT, PROOF_XATTR).unwrap(), b"toc");
+        assert_eq!(*view.filesystem().xattr(Ino::ROOT, PROOF_XATTR).unwrap(), *b"toc");
         let tool = read(&view, "r-plain/usr/tool1");
         assert!(tool == read(&view, "r-toc/usr/tool1") && tool.len() == 90_000, "{what}");
 

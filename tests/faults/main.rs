@@ -16,6 +16,7 @@ mod support;
 mod external_fixture;
 mod fixture;
 mod logs;
+mod provenance;
 mod published;
 mod shell;
 

@@ -26,7 +26,7 @@ pub fn check(layers: &[&LayerIndex]) -> Verdict {
     check_image(&tree);
     let numbers: Vec<u32> = (0..layers.len() as u32).collect();
     let part = Part { name: b"image", tree, origins, indexes: layers.to_vec(), layers: numbers };
-    if let Ok(joint) = tree::join(vec![part], Sharing::Equal) {
+    if let Ok((joint, _)) = tree::join(vec![part], Sharing::Equal) {
         check_tree(&joint, layers);
         check_numbers(&joint);
     }

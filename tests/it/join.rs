@@ -66,7 +66,7 @@ impl Images {
             let layers = layers.iter().map(|at| *at as u32).collect();
             Part { name: name.as_bytes(), tree, origins, indexes, layers }
         });
-        tree::join(parts.collect(), sharing).unwrap()
+        tree::join(parts.collect(), sharing).unwrap().0
     }
 
     fn alone(&self, image: usize) -> (Tree, Vec<Vec<u8>>) {

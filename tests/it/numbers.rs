@@ -173,7 +173,7 @@ fn several_images_share_numbers_with_inodes() {
             Part { name: name.as_bytes(), tree, origins, indexes: of, layers }
         };
         let parts = vec![part("v1", vec![0]), part("v2", vec![0, second as u32])];
-        tree::join(parts, sharing).unwrap()
+        tree::join(parts, sharing).unwrap().0
     };
     let (one, two) = (shown(&join(1, Sharing::Equal)), shown(&join(2, Sharing::Equal)));
     assert_eq!(one["v1/same"], one["v2/same"]);

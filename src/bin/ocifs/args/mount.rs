@@ -90,6 +90,14 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) over: bool,
 
+    /// Let every file say where it is from, in extended attributes that are not listed
+    ///
+    /// `user.ocifs.layer` is the digest of its layer, `user.ocifs.diff_id` that layer's diff ID, `user.ocifs.created_by`
+    /// the instruction that made the layer, and `user.ocifs.sha256` the SHA-256 of a regular file's content:
+    /// `getfattr -n user.ocifs.created_by FILE`. The layer indexes stay in memory for that.
+    #[arg(long, conflicts_with = "kernel_metadata", help_heading = "Mount")]
+    pub(crate) provenance: bool,
+
     /// Give each of several images inodes of its own
     ///
     /// By default a file that several images have is one inode, as if it were hard linked.

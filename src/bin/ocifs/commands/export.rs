@@ -18,7 +18,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::args::{self, RequiredProof};
 use crate::commands::cat::CHUNK_BYTES;
-use crate::commands::open::open_image;
+use crate::commands::open::{Wanted, open_image};
 use crate::render::errors::AnyError;
 use crate::render::output;
 use records::Records;
@@ -28,7 +28,8 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     if io::stdout().is_terminal() {
         return Err("a tar archive is not for a terminal: redirect it to a file or a pipe".into());
     }
-    let image = open_image(&args.image, &args.image_args, RequiredProof::Full)?;
+    let wanted = Wanted { proof: RequiredProof::Full, provenance: false };
+    let image = open_image(&args.image, &args.image_args, wanted)?;
     let out = BufWriter::with_capacity(CHUNK_BYTES, output::stdout());
     let mut export = Export {
         filesystem: image.filesystem(),

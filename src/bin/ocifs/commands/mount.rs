@@ -32,7 +32,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::options::{options, sharing};
 use crate::args::{self, MountRequest, NamedImage, RequiredProof, ShownImages, WrongUsage};
-use crate::commands::open::{open_image, open_images};
+use crate::commands::open::{Wanted, open_image, open_images};
 use crate::commands::process::is_dead_behind_erofs;
 use crate::commands::registries::refused_for_several;
 use crate::environment;
@@ -289,9 +289,10 @@ fn serve(
         // root's, so that neither they nor their other mounts could look at it (`watch`).
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
+    let wanted = Wanted { proof: RequiredProof::Unsaid, provenance: args.provenance };
     let view: View = match &request.shown {
-        ShownImages::Single(image) => open_image(image, image_args, RequiredProof::Unsaid)?.into(),
-        ShownImages::Directories(images) => open_images(images, sharing(args), image_args)?,
+        ShownImages::Single(image) => open_image(image, image_args, wanted)?.into(),
+        ShownImages::Directories(images) => open_images(images, sharing(args), image_args, wanted)?,
     };
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let mut signals = signals::ending()?;

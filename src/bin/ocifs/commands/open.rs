@@ -10,21 +10,32 @@ use crate::environment::{self, Settings};
 use crate::render::errors::{About, AnyError};
 use crate::render::progress::Bar;
 
+/// What a verb wants of the images that it opens.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// What has to be proven if neither flags nor settings say that.
+    pub(super) proof: RequiredProof,
+    /// Whether files say where they are from.
+    pub(super) provenance: bool,
+}
+
 /// Opens several images to be shown in one file system. One after the other, so that there is one
 /// progress bar at a time.
 pub(super) fn open_images(
     images: &[(DirectoryName, ImageName)],
     sharing: Sharing,
     args: &ImageArgs,
+    wanted: Wanted,
 ) -> Result<View, AnyError> {
     let settings = Settings::read()?;
     let images =
         images.iter().map(|(at, name)| Ok((at, environment::image(name, args, &settings)?)));
-    let images = images.collect::<Result<Vec<_>, AnyError>>()?;
+    let mut images = images.collect::<Result<Vec<_>, AnyError>>()?;
     let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
     let cache = environment::cache(&args.cache_args);
     let mut set = ImageSet::new(&cache, first);
-    for (directory, (name, options)) in &images {
+    for (directory, (name, options)) in &mut images {
+        options.provenance = wanted.provenance;
         let bar = Bar::first_use(name);
         set.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
         bar.ready();
@@ -37,17 +48,17 @@ pub(super) fn open_images(
     Ok(view)
 }
 
-/// Opens an image as the flags and the environment say, showing progress; `default` is what has to be proven if
-/// they do not say that.
+/// Opens an image as the flags and the environment say, showing progress.
 pub(super) fn open_image(
     name: &ImageName,
     args: &ImageArgs,
-    default: RequiredProof,
+    wanted: Wanted,
 ) -> Result<Image, AnyError> {
     let settings = Settings::read()?;
     let (name, mut options) = environment::image(name, args, &settings)?;
-    let required = settings.required_proof(args)?.or(default);
+    let required = settings.required_proof(args)?.or(wanted.proof);
     options.prove = required == RequiredProof::Full;
+    options.provenance = wanted.provenance;
     let cache = environment::cache(&args.cache_args);
     let bar = Bar::first_use(&name);
     let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;

@@ -29,7 +29,7 @@ pub(super) fn is_shown(
         if let [only] = shown {
             image = format!("{image} ({})", only.digest);
         }
-        if status.options != Manner::of(&options(args), sharing(args)) {
+        if status.options != Manner::of(&options(args), sharing(args), args.provenance) {
             image.push_str(", mounted in another way,");
         } else if wants_proof && !shown.iter().all(is_proven) {
             image.push_str(", shown with a weaker proof,");
