@@ -24,7 +24,7 @@
 //! 12 mount                      what keeps running: a view at a place, its status, its end
 //! 11 fuse                       the kernel's requests; mounting and unmounting
 //! 10 space                      inode numbers of a connection, and the volume that each leads to
-//! 9  image                      images opened: one, several, as much as a question needs; verified
+//! 9  image  packages            images opened: one, several, as much as a question needs; verified | what is installed in a tree
 //! 8  fs  erofs                  file operations and errno, over plain values | a tree as an image
 //! 7  prefetch                   what a walk will want next
 //! 6  tree  content  layer       names of an image | bytes of a file | opening a layer
@@ -93,6 +93,7 @@ pub mod json;
 pub mod layer;
 pub mod mount;
 pub mod oci;
+pub mod packages;
 pub mod prefetch;
 pub mod reference;
 pub mod resolve;

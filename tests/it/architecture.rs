@@ -21,7 +21,7 @@ const RUNGS: [&[&str]; 13] = [
     &["tree", "content", "layer"],
     &["prefetch"],
     &["fs", "erofs"],
-    &["image"],
+    &["image", "packages"],
     &["space"],
     &["fuse"],
     &["mount"],
