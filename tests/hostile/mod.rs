@@ -18,6 +18,7 @@ pub mod layer;
 pub mod layer_index;
 pub mod mutator;
 pub mod names;
+pub mod packages;
 pub mod streams;
 pub mod tar;
 pub mod toc;
@@ -59,7 +60,7 @@ pub struct Target {
 const SMALL: usize = 16 << 20;
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 29] = [
     tar::TAR,
     tar::TAR_WITH_CHECKSUMS,
     tar::PAX,
@@ -73,6 +74,14 @@ pub const TARGETS: [Target; 21] = [
     ztoc::ZTOC,
     bolt::RAW,
     bolt::SEALED,
+    packages::SQLITE,
+    packages::WAL,
+    packages::HEADER,
+    packages::NDB,
+    packages::BDB,
+    packages::DPKG,
+    packages::APK,
+    packages::PYTHON,
     documents::MANIFEST,
     documents::CONFIG,
     documents::SOCI_INDEX,

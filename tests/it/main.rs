@@ -25,6 +25,7 @@ mod layers;
 mod memory;
 mod mutations;
 mod numbers;
+mod packages;
 mod provenance;
 mod random_stacks;
 mod regressions;

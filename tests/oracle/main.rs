@@ -17,6 +17,7 @@
 //! - `stores`: what registries and engines keep on disk, written by themselves.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
 //!   `networks`: where the names that they name lead. `fronts`: what stands between registries and their users.
+//! - `packages`: what rpm, dpkg and Python list is what is read of their databases.
 //! - `pushing`: what the library pushes, read back by skopeo and by itself.
 //! - `kernel_metadata`: what `mount --kernel-metadata` shows is what `mount` shows, and costs less.
 //!   (All cases above are mounted both ways, where the kernel can.)
@@ -85,6 +86,7 @@ mod inspect;
 mod kernel_metadata;
 mod layers;
 mod over_a_mount;
+mod packages;
 mod pushing;
 mod read_only;
 mod requests;

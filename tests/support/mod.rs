@@ -21,6 +21,7 @@ pub mod guard;
 pub mod image;
 pub mod kernel;
 pub mod markdown;
+pub mod packages;
 pub mod registry;
 #[cfg(test)]
 mod registry_tests;
