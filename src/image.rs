@@ -8,6 +8,7 @@
 //! history, which      how an image was made; where a path comes from
 //! diff                what differs between two of them, by digest
 //! inspect, blob       what an image is made of, by its documents alone; single blobs
+//! tags                the tags of a repository, and what they mean
 //! verify, probe       what of an image is right; how its registry answers
 //! build_indexes ...   layer indexes for others
 //! ```
@@ -55,6 +56,7 @@ mod parallel;
 mod probe;
 mod set;
 mod tag;
+mod tags;
 mod verify;
 mod view;
 mod which;
@@ -78,6 +80,7 @@ pub use opening::resolve;
 pub use options::ImageOptions;
 pub use probe::{Probe, probe};
 pub use set::ImageSet;
+pub use tags::{TagGroup, TagList, TagsRequest, tags};
 pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};
 pub use which::{PathOrigin, PathOrigins, PathVersion, which};

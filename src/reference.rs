@@ -30,7 +30,7 @@ pub use directory_name::{DirectoryName, DirectoryNameError};
 pub use error::ParseError;
 pub use image_name::ImageName;
 pub use local::{LocalLayout, LocalSource};
-pub use registry::{DEFAULT_REGISTRY, Reference};
+pub use registry::{DEFAULT_REGISTRY, Reference, is_tag};
 pub use stored::StoredImage;
 pub use transport::{TRANSPORTS, Transport};
 

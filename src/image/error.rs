@@ -26,6 +26,10 @@ pub enum Error {
     File(#[from] fs::Error),
     #[error("{0} is not in a registry: there is nowhere to push to")]
     NoRegistry(String),
+    #[error("{0} has no tags: it is not a registry, an OCI layout or the storage of a registry")]
+    NoTags(String),
+    #[error("{0} has no tag that is a version, such as 1.4 or v1.4.2")]
+    NoVersion(String),
     #[error("neither the documents of the image nor its repository know a blob {0}")]
     NoSuchBlob(String),
     #[error("`{start}` is the start of several digests: {found}")]

@@ -266,12 +266,16 @@ pub(super) fn is_path_component(component: &str) -> bool {
         .all(|gap| matches!(gap, "" | "." | "_" | "__") || gap.bytes().all(|b| b == b'-'))
 }
 
-fn check_tag(text: &str, tag: &str) -> Result<(), ParseError> {
+/// Whether a text can be a tag.
+pub fn is_tag(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let valid = tag.len() <= MAX_TAG_BYTES
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-');
-    if valid {
+    text.len() <= MAX_TAG_BYTES
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
+}
+
+fn check_tag(text: &str, tag: &str) -> Result<(), ParseError> {
+    if is_tag(tag) {
         return Ok(());
     }
     Err(ParseError::Tag { text: text.to_owned(), tag: tag.to_owned() })

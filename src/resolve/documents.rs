@@ -95,8 +95,37 @@ impl<'a> Documents<'a> {
         self.verified(self.local(descriptor), fetch, Digest::to_string, parse)
     }
 
+    /// A manifest or image index of which only the digest is known.
+    ///
+    /// # Errors
+    /// It can't be had, or is none.
+    pub fn by_digest(&self, digest: &Digest) -> Result<Verified<Document>, Error> {
+        let local = self.cached(digest).map(|bytes| RawDocument {
+            bytes,
+            media_type: None,
+            digest: Some(*digest),
+        });
+        let fetch = || {
+            if self.source.is_offline() {
+                return Err(Error::Offline(format!("manifest {digest}")));
+            }
+            let document = self.source.document(&Descriptor::of_manifest(*digest))?;
+            let media_type = document.media_type.filter(|_| self.source.is_remote());
+            Ok(RawDocument { digest: Some(*digest), media_type, bytes: document.bytes })
+        };
+        self.verified(local, fetch, Digest::to_string, parse)
+    }
+
+    /// Whether a document is here, so that it costs no request.
+    pub fn is_here(&self, digest: &Digest) -> bool {
+        !self.source.is_remote() || self.cached(digest).is_some()
+    }
+
     /// The config of an image.
-    pub(super) fn config(&self, manifest: &Manifest) -> Result<Verified<ImageConfig>, Error> {
+    ///
+    /// # Errors
+    /// It can't be had, or does not fit its manifest.
+    pub fn config(&self, manifest: &Manifest) -> Result<Verified<ImageConfig>, Error> {
         let read = |bytes: &[u8], _: Option<&str>| manifest.image_config(bytes);
         self.blob_read_as(&manifest.config, "config", MAX_CONFIG_BYTES, read)
     }

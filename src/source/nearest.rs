@@ -5,7 +5,9 @@
 //! for `3.12`, is as near as one mistake. Of equally near ones those come first that begin alike, and
 //! then the newest, as far as versions tell.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
+
+use super::natural::Natural;
 
 /// Pairs of characters that are compared: enough for 40,000 tags of 20 characters. The rest of a list
 /// stays as it is.
@@ -42,7 +44,7 @@ pub(super) fn sort(names: &mut [String], wanted: &str) {
 
 /// Whether a tag says what refers to a manifest: the referrers tag schema of distribution-spec (`sha256-HEX`), and
 /// cosign's signatures, attestations and SBOMs (`sha256-HEX.sig`). They are no images.
-pub(super) fn is_of_referrer(tag: &str) -> bool {
+pub fn is_of_referrer(tag: &str) -> bool {
     let hex = tag.strip_prefix("sha256-").and_then(|rest| rest.as_bytes().get(..64));
     hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
 }
@@ -85,45 +87,6 @@ fn mistakes(a: &[char], b: &[char]) -> usize {
         before = std::mem::replace(&mut last, row);
     }
     last[b.len()]
-}
-
-/// A text in whose order numbers count as numbers.
-#[derive(PartialEq, Eq)]
-struct Natural(String);
-
-impl Ord for Natural {
-    fn cmp(&self, other: &Natural) -> Ordering {
-        let (mut a, mut b) = (self.0.as_str(), other.0.as_str());
-        while !a.is_empty() && !b.is_empty() {
-            let ((first, rest_a), (second, rest_b)) = (part(a), part(b));
-            let is_number = |s: &str| s.starts_with(|c: char| c.is_ascii_digit());
-            let order = match is_number(first) && is_number(second) {
-                true => {
-                    let [x, y] = [first, second].map(|s| s.trim_start_matches('0'));
-                    x.len().cmp(&y.len()).then_with(|| x.cmp(y))
-                }
-                false => first.cmp(second),
-            };
-            if order != Ordering::Equal {
-                return order;
-            }
-            (a, b) = (rest_a, rest_b);
-        }
-        a.len().cmp(&b.len()).then_with(|| self.0.cmp(&other.0))
-    }
-}
-
-impl PartialOrd for Natural {
-    fn partial_cmp(&self, other: &Natural) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// The digits or the text that a text begins with, and the rest.
-fn part(text: &str) -> (&str, &str) {
-    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-    let end = text.find(|c: char| c.is_ascii_digit() != is_number);
-    text.split_at(end.unwrap_or(text.len()))
 }
 
 #[cfg(test)]

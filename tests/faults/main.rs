@@ -91,4 +91,5 @@ mod selection;
 mod signals;
 mod sparse_maps;
 mod stalls;
+mod tags;
 mod users;

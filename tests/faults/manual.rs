@@ -278,6 +278,7 @@ fn documents() {
             &["error", "user", "held_by", "layers[].store"],
         ),
         ("ocifs inspect", &["ocifs inspect --json --all debian:12"], &[]),
+        ("ocifs tags", &["ocifs tags --json debian"], &[]),
         (
             "ocifs verify",
             &["ocifs verify --json app:1.0"],

@@ -100,7 +100,8 @@ fn umoci_and_podman_say_the_same() {
             json(home.ocifs().args(["inspect", "--json", "--platform", "linux/amd64", name]));
         let id = ours["image_id"].as_str().unwrap();
         assert_eq!(id.trim_start_matches("sha256:"), theirs["Id"], "{name}");
-        assert_eq!(ours["digest"], theirs["Digest"], "{name}");
+        // A store has no compressed layers any more, and so another manifest.
+        assert_eq!(ours["digest"] == theirs["Digest"], *name == reference, "{name}");
         let layers = ours["layers"].as_array().unwrap().iter();
         let diff_ids: Vec<&Value> = layers.map(|layer| &layer["diff_id"]).collect();
         let expected = theirs["RootFS"]["Layers"].as_array().unwrap().iter();

@@ -25,7 +25,7 @@
 //! - `fstab`: mount(8), its tables, and service managers.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `over_a_mount`: what `docs/over-a-mount.md` says, sentence by sentence.
-//! - `inspect`: what documents say, as skopeo, umoci and podman read them.
+//! - `inspect`, `tags`: what documents and registries say, as skopeo, umoci and podman read them.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
 //! # Where umoci 0.4.7 is not the judge
@@ -93,6 +93,7 @@ mod requests;
 mod storage;
 mod stores;
 mod tables;
+mod tags;
 mod tls;
 mod tokens;
 mod tools;

@@ -19,8 +19,8 @@ use serde_json::json;
 
 use crate::support::guard::{Auth, Guard};
 use crate::support::image::{Built, sha256};
-pub use crate::support::store::Referrers;
-use crate::support::store::Uploads;
+pub use crate::support::store::{Referrers, TagPages};
+use crate::support::store::{Uploads, list_tags};
 pub use crate::support::wire::{Fault, Gate};
 use crate::support::wire::{Request, Response, Wire, blob, decode, spoil};
 
@@ -72,6 +72,7 @@ pub(super) struct State {
     pub(super) blobs: HashMap<(String, String), Vec<u8>>,
     pub(super) uploads: Uploads,
     pub(super) referrers: Referrers,
+    tag_pages: TagPages,
     log: Vec<(Logged, Arc<AtomicU64>)>,
     rules: Vec<Rule>,
     guard: Guard,
@@ -89,6 +90,7 @@ impl Default for State {
             blobs: HashMap::new(),
             uploads: Uploads::default(),
             referrers: Referrers::Absent,
+            tag_pages: TagPages::Whole,
             log: Vec::new(),
             rules: Vec::new(),
             guard: Guard::default(),
@@ -204,6 +206,11 @@ impl Registry {
     /// Which API for referrers there is from now on; none at first.
     pub fn set_referrers(&self, referrers: Referrers) {
         self.shared.lock().referrers = referrers;
+    }
+
+    /// How lists of tags are sent from now on; whole at first.
+    pub fn set_tag_pages(&self, pages: TagPages) {
+        self.shared.lock().tag_pages = pages;
     }
 
     /// Where uploads are sent to from now on: `http://HOST:PORT`, or nothing for a relative path.
@@ -431,8 +438,7 @@ impl State {
                 }
                 tags.retain(|tag| !tag.contains(':'));
                 tags.sort_unstable();
-                let body = json!({ "name": key.0, "tags": tags });
-                Response::new(200, "application/json", body.to_string())
+                list_tags(&self.tag_pages, &tags, request, path)
             }
             _ => Response::error(404, "NOT_FOUND"),
         }

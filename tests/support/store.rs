@@ -26,6 +26,62 @@ pub enum Referrers {
     Paged(usize),
 }
 
+/// How a list of tags is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagPages {
+    /// All at once.
+    Whole,
+    /// So many a page, with a relative link to the next one, or an absolute one.
+    Paged { count: usize, is_absolute: bool },
+    /// Pages without end, of new tags each.
+    Endless,
+    /// Each page leads to the first one.
+    Circle,
+    /// The next page is at this place.
+    Elsewhere(String),
+}
+
+/// A page of a list of tags.
+pub(super) fn list_tags(
+    pages: &TagPages,
+    tags: &[&str],
+    request: &Request,
+    path: &str,
+) -> Response {
+    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let last = value(query, "last");
+    let rest: Vec<String> = tags
+        .iter()
+        .filter(|tag| last.as_deref().is_none_or(|last| **tag > last))
+        .map(|tag| (*tag).to_owned())
+        .collect();
+    let (page, next) = match pages {
+        TagPages::Whole => (rest, None),
+        TagPages::Paged { count, is_absolute } => {
+            let page: Vec<String> = rest.iter().take(*count).cloned().collect();
+            let next = (rest.len() > *count).then(|| {
+                let host = request.header("host").unwrap_or_default();
+                let origin = if *is_absolute { format!("http://{host}") } else { String::new() };
+                format!("{origin}{path}?last={}&n={count}", page[page.len() - 1])
+            });
+            (page, next)
+        }
+        TagPages::Endless => {
+            let number: usize = last.and_then(|last| last.parse().ok()).unwrap_or(0);
+            let page = (0..100).map(|n| format!("t{}", number + n)).collect();
+            (page, Some(format!("{path}?last={}", number + 100)))
+        }
+        TagPages::Circle => (tags.iter().map(|tag| (*tag).to_owned()).collect(), Some(path.into())),
+        TagPages::Elsewhere(place) => (rest, Some(place.clone())),
+    };
+    let body = json!({ "name": "r", "tags": page });
+    let response = Response::new(200, "application/json", body.to_string());
+    match next {
+        Some(next) => response.with("Link", format!("<{next}>; rel=\"next\"")),
+        None => response,
+    }
+}
+
 /// Sessions of uploads.
 #[derive(Debug, Default)]
 pub struct Uploads {

@@ -13,6 +13,7 @@ mod ls;
 mod mount;
 mod name;
 mod proof;
+mod tags;
 mod units;
 mod verbs;
 mod which;
@@ -36,6 +37,7 @@ pub(crate) use ls::Ls;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
 pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
+pub(crate) use tags::Tags;
 pub(crate) use verbs::{
     Cache, CacheVerb, Cat, Doctor, Export, Index, IndexVerb, Pull, Status, Umount, Verify,
 };
@@ -137,6 +139,12 @@ pub(crate) enum Command {
     /// the image index says.
     #[command(override_usage = "ocifs inspect [OPTIONS] REF")]
     Inspect(Inspect),
+    /// List the tags of a repository, layout or registry's storage, and what they mean
+    ///
+    /// Tags that mean the same stand in one line, the newest version first. Each tag costs one HEAD request, up to
+    /// 1000 of them; --names asks for none.
+    #[command(override_usage = "ocifs tags [OPTIONS] REPO")]
+    Tags(Tags),
     /// Write a blob to stdout, verified: a manifest, a config, a layer
     ///
     /// The first 6 or more digits of a digest are enough where only one of those begins so that the image's documents
@@ -238,7 +246,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 16);
+        assert_eq!(seen, 17);
     }
 
     #[test]

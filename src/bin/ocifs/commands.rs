@@ -19,6 +19,7 @@ mod proof;
 mod pull;
 mod registries;
 mod status;
+mod tags;
 mod umount;
 mod verify;
 mod which;
@@ -45,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Which(which) => which::run(which),
         Command::Diff(diff) => diff::run(diff),
         Command::Inspect(inspect) => inspect::run(inspect),
+        Command::Tags(tags) => tags::run(tags),
         Command::Blob(blob) => blob::run(blob),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),

@@ -3,12 +3,12 @@
 //! A layout has no API for referrers: they are entries of `index.json` whose manifests name their subject, or
 //! entries of the image index in the tag that stands in for that API ("Referrers Tag Schema").
 
-use super::{Layout, REF_NAME, find};
+use super::{Layout, REF_NAME, find, name_of};
 use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, ImageIndex, MAX_MANIFEST_BYTES};
 use crate::source::referrers_tag::referrers_tag;
-use crate::source::{Error, Named, RawDocument, Repository, Source};
+use crate::source::{Error, Named, RawDocument, Repository, Source, Tags};
 
 /// What matters of the manifest of an artifact.
 #[derive(Default, serde::Deserialize)]
@@ -64,9 +64,21 @@ impl Repository for Layout {
         Err(Error::Missing { path: self.files.path().to_owned(), what })
     }
 
-    fn tags(&self) -> Result<Vec<String>, Error> {
-        let entries = self.entries()?.into_iter();
-        Ok(entries.filter_map(|entry| entry.annotations.get(REF_NAME).cloned()).collect())
+    fn tags(&self) -> Result<Tags, Error> {
+        let entries = self.entries()?;
+        let names = entries.iter().filter_map(|entry| {
+            let name = entry.annotations.get(REF_NAME).map(String::as_str);
+            Some(name.or_else(|| name_of(entry))?.to_owned())
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        // Several with platforms are one image.
+        names.dedup();
+        Ok(Tags { names, cut: None })
+    }
+
+    fn describe_tag(&self, tag: &str) -> Result<Option<Descriptor>, Error> {
+        Ok(find(self.entries()?.iter().collect(), tag).into_iter().next())
     }
 
     fn referrers(
@@ -157,7 +169,9 @@ mod tests {
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let layout = Layout::open(Files::Folder(folder.to_owned()), None).unwrap();
         let repository: &dyn Repository = &layout;
-        assert_eq!(repository.tags().unwrap(), ["v1", &tag]);
+        assert_eq!(repository.tags().unwrap().names, [&tag, "v1"]);
+        assert_eq!(repository.describe_tag("v1").unwrap().unwrap().digest, subject);
+        assert!(repository.describe_tag("v2").unwrap().is_none());
         let by_tag = repository.named(Named::Tag("v1")).unwrap();
         assert!(subject.matches(&by_tag.bytes));
         assert_eq!(repository.named(Named::Digest(&subject)).unwrap().bytes, by_tag.bytes);

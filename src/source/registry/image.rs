@@ -15,11 +15,12 @@ use super::session::Session;
 use super::transport::request::{Access, Answer, Request};
 use super::transport::response::header_text;
 use crate::digest::Digest;
-use crate::json;
 use crate::oci::Descriptor;
 use crate::reference::Reference;
 use crate::source::image::check_range;
-use crate::source::{self, Named, Opened, RawDocument, Repository, Source, Throughput, nearest};
+use crate::source::{
+    self, Named, Opened, RawDocument, Repository, Source, Tags, Throughput, nearest,
+};
 
 /// Tags listed when the wanted one does not exist.
 const LISTED_TAGS: usize = 20;
@@ -76,22 +77,27 @@ impl Registry {
         &self.0.reference
     }
 
-    /// The tags that exist, as far as one answer tells them.
-    ///
-    /// # Errors
-    /// The registry can't be reached, does not say or refuses.
-    pub fn tags(&self) -> Result<Vec<String>, Error> {
-        #[derive(Default, serde::Deserialize)]
-        struct Tags {
-            #[serde(default)]
-            tags: Vec<String>,
-        }
-        let tags = self.0.try_hosts(Wanted::Name, |client| {
-            let url = client.url("tags/list");
-            let answer = client.send(&Request::new(Method::GET, &url, "the list of tags"))?;
-            client.document(answer.response, "tags")
-        })?;
-        Ok(json::from_slice::<Tags>(&tags).unwrap_or_default().tags)
+    /// What a tag means now, by its header; `None` where that does not tell.
+    fn describe_tag(&self, tag: &str) -> Result<Option<Descriptor>, source::Error> {
+        let what = format!("manifest `{tag}`");
+        let response = self.0.try_hosts(Wanted::Name, |client| {
+            let url = client.url(&format!("manifests/{tag}"));
+            Ok(client.send(&manifest_request(Method::HEAD, &url, &what))?.response)
+        });
+        let response = match response {
+            Ok(response) => response,
+            // Some registries refuse HEAD, and its answers carry no reason: GET tells more.
+            Err(error) if error.is_answer() => return Ok(None),
+            Err(error) => return Err(Box::new(error).into()),
+        };
+        let header = |name: &str| header_text(&response, name);
+        let digest = header("docker-content-digest").and_then(|digest| digest.parse().ok());
+        let size = header(header::CONTENT_LENGTH.as_str());
+        Ok(digest.map(|digest| Descriptor {
+            media_type: header(header::CONTENT_TYPE.as_str()).unwrap_or_default(),
+            size: size.and_then(|size| size.trim().parse().ok()).unwrap_or_default(),
+            ..Descriptor::of_manifest(digest)
+        }))
     }
 
     /// A manifest by tag or digest. Of several hosts, one that sends the right bytes is looked for.
@@ -129,8 +135,12 @@ impl Repository for Registry {
         found.map_err(|e| Box::new(e).into())
     }
 
-    fn tags(&self) -> Result<Vec<String>, source::Error> {
+    fn tags(&self) -> Result<Tags, source::Error> {
         self.tags().map_err(|e| Box::new(e).into())
+    }
+
+    fn describe_tag(&self, tag: &str) -> Result<Option<Descriptor>, source::Error> {
+        self.describe_tag(tag)
     }
 
     fn referrers(
@@ -182,7 +192,7 @@ impl Source for Registry {
         };
         result.map_err(|mut error| {
             if error.is_not_found() && reference.digest().is_none() {
-                let mut tags = self.tags().unwrap_or_default();
+                let mut tags = self.first_tags().unwrap_or_default();
                 tags.retain(|tag| !nearest::is_of_referrer(tag));
                 nearest::sort(&mut tags, reference.tag().unwrap_or("latest"));
                 let more = tags.len().saturating_sub(LISTED_TAGS);
@@ -195,19 +205,7 @@ impl Source for Registry {
 
     fn head(&self) -> Result<Option<Digest>, source::Error> {
         let Some(tag) = self.0.reference.tag() else { return Ok(self.0.reference.digest()) };
-        let what = format!("manifest `{tag}`");
-        let response = self.0.try_hosts(Wanted::Name, |client| {
-            let url = client.url(&format!("manifests/{tag}"));
-            let answer = client.send(&manifest_request(Method::HEAD, &url, &what))?;
-            Ok(answer.response)
-        });
-        match response {
-            Ok(response) => Ok(header_text(&response, "docker-content-digest")
-                .and_then(|digest| digest.parse().ok())),
-            // Some registries refuse HEAD, and its answers carry no reason: GET tells more.
-            Err(error) if error.is_answer() => Ok(None),
-            Err(error) => Err(Box::new(error).into()),
-        }
+        Ok(self.describe_tag(tag)?.map(|descriptor| descriptor.digest))
     }
 
     fn confirm(&self, blob: &Descriptor) -> Result<bool, source::Error> {

@@ -14,14 +14,15 @@ use std::sync::atomic::Ordering;
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::Body as HttpBody;
-use ureq::http::{Method, Response, Uri, header};
+use ureq::http::{Method, Response, header};
 
 use super::client::{Client, manifest_request};
 use super::error::{Error, Failure};
 use super::image::Registry;
+use super::pages::next_page;
 use super::transport::request::Request;
 use super::transport::response::{header_text, is_page};
-use super::url::{encoded, escaped, redirect_target, same_origin};
+use super::url::encoded;
 use crate::digest::Digest;
 use crate::json;
 use crate::oci::{Descriptor, media_type};
@@ -120,7 +121,10 @@ fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<
         Ok(client.send(&request)?.response)
     });
     let Some(response) = found(response)? else { return Ok(None) };
-    let next = next_page(&response, &url());
+    let next = next_page(&response, &url()).unwrap_or_else(|| {
+        log::warn!("the registry's list of referrers goes on at another host: left out");
+        None
+    });
     let manifests = descriptors(client, response, what)?;
     Ok(manifests.map(|manifests| Page { manifests, next }))
 }
@@ -190,41 +194,6 @@ pub(super) fn parse_index(bytes: &[u8], announced: Option<&str>) -> Option<Value
     (is_index && is_list && index.get("config").is_none()).then_some(index)
 }
 
-/// The URL of the next page from `Link: <URL>; rel="next"` (RFC 8288), if it is the registry's own.
-fn next_page(response: &Response<HttpBody>, from: &str) -> Option<String> {
-    let from: Uri = from.parse().ok()?;
-    let values = response.headers().get_all(header::LINK);
-    let values = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let target = values.filter_map(|value| next_target(&value).map(str::to_owned)).next()?;
-    let next = redirect_target(&from, &escaped(target.as_bytes()))?;
-    if !same_origin(&from, &next) {
-        log::warn!("the registry's list of referrers goes on at another host: left out");
-        return None;
-    }
-    Some(next.to_string())
-}
-
-/// The target of the link of a header that is the next one.
-fn next_target(value: &str) -> Option<&str> {
-    let mut rest = value;
-    while let Some((_, after)) = rest.split_once('<') {
-        let (target, parameters) = after.split_once('>')?;
-        let own = parameters.split('<').next().unwrap_or_default();
-        let is_next = own.split([';', ',']).any(|parameter| {
-            parameter.split_once('=').is_some_and(|(key, value)| {
-                let mut kinds = value.trim().trim_matches('"').split_whitespace();
-                key.trim().eq_ignore_ascii_case("rel")
-                    && kinds.any(|kind| kind.eq_ignore_ascii_case("next"))
-            })
-        });
-        if is_next {
-            return Some(target);
-        }
-        rest = parameters;
-    }
-    None
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -242,22 +211,5 @@ mod tests {
         assert!(!is_index(&manifest, oci) && !is_index("{}", None) && !is_index("[]", oci));
         assert!(!is_index(r#"{"manifests":[],"config":{}}"#, oci));
         assert!(!is_index(r#"{"manifests":{}}"#, oci) && !is_index("<html>", oci));
-    }
-
-    #[test]
-    fn links_to_the_next_page() {
-        for (value, expected) in [
-            (r#"</v2/x?n=1>; rel="next""#, Some("/v2/x?n=1")),
-            ("<https://r/x>;rel=next", Some("https://r/x")),
-            (r#"<a>; rel="prev", <b>; title="t"; rel="next""#, Some("b")),
-            (r#"<a?x=1,2;3>; REL="last next""#, Some("a?x=1,2;3")),
-            (r#"<a>; rel="nextest""#, None),
-            (r#"<a>; rel="prev""#, None),
-            ("<a", None),
-            ("rel=next", None),
-            ("", None),
-        ] {
-            assert_eq!(next_target(value), expected, "{value}");
-        }
     }
 }
