@@ -9,6 +9,7 @@
 //! diff                what differs between two of them, by digest
 //! inspect, blob       what an image is made of, by its documents alone; single blobs
 //! tags                the tags of a repository, and what they mean
+//! attestations        what is attested of an image, and how far that was checked
 //! verify, probe       what of an image is right; how its registry answers
 //! build_indexes ...   layer indexes for others
 //! ```
@@ -40,6 +41,7 @@
 
 mod access;
 mod accounts;
+mod attest;
 mod blob;
 mod diff;
 mod error;
@@ -63,6 +65,9 @@ mod which;
 mod whole;
 
 pub use accounts::{ACCOUNT_FILES, accounts};
+pub use attest::{
+    Attached, Attestation, AttestationKind, Attestations, Package, Sbom, Subject, attestations,
+};
 pub use blob::{BlobName, NamedBlob, find_blob};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;

@@ -13,6 +13,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::shell::{Home, Outcome, run};
+use crate::support::content::{Content, multi};
 use crate::support::image::{
     Built, Compression, ImageBuilder, OCI_INDEX, image_index, write_docker_archive_modern,
     write_oci_layout,
@@ -83,6 +84,12 @@ impl Desk {
             registry.add_image(repository, "1.1", &second);
         }
         registry.set_referrers(Referrers::Filtered);
+        let mut attested = Content::default();
+        let (index, _) = multi(&mut attested);
+        attested.tag("1.0", &index);
+        for repository in ["library/attested", "attested"] {
+            attested.serve(&registry, repository);
+        }
 
         let desk = Desk { home, registry };
         let folder = desk.home.path();
@@ -279,6 +286,7 @@ fn documents() {
         ),
         ("ocifs inspect", &["ocifs inspect --json --all debian:12"], &[]),
         ("ocifs tags", &["ocifs tags --json debian"], &[]),
+        ("ocifs attest", &["ocifs attest --json --packages registry.example/attested:1.0"], &[]),
         (
             "ocifs verify",
             &["ocifs verify --json app:1.0"],

@@ -25,7 +25,7 @@
 //! - `fstab`: mount(8), its tables, and service managers.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `over_a_mount`: what `docs/over-a-mount.md` says, sentence by sentence.
-//! - `inspect`, `tags`: what documents and registries say, as skopeo, umoci and podman read them.
+//! - `inspect`, `tags`, `attest`: what documents and registries say, as skopeo, umoci and podman read them.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
 //! # Where umoci 0.4.7 is not the judge
@@ -68,6 +68,7 @@ mod servers;
 mod snapshot;
 mod unpacked;
 
+mod attest;
 mod attributes;
 mod backups;
 mod corpus;

@@ -1,6 +1,7 @@
 //! The command line. Parsing validates, and does no I/O but to look whether a word that could be an image is
 //! the path of one, or of a mount.
 
+mod attest;
 mod blob;
 mod cache;
 mod diff;
@@ -25,6 +26,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
+pub(crate) use attest::{Attest, AttestationType};
 pub(crate) use blob::Blob;
 pub(crate) use cache::CacheArgs;
 pub(crate) use diff::Diff;
@@ -145,6 +147,12 @@ pub(crate) enum Command {
     /// 1000 of them; --names asks for none.
     #[command(override_usage = "ocifs tags [OPTIONS] REPO")]
     Tags(Tags),
+    /// Show what is attested of an image: lists of software, provenance, signatures
+    ///
+    /// Looks at BuildKit's attestations, cosign's tags, and referrers. Digests are checked, and whether a statement is
+    /// about this image. Signatures are shown and not checked: none is called valid.
+    #[command(override_usage = "ocifs attest [OPTIONS] REF")]
+    Attest(Attest),
     /// Write a blob to stdout, verified: a manifest, a config, a layer
     ///
     /// The first 6 or more digits of a digest are enough where only one of those begins so that the image's documents
@@ -246,7 +254,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 17);
+        assert_eq!(seen, 18);
     }
 
     #[test]

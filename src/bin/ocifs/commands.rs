@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod attest;
 mod blob;
 mod cache;
 mod cat;
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Diff(diff) => diff::run(diff),
         Command::Inspect(inspect) => inspect::run(inspect),
         Command::Tags(tags) => tags::run(tags),
+        Command::Attest(attest) => attest::run(attest),
         Command::Blob(blob) => blob::run(blob),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),
