@@ -50,6 +50,12 @@ pub(crate) struct Diff {
     #[arg(long, help_heading = "Differences")]
     pub(crate) config: bool,
 
+    /// Compare the packages instead of the files: those of dpkg, apk, rpm and Python
+    ///
+    /// Reads the package databases of both images and nothing else of them.
+    #[arg(long, conflicts_with_all = ["patch", "stat", "name_only", "layers", "config"], help_heading = "Differences")]
+    pub(crate) packages: bool,
+
     /// Print JSON
     #[arg(long, conflicts_with_all = ["patch", "stat", "name_only"], help_heading = "Differences")]
     pub(crate) json: bool,

@@ -3,6 +3,7 @@
 mod documents;
 mod files;
 mod json;
+mod packages;
 mod patch;
 
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use ocifs::resolve::ResolvedImage;
 
 use self::documents::Documents;
 use self::files::Files;
+use self::packages::Packages;
 use crate::args;
 use crate::commands::open::failed;
 use crate::commands::proof;
@@ -95,6 +97,20 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
         Ok(opened)
     };
     let (old_image, new_image) = (open(&old)?, open(&new)?);
+    if args.packages {
+        let packages = Packages::read(&old_image, &new_image)?;
+        packages.warn();
+        let printed = match args.json {
+            true => {
+                let mut document = json::images(&old_image, &new_image);
+                document["packages"] = packages.as_json();
+                writeln!(out, "{}", line(document))
+            }
+            false => packages.print(screen, &mut out),
+        };
+        output::ignore_closed_pipe(printed.and_then(|()| out.flush()))?;
+        return Ok(packages.differ());
+    }
     let mut diff = image::diff(&old_image, &new_image)?;
     diff.changes.retain(|change| args.metadata || !is_of_time_alone(change));
     let is_wanted = |path: &[u8]| {

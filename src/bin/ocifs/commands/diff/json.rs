@@ -9,17 +9,24 @@ use crate::render::json::{set_name, type_word};
 
 /// The document. Times count as differences if that is wanted.
 pub(super) fn document(files: &Files<'_>, metadata: bool) -> Value {
+    let mut document = images(files.old, files.new);
+    document["bytes_read"] = files.diff.bytes_read.into();
+    let changes = files.diff.changes.iter().map(|c| change(files, c, metadata));
+    document["changes"] = changes.collect();
+    document
+}
+
+/// What was compared.
+pub(super) fn images(old: &LayeredImage, new: &LayeredImage) -> Value {
     let image = |image: &LayeredImage| {
         let resolved = image.resolved();
         json!({ "image": resolved.name, "digest": resolved.digest })
     };
-    let layers = common_layers(files.old.resolved(), files.new.resolved());
+    let layers = common_layers(old.resolved(), new.resolved());
     json!({
-        "old": image(files.old),
-        "new": image(files.new),
+        "old": image(old),
+        "new": image(new),
         "layers": { "common": layers.common, "old": layers.old, "new": layers.new },
-        "bytes_read": files.diff.bytes_read,
-        "changes": files.diff.changes.iter().map(|c| change(files, c, metadata)).collect::<Vec<_>>(),
     })
 }
 
