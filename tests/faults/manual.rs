@@ -45,6 +45,7 @@ fn debian(architecture: &str) -> Built {
         Entry::dir("etc/apt"),
         Entry::file("etc/os-release", release),
         Entry::file("etc/architecture", architecture),
+        Entry::dir("srv"),
     ];
     let image = ImageBuilder::new().platform("linux", architecture, None);
     image.layer(&tar(&entries), Compression::Gzip).build()

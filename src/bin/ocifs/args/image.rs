@@ -45,7 +45,7 @@ pub(crate) struct ImageArgs {
 
     /// Check with the registry that you may read each layer, before cached or local content is shown
     ///
-    /// The cache finds content by its digest, regardless of who may read it in the registry. With this flag the
+    /// The cache finds content by its digest, regardless of who may read it in the registry. With this flag
     /// `ocifs` asks the registry for each layer with the credentials of this command, and uses only cached content
     /// that the same registry has sent before. It is for services that mount images for users with different rights.
     /// Can be set in `~/.config/ocifs/config.toml`.
