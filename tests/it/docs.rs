@@ -154,7 +154,7 @@ fn calls_are_understood() {
         for call in texts.flat_map(|text| calls(&text)) {
             let words = call[1..].iter().map(|word| {
                 let stands = STANDS_FOR.iter().find(|(name, _)| name == word);
-                stands.map_or(word.as_str(), |(_, text)| text)
+                stands.map_or(word.trim_matches('"'), |(_, text)| text)
             });
             let words: Vec<&str> = words.chain(["--help"]).collect();
             let output = ocifs(&words);
