@@ -179,7 +179,7 @@ struct Named {
 /// Where the bytes of a blob are.
 enum Place {
     /// Here.
-    Local(Verified<Document>),
+    Local(Verified<()>),
     /// Among the manifests of the repository.
     Document,
     /// Among its blobs.
@@ -203,7 +203,7 @@ fn named(graph: &Graph, image: Option<&ResolvedImage>) -> Vec<Named> {
     let (digest, size) = (root.digest(), root.size());
     let media_type = root.value().media_type().to_owned();
     let descriptor = Descriptor { media_type, size, ..Descriptor::of_manifest(digest) };
-    let mut found = vec![Named { descriptor, place: Place::Local(root.clone()) }];
+    let mut found = vec![Named { descriptor, place: Place::Local(root.clone().without_value()) }];
     let documents = graph.entries.iter().filter_map(|entry| entry.descriptor.as_ref().ok());
     let referrers = graph.referrers.iter().flatten().map(|referrer| &referrer.descriptor);
     let documents = documents.chain(referrers).cloned();

@@ -139,7 +139,7 @@ fn attestations_that_lie_about_their_subject() {
     content.tag("t", &index);
     let tag = |end: &str| format!("{}.{end}", image["digest"].as_str().unwrap().replace(':', "-"));
     let blob = content.blob(IN_TOTO, lie.to_string().as_bytes());
-    let attestation = content.artifact("", &Value::Null, &[blob.clone()]);
+    let attestation = content.artifact("", &Value::Null, std::slice::from_ref(&blob));
     content.tag(&tag("att"), &attestation);
     let payload = json!({ "critical": { "image": { "docker-manifest-digest": other["digest"] } } });
     let simple = content.blob(SIMPLE, payload.to_string().as_bytes());

@@ -191,7 +191,8 @@ fn several_images_for_a_platform_and_indexes_in_indexes() {
 fn what_is_no_image_is_shown_as_what_it_is() {
     let mut content = Content::default();
     let blob = content.blob("application/example", b"hello");
-    let artifact = content.artifact("application/vnd.example", &Value::Null, &[blob.clone()]);
+    let artifact =
+        content.artifact("application/vnd.example", &Value::Null, std::slice::from_ref(&blob));
     content.tag("artifact", &artifact);
     let mut windows = content.image(&image_for("amd64"));
     windows["platform"] = json!({ "os": "windows", "architecture": "s390x" });

@@ -193,8 +193,8 @@ fn statement(bytes: &[u8], about: &Digest) -> Result<Said, String> {
 /// A subject in a few words.
 fn told(subject: &StatementSubject) -> String {
     let digests = subject.digest.as_object().into_iter().flatten();
-    let digests = digests.filter_map(|(key, hex)| Some(format!("{key}:{}", hex.as_str()?)));
-    digests.last().unwrap_or_else(|| subject.name.clone())
+    let mut digests = digests.filter_map(|(key, hex)| Some(format!("{key}:{}", hex.as_str()?)));
+    digests.next_back().unwrap_or_else(|| subject.name.clone())
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {

@@ -5,16 +5,27 @@ use ureq::http::{Response, Uri, header};
 
 use super::url::{escaped, redirect_target, same_origin};
 
-/// The URL of the next page from `Link: <URL>; rel="next"` (RFC 8288), if there is one; `None` if that is not the
-/// registry's own.
-pub(super) fn next_page(response: &Response<HttpBody>, from: &str) -> Option<Option<String>> {
-    let from: Uri = from.parse().ok()?;
+/// Where the next page of a list is.
+pub(super) enum NextPage {
+    /// There is none.
+    None,
+    /// At this URL.
+    At(String),
+    /// Not at the registry, or at no URL at all: it is not followed.
+    Elsewhere,
+}
+
+/// The next page by `Link: <URL>; rel="next"` (RFC 8288).
+pub(super) fn next_page(response: &Response<HttpBody>, from: &str) -> NextPage {
     let values = response.headers().get_all(header::LINK);
     let values = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     let mut targets = values.filter_map(|value| next_target(&value).map(str::to_owned));
-    let Some(target) = targets.next() else { return Some(None) };
-    let next = redirect_target(&from, &escaped(target.as_bytes()))?;
-    same_origin(&from, &next).then(|| Some(next.to_string()))
+    let Some(target) = targets.next() else { return NextPage::None };
+    let own = from.parse::<Uri>().ok().and_then(|from| {
+        let next = redirect_target(&from, &escaped(target.as_bytes()))?;
+        same_origin(&from, &next).then(|| next.to_string())
+    });
+    own.map_or(NextPage::Elsewhere, NextPage::At)
 }
 
 /// The target of the link of a header that is the next one.

@@ -19,7 +19,7 @@ use ureq::http::{Method, Response, header};
 use super::client::{Client, manifest_request};
 use super::error::{Error, Failure};
 use super::image::Registry;
-use super::pages::next_page;
+use super::pages::{NextPage, next_page};
 use super::transport::request::Request;
 use super::transport::response::{header_text, is_page};
 use super::url::encoded;
@@ -121,10 +121,14 @@ fn page(client: &Client, url: impl Fn() -> String, what: &str) -> Result<Option<
         Ok(client.send(&request)?.response)
     });
     let Some(response) = found(response)? else { return Ok(None) };
-    let next = next_page(&response, &url()).unwrap_or_else(|| {
-        log::warn!("the registry's list of referrers goes on at another host: left out");
-        None
-    });
+    let next = match next_page(&response, &url()) {
+        NextPage::None => None,
+        NextPage::At(url) => Some(url),
+        NextPage::Elsewhere => {
+            log::warn!("the registry's list of referrers goes on at another host: left out");
+            None
+        }
+    };
     let manifests = descriptors(client, response, what)?;
     Ok(manifests.map(|manifests| Page { manifests, next }))
 }

@@ -13,7 +13,7 @@ use ureq::http::Method;
 use super::error::Error;
 use super::image::Registry;
 use super::mirrors::Wanted;
-use super::pages::next_page;
+use super::pages::{NextPage, next_page};
 use super::transport::request::Request;
 use crate::json;
 use crate::reference::is_tag;
@@ -51,13 +51,13 @@ impl Registry {
                 return Ok(tags);
             }
             next = match more {
-                Some(None) => return Ok(tags),
-                Some(Some(_)) if tags.names.len() == before => {
+                NextPage::None => return Ok(tags),
+                NextPage::At(_) if tags.names.len() == before => {
                     tags.cut = Some("a page of the list had no tag that others had not".to_owned());
                     return Ok(tags);
                 }
-                Some(next) => next,
-                None => {
+                NextPage::At(url) => Some(url),
+                NextPage::Elsewhere => {
                     tags.cut = Some("the list goes on at another host".to_owned());
                     return Ok(tags);
                 }
@@ -72,8 +72,8 @@ impl Registry {
         Ok(self.page(None)?.0)
     }
 
-    /// A page, and the URL of the next one: see [`next_page`].
-    fn page(&self, at: Option<&str>) -> Result<(Vec<String>, Option<Option<String>>), Error> {
+    /// A page, and where the next one is.
+    fn page(&self, at: Option<&str>) -> Result<(Vec<String>, NextPage), Error> {
         const WHAT: &str = "the list of tags";
         self.0.try_hosts(Wanted::Name, |client| {
             let url = at.map_or_else(|| client.url("tags/list"), str::to_owned);
