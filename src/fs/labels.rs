@@ -71,5 +71,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// As much of a text as a value may be long.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_VALUE_BYTES)]
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=text.len().min(MAX_VALUE_BYTES)).rev().find(fits).unwrap_or(0);
+    &text[..end]
 }

@@ -52,10 +52,26 @@ fn debian(architecture: &str) -> Built {
 }
 
 fn app(version: &str) -> Built {
-    let base = tar(&[Entry::dir("srv"), Entry::file("srv/app.py", "print('hello')\n")]);
-    let upper = tar(&[Entry::file("srv/version", version)]);
-    let image = ImageBuilder::new().layer(&base, Compression::Gzip);
-    image.layer(&upper, Compression::Gzip).build()
+    let base = tar(&[
+        Entry::dir("srv"),
+        Entry::file("srv/app.py", "print('hello')\n"),
+        Entry::file("srv/version", "0"),
+    ]);
+    let stanza = "Package: tool\nStatus: install ok installed\nArchitecture: amd64\n";
+    let status = format!("{stanza}Version: {version}\n");
+    let upper = [Entry::file("srv/version", version), Entry::file("var/lib/dpkg/status", status)];
+    let history = json!([
+        { "created": "2026-11-01T00:00:00Z", "created_by": "COPY app.py /srv/" },
+        { "created": "2026-11-02T00:00:00Z", "created_by": "RUN make install" },
+    ]);
+    let image = ImageBuilder::new().config("history", history).config(
+        "config",
+        json!({
+            "Env": [format!("VERSION={version}")],
+        }),
+    );
+    let image = image.layer(&base, Compression::Gzip);
+    image.layer(&tar(&upper), Compression::Gzip).build()
 }
 
 /// Writes a file, or makes a folder if there is no text, that is the user's.
@@ -220,7 +236,12 @@ fn what_readers_want() {
         let commands: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
         let commands: Vec<&str> =
             commands.into_iter().filter(|text| text.starts_with("ocifs ")).collect();
-        let script = commands.join("\n");
+        // What it is asked about differs.
+        let differs = |text: &str| match text.starts_with("ocifs diff ") {
+            true => format!("{text} || test $? = 1"),
+            false => text.to_owned(),
+        };
+        let script = commands.iter().map(|text| differs(text)).collect::<Vec<_>>().join("\n");
         if commands.is_empty() || is_not_run(&script) {
             continue;
         }
@@ -286,6 +307,28 @@ fn documents() {
             &["error", "user", "held_by", "layers[].store"],
         ),
         ("ocifs inspect", &["ocifs inspect --json --all debian:12"], &[]),
+        (
+            "ocifs history",
+            &["ocifs history --json --all-layers app:1.1"],
+            // Of histories that do not fit.
+            &["unmatched[]"],
+        ),
+        ("ocifs which", &["ocifs which --json --all-layers app:1.1 /srv/version /srv/app.py"], &[]),
+        (
+            "ocifs diff",
+            &[
+                "ocifs diff --json app:1.0 app:1.1 || test $? = 1",
+                "ocifs diff --json --layers --config app:1.0 app:1.1 || test $? = 1",
+                "ocifs diff --json --packages app:1.0 app:1.1 || test $? = 1",
+            ],
+            // Of databases that can't be read.
+            &[
+                "packages.problems[].image",
+                "packages.problems[].manager",
+                "packages.problems[].path",
+                "packages.problems[].why",
+            ],
+        ),
         ("ocifs tags", &["ocifs tags --json debian"], &[]),
         ("ocifs attest", &["ocifs attest --json --packages registry.example/attested:1.0"], &[]),
         (
