@@ -104,6 +104,7 @@ impl Desk {
         let mut attested = Content::default();
         let (index, _) = multi(&mut attested);
         attested.tag("1.0", &index);
+        attested.artifact("application/vnd.example", &index, &[]);
         for repository in ["library/attested", "attested"] {
             attested.serve(&registry, repository);
         }
@@ -306,7 +307,12 @@ fn documents() {
             // Of mounts that are broken, or another user's, and of layers in containerd's store.
             &["error", "user", "held_by", "layers[].store"],
         ),
-        ("ocifs inspect", &["ocifs inspect --json --all debian:12"], &[]),
+        (
+            "ocifs inspect",
+            &["ocifs inspect --json --all registry.example/attested:1.0"],
+            // These documents have none.
+            &["annotations", "layers[].annotations", "referrers[].annotations"],
+        ),
         (
             "ocifs history",
             &["ocifs history --json --all-layers app:1.1"],
