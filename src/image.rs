@@ -43,6 +43,7 @@ mod access;
 mod accounts;
 mod attest;
 mod blob;
+mod copy;
 mod diff;
 mod error;
 mod excerpt;
@@ -50,6 +51,8 @@ mod graph;
 mod history;
 mod indexes;
 mod labels;
+mod layer_choice;
+mod layer_usage;
 mod layered;
 mod locate;
 mod opening;
@@ -69,6 +72,7 @@ pub use attest::{
     Attached, Attestation, AttestationKind, Attestations, Package, Sbom, Subject, attestations,
 };
 pub use blob::{BlobName, NamedBlob, find_blob};
+pub use copy::{Copied, Copy, CopyError, CopyOptions, Destination};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;
 pub use excerpt::Excerpt;
@@ -80,6 +84,8 @@ pub use history::{History, LayersToOpen, Step, StepLayer, history};
 pub use indexes::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
+pub use layer_choice::{LayerChoice, LayerChoiceError};
+pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::{LayeredImage, LayeredImages};
 pub use opening::resolve;
 pub use options::ImageOptions;

@@ -19,10 +19,7 @@ pub fn accounts(filesystem: &Filesystem) -> Result<Accounts, Error> {
         let Ok(ino) = filesystem.tree().resolve(path, Symlinks::Follow) else {
             return Ok(Vec::new());
         };
-        if filesystem.tree().content(ino).is_none() {
-            return Ok(Vec::new());
-        }
-        let file = filesystem.file(ino)?;
+        let Ok(file) = filesystem.file(ino) else { return Ok(Vec::new()) };
         let mut bytes = vec![0; file.readable(0, MAX_BYTES)];
         file.read(0, &mut bytes, filesystem.deadline())?;
         Ok(bytes)

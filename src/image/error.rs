@@ -40,6 +40,10 @@ pub enum Error {
     NotKept { missing: u64, bytes: u64 },
     #[error("two images would have the directory `{0}`")]
     DirectoryTaken(DirectoryName),
+    #[error("there is no layer `{choice}`: the layers are numbered 0 to {}", layers.saturating_sub(1))]
+    NoLayer { choice: String, layers: usize },
+    #[error("several layers have a digest or diff ID that begins with `{choice}`")]
+    SeveralLayers { choice: String },
     #[error("reading a few bytes of a layer: {0}")]
     Probe(io::Error),
 }

@@ -30,7 +30,7 @@
 use std::sync::Arc;
 
 use super::opening::Opening;
-use super::{Error, ImageOptions};
+use super::{Error, ImageOptions, LayerChoice};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
@@ -67,6 +67,34 @@ impl Excerpt {
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = open.iter().map(|open| open.index.proof()).collect();
         let contents = Contents::new(opening.readers(&open, &spans));
+        let filesystem = Filesystem::new(tree, contents, options.read_deadline);
+        Ok(Excerpt { resolved: opening.resolved, proofs, filesystem })
+    }
+
+    /// Resolves a name and opens one layer, which is shown [alone](tree::layer_alone). No other is fetched.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_layer(
+        name: &ImageName,
+        choice: &LayerChoice,
+        cache: &Arc<Cache>,
+        options: &ImageOptions,
+        progress: &dyn Progress,
+    ) -> Result<Excerpt, Error> {
+        let opening = Opening::new(name, cache, options)?;
+        let at = choice.find(&opening.resolved)?;
+        let layer = &opening.resolved.layers[at];
+        let layers = std::slice::from_ref(layer);
+        let open = opening.layers(layers, &OpenedLayers::default(), progress)?;
+        let [OpenLayer { index, name }] = &open[..] else {
+            unreachable!("one layer was to be opened")
+        };
+        let tree = tree::layer_alone(index, opening.finder.budget());
+        let tree = tree.map_err(|error| error.of_layer(at))?;
+        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+        let contents = Contents::new(vec![opening.reader(layer, index, *name, &spans)]);
+        let proofs = vec![index.proof()];
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
         Ok(Excerpt { resolved: opening.resolved, proofs, filesystem })
     }

@@ -40,6 +40,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of the layer at this position of an image.
+    pub fn of_layer(mut self, number: usize) -> Error {
+        match &mut self {
+            Error::NotADirectory { layer, .. }
+            | Error::LinkTarget { layer, .. }
+            | Error::LinkToDirectory { layer, .. }
+            | Error::SymlinkLoop { layer, .. }
+            | Error::TooManySteps { layer }
+            | Error::NameTooLong { layer, .. }
+            | Error::PathTooLong { layer, .. } => *layer = number,
+            Error::TooLarge | Error::Budget(_) => {}
+        }
+        self
+    }
+
     /// What helps, if anything is known to.
     pub fn hint(&self) -> Option<Hint> {
         match self {

@@ -31,14 +31,9 @@ impl<'a> Flat<'a> {
         Ok(offset)
     }
 
-    /// Adds an inode with `names` names; returns its number.
-    pub(super) fn inode(
-        &mut self,
-        layer: u32,
-        origin: Option<Entry<'_>>,
-        names: u32,
-    ) -> Result<u32, Error> {
-        let mut inode = Inode {
+    /// A directory that no entry describes.
+    fn blank(&self, layer: u32, names: u32) -> Inode {
+        Inode {
             size: 0,
             blocks: 0,
             mtime_seconds: 0,
@@ -55,7 +50,24 @@ impl<'a> Flat<'a> {
             mode: 0o755,
             kind: FileKind::Directory,
             sparse: false,
-        };
+        }
+    }
+
+    /// Adds an empty file of which nothing is known but that it is there; returns its number.
+    pub(super) fn mark(&mut self, layer: u32) -> Result<u32, Error> {
+        let blank = self.blank(layer, 1);
+        self.tree.inodes.push(Inode { mode: 0, kind: FileKind::Regular, ..blank });
+        u32::try_from(self.tree.inodes.len()).map_err(|_| Error::TooLarge)
+    }
+
+    /// Adds an inode with `names` names; returns its number.
+    pub(super) fn inode(
+        &mut self,
+        layer: u32,
+        origin: Option<Entry<'_>>,
+        names: u32,
+    ) -> Result<u32, Error> {
+        let mut inode = self.blank(layer, names);
         let layers = self.layers;
         let index = || layers[layer as usize];
         let mut stored_bytes = 0;
@@ -100,7 +112,8 @@ impl<'a> Flat<'a> {
                 (inode.parent, inode.count) = (major, minor);
             }
             EntryKind::Fifo => inode.kind = FileKind::Fifo,
-            EntryKind::HardLink { .. } => unreachable!("a hard link has the inode of its target"),
+            // Its target is in a lower layer, and this layer is shown alone; otherwise it has the inode of that.
+            EntryKind::HardLink { .. } => inode.kind = FileKind::Regular,
         }
         inode.blocks = stored_bytes.div_ceil(BLOCK_BYTES) * (BLOCK_BYTES / 512);
         if let Some(entry) = &origin {

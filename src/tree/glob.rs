@@ -73,19 +73,17 @@ impl Glob {
     }
 
     fn read(pattern: &[u8], folds_case: bool) -> Glob {
-        let tokens = |units: Vec<u32>| {
+        let tokens = |units: Vec<u32>, is_text| {
             let tokens = tokens(&units);
-            // Letters are compared in their small form.
-            let fold = |token| match token {
-                Token::Unit(unit) if folds_case => Token::Unit(lower(unit)),
-                token => token,
-            };
-            tokens.into_iter().map(fold).collect()
+            match folds_case {
+                true => tokens.into_iter().map(|token| token.folded(is_text)).collect(),
+                false => tokens,
+            }
         };
         let text = std::str::from_utf8(pattern).ok();
         Glob {
-            text: text.map(|text| tokens(text.chars().map(u32::from).collect())),
-            bytes: tokens(pattern.iter().map(|byte| u32::from(*byte)).collect()),
+            text: text.map(|text| tokens(text.chars().map(u32::from).collect(), true)),
+            bytes: tokens(pattern.iter().map(|byte| u32::from(*byte)).collect(), false),
             folds_case,
         }
     }
@@ -120,7 +118,7 @@ impl Glob {
                     continue;
                 }
                 (None, None) => return true,
-                (Some(wanted), Some((unit, length))) if self.is_one(wanted, unit) => {
+                (Some(wanted), Some((unit, length))) if self.is_one(wanted, unit, is_text) => {
                     token += 1;
                     at += length;
                     continue;
@@ -136,14 +134,18 @@ impl Glob {
         }
     }
 
-    fn is_one(&self, token: &Token, unit: u32) -> bool {
+    fn is_one(&self, token: &Token, unit: u32, is_text: bool) -> bool {
         match token {
             Token::One => true,
-            Token::Unit(wanted) if self.folds_case => *wanted == lower(unit),
+            Token::Unit(wanted) if self.folds_case => *wanted == lower(unit, is_text),
             Token::Unit(wanted) => *wanted == unit,
             Token::Set { is_negated, members } => {
-                let has = |unit| members.iter().any(|member| member.has(unit));
-                let is_in = has(unit) || self.folds_case && (has(lower(unit)) || has(upper(unit)));
+                let folded = if self.folds_case { lower(unit, is_text) } else { unit };
+                let is_in = members.iter().any(|member| match member {
+                    Member::Range(low, high) => (*low..=*high).contains(&folded),
+                    // As the library has it, `[:upper:]` stays one of large letters.
+                    Member::Class(class) => char::from_u32(unit).is_some_and(|c| class.has(c)),
+                });
                 is_in != *is_negated
             }
             Token::Run | Token::Never => false,
@@ -167,21 +169,14 @@ fn unit(name: &[u8], at: usize, is_text: bool) -> (u32, usize) {
     (u32::from(name[at]), 1)
 }
 
-fn mapped<I: Iterator<Item = char>>(unit: u32, map: impl Fn(char) -> I) -> u32 {
-    let Some(c) = char::from_u32(unit) else { return unit };
-    let mut mapped = map(c);
-    match (mapped.next(), mapped.next()) {
+/// The small form of a letter, where that is one. Bytes of what is no text are letters if they are ASCII.
+fn lower(unit: u32, is_text: bool) -> u32 {
+    let Some(c) = char::from_u32(unit).filter(|c| is_text || c.is_ascii()) else { return unit };
+    let mut small = c.to_lowercase();
+    match (small.next(), small.next()) {
         (Some(one), None) => u32::from(one),
         _ => unit,
     }
-}
-
-fn lower(unit: u32) -> u32 {
-    mapped(unit, char::to_lowercase)
-}
-
-fn upper(unit: u32) -> u32 {
-    mapped(unit, char::to_uppercase)
 }
 
 fn tokens(pattern: &[u32]) -> Vec<Token> {
@@ -275,11 +270,19 @@ fn class(name: &[u32]) -> Option<Class> {
     })
 }
 
-impl Member {
-    fn has(self, unit: u32) -> bool {
+impl Token {
+    /// With letters in their small form, in which they are compared.
+    fn folded(self, is_text: bool) -> Token {
+        let fold = |member| match member {
+            Member::Range(low, high) => Member::Range(lower(low, is_text), lower(high, is_text)),
+            class => class,
+        };
         match self {
-            Member::Range(low, high) => (low..=high).contains(&unit),
-            Member::Class(class) => char::from_u32(unit).is_some_and(|c| class.has(c)),
+            Token::Unit(unit) => Token::Unit(lower(unit, is_text)),
+            Token::Set { is_negated, members } => {
+                Token::Set { is_negated, members: members.into_iter().map(fold).collect() }
+            }
+            token => token,
         }
     }
 }
@@ -343,6 +346,11 @@ mod tests {
     fn cases_and_bytes() {
         let folding = Glob::folding_case("*.T\u{c4}R[A-C]".as_bytes());
         assert!(folding.matches("x.t\u{e4}rb".as_bytes()) && !folding.matches(b"x.tarb"));
+        let sets = [("[A-C]", "b", true), ("[a-c]", "B", true), ("[A-_]", "b", false)];
+        for (pattern, name, is_one) in sets.into_iter().chain([("[[:upper:]]", "a", false)]) {
+            let glob = Glob::folding_case(pattern.as_bytes());
+            assert_eq!(glob.matches(name.as_bytes()), is_one, "{pattern} {name}");
+        }
         // Neither is text then.
         assert!(Glob::new(b"a?b").matches(b"a\xffb") && Glob::new(b"\xff*").matches(b"\xff\xfe"));
         assert!(!Glob::new(b"a?b").matches(b"a\xc3\xff\xffb"));

@@ -159,3 +159,18 @@ pub(super) struct Xattr {
     pub(super) value_offset: u32,
     pub(super) value_length: u32,
 }
+
+/// A row of the table of marks: what a file stands for, in the tree of a layer alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MarkRow {
+    pub(super) ino: u32,
+    pub(super) kind: MarkKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MarkKind {
+    Whiteout,
+    OpaqueMark,
+    /// Offset and length of the target in `bytes`.
+    LinkBelow(u32, u32),
+}

@@ -32,6 +32,7 @@
 //! Memory is bounded by the budget of the image ([`Budget`]): a layer that is applied once more, and
 //! directories that are made where symlinks lead, draw on it before they are made.
 
+mod alone;
 mod nodes;
 mod paths;
 mod rules;
@@ -40,10 +41,12 @@ use std::sync::Arc;
 
 use nodes::{Merge, Node};
 
+pub use alone::layer_alone;
+
 use super::error::Error;
 use super::flat::Flat;
 use super::inode::NONE;
-use super::origins::Origins;
+use super::origins::{MARK, Origins};
 use super::provenance::{self, Placed, Provenance};
 use super::table::Tree;
 use super::witness::Witness;
@@ -117,8 +120,10 @@ impl Merge<'_> {
         let mut flat = Flat::new(self.layers);
         for (at, source) in self.inodes.iter().enumerate() {
             if names_of[at] > 0 {
-                let origin = self.origin(at as u32);
-                numbers[at] = flat.inode(source.layer, origin, names_of[at])?;
+                numbers[at] = match source.entry {
+                    MARK => flat.mark(source.layer)?,
+                    _ => flat.inode(source.layer, self.origin(at as u32), names_of[at])?,
+                };
                 if let Some(origins) = origins.as_deref_mut() {
                     origins.push(source.entry);
                 }

@@ -14,6 +14,9 @@ impl Origins {
     }
 }
 
+/// In the place of an entry: a whiteout of a layer that is shown alone.
+pub(super) const MARK: u32 = NONE - 1;
+
 /// What an inode is made from: the entry at this place of a layer, or `NONE` for an implied
 /// directory.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! The tables of a tree, and the questions that they answer.
 
-use super::inode::{Attributes, Content, DirEntry, Dirent, FileKind, Ino, Inode, Xattr};
+use super::inode::{Attributes, Content, DirEntry, Dirent, FileKind, Ino, Inode, MarkRow, Xattr};
 use super::numbers::{Numbers, Shown};
 use super::readable::is_readable;
 use crate::extent::{Pieces, Run, UncompressedOffset};
@@ -21,6 +21,8 @@ pub struct Tree {
     /// What it was joined of, in the order of their inodes; empty for a tree of one image.
     pub(super) images: Vec<Joined>,
     pub(super) numbers: Option<Numbers>,
+    /// By inode; only in the tree of a layer alone.
+    pub(super) marks: Vec<MarkRow>,
 }
 
 /// An image in a joined tree.
@@ -45,6 +47,7 @@ impl Tree {
             total_size: 0,
             images: Vec::new(),
             numbers: None,
+            marks: Vec::new(),
         }
     }
 

@@ -47,6 +47,8 @@ mod held;
 mod history;
 mod image_set;
 mod indexes;
+mod inside;
+mod inside_copy;
 mod inspect;
 mod kernel_metadata;
 mod layer_forms;

@@ -300,7 +300,12 @@ fn documents() {
         desk.run(false, "ocifs mount debian:12 img; ocifs mount a=app:1.0 b=app:1.1 several");
     image.succeeded();
     for (section, commands, elsewhere) in [
-        ("ocifs ls", &["ocifs ls -R --json debian:12"][..], &[][..]),
+        (
+            "ocifs ls",
+            &["ocifs ls -R --json debian:12 etc", "ocifs find --json debian:12"][..],
+            &[][..],
+        ),
+        ("ocifs du", &["ocifs du -ac --json debian:12", "ocifs du --layers --json app:1.1"], &[]),
         (
             "ocifs status",
             &["ocifs status --json"],

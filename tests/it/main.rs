@@ -13,6 +13,7 @@ mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alone;
 mod architecture;
 mod compare;
 mod deep_paths;

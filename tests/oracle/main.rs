@@ -81,6 +81,7 @@ mod handles;
 mod holes;
 mod image_set;
 mod inside;
+mod inside_copy;
 mod inside_diff;
 mod inside_find;
 mod inspect;

@@ -4,11 +4,15 @@
 mod attest;
 mod blob;
 mod cache;
+mod cp;
 mod diff;
+mod du;
+mod export;
 mod find;
 mod history;
 mod image;
 mod inspect;
+mod layer;
 mod login;
 mod ls;
 mod mount;
@@ -29,7 +33,10 @@ use ocifs::reference::TRANSPORTS;
 pub(crate) use attest::{Attest, AttestationType};
 pub(crate) use blob::Blob;
 pub(crate) use cache::CacheArgs;
+pub(crate) use cp::Cp;
 pub(crate) use diff::Diff;
+pub(crate) use du::Du;
+pub(crate) use export::Export;
 pub(crate) use find::{Find, FindRequest};
 pub(crate) use history::History;
 pub(crate) use image::{ContentStore, ImageArgs};
@@ -41,7 +48,7 @@ pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
 pub(crate) use tags::Tags;
 pub(crate) use verbs::{
-    Cache, CacheVerb, Cat, Doctor, Export, Index, IndexVerb, Pull, Status, Umount, Verify,
+    Cache, CacheVerb, Cat, Doctor, Index, IndexVerb, Pull, Status, Umount, Verify,
 };
 pub(crate) use which::Which;
 
@@ -111,6 +118,12 @@ pub(crate) enum Command {
     /// image's own /etc/passwd and /etc/group. Flags stand before the first PATH.
     #[command(override_usage = "ocifs find [OPTIONS] REF [PATH...] [EXPRESSION]")]
     Find(Find),
+    /// Show how much room directories of an image take, or its layers
+    ///
+    /// As du(1) over the unpacked files: blocks of 4 KiB, holes left out, files with several names once. In bytes;
+    /// on a terminal with units.
+    #[command(override_usage = "ocifs du [OPTIONS] REF [PATH...]")]
+    Du(Du),
     /// Print files of an image
     #[command(override_usage = "ocifs cat [OPTIONS] REF PATH...")]
     Cat(Cat),
@@ -160,8 +173,15 @@ pub(crate) enum Command {
     /// written: of one that is wrong the last bytes are not written, and the exit code is 1.
     #[command(override_usage = "ocifs blob [OPTIONS] REF DIGEST")]
     Blob(Blob),
-    /// Write the merged tree of an image to stdout as a tar archive
-    #[command(override_usage = "ocifs export [OPTIONS] REF")]
+    /// Copy files of an image to this machine
+    ///
+    /// Modes, times, extended attributes, hard links and holes are kept, and by root owners, as `cp -a` does.
+    /// Other users get files of their own, without setuid and setgid. Existing files are replaced, and no symlink
+    /// in DEST is followed. What can't be made is told, the rest is copied, and the exit code is 1.
+    #[command(override_usage = "ocifs cp [OPTIONS] REF PATH... DEST")]
+    Cp(Cp),
+    /// Write the merged tree of an image, or parts of it, as a tar archive
+    #[command(override_usage = "ocifs export [OPTIONS] REF [PATH...]")]
     Export(Export),
     /// Manage the cache: show its size, shrink, check or clear it
     #[command(subcommand)]
@@ -196,7 +216,13 @@ pub(crate) enum Command {
 /// # Errors
 /// Wrong usage, or a help text to print. What is wrong with a REF quotes it: it stands alone then.
 pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
-    Args::try_parse_from(words).map_err(|error| {
+    let parsed = Args::try_parse_from(words);
+    if let Ok(Args { command: Command::Find(find), .. }) = &parsed
+        && find.wants_help()
+    {
+        return Args::try_parse_from(["ocifs", "find", "--help"]);
+    }
+    parsed.map_err(|error| {
         if let Some(help) = short_help(words) {
             return help;
         }
@@ -254,7 +280,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 18);
+        assert_eq!(seen, 19);
     }
 
     #[test]

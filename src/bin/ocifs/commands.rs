@@ -4,8 +4,10 @@ mod attest;
 mod blob;
 mod cache;
 mod cat;
+mod cp;
 mod diff;
 mod doctor;
+mod du;
 mod export;
 mod find;
 mod history;
@@ -19,6 +21,7 @@ mod process;
 mod proof;
 mod pull;
 mod registries;
+mod selected;
 mod status;
 mod tags;
 mod umount;
@@ -50,6 +53,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Tags(tags) => tags::run(tags),
         Command::Attest(attest) => attest::run(attest),
         Command::Blob(blob) => blob::run(blob),
+        Command::Du(du) => du::run(du),
+        Command::Cp(cp) => cp::run(cp),
         Command::Export(export) => export::run(export),
         Command::Cache(cache) => cache::run(cache),
         Command::Pull(pull) => pull::run(pull),

@@ -84,14 +84,14 @@ impl<E> Evaluation<'_, E> {
             Test::Target(glob) => {
                 self.tree.symlink(file.ino).is_some_and(|target| glob.matches(target))
             }
-            Test::Kind(kinds) => kinds.has(inode.kind),
+            Test::Kind(kinds) => kinds.has(inode.kind, self.tree.mark(file.ino)),
             Test::Size(unit, number) => number.holds(inode.size.div_ceil(*unit)),
             Test::Permissions(permissions) => permissions.holds(inode.mode),
             Test::Links(number) => number.holds(inode.nlink.into()),
             Test::Id(owner, number) => number.holds(id(inode, *owner).into()),
             Test::IdBut(owner, ids) => !ids.contains(&id(inode, *owner)),
             Test::Empty => match inode.kind {
-                FileKind::Regular => inode.size == 0,
+                FileKind::Regular => inode.size == 0 && self.tree.mark(file.ino).is_none(),
                 FileKind::Directory => inode.count == 0,
                 _ => false,
             },

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::tree::glob::Glob;
 use crate::tree::inode::{FileKind, Ino};
+use crate::tree::mark::Mark;
 
 /// What is asked of a file. It is true or false, and some of it has effects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,10 +147,29 @@ impl Kinds {
         Kinds(self.0 | bit(kind))
     }
 
-    pub(super) fn has(self, kind: FileKind) -> bool {
-        self.0 & bit(kind) != 0
+    /// These, and whiteouts and opaque marks of a layer alone.
+    pub fn with_whiteouts(self) -> Kinds {
+        Kinds(self.0 | WHITEOUTS)
+    }
+
+    /// These, and hard links of a layer alone to files of lower ones.
+    pub fn with_links_below(self) -> Kinds {
+        Kinds(self.0 | LINKS_BELOW)
+    }
+
+    pub(super) fn has(self, kind: FileKind, mark: Option<Mark<'_>>) -> bool {
+        let bit = match mark {
+            None => bit(kind),
+            Some(Mark::Whiteout | Mark::OpaqueMark) => WHITEOUTS,
+            Some(Mark::LinkBelow(_)) => LINKS_BELOW,
+        };
+        self.0 & bit != 0
     }
 }
+
+/// Bits beyond those of the kinds of files.
+const WHITEOUTS: u16 = 1 << 14;
+const LINKS_BELOW: u16 = 1 << 15;
 
 fn bit(kind: FileKind) -> u16 {
     1 << kind as u16

@@ -2,11 +2,16 @@
 
 use hashbrown::HashMap;
 
-use crate::index::{Drawn, Entry, EntryKind, LayerIndex, MAX_PATH_BYTES};
+use crate::extent::UncompressedOffset;
+use crate::index::{Drawn, Entry, EntryKind, LayerIndex, MAX_PATH_BYTES, Runs};
 use crate::tree::error::{Error, MAX_NODES, MAX_STEPS};
 use crate::tree::inode::NONE;
-use crate::tree::origins::Source;
+use crate::tree::origins::{MARK, Source};
 use crate::tree::witness::{Cause, Witness};
+
+/// What a whiteout is where it is shown.
+const EMPTY_FILE: EntryKind<'_> =
+    EntryKind::File { size: 0, runs: Runs::Whole(UncompressedOffset(0)) };
 
 /// Names that room is made for at once.
 const MAX_EXPECTED: usize = 1 << 20;
@@ -46,6 +51,8 @@ pub(super) struct Merge<'a> {
     pub(super) drawn: Drawn,
     /// Sees what comes and goes, if the caller wants to know.
     pub(super) witness: Option<Witness>,
+    /// Whether there is one layer, which is shown without those below it.
+    pub(super) is_alone: bool,
 }
 
 impl<'a> Merge<'a> {
@@ -66,6 +73,7 @@ impl<'a> Merge<'a> {
             layer: 0,
             drawn,
             witness: None,
+            is_alone: false,
         };
         merge.nodes.push(Node {
             parent: ROOT,
@@ -84,11 +92,14 @@ impl<'a> Merge<'a> {
     /// The entry that an inode is made from.
     pub(super) fn origin(&self, inode: u32) -> Option<Entry<'a>> {
         let Source { layer, entry } = self.inodes[inode as usize];
-        (entry != NONE).then(|| self.layers[layer as usize].entry_at(entry as usize))
+        (entry < MARK).then(|| self.layers[layer as usize].entry_at(entry as usize))
     }
 
     pub(super) fn kind(&self, inode: u32) -> EntryKind<'a> {
-        self.origin(inode).map_or(EntryKind::Directory, |entry| entry.kind)
+        match self.inodes[inode as usize].entry {
+            MARK => EMPTY_FILE,
+            _ => self.origin(inode).map_or(EntryKind::Directory, |entry| entry.kind),
+        }
     }
 
     /// The child of that name now, or as it was below this layer.

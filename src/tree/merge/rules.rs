@@ -109,7 +109,10 @@ impl<'a> Merge<'a> {
         }
         // The target is looked up before anything is made or removed.
         let target = match entry.kind {
-            EntryKind::HardLink { dir, name } => Some(self.link_target(layer, &entry, dir, name)?),
+            EntryKind::HardLink { dir, name } => match self.link_target(layer, &entry, dir, name) {
+                Err(Error::LinkTarget { .. }) if self.is_alone => None,
+                target => Some(target?),
+            },
             _ => None,
         };
         let parent = self.directory(layer, entry.dir)?;

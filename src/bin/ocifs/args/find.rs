@@ -12,6 +12,7 @@ use clap::Args as ClapArgs;
 use ocifs::reference::ImageName;
 
 use super::image::ImageArgs;
+use super::layer::LayerArg;
 use super::name::image_name;
 
 pub(crate) use words::FindRequest;
@@ -36,10 +37,18 @@ pub(crate) struct Find {
     pub(crate) json: bool,
 
     #[command(flatten)]
+    pub(crate) layer: LayerArg,
+
+    #[command(flatten)]
     pub(crate) image_args: ImageArgs,
 }
 
 impl Find {
+    /// Whether a help text is asked for, in the place of an expression.
+    pub(crate) fn wants_help(&self) -> bool {
+        self.words.last().is_some_and(|word| word == "--help" || word == "-help")
+    }
+
     /// What is looked for.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use clap::{ArgAction, Args as ClapArgs};
 use ocifs::reference::ImageName;
 
 use super::image::ImageArgs;
+use super::layer::LayerArg;
 use super::name::image_name;
 
 /// `ocifs ls`
@@ -19,6 +20,9 @@ pub(crate) struct Ls {
     /// Files and directories in the image
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) paths: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) layer: LayerArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

@@ -8,6 +8,7 @@ use ocifs::reference::ImageName;
 
 use super::cache::CacheArgs;
 use super::image::ImageArgs;
+use super::layer::LayerArg;
 use super::name::image_name;
 use super::units::bytes;
 
@@ -55,15 +56,7 @@ pub(crate) struct Cat {
     pub(crate) paths: Vec<OsString>,
 
     #[command(flatten)]
-    pub(crate) image_args: ImageArgs,
-}
-
-/// `ocifs export`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Export {
-    /// The image
-    #[arg(value_name = "REF", value_parser = image_name)]
-    pub(crate) image: ImageName,
+    pub(crate) layer: LayerArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use ocifs::fs::{File, Filesystem};
-use ocifs::tree::{Ino, Question, Symlinks, Want};
+use ocifs::tree::{Ino, Mark, Question, Symlinks, Want};
 
-use crate::args;
+use crate::args::{self, RequiredProof};
 use crate::commands::open::open_excerpt;
 use crate::render::errors::{About, AnyError};
 use crate::render::output;
@@ -20,7 +20,13 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
     let (last, want) = (Symlinks::Follow, Want::Content);
     let question = |path: &OsString| Question { path: path.as_bytes().to_vec(), last, want };
     let questions: Vec<Question> = args.paths.iter().map(question).collect();
-    let image = open_excerpt(&args.image, &questions, &args.image_args)?;
+    let image = open_excerpt(
+        &args.image,
+        &questions,
+        args.layer.layer.as_ref(),
+        &args.image_args,
+        RequiredProof::Unsaid,
+    )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let mut out = output::stdout();
     // All names are looked up before anything is printed.
@@ -28,11 +34,21 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         .paths
         .iter()
         .map(|path| {
-            let ino = filesystem.tree().resolve(path.as_bytes(), last);
-            ino.map(|ino| (ino, path.as_os_str()))
-                .map_err(|e| format!("{name}: {}: {e}", path.display()))
+            let about = |what: &str| format!("{name}: {}: {what}", path.display());
+            let tree = filesystem.tree();
+            let ino = tree.resolve(path.as_bytes(), last).map_err(|e| about(&e.to_string()))?;
+            match tree.mark(ino) {
+                None => Ok((ino, path.as_os_str())),
+                Some(Mark::Whiteout | Mark::OpaqueMark) => {
+                    Err(about("a whiteout, which hides what lower layers have"))
+                }
+                Some(Mark::LinkBelow(target)) => Err(about(&format!(
+                    "a hard link to /{}, whose content is in a lower layer",
+                    String::from_utf8_lossy(target)
+                ))),
+            }
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, String>>()?;
     for (ino, path) in inos {
         let file = filesystem.file(ino).map_err(Copy::Read);
         file.and_then(|file| copy(filesystem, file, &mut out)).map_err(|e| match e {

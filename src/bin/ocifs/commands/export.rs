@@ -1,4 +1,4 @@
-//! `ocifs export`: the merged tree as one tar on stdout.
+//! `ocifs export`: the merged tree, or parts of it, as one tar.
 //!
 //! Written with PAX headers, so that every name, time and extended attribute survives; a file with
 //! several names is written once and linked afterwards, and of a sparse file what is stored of it ([`sparse`]). Entries come in inode order within a
@@ -6,44 +6,71 @@
 
 mod records;
 mod sparse;
+mod target;
 
-use std::collections::HashMap;
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
 use std::process::ExitCode;
 
 use ocifs::fs::{File, Filesystem};
-use ocifs::tree::{FileKind, Ino, Order};
+use ocifs::tree::{FileKind, Ino, Mark, Order};
 use tar::{Builder, EntryType, Header};
 
 use crate::args::{self, RequiredProof};
 use crate::commands::cat::CHUNK_BYTES;
-use crate::commands::open::{Wanted, open_image};
+use crate::commands::open::{Wanted, open_excerpt, open_image};
+use crate::commands::selected::{Selected, questions, select};
 use crate::render::errors::AnyError;
-use crate::render::output;
 use records::Records;
 use sparse::Sparse;
+use target::Target;
 
 pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
-    if io::stdout().is_terminal() {
-        return Err("a tar archive is not for a terminal: redirect it to a file or a pipe".into());
+    let target = Target::new(args.output.as_deref())?;
+    let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Full);
+    if layer.is_none() && args.paths.is_empty() {
+        let wanted = Wanted { proof: required, provenance: false };
+        let image = open_image(&args.image, &args.image_args, wanted)?;
+        return write(target, image.filesystem(), None);
     }
-    let wanted = Wanted { proof: RequiredProof::Full, provenance: false };
-    let image = open_image(&args.image, &args.image_args, wanted)?;
-    let out = BufWriter::with_capacity(CHUNK_BYTES, output::stdout());
-    let mut export = Export {
-        filesystem: image.filesystem(),
-        builder: Builder::new(out),
-        first_names: HashMap::new(),
+    let asked = questions(&args.paths);
+    let image = open_excerpt(&args.image, &asked, layer, &args.image_args, required)?;
+    let filesystem = image.filesystem();
+    let selected = select(filesystem.tree(), &args.paths);
+    let selected = selected.map_err(|e| format!("{}: {e}", image.resolved().name))?;
+    write(target, filesystem, Some(&selected[..]).filter(|selected| !selected.is_empty()))
+}
+
+/// Writes these files, or all there are.
+fn write(
+    mut target: Target,
+    filesystem: &Filesystem,
+    selected: Option<&[Selected]>,
+) -> Result<ExitCode, AnyError> {
+    archive(BufWriter::with_capacity(CHUNK_BYTES, target.writer()), filesystem, selected)?;
+    target.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn archive(
+    out: impl Write,
+    filesystem: &Filesystem,
+    selected: Option<&[Selected]>,
+) -> io::Result<()> {
+    let (first_names, written) = (HashMap::new(), HashSet::new());
+    let mut export = Export { filesystem, builder: Builder::new(out), first_names, written };
+    let done = match selected {
+        None => export.below(b"", Ino::ROOT),
+        Some(selected) => selected.iter().try_for_each(|file| export.selected(file)),
     };
-    if let Err(e) = export.all() {
+    if let Err(e) = done {
         // Dropping the builder would write an end marker behind half an archive, and a reader
         // would take it for whole. What is buffered is lost with it, as it should be.
         std::mem::forget(export);
-        return Err(e.into());
+        return Err(e);
     }
-    export.builder.into_inner()?.flush()?;
-    Ok(ExitCode::SUCCESS)
+    export.builder.into_inner()?.flush()
 }
 
 struct Export<'a, W: Write> {
@@ -51,16 +78,52 @@ struct Export<'a, W: Write> {
     builder: Builder<W>,
     /// The path under which a file with several names was written.
     first_names: HashMap<Ino, Vec<u8>>,
+    /// Paths that were written, if some were named.
+    written: HashSet<Vec<u8>>,
+}
+
+/// A path without a slash at its ends, and without `.` and `..`.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.join(&b'/')
 }
 
 impl<W: Write> Export<'_, W> {
-    fn all(&mut self) -> io::Result<()> {
-        self.entry(b".", Ino::ROOT)?;
-        let mut walk = self.filesystem.tree().walk(Ino::ROOT, Order::Data);
-        while let Some((path, ino)) = walk.next() {
-            self.entry(path, ino)?;
+    /// A directory of the image with all below it, at a path of the archive; empty for its top.
+    fn below(&mut self, path: &[u8], dir: Ino) -> io::Result<()> {
+        self.entry(if path.is_empty() { b"." } else { path }, dir)?;
+        let mut walk = self.filesystem.tree().walk(dir, Order::Data);
+        while let Some((below, ino)) = walk.next() {
+            match path {
+                b"" => self.entry(below, ino)?,
+                path => self.once(&[path, b"/", below].concat(), ino)?,
+            }
         }
         Ok(())
+    }
+
+    /// A file that was named, with its path in the image. What was named twice is written once.
+    fn selected(&mut self, file: &Selected) -> io::Result<()> {
+        let path = plain(&file.path);
+        match self.filesystem.tree().kind(file.ino) {
+            FileKind::Directory if !self.written.contains(&path) => self.below(&path, file.ino),
+            FileKind::Directory => Ok(()),
+            _ => self.once(&path, file.ino),
+        }
+    }
+
+    fn once(&mut self, path: &[u8], ino: Ino) -> io::Result<()> {
+        match self.written.insert(path.to_vec()) {
+            true => self.entry(path, ino),
+            false => Ok(()),
+        }
     }
 
     fn entry(&mut self, path: &[u8], ino: Ino) -> io::Result<()> {
@@ -84,6 +147,11 @@ impl<W: Write> Export<'_, W> {
         if let Some(first) = first_name {
             header.set_entry_type(EntryType::Link);
             records.name(&mut header, "linkpath", first);
+            return self.append(header, &records, &mut io::empty());
+        }
+        if let Some(Mark::LinkBelow(target)) = tree.mark(ino) {
+            header.set_entry_type(EntryType::Link);
+            records.name(&mut header, "linkpath", target);
             return self.append(header, &records, &mut io::empty());
         }
         if a.kind != FileKind::Directory && a.nlink > 1 {

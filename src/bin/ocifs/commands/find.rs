@@ -9,7 +9,7 @@ use ocifs::image::{ACCOUNT_FILES, accounts};
 use ocifs::tree::find::{Accounts, Flow, Output};
 use ocifs::tree::{Question, Symlinks, Want};
 
-use crate::args::{self, WrongUsage};
+use crate::args::{self, RequiredProof, WrongUsage};
 use crate::commands::open::open_excerpt;
 use crate::render::errors::{self, About, AnyError, FAILED};
 use crate::render::listing::{Listing, Style};
@@ -40,7 +40,13 @@ pub(crate) fn run(args: &args::Find) -> Result<ExitCode, AnyError> {
     if named.accounts {
         questions.extend(ACCOUNT_FILES.map(|path| ask(path, Symlinks::Follow, Want::Content)));
     }
-    let image = open_excerpt(&args.image, &questions, &args.image_args)?;
+    let image = open_excerpt(
+        &args.image,
+        &questions,
+        args.layer.layer.as_ref(),
+        &args.image_args,
+        RequiredProof::Unsaid,
+    )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let tree = filesystem.tree();
     let accounts = match named.accounts {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use ocifs::tree::{FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 
-use crate::args;
+use crate::args::{self, RequiredProof};
 use crate::commands::open::open_excerpt;
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::listing::{Listing, Style};
@@ -29,7 +29,13 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
     let question =
         |path: &OsString| Question { path: path.as_bytes().to_vec(), last: follow, want };
     let questions: Vec<Question> = args.paths.iter().map(question).collect();
-    let image = open_excerpt(&args.image, &questions, &args.image_args)?;
+    let image = open_excerpt(
+        &args.image,
+        &questions,
+        args.layer.layer.as_ref(),
+        &args.image_args,
+        RequiredProof::Unsaid,
+    )?;
     let tree = image.filesystem().tree();
     let (mut files, mut directories, mut is_complete) = (Vec::new(), Vec::new(), true);
     for path in &args.paths {

@@ -1,6 +1,6 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
-use ocifs::image::{Excerpt, Image, ImageSet, View};
+use ocifs::image::{Excerpt, Image, ImageSet, LayerChoice, View};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::{Question, Sharing};
 
@@ -67,20 +67,27 @@ pub(super) fn open_image(
     Ok(image)
 }
 
-/// Opens as much of an image as some questions need, as the flags and the environment say.
+/// Opens as much of an image as some questions need, or one layer alone, as the flags and the environment say.
 pub(super) fn open_excerpt(
     name: &ImageName,
     questions: &[Question],
+    layer: Option<&LayerChoice>,
     args: &ImageArgs,
+    default: RequiredProof,
 ) -> Result<Excerpt, AnyError> {
     let settings = Settings::read()?;
-    let (name, options) = environment::image(name, args, &settings)?;
+    let (name, mut options) = environment::image(name, args, &settings)?;
+    let required = settings.required_proof(args)?.or(default);
+    options.prove = required == RequiredProof::Full;
     let cache = environment::cache(&args.cache_args);
     let bar = Bar::first_use(&name);
-    let excerpt = Excerpt::open(&name, questions, &cache, &options, &bar);
+    let excerpt = match layer {
+        Some(layer) => Excerpt::open_layer(&name, layer, &cache, &options, &bar),
+        None => Excerpt::open(&name, questions, &cache, &options, &bar),
+    };
     let excerpt = excerpt.map_err(failed(&name))?;
     bar.ready();
-    proof::warn(&excerpt.resolved().name, excerpt.proofs(), settings.required_proof(args)?);
+    proof::warn(&excerpt.resolved().name, excerpt.proofs(), required);
     Ok(excerpt)
 }
 

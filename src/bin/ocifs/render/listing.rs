@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-use ocifs::tree::{Attributes, FileKind, Ino, Tree};
+use ocifs::tree::{Attributes, FileKind, Ino, Mark, Tree};
 use serde_json::Value;
 
 use super::json::{line, set_name, type_word};
@@ -63,7 +63,8 @@ impl<'a> Listing<'a> {
                 return out.write_all(b"\n");
             }
             Style::Long { human } => {
-                write!(out, "{}", long(&self.tree.attributes(ino), human))?;
+                let a = self.tree.attributes(ino);
+                write!(out, "{}", long(&a, self.tree.mark(ino), human))?;
             }
             Style::Json => {
                 let mut row = self.object(ino);
@@ -77,6 +78,11 @@ impl<'a> Listing<'a> {
         out.write_all(&self.shown(name))?;
         if let Some(target) = target {
             out.write_all(b" -> ")?;
+            out.write_all(&self.shown(target))?;
+        }
+        if let Some(Mark::LinkBelow(target)) = self.tree.mark(ino) {
+            // As tar(1) shows it.
+            out.write_all(b" link to ")?;
             out.write_all(&self.shown(target))?;
         }
         out.write_all(b"\n")
@@ -98,6 +104,21 @@ impl<'a> Listing<'a> {
         });
         if let Some(target) = self.tree.symlink(ino) {
             set_name(&mut row, "target", target);
+        }
+        match self.tree.mark(ino) {
+            Some(Mark::LinkBelow(target)) => {
+                row["type"] = "hardlink".into();
+                row["size"] = Value::Null;
+                set_name(&mut row, "target", target);
+            }
+            Some(mark) => {
+                // Layer indexes keep nothing else of them.
+                row["type"] = if mark == Mark::Whiteout { "whiteout" } else { "opaque" }.into();
+                for key in ["mode", "uid", "gid", "size", "nlink", "mtime", "mtime_ns"] {
+                    row[key] = Value::Null;
+                }
+            }
+            None => {}
         }
         row
     }
@@ -123,25 +144,32 @@ pub(crate) fn for_terminal(name: &[u8]) -> String {
     text
 }
 
-fn long(a: &Attributes, human: bool) -> String {
+fn long(a: &Attributes, mark: Option<Mark<'_>>, human: bool) -> String {
+    if let Some(Mark::Whiteout | Mark::OpaqueMark) = mark {
+        // Nothing is known of it but that it is there.
+        return format!("w--------- {0:>3} {0:>5} {0:>5} {0:>10} {0:>16} ", "-");
+    }
     let size = match a.kind {
         FileKind::CharDevice | FileKind::BlockDevice => format!("{}, {}", a.device.0, a.device.1),
+        _ if mark.is_some() => "-".to_owned(),
         _ if human => size(a.size),
         _ => a.size.to_string(),
     };
     let (year, month, day, hour, minute) = civil(a.mtime_seconds);
     format!(
         "{} {:>3} {:>5} {:>5} {size:>10} {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} ",
-        mode_text(a),
+        mode_text(a, mark.is_some()),
         a.nlink,
         a.uid,
         a.gid,
     )
 }
 
-fn mode_text(a: &Attributes) -> String {
+/// The letters of `ls -l`; a hard link to another layer has that of tar(1).
+fn mode_text(a: &Attributes, is_link: bool) -> String {
     let mut text = String::with_capacity(10);
     text.push(match a.kind {
+        FileKind::Regular if is_link => 'h',
         FileKind::Regular => '-',
         FileKind::Directory => 'd',
         FileKind::Symlink => 'l',

@@ -296,9 +296,11 @@ fn kinds(text: &str) -> Result<Kinds, String> {
             "c" => kinds.with(FileKind::CharDevice),
             "b" => kinds.with(FileKind::BlockDevice),
             "p" => kinds.with(FileKind::Fifo),
+            "w" => kinds.with_whiteouts(),
+            "h" => kinds.with_links_below(),
             // Images have none.
             "s" | "D" => kinds,
-            _ => return Err(format!("-type: `{letter}` is none of f d l c b p s")),
+            _ => return Err(format!("-type: `{letter}` is none of f d l c b p s, w (whiteout), h (hard link to a lower layer)")),
         })
     })
 }

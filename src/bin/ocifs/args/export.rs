@@ -1,0 +1,33 @@
+//! The words and flags of `ocifs export`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use ocifs::reference::ImageName;
+
+use super::image::ImageArgs;
+use super::layer::LayerArg;
+use super::name::image_name;
+
+/// `ocifs export`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Export {
+    /// The image
+    #[arg(value_name = "REF", value_parser = image_name)]
+    pub(crate) image: ImageName,
+
+    /// Files and directories in the image, or quoted patterns of them, instead of everything
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+
+    /// Write to this file, which is there when it is complete, instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) layer: LayerArg,
+
+    #[command(flatten)]
+    pub(crate) image_args: ImageArgs,
+}

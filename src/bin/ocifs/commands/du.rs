@@ -1,0 +1,165 @@
+//! `ocifs du`: what directories take, and what layers take.
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use ocifs::image::{LayerUsage, LayeredImage, layer_usage};
+use ocifs::tree::{FileKind, Question, Symlinks, Usage, UsageCount, UsageRow, Want};
+use serde_json::json;
+
+use super::open::failed;
+use super::proof;
+use crate::args::{self, RequiredProof};
+use crate::commands::open::open_excerpt;
+use crate::environment::{self, Settings};
+use crate::render::errors::{self, AnyError, FAILED};
+use crate::render::json::{line, set_name, type_word};
+use crate::render::listing::{Listing, Style};
+use crate::render::output;
+use crate::render::progress::Bar;
+use crate::render::screen::Screen;
+use crate::render::table::{Align, Table};
+use crate::render::text::size;
+
+pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
+    if args.layers {
+        return by_layer(args);
+    }
+    let question = |path: &OsString| {
+        let path = path.as_bytes().to_vec();
+        Question { path, last: Symlinks::Keep, want: Want::Attributes }
+    };
+    let questions: Vec<Question> = args.paths.iter().map(question).collect();
+    let image =
+        open_excerpt(&args.image, &questions, None, &args.image_args, RequiredProof::Unsaid)?;
+    let tree = image.filesystem().tree();
+    let listing = Listing::new(tree, Style::Names);
+    let deepest = if args.summarize { 0 } else { args.max_depth.unwrap_or(usize::MAX) };
+    let screen = Screen::stdout();
+    let mut out = BufWriter::new(output::stdout());
+    let mut print = |path: &[u8], kind: Option<FileKind>, usage: Usage| -> io::Result<()> {
+        if args.json {
+            let mut row = json!({
+                "type": kind.map(type_word),
+                "allocated": usage.allocated,
+                "apparent": usage.apparent,
+                "files": usage.files,
+            });
+            set_name(&mut row, "path", path);
+            return writeln!(out, "{}", line(row));
+        }
+        let bytes = if args.apparent_size { usage.apparent } else { usage.allocated };
+        match (screen.is_terminal(), args.human_readable) {
+            (true, _) => write!(out, "{:>8}  ", size(bytes))?,
+            (false, true) => write!(out, "{}\t", size(bytes))?,
+            (false, false) => write!(out, "{bytes}\t")?,
+        }
+        out.write_all(&listing.shown(path))?;
+        out.write_all(b"\n")
+    };
+    let mut count = UsageCount::new(tree, args.paths.len() > 1);
+    let (mut total, mut is_complete) = (Usage::default(), true);
+    for path in &args.paths {
+        let start = match tree.resolve(path.as_bytes(), Symlinks::Keep) {
+            Ok(start) => start,
+            Err(e) => {
+                let name = &image.resolved().name;
+                errors::failure(&format!("{name}: {}: {e}", path.display()).into());
+                is_complete = false;
+                continue;
+            }
+        };
+        total +=
+            count.walk(start, path.as_bytes(), &mut |row: UsageRow<'_>| -> io::Result<()> {
+                let kind = tree.kind(row.ino);
+                let is_told = kind == FileKind::Directory || args.all || row.depth == 0;
+                match is_told && row.depth <= deepest {
+                    true => print(row.path, Some(kind), row.usage),
+                    false => Ok(()),
+                }
+            })?;
+    }
+    if args.total {
+        print(b"total", None, total)?;
+    }
+    out.flush()?;
+    Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn by_layer(args: &args::Du) -> Result<ExitCode, AnyError> {
+    let settings = Settings::read()?;
+    let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
+    let cache = environment::cache(&args.image_args.cache_args);
+    let bar = Bar::first_use(&name);
+    let image = LayeredImage::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
+    bar.ready();
+    let indexes = image.indexes();
+    let proofs: Vec<_> = indexes.iter().map(|index| index.proof()).collect();
+    proof::warn(&image.resolved().name, &proofs, settings.required_proof(&args.image_args)?);
+    let rows = layer_usage(&image).map_err(failed(&name))?;
+    let mut out = output::stdout();
+    output::ignore_closed_pipe(match args.json {
+        true => rows
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, row)| writeln!(out, "{}", line(as_json(number, row)))),
+        false => table(args, &rows).print(&mut out),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(number: usize, row: &LayerUsage) -> serde_json::Value {
+    json!({
+        "layer": number,
+        "digest": row.digest,
+        "diff_id": row.diff_id,
+        "compressed": row.compressed,
+        "uncompressed": row.uncompressed,
+        "entries": row.entries,
+        "content": row.content,
+        "hidden": row.hidden,
+        "hidden_files": row.hidden_files,
+    })
+}
+
+fn table(args: &args::Du, rows: &[LayerUsage]) -> Table {
+    let screen = Screen::stdout();
+    let columns = [
+        ("#", Align::Right),
+        ("layer", Align::Left),
+        ("compressed", Align::Right),
+        ("unpacked", Align::Right),
+        ("entries", Align::Right),
+        ("hidden", Align::Right),
+        ("files", Align::Right),
+    ];
+    let mut table = Table::new(screen, &columns);
+    let shown = |bytes| if args.human_readable { size(bytes) } else { screen.size(bytes) };
+    for (number, row) in rows.iter().enumerate() {
+        table.row([
+            number.to_string(),
+            screen.digest(&row.digest),
+            shown(row.compressed),
+            shown(row.uncompressed),
+            row.entries.to_string(),
+            shown(row.hidden),
+            row.hidden_files.to_string(),
+        ]);
+    }
+    let sum = |of: fn(&LayerUsage) -> u64| rows.iter().map(of).fold(0, u64::saturating_add);
+    // Programs can add.
+    if screen.is_terminal() {
+        table.row([
+            String::new(),
+            "all".to_owned(),
+            shown(sum(|row| row.compressed)),
+            shown(sum(|row| row.uncompressed)),
+            sum(|row| row.entries).to_string(),
+            shown(sum(|row| row.hidden)),
+            sum(|row| row.hidden_files).to_string(),
+        ]);
+    }
+    table
+}
