@@ -31,7 +31,7 @@ use evaluate::{Candidate, Evaluation};
 
 pub use accounts::Accounts;
 pub use bind::{BindError, Named};
-pub use expression::{Comparison, Expression, Kinds, Output, Owner, Permissions, Test};
+pub use expression::{Comparison, Expression, Kinds, Output, Owner, Permissions, Tell, Test};
 
 /// What is looked for, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Tree {
         start: Ino,
         path: &[u8],
         search: &Search,
-        found: &mut dyn FnMut(Output, &[u8], Ino) -> Result<(), E>,
+        found: &mut Tell<'_, E>,
     ) -> Result<Flow, E> {
         let mut evaluation = Evaluation { tree: self, found, is_pruned: false, has_quit: false };
         let mut path = path.to_vec();

@@ -1,6 +1,6 @@
 //! What an expression says of a file.
 
-use super::expression::{Expression, Output, Owner, Test};
+use super::expression::{Expression, Owner, Tell, Test};
 use crate::tree::inode::{FileKind, Ino, Inode};
 use crate::tree::table::Tree;
 
@@ -24,7 +24,7 @@ impl Candidate<'_> {
 /// What is needed for evaluating, and what comes out beside true and false.
 pub(super) struct Evaluation<'a, E> {
     pub(super) tree: &'a Tree,
-    pub(super) found: &'a mut dyn FnMut(Output, &[u8], Ino) -> Result<(), E>,
+    pub(super) found: &'a mut Tell<'a, E>,
     pub(super) is_pruned: bool,
     pub(super) has_quit: bool,
 }

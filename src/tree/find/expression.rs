@@ -38,6 +38,9 @@ pub enum Output {
     Long,
 }
 
+/// Is told what to output of which path and file.
+pub type Tell<'a, E> = dyn FnMut(Output, &[u8], Ino) -> Result<(), E> + 'a;
+
 /// A test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
