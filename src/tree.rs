@@ -61,7 +61,7 @@ pub use mark::Mark;
 pub use merge::{Merged, layer_alone, merge, merge_with_origins, merge_with_provenance};
 pub use numbers::Shown;
 pub use origins::Origins;
-pub use path::{PathError, Symlinks};
+pub use path::{PathError, Symlinks, plain_names};
 pub use provenance::{Change, Changes, End, Origin, Provenance, Version};
 pub use table::Tree;
 pub use upper::{Question, Want, merge_upper};

@@ -55,6 +55,12 @@ impl ContentDigest {
         }
     }
 
+    /// The same in hexadecimal digits, as scanners and `sha256sum` write it.
+    pub fn sha256_hex(&self) -> Option<String> {
+        let digits = |hash: &ContentHash| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.sha256().map(digits)
+    }
+
     /// A hasher of the same form, for a file of `size` bytes.
     pub fn hasher(&self, size: u64) -> ContentHasher {
         match self {

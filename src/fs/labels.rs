@@ -57,16 +57,11 @@ impl Labels {
                 let entry = layer.index.entry_at(self.origins.entry(ino)?);
                 let is_file = matches!(entry.kind, EntryKind::File { .. });
                 let digest = is_file.then(|| layer.index.content_digest(&entry))??;
-                let hash = digest.sha256().map(|hash| hex(hash))?;
-                Some(hash.into_bytes().into())
+                Some(digest.sha256_hex()?.into_bytes().into())
             }
             _ => None,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As much of a text as a value may be long.

@@ -208,14 +208,7 @@ fn described(index: &LayerIndex, layer: usize, entry: Option<&Entry<'_>>) -> Pat
 
 /// A path as the tree has it: without symlinks in its directory part, as far as that exists.
 fn canonical(tree: &Tree, path: &[u8]) -> Vec<u8> {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
+    let names = tree::plain_names(path);
     let Some((last, above)) = names.split_last() else { return Vec::new() };
     let above = above.join(&b'/');
     match tree.resolve(&above, Symlinks::Follow) {

@@ -27,6 +27,20 @@ pub enum PathError {
     Loop,
 }
 
+/// The names of a path as it is written: without `.` and empty ones, and `..` takes back the one before it. No symlink
+/// is followed.
+pub fn plain_names(path: &[u8]) -> Vec<&[u8]> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names
+}
+
 impl Tree {
     /// The inode at `path`, with or without a leading slash. Symlinks stay inside the image:
     /// absolute targets start at its root, and `..` stops there.

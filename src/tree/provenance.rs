@@ -37,6 +37,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::inode::{Ino, NONE};
 use super::origins::Source;
+use super::path::plain_names;
 use super::witness::{Cause, Update, Witness};
 use crate::index::{Entry, LayerIndex};
 
@@ -217,14 +218,7 @@ impl Provenance {
 
     /// All rows that a path had. `.`, `..` and empty names are taken as they are written.
     fn rows_of(&self, path: &[u8]) -> Vec<u32> {
-        let mut names: Vec<&[u8]> = Vec::new();
-        for name in path.split(|byte| *byte == b'/') {
-            match name {
-                b"" | b"." => {}
-                b".." => drop(names.pop()),
-                name => names.push(name),
-            }
-        }
+        let names = plain_names(path);
         let mut rows = vec![ROOT];
         for name in names {
             rows = rows.into_iter().flat_map(|dir| self.children(dir, name)).copied().collect();

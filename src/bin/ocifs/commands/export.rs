@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use ocifs::fs::{File, Filesystem};
-use ocifs::tree::{FileKind, Ino, Mark, Order};
+use ocifs::tree::{FileKind, Ino, Mark, Order, plain_names};
 use tar::{Builder, EntryType, Header};
 
 use crate::args::{self, RequiredProof};
@@ -84,15 +84,7 @@ struct Export<'a, W: Write> {
 
 /// A path without a slash at its ends, and without `.` and `..`.
 fn plain(path: &[u8]) -> Vec<u8> {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    names.join(&b'/')
+    plain_names(path).join(&b'/')
 }
 
 impl<W: Write> Export<'_, W> {

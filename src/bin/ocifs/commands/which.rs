@@ -4,7 +4,6 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use ocifs::digest::ContentDigest;
 use ocifs::image::{self, LayersToOpen, PathOrigin, PathOrigins, PathVersion};
 use ocifs::oci::HistoryEntry;
 use ocifs::tree::{Cause, End, FileKind};
@@ -158,9 +157,12 @@ fn word(version: &PathVersion) -> &'static str {
 }
 
 fn content(screen: Screen, version: &PathVersion) -> String {
-    let Some(ContentDigest::Sha256(hash)) = version.content else { return String::new() };
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    if screen.is_terminal() { digits[..SHORT_DIGITS].to_owned() } else { digits }
+    let digits = version.content.and_then(|content| content.sha256_hex()).unwrap_or_default();
+    if screen.is_terminal() && digits.len() > SHORT_DIGITS {
+        digits[..SHORT_DIGITS].to_owned()
+    } else {
+        digits
+    }
 }
 
 fn as_json(found: &PathOrigins) -> Value {
@@ -178,12 +180,6 @@ fn as_json(found: &PathOrigins) -> Value {
             };
             json!({ "layer": layer, "cause": cause, "created_by": by(layer) })
         });
-        let sha256 = match version.content {
-            Some(ContentDigest::Sha256(hash)) => {
-                Some(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-            }
-            _ => None,
-        };
         let mut row = json!({
             "layer": version.layer,
             "digest": layer.descriptor.digest,
@@ -196,7 +192,7 @@ fn as_json(found: &PathOrigins) -> Value {
             "gid": version.gid,
             "mtime": version.mtime_seconds,
             "size": (version.kind == FileKind::Regular).then_some(version.size),
-            "sha256": sha256,
+            "sha256": version.content.and_then(|content| content.sha256_hex()),
             "proof": version.proof.name(),
             "present": version.is_present,
             "end": end,

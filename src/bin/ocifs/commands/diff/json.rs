@@ -62,8 +62,7 @@ fn aspects(aspects: Aspects, metadata: bool) -> Vec<&'static str> {
 fn file(image: &LayeredImage, ino: Ino) -> Value {
     let tree = image.filesystem().tree();
     let a = tree.attributes(ino);
-    let sha256 = image.content_digest(ino);
-    let sha256 = sha256.as_ref().and_then(|digest| digest.sha256());
+    let content = image.content_digest(ino);
     let mut row = json!({
         "type": type_word(a.kind),
         "mode": format!("{:04o}", a.mode),
@@ -72,7 +71,7 @@ fn file(image: &LayeredImage, ino: Ino) -> Value {
         "size": (a.kind == FileKind::Regular).then_some(a.size),
         "mtime": a.mtime_seconds,
         "mtime_ns": a.mtime_nanoseconds,
-        "sha256": sha256.map(|hash| hash.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        "sha256": content.and_then(|content| content.sha256_hex()),
         "layer": image.origin(ino).layer,
         "target": null,
     });
