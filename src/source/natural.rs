@@ -51,6 +51,6 @@ mod tests {
             ["1.10", "1.9", "v2", "1.9.1", "01.9", "latest", "1"].map(|n| Natural(n.into()));
         names.sort();
         let names = names.map(|name| name.0);
-        assert_eq!(names, ["1", "1.9", "01.9", "1.9.1", "1.10", "latest", "v2"]);
+        assert_eq!(names, ["1", "01.9", "1.9", "1.9.1", "1.10", "latest", "v2"]);
     }
 }

@@ -74,7 +74,8 @@ pub(super) fn list_tags(
         TagPages::Circle => (tags.iter().map(|tag| (*tag).to_owned()).collect(), Some(path.into())),
         TagPages::Elsewhere(place) => (rest, Some(place.clone())),
     };
-    let body = json!({ "name": "r", "tags": page });
+    let name = path.strip_prefix("/v2/").and_then(|path| path.strip_suffix("/tags/list"));
+    let body = json!({ "name": name, "tags": page });
     let response = Response::new(200, "application/json", body.to_string());
     match next {
         Some(next) => response.with("Link", format!("<{next}>; rel=\"next\"")),
