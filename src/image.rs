@@ -6,6 +6,7 @@
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
 //! history, which      how an image was made; where a path comes from
+//! known_tree          names alone, if the cache has all of them: for completion
 //! diff                what differs between two of them, by digest
 //! inspect, blob       what an image is made of, by its documents alone; single blobs
 //! tags                the tags of a repository, and what they mean
@@ -50,6 +51,7 @@ mod excerpt;
 mod graph;
 mod history;
 mod indexes;
+mod known;
 mod labels;
 mod layer_choice;
 mod layer_usage;
@@ -86,6 +88,7 @@ pub use indexes::{
 };
 pub use layer_choice::{LayerChoice, LayerChoiceError};
 pub use layer_usage::{LayerUsage, layer_usage};
+pub use known::known_tree;
 pub use layered::{LayeredImage, LayeredImages};
 pub use opening::resolve;
 pub use options::ImageOptions;

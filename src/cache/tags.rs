@@ -1,12 +1,14 @@
 //! What tags meant when they were last asked for.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::documents::MAX_BLOB_BYTES;
-use super::folder::Cache;
+use super::folder::{Cache, read_limited};
 use super::layout::{Asked, tag_name};
+use super::walk::{self, Content};
 use crate::digest::Digest;
 
 /// What a tag meant.
@@ -29,6 +31,20 @@ impl Cache {
         let bytes = self.read(&tag_name(reference), MAX_BLOB_BYTES)?;
         let record: TagRecord = serde_json::from_slice(&bytes).ok()?;
         (record.reference == reference).then_some(record)
+    }
+
+    /// What is remembered of references, in no order and at most so many.
+    pub fn tags(&self, limit: usize) -> Vec<TagRecord> {
+        let mut records = Vec::new();
+        let Some(store) = &self.store else { return records };
+        walk::walk_below(store, Path::new("refs"), &mut |found| {
+            if records.len() >= limit || !matches!(found.content, Content::Tag(_)) {
+                return;
+            }
+            let bytes = found.open().ok().and_then(|file| read_limited(file, MAX_BLOB_BYTES));
+            records.extend(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()));
+        });
+        records
     }
 
     /// Remembers what a reference means now.

@@ -30,6 +30,7 @@ mod cache_damage;
 mod cache_eviction;
 mod cache_limits;
 mod cache_trust;
+mod completions;
 mod credential_helpers;
 mod diff;
 mod doctor;

@@ -116,17 +116,8 @@ fn verdicts_stand_when_nobody_listens() {
 }
 
 #[test]
-fn completions_are_of_what_people_use() {
+fn completions_end_with_their_reader() {
     let home = Home::new();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = home.run(&["completions", shell]);
-        script.succeeded();
-        // The flag, and its help text.
-        let verbs = ["--prefetch", "-l prefetch", "to prefetch"]
-            .into_iter()
-            .fold(script.stdout.clone(), |text, flag| text.replace(flag, ""));
-        assert!(verbs.contains("umount") && !verbs.contains("prefetch"), "{shell}");
-    }
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut completions = home.ocifs(&["completions", "bash"]);

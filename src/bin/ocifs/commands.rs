@@ -31,9 +31,8 @@ mod which;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 use crate::args::{Args, Command};
+use crate::completions;
 use crate::render::errors::AnyError;
 use crate::render::output;
 
@@ -62,9 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Index(index) => index::run(index),
         Command::Doctor(doctor) => doctor::run(doctor),
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Args::command(), "ocifs", &mut script);
-            output::stdout().write_all(&script)?;
+            output::stdout().write_all(&completions::script(*shell)?)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -7,10 +7,12 @@
 //! - [`args`]: the command line; [`mount_helper`] translates that of mount(8);
 //! - [`environment`]: what lies around the user: settings, credentials, the cache, stores;
 //! - [`notify`]: tells a service manager;
+//! - [`completions`]: what shells ask for when Tab is pressed;
 //! - [`commands`]: one file a verb.
 
 mod args;
 mod commands;
+mod completions;
 mod environment;
 mod mount_helper;
 mod notify;
@@ -29,6 +31,9 @@ const HELPER_FAILED: u8 = 32;
 fn main() -> ExitCode {
     if let Some(place) = commands::prefetch::place() {
         return commands::prefetch::run(&place).unwrap_or_else(|error| errors::failure(&error));
+    }
+    if let Some(code) = completions::answer() {
+        return code;
     }
     let words: Vec<OsString> = std::env::args_os().collect();
     match mount_helper::is_asked(&words) {

@@ -21,6 +21,7 @@
 //! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount, and takes over what it needs at its standard output |
+//! | `OCIFS_COMPLETE` | set by the completion script of the shell of that name: this process is to say what could be typed |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
 //! | `NO_COLOR` | no colours on a terminal, if it is set to anything |
@@ -39,6 +40,9 @@ pub(crate) const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 
 /// Set by ourselves for the process that serves a mount in the background.
 pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
+
+/// Set by completion scripts.
+pub(crate) const COMPLETE: &str = "OCIFS_COMPLETE";
 
 /// How many heaps glibc's allocator may make for threads, and how many we want: by default there are eight
 /// for each processor, of which every one keeps what its threads have freed. Ours allocate little.

@@ -1,0 +1,191 @@
+//! What shells ask for when Tab is pressed.
+//!
+//! # Problem
+//!
+//! A script that is written once knows verbs and flags. It does not know what is mounted, which images and tags there
+//! are, or which files an image has, and that is what is tedious to type.
+//!
+//! # Design
+//!
+//! The script of a shell runs this program with the words typed so far, and `clap_complete`'s engine finds the flag or
+//! argument that is being typed. What could stand there is found by its place on the command line, so the
+//! grammar in [`crate::args`] knows nothing of this: [`with_completers`] adds it, by the names of arguments.
+//!
+//! Invariants: an answer takes no longer than [`MAX_TIME`], has no more than [`MAX_CANDIDATES`] words, and every
+//! word of it stands for itself in any shell ([`is_plain`]), as some shells insert what they are told as it
+//! is: a file of an image that is called `$(reboot)` is not offered. Nothing is asked of the user, written, or fetched
+//! but the tags of the registry that is named. Whatever fails offers nothing.
+//!
+//! # Rejected
+//!
+//! The variable `COMPLETE`, the engine's default: other programs may have set it. Offering such names in quotes: each
+//! shell, and each state of quotes in one, wants others.
+
+mod bash;
+mod images;
+mod line;
+mod paths;
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Arg, Command, CommandFactory, ValueHint};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{
+    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
+use clap_complete::env::{Elvish, Fish, Powershell, Shells, Zsh};
+use ocifs::fuse::kernel;
+
+use crate::args::Args;
+use crate::render::errors::AnyError;
+use crate::render::text::is_printable;
+use crate::variables::COMPLETE;
+
+/// The name of the program, as scripts call it.
+const PROGRAM: &str = "ocifs";
+
+/// The most words that are offered.
+const MAX_CANDIDATES: usize = 500;
+
+/// The longest word that is offered, in bytes: as long as a path may be.
+const MAX_CANDIDATE_BYTES: usize = 4096;
+
+/// How long a person waits after a key without wondering.
+const MAX_TIME: Duration = Duration::from_millis(1500);
+
+const SHELLS: Shells<'static> = Shells(&[&bash::Bash, &Elvish, &Fish, &Powershell, &Zsh]);
+
+/// The script for a shell.
+///
+/// # Errors
+/// None that is known.
+pub(crate) fn script(shell: clap_complete::Shell) -> Result<Vec<u8>, AnyError> {
+    let name = shell.to_string();
+    let shell = SHELLS.completer(&name).ok_or_else(|| format!("there is no script for {name}"))?;
+    let mut script = Vec::new();
+    shell.write_registration(COMPLETE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    Ok(script)
+}
+
+/// Answers a shell, if that is what this process is for.
+pub(crate) fn answer() -> Option<ExitCode> {
+    std::env::var_os(COMPLETE)?;
+    let engine = CompleteEnv::with_factory(|| with_completers(Args::command()));
+    let engine = engine.var(COMPLETE).bin(PROGRAM).completer(PROGRAM).shells(SHELLS);
+    let folder = std::env::current_dir().ok();
+    match engine.try_complete(std::env::args_os(), folder.as_deref()) {
+        Ok(true) => Some(ExitCode::SUCCESS),
+        // The variable is set to nothing.
+        Ok(false) => None,
+        // A message would stand in the middle of what is being typed.
+        Err(_) => Some(ExitCode::FAILURE),
+    }
+}
+
+/// Adds to each argument how its values are found.
+fn with_completers(command: Command) -> Command {
+    let verb = command.get_name().to_owned();
+    command.mut_args(|arg| with_completer(&verb, arg)).mut_subcommands(with_completers)
+}
+
+fn with_completer(verb: &str, arg: Arg) -> Arg {
+    let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+    let is_flag = !arg.is_positional();
+    match (verb, name.as_deref()) {
+        (_, Some("DIR" | "ROOT")) if is_flag => arg.value_hint(ValueHint::DirPath),
+        _ if is_flag => arg,
+        ("umount" | "status", Some("DIR")) => arg.add(quick(mount_points)),
+        ("mount", _) => arg.add(quick(of_mount)),
+        (_, Some("REF" | "A" | "B")) => arg.add(quick(|typed| images::images(typed))),
+        (_, Some("REPO")) => arg.add(quick(|typed| images::repositories(typed))),
+        (_, Some("PATH" | "PATH|EXPRESSION")) => arg.add(quick(paths::paths)),
+        _ => arg,
+    }
+}
+
+/// What offers the words that a function finds in time, as far as they can be offered. What is typed and is no text has
+/// no continuation.
+fn quick(find: fn(&str) -> Vec<String>) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
+        let Some(typed) = typed.to_str().map(str::to_owned) else { return Vec::new() };
+        let found = within(MAX_TIME, move || {
+            let mut found = find(&typed);
+            let mut seen = HashSet::new();
+            found.retain(|word| {
+                word.starts_with(&typed) && is_plain(word) && seen.insert(word.clone())
+            });
+            found.truncate(MAX_CANDIDATES);
+            found
+        });
+        let found = found.unwrap_or_default();
+        let ranked = found.into_iter().enumerate();
+        ranked.map(|(at, word)| CompletionCandidate::new(word).display_order(Some(at))).collect()
+    })
+}
+
+/// What a function returns if it does in time. It is left behind if not, and ends with the process.
+fn within<T: Send + 'static>(
+    time: Duration,
+    find: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(find()));
+    receiver.recv_timeout(time).ok()
+}
+
+/// Whether every shell takes a word for itself, and every terminal shows it as it is.
+fn is_plain(word: &str) -> bool {
+    let is_plain = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => true,
+        '/' | '.' | '_' | '-' | '+' | ':' | '@' | '%' | '=' | ',' | '~' => true,
+        c => !c.is_ascii() && !c.is_whitespace() && is_printable(c),
+    };
+    let is_special_first = word.starts_with(['-', '+', ':', '@', '%', '=', ',']);
+    let has_tilde = word.strip_prefix("~/").unwrap_or(word).contains('~');
+    word.len() <= MAX_CANDIDATE_BYTES
+        && word.chars().all(is_plain)
+        && !is_special_first
+        && !(has_tilde && word.starts_with('~'))
+}
+
+/// What is mounted; below the current directory also without that, as it has been begun.
+fn mount_points(typed: &str) -> Vec<String> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let mounts = kernel::mounts().unwrap_or_default().into_iter();
+    let places = mounts.filter_map(|mount| {
+        let place = &mount.mount_point;
+        let below = place.strip_prefix(&folder).ok().filter(|_| !typed.starts_with('/'));
+        let is_begun = below.filter(|place| place.to_str().is_some_and(|p| p.starts_with(typed)));
+        is_begun.filter(|_| !typed.is_empty()).unwrap_or(place).to_str().map(str::to_owned)
+    });
+    places.collect()
+}
+
+/// `[NAME=]REF... DIR`
+fn of_mount(typed: &str) -> Vec<String> {
+    let is_named = |(name, _): &(&str, &str)| !name.contains(['/', ':']);
+    match typed.split_once('=').filter(is_named) {
+        Some((name, image)) => {
+            let images = images::images(image).into_iter();
+            images.map(|image| format!("{name}={image}")).collect()
+        }
+        None => [images::images(typed), local_paths(typed, PathCompleter::dir())].concat(),
+    }
+}
+
+/// What can be looked at twice, and without waiting.
+fn is_file_or_folder(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|at| at.is_file() || at.is_dir())
+}
+
+/// Files of this machine.
+fn local_paths(typed: &str, completer: PathCompleter) -> Vec<String> {
+    let found = completer.complete(OsStr::new(typed)).into_iter();
+    found.filter_map(|found| OsString::from(found.get_value()).into_string().ok()).collect()
+}
