@@ -32,6 +32,7 @@ mod random_stacks;
 mod regressions;
 mod snapshots;
 mod space;
+mod tables;
 mod toc;
 mod traversal;
 mod upper;

@@ -21,7 +21,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 /// Compares what is said with a file, or writes that.
-fn check(name: &str, said: &str, wrong: &mut Vec<String>) {
+pub fn check(name: &str, said: &str, wrong: &mut Vec<String>) {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots")).join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

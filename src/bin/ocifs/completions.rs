@@ -22,42 +22,29 @@
 //! shell, and each state of quotes in one, wants others.
 
 mod bash;
+mod bounds;
+mod files;
 mod images;
 mod line;
 mod paths;
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::ffi::OsStr;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::CompleteEnv;
-use clap_complete::engine::{
-    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
-};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
 use clap_complete::env::{Elvish, Fish, Powershell, Shells, Zsh};
 use ocifs::fuse::kernel;
 
 use crate::args::Args;
 use crate::render::errors::AnyError;
-use crate::render::text::is_printable;
 use crate::variables::COMPLETE;
+use bounds::{MAX_CANDIDATES, MAX_TIME, is_plain, within};
 
 /// The name of the program, as scripts call it.
 const PROGRAM: &str = "ocifs";
-
-/// The most words that are offered.
-const MAX_CANDIDATES: usize = 500;
-
-/// The longest word that is offered, in bytes: as long as a path may be.
-const MAX_CANDIDATE_BYTES: usize = 4096;
-
-/// How long a person waits after a key without wondering.
-const MAX_TIME: Duration = Duration::from_millis(1500);
 
 const SHELLS: Shells<'static> = Shells(&[&bash::Bash, &Elvish, &Fish, &Powershell, &Zsh]);
 
@@ -129,31 +116,6 @@ fn quick(find: fn(&str) -> Vec<String>) -> ArgValueCompleter {
     })
 }
 
-/// What a function returns if it does in time. It is left behind if not, and ends with the process.
-fn within<T: Send + 'static>(
-    time: Duration,
-    find: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || sender.send(find()));
-    receiver.recv_timeout(time).ok()
-}
-
-/// Whether every shell takes a word for itself, and every terminal shows it as it is.
-fn is_plain(word: &str) -> bool {
-    let is_plain = |c: char| match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' => true,
-        '/' | '.' | '_' | '-' | '+' | ':' | '@' | '%' | '=' | ',' | '~' => true,
-        c => !c.is_ascii() && !c.is_whitespace() && is_printable(c),
-    };
-    let is_special_first = word.starts_with(['-', '+', ':', '@', '%', '=', ',']);
-    let has_tilde = word.strip_prefix("~/").unwrap_or(word).contains('~');
-    word.len() <= MAX_CANDIDATE_BYTES
-        && word.chars().all(is_plain)
-        && !is_special_first
-        && !(has_tilde && word.starts_with('~'))
-}
-
 /// What is mounted; below the current directory also without that, as it has been begun.
 fn mount_points(typed: &str) -> Vec<String> {
     let folder = std::env::current_dir().unwrap_or_default();
@@ -175,17 +137,6 @@ fn of_mount(typed: &str) -> Vec<String> {
             let images = images::images(image).into_iter();
             images.map(|image| format!("{name}={image}")).collect()
         }
-        None => [images::images(typed), local_paths(typed, PathCompleter::dir())].concat(),
+        None => [images::images(typed), files::paths(typed, PathCompleter::dir())].concat(),
     }
-}
-
-/// What can be looked at twice, and without waiting.
-fn is_file_or_folder(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|at| at.is_file() || at.is_dir())
-}
-
-/// Files of this machine.
-fn local_paths(typed: &str, completer: PathCompleter) -> Vec<String> {
-    let found = completer.complete(OsStr::new(typed)).into_iter();
-    found.filter_map(|found| OsString::from(found.get_value()).into_string().ok()).collect()
 }

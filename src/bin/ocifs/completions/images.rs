@@ -8,7 +8,8 @@ use ocifs::cache::{Cache, Limit};
 use ocifs::image::{self, TagsRequest};
 use ocifs::reference::{ImageName, LocalSource, Reference, TRANSPORTS};
 
-use super::{MAX_CANDIDATES, is_file_or_folder, line, local_paths, within};
+use super::bounds::{MAX_CANDIDATES, within};
+use super::{files, line};
 use crate::args::ImageArgs;
 use crate::environment::{self, Settings};
 
@@ -75,7 +76,7 @@ fn of_paths(typed: &str) -> Vec<String> {
         "oci:" | "dir:" => PathCompleter::dir(),
         _ => PathCompleter::any(),
     };
-    let mut found = local_paths(path, completer);
+    let mut found = files::paths(path, completer);
     if transport.is_none() && !is_path {
         found.retain(|path| LocalSource::bare(path).has_archive_name() && !path.ends_with('/'));
     }
@@ -114,7 +115,7 @@ fn tags(repository: &str, args: ImageArgs) -> Option<Vec<String>> {
     }
     let name: ImageName = repository.parse().ok()?;
     match &name {
-        ImageName::Local(local) if !is_file_or_folder(&local.path) => return None,
+        ImageName::Local(local) if !files::is_file_or_folder(&local.path) => return None,
         ImageName::Stored(_) => return None,
         _ => {}
     }

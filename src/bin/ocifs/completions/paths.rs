@@ -5,7 +5,9 @@ use ocifs::image;
 use ocifs::reference::ImageName;
 use ocifs::tree::{FileKind, Ino, Symlinks, Tree};
 
-use super::{MAX_CANDIDATES, is_file_or_folder, line};
+use super::bounds::MAX_CANDIDATES;
+use super::files::is_file_or_folder;
+use super::line;
 use crate::args::ImageArgs;
 use crate::environment::{self, Settings};
 

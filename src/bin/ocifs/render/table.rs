@@ -13,6 +13,9 @@ const GAP: &str = "  ";
 /// No last column is cut to less than this.
 const LEAST_COLUMNS: usize = 20;
 
+/// No other column is cut to less than this.
+const LEAST_CELL: usize = 8;
+
 /// How a column stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -20,7 +23,8 @@ pub(crate) enum Align {
     Right,
 }
 
-/// Rows of cells. The last column gets the rest of the terminal's width and is cut there.
+/// Rows of cells. The last column gets the rest of the terminal's width and is cut there; the widest of the others are
+/// cut where they would leave it too little.
 #[derive(Debug)]
 pub(crate) struct Table {
     screen: Screen,
@@ -51,6 +55,7 @@ impl Table {
         let all = || std::iter::once(&header).chain(&self.rows);
         let widest = |at: usize| all().filter_map(|row| row.get(at)).map(|cell| cell.width()).max();
         let widths: Vec<usize> = (0..header.len()).map(|at| widest(at).unwrap_or(0)).collect();
+        let widths = fitted(widths, columns);
         for (number, row) in all().enumerate() {
             let line = self.line(row, &widths, columns);
             let line = if number == 0 { self.screen.marked(Mark::Aside, &line) } else { line };
@@ -69,7 +74,7 @@ impl Table {
             let align = self.columns.get(at).map_or(Align::Left, |column| column.1);
             let cell = match is_last {
                 true => cut(cell, columns.saturating_sub(line.width()).max(LEAST_COLUMNS)),
-                false => cell.clone(),
+                false => cut(cell, widths[at]),
             };
             let padding = " ".repeat(widths[at].saturating_sub(cell.width()));
             match align {
@@ -81,6 +86,19 @@ impl Table {
         line.truncate(line.trim_end().len());
         line
     }
+}
+
+/// The widths of columns that leave the last one what it needs, as far as that can be.
+fn fitted(widths: Vec<usize>, columns: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = widths.into_iter().map(|width| width.min(columns)).collect();
+    let Some((last, others)) = widths.split_last_mut() else { return widths };
+    let rest = others.len() * GAP.len() + (*last).min(LEAST_COLUMNS);
+    while others.iter().sum::<usize>() + rest > columns {
+        let widest = others.iter_mut().max().filter(|width| **width > LEAST_CELL);
+        let Some(widest) = widest else { break };
+        *widest -= 1;
+    }
+    widths
 }
 
 /// A text of at most so many columns; what is cut shows as `…`.
@@ -126,6 +144,20 @@ mod tests {
                         a        1  a long text that do…\n\
                         日本  1000  \u{fffd}[2J\n";
         assert_eq!(printed(Some(30)), expected);
+    }
+
+    #[test]
+    fn a_wide_column_leaves_room_for_the_last() {
+        let mut table = Table::new(
+            Screen::of_columns(Some(40), 0),
+            &[("tags", Align::Left), ("n", Align::Right), ("of", Align::Left)],
+        );
+        table.row(["1.0 ".repeat(1000), "12".into(), "sixteen columns!".into()]);
+        let mut out = Vec::new();
+        table.print(&mut out).unwrap();
+        let expected = "tags                 n  of\n\
+                        1.0 1.0 1.0 1.0 …  12  sixteen columns!\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
