@@ -30,7 +30,7 @@ const COMMANDS: [(&str, &str); 12] = [
     ("tags", "tags oci:layout"),
     ("tags-long", "tags --long --all oci:layout"),
     ("attest", "attest oci:layout:1.1"),
-    ("attest-sbom", "attest --type sbom oci:layout:1.1"),
+    ("attest-packages", "attest --packages oci:layout:1.1"),
     ("ls-long", "ls -l oci:layout:1.1 / /etc"),
     ("ls-long-human", "ls -lhR oci:layout:1.1"),
 ];

@@ -89,7 +89,7 @@ fn table(screen: Screen, found: &PathOrigins) -> Table {
         ("proof", Align::Left),
         ("instruction", Align::Left),
     ];
-    let mut table = Table::new(screen, &columns);
+    let mut table = Table::new(screen, &columns).sparing(&["proof", "sha256"]);
     for PathOrigin { path, versions } in &found.paths {
         let path = format!("/{}", String::from_utf8_lossy(path));
         let by = |layer: usize| found.instructions.get(layer).and_then(Option::as_ref);

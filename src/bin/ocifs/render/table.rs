@@ -24,18 +24,25 @@ pub(crate) enum Align {
 }
 
 /// Rows of cells. The last column gets the rest of the terminal's width and is cut there; the widest of the others are
-/// cut where they would leave it too little.
+/// cut where they would leave it too little, once those that can be spared are left out.
 #[derive(Debug)]
 pub(crate) struct Table {
     screen: Screen,
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
+    /// Columns that are left out on a narrow terminal, the first of them first.
+    spared: Vec<&'static str>,
 }
 
 impl Table {
     /// An empty table of these columns.
     pub(crate) fn new(screen: Screen, columns: &[(&'static str, Align)]) -> Table {
-        Table { screen, columns: columns.to_vec(), rows: Vec::new() }
+        Table { screen, columns: columns.to_vec(), rows: Vec::new(), spared: Vec::new() }
+    }
+
+    /// The same, leaving out these columns, one after the other, where not all fit the terminal.
+    pub(crate) fn sparing(self, names: &[&'static str]) -> Table {
+        Table { spared: names.to_vec(), ..self }
     }
 
     /// Adds a row, of a cell for each column. What a terminal would obey is replaced.
@@ -54,29 +61,39 @@ impl Table {
         let header: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let all = || std::iter::once(&header).chain(&self.rows);
         let widest = |at: usize| all().filter_map(|row| row.get(at)).map(|cell| cell.width()).max();
-        let widths: Vec<usize> = (0..header.len()).map(|at| widest(at).unwrap_or(0)).collect();
+        let mut shown: Vec<usize> = (0..header.len()).collect();
+        let mut widths: Vec<usize> = shown.iter().map(|at| widest(*at).unwrap_or(0)).collect();
+        for name in &self.spared {
+            if least(&widths) <= columns {
+                break;
+            }
+            if let Some(at) = shown.iter().position(|at| header[*at] == *name) {
+                shown.remove(at);
+                widths.remove(at);
+            }
+        }
         let widths = fitted(widths, columns);
         for (number, row) in all().enumerate() {
-            let line = self.line(row, &widths, columns);
+            let line = self.line(row, &shown, &widths, columns);
             let line = if number == 0 { self.screen.marked(Mark::Aside, &line) } else { line };
             writeln!(out, "{line}")?;
         }
         Ok(())
     }
 
-    fn line(&self, row: &[String], widths: &[usize], columns: usize) -> String {
+    fn line(&self, row: &[String], shown: &[usize], widths: &[usize], columns: usize) -> String {
         let mut line = String::new();
-        for (at, cell) in row.iter().enumerate() {
-            if at > 0 {
+        for (place, (at, width)) in shown.iter().zip(widths).enumerate() {
+            if place > 0 {
                 line.push_str(GAP);
             }
-            let is_last = at + 1 == row.len();
-            let align = self.columns.get(at).map_or(Align::Left, |column| column.1);
+            let (cell, (_, align)) = (&row[*at], self.columns[*at]);
+            let is_last = place + 1 == shown.len();
             let cell = match is_last {
                 true => cut(cell, columns.saturating_sub(line.width()).max(LEAST_COLUMNS)),
-                false => cut(cell, widths[at]),
+                false => cut(cell, *width),
             };
-            let padding = " ".repeat(widths[at].saturating_sub(cell.width()));
+            let padding = " ".repeat(width.saturating_sub(cell.width()));
             match align {
                 Align::Right => line.extend([&*padding, &cell]),
                 Align::Left if is_last => line.push_str(&cell),
@@ -88,13 +105,18 @@ impl Table {
     }
 }
 
+/// The width of a table whose last column is as short as it may be.
+fn least(widths: &[usize]) -> usize {
+    let Some((last, others)) = widths.split_last() else { return 0 };
+    others.iter().map(|width| width + GAP.len()).sum::<usize>() + (*last).min(LEAST_COLUMNS)
+}
+
 /// The widths of columns that leave the last one what it needs, as far as that can be.
 fn fitted(widths: Vec<usize>, columns: usize) -> Vec<usize> {
     let mut widths: Vec<usize> = widths.into_iter().map(|width| width.min(columns)).collect();
-    let Some((last, others)) = widths.split_last_mut() else { return widths };
-    let rest = others.len() * GAP.len() + (*last).min(LEAST_COLUMNS);
-    while others.iter().sum::<usize>() + rest > columns {
-        let widest = others.iter_mut().max().filter(|width| **width > LEAST_CELL);
+    while least(&widths) > columns {
+        let others = widths.len() - 1;
+        let widest = widths[..others].iter_mut().max().filter(|width| **width > LEAST_CELL);
         let Some(widest) = widest else { break };
         *widest -= 1;
     }
