@@ -46,6 +46,10 @@
 //!         several: each of them so, then tree::join               image::ImageSet
 //!         cat, ls: layers from the top down, until tree::merge_upper decides      image::Excerpt
 //!         kernel metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
+//! inspect "debian:12" -> reference -> resolve (all documents)
+//!         -> image::{inspect, history, tags, attestations}        no layer is read
+//! diff    two images -> layer indexes -> tree::compare by digest  no file is read      image::LayeredImages
+//! which   layer indexes -> tree::merge with a witness -> tree::Provenance
 //! read    fuse -> space -> fs -> content (file offset -> place in a layer's tar)
 //!         -> blob: span in the cache, or source -> decompress -> verify -> cache -> bytes
 //! ```
@@ -69,7 +73,8 @@
 //! fetched, verified and cached as a whole. *Checkpoint*: a place of a compressed stream from which
 //! decompression can begin, with the *window* it needs. *Whiteout*: a tar entry that hides a name
 //! of lower layers; *opaque mark*: one that hides all lower names of its directory. *Tree*: the
-//! merged view of one image, or *joined*, of several with a directory each. *Volume*: a tree with its bytes, as
+//! merged view of one image, or *joined*, of several with a directory each. *Provenance*: which layer made, changed or
+//! removed each name of an image. *Volume*: a tree with its bytes, as
 //! what has inode numbers of its own. *Space*: what one FUSE connection serves. *Proof*: what of a layer
 //! has been checked against the manifest.
 
