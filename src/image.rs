@@ -86,9 +86,9 @@ pub use history::{History, LayersToOpen, Step, StepLayer, history};
 pub use indexes::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
+pub use known::known_tree;
 pub use layer_choice::{LayerChoice, LayerChoiceError};
 pub use layer_usage::{LayerUsage, layer_usage};
-pub use known::known_tree;
 pub use layered::{LayeredImage, LayeredImages};
 pub use opening::resolve;
 pub use options::ImageOptions;

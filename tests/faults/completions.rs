@@ -67,12 +67,14 @@ fn paths_of_an_image_whose_layers_are_known() {
     assert!(!home.path().join("cache").exists(), "a key makes no cache");
     home.run(&["pull", &name]).succeeded();
     let before = registry.requests().len();
-    for verb in ["ls", "cat", "find", "which"] {
+    for verb in ["ls", "cat", "find", "which", "du", "export"] {
         assert_eq!(offered(&home, &[verb, &name, "/etc/p"]), ["/etc/passwd", "/etc/profile"]);
         assert_eq!(offered(&home, &[verb, &name, "etc/pa"]), ["etc/passwd"]);
         assert_eq!(offered(&home, &[verb, &name, "/"]), ["/-x", "/conf/", "/etc/"], "{verb}");
         assert_eq!(offered(&home, &[verb, &name, "etc/passwd", "conf/pr"]), ["conf/profile"]);
     }
+    assert_eq!(offered(&home, &["cp", &name, "/etc/pa"]), ["/etc/passwd"]);
+    assert_eq!(offered(&home, &["cp", &name, "/etc/passwd", "./m"]), ["./m/"], "where to");
     assert_eq!(offered(&home, &["ls", "-l", &name, "/etc/\u{e4}"]), ["/etc/\u{e4}pfel/"]);
     let all = ["/etc/-x", "/etc/passwd", "/etc/profile", "/etc/\u{e4}pfel/"];
     assert_eq!(offered(&home, &["ls", &name, "/etc/"]), all);

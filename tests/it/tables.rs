@@ -20,7 +20,7 @@ const COLUMNS: [usize; 2] = [80, 200];
 /// Clears the screen (as C0 and as C1), turns the direction of text, and ends the line.
 const EVIL: &str = "\u{1b}[2J\u{9b}2J\u{202e}\u{7}\r\n";
 
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 14] = [
     ("history", "history --all-layers oci:layout:1.1"),
     ("which", "which oci:layout:1.1 etc/app.conf gone.txt usr/bin/tool"),
     ("diff", "diff oci:layout:1.0 oci:layout:1.1"),
@@ -31,6 +31,8 @@ const COMMANDS: [(&str, &str); 12] = [
     ("tags-long", "tags --long --all oci:layout"),
     ("attest", "attest oci:layout:1.1"),
     ("attest-packages", "attest --packages oci:layout:1.1"),
+    ("du", "du oci:layout:1.1 /etc /usr"),
+    ("du-layers", "du --layers oci:layout:1.1"),
     ("ls-long", "ls -l oci:layout:1.1 / /etc"),
     ("ls-long-human", "ls -lhR oci:layout:1.1"),
 ];

@@ -92,6 +92,7 @@ fn with_completer(verb: &str, arg: Arg) -> Arg {
         (_, Some("REF" | "A" | "B")) => arg.add(quick(|typed| images::images(typed))),
         (_, Some("REPO")) => arg.add(quick(|typed| images::repositories(typed))),
         (_, Some("PATH" | "PATH|EXPRESSION")) => arg.add(quick(paths::paths)),
+        (_, Some("PATH|DEST")) => arg.add(quick(of_cp)),
         _ => arg,
     }
 }
@@ -139,4 +140,9 @@ fn of_mount(typed: &str) -> Vec<String> {
         }
         None => [images::images(typed), files::paths(typed, PathCompleter::dir())].concat(),
     }
+}
+
+/// `PATH... DEST`: of the image, or of this machine.
+fn of_cp(typed: &str) -> Vec<String> {
+    [paths::paths(typed), files::paths(typed, PathCompleter::dir())].concat()
 }
