@@ -50,14 +50,14 @@ fn paths_of_an_image_whose_layers_are_known() {
     let (registry, home) = (Registry::start(), Home::new());
     let mut entries = vec![
         Entry::dir("etc"),
-        Entry::file("etc/passwd", b"x".to_vec()),
-        Entry::file("etc/profile", b"x".to_vec()),
+        Entry::file("etc/passwd", b"x"),
+        Entry::file("etc/profile", b"x"),
         Entry::dir("etc/\u{e4}pfel"),
         Entry::symlink("conf", "etc"),
     ];
     for name in ["$(reboot)", "a b", "a\u{1b}[2J", "a\u{9b}2J", "a\u{202e}b", "a\nb", "a*", "-x"] {
-        entries.push(Entry::file(name, b"x".to_vec()));
-        entries.push(Entry::file(&format!("etc/{name}"), b"x".to_vec()));
+        entries.push(Entry::file(name, b"x"));
+        entries.push(Entry::file(format!("etc/{name}"), b"x"));
     }
     registry.add_image("r", "t", &image_of(&tar(&entries), Compression::Gzip));
     let name = format!("{}/r:t", registry.addr());
@@ -87,7 +87,7 @@ fn paths_of_an_image_whose_layers_are_known() {
     assert_eq!(run(command.env_remove("OCIFS_CACHE_DIR")).stdout, "/etc/");
     assert_eq!(registry.requests().len(), before, "nothing is asked of the registry");
     // A directory of any size is offered in part.
-    let files: Vec<Entry> = (0..5000).map(|n| Entry::file(&format!("f{n}"), Vec::new())).collect();
+    let files: Vec<Entry> = (0..5000).map(|n| Entry::file(format!("f{n}"), Vec::new())).collect();
     registry.add_image("r", "large", &image_of(&tar(&files), Compression::Gzip));
     let large = format!("{}/r:large", registry.addr());
     home.run(&["pull", &large]).succeeded();
