@@ -73,7 +73,7 @@ fn offline_proves_what_is_here() {
     let setup = Published::new(&built);
     setup.run(&["cat"], &[&bulk(1, 3)]).succeeded();
     let outcome = setup.run(&["verify"], &["--offline"]);
-    assert!(outcome.code == 1 && outcome.stdout.contains("not in the cache"), "{outcome:?}");
+    assert!(outcome.code == 1 && outcome.stdout.contains("no full proof"), "{outcome:?}");
     assert!(setup.registry.requests().is_empty());
     setup.run(&["verify"], &[]).succeeded();
     setup.run(&["verify"], &["--offline"]).succeeded();

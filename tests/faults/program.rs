@@ -131,9 +131,9 @@ fn completions_end_with_their_reader() {
 fn usage_lines_are_the_same_whatever_is_set() {
     let home = Home::new();
     for (words, usage) in [
-        (&["ls"][..], "ocifs ls [OPTIONS] REF [PATH]"),
+        (&["ls"][..], "ocifs ls [OPTIONS] REF [PATH...]"),
         (&["cat", "debian"], "ocifs cat [OPTIONS] REF PATH..."),
-        (&["export"], "ocifs export [OPTIONS] REF"),
+        (&["export"], "ocifs export [OPTIONS] REF [PATH...]"),
         (&["pull"], "ocifs pull [OPTIONS] REF"),
         (&["verify"], "ocifs verify [OPTIONS] REF"),
         (&["index", "build"], "ocifs index build [OPTIONS] REF"),

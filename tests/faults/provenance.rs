@@ -70,7 +70,8 @@ fn files_say_where_they_are_from() {
         assert_eq!(listed(&file), b"", "{path}");
     }
     // The same again is nothing new, and without the flag it is something else.
-    home.run(&words).succeeded();
+    let again = home.run(&words);
+    assert!(again.code == 0 && again.stderr.contains("is already mounted"), "{again:?}");
     home.run(&["mount", &name, top.to_str().unwrap()]).failed(1, &["mounted in another way"]);
     assert_eq!(home.status()["options"]["provenance"], true);
 }
