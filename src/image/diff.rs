@@ -19,7 +19,7 @@
 //! # What the answer is worth
 //!
 //! A digest that was computed here is that of the bytes. One that a table of contents or an index of others
-//! claims is as true as its author: [`Proof`] says which images have such layers, and proving them first makes
+//! claims is as true as its author: [`Proof`](crate::index::Proof) says which images have such layers, and proving them first makes
 //! the answer certain.
 
 use std::collections::{HashMap, HashSet};
