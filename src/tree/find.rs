@@ -31,7 +31,9 @@ use evaluate::{Candidate, Evaluation};
 
 pub use accounts::Accounts;
 pub use bind::{BindError, Named};
-pub use expression::{Comparison, Expression, Kinds, Output, Owner, Permissions, Tell, Test};
+pub use expression::{
+    Comparison, Expression, Kinds, ModeBits, Output, Owner, Permissions, Tell, Test,
+};
 
 /// What is looked for, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -86,7 +86,7 @@ impl<E> Evaluation<'_, E> {
             }
             Test::Kind(kinds) => kinds.has(inode.kind, self.tree.mark(file.ino)),
             Test::Size(unit, number) => number.holds(inode.size.div_ceil(*unit)),
-            Test::Permissions(permissions) => permissions.holds(inode.mode),
+            Test::Permissions(permissions) => permissions.holds(inode.kind, inode.mode),
             Test::Links(number) => number.holds(inode.nlink.into()),
             Test::Id(owner, number) => number.holds(id(inode, *owner).into()),
             Test::IdBut(owner, ids) => !ids.contains(&id(inode, *owner)),

@@ -119,23 +119,36 @@ impl Comparison {
     }
 }
 
+/// Permission bits. In words, `X` stands for other bits of a directory than of another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModeBits {
+    /// Of a directory.
+    pub directory: u16,
+    /// Of anything else.
+    pub file: u16,
+}
+
 /// How permission bits have to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permissions {
     /// These and no others.
-    Exactly(u16),
+    Exactly(ModeBits),
     /// These and any others.
-    All(u16),
+    All(ModeBits),
     /// One of these at least, if there are any.
-    Any(u16),
+    Any(ModeBits),
 }
 
 impl Permissions {
-    pub(super) fn holds(self, mode: u16) -> bool {
+    pub(super) fn holds(self, kind: FileKind, mode: u16) -> bool {
+        let of_kind = |bits: ModeBits| match kind {
+            FileKind::Directory => bits.directory,
+            _ => bits.file,
+        };
         match self {
-            Permissions::Exactly(wanted) => mode == wanted,
-            Permissions::All(wanted) => mode & wanted == wanted,
-            Permissions::Any(wanted) => wanted == 0 || mode & wanted != 0,
+            Permissions::Exactly(bits) => mode == of_kind(bits),
+            Permissions::All(bits) => mode & of_kind(bits) == of_kind(bits),
+            Permissions::Any(bits) => of_kind(bits) == 0 || mode & of_kind(bits) != 0,
         }
     }
 }
