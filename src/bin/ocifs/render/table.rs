@@ -178,7 +178,7 @@ mod tests {
         let mut out = Vec::new();
         table.print(&mut out).unwrap();
         let expected = "tags                 n  of\n\
-                        1.0 1.0 1.0 1.0 …  12  sixteen columns!\n";
+                        1.0 1.0 1.0 1.0 1…  12  sixteen columns!\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
