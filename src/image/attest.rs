@@ -22,7 +22,7 @@
 //! # Rejected
 //!
 //! Verifying signatures with a bundled root of trust: `cosign verify` and `notation verify` ask for an identity, and
-//! without one, "valid" means that somebody has signed something.
+//! without one, "valid" only means that some key has signed something.
 
 mod sbom;
 mod statement;

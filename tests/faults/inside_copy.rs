@@ -86,7 +86,7 @@ fn what_is_in_the_way() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
-/// Files of ordinary users are theirs, act for nobody else, and all that can be made is.
+/// Files that an ordinary user copies belong to that user, without setuid and setgid bits; what can be made is made.
 #[test]
 fn ordinary_users_get_their_own_files() {
     let home = home_of_nobody();
