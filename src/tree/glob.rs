@@ -5,7 +5,8 @@
 //! end begins with a bracket that means itself. A dot at the beginning is a character like others.
 //!
 //! Names are bytes. Where the pattern and the name are both UTF-8, characters are compared, otherwise bytes, as the
-//! library does in a UTF-8 locale.
+//! library does in a UTF-8 locale. (Where characters do not match, version 2.36 of the library tries bytes as well, so that
+//! `??` matches one letter of two bytes; here it does not.)
 //!
 //! (Rejected: the crates `glob` and `globset`. They match paths of `str` or of the host, and have braces and `**`, which
 //! fnmatch has not; the latter compiles to regular expressions.)
@@ -144,7 +145,9 @@ impl Glob {
                 let is_in = members.iter().any(|member| match member {
                     Member::Range(low, high) => (*low..=*high).contains(&folded),
                     // As the library has it, `[:upper:]` stays one of large letters.
-                    Member::Class(class) => char::from_u32(unit).is_some_and(|c| class.has(c)),
+                    Member::Class(class) => char::from_u32(unit)
+                        .filter(|c| is_text || c.is_ascii())
+                        .is_some_and(|c| class.has(c)),
                 });
                 is_in != *is_negated
             }

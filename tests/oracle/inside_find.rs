@@ -13,23 +13,10 @@ use crate::unpacked::Unpacked;
 /// Trees that are tried, with several expressions each.
 const CASES: u32 = 120;
 
+/// Names of one byte a character: of others the C library takes characters and bytes alike (`src/tree/glob.rs`).
 fn component() -> impl Strategy<Value = &'static [u8]> {
     let names: Vec<&[u8]> = vec![
-        b"a",
-        b"b",
-        b"ab",
-        b".a",
-        b"A",
-        b"a.b",
-        b"[a]",
-        b"a*",
-        b"-",
-        b"a\\b",
-        b"\xe9",
-        "\u{e9}".as_bytes(),
-        "\u{c9}b".as_bytes(),
-        b"a b",
-        b"1",
+        b"a", b"b", b"ab", b".a", b"A", b"a.b", b"[a]", b"a*", b"-", b"a\\b", b"\xe9", b"a b", b"1",
     ];
     select(names)
 }
@@ -112,8 +99,6 @@ fn pattern() -> impl Strategy<Value = String> {
         "[[:x:]]",
         "\u{e9}",
         "[\u{e0}-\u{ef}]",
-        "[[=a=]]",
-        "[[.-.]]",
         "[\\]a]",
         "[b-a]",
         "**",
