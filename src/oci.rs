@@ -35,4 +35,4 @@ pub use error::{Error, MAX_LAYERS};
 pub use image_index::{Entries, ImageIndex};
 pub use manifest::Manifest;
 pub use platform::Platform;
-pub use time::parse_time;
+pub use time::{days_from_epoch, parse_time};

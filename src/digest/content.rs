@@ -20,7 +20,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::ContentHash;
+use super::{ContentHash, hex};
 
 /// Length of a block in bytes.
 const BLOCK_BYTES: usize = 4096;
@@ -57,8 +57,7 @@ impl ContentDigest {
 
     /// The same in hexadecimal digits, as scanners and `sha256sum` write it.
     pub fn sha256_hex(&self) -> Option<String> {
-        let digits = |hash: &ContentHash| hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.sha256().map(digits)
+        self.sha256().map(|hash| hex(hash))
     }
 
     /// A hasher of the same form, for a file of `size` bytes.

@@ -129,38 +129,29 @@ fn match_steps(
     history: Vec<HistoryEntry>,
     layers: Vec<StepLayer>,
 ) -> (Vec<Step>, Vec<HistoryEntry>) {
-    let instructions = instructions(history, layers.len());
+    let is_matched = fits(&history, layers.len());
     let mut layers = layers.into_iter();
-    match instructions {
-        Ok(instructions) => {
-            let step = |entry: HistoryEntry| {
-                let layer = if entry.empty_layer { None } else { layers.next() };
-                Step { instruction: Some(entry), layer }
-            };
-            (instructions.into_iter().map(step).collect(), Vec::new())
-        }
-        Err(history) => {
-            (layers.map(|layer| Step { instruction: None, layer: Some(layer) }).collect(), history)
-        }
+    if !is_matched {
+        let apart = layers.map(|layer| Step { instruction: None, layer: Some(layer) });
+        return (apart.collect(), history);
     }
+    let step = |entry: HistoryEntry| {
+        let layer = if entry.empty_layer { None } else { layers.next() };
+        Step { instruction: Some(entry), layer }
+    };
+    (history.into_iter().map(step).collect(), Vec::new())
 }
 
-/// The steps of a config, if they fit to so many layers; `Err` with the same if they do not.
-fn instructions(
-    history: Vec<HistoryEntry>,
-    layers: usize,
-) -> Result<Vec<HistoryEntry>, Vec<HistoryEntry>> {
-    match history.iter().filter(|entry| !entry.empty_layer).count() == layers {
-        true => Ok(history),
-        false => Err(history),
-    }
+/// Whether as many steps of a history have a layer as there are layers.
+fn fits(history: &[HistoryEntry], layers: usize) -> bool {
+    history.iter().filter(|entry| !entry.empty_layer).count() == layers
 }
 
 /// The instruction that made each layer, base first, as far as the config tells.
 pub(super) fn instructions_of_layers(image: &ResolvedImage) -> Vec<Option<HistoryEntry>> {
-    let details = ConfigDetails::parse(image.config().bytes()).unwrap_or_default();
-    match instructions(details.history, image.layers.len()) {
-        Ok(history) => history.into_iter().filter(|entry| !entry.empty_layer).map(Some).collect(),
-        Err(_) => vec![None; image.layers.len()],
+    let history = ConfigDetails::parse(image.config().bytes()).unwrap_or_default().history;
+    match fits(&history, image.layers.len()) {
+        true => history.into_iter().filter(|entry| !entry.empty_layer).map(Some).collect(),
+        false => vec![None; image.layers.len()],
     }
 }

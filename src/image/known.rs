@@ -6,7 +6,6 @@ use super::opening::Opening;
 use super::{Error, ImageOptions};
 use crate::cache::Cache;
 use crate::index::LayerIndex;
-use crate::layer::OpenLayer;
 use crate::reference::ImageName;
 use crate::tree::{self, Tree};
 
@@ -22,9 +21,7 @@ pub fn known_tree(
 ) -> Result<Option<Tree>, Error> {
     let options = ImageOptions { offline: true, ..options.clone() };
     let opening = Opening::new(name, cache, &options)?;
-    let layers = &opening.resolved.layers;
-    let open: Option<Vec<OpenLayer>> = layers.iter().map(|layer| opening.cached(layer)).collect();
-    let Some(open) = open else { return Ok(None) };
+    let Some(open) = opening.all_cached() else { return Ok(None) };
     let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
     Ok(Some(tree::merge(&indexes, opening.finder.budget())?))
 }

@@ -18,7 +18,7 @@ use crate::index::{Budget, EntryKind, LayerIndex, Proof};
 use crate::layer::{OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
-use crate::source::registry::{Session, Traffic};
+use crate::source::registry::Session;
 use crate::tree::{self, Ino, Origin, Origins, Provenance};
 
 /// An image, open, with what each of its layers says.
@@ -60,11 +60,6 @@ impl LayeredImages {
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
         self.known.add(opening.resolved.layers.iter().zip(&open));
         LayeredImage::of(opening, open, options)
-    }
-
-    /// What went over the network so far.
-    pub fn traffic(&self) -> &Traffic {
-        self.session.traffic()
     }
 }
 

@@ -137,6 +137,11 @@ impl<'a> Opening<'a> {
             .collect()
     }
 
+    /// All layers, base first, if the cache has an index of each.
+    pub(super) fn all_cached(&self) -> Option<Vec<OpenLayer>> {
+        self.resolved.layers.iter().map(|layer| self.cached(layer)).collect()
+    }
+
     pub(super) fn cached(&self, layer: &ResolvedLayer) -> Option<OpenLayer> {
         if self.options.again {
             return None;

@@ -99,7 +99,7 @@ pub fn which(
     let all = &opening.resolved.layers;
     let open = match layers {
         LayersToOpen::All => Some(opening.layers(all, &OpenedLayers::default(), progress)?),
-        LayersToOpen::Cached => all.iter().map(|layer| opening.cached(layer)).collect(),
+        LayersToOpen::Cached => opening.all_cached(),
     };
     if let Some(open) = open {
         return of_all(opening, &open, paths);

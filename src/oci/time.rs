@@ -21,10 +21,10 @@ pub fn parse_time(text: &str) -> Option<(i64, u32)> {
     let [year, month, day] = fields(date, '-', 4..=9)?;
     let [hour, minute, second] = fields(clock, ':', 2..=2)?;
     let year = sign * year;
-    if day < 1 || day > days_of_month(year, month)? || hour > 23 || minute > 59 || second > 59 {
+    if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let days = days_since_epoch(year, month, day);
+    let days = days_from_epoch(year, month, day)?;
     Some((days * 86400 + hour * 3600 + minute * 60 + second - zone_seconds, nanoseconds))
 }
 
@@ -74,13 +74,16 @@ fn days_of_month(year: i64, month: i64) -> Option<i64> {
     })
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar, counted in years that begin in March so that the
-/// leap day comes last.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+/// Days from 1970-01-01 to a date of the Gregorian calendar, counted in years that begin in March so that the
+/// leap day comes last; `None` if there is no such date.
+pub fn days_from_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
     const DAYS_BEFORE_EPOCH: i64 = 719_468;
+    if !(1..=days_of_month(year, month)?).contains(&day) {
+        return None;
+    }
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_BEFORE_EPOCH
+    Some(year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_BEFORE_EPOCH)
 }
 
 #[cfg(test)]

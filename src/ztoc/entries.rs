@@ -4,6 +4,7 @@ use super::budget::Budget;
 use super::error::{Error, MAX_ENTRIES, shortened};
 use super::flatbuffer::{Table, Vector};
 use crate::extent::{Run, UncompressedOffset};
+use crate::oci::days_from_epoch;
 use crate::tar::{self, BLOCK_BYTES, FileType};
 
 /// Fields of the table `FileMetadata`; `uname` (8) and `gname` (9) are of no use to a file system.
@@ -212,7 +213,7 @@ fn xattrs(records: Vector<'_>, kind: FileType, budget: &mut Budget) -> Result<Ve
 }
 
 /// A time as Go's `time.RFC3339Nano` writes it, in any zone: seconds since the epoch, rounded
-/// down, and nanoseconds. Years are four digits, so 0 to 9999.
+/// down, and nanoseconds. Years are four digits, so 0 to 9999; stricter than [`parse_time`](crate::oci::parse_time).
 fn rfc3339(text: &[u8]) -> Option<(i64, u32)> {
     let number = |digits: &[u8]| {
         digits.iter().try_fold(0i64, |value, digit| match digit {
@@ -254,23 +255,6 @@ fn rfc3339(text: &[u8]) -> Option<(i64, u32)> {
     };
     let days = days_from_epoch(year, month, day)?;
     Some((days * 86400 + hour * 3600 + minute * 60 + second - ahead, nanoseconds))
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; `None` if there is no such date.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
-    /// Days of the year before each month.
-    const BEFORE: [i64; 13] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
-    let month = usize::try_from(month).ok().filter(|month| (1..=12).contains(month))?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = BEFORE[month] - BEFORE[month - 1] + i64::from(leap && month == 2);
-    if !(1..=length).contains(&day) {
-        return None;
-    }
-    // Leap days from the year 0 to the end of the year before; 719,528 days end at the epoch.
-    let last = year - 1;
-    let leap_days = last.div_euclid(4) - last.div_euclid(100) + last.div_euclid(400) + 1;
-    let before = BEFORE[month - 1] + i64::from(leap && month > 2);
-    Some(year * 365 + leap_days + before + day - 1 - 719_528)
 }
 
 #[cfg(test)]

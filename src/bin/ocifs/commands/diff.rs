@@ -67,24 +67,15 @@ impl Named {
 /// Compares and prints; whether anything differs.
 fn compare(args: &args::Diff) -> Result<bool, AnyError> {
     let settings = Settings::read()?;
-    let images = [&args.old, &args.new];
-    let [old, new] = images.map(|name| Named::new(name, args, &settings));
-    let (old, new) = (old?, new?);
+    let (old, new) =
+        (Named::new(&args.old, args, &settings)?, Named::new(&args.new, args, &settings)?);
     let cache = environment::cache(&args.image_args.cache_args);
-    let screen = Screen::stdout();
-    let mut out = io::BufWriter::new(output::stdout());
     if args.layers || args.config {
         let resolve = |image: &Named| -> Result<ResolvedImage, AnyError> {
             image::resolve(&image.name, &cache, &image.options)
                 .map_err(|error| failed(&image.name)(error).into())
         };
-        let documents = Documents::new(resolve(&old)?, resolve(&new)?, args.layers, args.config)?;
-        let printed = match args.json {
-            true => writeln!(out, "{}", line(documents.as_json())),
-            false => documents.print(screen, &mut out),
-        };
-        output::ignore_closed_pipe(printed.and_then(|()| out.flush()))?;
-        return Ok(documents.differ());
+        return compare_documents(args, resolve(&old)?, resolve(&new)?);
     }
     let mut opened = LayeredImages::new(&cache);
     let mut open = |image: &Named| -> Result<LayeredImage, AnyError> {
@@ -96,22 +87,54 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
         proof::warn(&opened.resolved().name, &opened.proofs(), required);
         Ok(opened)
     };
-    let (old_image, new_image) = (open(&old)?, open(&new)?);
-    if args.packages {
-        let packages = Packages::read(&old_image, &new_image)?;
-        packages.warn();
-        let printed = match args.json {
-            true => {
-                let mut document = json::images(&old_image, &new_image);
-                document["packages"] = packages.as_json();
-                writeln!(out, "{}", line(document))
-            }
-            false => packages.print(screen, &mut out),
-        };
-        output::ignore_closed_pipe(printed.and_then(|()| out.flush()))?;
-        return Ok(packages.differ());
+    let (old, new) = (open(&old)?, open(&new)?);
+    match args.packages {
+        true => compare_packages(args, &old, &new),
+        false => compare_files(args, &old, &new),
     }
-    let mut diff = image::diff(&old_image, &new_image)?;
+}
+
+fn compare_documents(
+    args: &args::Diff,
+    old: ResolvedImage,
+    new: ResolvedImage,
+) -> Result<bool, AnyError> {
+    let documents = Documents::new(old, new, args.layers, args.config)?;
+    let mut out = io::BufWriter::new(output::stdout());
+    let printed = match args.json {
+        true => writeln!(out, "{}", line(documents.as_json())),
+        false => documents.print(Screen::stdout(), &mut out),
+    };
+    output::ignore_closed_pipe(printed.and_then(|()| out.flush()))?;
+    Ok(documents.differ())
+}
+
+fn compare_packages(
+    args: &args::Diff,
+    old: &LayeredImage,
+    new: &LayeredImage,
+) -> Result<bool, AnyError> {
+    let packages = Packages::read(old, new)?;
+    packages.warn();
+    let mut out = io::BufWriter::new(output::stdout());
+    let printed = match args.json {
+        true => {
+            let mut document = json::images(old, new);
+            document["packages"] = packages.as_json();
+            writeln!(out, "{}", line(document))
+        }
+        false => packages.print(Screen::stdout(), &mut out),
+    };
+    output::ignore_closed_pipe(printed.and_then(|()| out.flush()))?;
+    Ok(packages.differ())
+}
+
+fn compare_files(
+    args: &args::Diff,
+    old: &LayeredImage,
+    new: &LayeredImage,
+) -> Result<bool, AnyError> {
+    let mut diff = image::diff(old, new)?;
     diff.changes.retain(|change| args.metadata || !is_of_time_alone(change));
     let is_wanted = |path: &[u8]| {
         let path = [b"/", path].concat();
@@ -122,9 +145,10 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
             is_wanted(&change.path) || change.renamed_from.as_deref().is_some_and(is_wanted)
         });
     }
-    let differ = !diff.changes.is_empty();
-    let files = Files { old: &old_image, new: &new_image, diff: &diff, screen };
+    let screen = Screen::stdout();
+    let files = Files { old, new, diff: &diff, screen };
     let collapses = !args.all && args.path.is_empty();
+    let mut out = io::BufWriter::new(output::stdout());
     let printed = if args.json {
         writeln!(out, "{}", line(json::document(&files, args.metadata)))
     } else if args.patch {
@@ -140,7 +164,7 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
     if screen.is_terminal() && !args.json && !args.patch {
         write_stderr(&files.summary());
     }
-    Ok(differ)
+    Ok(!diff.changes.is_empty())
 }
 
 /// Whether both images have it and only its modification time differs.

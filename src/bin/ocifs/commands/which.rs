@@ -22,9 +22,6 @@ use crate::render::screen::Screen;
 use crate::render::table::{Align, Table};
 use crate::render::text::{count, printable};
 
-/// Hexadecimal digits of a content's hash that people see.
-const SHORT_DIGITS: usize = 12;
-
 pub(crate) fn run(args: &args::Which) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
     let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
@@ -157,12 +154,8 @@ fn word(version: &PathVersion) -> &'static str {
 }
 
 fn content(screen: Screen, version: &PathVersion) -> String {
-    let digits = version.content.and_then(|content| content.sha256_hex()).unwrap_or_default();
-    if screen.is_terminal() && digits.len() > SHORT_DIGITS {
-        digits[..SHORT_DIGITS].to_owned()
-    } else {
-        digits
-    }
+    let digits = version.content.and_then(|content| content.sha256_hex());
+    screen.digits(digits.unwrap_or_default())
 }
 
 fn as_json(found: &PathOrigins) -> Value {

@@ -78,10 +78,15 @@ impl Screen {
 
     /// A digest: its first digits on a terminal, all of it elsewhere.
     pub(crate) fn digest(self, digest: &Digest) -> String {
-        match self.is_terminal() {
-            true => digest.hex().chars().take(SHORT_DIGITS).collect(),
-            false => digest.to_string(),
+        if self.is_terminal() { self.digits(digest.hex()) } else { digest.to_string() }
+    }
+
+    /// Hexadecimal digits of a hash: the first on a terminal, all of them elsewhere.
+    pub(crate) fn digits(self, mut digits: String) -> String {
+        if self.is_terminal() {
+            digits.truncate(SHORT_DIGITS);
         }
+        digits
     }
 
     /// A size: in binary units on a terminal, in bytes elsewhere.
