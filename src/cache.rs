@@ -10,6 +10,7 @@
 //!   foreign/sha256-90ab…      those out of formats of others, by blob and what binds them
 //!   hints/sha256-ef56…        those that nothing binds, by blob, repository and manifest
 //!   refs/7a…                  what a tag meant when it was last asked for (JSON)
+//!   tag-lists/3d…             the tags that a repository had when they were last listed (JSON)
 //!   partial/sha256-54dc…      downloads that can be resumed
 //!   tmp/                      files that are being written
 //! ```
@@ -55,6 +56,7 @@ mod removed;
 mod span_file;
 mod spans;
 mod store;
+mod tag_lists;
 mod tags;
 mod walk;
 
@@ -71,4 +73,5 @@ pub use partial::Partial;
 pub use removed::Removed;
 pub use span_file::SpanFile;
 pub use spans::Cost;
+pub use tag_lists::TagListRecord;
 pub use tags::TagRecord;

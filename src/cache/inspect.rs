@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::documents::MAX_BLOB_BYTES;
 use super::evict::{self, Goal};
@@ -19,6 +20,7 @@ use super::read_back::{Wrong, each_chunk, read_whole};
 use super::removed::Removed;
 use super::span_file::{SPAN_TRAILER_BYTES, check_span};
 use super::store::Store;
+use super::tag_lists::TagListRecord;
 use super::tags::TagRecord;
 use super::walk::{self, Content, Found};
 use crate::digest::{Digest, Hasher, SpanDigest};
@@ -258,16 +260,29 @@ fn check(
             Ok(Held::Digest)
         }),
         Content::Tag(name) => open().and_then(|file| {
-            let bytes = read_whole(&file, MAX_BLOB_BYTES)?;
-            advance(bytes.len() as u64);
-            let record: TagRecord = serde_json::from_slice(&bytes)
-                .map_err(|e| Wrong::Damaged(format!("not the record of a tag: {e}")))?;
-            match Digest::sha256(record.reference.as_bytes()).hex() == *name {
-                true => Ok(Held::Digest),
-                false => Err(Wrong::Damaged("it is about another tag".to_owned())),
-            }
+            check_record(&file, name, |record: TagRecord| record.reference, advance)
+        }),
+        Content::TagList(name) => open().and_then(|file| {
+            check_record(&file, name, |record: TagListRecord| record.repository, advance)
         }),
     })
+}
+
+/// Whether a record is about what its file is called after.
+fn check_record<T: DeserializeOwned>(
+    file: &File,
+    name: &str,
+    subject: impl FnOnce(T) -> String,
+    advance: &mut dyn FnMut(u64),
+) -> Result<Held, Wrong> {
+    let bytes = read_whole(file, MAX_BLOB_BYTES)?;
+    advance(bytes.len() as u64);
+    let record: T = serde_json::from_slice(&bytes)
+        .map_err(|e| Wrong::Damaged(format!("not the record of a tag: {e}")))?;
+    match Digest::sha256(subject(record).as_bytes()).hex() == *name {
+        true => Ok(Held::Digest),
+        false => Err(Wrong::Damaged("it is about another tag".to_owned())),
+    }
 }
 
 fn mismatch() -> Wrong {

@@ -16,7 +16,7 @@ pub enum FileKind {
     Streams,
     /// Layer indexes.
     LayerIndexes,
-    /// Manifests, image indexes, configs, and what tags meant.
+    /// Manifests, image indexes, configs, what tags meant, and lists of tags.
     Documents,
     /// Downloads that can be resumed.
     Partial,
@@ -100,8 +100,8 @@ impl LayerName {
 pub(super) const REJECTED: &[u8] = b"contradicts its layer\n";
 
 /// The folders of this version.
-pub(super) const FOLDERS: [&str; 8] =
-    ["blobs", "spans", "streams", "layers", "diffs", "refs", "partial", "tmp"];
+pub(super) const FOLDERS: [&str; 9] =
+    ["blobs", "spans", "streams", "layers", "diffs", "refs", "tag-lists", "partial", "tmp"];
 
 /// Where a span may be, in the order in which it is looked for.
 pub(super) const SPAN_KINDS: [FileKind; 2] = [FileKind::Spans, FileKind::Streams];
@@ -136,4 +136,8 @@ fn of_both(one: &Digest, other: &Digest) -> Digest {
 
 pub(super) fn tag_name(reference: &str) -> PathBuf {
     ["refs", &Digest::sha256(reference.as_bytes()).hex()].iter().collect()
+}
+
+pub(super) fn tag_list_name(repository: &str) -> PathBuf {
+    ["tag-lists", &Digest::sha256(repository.as_bytes()).hex()].iter().collect()
 }

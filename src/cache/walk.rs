@@ -31,6 +31,8 @@ pub(super) enum Content {
     Blob(Digest),
     /// The name of a tag's file.
     Tag(String),
+    /// The name of the file of a repository's tags.
+    TagList(String),
     /// Nothing that could be checked.
     Unknown,
 }
@@ -182,6 +184,9 @@ fn classify(path: &Path) -> Option<(FileKind, Content)> {
         ["refs", name] if name.len() == 64 && unhex(name).is_some() => {
             (FileKind::Documents, Content::Tag(name.to_owned()))
         }
+        ["tag-lists", name] if name.len() == 64 && unhex(name).is_some() => {
+            (FileKind::Documents, Content::TagList(name.to_owned()))
+        }
         ["partial", name] => {
             one_word_digest(name)?;
             (FileKind::Partial, Content::Unknown)
@@ -221,6 +226,7 @@ mod tests {
             (format!("streams/ab/{hex}"), Some(FileKind::Streams)),
             (format!("blobs/sha256/ab/{hex}"), Some(FileKind::Documents)),
             (format!("refs/{hex}"), Some(FileKind::Documents)),
+            (format!("tag-lists/{hex}"), Some(FileKind::Documents)),
             (format!("layers/sha256-{hex}"), Some(FileKind::LayerIndexes)),
             (format!("diffs/sha256-{hex}"), Some(FileKind::LayerIndexes)),
             (format!("partial/sha256-{hex}"), Some(FileKind::Partial)),

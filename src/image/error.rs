@@ -26,7 +26,9 @@ pub enum Error {
     File(#[from] fs::Error),
     #[error("{0} is not in a registry: there is nowhere to push to")]
     NoRegistry(String),
-    #[error("{0} has no tags: it is not a registry, an OCI layout or the storage of a registry")]
+    #[error(
+        "{0} has no tags: it is not a registry, an OCI layout, an archive of `docker save` or the storage of a registry"
+    )]
     NoTags(String),
     #[error("{0} has no tag that is a version, such as 1.4 or v1.4.2")]
     NoVersion(String),

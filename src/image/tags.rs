@@ -25,19 +25,19 @@
 //! Asking for every document, as `crane ls` with `crane digest` in a loop ends up doing: a list of 500 tags would use up a
 //! day's pulls.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::locate::open_source;
+use super::tag_order::{is_version, order};
 use super::{Error, ImageOptions, parallel};
-use crate::cache::Cache;
+use crate::cache::{Cache, TagListRecord};
 use crate::digest::Digest;
 use crate::oci::{ConfigDetails, Descriptor, Document, Platform};
-use crate::reference::ImageName;
+use crate::reference::{ImageName, Reference};
 use crate::resolve::Documents;
 use crate::source::registry::Session;
-use crate::source::{Natural, Repository, Revision, is_of_referrer};
+use crate::source::{Repository, Revision, is_of_referrer};
 
 /// Tags that a remote registry is asked about, each with one request.
 const MAX_ASKED: usize = 1000;
@@ -109,6 +109,9 @@ pub fn tags(
     let no_tags = || Error::NoTags(name.to_string());
     let repository = Arc::clone(&source).repository().ok_or_else(no_tags)?;
     let found = repository.tags()?;
+    if let ImageName::Registry(reference) = name {
+        cache.put_tag_list(&repository_name(reference), &found.names);
+    }
     let all = found.names.len();
     let mut names = found.names;
     if !request.all {
@@ -153,6 +156,20 @@ pub fn tags(
     }
     let not_asked = if request.names_only { 0 } else { names.len() - asked };
     Ok(TagList { groups, hidden, not_asked, cut: found.cut })
+}
+
+/// The tags that a repository in a registry had when they were last listed, the newest version first and without those
+/// of referrers.
+pub fn remembered_tags(name: &ImageName, cache: &Cache) -> Option<TagListRecord> {
+    let ImageName::Registry(reference) = name else { return None };
+    let mut record = cache.tag_list(&repository_name(reference))?;
+    record.names.retain(|tag| !is_of_referrer(tag));
+    record.names.sort_by_cached_key(|tag| order(tag));
+    Some(record)
+}
+
+fn repository_name(reference: &Reference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
 }
 
 /// Platforms and times, as far as they cost nothing or are wanted.
@@ -225,46 +242,4 @@ fn add_earlier(groups: &mut [TagGroup], repository: &dyn Repository) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Versions first, the newest first; then everything else by name.
-fn order(tag: &str) -> (bool, Option<Reverse<Natural>>, Natural) {
-    let digits = tag.strip_prefix('v').unwrap_or(tag);
-    let is_numbered = digits.starts_with(|c: char| c.is_ascii_digit());
-    let newest = is_numbered.then(|| Reverse(Natural(digits.to_owned())));
-    (!is_numbered, newest, Natural(tag.to_owned()))
-}
-
-/// Whether a tag is a version that was released: numbers with dots between them.
-fn is_version(tag: &str) -> bool {
-    /// A date has eight digits.
-    const MAX_DIGITS: usize = 7;
-    let numbers = tag.strip_prefix('v').unwrap_or(tag).split('.');
-    numbers.into_iter().all(|number| {
-        (1..=MAX_DIGITS).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_version_comes_first() {
-        let mut tags = ["latest", "1.9", "1.10", "edge", "v2.0", "1", "1.10-rc1", "10", "sha-ab"]
-            .map(str::to_owned);
-        tags.sort_by_cached_key(|tag| order(tag));
-        let sorted = ["10", "v2.0", "1.10-rc1", "1.10", "1.9", "1", "edge", "latest", "sha-ab"];
-        assert_eq!(tags, sorted);
-    }
-
-    #[test]
-    fn what_is_a_version() {
-        for tag in ["1", "v1", "1.25", "2024.01.15", "0"] {
-            assert!(is_version(tag), "{tag}");
-        }
-        for tag in ["", "v", "1.25-alpine", "1.0-rc1", "20240115", "1.", "latest", "1..2", "1a"] {
-            assert!(!is_version(tag), "{tag}");
-        }
-    }
 }

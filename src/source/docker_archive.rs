@@ -3,8 +3,10 @@
 //!
 //! Since version 25 Docker writes an OCI layout *and* the old `manifest.json`; then the layout is
 //! used, because it has digests, unless it lacks what the other half has. The old form lists a config and
-//! layer files by name (`saved`). What Docker wrote before version 1.10 has no config either (`v1`).
+//! layer files by name (`saved`). What Docker wrote before version 1.10 has no config either (`v1`). Both
+//! may hold several images, of which one is meant (`images`).
 
+mod images;
 mod saved;
 mod v1;
 
@@ -14,7 +16,7 @@ use super::archive::{Archive, Files};
 use super::layout::Layout;
 use super::{Error, RawDocument, Source};
 use crate::oci::{Descriptor, Document};
-use saved::SavedImage;
+use images::{Form, SavedImages};
 
 /// How deep image indexes may be nested before an image is taken for whole.
 const MAX_INDEX_DEPTH: usize = 4;
@@ -48,14 +50,17 @@ pub(super) fn open_files(files: Files, selector: Option<String>) -> Result<Arc<d
             if is_whole(&layout) {
                 return Ok(Arc::new(layout));
             }
-            match SavedImage::open(files, selector) {
-                Ok(archive) => Ok(Arc::new(archive)),
+            let saved = SavedImages::new(files, selector, Form::Listed);
+            match saved.image() {
+                Ok(_) => Ok(Arc::new(saved)),
                 // Of two halves that lack something, the one with digests says what.
                 Err(_) => Ok(Arc::new(layout)),
             }
         }
-        _ if has_rows => Ok(Arc::new(SavedImage::open(files, selector)?)),
-        _ if has("repositories")? || is_unnamed(&files) => Ok(Arc::new(v1::open(files, selector)?)),
+        _ if has_rows => Ok(Arc::new(SavedImages::new(files, selector, Form::Listed))),
+        _ if has("repositories")? || is_unnamed(&files) => {
+            Ok(Arc::new(SavedImages::new(files, selector, Form::Chains)))
+        }
         _ => {
             let what = "not the output of `docker save`: it has neither `manifest.json` nor \
                         `repositories`";

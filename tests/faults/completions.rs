@@ -10,6 +10,7 @@ use crate::shell::{Home, run};
 use crate::support::image::Compression;
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
+use serde_json::{Value, json};
 
 /// What is offered for the last of some words.
 #[track_caller]
@@ -113,8 +114,10 @@ fn references() {
         offered(&home, &["mount", &format!("a={}", tag("e"))]),
         [format!("a={}", tag("edge"))]
     );
+    // There is no cache that could remember the list.
     let asked: Vec<String> = registry.requests().into_iter().map(|request| request.path).collect();
     assert!(asked.iter().all(|path| path.contains("tags/list")), "{asked:?}");
+    assert!(asked.len() >= 3, "{asked:?}");
     // What is remembered is offered by its beginning, and where the registry does not answer.
     home.run(&["pull", &tag("edge")]).succeeded();
     registry.fault(("GET", "/tags/", Times::Always), Fault::Status(500, Vec::new(), Vec::new()));
@@ -124,6 +127,20 @@ fn references() {
     registry.clear_faults();
     registry.fault(("GET", "/tags/", Times::Always), Fault::Stall(0, Duration::from_secs(10)));
     assert_eq!(offered(&home, &["ls", &tag("")]), [tag("edge")]);
+
+    // A list that was had is kept: the registry is not asked for some minutes, and later in vain.
+    registry.clear_faults();
+    assert_eq!(offered(&home, &["ls", &tag("1")]), [tag("1.1"), tag("1.0")]);
+    let before = registry.requests().len();
+    registry.add_image("team/app", "1.2", &image);
+    assert_eq!(offered(&home, &["ls", &tag("1")]), [tag("1.1"), tag("1.0")]);
+    assert_eq!(registry.requests().len(), before);
+    age_tag_lists(&home);
+    registry.fault(("GET", "/tags/", Times::Always), Fault::Stall(0, Duration::from_secs(10)));
+    assert_eq!(offered(&home, &["ls", &tag("1")]), [tag("1.1"), tag("1.0")]);
+    registry.clear_faults();
+    assert_eq!(offered(&home, &["ls", &tag("1")]), [tag("1.2"), tag("1.1"), tag("1.0")]);
+    home.run(&["cache", "verify"]).succeeded();
 
     for word in ["oci:", "docker-archive:", "containerd:"] {
         assert!(offered(&home, &["ls", ""]).contains(&word.to_owned()), "{word}");
@@ -138,6 +155,19 @@ fn references() {
     let folder = home.mount_point().display().to_string();
     let folders = offered(&home, &["mount", &layout, &folder]);
     assert_eq!(folders, [format!("{folder}/")]);
+}
+
+/// Makes the lists of tags in the cache an hour older.
+fn age_tag_lists(home: &Home) {
+    let lists = crate::fixture::files_below(&home.path());
+    let lists: Vec<_> =
+        lists.iter().filter(|path| path.to_string_lossy().contains("/tag-lists/")).collect();
+    assert_eq!(lists.len(), 1);
+    for list in lists {
+        let mut record: Value = serde_json::from_slice(&fs::read(list).unwrap()).unwrap();
+        record["checked"] = json!(record["checked"].as_u64().unwrap() - 3600);
+        fs::write(list, record.to_string()).unwrap();
+    }
 }
 
 /// A helper could ask for a password, or open a window.

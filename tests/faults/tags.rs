@@ -1,11 +1,15 @@
 //! `ocifs tags`: what is asked for, and lists that never end.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::inspect::Repository;
 use crate::shell::Home;
 use crate::support::content::{Content, image_for, multi};
+use crate::support::image::sha256;
 use crate::support::registry::{Fault, TagPages, Times};
+use crate::support::tarball::{Entry, tar};
 
 /// Versions, some of which are one image, and a signature.
 fn repository() -> (Repository, Value) {
@@ -21,6 +25,10 @@ fn repository() -> (Repository, Value) {
     let digest = index["digest"].as_str().unwrap().replace(':', "-");
     content.tag(&format!("{digest}.sig"), &old);
     (Repository::new(&content), index)
+}
+
+fn layer() -> Vec<u8> {
+    tar(&[Entry::file("f", b"content".to_vec())])
 }
 
 fn tags(document: &Value) -> Vec<String> {
@@ -153,4 +161,55 @@ fn layouts() {
     assert_eq!(document["groups"][0]["platforms"], json!(["linux/amd64", "linux/arm64"]));
     assert_eq!(document["groups"][1]["created"], 1_704_164_646);
     home.run(&["tags", "docker-daemon:app"]).failed(1, &[]);
+}
+
+/// Archives of `docker save` without a layout: since Docker 1.10, and before.
+#[test]
+fn archives() {
+    let (home, layer) = (Home::new(), layer());
+    let image = |label: &str| -> Vec<u8> {
+        let diff_id = sha256(&layer);
+        json!({
+            "architecture": "arm64", "os": "linux", "created": "2024-01-02T03:04:06Z",
+            "config": { "Labels": { "of": label } }, "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        })
+        .to_string()
+        .into_bytes()
+    };
+    let row = |config: &str, tags: &[&str]| json!({ "Config": config, "RepoTags": tags, "Layers": ["l.tar"] });
+    let rows = json!([row("a.json", &["app:1.9"]), row("b.json", &["app:1.10", "app:latest"])]);
+    let listed = tar(&[
+        Entry::file("manifest.json", rows.to_string().into_bytes()),
+        Entry::file("a.json", image("a")),
+        Entry::file("b.json", image("b")),
+        Entry::file("l.tar", layer.clone()),
+    ]);
+    let (one, two) = ("1".repeat(64), "2".repeat(64));
+    let repositories = json!({ "app": { "1.9": one, "1.10": two, "latest": two } });
+    let chain = |id: &str, label: &str| {
+        let json = json!({ "id": id, "created": "2024-01-02T03:04:06Z", "architecture": "arm64", "author": label });
+        [
+            Entry::file(format!("{id}/json"), json.to_string().into_bytes()),
+            Entry::file(format!("{id}/layer.tar"), layer.clone()),
+        ]
+    };
+    let mut chains = vec![Entry::file("repositories", repositories.to_string().into_bytes())];
+    chains.extend(chain(&one, "a").into_iter().chain(chain(&two, "b")));
+    for (archive, bytes) in [("listed.tar", listed), ("chains.tar", tar(&chains))] {
+        let name = format!("docker-archive:{}", home.path().join(archive).display());
+        fs::write(home.path().join(archive), bytes).unwrap();
+        let shown = home.run(&["tags", "--json", &name]);
+        shown.succeeded();
+        let document: Value = serde_json::from_str(&shown.stdout).unwrap();
+        assert_eq!(tags(&document), ["app:1.10 app:latest", "app:1.9"], "{archive}: {document}");
+        for group in document["groups"].as_array().unwrap() {
+            assert_eq!(group["platforms"], json!(["linux/arm64"]), "{archive}");
+            assert_eq!(group["created"], 1_704_164_646, "{archive}");
+        }
+        // The digests are those under which the images are shown.
+        let selected = home.run(&["inspect", "--json", &format!("{name}:app:1.9")]);
+        let selected: Value = serde_json::from_str(&selected.stdout).unwrap();
+        assert_eq!(selected["root"]["digest"], document["groups"][1]["digest"], "{archive}");
+        home.run(&["ls", &name]).failed(1, &["app:1.9"]);
+    }
 }

@@ -18,7 +18,7 @@ use crate::oci::{Descriptor, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, 
 use crate::reference::Reference;
 use crate::source::archive::{Files, Section};
 use crate::source::image::check_range;
-use crate::source::{Error, Opened, RawDocument, Source};
+use crate::source::{Error, Opened, RawDocument};
 
 /// One row of `manifest.json`.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,12 +50,9 @@ pub(super) struct SavedImage {
 }
 
 impl SavedImage {
-    pub(super) fn open(files: Files, selector: Option<String>) -> Result<SavedImage, Error> {
+    pub(super) fn open(files: Files, selector: Option<&str>) -> Result<SavedImage, Error> {
         let path = files.path().to_owned();
-        let bytes = files.read("manifest.json", MAX_MANIFEST_BYTES)?;
-        let rows: Vec<Row> = json::from_slice(&bytes)
-            .map_err(|e| Error::invalid(&path, format!("`manifest.json`: {e}")))?;
-        let row = select(rows, selector, &path)?;
+        let row = select(rows(&files)?, selector, &path)?;
         let missing = |what: String| Error::Missing { path: path.clone(), what };
         let config = files
             .open_named(&row.config)?
@@ -106,10 +103,54 @@ impl SavedImage {
         blobs.extend(layers.into_iter().map(|(digest, _, name)| (digest, Blob::File(name))));
         SavedImage { files, manifest: manifest.to_string().into_bytes(), blobs }
     }
+
+    /// The manifest that is made for the image.
+    pub(super) fn root(&self) -> RawDocument {
+        let media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
+        RawDocument { bytes: self.manifest.clone(), media_type, digest: None }
+    }
+
+    /// Whether it has this layer or config.
+    pub(super) fn has(&self, blob: &Digest) -> bool {
+        self.blobs.contains_key(blob)
+    }
+
+    /// The bytes of a layer, or of the config.
+    pub(super) fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        check_range(descriptor, &range)?;
+        let missing = || {
+            let what = format!("blob {}", descriptor.digest);
+            Error::Missing { path: self.files.path().to_owned(), what }
+        };
+        let name = match self.blobs.get(&descriptor.digest).ok_or_else(missing)? {
+            Blob::File(name) => name,
+            Blob::Made(bytes) => return Ok(Opened::of_bytes(bytes, range)),
+        };
+        let section = self.files.open_named(name)?.ok_or_else(missing)?;
+        Ok(section.opened(descriptor, range))
+    }
+
+    /// What names that manifest.
+    pub(super) fn descriptor(&self) -> Descriptor {
+        let (media_type, size) =
+            (media_type::DOCKER_MANIFEST.to_owned(), self.manifest.len() as u64);
+        Descriptor { media_type, size, ..Descriptor::of_manifest(Digest::sha256(&self.manifest)) }
+    }
+}
+
+/// The names of an archive's images, as they are written there.
+pub(super) fn names(files: &Files) -> Result<Vec<String>, Error> {
+    Ok(rows(files)?.into_iter().flat_map(|row| row.repo_tags).collect())
+}
+
+fn rows(files: &Files) -> Result<Vec<Row>, Error> {
+    let bytes = files.read("manifest.json", MAX_MANIFEST_BYTES)?;
+    json::from_slice(&bytes)
+        .map_err(|e| Error::invalid(files.path(), format!("`manifest.json`: {e}")))
 }
 
 /// The row that a selector names: `name:tag`, or `@N` by position.
-fn select(rows: Vec<Row>, selector: Option<String>, path: &Path) -> Result<Row, Error> {
+fn select(rows: Vec<Row>, selector: Option<&str>, path: &Path) -> Result<Row, Error> {
     let available: Vec<String> = rows.iter().flat_map(|row| row.repo_tags.clone()).collect();
     let Some(wanted) = selector else {
         let mut rows = rows.into_iter();
@@ -126,11 +167,14 @@ fn select(rows: Vec<Row>, selector: Option<String>, path: &Path) -> Result<Row, 
             || row
                 .repo_tags
                 .iter()
-                .any(|t| *t == wanted || (full(t).is_some() && full(t) == full(&wanted)))
+                .any(|t| t == wanted || (full(t).is_some() && full(t) == full(wanted)))
     });
     match found {
         Some((_, row)) => Ok(row),
-        None => Err(Error::NoSuchImage { path: path.to_owned(), wanted, available }),
+        None => {
+            let (path, wanted) = (path.to_owned(), wanted.to_owned());
+            Err(Error::NoSuchImage { path, wanted, available })
+        }
     }
 }
 
@@ -155,31 +199,5 @@ pub(super) fn hash(mut reader: impl Read) -> io::Result<Digest> {
             0 => return Ok(hasher.finish()),
             n => hasher.update(&buffer[..n]),
         }
-    }
-}
-
-impl Source for SavedImage {
-    fn root(&self) -> Result<RawDocument, Error> {
-        let media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
-        Ok(RawDocument { bytes: self.manifest.clone(), media_type, digest: None })
-    }
-
-    fn document(&self, descriptor: &Descriptor) -> Result<RawDocument, Error> {
-        let what = format!("document {}", descriptor.digest);
-        Err(Error::Missing { path: self.files.path().to_owned(), what })
-    }
-
-    fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
-        check_range(descriptor, &range)?;
-        let missing = || {
-            let what = format!("blob {}", descriptor.digest);
-            Error::Missing { path: self.files.path().to_owned(), what }
-        };
-        let name = match self.blobs.get(&descriptor.digest).ok_or_else(missing)? {
-            Blob::File(name) => name,
-            Blob::Made(bytes) => return Ok(Opened::of_bytes(bytes, range)),
-        };
-        let section = self.files.open_named(name)?.ok_or_else(missing)?;
-        Ok(section.opened(descriptor, range))
     }
 }

@@ -59,7 +59,7 @@ impl LayerJson {
 }
 
 /// Opens the image that a selector names, by a name or the start of its ID.
-pub(super) fn open(files: Files, selector: Option<String>) -> Result<SavedImage, Error> {
+pub(super) fn open(files: Files, selector: Option<&str>) -> Result<SavedImage, Error> {
     let id = select(&files, selector)?;
     let path = files.path().to_owned();
     let top = layer(&files, &id)?;
@@ -138,20 +138,31 @@ fn layer(files: &Files, id: &str) -> Result<LayerJson, Error> {
     json::from_slice(&bytes).map_err(|e| wrong(&e))
 }
 
-/// The ID of the image that a selector names.
-fn select(files: &Files, selector: Option<String>) -> Result<String, Error> {
-    let path = || files.path().to_owned();
+/// The names of an archive's images.
+pub(super) fn names(files: &Files) -> Result<Vec<String>, Error> {
+    Ok(named(files)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The names of an archive's images in order, each with an ID.
+fn named(files: &Files) -> Result<Vec<(String, String)>, Error> {
     let mut named: Vec<(String, String)> = Vec::new();
     if files.open("repositories")?.is_some() {
         let bytes = files.read("repositories", MAX_MANIFEST_BYTES)?;
         let repositories: HashMap<String, HashMap<String, String>> = json::from_slice(&bytes)
-            .map_err(|e| Error::invalid(path(), format!("`repositories`: {e}")))?;
+            .map_err(|e| Error::invalid(files.path(), format!("`repositories`: {e}")))?;
         for (repository, tags) in repositories {
             let rows = tags.into_iter().filter(|(_, id)| is_id(id));
             named.extend(rows.map(|(tag, id)| (format!("{repository}:{tag}"), id)));
         }
     }
     named.sort();
+    Ok(named)
+}
+
+/// The ID of the image that a selector names.
+fn select(files: &Files, selector: Option<&str>) -> Result<String, Error> {
+    let path = || files.path().to_owned();
+    let named = named(files)?;
     let mut ids: Vec<&str> = named.iter().map(|(_, id)| id.as_str()).collect();
     let unnamed = if ids.is_empty() { images(files) } else { Vec::new() };
     ids.extend(unnamed.iter().map(String::as_str));
@@ -169,10 +180,10 @@ fn select(files: &Files, selector: Option<String>) -> Result<String, Error> {
     let full = |name: &str| name.parse::<Reference>().ok().map(|r| r.to_string());
     let by_name = named
         .iter()
-        .find(|(name, _)| *name == wanted || (full(name).is_some() && full(name) == full(&wanted)));
-    let by_id = || ids.iter().find(|id| wanted.len() >= 3 && id.starts_with(&wanted)).copied();
+        .find(|(name, _)| *name == wanted || (full(name).is_some() && full(name) == full(wanted)));
+    let by_id = || ids.iter().find(|id| wanted.len() >= 3 && id.starts_with(wanted)).copied();
     match by_name.map(|(_, id)| id.as_str()).or_else(by_id) {
         Some(id) => Ok(id.to_owned()),
-        None => Err(Error::NoSuchImage { path: path(), wanted, available }),
+        None => Err(Error::NoSuchImage { path: path(), wanted: wanted.to_owned(), available }),
     }
 }

@@ -1,6 +1,7 @@
 //! References: transports, archives and layouts, images whose tags are known here, and tags of a repository.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap_complete::engine::PathCompleter;
@@ -22,6 +23,9 @@ const MAX_REMEMBERED: usize = 2000;
 
 /// How long a registry has to list its tags; less than an answer has, so that what is known is offered without them.
 const TAGS_TIME: Duration = Duration::from_secs(1);
+
+/// How long a list of tags that is remembered is as good as a new one: as long as a session at a prompt may last.
+const TAGS_FRESH: Duration = Duration::from_secs(300);
 
 /// Transports with a path behind them that the shell's user can name.
 const OF_PATHS: [&str; 4] = ["oci:", "oci-archive:", "docker-archive:", "dir:"];
@@ -50,8 +54,7 @@ fn of_repositories(typed: &str, with_tags: bool) -> Vec<String> {
                 && !begun.contains(['/', '@'])
             {
                 // Those that are remembered come first.
-                let of = repository.to_owned();
-                let tags = within(TAGS_TIME, move || tags(&of, args)).flatten().unwrap_or_default();
+                let tags = tags(repository, args).unwrap_or_default();
                 let names = tags.into_iter().map(|tag| format!("{repository}:{tag}"));
                 let names: Vec<String> = names.filter(|name| !found.contains(name)).collect();
                 found.extend(names);
@@ -107,7 +110,8 @@ fn spelt(reference: &Reference, typed: &str) -> String {
     }
 }
 
-/// The tags of a repository, layout or archive.
+/// The tags of a repository, layout or archive. A registry is asked unless it just was; what it said before is offered
+/// where it does not answer in time.
 fn tags(repository: &str, args: ImageArgs) -> Option<Vec<String>> {
     // A host with a port to come.
     if !repository.contains('/') && (repository.contains('.') || repository == "localhost") {
@@ -119,14 +123,30 @@ fn tags(repository: &str, args: ImageArgs) -> Option<Vec<String>> {
         ImageName::Stored(_) => return None,
         _ => {}
     }
+    // A key press makes no cache.
+    let folder = environment::cache_folder(&args.cache_args)?;
+    let cache = match folder.is_dir() {
+        true => environment::cache(&args.cache_args),
+        false => Arc::new(Cache::none()),
+    };
+    let known = image::remembered_tags(&name, &cache);
+    let tags = match known {
+        Some(known) if known.age() < TAGS_FRESH => known.names,
+        known => {
+            let listed = within(TAGS_TIME, move || listed(&name, args, &cache)).flatten();
+            listed.or(known.map(|known| known.names))?
+        }
+    };
+    Some(tags.into_iter().take(MAX_CANDIDATES).collect())
+}
+
+/// The tags as they are now.
+fn listed(name: &ImageName, args: ImageArgs, cache: &Arc<Cache>) -> Option<Vec<String>> {
     let args = ImageArgs { timeout: TAGS_TIME, ..args };
-    let (name, mut options) = environment::image(&name, &args, &Settings::read().ok()?).ok()?;
+    let (name, mut options) = environment::image(name, &args, &Settings::read().ok()?).ok()?;
     // A helper may ask for a password, or open a window.
     options.registry.credentials.set_helpers(Vec::new(), None);
     let request = TagsRequest { names_only: true, ..TagsRequest::default() };
-    let folder = environment::cache_folder(&args.cache_args)?;
-    let cache = Cache::open_existing(&folder, Limit::Default).into();
-    let list = image::tags(&name, &cache, &options, request).ok()?;
-    let tags = list.groups.into_iter().flat_map(|group| group.tags);
-    Some(tags.take(MAX_CANDIDATES).collect())
+    let list = image::tags(&name, cache, &options, request).ok()?;
+    Some(list.groups.into_iter().flat_map(|group| group.tags).collect())
 }
