@@ -62,7 +62,7 @@ pub fn open_all(
     let stop = AtomicBool::new(false);
     let pass = |layer: &ResolvedLayer, progress: &dyn Progress| {
         let hearing = Hearing { progress, stop: &stop };
-        let (source, budget) = (source.as_ref(), finder.budget());
+        let budget = finder.budget();
         let pass = FirstPass { layer, source, cache, budget, options, hearing };
         let index = pass.run().map_err(|mut e| {
             let unproven = LayerOptions { prove: false, ..options.clone() };

@@ -33,7 +33,7 @@
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
 //! 2  toc  ztoc                  tables of contents and indexes in the formats of others
 //! 1  reference  oci  tar  codec  bolt    pure formats, no I/O
-//! 0  digest  extent  bounded  json  hint   words that everything uses, limited reading, JSON of others, what helps
+//! 0  digest  extent  extents  bounded  json  hint   words that everything uses, limited reading, JSON of others, what helps
 //! ```
 //!
 //! # Flows
@@ -88,6 +88,7 @@ pub mod content;
 pub mod digest;
 pub mod erofs;
 pub mod extent;
+pub mod extents;
 pub mod external;
 pub mod fs;
 pub mod fuse;

@@ -12,6 +12,7 @@
 //! refuses whatever would go to the network.
 
 pub mod archive;
+mod connections;
 pub mod containerd;
 pub mod containers_storage;
 pub mod directory;
@@ -28,6 +29,7 @@ mod natural;
 mod nearest;
 mod offline;
 pub mod on_disk;
+mod pace;
 mod raw;
 mod referrers_tag;
 pub mod registry;
@@ -35,7 +37,9 @@ pub mod registry_storage;
 mod repository;
 mod stream;
 mod tar_split;
+mod wide;
 
+pub use connections::{Connections, DEFAULT_CONNECTIONS, Slot};
 pub use error::{Error, hint_of};
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
 pub use image::{Body, Opened, Source, Throughput};
@@ -43,5 +47,7 @@ pub use local_stores::LocalStores;
 pub use natural::Natural;
 pub use nearest::is_of_referrer;
 pub use offline::Offline;
+pub use pace::Pace;
 pub use raw::RawDocument;
 pub use repository::{Named, Repository, Revision, Tags};
+pub use wide::open_wide;

@@ -15,7 +15,7 @@ use super::spans::MEMORY_SPANS;
 use super::stream::{Layer, Stream};
 use super::walk::Walk;
 use crate::index::{Restart, Span, Windows};
-use crate::source::Opened;
+use crate::source::{Opened, open_wide};
 
 /// Uncompressed bytes that a fetch may be ahead of all readers.
 const MAX_AHEAD_BYTES: u64 = 64 << 20;
@@ -116,12 +116,12 @@ impl Fetch<'_> {
                 thread::scope(|scope| {
                     let window = scope.spawn(|| reader.window(first));
                     let opened =
-                        reader.access.source.blob(&reader.access.descriptor, range.clone());
+                        open_wide(&reader.access.source, &reader.access.descriptor, range.clone());
                     let died = |_| Err(Error::Died(reader.what.clone()));
                     (opened, Some(window.join().unwrap_or_else(died)))
                 })
             }
-            _ => (reader.access.source.blob(&reader.access.descriptor, range.clone()), None),
+            _ => (open_wide(&reader.access.source, &reader.access.descriptor, range.clone()), None),
         };
         let opened: Opened = opened.map_err(|e| Fault::Transport(Error::Source(Arc::new(e))))?;
         let is_whole = opened.start < range.start || opened.end > range.end;

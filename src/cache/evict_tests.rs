@@ -208,7 +208,7 @@ fn downloads_and_temporary_files_go_before_spans() {
         folder.path().join("v1/partial").join(format!("sha256-{}", name(number).hex()))
     };
     for number in 0..4 {
-        cache.partial(&name(number)).unwrap().append(&[number; 1000]);
+        assert!(cache.partial(&name(number), 2000).unwrap().put(0, &[number; 1000]));
     }
     let temporary = |name: &str| {
         let path = folder.path().join("v1/tmp").join(name);
@@ -223,7 +223,7 @@ fn downloads_and_temporary_files_go_before_spans() {
         set_age(&file(number), hours * HOUR);
     }
     let there = || [0, 1, 2, 3].map(|number| file(number).exists());
-    let locked = cache.partial(&name(1)).unwrap();
+    let locked = cache.partial(&name(1), 2000).unwrap();
 
     let removed = cache.collect(u64::MAX).unwrap();
     assert_eq!((removed.files, removed.bytes), (2, 1100), "what no download wants any more");

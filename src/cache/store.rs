@@ -179,13 +179,13 @@ impl Store {
         Ok(linkat(&from_folder, from, &to_folder, to, AtFlags::empty())?)
     }
 
-    /// Opens a file to read and append to, and makes it if there is none.
+    /// Opens a file to read and write, and makes it if there is none.
     ///
     /// # Errors
     /// It can't be made, is no regular file, or belongs to another user.
-    pub fn append(&self, name: &Path) -> io::Result<File> {
+    pub fn update(&self, name: &Path) -> io::Result<File> {
         let (folder, name) = self.folder_and_name(name)?;
-        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+        let flags = OFlags::RDWR | OFlags::CREATE;
         checked(openat(&folder, name, flags | FILE, Mode::RUSR | Mode::WUSR)?)
     }
 

@@ -142,7 +142,13 @@ impl Walk<'_> {
             kind,
             content,
             path: &self.path,
-            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            bytes: match kind {
+                // It may have holes.
+                FileKind::Partial => stat.st_size.min(stat.st_blocks.saturating_mul(512)),
+                _ => stat.st_size,
+            }
+            .try_into()
+            .unwrap_or(0),
             modified: modified(stat),
             seen,
             inode,

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use super::download::Download;
+use super::download::{Download, Way};
 use super::error::{Error, ErrorKind};
 use super::options::LayerOptions;
 use super::progress::Hearing;
@@ -58,7 +58,7 @@ const QUEUED_SPANS: usize = 1;
 #[derive(Clone, Copy)]
 pub(super) struct FirstPass<'a> {
     pub(super) layer: &'a ResolvedLayer,
-    pub(super) source: &'a dyn Source,
+    pub(super) source: &'a Arc<dyn Source>,
     pub(super) cache: &'a Cache,
     pub(super) budget: &'a Arc<Budget>,
     pub(super) options: &'a LayerOptions,
@@ -77,12 +77,13 @@ impl FirstPass<'_> {
         if source.is_offline() {
             return Err(error(ErrorKind::Offline));
         }
+        // What is kept of a download may be of another's.
+        let mut way = match options.again || options.only_sent_by.is_some() {
+            true => Way::Afresh,
+            false => Way::Usual,
+        };
         loop {
-            // What is kept of a download may be of another's.
-            let opened = match options.again || options.only_sent_by.is_some() {
-                true => Download::from_start(descriptor, source),
-                false => Download::open(descriptor, source, cache),
-            };
+            let opened = Download::open(descriptor, source, cache, hearing.stop, way);
             let mut download = opened.map_err(|e| error(ErrorKind::of_blob(e, descriptor)))?;
             let is_resumed = download.is_resumed();
             let mut written = Vec::new();
@@ -123,13 +124,16 @@ impl FirstPass<'_> {
                 }
                 kind => return Err(error(kind)),
             }
+            if way == Way::Usual {
+                way = Way::InOrder;
+            }
         }
     }
 
     /// The four stages, and what they have found out together.
     fn pipeline(
         &self,
-        download: &mut Download,
+        download: &mut Download<'_>,
         keeper: Keeper<'_>,
     ) -> Result<LayerIndex, ErrorKind> {
         let FirstPass { layer, budget, options, hearing, .. } = *self;
@@ -143,8 +147,9 @@ impl FirstPass<'_> {
         thread::scope(|scope| {
             let reader = VerifyingReader::new(download, descriptor.digest, descriptor.size);
             let used_here = used_sender.clone();
-            let fetch =
-                stage(scope, "fetch", move || fetch::fetch(reader, &chunk_sender, hearing))?;
+            let fetch = stage(scope, "fetch", move || {
+                fetch::fetch(reader, descriptor, &chunk_sender, hearing)
+            })?;
             let inflate = stage(scope, "inflate", move || {
                 inflate::inflate(&chunks, &piece_sender, &used, codec, limit)
             })?;

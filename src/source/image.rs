@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connections::Connections;
 use super::error::Error;
 use super::raw::RawDocument;
 use super::repository::Repository;
@@ -94,6 +95,19 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// They can't be had, or the range is not within the size that the descriptor says. Failures
     /// in the middle come as [`std::io::Error`] from the reader.
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error>;
+
+    /// The same for bytes that no reader waits for: what is refused or breaks off is not asked for again.
+    ///
+    /// # Errors
+    /// As those of [`Source::blob`].
+    fn blob_ahead(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        self.blob(descriptor, range)
+    }
+
+    /// The connections to where blobs come from; `None` for local sources.
+    fn connections(&self) -> Option<&Arc<Connections>> {
+        None
+    }
 
     /// What fetching costs here, measured or, as long as nothing was fetched, assumed; `None` for
     /// local sources.

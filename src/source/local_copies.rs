@@ -68,7 +68,7 @@ use rustix::io::Errno;
 
 use super::containerd::{CONTENT_FOLDER, blob_path};
 use super::image::check_range;
-use super::{Body, Error, Opened, RawDocument, Repository, Source, Throughput};
+use super::{Body, Connections, Error, Opened, RawDocument, Repository, Source, Throughput};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 
@@ -284,6 +284,17 @@ impl Source for LocalCopies {
             from: From::Store(file),
         };
         Ok(Opened { body: Box::new(body), start, end })
+    }
+
+    fn blob_ahead(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        match self.0.open(descriptor) {
+            Some(_) => self.blob(descriptor, range),
+            None => self.0.source.blob_ahead(descriptor, range),
+        }
+    }
+
+    fn connections(&self) -> Option<&Arc<Connections>> {
+        self.0.source.connections()
     }
 
     fn throughput(&self) -> Option<Throughput> {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::connections::Connections;
 use super::error::Error;
 use super::image::{Opened, Source, Throughput};
 use super::raw::RawDocument;
@@ -48,6 +49,14 @@ impl Source for Offline {
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
         self.local(|| format!("blob {}", descriptor.digest))?.blob(descriptor, range)
+    }
+
+    fn blob_ahead(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, Error> {
+        self.local(|| format!("blob {}", descriptor.digest))?.blob_ahead(descriptor, range)
+    }
+
+    fn connections(&self) -> Option<&Arc<Connections>> {
+        self.0.connections()
     }
 
     fn throughput(&self) -> Option<Throughput> {

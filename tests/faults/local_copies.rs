@@ -471,9 +471,10 @@ fn no_download_is_kept_of_what_is_here() {
     let store = Store::with(sandbox.path(), &image);
     let cache = sandbox.cache();
     let layer = image.layer_digests().remove(0);
-    cache.partial(&layer.parse().unwrap()).unwrap().append(b"not the layer");
+    let (digest, size) = (layer.parse().unwrap(), image.blobs[&layer].len() as u64);
+    assert!(cache.partial(&digest, size).unwrap().put(0, b"not the layer"));
     let image = open(&name_in(&registry), &cache, &store.options()).unwrap();
     assert!(read(&image, "f").unwrap() == content);
     assert_eq!(asked_for(&registry, ""), 0);
-    assert_eq!(cache.partial(&layer.parse().unwrap()).unwrap().len(), 13);
+    assert_eq!(cache.partial(&digest, size).unwrap().kept().bytes(), 13);
 }

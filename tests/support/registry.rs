@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -62,6 +62,9 @@ struct Shared {
     state: Mutex<State>,
     /// Signalled when `State::stopping` is set.
     stopped: Condvar,
+    /// Bodies of blobs that are being sent, and the most that were at the same time.
+    bodies: AtomicUsize,
+    most_bodies: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -176,6 +179,12 @@ impl Registry {
     /// How many connections were made so far.
     pub fn connections(&self) -> usize {
         self.shared.lock().accepted
+    }
+
+    /// The most bodies of blobs that were sent at the same time, since this was last asked.
+    pub fn most_bodies(&self) -> usize {
+        let now = self.shared.bodies.load(Ordering::SeqCst);
+        self.shared.most_bodies.swap(now, Ordering::SeqCst)
     }
 
     pub fn clear_log(&self) {
@@ -320,7 +329,17 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             request.finish(stream)?;
         }
         let wire = Wire { stream, sent: &sent, pause: &|duration| shared.pause(duration) };
-        let usable = wire.send(response, request.method == "HEAD", fault.as_ref())?;
+        let is_body =
+            request.method == "GET" && request.target.contains("/blobs/") && response.status < 300;
+        if is_body {
+            let bodies = shared.bodies.fetch_add(1, Ordering::SeqCst) + 1;
+            shared.most_bodies.fetch_max(bodies, Ordering::SeqCst);
+        }
+        let result = wire.send(response, request.method == "HEAD", fault.as_ref());
+        if is_body {
+            shared.bodies.fetch_sub(1, Ordering::SeqCst);
+        }
+        let usable = result?;
         if !usable || request.wants_close() {
             break;
         }

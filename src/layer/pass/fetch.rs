@@ -8,6 +8,8 @@ use crate::digest::{VerifyError, VerifyingReader};
 use crate::layer::download::Download;
 use crate::layer::error::ErrorKind;
 use crate::layer::progress::Hearing;
+use crate::oci::Descriptor;
+use crate::source;
 
 /// Bytes of the blob handed on at a time.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -15,7 +17,8 @@ const CHUNK_BYTES: usize = 128 << 10;
 /// Reads the blob to its end, whatever becomes of the chunks, because only its digest
 /// tells a broken layer from a broken download.
 pub(super) fn fetch(
-    mut reader: VerifyingReader<&mut Download>,
+    mut reader: VerifyingReader<&mut Download<'_>>,
+    descriptor: &Descriptor,
     chunks: &SyncSender<Vec<u8>>,
     Hearing { progress, stop }: Hearing<'_>,
 ) -> Result<(), ErrorKind> {
@@ -36,7 +39,10 @@ pub(super) fn fetch(
                 Err(e) => {
                     return Err(match e.downcast::<VerifyError>() {
                         Ok(verify) => verify.into(),
-                        Err(e) => ErrorKind::Read(e),
+                        Err(e) => match e.downcast::<source::Error>() {
+                            Ok(e) => ErrorKind::of_blob(e, descriptor),
+                            Err(e) => ErrorKind::Read(e),
+                        },
                     });
                 }
             }

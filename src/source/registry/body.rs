@@ -44,11 +44,21 @@ const SKIPPED_BYTES: usize = 64 << 10;
 /// Bytes that make up for broken connections.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
+/// What is done about requests that are refused and connections that break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// A reader waits: they are tried again, as long as that may help.
+    Patient,
+    /// None does.
+    Once,
+}
+
 /// Opens a range of a blob, which must be within its size.
 pub(super) fn open(
     hosts: &Arc<Mirrors>,
     descriptor: &Descriptor,
     range: Range<u64>,
+    effort: Effort,
 ) -> Result<Opened, Error> {
     let Range { start, end } = range;
     let Descriptor { digest, size, .. } = *descriptor;
@@ -56,8 +66,16 @@ pub(super) fn open(
         return Ok(Opened { body: Box::new(io::empty()), start, end });
     }
     let is_whole = start == 0 && end == size;
-    let is_for_one = hosts.is_for_one(&digest);
-    let answer = fetch(hosts, digest, size, &range)?;
+    let (is_for_one, answer) = match effort {
+        Effort::Patient => (hosts.is_for_one(&digest), fetch(hosts, digest, size, &range)?),
+        Effort::Once => {
+            let wanted = Wanted::Content(digest);
+            let ask = |client: &Arc<Client>| fetch_from(client, digest, size, &range);
+            let answer = hosts.try_hosts_once(wanted, ask)?;
+            hosts.sends_part(&digest, &answer.client);
+            (false, answer)
+        }
+    };
     let Range { start, end } = answer.range;
     let observed = &answer.client.observed;
     let limit = observed.patience.limit(answer.client.options.deadline);
@@ -72,6 +90,7 @@ pub(super) fn open(
         end,
         is_whole,
         is_for_one,
+        effort,
         at: start,
         taken_over_at: start,
         body: Some(answer.body),
@@ -111,6 +130,7 @@ struct BlobReader {
     is_whole: bool,
     /// All of it has to come from the one that sends now.
     is_for_one: bool,
+    effort: Effort,
     /// Offset in the blob of the next byte to come.
     at: u64,
     /// The first byte from the one that sends now.
@@ -210,7 +230,8 @@ impl BlobReader {
             self.failed_at = self.at;
         }
         self.failures += 1;
-        if self.failures >= MAX_TRIES {
+        self.client.observed.connections.refused();
+        if self.failures >= MAX_TRIES || self.effort == Effort::Once {
             self.body = None;
             return Err(self.failed(Failure::BrokeOff(Arc::new(error))));
         }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use ureq::http::{Method, header};
 
-use super::body;
+use super::body::{self, Effort};
 use super::client::{Client, manifest_request};
 use super::error::{Error, Failure};
 use super::hosts::{self, Error as HostsError};
 use super::mirrors::{Mirrors, Wanted};
 use super::options::RegistryOptions;
 use super::session::Session;
+use super::transport::observed::Observed;
 use super::transport::request::{Access, Answer, Request};
 use super::transport::response::header_text;
 use crate::digest::Digest;
@@ -19,7 +20,7 @@ use crate::oci::Descriptor;
 use crate::reference::Reference;
 use crate::source::image::check_range;
 use crate::source::{
-    self, Named, Opened, RawDocument, Repository, Source, Tags, Throughput, nearest,
+    self, Connections, Named, Opened, RawDocument, Repository, Source, Tags, Throughput, nearest,
 };
 
 /// Tags listed when the wanted one does not exist.
@@ -65,7 +66,8 @@ impl Registry {
             // What is pushed goes to the registry itself.
             hosts.drain(..hosts.len().saturating_sub(1));
         }
-        let observed = Arc::default();
+        let connections = session.connections(reference.registry(), options);
+        let observed = Arc::new(Observed::new(connections));
         let clients = hosts.into_iter();
         let clients =
             clients.map(|host| Arc::new(Client::new(host, access, options, session, &observed)));
@@ -263,7 +265,22 @@ impl Source for Registry {
 
     fn blob(&self, descriptor: &Descriptor, range: Range<u64>) -> Result<Opened, source::Error> {
         check_range(descriptor, &range)?;
-        Ok(body::open(&self.0, descriptor, range).map_err(|e| Box::new(e.listed()))?)
+        let opened = body::open(&self.0, descriptor, range, Effort::Patient);
+        Ok(opened.map_err(|e| Box::new(e.listed()))?)
+    }
+
+    fn blob_ahead(
+        &self,
+        descriptor: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<Opened, source::Error> {
+        check_range(descriptor, &range)?;
+        let opened = body::open(&self.0, descriptor, range, Effort::Once);
+        Ok(opened.map_err(|e| Box::new(e.listed()))?)
+    }
+
+    fn connections(&self) -> Option<&Arc<Connections>> {
+        Some(&self.0.origin().observed.connections)
     }
 
     fn throughput(&self) -> Option<Throughput> {

@@ -109,10 +109,11 @@ impl Mirrors {
         self.origin().retry(|| self.try_hosts_once(wanted, &mut act))
     }
 
-    fn try_hosts_once<T>(
+    /// The same, each host once.
+    pub(super) fn try_hosts_once<T>(
         &self,
         wanted: Wanted,
-        act: &mut impl FnMut(&Arc<Client>) -> Result<T, Error>,
+        mut act: impl FnMut(&Arc<Client>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut failed = Vec::new();
         let order = self.order(wanted);
@@ -121,7 +122,7 @@ impl Mirrors {
             // One that says nothing must leave time for those after it.
             let share = deadline::left(usual) / u32::try_from(order.len() - at).unwrap_or(1);
             let until = Instant::now() + share;
-            match deadline::until(until, || self.try_host(number, wanted, act)) {
+            match deadline::until(until, || self.try_host(number, wanted, &mut act)) {
                 Ok(done) => return Ok(done),
                 Err(error) => failed.push((number, error)),
             }
@@ -215,6 +216,17 @@ impl Mirrors {
             if has_sent && !entry.earlier.contains(&number) {
                 entry.earlier.push(number);
             }
+        }
+    }
+
+    /// Notes that a host sends a part of a blob, of which others may send the rest.
+    pub(super) fn sends_part(&self, digest: &Digest, client: &Arc<Client>) {
+        let number = self.hosts.iter().position(|host| Arc::ptr_eq(&host.client, client));
+        let mut known = lock(&self.known);
+        if let (Some(number), Some(entry)) = (number, known.get_mut(digest))
+            && !entry.earlier.contains(&number)
+        {
+            entry.earlier.push(number);
         }
     }
 

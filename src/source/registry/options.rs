@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::credentials::Credentials;
 use super::hosts::{HostsConfig, Proxies, Roots};
+use crate::source::DEFAULT_CONNECTIONS;
 
 /// How long the first answer may take where half the deadline is less.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -32,6 +33,8 @@ pub struct RegistryOptions {
     pub roots: Arc<Roots>,
     /// The proxies for hosts other than loopback.
     pub proxies: Proxies,
+    /// Connections over which blobs come from one registry at the same time, besides what a reader waits for.
+    pub connections: usize,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -48,6 +51,7 @@ impl Default for RegistryOptions {
             hosts: Arc::default(),
             roots: Arc::default(),
             proxies: Proxies::default(),
+            connections: DEFAULT_CONNECTIONS,
             user_agent: concat!("ocifs/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -5,6 +5,7 @@
 //! repository serves every image in it. A session is of one user: where it has logged in, it is logged in for
 //! every image that is opened with it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hosts::{AgentPool, Agents, Host};
@@ -13,14 +14,17 @@ use super::traffic::Traffic;
 use super::transport::auth::repository_auth::RepositoryAuth;
 use super::transport::rate_limits::RateLimits;
 use super::transport::request::Access;
+use crate::source::Connections;
 
-/// Connections, rate limits, tokens, and a count of what goes over the network.
+/// Connections and their number, rate limits, tokens, and a count of what goes over the network.
 #[derive(Debug, Default)]
 pub struct Session {
     agents: AgentPool,
     limits: Arc<RateLimits>,
     tokens: Mutex<Vec<Tokens>>,
     traffic: Arc<Traffic>,
+    /// By registry.
+    connections: Mutex<HashMap<String, Arc<Connections>>>,
 }
 
 /// Authentication with one host for one repository.
@@ -50,6 +54,17 @@ impl Session {
     /// The rate limits of all hosts.
     pub(super) fn limits(&self) -> &Arc<RateLimits> {
         &self.limits
+    }
+
+    /// The connections to a registry over which blobs come.
+    pub(super) fn connections(
+        &self,
+        registry: &str,
+        options: &RegistryOptions,
+    ) -> Arc<Connections> {
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Connections::new(options.connections));
+        Arc::clone(all.entry(registry.to_owned()).or_insert_with(new))
     }
 
     /// Authentication with a host for the repository that it is asked about.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use ocifs::codec;
 use ocifs::oci::Platform;
+use ocifs::source::DEFAULT_CONNECTIONS;
 
 use super::cache::CacheArgs;
 use super::login::{Login, LoginParser};
@@ -111,6 +112,20 @@ pub(crate) struct ImageArgs {
     /// Can be set in `~/.config/ocifs/config.toml`.
     #[arg(long, value_name = "ROOT", help_heading = "Registry")]
     pub(crate) content_store: Vec<ContentStore>,
+
+    /// How many connections to one registry may transfer layers at the same time
+    ///
+    /// A large layer comes over several where that is measured to be faster, and over one where it is not, or
+    /// after the registry has refused a request (429, 503). All images of a command share them.
+    #[arg(
+        long,
+        value_name = "N",
+        env = "OCIFS_CONNECTIONS",
+        default_value_t = DEFAULT_CONNECTIONS as u64,
+        value_parser = clap::value_parser!(u64).range(1..=64),
+        help_heading = "Registry"
+    )]
+    pub(crate) connections: u64,
 
     /// Give up a read, or a request to a registry, after this time: seconds, or `30s`, `2m`, `1h`
     ///

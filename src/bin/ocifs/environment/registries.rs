@@ -21,6 +21,7 @@ pub(super) fn registry_options(
         hosts: hosts_config(),
         roots: roots(),
         proxies: proxies()?,
+        connections: args.connections as usize,
         ..registry::RegistryOptions::default().with_deadline(args.timeout)
     })
 }

@@ -43,6 +43,9 @@ impl RateLimited {
         let pass = pass.map_err(|left| self.http.failed(what, &url, Failure::Limited(left)))?;
         let response = self.http.round_trip(what, message, waits)?;
         let pause = header_text(&response, header::RETRY_AFTER.as_str());
+        if matches!(response.status().as_u16(), 429 | 503) {
+            self.http.observed().connections.refused();
+        }
         match response.status().as_u16() {
             429 => pass.limit(pause.and_then(|text| retry_after::parse(&text))),
             503 if pause.is_some() => pass.limit(pause.and_then(|text| retry_after::parse(&text))),
