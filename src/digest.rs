@@ -13,19 +13,24 @@
 //! [`ContentDigest`] says what a file holds; it binds nothing, but tells equal files from others.
 //!
 //! `sha2` is used rather than a TLS library's hash because it is pure Rust and picks the CPU's
-//! SHA instructions at run time.
+//! SHA instructions at run time. The running SHA-256 around its compression function is our own, so that
+//! two hashes of the same bytes can be computed at once.
 
 mod chain;
 mod content;
+mod sha256;
+mod verifying_reader;
 
 use std::fmt;
-use std::io::{self, Read};
 use std::str::FromStr;
 
 use sha2::Digest as _;
 
 pub use chain::ChainId;
 pub use content::{ContentDigest, ContentHasher};
+pub use verifying_reader::{VerifyError, VerifyingReader};
+
+use sha256::Sha256;
 
 /// A hash algorithm that the OCI image spec registers and that we verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -286,7 +291,7 @@ pub struct Hasher(Inner);
 
 #[derive(Clone, Debug)]
 enum Inner {
-    Sha256(sha2::Sha256),
+    Sha256(Sha256),
     Sha512(Box<sha2::Sha512>),
 }
 
@@ -294,7 +299,7 @@ impl Hasher {
     /// Starts an empty hash.
     pub fn new(algorithm: Algorithm) -> Hasher {
         Hasher(match algorithm {
-            Algorithm::Sha256 => Inner::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha256 => Inner::Sha256(Sha256::new()),
             Algorithm::Sha512 => Inner::Sha512(Box::new(sha2::Sha512::new())),
         })
     }
@@ -310,105 +315,13 @@ impl Hasher {
     /// The digest of all bytes added.
     pub fn finish(self) -> Digest {
         let (algorithm, hash) = match self.0 {
-            Inner::Sha256(h) => (Algorithm::Sha256, h.finalize().to_vec()),
+            Inner::Sha256(h) => (Algorithm::Sha256, h.finish().to_vec()),
             Inner::Sha512(h) => (Algorithm::Sha512, h.finalize().to_vec()),
         };
         let mut padded = [0; 64];
         padded[..hash.len()].copy_from_slice(&hash);
         Digest { algorithm, hash: padded }
     }
-}
-
-/// What went wrong while a blob of known digest and size was read.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// The stream ended early.
-    #[error("{digest} is truncated: got {got} bytes, its descriptor says {expected}")]
-    Short {
-        /// The digest asked for.
-        digest: Digest,
-        /// Bytes received.
-        got: u64,
-        /// Bytes promised by the descriptor.
-        expected: u64,
-    },
-    /// The stream went on past the descriptor's size.
-    #[error("{digest} is longer than the {expected} bytes its descriptor says")]
-    Long {
-        /// The digest asked for.
-        digest: Digest,
-        /// Bytes promised by the descriptor.
-        expected: u64,
-    },
-    /// All bytes came, and they are other bytes.
-    #[error("content does not match its digest: expected {expected}, got {got}")]
-    Mismatch {
-        /// The digest asked for.
-        expected: Digest,
-        /// The digest of what came.
-        got: Digest,
-    },
-}
-
-/// Reads a blob and checks its size and digest before it lets end-of-file out.
-///
-/// A caller that sees `Ok(0)` has read exactly the bytes that the descriptor names; every
-/// deviation is an error of kind [`io::ErrorKind::InvalidData`] that wraps a [`VerifyError`].
-#[derive(Debug)]
-pub struct VerifyingReader<R> {
-    inner: R,
-    expected: Digest,
-    size: u64,
-    seen: u64,
-    /// `None` once the digest has been checked.
-    hasher: Option<Hasher>,
-}
-
-impl<R: Read> VerifyingReader<R> {
-    /// Wraps `inner`, which should deliver `size` bytes with digest `expected`.
-    pub fn new(inner: R, expected: Digest, size: u64) -> VerifyingReader<R> {
-        let hasher = Some(Hasher::new(expected.algorithm()));
-        VerifyingReader { inner, expected, size, seen: 0, hasher }
-    }
-
-    fn at_end(&mut self) -> Result<(), VerifyError> {
-        let Some(hasher) = self.hasher.take() else { return Ok(()) };
-        if self.seen < self.size {
-            let (digest, got, expected) = (self.expected, self.seen, self.size);
-            return Err(VerifyError::Short { digest, got, expected });
-        }
-        let got = hasher.finish();
-        if got != self.expected {
-            return Err(VerifyError::Mismatch { expected: self.expected, got });
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for VerifyingReader<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        let n = self.inner.read(buf)?;
-        if n == 0 {
-            self.at_end().map_err(invalid_data)?;
-            return Ok(0);
-        }
-        self.seen += n as u64;
-        if self.seen > self.size {
-            let (digest, expected) = (self.expected, self.size);
-            return Err(invalid_data(VerifyError::Long { digest, expected }));
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buf[..n]);
-        }
-        Ok(n)
-    }
-}
-
-fn invalid_data(error: VerifyError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// Lowercase hexadecimal of `bytes`.
@@ -462,21 +375,5 @@ mod tests {
         }
         let blake = "blake3:00".parse::<Digest>().unwrap_err();
         assert_eq!(blake, ParseError::Algorithm("blake3".into()));
-    }
-
-    #[test]
-    fn verifying_reader_holds_back_eof() {
-        let read = |bytes: &[u8], digest: Digest, size: u64| {
-            let mut out = Vec::new();
-            VerifyingReader::new(bytes, digest, size).read_to_end(&mut out).map(|_| out)
-        };
-        let digest = Digest::sha256(b"hello");
-        assert_eq!(read(b"hello", digest, 5).unwrap(), b"hello");
-        for (bytes, size, word) in
-            [(&b"hell"[..], 5, "truncated"), (b"hello!", 5, "longer"), (b"hellO", 5, "match")]
-        {
-            let error = read(bytes, digest, size).unwrap_err().to_string();
-            assert!(error.contains(word), "{error}");
-        }
     }
 }

@@ -29,7 +29,7 @@ use super::format::{
 use super::layer_index::{LayerIndex, Tail};
 use super::proof::Identity;
 use super::span::{Chunk, Span};
-use crate::digest::{ContentDigest, ContentHash, ContentHasher};
+use crate::digest::{ContentDigest, ContentHash, ContentHasher, Hasher};
 use crate::extent::Run;
 use crate::tar::{self, FileType};
 
@@ -84,20 +84,26 @@ struct Hashing {
 }
 
 impl Hashing {
-    fn content(&mut self, mut bytes: &[u8]) {
+    /// Takes stored bytes, which `other` takes too; gives back those past the last run, which nothing
+    /// has taken.
+    fn content<'a>(&mut self, mut bytes: &'a [u8], mut other: Option<&mut Hasher>) -> &'a [u8] {
         while !bytes.is_empty() {
             if self.left == 0 {
-                let Some(run) = self.runs.next() else { return };
+                let Some(run) = self.runs.next() else { break };
                 self.hasher.zeros(run.file_offset - self.position);
                 (self.position, self.left) = (run.file_offset, run.length);
             }
             let length = self.left.min(bytes.len() as u64);
             let (part, rest) = bytes.split_at(length as usize);
-            self.hasher.data(part);
+            match other.as_deref_mut() {
+                Some(other) => self.hasher.data_for_both(other, part),
+                None => self.hasher.data(part),
+            }
             self.position += length;
             self.left -= length;
             bytes = rest;
         }
+        bytes
     }
 
     fn finish(mut self) -> ContentDigest {
@@ -196,6 +202,16 @@ impl Builder {
             }
         }
         Ok(())
+    }
+
+    /// Takes content as [`tar::Sink::content`] does, which another hash takes too: faster than one
+    /// after the other.
+    pub fn content_for_both(&mut self, other: &mut Hasher, bytes: &[u8]) {
+        let rest = match &mut self.hashing {
+            Some(hashing) => hashing.content(bytes, Some(other)),
+            None => bytes,
+        };
+        other.update(rest);
     }
 
     /// Whether no entry has come, not even one of the root.
@@ -490,7 +506,7 @@ impl tar::Sink for Builder {
 
     fn content(&mut self, bytes: &[u8]) {
         if let Some(hashing) = &mut self.hashing {
-            hashing.content(bytes);
+            hashing.content(bytes, None);
         }
     }
 

@@ -69,6 +69,10 @@ pub trait Sink {
 
     /// The content of the last entry is complete.
     fn end(&mut self);
+
+    /// Bytes of the archive that are no content, before what they lead to: headers, maps, padding, and all
+    /// that follows the end. With [`Sink::content`], each byte that the parser is fed comes once, in order.
+    fn framing(&mut self, _bytes: &[u8]) {}
 }
 
 /// Whether Linux has a place for an xattr of this name. Archives made on macOS carry others, of any

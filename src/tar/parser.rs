@@ -81,7 +81,10 @@ impl Parser {
     pub fn feed<S: Sink>(&mut self, mut input: &[u8], sink: &mut S) -> Result<(), S::Error> {
         while !input.is_empty() {
             let used = match &mut self.state {
-                ParserState::Done => input.len(),
+                ParserState::Done => {
+                    sink.framing(input);
+                    input.len()
+                }
                 ParserState::Content { left, padding } => {
                     let n = input.len().min(to_usize(*left));
                     sink.content(&input[..n]);
@@ -94,6 +97,7 @@ impl Parser {
                 }
                 ParserState::Skip { bytes } => {
                     let n = input.len().min(to_usize(*bytes));
+                    sink.framing(&input[..n]);
                     *bytes -= n as u64;
                     if *bytes == 0 {
                         self.state = ParserState::Header;
@@ -103,6 +107,7 @@ impl Parser {
                 ParserState::Extension { size, .. } => {
                     let want = to_usize(*size) - self.buffer.len();
                     let n = input.len().min(want);
+                    sink.framing(&input[..n]);
                     self.buffer.extend_from_slice(&input[..n]);
                     n
                 }
@@ -111,6 +116,7 @@ impl Parser {
                 | ParserState::GnuSparse { .. }
                 | ParserState::PaxSparseMap { .. } => {
                     let n = input.len().min(BLOCK_BYTES - self.buffer.len() % BLOCK_BYTES);
+                    sink.framing(&input[..n]);
                     self.buffer.extend_from_slice(&input[..n]);
                     n
                 }

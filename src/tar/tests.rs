@@ -2,11 +2,12 @@
 
 use super::{Entry, Error, FileType, Parser, Sink};
 
-/// Keeps entries and their stored content.
+/// Keeps entries and their stored content, and all bytes that came.
 #[derive(Default)]
 struct Collect {
     entries: Vec<(Entry, Vec<u8>)>,
     ended: usize,
+    bytes: Vec<u8>,
 }
 
 impl Sink for Collect {
@@ -20,10 +21,15 @@ impl Sink for Collect {
 
     fn content(&mut self, bytes: &[u8]) {
         self.entries.last_mut().expect("content follows an entry").1.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     fn end(&mut self) {
         self.ended += 1;
+    }
+
+    fn framing(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 }
 
@@ -35,6 +41,7 @@ fn parse_in(tar: &[u8], step: usize) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
     }
     parser.finish()?;
     assert_eq!(collect.ended, collect.entries.len());
+    assert!(collect.bytes == tar, "each byte comes once, as content or framing");
     Ok(collect.entries)
 }
 

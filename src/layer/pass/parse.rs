@@ -1,4 +1,8 @@
 //! Stage 3: parses and hashes what is in the layer.
+//!
+//! Content of files is hashed for the digest of its file and for the diff ID at once, because two hashes of
+//! the same bytes cost hardly more than one; the rest of the tar is for the diff ID alone. So the diff ID is
+//! fed by the parser, which says of each byte which it is.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -31,9 +35,9 @@ pub(super) fn parse(
     Read { blob, budget }: Read<'_>,
     has_table: bool,
 ) -> Result<(Builder, Hasher, u64), Stopped> {
-    let mut builder = Builder::within(Arc::clone(budget));
+    let builder = Builder::within(Arc::clone(budget));
+    let mut hashed = Hashed { builder, diff_id: Hasher::new(algorithm) };
     let mut parser = Parser::new();
-    let mut diff_id = Hasher::new(algorithm);
     let mut total = 0;
     let mut start = Start::default();
     let mut is_zero = true;
@@ -43,18 +47,45 @@ pub(super) fn parse(
         budget.has_read(blob, piece.compressed.end);
         kept.send(piece).map_err(|_| Stopped::Receiver)?;
         let bytes = &buffer[..length];
-        diff_id.update(bytes);
-        parser.feed(bytes, &mut builder).map_err(|e| start.refusal(e))?;
+        parser.feed(bytes, &mut hashed).map_err(|e| start.refusal(e))?;
         // What follows the end mark of a tar belongs to no file, but a table can show it.
-        is_zero = is_zero && !(has_table && builder.is_empty() && bytes.iter().any(|b| *b != 0));
+        let is_empty = hashed.builder.is_empty();
+        is_zero = is_zero && !(has_table && is_empty && bytes.iter().any(|b| *b != 0));
         total += length as u64;
         give_back(buffer, used);
     }
     parser.finish().map_err(|e| start.refusal(e.into()))?;
+    let Hashed { builder, diff_id } = hashed;
     if builder.is_empty() && !is_zero {
         return Err(ErrorKind::NoTarBehindTable.into());
     }
     Ok((builder, diff_id, total))
+}
+
+/// Builds the index, and hashes every byte of the tar for the diff ID.
+struct Hashed {
+    builder: Builder,
+    diff_id: Hasher,
+}
+
+impl tar::Sink for Hashed {
+    type Error = index::Error;
+
+    fn entry(&mut self, entry: tar::Entry) -> Result<(), index::Error> {
+        self.builder.entry(entry)
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.builder.content_for_both(&mut self.diff_id, bytes);
+    }
+
+    fn end(&mut self) {
+        self.builder.end();
+    }
+
+    fn framing(&mut self, bytes: &[u8]) {
+        self.diff_id.update(bytes);
+    }
 }
 
 /// How many bytes of zeros have to stand behind a tar of `size` bytes to give it the diff ID that is
