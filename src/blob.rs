@@ -48,11 +48,13 @@ mod ahead;
 mod error;
 mod fetch;
 mod in_flight;
+mod link;
 mod plan;
 mod read;
 mod reader;
 mod spans;
 mod stream;
+mod used;
 mod walk;
 
 pub use access::{Access, WindowSource};

@@ -20,6 +20,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::link::Link;
 use super::plan::{self, ReadAhead, Situation};
 use super::reader::BlobReader;
 use super::walk::Walk;
@@ -74,12 +75,12 @@ impl BlobReader {
             return 0;
         }
         let spans = &self.table.spans;
-        let link = source.throughput();
         let situation = Situation {
             spans,
-            gap_bytes: plan::gap_bytes(link),
-            back_bytes: plan::back_bytes(link),
+            link: Link::new(source.throughput()),
             is_coming: &|at| self.is_coming(&in_flight, at),
+            used: &|at| self.used.bytes(at),
+            start: 0,
             needed_end: 0,
             scope: &|_| ReadAhead::Ranges(Vec::new()),
         };
@@ -91,7 +92,7 @@ impl BlobReader {
         let Some(piece) = bounded(spans, row, most_bytes) else { return 0 };
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
         let again_bytes = situation.again_bytes_in(piece.clone());
-        in_flight.runs.brought(piece.end, again_bytes);
+        in_flight.runs.brought(spans[first].start.0, piece.clone(), again_bytes);
         match self.spawn(&mut in_flight, piece, Some(walk.clone())) {
             Ok(()) => bytes,
             Err(e) => {

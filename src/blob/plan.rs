@@ -8,69 +8,70 @@
 //! # Design
 //!
 //! As a kernel does for files: a miss just behind what was fetched last continues a *run*, and each
-//! step of a run fetches many times as much as the one before, until everything that is left comes
-//! in one stream. Three rules keep it from fetching what no reader wants:
+//! step of a run fetches more than the one before. How much more depends on what readers have made of
+//! what was fetched ([`Used`](super::used::Used)), within the caller's *scope*: the file that was
+//! missed before too, or the directory that holds both files.
 //!
-//! - a run stops where the caller's *scope* ends: the end of the file that is read in sequence, or
-//!   of the directory that is being walked, as far as it lies in this layer;
+//! - A file that was read from its start, and files of which the run was read from where it began, are
+//!   likely to be read to the end of the scope (`cat`, `grep -r`): each step fetches many times as much
+//!   as the one before, until everything that is left comes in one stream.
+//! - Anywhere else, as where a tensor is mapped out of a large file, or a program begins and takes some
+//!   pages of each library, a step fetches at most as much as was read of the run, beyond the first
+//!   MiB ([`FREE_BYTES`]). So a run doubles, and what was fetched in vain is less than what was read.
+//!   The most is what the link brings in a second or so.
+//!
+//! Further rules keep it from fetching what no reader wants:
+//!
+//! - a run stops where the scope ends, as far as it lies in this layer;
 //! - it stops before a stretch that is cached already or on its way, if reading past that costs more than a
-//!   further request ([`gap_bytes`]);
-//! - the first step takes neighbours only as far as they cost next to nothing.
+//!   further request ([`Link::gap_bytes`]);
+//! - neighbours come along as far as they cost next to nothing.
 //!
 //! Where it is known that the reader walks, nothing has to grow: all that it will want ([`ReadAhead::Ranges`])
 //! and that hangs together comes at once, what lies before the place of the miss too. That is how a
 //! layer costs few requests whose files were sorted by their first use and not by their names.
 //!
 //! Several runs are remembered, because several readers may walk at once. (Rejected: a fixed chunk
-//! size, which is wrong by an order of magnitude on one link or the other; and readahead by time,
-//! which needs a clock where counting does.)
+//! size, which is wrong by an order of magnitude on one link or the other; readahead by time,
+//! which needs a clock where counting does; and steps that grow whatever was used, with which two
+//! page faults in a row fetched 8 MiB.)
 
 use std::ops::Range;
-use std::time::Duration;
 
+use super::link::Link;
 use crate::index::{Restart, Span};
-use crate::source::Throughput;
 
 /// Runs remembered for each layer.
 const MAX_RUNS: usize = 8;
 
-/// Spans that the steps of a run fetch, the last of them until the end.
+/// Spans that the steps of a run through its whole scope fetch, the last of them until the end.
 const STEPS: [usize; 3] = [1, 16, 128];
 
-/// What a link is taken for before it has been measured: 100 Mbit/s at 20 ms.
-const UNMEASURED: Throughput =
-    Throughput { round_trip: Duration::from_millis(20), bytes_per_second: 100_000_000 / 8 };
+/// Uncompressed bytes that are read of a run before it is read ahead of at all, if spans are that large.
+/// The kernel itself reads up to a quarter of a MiB around what is mapped.
+const FREE_BYTES: u64 = 1 << 20;
+
+/// The same where spans are small.
+const SMALL_BYTES: u64 = 512 << 10;
+
+/// One part of so many of what counts as read may be left out, and as much again, at most so many bytes,
+/// because two requests of the kernel may overtake each other.
+const LEFT_OUT: u64 = 4;
+const OVERTAKEN_BYTES: u64 = 128 << 10;
 
 /// Spans that are looked at to find one that is missing.
 const MAX_LOOKS: usize = 256;
 
-/// Limits of [`gap_bytes`]: measurements of short answers are rough.
-const GAP_BYTES: Range<u64> = (64 << 10)..(1 << 20);
-
-/// Compressed bytes that can as well be fetched as left out: they come in the time that another
-/// request would take.
-pub(super) fn gap_bytes(link: Option<Throughput>) -> u64 {
-    let link = link.unwrap_or(UNMEASURED);
-    let bytes = link.bytes_per_second as f64 * link.round_trip.as_secs_f64();
-    (bytes as u64).clamp(GAP_BYTES.start, GAP_BYTES.end)
-}
-
 /// Of a layer at most one part in so many is fetched again to save its walks requests.
 const AGAIN: u64 = 60;
-
-/// Limits of [`back_bytes`].
-const BACK_BYTES: Range<u64> = (64 << 10)..(16 << 20);
-
-/// Compressed bytes before the place of a miss for which its reader can wait: they come in a second.
-pub(super) fn back_bytes(link: Option<Throughput>) -> u64 {
-    link.unwrap_or(UNMEASURED).bytes_per_second.clamp(BACK_BYTES.start, BACK_BYTES.end)
-}
 
 /// What the reader of a layer is likely to want of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
-    /// What follows, at most up to this uncompressed offset.
-    UpTo(u64),
+    /// What follows in the file that is read, which lies in this uncompressed range.
+    File(Range<u64>),
+    /// What follows in the files that lie in this uncompressed range.
+    Files(Range<u64>),
     /// All of these uncompressed ranges, which are ordered and disjoint: it walks over them.
     Ranges(Vec<Range<u64>>),
 }
@@ -78,8 +79,12 @@ pub enum ReadAhead {
 /// A sequence of misses.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// The span just past what was fetched.
+    /// Where its first read began in the layer.
+    start: u64,
+    /// The spans from the first that was fetched to just past the last.
+    begin: usize,
     end: usize,
+    /// The last steps of it through what is read as a whole.
     steps: usize,
 }
 
@@ -102,10 +107,13 @@ struct Passed {
 /// What the planner has to know of the world.
 pub(super) struct Situation<'a> {
     pub(super) spans: &'a [Span],
-    pub(super) gap_bytes: u64,
-    pub(super) back_bytes: u64,
+    pub(super) link: Link,
     /// Whether a span is cached or on its way.
     pub(super) is_coming: &'a dyn Fn(usize) -> bool,
+    /// Bytes that were read of a span, perhaps more than it has.
+    pub(super) used: &'a dyn Fn(usize) -> u64,
+    /// Where in the layer the read begins.
+    pub(super) start: u64,
     /// Just past the last span that the read needs, which may reach over several.
     pub(super) needed_end: usize,
     /// The scope of the reader; whether it goes on from the miss before is told.
@@ -143,7 +151,7 @@ impl Situation<'_> {
         for before in (0..at).rev() {
             let (from, to) = (&self.spans[before], &self.spans[at]);
             let back = to.compressed_start.0.saturating_sub(from.compressed_start.0);
-            if back > self.back_bytes {
+            if back > self.link.back_bytes {
                 break;
             }
             if self.is_missing(before, ranges) {
@@ -170,7 +178,33 @@ impl Situation<'_> {
             Some(left) => passed.again_left = left,
             None => return false,
         }
-        passed.bytes <= self.gap_bytes
+        passed.bytes <= self.link.gap_bytes
+    }
+
+    /// Whether the uncompressed bytes of a range, which ends with a span, were read, all but a few.
+    fn is_read(&self, range: Range<u64>) -> bool {
+        let Some(bytes) = range.end.checked_sub(range.start).filter(|bytes| *bytes > 0) else {
+            return false;
+        };
+        let left_out = bytes / LEFT_OUT + (bytes / LEFT_OUT).min(OVERTAKEN_BYTES);
+        self.used_in(holding(self.spans, &range)) >= bytes - left_out
+    }
+
+    /// Uncompressed bytes of spans that were read.
+    fn used_in(&self, spans: Range<usize>) -> u64 {
+        spans.map(|at| (self.used)(at).min(self.spans[at].length.into())).sum()
+    }
+
+    /// Just past the spans from `at` on that may be fetched for a run of which so many bytes were used.
+    fn affordable(&self, at: usize, used: u64) -> usize {
+        let (first, bytes) = (&self.spans[at], used.saturating_sub(FREE_BYTES));
+        let bytes = bytes.max(used.min(SMALL_BYTES));
+        let is_affordable = |span: &Span| {
+            span.end() - first.start.0 <= bytes
+                && span.compressed_end.0.saturating_sub(first.compressed_start.0)
+                    <= self.link.ahead_bytes
+        };
+        at + self.spans[at..].partition_point(is_affordable)
     }
 
     /// Compressed bytes of spans that are cached or on their way.
@@ -194,15 +228,22 @@ impl Runs {
             spans[to].compressed_start.0.saturating_sub(spans[from].compressed_start.0)
         };
         let known = self.known.iter().rposition(|run| {
-            run.end <= at && run.end < spans.len() && distance(run.end, at) <= situation.gap_bytes
+            let gap_bytes = situation.link.gap_bytes;
+            run.end <= at && run.end < spans.len() && distance(run.end, at) <= gap_bytes
         });
-        let (from, steps) = match known.map(|place| self.known.remove(place)) {
-            // What lies between is not worth a request of its own later.
-            Some(run) => (run.end, run.steps + 1),
-            None => (at, 0),
-        };
+        let run = known.map(|place| self.known.remove(place));
+        // What lies between is not worth a request of its own later.
+        let from = run.map_or(at, |run| run.end);
         let from = (from..=at).find(|span| !(situation.is_coming)(*span)).unwrap_or(at);
-        let scope_end = match (situation.scope)(steps > 0) {
+        let start = run.map_or(situation.start, |run| run.start);
+        let scope = (situation.scope)(run.is_some());
+        // Where what is read as a whole begins.
+        let first = match &scope {
+            ReadAhead::Files(files) => files.start.max(start),
+            ReadAhead::File(file) => file.start,
+            ReadAhead::Ranges(_) => 0,
+        };
+        let scope_end = match scope {
             ReadAhead::Ranges(ranges) => {
                 let row = situation.missing_from(at, &ranges, spans.len(), self.again_left(spans));
                 self.again_bytes += situation.again_bytes_in(row.clone());
@@ -210,13 +251,25 @@ impl Runs {
                 let from = from.min(before);
                 self.again_bytes += situation.again_bytes_in(from..at);
                 let end = row.end.max(situation.needed_end);
-                self.remember(Run { end, steps });
+                let steps = run.map_or(0, |run| run.steps + 1);
+                self.remember(Run { start, begin: run.map_or(from, |run| run.begin), end, steps });
                 return begin_of(spans, from)..end;
             }
-            ReadAhead::UpTo(_) if steps == 0 => 0,
-            ReadAhead::UpTo(end) => end,
+            ReadAhead::File(scope) | ReadAhead::Files(scope) => scope.end,
         };
-        let most = STEPS.get(steps).map_or(spans.len(), |count| (at + count).min(spans.len()));
+        let (from, most, steps) = match run {
+            None => (at, at, 0),
+            Some(run) if situation.is_read(first..spans[at].start.0) => {
+                let steps = run.steps + 1;
+                let most = STEPS.get(steps).map_or(spans.len(), |count| at + count);
+                (from, most.min(spans.len()), steps)
+            }
+            Some(run) => {
+                let used = situation.used_in(run.begin..run.end);
+                let is_small = spans[at].start.0 - spans[from].start.0 <= used;
+                (if is_small { from } else { at }, situation.affordable(at, used), 0)
+            }
+        };
         let wanted = spans[at..most].partition_point(|span| span.start.0 < scope_end);
         // A read over a boundary is one step, not two of a run.
         let mut end = (at + wanted).max(at + 1).max(situation.needed_end);
@@ -224,20 +277,20 @@ impl Runs {
             // A quarter of a round trip's worth of neighbours costs next to nothing.
             while end < spans.len()
                 && spans[end].compressed_end.0 - spans[at].compressed_start.0
-                    <= situation.gap_bytes / 4
+                    <= situation.link.gap_bytes / 4
             {
                 end += 1;
             }
         }
         let end = self.before_known_stretch(at + 1..end, situation);
-        self.remember(Run { end, steps });
+        self.remember(Run { start, begin: run.map_or(from, |run| run.begin), end, steps });
         begin_of(spans, from)..end
     }
 
-    /// Remembers that what lies before `end` is fetched ahead of a reader, so much of it again.
-    pub(super) fn brought(&mut self, end: usize, again_bytes: u64) {
+    /// Remembers that a row of spans is fetched ahead of a reader, so much of it again.
+    pub(super) fn brought(&mut self, start: u64, spans: Range<usize>, again_bytes: u64) {
         self.again_bytes += again_bytes;
-        self.remember(Run { end, steps: 1 });
+        self.remember(Run { start, begin: spans.start, end: spans.end, steps: 1 });
     }
 
     /// Compressed bytes of a layer that may still be fetched again: it has a budget for all its walks,
@@ -269,7 +322,7 @@ impl Runs {
                     .compressed_start
                     .0
                     .min(situation.spans[at].compressed_end.0);
-            if bytes > situation.gap_bytes {
+            if bytes > situation.link.gap_bytes {
                 return first;
             }
         }
@@ -301,152 +354,4 @@ pub(super) fn group_end(spans: &[Span], at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::SpanDigest;
-    use crate::extent::{CompressedOffset, UncompressedOffset};
-    use crate::index::Check;
-
-    /// Spans of 1 MiB that compress to 256 KiB.
-    fn spans(count: u64, restart: impl Fn(u64) -> Restart) -> Vec<Span> {
-        (0..count)
-            .map(|n| Span {
-                start: UncompressedOffset(n << 20),
-                length: 1 << 20,
-                compressed_start: CompressedOffset(n << 18),
-                compressed_end: CompressedOffset((n + 1) << 18),
-                restart: restart(n),
-                check: Check::Content,
-                digest: SpanDigest([0; 32]),
-            })
-            .collect()
-    }
-
-    fn plan(
-        runs: &mut Runs,
-        spans: &[Span],
-        at: usize,
-        scope_end: u64,
-        local: &[usize],
-    ) -> Range<usize> {
-        plan_in(runs, spans, at, &ReadAhead::UpTo(scope_end), local)
-    }
-
-    fn plan_in(
-        runs: &mut Runs,
-        spans: &[Span],
-        at: usize,
-        scope: &ReadAhead,
-        local: &[usize],
-    ) -> Range<usize> {
-        runs.plan(
-            at,
-            &Situation {
-                spans,
-                gap_bytes: 300 << 10,
-                back_bytes: 2 << 20,
-                is_coming: &|span| local.contains(&span),
-                needed_end: at + 1,
-                scope: &|_| scope.clone(),
-            },
-        )
-    }
-
-    #[test]
-    fn a_run_grows_until_everything_comes() {
-        let spans = spans(1000, |_| Restart::Here);
-        let mut runs = Runs::default();
-        assert_eq!(plan(&mut runs, &spans, 5, u64::MAX, &[]), 5..6);
-        assert_eq!(plan(&mut runs, &spans, 6, u64::MAX, &[]), 6..22);
-        // A gap of one span is fetched along.
-        assert_eq!(plan(&mut runs, &spans, 23, u64::MAX, &[]), 22..151);
-        assert_eq!(plan(&mut runs, &spans, 151, u64::MAX, &[]), 151..1000);
-    }
-
-    #[test]
-    fn scattered_reads_fetch_one_span() {
-        let spans = spans(1000, |_| Restart::Here);
-        let mut runs = Runs::default();
-        for at in [900, 3, 500, 77, 12, 300, 640, 8, 250, 999] {
-            assert_eq!(plan(&mut runs, &spans, at, u64::MAX, &[]), at..at + 1);
-        }
-    }
-
-    #[test]
-    fn a_run_stays_in_its_scope() {
-        let spans = spans(1000, |_| Restart::Here);
-        let mut runs = Runs::default();
-        plan(&mut runs, &spans, 5, 0, &[]);
-        assert_eq!(plan(&mut runs, &spans, 6, 8 << 20, &[]), 6..8);
-        assert_eq!(plan(&mut runs, &spans, 8, (40 << 20) + 1, &[]), 8..41);
-        // A scope that ends before the span itself: the span is fetched all the same.
-        assert_eq!(plan(&mut runs, &spans, 41, 1, &[]), 41..42);
-    }
-
-    #[test]
-    fn what_is_local_is_not_fetched_again() {
-        let spans = spans(100, |_| Restart::Here);
-        let mut runs = Runs::default();
-        plan(&mut runs, &spans, 5, 0, &[]);
-        // One cached span is read past, two are not, and none at the end.
-        assert_eq!(plan(&mut runs, &spans, 6, u64::MAX, &[8, 12, 13]), 6..12);
-        assert_eq!(plan(&mut runs, &spans, 14, u64::MAX, &[12, 13]), 14..15);
-        let mut runs = Runs::default();
-        plan(&mut runs, &spans, 5, 0, &[]);
-        assert_eq!(plan(&mut runs, &spans, 6, 10 << 20, &[9]), 6..9);
-    }
-
-    #[test]
-    fn a_walk_takes_all_that_hangs_together() {
-        // As many that three of them may be fetched again.
-        let spans = spans(200, |_| Restart::Here);
-        let mib = |range: Range<u64>| range.start << 20..range.end << 20;
-        let all = ReadAhead::Ranges(std::iter::once(0..u64::MAX).collect());
-        let plan = |at, scope: &ReadAhead, local: &[usize]| {
-            plan_in(&mut Runs::default(), &spans, at, scope, local)
-        };
-        assert_eq!(plan(3, &all, &[]), 0..200);
-        // Only so much lies before it that its reader can wait for it.
-        assert_eq!(plan(50, &all, &[]), 42..200);
-        // One cached span is read past, two are not, and none at the ends.
-        assert_eq!(plan(5, &all, &[1, 2, 4, 7, 90, 91]), 3..90);
-        assert_eq!(plan(5, &all, &[4, 6]), 0..200);
-        assert_eq!(plan(5, &all, &[3, 4, 6, 7]), 5..6);
-        // Of a smaller layer two are too much, or one.
-        assert_eq!(plan_in(&mut Runs::default(), &spans[..100], 5, &all, &[4, 6]), 5..100);
-        assert_eq!(plan_in(&mut Runs::default(), &spans[..50], 5, &all, &[4, 6]), 5..6);
-        // All walks together have that budget.
-        let runs = &mut Runs::default();
-        assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 0..200);
-        assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..200);
-        assert_eq!(plan_in(runs, &spans, 5, &all, &[4, 6]), 5..6);
-        // What no reader will ask for is treated in the same way.
-        let some = ReadAhead::Ranges(vec![mib(10..12), mib(13..14), mib(16..30)]);
-        assert_eq!(plan(11, &some, &[]), 10..14);
-        assert_eq!(plan(20, &some, &[29]), 16..29);
-        assert_eq!(plan(50, &some, &[]), 50..51, "a scope that does not hold the miss");
-        assert_eq!(plan(50, &ReadAhead::Ranges(Vec::new()), &[]), 50..51);
-    }
-
-    #[test]
-    fn decoding_begins_where_it_can() {
-        let restart =
-            |n: u64| if n.is_multiple_of(10) { Restart::Here } else { Restart::Continues };
-        let spans = spans(100, restart);
-        assert_eq!(plan(&mut Runs::default(), &spans, 27, 0, &[]), 20..28);
-        assert_eq!(plan(&mut Runs::default(), &spans, 30, 0, &[]), 30..31);
-    }
-
-    #[test]
-    fn gaps_follow_the_link() {
-        let link = |ms, mbit: u64| {
-            let bytes_per_second = mbit * 1_000_000 / 8;
-            Some(Throughput { round_trip: Duration::from_millis(ms), bytes_per_second })
-        };
-        assert_eq!(gap_bytes(link(20, 100)), 250_000);
-        assert_eq!(gap_bytes(link(1, 1000)), 125_000);
-        assert_eq!(gap_bytes(link(0, 10_000)), 64 << 10);
-        assert_eq!(gap_bytes(link(500, 10_000)), 1 << 20);
-        assert_eq!(gap_bytes(None), 250_000);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::in_flight::InFlight;
+use super::link::Link;
 use super::plan::{self, ReadAhead, Situation};
 use super::reader::BlobReader;
 use super::spans::copy_part;
@@ -17,6 +18,15 @@ use crate::source::MIN_BYTES_PER_SECOND;
 /// Fetches of one layer at the same time: readers at so many places do not wait for each other.
 const MAX_FETCHES: usize = 8;
 
+/// What a read needs of a layer.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    /// Uncompressed offset of the first byte that is missing.
+    start: u64,
+    /// Just past the last span.
+    end: usize,
+}
+
 impl BlobReader {
     /// Fills `buf` from `start` if everything is cached; false if something is not, or if the
     /// range reaches past the layer. Never waits for a source.
@@ -26,8 +36,9 @@ impl BlobReader {
                 self.reader_at.store(at, Ordering::Relaxed);
                 self.shared.read(&self.table.spans[at], offset, part)
             });
-            if hit {
+            if let Some(at) = at.filter(|_| hit) {
                 self.shared.note_hit();
+                self.used.note(at, part.len(), self.table.spans[at].length);
             }
             hit
         })
@@ -51,12 +62,14 @@ impl BlobReader {
         for (at, offset, part) in self.pieces(start, buf) {
             let at = at.ok_or_else(|| Error::Short { what: self.what.clone(), at: start })?;
             self.reader_at.store(at, Ordering::Relaxed);
+            self.used.note(at, part.len(), self.table.spans[at].length);
             if self.shared.read(&self.table.spans[at], offset, part) {
                 self.shared.note_hit();
                 continue;
             }
             self.shared.note_miss();
-            let bytes = self.fetch(at, needed_end, give_up, scope)?;
+            let start = self.table.spans[at].start.0 + u64::from(offset);
+            let bytes = self.fetch(at, Need { start, end: needed_end }, give_up, scope)?;
             copy_part(&bytes, offset, part);
         }
         Ok(())
@@ -73,15 +86,17 @@ impl BlobReader {
     ) -> Result<(), Error> {
         for (at, span) in self.table.spans.iter().enumerate() {
             self.reader_at.store(at, Ordering::Relaxed);
+            self.used.note(at, span.length as usize, span.length);
             if self.shared.read(span, 0, &mut [0]) {
                 self.shared.note_hit();
             } else {
                 self.shared.note_miss();
-                let scope = |_| ReadAhead::UpTo(u64::MAX);
+                let scope = |_| ReadAhead::Files(0..u64::MAX);
                 // No reader waits for this one span: it may come as slowly as its source lets it.
                 let slowest =
                     Duration::from_secs(plan::compressed_bytes(span) / MIN_BYTES_PER_SECOND);
-                self.fetch(at, at + 1, Instant::now() + read_timeout + slowest, &scope)?;
+                let need = Need { start: span.start.0, end: at + 1 };
+                self.fetch(at, need, Instant::now() + read_timeout + slowest, &scope)?;
             }
             progress(span.length.into());
         }
@@ -116,11 +131,11 @@ impl BlobReader {
     }
 
     /// Waits for a span that is not cached, and sees to it that a fetch brings it, and what else
-    /// the read needs up to `needed_end`.
+    /// the read needs.
     fn fetch(
         self: &Arc<Self>,
         at: usize,
-        needed_end: usize,
+        need: Need,
         give_up: Instant,
         scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Result<Arc<Vec<u8>>, Error> {
@@ -141,7 +156,7 @@ impl BlobReader {
                 None => {}
             }
             if !in_flight.carries(at) && in_flight.fetches.len() < MAX_FETCHES {
-                let plan = self.plan(&mut in_flight, at, needed_end, scope);
+                let plan = self.plan(&mut in_flight, at, need, scope);
                 if in_flight.extend(plan::begin_of(&self.table.spans, at), at, plan.end) {
                     self.arrival.notify_all();
                 } else if let Err(e) = self.spawn(&mut in_flight, plan, None) {
@@ -168,7 +183,7 @@ impl BlobReader {
         &self,
         in_flight: &mut InFlight,
         at: usize,
-        needed_end: usize,
+        need: Need,
         scope: &dyn Fn(bool) -> ReadAhead,
     ) -> Range<usize> {
         let spans = &self.table.spans;
@@ -182,16 +197,16 @@ impl BlobReader {
             };
         }
         let mut runs = std::mem::take(&mut in_flight.runs);
-        let link = self.access.source.throughput();
         let scope = |goes_on| self.affordable(scope(goes_on), goes_on);
         let plan = runs.plan(
             at,
             &Situation {
                 spans,
-                gap_bytes: plan::gap_bytes(link),
-                back_bytes: plan::back_bytes(link),
+                link: Link::new(self.access.source.throughput()),
                 is_coming: &|at| self.is_coming(in_flight, at),
-                needed_end,
+                used: &|at| self.used.bytes(at),
+                start: need.start,
+                needed_end: need.end,
                 scope: &scope,
             },
         );
@@ -208,8 +223,9 @@ impl BlobReader {
             ReadAhead::Ranges(ranges)
                 if !self.shared.cache().has_room(self.table.uncompressed_size / 4) =>
             {
-                let end = ranges.last().map_or(0, |range| range.end);
-                ReadAhead::UpTo(if goes_on { end } else { 0 })
+                let (first, last) = (ranges.first(), ranges.last());
+                let range = first.zip(last).map_or(0..0, |(first, last)| first.start..last.end);
+                ReadAhead::Files(if goes_on { range } else { 0..0 })
             }
             scope => scope,
         }

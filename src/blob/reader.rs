@@ -11,6 +11,7 @@ use super::access::Access;
 use super::error::Error;
 use super::in_flight::InFlight;
 use super::spans::Spans;
+use super::used::Used;
 use crate::index::{Proof, Restart, Span, SpanTable, Windows};
 
 /// One layer's bytes.
@@ -20,6 +21,8 @@ pub struct BlobReader {
     pub(super) what: String,
     pub(super) table: SpanTable,
     pub(super) shared: Arc<Spans>,
+    /// How much of each span was read.
+    pub(super) used: Used,
     /// The span that was read last: what fetches keep an eye on.
     pub(super) reader_at: AtomicUsize,
     /// The index has contradicted the blob: it is dropped from the cache once.
@@ -34,6 +37,7 @@ impl BlobReader {
     pub fn new(table: SpanTable, access: Access, shared: Arc<Spans>) -> BlobReader {
         BlobReader {
             what: format!("layer {}", access.descriptor.digest),
+            used: Used::new(table.spans.len()),
             access,
             table,
             shared,

@@ -86,7 +86,7 @@ impl File<'_> {
         let scope = |goes_on| match (&below, missed) {
             (Some(below), _) => below.clone(),
             (None, Some((last, file))) if goes_on => prefetch::guess(tree, last, file, layer),
-            _ => ReadAhead::UpTo(0),
+            _ => ReadAhead::File(0..0),
         };
         let result = contents.read(layer, pieces, offset, buf, give_up, &scope);
         result.map_err(|cause| {

@@ -260,7 +260,7 @@ fn digest(
         offset = run.file_offset;
         while offset < run.file_end() {
             let part = &mut buf[..(run.file_end() - offset).min(CHUNK_BYTES as u64) as usize];
-            let scope = |_| ReadAhead::UpTo(u64::MAX);
+            let scope = |_| ReadAhead::Files(0..u64::MAX);
             contents.read(0, pieces, offset, part, Instant::now() + deadline, &scope)?;
             hasher.data(part);
             offset += part.len() as u64;

@@ -10,8 +10,9 @@
 //!
 //! Two misses in a row in one layer, in files of different directories, suggest a walk over the
 //! smallest directory that holds both; two in one file suggest that the file is read to its end.
-//! The *scope* of the reader is that directory or file, and what matters of it is where its last
-//! byte lies in the layer. This is asked for only on a miss that continues a run
+//! The *scope* of the reader is that directory or file, and what matters of it is where its first
+//! and its last byte lie in the layer: whether all of what lies before the miss was read tells a walk
+//! from a program that reads here and there. This is asked for only on a miss that continues a run
 //! (`blob::plan`), so it may look at the whole tree.
 //!
 //! It is a guess: two readers of one layer confuse each other's, which costs requests and never
@@ -50,10 +51,12 @@ impl Misses {
     }
 }
 
-/// Where in the layer the scope of a reader ends who has missed bytes of one file after another.
+/// Where in the layer the scope of a reader lies who has missed bytes of one file after another.
 pub(crate) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> ReadAhead {
     if last == ino {
-        return ReadAhead::UpTo(content_end(tree, ino, layer));
+        let mut scope = 0..0;
+        add_extent(tree, ino, layer, &mut scope);
+        return ReadAhead::File(scope);
     }
     let common = match (tree.directory_of(last), tree.directory_of(ino)) {
         (Some(last), Some(this)) => tree.common_directory(last, this),
@@ -61,18 +64,18 @@ pub(crate) fn guess(tree: &Tree, last: Ino, ino: Ino, layer: usize) -> ReadAhead
     };
     if common == Ino::ROOT && tree.layers_of(ino).is_some() {
         // Of different images, so it is no walk that they tell of.
-        return ReadAhead::UpTo(0);
+        return ReadAhead::Files(0..0);
     }
     if tree.is_top(common) {
         // Everything.
-        return ReadAhead::UpTo(u64::MAX);
+        return ReadAhead::Files(0..u64::MAX);
     }
-    let mut end = 0;
+    let mut scope = 0..0;
     let mut walk = tree.walk(common, Order::Data);
     while let Some((_, ino)) = walk.next() {
-        end = end.max(content_end(tree, ino, layer));
+        add_extent(tree, ino, layer, &mut scope);
     }
-    ReadAhead::UpTo(end)
+    ReadAhead::Files(scope)
 }
 
 /// Where in a layer the files below a directory have their content.
@@ -121,13 +124,15 @@ pub(crate) fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     merged
 }
 
-/// Offset in the layer just past the content of a file; 0 if none of it lies there.
-fn content_end(tree: &Tree, ino: Ino, layer: usize) -> u64 {
-    let mut end = 0;
+/// Widens a range of the layer to what it has of the content of a file. A range that holds nothing is
+/// nowhere.
+fn add_extent(tree: &Tree, ino: Ino, layer: usize, extent: &mut Range<u64>) {
     add_content(tree, ino, |of, range| {
         if of == layer {
-            end = end.max(range.end);
+            *extent = match extent.is_empty() {
+                true => range,
+                false => extent.start.min(range.start)..extent.end.max(range.end),
+            };
         }
     });
-    end
 }

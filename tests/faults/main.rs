@@ -59,6 +59,7 @@ mod lazy;
 mod lazy_ahead;
 mod lazy_indexes;
 mod lazy_open;
+mod lazy_random;
 mod lazy_reads;
 mod lazy_resume;
 mod lazy_servers;
