@@ -15,9 +15,8 @@
 //! A stream can be decoded from a [`Boundary`] on: the start of a gzip member or zstd frame, which
 //! needs nothing, or, in gzip, the end of a deflate block, which needs some bits and the
 //! [`window`]. [`Decoder::boundary`] says when a decoder stands at one; asked to by
-//! [`Decoder::stop_at_blocks`] it stops at the next. Looking for block ends only when a span is due
-//! keeps the price within noise. zstd has no such places inside a frame: its state between blocks
-//! is a window of megabytes and entropy tables that no library hands out.
+//! [`Decoder::stop_at_blocks`] it stops at the next. zstd has no such places inside a frame: its state
+//! between blocks is a window of megabytes and entropy tables that no library hands out.
 //!
 //! # Invariants
 //!
@@ -31,11 +30,12 @@ mod boundary;
 mod compress;
 mod compression;
 mod decoder;
+mod deflate;
 mod error;
 mod guess;
 mod gzip;
-mod inflate;
 mod limits;
+mod member;
 pub mod window;
 mod zstd_frames;
 mod zstd_header;
@@ -53,3 +53,4 @@ pub use guess::{Guess, guess};
 pub use limits::{
     DEFAULT_ZSTD_WINDOW_LOG, Limits, MAX_ZSTD_WINDOW_LOG, plausible_uncompressed_bytes,
 };
+pub use member::{MemberEnd, MemberSum};

@@ -283,7 +283,7 @@ impl Stream {
                 Compression::sniff(&self.input[self.unread.clone()]).map_err(codec)?
             }
         };
-        match restart {
+        let decoder = match restart {
             Restart::Here => Decoder::within(layer.limits, compression).map_err(codec),
             Restart::Block { bits, .. } => {
                 // Without one there is still the way from a place that needs none.
@@ -292,7 +292,12 @@ impl Stream {
                 Decoder::resume(compression, Boundary::Block { bits }, window).map_err(codec)
             }
             Restart::Continues => Err(Fault::Content(Error::short(layer.what, span))),
-        }
+        };
+        decoder.map(|mut decoder| {
+            // A digest decides over what comes out.
+            decoder.leave_checks();
+            decoder
+        })
     }
 
     /// Reads what little is left of an answer that was for a range, so that its connection can be

@@ -5,6 +5,7 @@ use super::compression::Compression;
 use super::error::Error;
 use super::gzip::Gzip;
 use super::limits::Limits;
+use super::member::MemberEnd;
 use super::zstd_frames::Zstd;
 
 /// A streaming decompressor.
@@ -43,7 +44,7 @@ impl Decoder {
     pub fn within(limits: Limits, compression: Compression) -> Result<Decoder, Error> {
         Ok(Decoder(match compression {
             Compression::None => Inner::Plain,
-            Compression::Gzip => Inner::Gzip(Box::new(Gzip::new()?)),
+            Compression::Gzip => Inner::Gzip(Box::new(Gzip::new())),
             Compression::Zstd => Inner::Zstd(Box::new(Zstd::within(limits)?)),
         }))
     }
@@ -65,7 +66,7 @@ impl Decoder {
                     && bits <= 7
                     && window.len() <= WINDOW_BYTES =>
             {
-                Ok(Decoder(Inner::Gzip(Box::new(Gzip::resume(bits, window)?))))
+                Ok(Decoder(Inner::Gzip(Box::new(Gzip::resume(bits, window)))))
             }
             Boundary::Block { .. } => Err(Error::Gzip("an impossible checkpoint")),
         }
@@ -88,21 +89,80 @@ impl Decoder {
         }
     }
 
-    /// Decompresses from `input` into `output`.
+    /// Leaves the checksums of gzip members to the caller: either [`Decoder::member_end`] is asked after
+    /// each call, or what comes out is verified in another way.
+    pub fn leave_checks(&mut self) {
+        if let Inner::Gzip(gzip) = &mut self.0 {
+            gzip.leave_checks();
+        }
+    }
+
+    /// What the gzip member that ended with the last call says of its output, after
+    /// [`Decoder::leave_checks`]. Members without output are checked nevertheless.
+    pub fn member_end(&mut self) -> Option<MemberEnd> {
+        match &mut self.0 {
+            Inner::Gzip(gzip) => gzip.member_end(),
+            Inner::Plain | Inner::Zstd(_) => None,
+        }
+    }
+
+    /// Decompresses from `input` into `output`. What lies behind the bytes that were produced may be
+    /// overwritten too.
     ///
     /// With room in `output`, `consumed == 0 && produced == 0` means that more input is needed.
     ///
     /// # Errors
     /// The stream is corrupt.
     pub fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
+        let progress = self.decode_behind(input, output, 0)?;
+        self.next_buffer(&output[..progress.produced]);
+        Ok(progress)
+    }
+
+    /// As [`Decoder::decode`], into a buffer that is filled bit by bit: the first `filled` bytes of
+    /// `output` are what earlier calls have put there, and the decoder looks at them again. Before
+    /// there is another buffer, [`Decoder::next_buffer`] is called.
+    ///
+    /// # Errors
+    /// The stream is corrupt.
+    pub fn decode_behind(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        filled: usize,
+    ) -> Result<Progress, Error> {
         match &mut self.0 {
             Inner::Plain => {
+                let output = &mut output[filled..];
                 let n = input.len().min(output.len());
                 output[..n].copy_from_slice(&input[..n]);
                 Ok(Progress { consumed: n, produced: n })
             }
-            Inner::Gzip(gzip) => gzip.decode(input, output),
-            Inner::Zstd(zstd) => zstd.decode(input, output),
+            Inner::Gzip(gzip) => gzip.decode(input, output, filled),
+            Inner::Zstd(zstd) => zstd.decode(input, &mut output[filled..]),
+        }
+    }
+
+    /// All of the buffer that was filled last; another one follows.
+    pub fn next_buffer(&mut self, output: &[u8]) {
+        if let Inner::Gzip(gzip) = &mut self.0 {
+            gzip.history().next_buffer(output);
+        }
+    }
+
+    /// Notes which bytes of the window are copied from here on, at the start of a buffer.
+    pub fn note_window(&mut self) {
+        if let Inner::Gzip(gzip) = &mut self.0 {
+            gzip.history().note_used();
+        }
+    }
+
+    /// The window at the place of [`Decoder::note_window`], with zeros for all bytes that were not
+    /// copied. It is complete when [`WINDOW_BYTES`] have come out since, or the member has ended.
+    pub fn take_window(&mut self) -> Option<Vec<u8>> {
+        match &mut self.0 {
+            Inner::Gzip(gzip) => gzip.history().take_used(),
+            Inner::Plain | Inner::Zstd(_) => None,
         }
     }
 

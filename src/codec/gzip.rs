@@ -3,13 +3,13 @@
 //! The member framing is ours rather than `flate2`'s because the end of a member has to be seen:
 //! what follows may be another member, padding or garbage, and each member start is a place from
 //! which decompression can begin. CRC-32 and length of every member are checked, but for one that
-//! was begun in its middle: there the digest of the span decides.
-
-use flate2::Crc;
+//! was begun in its middle: there the digest of the span decides. A caller who has a better time for
+//! it takes the checking on himself, with what [`Gzip::member_end`] tells.
 
 use super::boundary::{Boundary, Progress};
+use super::deflate::{History, Inflate};
 use super::error::Error;
-use super::inflate::Inflate;
+use super::member::{MemberEnd, MemberSum};
 
 const FHCRC: u8 = 1 << 1;
 const FEXTRA: u8 = 1 << 2;
@@ -54,47 +54,64 @@ pub(super) struct Gzip {
     /// Partial fixed-size fields.
     pending: Vec<u8>,
     inflate: Inflate,
-    /// `None` in a member that was begun in its middle.
-    crc: Option<Crc>,
+    /// `None` in a member that was begun in its middle, and where the caller checks.
+    sum: Option<MemberSum>,
+    /// Whether members are checked here.
+    checks: bool,
+    /// The output of the member has begun, perhaps before this decoder.
+    has_output: bool,
+    /// The end of the member that ended last, until it was asked for.
+    member_end: Option<MemberEnd>,
     members: u64,
     /// Return at the end of a block.
     pub(super) stop: bool,
     /// Stands between two blocks, with so many bits of the last byte unused.
     block_end: Option<u8>,
-    /// The window to begin with.
-    window: Vec<u8>,
 }
 
 impl Gzip {
-    pub(super) fn new() -> Result<Gzip, Error> {
-        Ok(Gzip {
+    pub(super) fn new() -> Gzip {
+        Gzip {
             state: GzipState::Header,
             flags: 0,
             pending: Vec::with_capacity(HEADER_BYTES),
-            inflate: Inflate::new()?,
-            crc: Some(Crc::new()),
+            inflate: Inflate::new(),
+            sum: None,
+            checks: true,
+            has_output: false,
+            member_end: None,
             members: 0,
             stop: false,
             block_end: None,
-            window: Vec::new(),
-        })
+        }
     }
 
     /// Begins between two blocks. If there are `bits`, they are the upper ones of the first byte
     /// that comes.
-    pub(super) fn resume(bits: u8, window: Vec<u8>) -> Result<Gzip, Error> {
-        let mut gzip = Gzip { crc: None, ..Gzip::new()? };
-        match bits {
-            0 => {
-                gzip.inflate.resume(0, 0, &window)?;
-                gzip.state = GzipState::Deflate;
-            }
-            bits => {
-                gzip.window = window;
-                gzip.state = GzipState::Prime { bits };
-            }
-        }
-        Ok(gzip)
+    pub(super) fn resume(bits: u8, window: Vec<u8>) -> Gzip {
+        let mut gzip = Gzip { has_output: true, ..Gzip::new() };
+        gzip.inflate.resume(window);
+        gzip.state = match bits {
+            0 => GzipState::Deflate,
+            bits => GzipState::Prime { bits },
+        };
+        gzip
+    }
+
+    /// The caller checks members, or needs no check.
+    pub(super) fn leave_checks(&mut self) {
+        self.checks = false;
+        self.sum = None;
+    }
+
+    /// The end of the member that ended with the last call, if the caller has to check it.
+    pub(super) fn member_end(&mut self) -> Option<MemberEnd> {
+        self.member_end.take()
+    }
+
+    /// What matches copy from.
+    pub(super) fn history(&mut self) -> &mut History {
+        self.inflate.history()
     }
 
     /// Whether decoding can begin here, and how.
@@ -106,9 +123,15 @@ impl Gzip {
         }
     }
 
-    pub(super) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
+    /// Decodes into `output` from `from` on; before that is what earlier calls have put there.
+    pub(super) fn decode(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        from: usize,
+    ) -> Result<Progress, Error> {
         let mut rest = input;
-        let mut produced = 0;
+        let mut at = from;
         while !rest.is_empty() || self.state == GzipState::Deflate {
             if self.state != GzipState::Deflate {
                 let used = self.frame(rest)?;
@@ -119,13 +142,13 @@ impl Gzip {
                 }
                 continue;
             }
-            let room = &mut output[produced..];
-            let step = self.inflate.run(rest, room, self.stop)?;
-            if let Some(crc) = &mut self.crc {
-                crc.update(&room[..step.produced]);
+            let step = self.inflate.run(rest, output, at, self.stop)?;
+            if let Some(sum) = &mut self.sum {
+                sum.update(&output[at..at + step.produced]);
             }
+            self.has_output |= step.produced > 0;
             rest = &rest[step.consumed..];
-            produced += step.produced;
+            at += step.produced;
             if step.consumed > 0 || step.produced > 0 {
                 self.block_end = step.block_end;
             }
@@ -135,11 +158,11 @@ impl Gzip {
                 continue;
             }
             let stuck = step.consumed == 0 && step.produced == 0;
-            if stuck || step.block_end.is_some() || produced == output.len() {
+            if stuck || step.block_end.is_some() || at == output.len() {
                 break;
             }
         }
-        Ok(Progress { consumed: input.len() - rest.len(), produced })
+        Ok(Progress { consumed: input.len() - rest.len(), produced: at - from })
     }
 
     /// Takes framing bytes: everything outside the deflate streams. Consumes at least one byte.
@@ -202,7 +225,7 @@ impl Gzip {
                 Ok(1)
             }
             GzipState::Prime { bits } => {
-                self.inflate.resume(bits, input[0], &std::mem::take(&mut self.window))?;
+                self.inflate.prime(bits, input[0]);
                 self.state = GzipState::Deflate;
                 Ok(1)
             }
@@ -238,19 +261,20 @@ impl Gzip {
             .map_or(GzipState::Deflate, |(_, state)| *state);
         if self.state == GzipState::Deflate {
             self.inflate.reset();
-            self.crc = Some(Crc::new());
+            self.sum = self.checks.then(MemberSum::default);
+            self.has_output = false;
             self.block_end = None;
         }
     }
 
     fn check_trailer(&mut self) -> Result<(), Error> {
-        if let Some(known) = &self.crc {
-            let (crc, length) = self.pending.split_at(4);
-            if crc != known.sum().to_le_bytes() {
-                return Err(Error::Gzip("checksum mismatch"));
-            }
-            if length != known.amount().to_le_bytes() {
-                return Err(Error::Gzip("length mismatch"));
+        if let Ok(trailer) = <[u8; TRAILER_BYTES]>::try_from(&self.pending[..]) {
+            let end = MemberEnd::of(trailer);
+            match &mut self.sum {
+                Some(sum) => sum.check(end)?,
+                // There may be very many of these, and nothing of them goes to the caller.
+                None if !self.has_output => MemberSum::default().check(end)?,
+                None => self.member_end = Some(end),
             }
         }
         self.pending.clear();

@@ -82,6 +82,41 @@ fn all_gzip_header_fields() {
     assert_eq!(piecewise(&stream, 3).unwrap(), data);
 }
 
+/// What the caller has to check, when checks are left to him: each member that had output, once.
+#[test]
+fn the_ends_of_members_are_told_to_who_checks() {
+    let data = varied(100_000);
+    let (left, right) = data.split_at(40_000);
+    let stream = [gzip(left), gzip(b""), gzip(right)].concat();
+    for step in [1, 7, 5000, stream.len()] {
+        let mut decoder = Decoder::new(Compression::Gzip).unwrap();
+        decoder.leave_checks();
+        let (mut out, mut filled, mut sum) = (vec![0; data.len() + 1], 0, MemberSum::default());
+        let mut ends = Vec::new();
+        for mut piece in stream.chunks(step) {
+            while !piece.is_empty() {
+                let progress = decoder.decode_behind(piece, &mut out, filled).unwrap();
+                piece = &piece[progress.consumed..];
+                sum.update(&out[filled..filled + progress.produced]);
+                filled += progress.produced;
+                if let Some(end) = decoder.member_end() {
+                    sum.check(end).unwrap();
+                    ends.push(filled);
+                }
+            }
+        }
+        assert_eq!((ends, out[..filled] == data), (vec![left.len(), data.len()], true));
+    }
+    let empty = gzip(b"");
+    for at in [empty.len() - 8, empty.len() - 1] {
+        let mut wrong = empty.clone();
+        wrong[at] ^= 1;
+        let mut decoder = Decoder::new(Compression::Gzip).unwrap();
+        decoder.leave_checks();
+        assert!(decoder.decode(&wrong, &mut [0; 10]).is_err(), "nobody else checks it");
+    }
+}
+
 #[test]
 fn truncation_and_damage_are_errors() {
     let data = sample();
@@ -153,6 +188,16 @@ fn checkpoints(stream: &[u8], step: usize) -> (Vec<u8>, Vec<Checkpoint>) {
     }
 }
 
+/// The bytes of a window that are copied behind it, and zeros.
+fn used_of_window(bits: u8, window: Vec<u8>, rest: &[u8]) -> Vec<u8> {
+    let boundary = Boundary::Block { bits };
+    let mut decoder = Decoder::resume(Compression::Gzip, boundary, window).unwrap();
+    decoder.note_window();
+    let mut out = vec![0; WINDOW_BYTES];
+    decoder.decode_behind(rest, &mut out, 0).unwrap();
+    decoder.take_window().unwrap()
+}
+
 #[test]
 fn decoding_begins_at_every_checkpoint_with_only_the_bytes_of_the_window_that_are_used() {
     let data = varied(1_500_000);
@@ -186,7 +231,7 @@ fn decoding_begins_at_every_checkpoint_with_only_the_bytes_of_the_window_that_ar
             let rest = &stream[consumed - usize::from(shares_byte)..];
             let mut kept = data[produced.saturating_sub(WINDOW_BYTES)..produced].to_vec();
             if let Boundary::Block { bits } = boundary {
-                window::clear_unused(&mut kept, bits, rest, &data[produced..]).unwrap();
+                kept = used_of_window(bits, kept, rest);
                 cleared += kept.iter().filter(|byte| **byte == 0).count();
             }
             let kept = window::unpack(&window::pack(&kept).unwrap()).unwrap();

@@ -9,12 +9,16 @@
 //! at half the distance both numbers change places. (Placing checkpoints just before files was
 //! measured and left: it saves 3 % of what is decoded at this distance.)
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::error::ErrorKind;
-use crate::codec::{self, Boundary, Compression, Decoder, WINDOW_BYTES};
+use crate::codec::{self, Boundary, Compression, Decoder, MemberEnd, WINDOW_BYTES};
 
 /// A span ends at the first boundary after so many uncompressed bytes ...
 const SPAN_BYTES: usize = 5 << 19;
@@ -36,6 +40,8 @@ pub(super) struct Piece {
     /// First compressed byte needed, and just past the last.
     pub(super) compressed: Range<u64>,
     pub(super) begin: Begin,
+    /// The gzip members that end in the span, and how many of its bytes come before that.
+    pub(super) members: Vec<(usize, MemberEnd)>,
     pub(super) compression: Compression,
 }
 
@@ -46,10 +52,8 @@ pub(super) enum Begin {
     /// Behind a deflate block.
     Block {
         bits: u8,
-        /// Output before.
+        /// The output before, with zeros for all bytes that nothing refers to.
         window: Vec<u8>,
-        /// Compressed bytes from there on, enough for [`WINDOW_BYTES`] of output.
-        probe: Vec<u8>,
     },
 }
 
@@ -72,10 +76,10 @@ pub(super) struct Cutter<'a> {
     /// Where its compressed bytes begin, and how.
     compressed_start: u64,
     begin: Begin,
+    /// The members that have ended in it.
+    members: Vec<(usize, MemberEnd)>,
     /// Compressed bytes taken in all.
     consumed: u64,
-    /// The last of them.
-    last_byte: u8,
     /// The compressed offset just past the last byte that gave output.
     compressed_end: u64,
 }
@@ -86,16 +90,19 @@ impl Cutter<'_> {
         limits: codec::Limits,
         used: &Receiver<Vec<u8>>,
     ) -> Result<Cutter<'_>, ErrorKind> {
+        let mut decoder = Decoder::within(limits, compression)?;
+        // There is a stage with more time for them.
+        decoder.leave_checks();
         Ok(Cutter {
-            decoder: Decoder::within(limits, compression)?,
+            decoder,
             compression,
             used,
             bytes: vec![0; MAX_SPAN_BYTES],
             filled: 0,
             compressed_start: 0,
             begin: Begin::Here,
+            members: Vec::new(),
             consumed: 0,
-            last_byte: 0,
             compressed_end: 0,
         })
     }
@@ -105,10 +112,18 @@ impl Cutter<'_> {
         self.consumed
     }
 
-    /// The last span, if there is one, at the end of the stream.
+    /// The last span, if there is one, at the end of the stream. It is empty if only the end of a member
+    /// has come behind the last cut.
     pub(super) fn finish(&mut self) -> Result<Option<Piece>, ErrorKind> {
         self.decoder.finish()?;
-        Ok((self.filled > 0).then(|| self.cut(Begin::Continues)))
+        let is_empty = self.filled == 0 && self.members.is_empty();
+        Ok((!is_empty).then(|| self.cut(Begin::Continues)))
+    }
+
+    /// What was decoded before an error, if the end of a member is in it: its checksum may be wrong, and
+    /// that is what went wrong first.
+    pub(super) fn unchecked(&mut self) -> Option<Piece> {
+        (!self.members.is_empty()).then(|| self.cut(Begin::Continues))
     }
 
     /// Decodes some of `input`; a span, if one became complete.
@@ -127,37 +142,26 @@ impl Cutter<'_> {
         }
         let due_in = (self.compressed_start + SPAN_COMPRESSED_BYTES).saturating_sub(self.consumed);
         let is_due = self.filled >= SPAN_BYTES || due_in == 0;
-        // Looking for block ends costs something: only a span that is due does.
+        // Ends of blocks before are none of this cutter's business.
         self.decoder.stop_at_blocks(is_due);
         let (input, room) = match is_due {
             true => (input, MAX_SPAN_BYTES),
             false => (&input[..input.len().min(due_in as usize)], SPAN_BYTES),
         };
-        let from = self.filled;
-        let progress = self.decoder.decode(input, &mut self.bytes[from..room])?;
+        let progress = self.decoder.decode_behind(input, &mut self.bytes[..room], self.filled)?;
         self.filled += progress.produced;
         self.consumed += progress.consumed as u64;
-        let taken = &input[..progress.consumed];
-        if let Some(byte) = taken.last() {
-            self.last_byte = *byte;
-        }
         if progress.produced > 0 {
             self.compressed_end = self.consumed;
         }
-        if let Begin::Block { probe, .. } = &mut self.begin
-            && from < WINDOW_BYTES
-        {
-            probe.extend_from_slice(taken);
-        }
+        self.members.extend(self.decoder.member_end().map(|end| (self.filled, end)));
         let half = self.filled >= SPAN_BYTES / 2
             || self.consumed - self.compressed_start >= SPAN_COMPRESSED_BYTES / 2;
         let next = match self.decoder.boundary() {
             _ if self.filled == 0 => None,
             Some(Boundary::Start) if half || is_due => Some(Begin::Here),
             Some(Boundary::Block { bits }) if is_due && self.filled >= WINDOW_BYTES => {
-                let window = self.bytes[self.filled - WINDOW_BYTES..self.filled].to_vec();
-                let probe = if bits > 0 { vec![self.last_byte] } else { Vec::new() };
-                Some(Begin::Block { bits, window, probe })
+                Some(Begin::Block { bits, window: Vec::new() })
             }
             _ if self.filled == MAX_SPAN_BYTES => Some(Begin::Continues),
             _ => None,
@@ -169,12 +173,22 @@ impl Cutter<'_> {
     fn cut(&mut self, next: Begin) -> Piece {
         let shares_byte = matches!(next, Begin::Block { bits: 1.., .. });
         let next_start = self.consumed - u64::from(shares_byte);
+        let needs_window = matches!(next, Begin::Block { .. });
+        let mut begin = std::mem::replace(&mut self.begin, next);
+        if let Begin::Block { window, .. } = &mut begin {
+            // All of it that is needed was noted while this span was decoded.
+            *window = self.decoder.take_window().unwrap_or_default();
+        }
+        let length = std::mem::take(&mut self.filled);
+        self.decoder.next_buffer(&self.bytes[..length]);
+        if needs_window {
+            self.decoder.note_window();
+        }
         let fresh = self.used.try_recv().unwrap_or_else(|_| vec![0; MAX_SPAN_BYTES]);
         let buffer = Arc::new(std::mem::replace(&mut self.bytes, fresh));
-        let length = std::mem::take(&mut self.filled);
         let start = std::mem::replace(&mut self.compressed_start, next_start);
-        let begin = std::mem::replace(&mut self.begin, next);
         let compressed = start..self.compressed_end.max(start);
-        Piece { buffer, length, compressed, begin, compression: self.compression }
+        let members = std::mem::take(&mut self.members);
+        Piece { buffer, length, compressed, begin, members, compression: self.compression }
     }
 }

@@ -7,7 +7,7 @@
 //! fetch thread    source -> hash of the blob, size -> chunks
 //! inflate thread  chunks -> decompress -> spans of 1 to 2.5 MiB, and how each can be begun at
 //! this thread     spans -> diff ID, tar entries, hash of each file
-//! keep thread     the same spans -> span digest, window -> cache
+//! keep thread     the same spans -> CRC-32 of gzip members, span digest -> cache
 //! ```
 //!
 //! No stage costs more than inflating, so that a layer takes as long as that where there are
@@ -29,6 +29,9 @@ mod inflate;
 mod keep;
 mod parse;
 mod stopped;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -168,8 +171,9 @@ impl FirstPass<'_> {
             fetched?;
             let (compression, (spans, windows), (mut builder, hasher, uncompressed_size)) =
                 match (inflated, kept, parsed) {
-                    (Err(Stopped::Error(kind)), ..)
-                    | (_, Err(kind), _)
+                    // A wrong checksum, which stands before all that inflating finds wrong.
+                    (_, Err(kind), _)
+                    | (Err(Stopped::Error(kind)), ..)
                     | (_, _, Err(Stopped::Error(kind))) => return Err(kind),
                     (Err(Stopped::Receiver), ..) | (.., Err(Stopped::Receiver)) => {
                         return Err(ErrorKind::Worker);

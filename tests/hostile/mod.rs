@@ -13,6 +13,7 @@
 #![allow(dead_code)]
 
 pub mod bolt;
+pub mod deflate;
 pub mod documents;
 pub mod layer;
 pub mod layer_index;
@@ -60,12 +61,13 @@ pub struct Target {
 const SMALL: usize = 16 << 20;
 
 /// All of them.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 30] = [
     tar::TAR,
     tar::TAR_WITH_CHECKSUMS,
     tar::PAX,
     streams::GZIP,
     streams::INFLATE,
+    deflate::DEFLATE,
     streams::ZSTD,
     layer_index::RAW,
     layer_index::SEALED,

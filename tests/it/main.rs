@@ -17,6 +17,7 @@ mod alone;
 mod architecture;
 mod compare;
 mod deep_paths;
+mod deflate;
 mod digests;
 mod docs;
 mod erofs;

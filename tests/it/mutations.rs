@@ -112,7 +112,7 @@ macro_rules! tests {
 }
 
 tests! {
-    tar tar_with_checksums pax gzip inflate zstd layer_index layer_index_sealed toc toc_blob ztoc bolt
+    tar tar_with_checksums pax gzip inflate deflate zstd layer_index layer_index_sealed toc toc_blob ztoc bolt
     bolt_sealed sqlite sqlite_wal rpm_header rpm_ndb rpm_bdb dpkg apk python_metadata manifest config
     soci_index artifact artifact_head reference platform challenge
 }

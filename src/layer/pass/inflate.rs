@@ -1,4 +1,7 @@
 //! Stage 2: decompresses the blob into spans.
+//!
+//! Checksums of gzip members are left to the stage that keeps spans. One that is wrong counts for more
+//! than what this stage finds wrong behind it, as if it had been checked here.
 
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -15,10 +18,28 @@ pub(super) fn inflate(
     limits: codec::Limits,
     limit: Option<u64>,
 ) -> Result<Compression, Stopped> {
-    let mut chunk = chunks.recv().unwrap_or_default();
+    let chunk = chunks.recv().unwrap_or_default();
     // Chunks are full but for the last: a first one shorter than the magic is the whole blob.
     let compression = Compression::sniff(&chunk).map_err(ErrorKind::from)?;
     let mut cutter = Cutter::new(compression, limits, used)?;
+    let done = decode(&mut cutter, chunk, chunks, spans, limit);
+    if let Err(Stopped::Error(_)) = &done
+        && let Some(piece) = cutter.unchecked()
+    {
+        // If it is not taken, the next stage has an error of its own.
+        let _ = spans.send(piece);
+    }
+    done.map(|()| compression)
+}
+
+/// Decodes to the end of the blob, of which `chunk` is the first.
+fn decode(
+    cutter: &mut Cutter<'_>,
+    mut chunk: Vec<u8>,
+    chunks: &Receiver<Vec<u8>>,
+    spans: &SyncSender<Piece>,
+    limit: Option<u64>,
+) -> Result<(), Stopped> {
     let mut total = 0u64;
     loop {
         let mut unread = &chunk[..];
@@ -29,6 +50,8 @@ pub(super) fn inflate(
             let blob = cutter.consumed();
             let limit = limit.unwrap_or(codec::plausible_uncompressed_bytes(blob));
             if total > limit {
+                // Members that have ended in it may be wrong too.
+                piece.map(|piece| spans.send(piece));
                 return Err(ErrorKind::TooLarge { limit, blob }.into());
             }
             let is_stuck = progress.consumed == 0 && progress.produced == 0;
@@ -46,5 +69,5 @@ pub(super) fn inflate(
     if let Some(last) = cutter.finish()? {
         spans.send(last).map_err(|_| Stopped::Receiver)?;
     }
-    Ok(compression)
+    Ok(())
 }

@@ -1,10 +1,10 @@
-//! Stage 4: describes spans, and keeps them.
+//! Stage 4: checks the gzip members that end in spans, describes the spans, and keeps them.
 
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::blob;
 use crate::cache::Cache;
-use crate::codec::window;
+use crate::codec::{self, Compression, MemberEnd, MemberSum, window};
 use crate::digest::SpanDigest;
 use crate::extent::{CompressedOffset, UncompressedOffset};
 use crate::index::{Check, Restart, Span};
@@ -23,21 +23,29 @@ pub(super) struct Keeper<'a> {
 
 impl Keeper<'_> {
     /// The spans of a layer, and the stored windows that they refer to.
+    ///
+    /// # Errors
+    /// A gzip member is not what its checksum says, or there is no memory.
     pub(super) fn keep(
         self,
         pieces: &Receiver<Piece>,
         used: &SyncSender<Vec<u8>>,
     ) -> Result<(Vec<Span>, Vec<u8>), ErrorKind> {
         let (mut spans, mut windows) = (Vec::new(), Vec::new());
-        let mut start = 0;
-        for Piece { buffer, length, compressed, begin, .. } in pieces {
+        let (mut start, mut sum) = (0, MemberSum::default());
+        for Piece { buffer, length, compressed, begin, members, compression } in pieces {
             let bytes = &buffer[..length];
+            if compression == Compression::Gzip {
+                check_members(&mut sum, bytes, &members)?;
+            }
+            if bytes.is_empty() {
+                continue;
+            }
             let digest = SpanDigest::of(bytes);
             let restart = match begin {
                 Begin::Continues => Restart::Continues,
                 Begin::Here => Restart::Here,
-                Begin::Block { bits, mut window, probe } => {
-                    window::clear_unused(&mut window, bits, &probe, bytes)?;
+                Begin::Block { bits, window } => {
                     let stored = window::pack(&window)?;
                     let place = (windows.len() as u64, stored.len() as u32);
                     windows.extend_from_slice(&stored);
@@ -65,6 +73,22 @@ impl Keeper<'_> {
         }
         Ok((spans, windows))
     }
+}
+
+/// Takes more output of gzip members, and checks those that end in it.
+fn check_members(
+    sum: &mut MemberSum,
+    bytes: &[u8],
+    members: &[(usize, MemberEnd)],
+) -> Result<(), codec::Error> {
+    let mut from = 0;
+    for (until, end) in members {
+        sum.update(&bytes[from..*until]);
+        sum.check(*end)?;
+        from = *until;
+    }
+    sum.update(&bytes[from..]);
+    Ok(())
 }
 
 /// Removes a span from the cache that is not what has come.
