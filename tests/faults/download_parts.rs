@@ -8,7 +8,7 @@ use ocifs::image::ImageOptions;
 use ocifs::source::registry::RegistryOptions;
 
 use crate::fixture::{Sandbox, image_of, name_in, noise, open, read};
-use crate::lazy::{patient, range_of};
+use crate::lazy::{range_of, wide};
 use crate::support::image::{Built, Compression};
 use crate::support::registry::{Fault, Logged, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -55,7 +55,7 @@ fn with_fault(times: Times, fault: Fault) -> Registry {
 }
 
 fn with_connections(connections: usize) -> ImageOptions {
-    let options = patient();
+    let options = wide();
     let registry = RegistryOptions { connections, ..options.registry };
     ImageOptions { registry, ..options }
 }
@@ -90,7 +90,7 @@ fn opens_right(registry: &Registry, sandbox: &Sandbox, options: &ImageOptions) {
 #[test]
 fn several_connections_where_each_is_slow() {
     let (registry, sandbox) = (slow_each(), Sandbox::new());
-    opens_right(&registry, &sandbox, &patient());
+    opens_right(&registry, &sandbox, &wide());
     let log = of_layer(&registry);
     assert!(are_all_once(&log), "{log:?}");
     assert_eq!(bytes(&log), size());
@@ -132,7 +132,7 @@ fn after_a_refusal_there_is_one_connection() {
         }
         registry.fault(("GET", layer(), Times::Always), Fault::Drip(2 * DRIP));
         let sandbox = Sandbox::new();
-        opens_right(&registry, &sandbox, &patient());
+        opens_right(&registry, &sandbox, &wide());
         let log = of_layer(&registry);
         let refused = log.iter().filter(|request| request.status == status).count();
         let most = registry.most_bodies();
@@ -146,10 +146,8 @@ fn after_a_refusal_there_is_one_connection() {
 fn what_is_wrong_with_a_part_costs_that_part() {
     const WAIT: Duration = Duration::from_secs(60);
     // A silent host is waited for by a reader alone.
-    let options = ImageOptions {
-        registry: patient().registry.with_deadline(Duration::from_secs(4)),
-        ..patient()
-    };
+    let options =
+        ImageOptions { registry: wide().registry.with_deadline(Duration::from_secs(4)), ..wide() };
     let error = |status| Fault::Status(status, Vec::new(), b"no".to_vec());
     let faults: [(&str, Fault); 11] = [
         ("truncated", Fault::Truncate(100_000)),
@@ -185,10 +183,10 @@ fn a_part_that_lies() {
     for number in [1, 2, 3, 5] {
         let registry = with_fault(Times::Nth(number), Fault::FlipByte(1000));
         let sandbox = Sandbox::new();
-        let error = open(&name_in(&registry), &sandbox.cache(), &patient()).unwrap_err();
+        let error = open(&name_in(&registry), &sandbox.cache(), &wide()).unwrap_err();
         assert!(error.contains("does not match"), "{number}: {error}");
         assert!(sandbox.cached("partial").is_empty() && sandbox.cached("layers").is_empty());
-        opens_right(&registry, &sandbox, &patient());
+        opens_right(&registry, &sandbox, &wide());
     }
 }
 
@@ -201,12 +199,12 @@ fn every_part_that_came_is_kept() {
     registry.fault(("GET", layer(), Times::First(4)), Fault::Drip(DRIP));
     let gone = Fault::Status(404, Vec::new(), Vec::new());
     registry.fault(("GET", layer(), Times::Always), gone);
-    open(&name_in(&registry), &sandbox.cache(), &patient()).unwrap_err();
+    open(&name_in(&registry), &sandbox.cache(), &wide()).unwrap_err();
     let first = bytes(&of_layer(&registry));
     registry.clear_faults();
     registry.clear_log();
     registry.fault(("GET", layer(), Times::Always), Fault::Drip(DRIP));
-    opens_right(&registry, &sandbox, &patient());
+    opens_right(&registry, &sandbox, &wide());
     let second = bytes(&of_layer(&registry));
     assert!(first > 4 << 20, "{first}");
     // What was on its way when the command ended is not noted to the last byte.
@@ -218,7 +216,7 @@ fn a_server_without_ranges_sends_it_once() {
     let (registry, sandbox) = (Registry::start(), Sandbox::new());
     registry.add_image("r", "t", image());
     registry.fault(("GET", layer(), Times::Always), Fault::IgnoreRange);
-    opens_right(&registry, &sandbox, &patient());
+    opens_right(&registry, &sandbox, &wide());
     let log = of_layer(&registry);
     assert_eq!((log.len(), bytes(&log)), (1, size()), "{log:?}");
 }

@@ -292,17 +292,26 @@ impl Corpus {
     }
 }
 
-/// Options that leave a busy machine the time it needs.
+/// Options that leave a busy machine the time it needs, and have one connection: what a read costs is counted
+/// without the parts that a slow one would have.
 pub fn patient() -> ImageOptions {
     let defaults = options();
     ImageOptions {
         registry: registry::RegistryOptions {
             deadline: Duration::from_secs(20),
+            connections: 1,
             ..defaults.registry
         },
         read_deadline: Duration::from_secs(40),
         ..defaults
     }
+}
+
+/// The same with several connections.
+pub fn wide() -> ImageOptions {
+    let options = patient();
+    let registry = registry::RegistryOptions { connections: 8, ..options.registry };
+    ImageOptions { registry, ..options }
 }
 
 /// What went over the network for a blob.

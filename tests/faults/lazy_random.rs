@@ -236,7 +236,7 @@ fn tensors_mapped_over_a_mount_cost_little() {
     let mount = || {
         let home = Home::new();
         models.put_indexes(&Cache::open(&home.path().join("cache")));
-        home.run(&["mount", &name, "M"]).succeeded();
+        home.run(&["mount", "--connections=1", &name, "M"]).succeeded();
         registry.clear_log();
         home
     };

@@ -26,9 +26,7 @@ fn a_walk_over_everything_costs_one_download() {
         files.into_iter().for_each(|file| lazy.check_whole(file));
         for (layer, size) in lazy.corpus.sizes.iter().enumerate() {
             let cost = lazy.cost(layer);
-            // A long stretch may come in parts.
-            let parts = if *size < 12 << 20 { 0 } else { size / (2 << 20) };
-            assert!(cost.requests as u64 <= 4 + parts, "{form:?}: {cost:?}");
+            assert!(cost.requests <= 4, "{form:?}: {cost:?}");
             assert!(cost.bytes <= size + size / 50, "{form:?}: {cost:?} of {size}");
         }
     }

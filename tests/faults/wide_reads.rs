@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lazy::{BIG, Form, Lazy, cost_of};
+use crate::lazy::{BIG, Form, Lazy, cost_of, wide};
 use crate::support::registry::{Fault, Times};
 
 /// Bytes of a body that come every 10 milliseconds: a connection that brings 4 MB/s.
 const DRIP: usize = 40_000;
+
+fn indexed() -> Lazy {
+    let lazy = Lazy::open_with(Form::Plain, &wide());
+    lazy.registry.clear_log();
+    lazy
+}
 
 fn walk(lazy: &Lazy) {
     lazy.listed("").into_iter().for_each(|file| lazy.check_whole(file));
@@ -19,7 +25,7 @@ fn of_layer(lazy: &Lazy) -> (usize, u64) {
 
 #[test]
 fn a_walk_takes_several_connections() {
-    let lazy = Lazy::indexed(Form::Plain);
+    let lazy = indexed();
     lazy.registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(DRIP));
     walk(&lazy);
     let (requests, bytes) = of_layer(&lazy);
@@ -46,7 +52,7 @@ fn what_is_wrong_with_a_part_is_seen_by_no_reader() {
     for (at, (what, fault)) in faults.iter().enumerate() {
         // The first two requests are for one span and a short run of them.
         for number in [4 + at % 2, 7] {
-            let lazy = Lazy::indexed(Form::Plain);
+            let lazy = indexed();
             lazy.registry.fault(("GET", "/blobs/", Times::Nth(number)), fault.clone());
             lazy.registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(3 * DRIP));
             let since = Instant::now();
@@ -63,7 +69,7 @@ fn what_is_wrong_with_a_part_is_seen_by_no_reader() {
 /// What was on its way when the reader stopped ends.
 #[test]
 fn a_reader_that_stops_stops_the_others() {
-    let lazy = Lazy::indexed(Form::Plain);
+    let lazy = indexed();
     lazy.registry.fault(("GET", "/blobs/", Times::Always), Fault::Drip(DRIP));
     let big = lazy.corpus.file(BIG);
     for at in 0..6 {

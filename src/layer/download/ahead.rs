@@ -93,7 +93,9 @@ impl Shared {
 
     /// Has as many parts fetched ahead as may be.
     pub(super) fn fetch_ahead(self: &Arc<Self>) {
-        while let Some(slot) = self.connections.try_enter() {
+        while !self.connections.is_one_enough()
+            && let Some(slot) = self.connections.try_enter()
+        {
             let Some(part) = self.claim() else { return };
             let (shared, number) = (Arc::clone(self), part.number);
             let thread = thread::Builder::new().name("fetch ahead".into());
