@@ -28,7 +28,7 @@ fn repository() -> (Repository, Value) {
 }
 
 fn layer() -> Vec<u8> {
-    tar(&[Entry::file("f", b"content".to_vec())])
+    tar(&[Entry::file("f", b"content")])
 }
 
 fn tags(document: &Value) -> Vec<String> {

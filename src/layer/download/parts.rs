@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_missing() {
-        let mut parts = Parts::new(100, kept(&[0..50]));
+        let mut parts = Parts::new(100, kept(&[0..20, 20..50]));
         parts.lose();
         assert_eq!(parts.next(20), Next::Missing(20..100));
         assert_eq!(parts.unclaimed(), 100);
