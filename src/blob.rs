@@ -9,8 +9,8 @@
 //!
 //! # Design
 //!
-//! [`Spans`] is shared by all layers of a mount: the cache, the open span files, and a few spans in
-//! memory. [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
+//! [`Spans`] is shared by all layers of a mount: the cache, the open span files, and what is on its
+//! way in memory (`blob::memory`). [`BlobReader`] is one layer. A span is looked for in that order; what is missing is
 //! brought by a *fetch*, a thread with one request for a row of spans (`blob::plan` says how many). It
 //! decodes, verifies and keeps each of them (`blob::stream`) and hands those to their readers that are
 //! waited for. A span that is on its way is not sent for again: its readers just wait.
@@ -49,6 +49,7 @@ mod error;
 mod fetch;
 mod in_flight;
 mod link;
+mod memory;
 mod plan;
 mod read;
 mod reader;

@@ -11,17 +11,11 @@ use super::error::{Error, Fault};
 use super::in_flight::{InFlight, OngoingFetch};
 use super::plan;
 use super::reader::BlobReader;
-use super::spans::MEMORY_SPANS;
+use super::spans::MAX_AHEAD_BYTES;
 use super::stream::{Layer, Stream};
 use super::walk::Walk;
 use crate::index::{Restart, Span, Windows};
 use crate::source::{Opened, open_wide};
-
-/// Uncompressed bytes that a fetch may be ahead of all readers.
-const MAX_AHEAD_BYTES: u64 = 64 << 20;
-
-/// The same in spans, where there is no cache and what is fetched too early is lost.
-const MAX_AHEAD_UNCACHED: usize = MEMORY_SPANS / 2;
 
 /// How long a fetch waits for readers to catch up before it ends, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -206,7 +200,7 @@ impl Fetch<'_> {
     /// Waits while the span is far ahead of every reader; false if none comes.
     fn is_followed(&self, at: usize, is_whole: bool) -> bool {
         let reader = self.reader;
-        let start = reader.table.spans[at].start.0;
+        let spans = &reader.table.spans;
         let is_wanted = || reader.in_flight().wanted.keys().any(|wanted| *wanted >= at);
         if let Some(walk) = &self.walk {
             return walk.is_on() || is_wanted();
@@ -216,12 +210,11 @@ impl Fetch<'_> {
         let mut since = Instant::now();
         loop {
             let now = seen();
-            let near = match reader.shared.cache().is_writable() {
-                true => reader.table.spans[now].start.0 + MAX_AHEAD_BYTES >= start,
-                false => now + MAX_AHEAD_UNCACHED >= at,
-            };
+            let distance_bytes = spans[at].start.0.saturating_sub(spans[now].start.0);
+            let is_near =
+                at <= now + 1 || reader.shared.may_bring_ahead(&spans[at], distance_bytes);
             // What comes once and whole is kept: to come back for it would cost all of it again.
-            if near || is_whole || is_wanted() {
+            if is_near || is_whole || is_wanted() {
                 return true;
             }
             if now != last_seen {

@@ -27,6 +27,15 @@ struct Need {
     end: usize,
 }
 
+/// Which bytes end a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Those that seem to be local by now, too.
+    Local,
+    /// Only what a fetch brings: what seemed to be local could not be read.
+    Fetched,
+}
+
 impl BlobReader {
     /// Fills `buf` from `start` if everything is cached; false if something is not, or if the
     /// range reaches past the layer. Never waits for a source.
@@ -68,9 +77,16 @@ impl BlobReader {
                 continue;
             }
             self.shared.note_miss();
-            let start = self.table.spans[at].start.0 + u64::from(offset);
-            let bytes = self.fetch(at, Need { start, end: needed_end }, give_up, scope)?;
-            copy_part(&bytes, offset, part);
+            let span = &self.table.spans[at];
+            let need = Need { start: span.start.0 + u64::from(offset), end: needed_end };
+            let mut came = self.fetch(at, need, Trust::Local, give_up, scope)?;
+            if came.is_none() && !self.shared.read(span, offset, part) {
+                came = self.fetch(at, need, Trust::Fetched, give_up, scope)?;
+            }
+            if let Some(bytes) = came {
+                copy_part(&bytes, offset, part);
+                self.shared.note_handed_over(span, part.len());
+            }
         }
         Ok(())
     }
@@ -96,7 +112,8 @@ impl BlobReader {
                 let slowest =
                     Duration::from_secs(plan::compressed_bytes(span) / MIN_BYTES_PER_SECOND);
                 let need = Need { start: span.start.0, end: at + 1 };
-                self.fetch(at, need, Instant::now() + read_timeout + slowest, &scope)?;
+                let give_up = Instant::now() + read_timeout + slowest;
+                self.fetch(at, need, Trust::Local, give_up, &scope)?;
             }
             progress(span.length.into());
         }
@@ -130,15 +147,16 @@ impl BlobReader {
         })
     }
 
-    /// Waits for a span that is not cached, and sees to it that a fetch brings it, and what else
-    /// the read needs.
+    /// Waits for a span that was not local, and sees to it that a fetch brings it, and what else
+    /// the read needs. `None` if it has become local since the caller looked, and that is trusted.
     fn fetch(
         self: &Arc<Self>,
         at: usize,
         need: Need,
+        trust: Trust,
         give_up: Instant,
         scope: &dyn Fn(bool) -> ReadAhead,
-    ) -> Result<Arc<Vec<u8>>, Error> {
+    ) -> Result<Option<Arc<Vec<u8>>>, Error> {
         if self.access.source.is_offline() {
             return Err(Error::Offline(self.what.clone()));
         }
@@ -152,8 +170,16 @@ impl BlobReader {
                     may_try_again = false;
                     in_flight.arrived.remove(&at);
                 }
-                Some(result) => break result.clone(),
+                Some(result) => break result.clone().map(Some),
                 None => {}
+            }
+            // A fetch may have passed it between the caller's look and this one. To send for it again
+            // could cost the whole layer, where the source knows no ranges.
+            if trust == Trust::Local
+                && !in_flight.carries(at)
+                && self.shared.has(&self.table.spans[at])
+            {
+                break Ok(None);
             }
             if !in_flight.carries(at) && in_flight.fetches.len() < MAX_FETCHES {
                 let plan = self.plan(&mut in_flight, at, need, scope);

@@ -6,13 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
+use super::memory::Memory;
 use crate::cache::{Cache, Cost, SpanFile};
 use crate::digest::SpanDigest;
 use crate::index::{Restart, Span};
 
-/// Spans kept in memory: for reads right after a fetch, and as the only place where the cache is
-/// off. One span is a MiB or two, four at most.
-pub(super) const MEMORY_SPANS: usize = 6;
+/// Bytes of spans in memory, for reads right after a fetch. A span is a MiB or two, four at most.
+const MEMORY_BYTES: usize = 8 << 20;
+
+/// The same where the cache does not keep what a fetch brings.
+const UNCACHED_BYTES: usize = 24 << 20;
+
+/// Uncompressed bytes that a fetch may be ahead of all readers.
+pub(super) const MAX_AHEAD_BYTES: u64 = 64 << 20;
+
+/// The same where the cache does not keep them.
+const MAX_AHEAD_UNCACHED: u64 = UNCACHED_BYTES as u64 / 2;
 
 /// Span files opened until those that stay open are looked at, whether they were evicted and take room
 /// that the cache has given back. Looking at a thousand takes a millisecond.
@@ -24,7 +33,7 @@ pub struct Spans {
     cache: Arc<Cache>,
     open: Mutex<LruCache<SpanDigest, Arc<SpanFile>>>,
     opened: AtomicU32,
-    memory: Mutex<LruCache<SpanDigest, Arc<Vec<u8>>>>,
+    memory: Mutex<Memory>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -37,7 +46,7 @@ impl Spans {
             cache,
             open: Mutex::new(LruCache::new(at_least_one(open_files))),
             opened: AtomicU32::new(0),
-            memory: Mutex::new(LruCache::new(at_least_one(MEMORY_SPANS))),
+            memory: Mutex::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -76,7 +85,7 @@ impl Spans {
             }
             lock(&self.open).pop(&span.digest);
         }
-        let in_memory = lock(&self.memory).get(&span.digest).cloned();
+        let in_memory = lock(&self.memory).read(&span.digest, buf.len());
         if let Some(bytes) = in_memory {
             copy_part(&bytes, offset, buf);
             return true;
@@ -111,7 +120,30 @@ impl Spans {
     /// Keeps a verified span.
     pub(super) fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
         self.cache.put_span(&span.digest, bytes, cost(span.restart));
-        lock(&self.memory).put(span.digest, Arc::clone(bytes));
+        lock(&self.memory).put(span.digest, bytes, self.memory_bytes());
+    }
+
+    /// Notes that a reader was handed so many bytes of a span that has just come.
+    pub(super) fn note_handed_over(&self, span: &Span, bytes: usize) {
+        lock(&self.memory).read(&span.digest, bytes);
+    }
+
+    /// Whether a fetch may bring a span that begins so many bytes behind where its layer is read.
+    pub(super) fn may_bring_ahead(&self, span: &Span, distance_bytes: u64) -> bool {
+        if self.keeps() {
+            return distance_bytes <= MAX_AHEAD_BYTES;
+        }
+        let length = span.length as usize;
+        distance_bytes <= MAX_AHEAD_UNCACHED && lock(&self.memory).has_room(length, UNCACHED_BYTES)
+    }
+
+    /// Whether the cache keeps what comes until it is read.
+    fn keeps(&self) -> bool {
+        self.cache.has_room(MAX_AHEAD_BYTES)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        if self.keeps() { MEMORY_BYTES } else { UNCACHED_BYTES }
     }
 }
 

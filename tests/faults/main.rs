@@ -64,6 +64,7 @@ mod lazy_reads;
 mod lazy_resume;
 mod lazy_servers;
 mod lazy_size;
+mod lazy_uncached;
 mod lazy_walks;
 mod links;
 mod local_copies;
