@@ -1,252 +1,169 @@
-//! Layer indexes that travel: an artifact in the registry, beside the image.
+//! Which files an artifact has, by what its manifest says.
 //!
 //! # Problem
 //!
-//! The first use of a layer costs its download. Another host has used it before; what it learned is a
-//! hundredth of its size. The artifact puts that where the image is, so that any host mounts it
-//! cold with a few requests.
+//! A registry holds charts, models, policies and signatures beside images, each kind with rules of its own
+//! for what the blobs are, what they are called, and which of them are to be unpacked. Whoever mounts one
+//! wants the files that the kind's own tool would leave on a disk.
 //!
-//! # Format
+//! # Design
 //!
-//! An OCI image manifest (image-spec 1.1, manifest.md, "Guidelines for Artifact Usage"):
+//! [`plan`] is a function of the manifest and the config alone: for each blob a name and a
+//! [`ShownAs`]. A kind is recognised by its artifact type, else by the type of its config, else by those of
+//! its layers ([`kind`]); a table of rules says the rest ([`rules`]). What no rule knows is a
+//! file with its title, or else its digest, as its name.
 //!
-//! ```text
-//! artifactType  application/vnd.ocifs.layer-index.v1
-//! config        the empty descriptor
-//! subject       the image manifest
-//! layers        one blob for each distinct layer of the image, of the same media type:
-//!               zstd frame of the index's head | tail as it is   (see `index::format`)
-//!   annotations vnd.ocifs.layer.digest    the layer's blob
-//!               vnd.ocifs.head.size       length of the zstd frame in bytes
-//!               vnd.ocifs.head.digest     SHA-256 of the zstd frame
-//! ```
+//! The media type of a layer does not say what its bytes are: ORAS writes every plain file as
+//! `application/vnd.oci.image.layer.v1.tar`. So a blob that a rule wants unpacked has a name beside that, for
+//! the case that it turns out to be no tar ([`Planned::otherwise`]).
 //!
-//! A mount fetches only the frame, with a range, and checks it against its own digest; the tail
-//! (content hashes and windows, which no compression makes smaller) stays where it is, and a cold
-//! read fetches the one window that it needs. A window needs no digest of its own: what is decoded
-//! with it has one.
+//! Titles come from whoever pushed the artifact. They become clean relative paths ([`names`]); two blobs that
+//! would have one name are numbered, for podman gives all layers the title of the last.
+//!
+//! Rejected: what `oras pull` does for everything, which leaves a chart as a `.tgz` and fails on two equal
+//! titles.
 //!
 //! # Invariants
 //!
-//! - What is read here proves nothing ([`Proof::Hint`]), whatever it says of itself: anybody who may
-//!   push can attach a referrer. It is used only where the user said so.
-//! - An index for another layer, of another size or another format version, is refused.
+//! - No name leads out of the tree, and no two blobs have the same one.
+//! - Every blob of the manifest is planned, but for empty ones that stand for "no files".
 
-use serde::{Deserialize, Serialize};
+mod kind;
+mod names;
+mod rules;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
-use crate::codec;
-use crate::digest::Digest;
-use crate::index::{DecodeError, LayerIndex, Proof};
-use crate::json;
-use crate::oci::{Descriptor, media_type};
+use std::collections::BTreeSet;
 
-/// The artifact's type, and that of its blobs.
-pub const ARTIFACT_TYPE: &str = "application/vnd.ocifs.layer-index.v1";
+use crate::oci::{Descriptor, Manifest, media_type};
+use names::Names;
 
-/// The config of artifacts without one (image-spec 1.1, "Guidance for an Empty Descriptor").
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-/// Its content.
-pub const EMPTY_BYTES: &[u8] = b"{}";
+pub use kind::Kind;
 
-const LAYER_DIGEST: &str = "vnd.ocifs.layer.digest";
-const HEAD_SIZE: &str = "vnd.ocifs.head.size";
-const HEAD_DIGEST: &str = "vnd.ocifs.head.digest";
+/// Blobs of one artifact that are shown. A manifest of 4 MiB has room for half of that.
+pub const MAX_BLOBS: usize = 16 << 10;
 
-/// Largest zstd frame of a head that is fetched, in bytes: 16 million entries compress to less.
-const MAX_HEAD_BYTES: u64 = 1 << 30;
-
-/// The level that heads are compressed at. At 19 it took as long as all the indexing (measured).
-const ZSTD_LEVEL: i32 = 12;
-
-/// Why an artifact is of no use.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum Error {
-    #[error("the manifest is not valid JSON: {0}")]
-    Json(json::Error),
-    #[error("the manifest can't be written: {0}")]
-    Write(serde_json::Error),
-    #[error("the artifact is of type `{0}`, not `{ARTIFACT_TYPE}`")]
-    Type(String),
-    #[error("the annotation `{0}` is missing or invalid")]
-    Annotation(&'static str),
-    #[error("the layer index does not have the digest that its manifest gives it")]
-    Digest,
-    #[error(transparent)]
-    Codec(#[from] codec::Error),
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    #[error("the layer index is of another layer: {0}")]
-    OtherLayer(Digest),
+/// What users may want of an artifact, whatever its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArtifactView {
+    /// What the kind's own tool leaves on a disk.
+    #[default]
+    Usual,
+    /// The blobs under their digests.
+    Raw,
+    /// The blobs as files with their names; nothing is unpacked.
+    Files,
+    /// Every blob that is a tar is unpacked.
+    Unpacked,
 }
 
-impl From<json::Error> for Error {
-    fn from(error: json::Error) -> Error {
-        Error::Json(error)
-    }
+/// How a blob is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ShownAs {
+    /// It is a tar, and its entries are shown below this directory: a relative path, empty for the root.
+    Tree {
+        /// The directory.
+        below: Vec<u8>,
+    },
+    /// It is a file.
+    File(FileShape),
 }
 
-impl From<serde_json::Error> for Error {
-    fn from(error: serde_json::Error) -> Error {
-        Error::Write(error)
-    }
+impl ShownAs {
+    /// A tar at the root, as the layer of an image.
+    pub const ROOT: ShownAs = ShownAs::Tree { below: Vec::new() };
 }
 
-/// A layer index in an artifact.
+/// What a file is called, and what attributes it has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FileShape {
+    /// A clean relative path.
+    pub path: Vec<u8>,
+    /// Permission bits.
+    pub mode: u16,
+    /// Seconds since the epoch.
+    pub mtime_seconds: i64,
+}
+
+/// A blob that is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packed {
-    /// The blob that holds it.
-    pub blob: Descriptor,
-    /// The layer it is of.
-    pub layer: Digest,
-    /// Length of the compressed head, at the start of the blob.
-    pub head_bytes: u64,
-    /// SHA-256 of the compressed head.
-    pub head_digest: Digest,
+pub struct Planned {
+    /// The blob.
+    pub descriptor: Descriptor,
+    /// How.
+    pub shown: ShownAs,
+    /// What it is if it is to be unpacked, and is no tar.
+    pub otherwise: FileShape,
 }
 
-impl Packed {
-    /// Describes a packed index, and gives the blob to be stored.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn pack(index: &LayerIndex) -> Result<(Packed, Vec<u8>), Error> {
-        let head = zstd::bulk::compress(&index.encode_head(), ZSTD_LEVEL)
-            .map_err(|e| codec::Error::Zstd(e.to_string()))?;
-        let (head_bytes, head_digest) = (head.len() as u64, Digest::sha256(&head));
-        let mut blob = head;
-        blob.extend_from_slice(&index.encode_tail());
-        let annotations = [
-            (LAYER_DIGEST, index.blob().to_string()),
-            (HEAD_SIZE, head_bytes.to_string()),
-            (HEAD_DIGEST, head_digest.to_string()),
-        ];
-        let descriptor = Descriptor {
-            media_type: ARTIFACT_TYPE.to_owned(),
-            digest: Digest::sha256(&blob),
-            size: blob.len() as u64,
-            platform: None,
-            artifact_type: None,
-            annotations: annotations.map(|(key, value)| (key.to_owned(), value)).into(),
-            urls: Vec::new(),
-            data: String::new(),
-        };
-        Ok((Packed { blob: descriptor, layer: index.blob(), head_bytes, head_digest }, blob))
-    }
-
-    /// Unpacks a compressed head, which is all that a mount needs.
-    ///
-    /// # Errors
-    /// It is not the one that was announced, not of this layer, or has more than `most` bytes.
-    pub fn unpack(&self, head: &[u8], layer: &Descriptor, most: u64) -> Result<LayerIndex, Error> {
-        if !self.head_digest.matches(head) {
-            return Err(Error::Digest);
-        }
-        let limit = codec::plausible_uncompressed_bytes(head.len() as u64).min(most);
-        let file = codec::decompress(head, usize::try_from(limit).unwrap_or(usize::MAX))?;
-        let index = LayerIndex::decode(&file)?.with_proof(Proof::Hint);
-        if index.blob() != layer.digest || index.blob_size() != layer.size {
-            return Err(Error::OtherLayer(index.blob()));
-        }
-        Ok(index)
-    }
-
-    fn from_descriptor(blob: Descriptor) -> Result<Packed, Error> {
-        let annotation = |name: &'static str| {
-            blob.annotations.get(name).map(String::as_str).ok_or(Error::Annotation(name))
-        };
-        let digest =
-            |name| annotation(name)?.parse::<Digest>().map_err(|_| Error::Annotation(name));
-        let head_bytes = annotation(HEAD_SIZE)?
-            .parse()
-            .ok()
-            .filter(|bytes| (1..=blob.size.min(MAX_HEAD_BYTES)).contains(bytes))
-            .ok_or(Error::Annotation(HEAD_SIZE))?;
-        Ok(Packed {
-            layer: digest(LAYER_DIGEST)?,
-            head_bytes,
-            head_digest: digest(HEAD_DIGEST)?,
-            blob,
-        })
-    }
+/// What is shown of an artifact.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it is.
+    pub kind: Kind,
+    /// The blobs, in the order of the manifest.
+    pub blobs: Vec<Planned>,
+    /// Names that were changed: as the artifact has them, and as they are shown. No more than a few.
+    pub renamed: Vec<(String, String)>,
 }
 
-/// What the JSON of a manifest has; other fields do not matter.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReadManifest {
-    #[serde(default)]
-    artifact_type: Option<String>,
-    config: Descriptor,
-    #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
+/// Whether a manifest is to be shown by its kind, although it would pass for an image: it says that it is
+/// something else, or its layers do.
+pub fn is_artifact(manifest: &Manifest) -> bool {
+    let own = manifest.artifact_type.as_deref().map(media_type::essence);
+    let is_typed = own.is_some_and(|own| !own.is_empty() && !media_type::is_config(&own));
+    let has_titles = || manifest.layers.iter().any(|layer| names::title(layer).is_some());
+    // An image with a type of its own is one still, unless its layers say that they are files.
+    is_typed && has_titles() || Kind::of_layers(manifest).is_some()
 }
 
-/// The layer indexes of an artifact.
-///
-/// # Errors
-/// It is another artifact.
-pub fn parse(manifest: &[u8]) -> Result<Vec<Packed>, Error> {
-    let manifest: ReadManifest = json::from_slice(manifest)?;
-    let kind = manifest.artifact_type.filter(|t| !t.is_empty());
-    let kind = kind.unwrap_or(manifest.config.media_type);
-    if kind != ARTIFACT_TYPE {
-        return Err(Error::Type(kind));
-    }
-    let layers = manifest.layers.unwrap_or_default().into_iter();
-    layers.filter(|d| d.media_type == ARTIFACT_TYPE).map(Packed::from_descriptor).collect()
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WrittenManifest<'a> {
-    schema_version: u32,
-    media_type: &'a str,
-    artifact_type: &'a str,
-    config: WrittenDescriptor<'a>,
-    layers: Vec<WrittenDescriptor<'a>>,
-    subject: WrittenDescriptor<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WrittenDescriptor<'a> {
-    media_type: &'a str,
-    digest: Digest,
-    size: u64,
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    annotations: std::collections::BTreeMap<&'a str, &'a str>,
-}
-
-fn written(descriptor: &Descriptor) -> WrittenDescriptor<'_> {
-    WrittenDescriptor {
-        media_type: &descriptor.media_type,
-        digest: descriptor.digest,
-        size: descriptor.size,
-        annotations: descriptor.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
-    }
-}
-
-/// The manifest of an artifact that refers to an image manifest. The same indexes give the same
-/// bytes, so that pushing twice changes nothing.
-///
-/// # Errors
-/// None that can happen; JSON of these types always works.
-pub fn manifest(subject: &Descriptor, indexes: &[Packed]) -> Result<Vec<u8>, Error> {
-    let empty = WrittenDescriptor {
-        media_type: EMPTY_TYPE,
-        digest: Digest::sha256(EMPTY_BYTES),
-        size: EMPTY_BYTES.len() as u64,
-        annotations: Default::default(),
+/// Plans what is shown of an artifact. `config` is the content of its config, as far as it is known.
+pub fn plan(manifest: &Manifest, config: &[u8], view: ArtifactView) -> Plan {
+    let kind = Kind::of(manifest);
+    let rules = rules::of(kind, manifest, config);
+    let mtime_seconds = names::created(manifest);
+    let shape = |path: Vec<u8>, at: &Descriptor| {
+        let (mode, own) = names::metadata(at);
+        FileShape { path, mode, mtime_seconds: own.unwrap_or(mtime_seconds) }
     };
-    let mut subject = written(subject);
-    subject.annotations.clear();
-    Ok(serde_json::to_vec(&WrittenManifest {
-        schema_version: 2,
-        media_type: media_type::OCI_MANIFEST,
-        artifact_type: ARTIFACT_TYPE,
-        config: empty,
-        layers: indexes.iter().map(|packed| written(&packed.blob)).collect(),
-        subject,
-    })?)
+    let mut names = Names::default();
+    let mut blobs: Vec<Planned> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let described = manifest.layers.iter().enumerate().filter(|(_, layer)| !is_nothing(layer));
+    let described = described.map(|(at, layer)| (layer, rules.of_layer(at, layer)));
+    let config = rules.of_config(&manifest.config).map(|rule| (&manifest.config, rule));
+    for (descriptor, rule) in described.chain(config).take(MAX_BLOBS) {
+        let by_digest = names::by_digest(descriptor, view == ArtifactView::Raw);
+        let wanted = match view {
+            ArtifactView::Raw => by_digest.clone(),
+            _ => rule.name().unwrap_or(by_digest),
+        };
+        // What stands there twice is one file.
+        if !seen.insert((descriptor.digest.to_string(), wanted.clone(), rule.is_tree())) {
+            continue;
+        }
+        let may_be_tree = match view {
+            ArtifactView::Raw | ArtifactView::Files => None,
+            ArtifactView::Usual => rule.below(),
+            ArtifactView::Unpacked => Some(rule.below().unwrap_or_default()),
+        };
+        let path = names.take(&wanted, may_be_tree.is_some());
+        let otherwise = shape(path, descriptor);
+        let shown = match may_be_tree {
+            Some(below) => ShownAs::Tree { below },
+            None => ShownAs::File(otherwise.clone()),
+        };
+        blobs.push(Planned { descriptor: descriptor.clone(), shown, otherwise });
+    }
+    Plan { kind, blobs, renamed: names.into_changed() }
 }
+
+/// Whether a layer is the empty descriptor, which stands for "no layers" (image-spec 1.1, manifest.md,
+/// "Guidance for an Empty Descriptor").
+fn is_nothing(layer: &Descriptor) -> bool {
+    media_type::essence(&layer.media_type) == EMPTY_TYPE
+}
+
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";

@@ -29,6 +29,8 @@
 //! A fetch that is far ahead of all readers pauses, and one that no reader follows ends: `grep -r`
 //! that was interrupted must not download the rest of the image.
 //!
+//! What nothing verifies as it comes is verified once all of it has (`blob::proving`).
+//!
 //! Reading is by `pread` into the caller's buffer: a mapped file that is damaged or truncated
 //! behind our back would be a SIGBUS.
 //!
@@ -51,8 +53,10 @@ mod in_flight;
 mod link;
 mod memory;
 mod plan;
+mod proving;
 mod read;
 mod reader;
+mod record;
 mod spans;
 mod stream;
 mod used;

@@ -19,12 +19,16 @@
 //! Whiteouts and opaque marks are kept apart from entries: they act on lower layers only, wherever
 //! they stand in the tar.
 //!
+//! A blob that is a file itself, as artifacts have them, has an index too, of one entry: it is made of the
+//! descriptor alone ([`LayerIndex::of_file`]), and nothing is read for it.
+//!
 //! # Invariants
 //!
 //! A [`LayerIndex`] that exists is sound: every reference between its tables is in range, every
 //! directory's parent precedes it, runs and spans are ordered, disjoint and inside the layer.
 //! [`LayerIndex::decode`] checks all of it, so the accessors cannot fail.
 
+mod blob_file;
 mod budget;
 mod builder;
 mod decode;
@@ -36,6 +40,7 @@ mod layer_index;
 mod proof;
 mod span;
 
+pub use blob_file::MAX_PROVEN_BYTES;
 pub use budget::{Budget, Drawn, NODE_BYTES};
 pub use builder::{Builder, MAX_HASHED_HOLES};
 pub use decode::DecodeError;

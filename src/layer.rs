@@ -17,9 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use crate::artifact::ShownAs;
 use crate::cache::{Cache, LayerName};
 use crate::external::{self, Found, IndexFinder};
 use crate::index::{LayerIndex, Proof};
+use crate::oci::Descriptor;
 use crate::resolve::ResolvedLayer;
 use crate::source::Source;
 use opened::{LayerKey, layer_key};
@@ -72,11 +74,10 @@ pub fn open_all(
             }
             e
         })?;
-        let name = LayerName::Blob(layer.descriptor.digest);
-        Ok(OpenLayer::new(index, name, layer))
+        OpenLayer::new(index, own_name(layer), layer)
     };
     if !options.prove {
-        let find = |layer: &ResolvedLayer| match find(layer, cache, finder) {
+        let find = |layer: &ResolvedLayer| match find(layer, cache, finder)? {
             // The smallest come along with the indexes of the others.
             None if layer.descriptor.size < external::MIN_LAYER_BYTES => {
                 pass(layer, &Quiet).map(Some)
@@ -137,12 +138,40 @@ fn in_parallel<'a, T: Send>(
     receiver.into_iter().collect()
 }
 
+/// The name of the index that a first pass over a layer makes.
+fn own_name(layer: &ResolvedLayer) -> LayerName {
+    match &layer.shown {
+        ShownAs::Tree { .. } => LayerName::Blob(layer.descriptor.digest),
+        ShownAs::File(_) => LayerName::File(layer.descriptor.digest),
+    }
+}
+
+/// The name of that index where a registry has sent all of the layer.
+fn sent_name(layer: &ResolvedLayer, registry: &str) -> LayerName {
+    let digest = layer.descriptor.digest;
+    match &layer.shown {
+        ShownAs::Tree { .. } => LayerName::sent(digest, registry),
+        ShownAs::File(_) => LayerName::sent(digest, &format!("{registry}\0file")),
+    }
+}
+
 /// An index that others made, from outside of the cache.
-fn find(layer: &ResolvedLayer, cache: &Cache, finder: &IndexFinder) -> Option<OpenLayer> {
-    let Found { index, name } = finder.find(layer)?;
+fn find(
+    layer: &ResolvedLayer,
+    cache: &Cache,
+    finder: &IndexFinder,
+) -> Result<Option<OpenLayer>, Error> {
+    let Some(Found { index, name }) = finder.find(layer) else { return Ok(None) };
     log::info!("layer {}: {} index of others", layer.descriptor.digest, index.proof().name());
     cache.put_external_index(&name, &index.encode());
-    Some(OpenLayer::new(index, name, layer))
+    OpenLayer::new(index, name, layer).map(Some)
+}
+
+/// The index of a blob that is a file, which needs no look at it; unless all has to be proven.
+fn of_file(layer: &ResolvedLayer, options: &LayerOptions) -> Option<LayerIndex> {
+    let ShownAs::File(_) = &layer.shown else { return None };
+    let Descriptor { digest, size, .. } = layer.descriptor;
+    LayerIndex::of_file(digest, size).ok().filter(|_| !options.prove)
 }
 
 /// The index from the cache: by blob digest, or by diff ID, as the config binds that just as well
@@ -155,6 +184,7 @@ pub fn cached(
 ) -> Option<OpenLayer> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
     let prove = options.prove;
+    let is_file = matches!(layer.shown, ShownAs::File(_));
     let is_whole =
         |index: &LayerIndex| index.blob() == digest && index.blob_size() == layer.descriptor.size;
     let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
@@ -162,16 +192,18 @@ pub fn cached(
         let most = finder.budget().limit_with(layer.descriptor.size);
         let file = cache.layer_index(&name, most)?;
         match LayerIndex::decode(&file) {
-            Ok(index) if index.diff_id() == diff_id && is_right(&index) => {
+            Ok(index)
+                if diff_id.is_none_or(|diff_id| index.diff_id() == diff_id) && is_right(&index) =>
+            {
                 // Streaming the layer says what is wrong.
                 budget::draw(&index, &|| file.as_slice().into(), finder.budget()).ok()?;
                 // A tar that is not compressed is its own blob.
-                let is_seen = index.blob() == digest || diff_id.0 == digest;
+                let is_seen = index.blob() == digest || diff_id.is_some_and(|id| id.0 == digest);
                 let index = match index.proof() {
                     Proof::Full if !is_seen => index.with_proof(Proof::Tar),
                     _ => index,
                 };
-                return Some(OpenLayer::new(index, name, layer));
+                return OpenLayer::new(index, name, layer).ok();
             }
             Ok(_) => log::debug!("layer {digest}: the index in the cache is of another layer"),
             Err(e) => cache.discard_layer_index(&name, &e.to_string()),
@@ -180,16 +212,20 @@ pub fn cached(
     };
     if let Some(registry) = &options.only_sent_by {
         let is_proven = |index: &LayerIndex| index.proof() == Proof::Full && is_whole(index);
-        return load(LayerName::sent(digest, registry), &is_proven);
+        return load(sent_name(layer, registry), &is_proven);
     }
     let is_proven = |index: &LayerIndex| {
         let is_of_tar = index.blob() != digest && index.is_of_tar() && !prove;
         index.proof() == Proof::Full && (is_whole(index) || is_of_tar)
     };
-    let own = [LayerName::Blob(digest), LayerName::DiffId(diff_id)];
-    let own = own.into_iter().find_map(|name| load(name, &is_proven));
+    let by_diff_id = diff_id.filter(|_| !is_file).map(LayerName::DiffId);
+    let own = [Some(own_name(layer)), by_diff_id];
+    let own = own.into_iter().flatten().find_map(|name| load(name, &is_proven));
     if own.is_some() || prove {
         return own;
+    }
+    if let Some(index) = of_file(layer, options) {
+        return OpenLayer::new(index, own_name(layer), layer).ok();
     }
     finder.names(layer).into_iter().find_map(|name| load(name, &is_whole))
 }

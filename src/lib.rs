@@ -29,9 +29,9 @@
 //! 7  prefetch                   what a walk will want next
 //! 6  tree  content  layer       names of an image | bytes of a file | opening a layer
 //! 5  external                   layer indexes that others made, found and read
-//! 4  resolve  blob  artifact    which image | verified spans | layer indexes that travel
+//! 4  resolve  blob  index_artifact  which image | verified spans | layer indexes that travel
 //! 3  source  cache  index       the two I/O edges: registries, the store on disk | a layer's table
-//! 2  toc  ztoc                  tables of contents and indexes in the formats of others
+//! 2  toc  ztoc  artifact        tables of contents and indexes in the formats of others | which files an artifact has
 //! 1  reference  oci  tar  codec  bolt    pure formats, no I/O
 //! 0  digest  extent  extents  bounded  json  hint   words that everything uses, limited reading, JSON of others, what helps
 //! ```
@@ -95,6 +95,7 @@ pub mod fuse;
 pub mod hint;
 pub mod image;
 pub mod index;
+pub mod index_artifact;
 pub mod json;
 pub mod layer;
 pub mod mount;

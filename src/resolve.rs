@@ -6,10 +6,12 @@
 //! again with one question to the registry, or none offline.
 //!
 //! An image index names images for several platforms, further indexes, and artifacts about images.
+//! What is no image is an artifact, and its blobs are shown as [`crate::artifact`] says.
 //! Entries that say what they are cost nothing to consider; the others are opened only if none of
 //! the former will do. Whatever an entry says, its platform counts as soon as it turns out to be an
 //! image.
 
+mod artifact;
 mod choice;
 mod documents;
 mod error;
@@ -22,6 +24,7 @@ mod verified;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use crate::artifact::{ArtifactView, is_artifact};
 use crate::cache::{Asked, Cache};
 use crate::oci::{Descriptor, Document};
 use crate::reference::ImageName;
@@ -60,13 +63,22 @@ pub fn resolve_from(
 ) -> Result<ResolvedImage, Error> {
     let Documents { source, cache, options } = *documents;
     let Followed { manifest, indexes, is_labelled } = Search::new(documents).follow(root)?;
-    let of_manifest =
-        |source| Error::Document { what: manifest.digest().to_string(), cause: source };
-    manifest.value().check_image().map_err(of_manifest)?;
-    let config = documents.config(manifest.value())?;
-    let image = ResolvedImage::new(name.to_string(), indexes, manifest, config);
+    let image = if options.artifacts == ArtifactView::Raw || is_artifact(manifest.value()) {
+        None
+    } else {
+        match documents.image_config(&manifest) {
+            Ok(config) => Some(config),
+            Err(Error::Document { cause, .. }) if cause.is_of_artifact() => None,
+            Err(error) => return Err(error),
+        }
+    };
+    let is_image = image.is_some();
+    let image = match image {
+        Some(config) => ResolvedImage::new(name.to_string(), indexes, manifest, config),
+        None => artifact::resolve(name.to_string(), indexes, manifest, documents)?,
+    };
     // What an index says of its images is believed, as engines do; a config need not be exact.
-    if let Some(wanted) = options.platform.as_ref().filter(|_| !is_labelled) {
+    if let Some(wanted) = options.platform.as_ref().filter(|_| is_image && !is_labelled) {
         let descriptor = Descriptor::of_manifest(image.digest);
         let platform = Some(image.platform.clone());
         let offer = Offer { descriptor, platform, is_extra: false, within: None };

@@ -21,6 +21,8 @@ pub enum Error {
     Codec { what: String, cause: Arc<codec::Error> },
     #[error("{what}: the bytes at {at} are not those that were indexed")]
     Mismatch { what: String, at: UncompressedOffset },
+    #[error("{what}: its bytes do not match its digest")]
+    Digest { what: String },
     #[error("{what}: ends before {at}")]
     Short { what: String, at: UncompressedOffset },
     #[error("{0}: not fetched in time")]

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use super::error::{Error, Fault};
 use super::in_flight::{InFlight, OngoingFetch};
 use super::plan;
+use super::proving::Wrong;
 use super::reader::BlobReader;
+use super::record::record;
 use super::spans::MAX_AHEAD_BYTES;
 use super::stream::{Layer, Stream};
 use super::walk::Walk;
-use crate::index::{Restart, Span, Windows};
+use crate::index::{Proof, Restart, Span, Windows};
 use crate::source::{Opened, open_wide};
 
 /// How long a fetch waits for readers to catch up before it ends, and how often it looks.
@@ -45,7 +47,7 @@ impl BlobReader {
 
 /// A thread that fetches a row of spans. Dropping it, by panic too, lets everybody know.
 struct Fetch<'a> {
-    reader: &'a BlobReader,
+    reader: &'a Arc<BlobReader>,
     number: u64,
     spans: Range<usize>,
     /// The walk that it is ahead of, if no reader has asked for it.
@@ -91,7 +93,8 @@ impl Fetch<'_> {
         }
         in_flight.suspects.remove(&at);
         drop(in_flight);
-        if !reader.table.proof.is_own() && !reader.is_contradicted.swap(true, Ordering::Relaxed) {
+        let is_claim = matches!(reader.table.proof, Proof::Toc | Proof::Hint);
+        if is_claim && !reader.is_contradicted.swap(true, Ordering::Relaxed) {
             log::warn!("{}: its index is not used again; the next mount streams it", reader.what);
             reader.shared.cache().reject_layer_index(&reader.access.index_name);
         }
@@ -103,6 +106,8 @@ impl Fetch<'_> {
         let spans = &reader.table.spans;
         let mut limit = plan::group_end(spans, self.spans.end - 1);
         let range = spans[self.spans.start].compressed_start.0..spans[limit - 1].compressed_end.0;
+        let longest = spans[self.spans.start..limit].iter().map(|span| span.length).max();
+        let _room = reader.shared.admit(longest.unwrap_or(0));
         let first = &spans[self.spans.start];
         // A window that is elsewhere comes at the same time as the bytes.
         let (opened, window) = match (&reader.table.windows, first.restart) {
@@ -141,13 +146,23 @@ impl Fetch<'_> {
             },
         };
         let mut stream = Stream::new(opened);
+        let mut proven = None;
         for (at, span) in spans.iter().enumerate().take(limit).skip(self.spans.start) {
             if !self.is_sent_on(at) || !self.is_followed(at, is_whole) {
                 return Ok(());
             }
             let bytes = Arc::new(stream.take_span(&layer, at)?);
+            if let Some(proving) = &reader.proving {
+                let what = reader.what.clone();
+                let taken = proving.take(spans, &reader.shared, at, &bytes);
+                let all = taken.map_err(|Wrong| Fault::Content(Error::Digest { what }))?;
+                proven = proven.or(all);
+            }
             reader.shared.put(span, &bytes);
             self.hand_over(at, bytes);
+            if let Some(digests) = proven.take() {
+                record(reader, digests);
+            }
             self.end_walk_if_lost(span);
         }
         stream.drain(end);

@@ -40,6 +40,9 @@ impl BlobReader {
     /// Fills `buf` from `start` if everything is cached; false if something is not, or if the
     /// range reaches past the layer. Never waits for a source.
     pub fn read_local(&self, start: UncompressedOffset, buf: &mut [u8]) -> bool {
+        if self.is_wrong() {
+            return false;
+        }
         self.pieces(start, buf).all(|(at, offset, part)| {
             let hit = at.is_some_and(|at| {
                 self.reader_at.store(at, Ordering::Relaxed);
@@ -72,6 +75,9 @@ impl BlobReader {
             let at = at.ok_or_else(|| Error::Short { what: self.what.clone(), at: start })?;
             self.reader_at.store(at, Ordering::Relaxed);
             self.used.note(at, part.len(), self.table.spans[at].length);
+            if self.is_wrong() {
+                return Err(Error::Digest { what: self.what.clone() });
+            }
             if self.shared.read(&self.table.spans[at], offset, part) {
                 self.shared.note_hit();
                 continue;
@@ -219,7 +225,7 @@ impl BlobReader {
             let check = spans[at].check;
             return match check {
                 Check::Content => (0..=at).rev().find(here).unwrap_or(0)..at + 1,
-                Check::Chunks { .. } | Check::Compressed { .. } => at..at + 1,
+                Check::Chunks { .. } | Check::Compressed { .. } | Check::Transport => at..at + 1,
             };
         }
         let mut runs = std::mem::take(&mut in_flight.runs);

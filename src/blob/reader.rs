@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::access::Access;
 use super::error::Error;
 use super::in_flight::InFlight;
+use super::proving::Proving;
 use super::spans::Spans;
 use super::used::Used;
 use crate::index::{Proof, Restart, Span, SpanTable, Windows};
@@ -28,6 +29,8 @@ pub struct BlobReader {
     /// The index has contradicted the blob: it is dropped from the cache once.
     pub(super) is_contradicted: AtomicBool,
     pub(super) in_flight: Mutex<InFlight>,
+    /// Of a blob that is shown before it is verified.
+    pub(super) proving: Option<Proving>,
     /// Signalled when a span has arrived, or a fetch has ended.
     pub(super) arrival: Condvar,
 }
@@ -37,6 +40,8 @@ impl BlobReader {
     pub fn new(table: SpanTable, access: Access, shared: Arc<Spans>) -> BlobReader {
         BlobReader {
             what: format!("layer {}", access.descriptor.digest),
+            proving: (table.proof == Proof::Transport)
+                .then(|| Proving::new(access.descriptor.digest)),
             used: Used::new(table.spans.len()),
             access,
             table,
@@ -61,9 +66,17 @@ impl BlobReader {
         missing.map(|span| u64::from(span.length)).sum()
     }
 
-    /// What has been checked of the layer's index.
+    /// What has been checked of the layer's index, or since, of its bytes.
     pub fn proof(&self) -> Proof {
-        self.table.proof
+        match self.proving.as_ref().and_then(Proving::outcome) {
+            Some(true) => Proof::Full,
+            _ => self.table.proof,
+        }
+    }
+
+    /// Whether all of it has come, and does not have its digest.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.proving.as_ref().is_some_and(|proving| proving.outcome() == Some(false))
     }
 
     /// Size of the layer's bytes.

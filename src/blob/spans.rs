@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
@@ -23,6 +23,12 @@ pub(super) const MAX_AHEAD_BYTES: u64 = 64 << 20;
 /// The same where the cache does not keep them.
 const MAX_AHEAD_UNCACHED: u64 = UNCACHED_BYTES as u64 / 2;
 
+/// From this length on, spans are fetched only as far as there is room for them.
+const LARGE_BYTES: u32 = 8 << 20;
+
+/// Bytes of such spans that may be in memory while they are fetched, if it is not a single one.
+const MAX_LARGE_BYTES: u64 = 128 << 20;
+
 /// Span files opened until those that stay open are looked at, whether they were evicted and take room
 /// that the cache has given back. Looking at a thousand takes a millisecond.
 const OPENED_BETWEEN_LOOKS: u32 = 16;
@@ -34,6 +40,8 @@ pub struct Spans {
     open: Mutex<LruCache<SpanDigest, Arc<SpanFile>>>,
     opened: AtomicU32,
     memory: Mutex<Memory>,
+    /// Bytes of large spans that are being fetched, and those who wait for room.
+    large: (Mutex<u64>, Condvar),
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -47,6 +55,7 @@ impl Spans {
             open: Mutex::new(LruCache::new(at_least_one(open_files))),
             opened: AtomicU32::new(0),
             memory: Mutex::default(),
+            large: (Mutex::new(0), Condvar::new()),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -120,7 +129,23 @@ impl Spans {
     /// Keeps a verified span.
     pub(super) fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
         self.cache.put_span(&span.digest, bytes, cost(span.restart));
-        lock(&self.memory).put(span.digest, bytes, self.memory_bytes());
+        let budget = self.memory_bytes();
+        // One that is larger than all that may stay is read from its file, if it has one.
+        if bytes.len() <= budget || !self.cache.has_span(&span.digest) {
+            lock(&self.memory).put(span.digest, bytes, budget);
+        }
+    }
+
+    /// Waits until a span as long as this may be in memory while it is fetched.
+    pub(super) fn admit(&self, length: u32) -> Admitted<'_> {
+        let bytes = if length > LARGE_BYTES { u64::from(length) } else { 0 };
+        let (taken, changed) = &self.large;
+        let mut taken = lock(taken);
+        while bytes > 0 && *taken > 0 && *taken + bytes > MAX_LARGE_BYTES {
+            taken = changed.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken += bytes;
+        Admitted { spans: self, bytes }
     }
 
     /// Notes that a reader was handed so many bytes of a span that has just come.
@@ -144,6 +169,21 @@ impl Spans {
 
     fn memory_bytes(&self) -> usize {
         if self.keeps() { MEMORY_BYTES } else { UNCACHED_BYTES }
+    }
+}
+
+/// Room in memory for a span that is fetched.
+#[derive(Debug)]
+pub(super) struct Admitted<'a> {
+    spans: &'a Spans,
+    bytes: u64,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let (taken, changed) = &self.spans.large;
+        *lock(taken) -= self.bytes;
+        changed.notify_all();
     }
 }
 

@@ -86,11 +86,24 @@ impl Stream {
             Check::Compressed { chunk } => {
                 self.take_compressed(layer, span, &layer.chunks[chunk as usize])?
             }
+            Check::Transport => self.take_unverified(layer, number)?,
         };
         Ok(bytes)
     }
 
     fn take_content(&mut self, layer: &Layer<'_>, number: usize) -> Result<Vec<u8>, Fault> {
+        let span = &layer.spans[number];
+        let bytes = self.take_unverified(layer, number)?;
+        let digest = SpanDigest::of(&bytes);
+        let name = layer.unproven_blob.map_or(digest, |blob| digest.in_unproven(&blob));
+        if name != span.digest {
+            self.position = Position::Lost;
+            return Err(mismatch(layer, span));
+        }
+        Ok(bytes)
+    }
+
+    fn take_unverified(&mut self, layer: &Layer<'_>, number: usize) -> Result<Vec<u8>, Fault> {
         let span = &layer.spans[number];
         if !matches!(self.position, Position::AtSpan(at) if at == number) {
             self.begin(layer, span)?;
@@ -98,11 +111,6 @@ impl Stream {
         let mut bytes = vec![0; span.length as usize];
         self.position = Position::Lost;
         self.decode(layer, span, &mut bytes)?;
-        let digest = SpanDigest::of(&bytes);
-        let name = layer.unproven_blob.map_or(digest, |blob| digest.in_unproven(&blob));
-        if name != span.digest {
-            return Err(mismatch(layer, span));
-        }
         self.position = Position::AtSpan(number + 1);
         Ok(bytes)
     }
@@ -161,8 +169,18 @@ impl Stream {
             compressed.extend_from_slice(&input[..n]);
             self.consume(n);
         }
+        let is_plain = layer.compression == Some(Compression::None);
         if Sha256::digest(&compressed)[..] != chunk.digest {
-            return Err(mismatch(layer, span));
+            // A blob that is one span is a file itself, and was never indexed.
+            let is_blob = is_plain && layer.spans.len() == 1;
+            let what = layer.what.to_owned();
+            return Err(match is_blob {
+                true => Fault::Content(Error::Digest { what }),
+                false => mismatch(layer, span),
+            });
+        }
+        if is_plain && compressed.len() == span.length as usize {
+            return Ok(compressed);
         }
         let mut decoder = self.decoder_for(layer, span, span.restart)?;
         let mut bytes = vec![0; span.length as usize];

@@ -177,6 +177,9 @@ fn classify(path: &Path) -> Option<(FileKind, Content)> {
         ["layers", name] => {
             (FileKind::LayerIndexes, Content::Layer(LayerName::Blob(one_word_digest(name)?)))
         }
+        ["files", name] => {
+            (FileKind::LayerIndexes, Content::Layer(LayerName::File(one_word_digest(name)?)))
+        }
         ["diffs", name] => {
             let diff_id = DiffId(one_word_digest(name)?);
             (FileKind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))

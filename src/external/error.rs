@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::artifact;
 use crate::index::ExternalError;
+use crate::index_artifact;
 use crate::source;
 use crate::toc;
 use crate::ztoc;
@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Ztoc(#[from] ztoc::Error),
     #[error(transparent)]
-    Artifact(#[from] artifact::Error),
+    Artifact(#[from] index_artifact::Error),
     #[error(transparent)]
     Index(#[from] ExternalError),
     #[error("the SOCI index is for another image")]

@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::error::Error;
-use crate::artifact::{self, Packed};
+use crate::artifact::ShownAs;
 use crate::cache::{Cache, LayerName};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::index::{Budget, ExternalError, LayerIndex, Proof};
+use crate::index_artifact::{self, Packed};
 use crate::oci::{Descriptor, MAX_MANIFEST_BYTES};
 use crate::resolve::{ResolvedImage, ResolvedLayer};
 use crate::source::{Repository, Source};
@@ -64,6 +65,16 @@ pub(super) struct ReferrerIndexes {
     pub(super) soci: Vec<SociLayer>,
 }
 
+/// Whether a layer is a tar whose diff ID is known, as those are that others make indexes of.
+fn is_tar(layer: &ResolvedLayer) -> bool {
+    matches!(layer.shown, ShownAs::Tree { .. }) && layer.diff_id.is_some()
+}
+
+/// Its diff ID.
+fn diff_id(layer: &ResolvedLayer) -> DiffId {
+    layer.diff_id.unwrap_or(DiffId(layer.descriptor.digest))
+}
+
 impl IndexFinder {
     /// A finder for an image; `repository` is where its referrers are looked for. They are used only if they
     /// are trusted, in this scope ([`LayerName::hint_scope`]).
@@ -95,6 +106,9 @@ impl IndexFinder {
 
     /// Names under which the cache may have an index of others for a layer, best first.
     pub fn names(&self, layer: &ResolvedLayer) -> Vec<LayerName> {
+        if !is_tar(layer) {
+            return Vec::new();
+        }
         let blob = layer.descriptor.digest;
         let toc = toc::promise(&layer.descriptor).map(|promise| bound_name(blob, &promise));
         let soci = self.soci_digest().map(|bound_by| LayerName::Bound { blob, bound_by });
@@ -104,7 +118,7 @@ impl IndexFinder {
 
     /// Finds an index for a layer outside of the cache.
     pub fn find(&self, layer: &ResolvedLayer) -> Option<Found> {
-        if self.source.is_offline() || layer.descriptor.size < MIN_LAYER_BYTES {
+        if self.source.is_offline() || layer.descriptor.size < MIN_LAYER_BYTES || !is_tar(layer) {
             return None;
         }
         self.find_usable(layer, &|name| !self.cache.is_rejected(name))
@@ -165,7 +179,7 @@ impl IndexFinder {
     /// # Errors
     /// A table of contents is promised, and is not there or not valid.
     pub fn claim(&self, layer: &ResolvedLayer) -> Result<Option<ExternalIndex>, Error> {
-        if self.source.is_offline() {
+        if self.source.is_offline() || !is_tar(layer) {
             return Ok(None);
         }
         if let Some(promise) = toc::promise(&layer.descriptor) {
@@ -207,7 +221,7 @@ impl IndexFinder {
         // Its text and what is read out of it are in memory at the same time.
         let most = self.budget.limit() / 2;
         let toc = toc::read(promise, &place, bytes, most)?;
-        Ok(LayerIndex::from_toc(promise, toc, descriptor, layer.diff_id, &self.budget)?)
+        Ok(LayerIndex::from_toc(promise, toc, descriptor, diff_id(layer), &self.budget)?)
     }
 
     /// The digest of the SOCI index that the manifest names.
@@ -257,7 +271,7 @@ impl IndexFinder {
                 return Err(Error::GzipHeader);
             }
         }
-        Ok(LayerIndex::from_ztoc(ztoc, &layer.descriptor, layer.diff_id, proof, &self.budget)?)
+        Ok(LayerIndex::from_ztoc(ztoc, &layer.descriptor, diff_id(layer), proof, &self.budget)?)
     }
 
     fn unpack(&self, packed: &Packed, layer: &ResolvedLayer) -> Result<LayerIndex, Error> {
@@ -265,9 +279,9 @@ impl IndexFinder {
         self.budget.has_read(packed.blob.digest, packed.head_bytes);
         let index = packed.unpack(&head, &layer.descriptor, self.budget.limit())?;
         index.draw_on(&self.budget).map_err(ExternalError::from)?;
-        match index.diff_id() == layer.diff_id {
+        match index.diff_id() == diff_id(layer) {
             true => Ok(index),
-            false => Err(artifact::Error::OtherLayer(index.blob()).into()),
+            false => Err(index_artifact::Error::OtherLayer(index.blob()).into()),
         }
     }
 
@@ -276,9 +290,10 @@ impl IndexFinder {
         self.announced.get_or_init(|| {
             let mut announced = ReferrerIndexes::default();
             let Some(repository) = &self.repository else { return announced };
-            for descriptor in self.referrers(&**repository, artifact::ARTIFACT_TYPE) {
-                let packed =
-                    self.document(&descriptor).and_then(|manifest| Ok(artifact::parse(&manifest)?));
+            for descriptor in self.referrers(&**repository, index_artifact::ARTIFACT_TYPE) {
+                let packed = self
+                    .document(&descriptor)
+                    .and_then(|manifest| Ok(index_artifact::parse(&manifest)?));
                 match packed {
                     Ok(packed) => announced.ours.extend(packed),
                     Err(e) => log::debug!("referrer {}: {e}", descriptor.digest),

@@ -22,8 +22,8 @@ const MAX_VALUE_BYTES: usize = 65536;
 pub struct LayerLabel {
     /// Digest of its blob.
     pub blob: Digest,
-    /// Digest of its tar.
-    pub diff_id: DiffId,
+    /// Digest of its tar, if the image says it.
+    pub diff_id: Option<DiffId>,
     /// The instruction that made it, if the config tells.
     pub created_by: Option<String>,
     /// Its index.
@@ -51,7 +51,7 @@ impl Labels {
         let layer = &self.layers[tree.layer_of_image(ino)?];
         match name {
             b"layer" => Some(layer.blob.to_string().into_bytes().into()),
-            b"diff_id" => Some(layer.diff_id.to_string().into_bytes().into()),
+            b"diff_id" => layer.diff_id.map(|diff_id| diff_id.to_string().into_bytes().into()),
             b"created_by" => layer.created_by.as_ref().map(|text| cut(text).as_bytes().into()),
             b"sha256" => {
                 let entry = layer.index.entry_at(self.origins.entry(ino)?);

@@ -29,7 +29,7 @@ use super::Error;
 use super::layered::LayeredImage;
 use crate::digest::{ContentDigest, DiffId};
 use crate::fs::{self, File};
-use crate::resolve::ResolvedImage;
+use crate::resolve::{ResolvedImage, ResolvedLayer};
 use crate::tree::{self, Aspects, Difference, FileKind, Ino};
 
 /// Bytes that are read of two files at a time to compare them.
@@ -91,7 +91,7 @@ pub fn diff(old: &LayeredImage, new: &LayeredImage) -> Result<Diff, Error> {
 /// How many layers two images have in common, by diff ID. A layer that stands in one several times counts as often.
 pub fn common_layers(old: &ResolvedImage, new: &ResolvedImage) -> LayerCounts {
     let diff_ids = |image: &ResolvedImage| -> Vec<DiffId> {
-        image.layers.iter().map(|layer| layer.diff_id).collect()
+        image.layers.iter().map(ResolvedLayer::content_id).collect()
     };
     let (of_old, of_new) = (diff_ids(old), diff_ids(new));
     let mut left: HashMap<DiffId, usize> = HashMap::new();

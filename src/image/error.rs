@@ -4,7 +4,7 @@ use std::io;
 
 use crate::hint::Hint;
 use crate::reference::DirectoryName;
-use crate::{artifact, blob, fs, layer, resolve, source, tree};
+use crate::{blob, fs, index_artifact, layer, resolve, source, tree};
 
 /// Why an image can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum Error {
     #[error(transparent)]
     Tree(#[from] tree::Error),
     #[error(transparent)]
-    Artifact(#[from] artifact::Error),
+    Artifact(#[from] index_artifact::Error),
     #[error(transparent)]
     Read(#[from] blob::Error),
     #[error(transparent)]

@@ -88,7 +88,7 @@ pub struct InspectedImage {
 #[derive(Clone, Debug)]
 pub struct InspectedLayer {
     /// The name that engines give to it and all below it.
-    pub chain_id: ChainId,
+    pub chain_id: Option<ChainId>,
     /// What was checked of its index, if the cache has one.
     pub proof: Option<Proof>,
     /// Other images of the graph that have it, of those whose manifests were opened.
@@ -154,8 +154,7 @@ pub(super) fn documents_of(
 /// The image that is shown in detail.
 fn inspected(opening: Opening<'_>, entries: &[Entry]) -> InspectedImage {
     let layers = &opening.resolved.layers;
-    let chain = ChainId::of_layers(layers.iter().map(|layer| &layer.diff_id));
-    let layers = layers.iter().zip(chain).map(|(layer, chain_id)| {
+    let layers = layers.iter().zip(opening.resolved.chain_ids()).map(|(layer, chain_id)| {
         let has = |manifest: &Manifest| {
             manifest.layers.iter().any(|other| other.digest == layer.descriptor.digest)
         };

@@ -67,8 +67,8 @@ pub struct StepLayer {
     pub number: usize,
     /// Blob and diff ID.
     pub layer: ResolvedLayer,
-    /// What engines call it together with those below.
-    pub chain_id: ChainId,
+    /// What engines call it together with those below, if it is of an image.
+    pub chain_id: Option<ChainId>,
     /// Bytes of its tar, if the layer was opened.
     pub uncompressed_size: Option<u64>,
     /// What it changed, if all layers were opened.
@@ -108,8 +108,7 @@ pub fn history(
         None => vec![None; open.len()],
     };
     let image = opening.resolved;
-    let chain_ids = ChainId::of_layers(image.layers.iter().map(|layer| &layer.diff_id));
-    let layers = image.layers.iter().zip(chain_ids).zip(&open).zip(changes).enumerate();
+    let layers = image.layers.iter().zip(image.chain_ids()).zip(&open).zip(changes).enumerate();
     let layers = layers.map(|(number, (((layer, chain_id), open), changes))| StepLayer {
         number,
         layer: layer.clone(),

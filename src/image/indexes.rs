@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::opening::Opening;
 use super::{Error, ImageOptions};
-use crate::artifact::{self, Packed};
 use crate::cache::Cache;
 use crate::digest::Digest;
+use crate::index_artifact::{self, Packed};
 use crate::layer::{OpenedLayers, Progress};
 use crate::oci::{Descriptor, media_type};
 use crate::reference::ImageName;
@@ -70,8 +70,8 @@ pub fn push_indexes(
     let registry = Registry::for_pushing(reference.clone(), &options.registry, &session)
         .map_err(|e| Error::Source(e.into()))?;
     let pushed = |e: registry::Error| Error::Source(Box::new(e).into());
-    let empty = Digest::sha256(artifact::EMPTY_BYTES);
-    registry.push_blob(&empty, artifact::EMPTY_BYTES).map_err(pushed)?;
+    let empty = Digest::sha256(index_artifact::EMPTY_BYTES);
+    registry.push_blob(&empty, index_artifact::EMPTY_BYTES).map_err(pushed)?;
     for (packed, blob) in &publication.indexes {
         registry.push_blob(&packed.blob.digest, blob).map_err(pushed)?;
     }
@@ -82,7 +82,7 @@ pub fn push_indexes(
         ..Descriptor::of_manifest(image.digest)
     };
     let packed: Vec<Packed> = publication.indexes.iter().map(|(p, _)| p.clone()).collect();
-    let manifest = artifact::manifest(&subject, &packed)?;
+    let manifest = index_artifact::manifest(&subject, &packed)?;
     registry.push_manifest(&manifest, media_type::OCI_MANIFEST, Some(&subject)).map_err(pushed)
 }
 

@@ -60,7 +60,7 @@ impl LayerChoice {
             return Err(none);
         }
         let is_meant = |layer: &ResolvedLayer| {
-            let names = [layer.descriptor.digest.to_string(), layer.diff_id.to_string()];
+            let names = [layer.descriptor.digest.to_string(), layer.content_id().to_string()];
             names.iter().any(|name| {
                 let hex = name.split_once(':').map_or("", |(_, hex)| hex);
                 name.starts_with(&self.0) || hex.starts_with(&self.0)

@@ -10,7 +10,7 @@ pub struct LayerUsage {
     /// Digest of the blob.
     pub digest: Digest,
     /// Digest of the tar.
-    pub diff_id: DiffId,
+    pub diff_id: Option<DiffId>,
     /// Bytes of the blob.
     pub compressed: u64,
     /// Bytes of the tar.

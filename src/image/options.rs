@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::artifact::ArtifactView;
 use crate::oci::Platform;
 use crate::source::registry;
 use crate::{codec, layer, resolve, source};
@@ -12,6 +13,8 @@ use crate::{codec, layer, resolve, source};
 pub struct ImageOptions {
     /// The platform wanted; the host's if not said.
     pub platform: Option<Platform>,
+    /// How artifacts are shown.
+    pub artifacts: ArtifactView,
     /// Fetch nothing from the network.
     pub offline: bool,
     /// Whether files say where they are from, in extended attributes; the layer indexes are kept for that.
@@ -51,6 +54,7 @@ impl Default for ImageOptions {
     fn default() -> ImageOptions {
         ImageOptions {
             platform: None,
+            artifacts: ArtifactView::default(),
             offline: false,
             provenance: false,
             trust_referrers: false,
@@ -74,8 +78,8 @@ impl Default for ImageOptions {
 impl ImageOptions {
     pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {
         let platform = self.platform.clone();
-        let ImageOptions { again, check_access, is_exempt, .. } = *self;
-        resolve::ResolveOptions { platform, again: again || check_access, is_exempt }
+        let ImageOptions { again, check_access, is_exempt, artifacts, .. } = *self;
+        resolve::ResolveOptions { platform, artifacts, again: again || check_access, is_exempt }
     }
 
     /// The same, but the blobs of an image in a registry come from there alone.

@@ -23,7 +23,7 @@ use crate::source::registry::Session;
 use crate::tree::{self, Origins, Part, Sharing, Tree};
 
 /// What a reader reads, and by way of which index.
-type ReaderKey = (Digest, DiffId, LayerName);
+type ReaderKey = (Digest, Option<DiffId>, LayerName);
 
 /// Images that are opened, to be shown in a directory each.
 #[derive(Debug)]
@@ -105,8 +105,15 @@ impl ImageSet {
         }
         let proofs = open.iter().map(|open| open.index.proof()).collect();
         let Opening { resolved, source, tag, .. } = opening;
-        let shown =
-            Shown { directory: Some(directory.clone()), image: resolved, proofs, source, tag };
+        let readers = layers.iter().map(|number| Arc::clone(&self.readers[*number as usize]));
+        let shown = Shown {
+            directory: Some(directory.clone()),
+            image: resolved,
+            proofs,
+            readers: readers.collect(),
+            source,
+            tag,
+        };
         let indexes = open.into_iter().map(|open| open.index).collect();
         self.members.push(Member { name: directory, shown, tree, origins, indexes, layers });
         Ok(())

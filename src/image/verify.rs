@@ -46,7 +46,7 @@ pub struct LayerVerification {
     /// The blob.
     pub digest: Digest,
     /// What the config says of the tar in it.
-    pub diff_id: DiffId,
+    pub diff_id: Option<DiffId>,
     /// Size of the blob in bytes.
     pub size: u64,
     /// That it was proven before this time of asking, and not read again.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tag::Tag;
 use super::whole::Image;
-use crate::blob::Spans;
+use crate::blob::{BlobReader, Spans};
 use crate::digest::Digest;
 use crate::erofs::Uuid;
 use crate::fs::Filesystem;
@@ -35,8 +35,10 @@ pub struct Shown {
     pub directory: Option<DirectoryName>,
     /// What its name resolved to.
     pub image: ResolvedImage,
-    /// What was checked of each layer, base first.
+    /// What was checked of each layer when it was opened, base first.
     pub proofs: Vec<Proof>,
+    /// Its layers' bytes, base first.
+    pub(crate) readers: Vec<Arc<BlobReader>>,
     /// Where it is.
     pub(crate) source: Arc<dyn Source>,
     /// Its tag, to ask whether it has moved.
@@ -46,7 +48,8 @@ pub struct Shown {
 impl From<Image> for View {
     fn from(image: Image) -> View {
         let Image { resolved, source, tag, proofs, filesystem, spans, traffic } = image;
-        let shown = Shown { directory: None, image: resolved, proofs, source, tag };
+        let readers = filesystem.contents().layers().to_vec();
+        let shown = Shown { directory: None, image: resolved, proofs, readers, source, tag };
         View { images: vec![shown], filesystem, spans, traffic, sharing: Sharing::Equal }
     }
 }

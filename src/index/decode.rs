@@ -68,7 +68,8 @@ impl LayerIndex {
             Compression::Zstd => 2,
         };
         let proof = match self.identity.proof {
-            Proof::Hint => 0,
+            // Never stored: it is made of the descriptor alone.
+            Proof::Transport | Proof::Hint => 0,
             Proof::Toc => 1,
             // What is stored is about the blob that it was made of.
             Proof::Tar | Proof::Full => 2,
@@ -321,7 +322,7 @@ impl LayerIndex {
                 record.window_offset.get().checked_add(record.window_length.get().into());
             let begins = record.compressed_start.get();
             if record.restart > format::RESTART_BLOCK
-                || record.check > format::CHECK_COMPRESSED
+                || record.check > format::CHECK_TRANSPORT
                 || record.bits > 7
                 || record.window_length.get() > MAX_WINDOW_BYTES
                 || window_end.is_none_or(|end| end > self.window_bytes())
@@ -356,7 +357,11 @@ impl LayerIndex {
     }
 
     fn check_chunks(&self, span: &format::SpanRecord) -> Result<(), DecodeError> {
-        if span.check == format::CHECK_CONTENT {
+        // Bytes that nothing verifies are those of an index that says so, which no stored one does.
+        if (span.check == format::CHECK_TRANSPORT) != (self.proof() == Proof::Transport) {
+            return Err(Inconsistent("spans that are verified in another way than is said"));
+        }
+        if matches!(span.check, format::CHECK_CONTENT | format::CHECK_TRANSPORT) {
             return Ok(());
         }
         let first = span.first_chunk.get() as usize;

@@ -241,6 +241,8 @@ pub const CHECK_CONTENT: u8 = 0;
 pub const CHECK_CHUNKS: u8 = 1;
 /// [`SpanRecord::check`]: one chunk has the SHA-256 of the compressed bytes.
 pub const CHECK_COMPRESSED: u8 = 2;
+/// [`Check::Transport`].
+pub const CHECK_TRANSPORT: u8 = 3;
 
 impl SpanRecord {
     /// Encodes a span.
@@ -254,6 +256,7 @@ impl SpanRecord {
             Check::Content => (CHECK_CONTENT, 0, 0),
             Check::Chunks { first, count } => (CHECK_CHUNKS, first, count),
             Check::Compressed { chunk } => (CHECK_COMPRESSED, chunk, 1),
+            Check::Transport => (CHECK_TRANSPORT, 0, 0),
         };
         SpanRecord {
             start: span.start.0.into(),
@@ -289,6 +292,7 @@ impl SpanRecord {
             check: match self.check {
                 CHECK_CONTENT => Check::Content,
                 CHECK_CHUNKS => Check::Chunks { first, count },
+                CHECK_TRANSPORT => Check::Transport,
                 _ => Check::Compressed { chunk: first },
             },
             digest: SpanDigest(self.digest),

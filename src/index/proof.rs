@@ -3,7 +3,7 @@
 use crate::codec::Compression;
 use crate::digest::{DiffId, Digest};
 
-/// An extended attribute that every file has and none lists: `full`, `tar`, `toc` or `hint`. It is not
+/// An extended attribute that every file has and none lists: `full`, `tar`, `toc`, `hint` or `transport`. It is not
 /// listed so that copies and archives of a mount do not take it along.
 pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
 
@@ -12,6 +12,9 @@ pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
 /// Ordered: a later variant proves more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
+    /// Nothing yet: bytes of a blob that is a file itself are shown as its source sends them, until all of them
+    /// have come and have its digest.
+    Transport,
     /// Nothing: found through referrers, which anybody with push rights can change.
     Hint,
     /// The table of contents has a digest in the manifest; content is verified against it.
@@ -32,6 +35,7 @@ impl Proof {
     /// The word shown to users.
     pub fn name(self) -> &'static str {
         match self {
+            Proof::Transport => "transport",
             Proof::Hint => "hint",
             Proof::Toc => "toc",
             Proof::Tar => "tar",

@@ -45,6 +45,8 @@ pub enum Check {
         /// The row.
         chunk: u32,
     },
+    /// Not at all: see [`Proof::Transport`]. The span's digest is [`SpanDigest::of_range`].
+    Transport,
 }
 
 /// A run of uncompressed bytes that is fetched, verified and cached as a whole.

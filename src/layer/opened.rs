@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::budget;
 use super::error::Error;
+use crate::artifact::ShownAs;
 use crate::cache::LayerName;
 use crate::digest::{DiffId, Digest};
 use crate::external::IndexFinder;
@@ -23,21 +24,33 @@ pub struct OpenLayer {
 
 impl OpenLayer {
     /// Files that the writer of an eStargz layer added for itself are hidden, whichever way the
-    /// index was made.
-    pub(super) fn new(index: LayerIndex, name: LayerName, layer: &ResolvedLayer) -> OpenLayer {
+    /// index was made; and what is shown has the paths that it is to have.
+    ///
+    /// # Errors
+    /// There are too many names.
+    pub(super) fn new(
+        index: LayerIndex,
+        name: LayerName,
+        layer: &ResolvedLayer,
+    ) -> Result<OpenLayer, Error> {
         let index = match toc::promise(&layer.descriptor) {
             Some(promise) => index.without_bookkeeping(&promise),
             None => index,
         };
-        OpenLayer { index: Arc::new(index), name }
+        let index = match &layer.shown {
+            ShownAs::Tree { below } => index.shown_below(below),
+            ShownAs::File(file) => index.shown_as_file(&file.path, file.mode, file.mtime_seconds),
+        };
+        let index = index.map_err(|e| Error { digest: layer.descriptor.digest, kind: e.into() })?;
+        Ok(OpenLayer { index: Arc::new(index), name })
     }
 }
 
-/// What makes two layers the same: both digests, as each promises something of its own.
-pub(super) type LayerKey = (Digest, DiffId);
+/// What makes two layers the same: both digests, as each promises something of its own, and how they are shown.
+pub(super) type LayerKey = (Digest, Option<DiffId>, ShownAs);
 
 pub(super) fn layer_key(layer: &ResolvedLayer) -> LayerKey {
-    (layer.descriptor.digest, layer.diff_id)
+    (layer.descriptor.digest, layer.diff_id, layer.shown.clone())
 }
 
 /// Layers that need not be opened again.

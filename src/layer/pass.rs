@@ -41,8 +41,10 @@ use super::download::{Download, Way};
 use super::error::{Error, ErrorKind};
 use super::options::LayerOptions;
 use super::progress::Hearing;
+use crate::artifact::ShownAs;
 use crate::cache::{Cache, LayerName};
-use crate::digest::VerifyingReader;
+use crate::codec::Compression;
+use crate::digest::{Algorithm, DiffId, VerifyingReader};
 use crate::index::{Budget, Identity, LayerIndex, Proof};
 use crate::resolve::ResolvedLayer;
 use crate::source::Source;
@@ -101,10 +103,15 @@ impl FirstPass<'_> {
             let kind = match result {
                 Ok(index) => {
                     let (digest, bytes) = (descriptor.digest, index.encode());
-                    cache.put_layer_index(&digest, &layer.diff_id, &bytes);
+                    let name = super::own_name(layer);
+                    match &name {
+                        LayerName::Blob(_) => {
+                            cache.put_layer_index(&digest, &index.diff_id(), &bytes);
+                        }
+                        name => cache.put_external_index(name, &bytes),
+                    }
                     if let Some(registry) = source.sender().filter(|_| !is_resumed) {
-                        let sent = LayerName::sent(digest, registry);
-                        cache.add_name(&LayerName::Blob(digest), &sent, &bytes);
+                        cache.add_name(&name, &super::sent_name(layer, registry), &bytes);
                     }
                     hearing.progress.layer_done();
                     return Ok(index);
@@ -153,14 +160,20 @@ impl FirstPass<'_> {
             let fetch = stage(scope, "fetch", move || {
                 fetch::fetch(reader, descriptor, &chunk_sender, hearing)
             })?;
+            let is_file = matches!(layer.shown, ShownAs::File(_));
             let inflate = stage(scope, "inflate", move || {
-                inflate::inflate(&chunks, &piece_sender, &used, codec, limit)
+                let known = is_file.then_some(Compression::None);
+                inflate::inflate(&chunks, &piece_sender, &used, known, codec, limit)
             })?;
             let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
-            let algorithm = layer.diff_id.0.algorithm();
-            let has_table = toc::promise(descriptor).is_some();
-            let read = Read { blob: descriptor.digest, budget };
-            let parsed = parse::parse(&pieces, kept_sender, &used_here, algorithm, read, has_table);
+            let algorithm = layer.diff_id.map_or(Algorithm::Sha256, |id| id.0.algorithm());
+            let read = Read { blob: descriptor.digest, budget, algorithm };
+            let parsed = if is_file {
+                parse::file(&pieces, kept_sender, &used_here, read, descriptor.size)
+            } else {
+                let has_table = toc::promise(descriptor).is_some();
+                parse::parse(&pieces, kept_sender, &used_here, read, has_table)
+            };
             // From here on no stage takes pieces: the inflating thread ends at its next one.
             drop(pieces);
             drop(used_here);
@@ -180,27 +193,32 @@ impl FirstPass<'_> {
                     }
                     (Ok(compression), Ok(kept), Ok(parsed)) => (compression, kept, parsed),
                 };
-            match parse::missing_padding(hasher, uncompressed_size, layer.diff_id) {
-                Ok(0) => {}
-                Ok(missing) => {
-                    // Who asked for a proof is told with the outcome.
-                    let level = if options.prove { log::Level::Debug } else { log::Level::Warn };
-                    log::log!(
-                        level,
-                        "layer {}: {missing} bytes of zeros at the end of its tar are missing; all else \
-                     is as its diff ID says",
-                        descriptor.digest
-                    );
-                    builder.missing_padding(missing);
+            let diff_id = match layer.diff_id {
+                None => DiffId(hasher.finish()),
+                Some(expected) => {
+                    let missing = parse::missing_padding(hasher, uncompressed_size, expected);
+                    let missing = missing.map_err(|got| ErrorKind::DiffId { expected, got })?;
+                    if missing > 0 {
+                        // Who asked for a proof is told with the outcome.
+                        let level =
+                            if options.prove { log::Level::Debug } else { log::Level::Warn };
+                        log::log!(
+                            level,
+                            "layer {}: {missing} bytes of zeros at the end of its tar are missing; \
+                             all else is as its diff ID says",
+                            descriptor.digest
+                        );
+                        builder.missing_padding(missing);
+                    }
+                    expected
                 }
-                Err(got) => return Err(ErrorKind::DiffId { expected: layer.diff_id, got }),
-            }
+            };
             builder.window(&windows);
             spans.iter().for_each(|span| builder.span(span));
             Ok(builder.finish(Identity {
                 blob: descriptor.digest,
                 blob_size: descriptor.size,
-                diff_id: layer.diff_id,
+                diff_id,
                 uncompressed_size,
                 compression,
                 proof: Proof::Full,

@@ -172,7 +172,7 @@ fn tags_of(images: &[Shown]) -> Vec<Option<TagStatus>> {
 
 impl ImageStatus {
     fn of((shown, tag): (&Shown, Option<TagStatus>)) -> ImageStatus {
-        let layers = shown.image.layers.iter().zip(&shown.proofs);
+        let layers = shown.image.layers.iter().zip(&shown.readers);
         ImageStatus {
             directory: shown.directory.as_ref().map(|name| name.to_string()),
             image: shown.image.name.clone(),
@@ -181,10 +181,10 @@ impl ImageStatus {
             tag,
             platform: shown.image.platform.to_string(),
             layers: layers
-                .map(|(layer, proof)| LayerStatus {
+                .map(|(layer, reader)| LayerStatus {
                     digest: layer.descriptor.digest.to_string(),
                     size: layer.descriptor.size,
-                    proof: proof.name().to_owned(),
+                    proof: reader.proof().name().to_owned(),
                     store: shown
                         .source
                         .local_copy(&layer.descriptor)

@@ -35,6 +35,8 @@ pub struct Descriptor {
     pub urls: Vec<String>,
     /// A copy of the blob in base64, of small ones.
     pub data: String,
+    /// A field of Ollama alone: the blob's path in the model.
+    pub name: String,
 }
 
 /// A descriptor of something that can't be had or verified, and what it says of it.
@@ -79,6 +81,8 @@ struct AnyDescriptor {
     urls: Vec<String>,
     #[serde(default, deserialize_with = "json::or_default")]
     data: String,
+    #[serde(default, deserialize_with = "json::or_default")]
+    name: String,
 }
 
 fn no_digest() -> Attempt<Digest> {
@@ -105,7 +109,7 @@ impl TryFrom<AnyDescriptor> for Descriptor {
         let AnyDescriptor { platform, artifact_type, annotations, .. } = any;
         match (any.digest.0, any.size.0) {
             (Ok(digest), Ok(size)) => {
-                let (media_type, urls, data) = (any.media_type, any.urls, any.data);
+                let (media_type, urls, data, name) = (any.media_type, any.urls, any.data, any.name);
                 Ok(Descriptor {
                     media_type,
                     digest,
@@ -115,6 +119,7 @@ impl TryFrom<AnyDescriptor> for Descriptor {
                     annotations,
                     urls,
                     data,
+                    name,
                 })
             }
             (Err(why), _) | (_, Err(why)) => {
@@ -142,6 +147,7 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             urls: Vec::new(),
             data: String::new(),
+            name: String::new(),
         }
     }
 

@@ -27,6 +27,10 @@ pub enum Error {
     Ambiguous,
     #[error("the image has {0} layers; more than {MAX_LAYERS} are not accepted")]
     TooManyLayers(usize),
+    #[error("the artifact has {0} blobs, too many to be shown")]
+    TooManyBlobs(usize),
+    #[error("its config is none of an image, and it has no layers: {0}")]
+    NoImageConfig(json::Error),
     #[error("{digest} is said to have {size} bytes, which is absurd")]
     AbsurdSize { digest: Digest, size: u64 },
     #[error("media type `{header}` was announced, but the document says `{body}`")]
@@ -47,6 +51,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says that a manifest is of something else than an image, whose blobs can be shown as what
+    /// they are.
+    pub fn is_of_artifact(&self) -> bool {
+        match self {
+            Error::Artifact(_) | Error::Layer { .. } => true,
+            Error::OtherLayer { is, .. } => is.ends_with("not a file system layer"),
+            Error::NoImageConfig(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether a manifest is right, and of something else than an image that can be shown.
     pub fn is_no_image(&self) -> bool {
         matches!(

@@ -37,7 +37,7 @@ struct ManifestDocument {
     media_type: Option<String>,
     #[serde(deserialize_with = "descriptor::entry")]
     config: Entry,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "layers")]
     layers: Entries,
     #[serde(default, deserialize_with = "json::or_default")]
     artifact_type: Option<String>,
@@ -45,6 +45,11 @@ struct ManifestDocument {
     subject: Option<Descriptor>,
     #[serde(default, deserialize_with = "descriptor::annotations")]
     annotations: BTreeMap<String, String>,
+}
+
+/// Layers; CNAB writes `null` for none.
+fn layers<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
+    Ok(Option::<Entries>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Manifest {
@@ -121,6 +126,8 @@ impl Manifest {
             Err(Error::Config(_)) if !media_type::is_config(&essence) && !essence.is_empty() => {
                 Err(self.artifact())
             }
+            // CNAB falls back to the type of an image's config.
+            Err(Error::Config(error)) if self.layers.is_empty() => Err(Error::NoImageConfig(error)),
             config => config,
         }
     }

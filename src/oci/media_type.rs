@@ -43,7 +43,7 @@ pub(super) enum Layer {
 }
 
 /// A media type without its parameters, in lower case.
-pub(super) fn essence(media_type: &str) -> String {
+pub fn essence(media_type: &str) -> String {
     media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
@@ -61,12 +61,12 @@ pub(super) fn is_schema1(essence: &str) -> bool {
 }
 
 /// Whether this says nothing.
-pub(super) fn is_generic(essence: &str) -> bool {
+pub fn is_generic(essence: &str) -> bool {
     essence.is_empty() || GENERIC.contains(&essence)
 }
 
 /// Whether this is the type of an image's config.
-pub(super) fn is_config(essence: &str) -> bool {
+pub fn is_config(essence: &str) -> bool {
     matches!(essence, OCI_CONFIG | DOCKER_CONFIG)
 }
 

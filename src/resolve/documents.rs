@@ -130,6 +130,19 @@ impl<'a> Documents<'a> {
         self.blob_read_as(&manifest.config, "config", MAX_CONFIG_BYTES, read)
     }
 
+    /// The config of an image, whose manifest is that of one.
+    ///
+    /// # Errors
+    /// It is none, or its config can't be had or does not fit it.
+    pub fn image_config(
+        &self,
+        manifest: &Verified<Manifest>,
+    ) -> Result<Verified<ImageConfig>, Error> {
+        let of_manifest = |cause| Error::Document { what: manifest.digest().to_string(), cause };
+        manifest.value().check_image().map_err(of_manifest)?;
+        self.config(manifest.value())
+    }
+
     /// A blob of at most so many bytes, whatever is in it.
     ///
     /// # Errors

@@ -3,16 +3,36 @@
 use std::collections::BTreeMap;
 
 use super::verified::Verified;
-use crate::digest::{DiffId, Digest};
+use crate::artifact::{Kind, ShownAs};
+use crate::digest::{ChainId, DiffId, Digest};
 use crate::oci::{Descriptor, ImageConfig, Manifest, Platform, media_type};
 
-/// A layer of a resolved image.
+/// A layer of a resolved image, or a blob of an artifact.
 #[derive(Clone, Debug)]
 pub struct ResolvedLayer {
     /// The blob.
     pub descriptor: Descriptor,
-    /// The digest of the tar in it, from the verified config.
-    pub diff_id: DiffId,
+    /// The digest of what is in it uncompressed: of an image's layer from the verified config, of a blob that
+    /// is not compressed its own. An artifact does not say it of what is.
+    pub diff_id: Option<DiffId>,
+    /// How it is shown.
+    pub shown: ShownAs,
+}
+
+impl ResolvedLayer {
+    /// Where in the tree it is shown: the path of a file, or of a directory with a slash behind it.
+    pub fn shown_at(&self) -> String {
+        match &self.shown {
+            ShownAs::File(file) => String::from_utf8_lossy(&file.path).into_owned(),
+            ShownAs::Tree { below } => format!("{}/", String::from_utf8_lossy(below)),
+        }
+    }
+
+    /// What two layers with the same content have in common: the diff ID or, where it is not known, the digest of
+    /// the blob.
+    pub fn content_id(&self) -> DiffId {
+        self.diff_id.unwrap_or(DiffId(self.descriptor.digest))
+    }
 }
 
 /// An image whose documents have all been verified.
@@ -29,8 +49,10 @@ pub struct ResolvedImage {
     pub root: Digest,
     /// The platform that the config names, in its normal form.
     pub platform: Platform,
-    /// The layers, base first.
+    /// The layers, base first; of an artifact what is shown of its blobs.
     pub layers: Vec<ResolvedLayer>,
+    /// What it is, if it is no container image.
+    pub artifact: Option<Kind>,
     indexes: Vec<Verified<()>>,
     manifest: Verified<Manifest>,
     config: Verified<ImageConfig>,
@@ -50,7 +72,8 @@ impl ResolvedImage {
         let layers = manifest.value().layers.iter().zip(diff_ids);
         let layers = layers.map(|(descriptor, diff_id)| ResolvedLayer {
             descriptor: descriptor.clone(),
-            diff_id: *diff_id,
+            diff_id: Some(*diff_id),
+            shown: ShownAs::ROOT,
         });
         ResolvedImage {
             name,
@@ -58,10 +81,20 @@ impl ResolvedImage {
             root: indexes.first().map_or(manifest.digest(), Verified::digest),
             platform,
             layers: layers.collect(),
+            artifact: None,
             indexes,
             manifest,
             config,
         }
+    }
+
+    /// The same of an artifact.
+    pub(super) fn of_artifact(
+        kind: Kind,
+        layers: Vec<ResolvedLayer>,
+        image: ResolvedImage,
+    ) -> ResolvedImage {
+        ResolvedImage { layers, artifact: Some(kind), ..image }
     }
 
     /// The image indexes that lead to the manifest, from the one that the name means down; none if the name
@@ -78,6 +111,15 @@ impl ResolvedImage {
     /// The image config.
     pub fn config(&self) -> &Verified<ImageConfig> {
         &self.config
+    }
+
+    /// What engines call each layer together with those below; an artifact's have none.
+    pub fn chain_ids(&self) -> Vec<Option<ChainId>> {
+        let diff_ids = self.layers.iter().filter_map(|layer| layer.diff_id.as_ref());
+        match self.artifact {
+            None => ChainId::of_layers(diff_ids).into_iter().map(Some).collect(),
+            Some(_) => vec![None; self.layers.len()],
+        }
     }
 
     /// Digest of the config: the image ID.

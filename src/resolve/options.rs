@@ -1,5 +1,6 @@
 //! What to resolve, beyond the name.
 
+use crate::artifact::ArtifactView;
 use crate::oci::Platform;
 
 /// What to resolve, beyond the name.
@@ -9,6 +10,8 @@ pub struct ResolveOptions {
     pub platform: Option<Platform>,
     /// Take no document from the cache.
     pub again: bool,
+    /// How artifacts are shown.
+    pub artifacts: ArtifactView,
     /// The user exempts the registry from TLS, or from the check of its certificate.
     pub is_exempt: bool,
 }

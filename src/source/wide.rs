@@ -44,8 +44,9 @@ const MAX_AHEAD_BYTES: u64 = 24 << 20;
 /// The first part from a host of which nothing is known.
 const FIRST_BYTES: u64 = 4 << 20;
 
-/// Bounds of a part, and the time that it should take to come.
-const PART_BYTES: Range<u64> = (1 << 20)..(4 << 20);
+/// Bounds of a part, and the time that it should take to come. As many as there are connections as a rule fit
+/// beside each other into what may wait.
+const PART_BYTES: Range<u64> = (2 << 20)..(3 << 20);
 const PART_TIME: Duration = Duration::from_millis(200);
 
 const CHUNK_BYTES: usize = 128 << 10;

@@ -125,10 +125,10 @@ fn one_image_and_what_belongs_to_it() {
         error.contains("there is no image `v1`") && error.contains("there is `@0` (sha256:"),
         "{error}"
     );
-    // What is about an image is what is meant by its own name, and said to be none.
+    // What is about an image is what is meant by its own name: it is shown as an artifact.
     let entries = [named(of(&amd), "v1"), named(of(&signature), "sig")];
     let error = shown(&entries, &files, ":sig").unwrap_err();
-    assert!(error.contains("is a signature"), "{error}");
+    assert!(error.contains("no such file"), "{error}");
 }
 
 /// Of two images of one name some engines take the first and some the last.

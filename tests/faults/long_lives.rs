@@ -55,10 +55,10 @@ fn a_tag_moves() {
 /// again: no read brings wrong bytes, and none fails that had a registry to ask.
 #[test]
 fn tokens_urls_and_registries_end() {
-    // More than the few that are remembered without a cache.
+    // More than what is remembered without a cache.
     const FILES: u64 = 20;
     const RESTARTS: u64 = 5;
-    let content = |n: u64| noise(60_000, n + 1);
+    let content = |n: u64| noise(2 << 20, n + 1);
     let built = (0..FILES)
         .map(|n| tar(&[Entry::file(format!("f{n}"), content(n))]))
         .fold(ImageBuilder::new(), |builder, layer| builder.layer(&layer, Compression::None))

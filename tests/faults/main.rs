@@ -22,6 +22,7 @@ mod shell;
 
 mod access;
 mod archives;
+mod artifacts;
 mod attest;
 mod blobs;
 mod bombs;

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::shell::{Home, Outcome, run};
 use crate::support::content::{Content, multi};
 use crate::support::image::{
-    Built, Compression, ImageBuilder, OCI_INDEX, image_index, write_docker_archive_modern,
-    write_oci_layout,
+    Built, Compression, ImageBuilder, OCI_INDEX, OCI_MANIFEST, compress, image_index, sha256,
+    write_docker_archive_modern, write_oci_layout,
 };
 use crate::support::markdown::{Page, handbook, page};
 use crate::support::registry::{Referrers, Registry};
@@ -74,6 +74,27 @@ fn app(version: &str) -> Built {
     image.layer(&tar(&upper), Compression::Gzip).build()
 }
 
+/// Puts a Helm chart into a registry.
+fn chart(registry: &Registry, version: &str, replicas: usize) {
+    let config = format!("{{\"name\":\"shop\",\"version\":\"{version}\"}}");
+    let files = tar(&[
+        Entry::file("shop/Chart.yaml", format!("name: shop\nversion: {version}\n")),
+        Entry::file("shop/values.yaml", format!("replicas: {replicas}\n")),
+    ]);
+    let files = compress(&files, Compression::Gzip);
+    let describe = |media_type: &str, bytes: &[u8]| {
+        registry.add_blob("charts/shop", &sha256(bytes), bytes);
+        json!({ "mediaType": media_type, "digest": sha256(bytes), "size": bytes.len() })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": describe("application/vnd.cncf.helm.config.v1+json", config.as_bytes()),
+        "layers": [describe("application/vnd.cncf.helm.chart.content.v1.tar+gzip", &files)],
+    });
+    let manifest = manifest.to_string();
+    registry.add_manifest("charts/shop", version, OCI_MANIFEST, manifest.as_bytes());
+}
+
 /// Writes a file, or makes a folder if there is no text, that is the user's.
 fn own(path: &Path, text: Option<&str>) {
     match text {
@@ -101,6 +122,9 @@ impl Desk {
             registry.add_image(repository, "1.1", &second);
         }
         registry.set_referrers(Referrers::Filtered);
+        for (version, replicas) in [("1.2.3", 1), ("1.2.4", 2)] {
+            chart(&registry, version, replicas);
+        }
         let mut attested = Content::default();
         let (index, _) = multi(&mut attested);
         attested.tag("1.0", &index);

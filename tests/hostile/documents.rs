@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use ocifs::artifact::{self, Packed};
 use ocifs::digest::Digest;
 use ocifs::index::Proof;
+use ocifs::index_artifact::{self, Packed};
 use ocifs::oci::{Descriptor, Document, ImageConfig, ImageIndex, Platform, media_type};
 use ocifs::toc;
 use ocifs::ztoc::SociIndex;
@@ -184,11 +184,11 @@ fn valid_artifacts() -> Vec<Vec<u8>> {
     let packed = [layer_index::sample(), layer_index::sample_of_spans()]
         .map(|index| Packed::pack(&index).expect("there is memory").0);
     let subject = Descriptor::of_manifest(Digest::sha256(b"image"));
-    vec![artifact::manifest(&subject, &packed).expect("it can be written")]
+    vec![index_artifact::manifest(&subject, &packed).expect("it can be written")]
 }
 
 fn check_artifact(bytes: &[u8]) -> Verdict {
-    let parsed = artifact::parse(bytes);
+    let parsed = index_artifact::parse(bytes);
     for packed in parsed.iter().flatten() {
         assert!((1..=packed.blob.size).contains(&packed.head_bytes), "{packed:?}");
         check_descriptor(&packed.blob);

@@ -14,9 +14,9 @@ use imports::{Sources, circles};
 const RUNGS: [&[&str]; 13] = [
     &["digest", "extent", "extents", "bounded", "json", "hint"],
     &["reference", "oci", "tar", "codec", "bolt"],
-    &["toc", "ztoc"],
+    &["toc", "ztoc", "artifact"],
     &["source", "cache", "index"],
-    &["resolve", "blob", "artifact"],
+    &["resolve", "blob", "index_artifact"],
     &["external"],
     &["tree", "content", "layer"],
     &["prefetch"],

@@ -39,7 +39,7 @@ pub(crate) use du::Du;
 pub(crate) use export::Export;
 pub(crate) use find::{Find, FindRequest};
 pub(crate) use history::History;
-pub(crate) use image::{ContentStore, ImageArgs};
+pub(crate) use image::{ArtifactForm, ContentStore, ImageArgs};
 pub(crate) use inspect::Inspect;
 pub(crate) use login::Login;
 pub(crate) use ls::Ls;

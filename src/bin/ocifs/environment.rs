@@ -17,7 +17,7 @@ use ocifs::image::ImageOptions;
 use ocifs::reference::ImageName;
 use ocifs::source::registry::{self, Aliased};
 
-use crate::args::{ImageArgs, RequiredProof};
+use crate::args::{ArtifactForm, ImageArgs, RequiredProof};
 use crate::render::errors::AnyError;
 pub(crate) use cache::{cache, cache_folder};
 use limits::open_files;
@@ -73,6 +73,7 @@ fn image_options(
     };
     Ok(ImageOptions {
         platform: args.platform.clone(),
+        artifacts: ArtifactForm::view(args.shown_as),
         offline: args.offline,
         prove: settings.required_proof(args)? == RequiredProof::Full,
         check_access,

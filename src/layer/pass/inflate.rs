@@ -10,17 +10,19 @@ use crate::codec::{self, Compression};
 use crate::layer::cut::{Cutter, Piece};
 use crate::layer::error::ErrorKind;
 
-/// Decompresses, and cuts the output into spans.
+/// Decompresses, and cuts the output into spans. How it is compressed is looked for if it is not known.
 pub(super) fn inflate(
     chunks: &Receiver<Vec<u8>>,
     spans: &SyncSender<Piece>,
     used: &Receiver<Vec<u8>>,
+    known: Option<Compression>,
     limits: codec::Limits,
     limit: Option<u64>,
 ) -> Result<Compression, Stopped> {
     let chunk = chunks.recv().unwrap_or_default();
     // Chunks are full but for the last: a first one shorter than the magic is the whole blob.
-    let compression = Compression::sniff(&chunk).map_err(ErrorKind::from)?;
+    let sniffed = known.map_or_else(|| Compression::sniff(&chunk), Ok);
+    let compression = sniffed.map_err(ErrorKind::from)?;
     let mut cutter = Cutter::new(compression, limits, used)?;
     let done = decode(&mut cutter, chunk, chunks, spans, limit);
     if let Err(Stopped::Error(_)) = &done

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use super::stopped::Stopped;
 use crate::codec::{self, Compression};
 use crate::digest::{Algorithm, DiffId, Digest, Hasher};
+use crate::extent::{Run, UncompressedOffset};
 use crate::index::{self, Budget, Builder};
 use crate::layer::cut::{Piece, give_back};
 use crate::layer::error::ErrorKind;
@@ -19,11 +20,12 @@ use crate::tar::{self, Parser};
 /// with most writers and of 64 KiB with the largest usual ones.
 const MAX_MISSING_PADDING: u32 = 1 << 20;
 
-/// Which blob is read, and the budget that grows with it.
+/// Which blob is read, the budget that grows with it, and the algorithm of its diff ID.
 #[derive(Clone, Copy)]
 pub(super) struct Read<'a> {
     pub(super) blob: Digest,
     pub(super) budget: &'a Arc<Budget>,
+    pub(super) algorithm: Algorithm,
 }
 
 /// Parses and hashes what is in the layer, and hands each piece on.
@@ -31,8 +33,7 @@ pub(super) fn parse(
     pieces: &Receiver<Piece>,
     kept: SyncSender<Piece>,
     used: &SyncSender<Vec<u8>>,
-    algorithm: Algorithm,
-    Read { blob, budget }: Read<'_>,
+    Read { blob, budget, algorithm }: Read<'_>,
     has_table: bool,
 ) -> Result<(Builder, Hasher, u64), Stopped> {
     let builder = Builder::within(Arc::clone(budget));
@@ -60,6 +61,50 @@ pub(super) fn parse(
         return Err(ErrorKind::NoTarBehindTable.into());
     }
     Ok((builder, diff_id, total))
+}
+
+/// Hashes a blob that is a file of so many bytes, and hands each piece on.
+pub(super) fn file(
+    pieces: &Receiver<Piece>,
+    kept: SyncSender<Piece>,
+    used: &SyncSender<Vec<u8>>,
+    Read { budget, algorithm, .. }: Read<'_>,
+    size: u64,
+) -> Result<(Builder, Hasher, u64), Stopped> {
+    let builder = Builder::within(Arc::clone(budget));
+    let mut hashed = Hashed { builder, diff_id: Hasher::new(algorithm) };
+    tar::Sink::entry(&mut hashed, entry_of_blob(size)).map_err(ErrorKind::from)?;
+    let mut total = 0;
+    for piece in pieces {
+        let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
+        kept.send(piece).map_err(|_| Stopped::Receiver)?;
+        tar::Sink::content(&mut hashed, &buffer[..length]);
+        total += length as u64;
+        give_back(buffer, used);
+    }
+    tar::Sink::end(&mut hashed);
+    let Hashed { builder, diff_id } = hashed;
+    Ok((builder, diff_id, total))
+}
+
+/// What a tar would say of a blob that is a file. Its name and mode are given to it where it is shown.
+fn entry_of_blob(size: u64) -> tar::Entry {
+    let whole = Run { file_offset: 0, start: UncompressedOffset(0), length: size };
+    tar::Entry {
+        path: b"blob".to_vec(),
+        kind: tar::FileType::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime_seconds: 0,
+        mtime_nanoseconds: 0,
+        size,
+        link_target: Vec::new(),
+        device: (0, 0),
+        xattrs: Vec::new(),
+        runs: if size > 0 { vec![whole] } else { Vec::new() },
+        sparse: false,
+    }
 }
 
 /// Builds the index, and hashes every byte of the tar for the diff ID.

@@ -42,9 +42,11 @@ fn pass(blob: Vec<u8>, tar: &[u8], most: Option<u64>) -> Result<usize, String> {
         artifact_type: None,
         annotations: BTreeMap::new(),
         urls: Vec::new(),
+        name: String::new(),
         data: String::new(),
     };
-    let layer = ResolvedLayer { descriptor, diff_id: DiffId(Digest::sha256(tar)) };
+    let diff_id = Some(DiffId(Digest::sha256(tar)));
+    let layer = ResolvedLayer { descriptor, diff_id, shown: ShownAs::ROOT };
     let options =
         LayerOptions { max_uncompressed_bytes: most, keep_spans: false, ..LayerOptions::default() };
     let source: Arc<dyn Source> = Arc::new(One(blob));

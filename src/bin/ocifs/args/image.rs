@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
+use ocifs::artifact::ArtifactView;
 use ocifs::codec;
 use ocifs::oci::Platform;
 use ocifs::source::DEFAULT_CONNECTIONS;
@@ -14,6 +15,29 @@ use super::login::{Login, LoginParser};
 use super::proof::RequiredProof;
 use super::units::{bytes, time, zstd_window};
 
+/// How an artifact is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArtifactForm {
+    /// Each blob as a file whose name is its digest
+    Raw,
+    /// Each blob as a file with the name that the artifact gives it
+    Files,
+    /// Each blob that is a tar unpacked, the others as files
+    Unpacked,
+}
+
+impl ArtifactForm {
+    /// What is shown with this form, or without one.
+    pub(crate) fn view(form: Option<ArtifactForm>) -> ArtifactView {
+        match form {
+            None => ArtifactView::Usual,
+            Some(ArtifactForm::Raw) => ArtifactView::Raw,
+            Some(ArtifactForm::Files) => ArtifactView::Files,
+            Some(ArtifactForm::Unpacked) => ArtifactView::Unpacked,
+        }
+    }
+}
+
 /// How the image is found and fetched.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Image")]
@@ -21,6 +45,13 @@ pub(crate) struct ImageArgs {
     /// The platform of a multi-platform image: os/arch[/variant] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
+
+    /// How an artifact is shown that is no container image: a chart, a model, a signature
+    ///
+    /// By default as its own tool leaves it on a disk: a Helm chart is unpacked, a model is a file. What an image
+    /// consists of is shown by `--as raw`.
+    #[arg(long = "as", value_name = "FORM")]
+    pub(crate) shown_as: Option<ArtifactForm>,
 
     /// Fetch nothing: use only what is in the cache
     #[arg(long)]

@@ -135,7 +135,7 @@ fn as_json(history: &History) -> Value {
             "media_type": layer.descriptor.media_type,
             "size": layer.descriptor.size,
             "diff_id": layer.diff_id,
-            "chain_id": chain_id.0,
+            "chain_id": chain_id.map(|chain_id| chain_id.0),
             "uncompressed_size": uncompressed_size,
             "changes": changes,
         })

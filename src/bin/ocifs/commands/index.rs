@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use indicatif::HumanBytes;
-use ocifs::artifact::Packed;
 use ocifs::image::{self, Publication};
+use ocifs::index_artifact::Packed;
 use serde_json::{Value, json};
 
 use crate::args::{self, IndexVerb};

@@ -24,6 +24,9 @@ fn warning(name: &str, proofs: &[Proof]) -> Option<String> {
             "are shown as their tables of contents say, which were not compared with the tars that \
              runtimes unpack"
         }
+        Proof::Transport => {
+            "are large files, shown as they are sent: their digests are verified once all of them has been read"
+        }
         Proof::Hint => "are shown as an index says that anyone who may push could have pushed",
     };
     let weak = proofs.iter().filter(|proof| **proof < Proof::Full).count();

@@ -75,7 +75,7 @@ impl Documents {
                     place(*new),
                     screen.digest(&layer.descriptor.digest),
                     screen.size(layer.descriptor.size),
-                    screen.digest(&layer.diff_id.0),
+                    layer.diff_id.map_or("-".to_owned(), |diff_id| screen.digest(&diff_id.0)),
                 ]);
             }
             table.print(out)?;
@@ -156,12 +156,12 @@ fn different_settings(old: &ResolvedImage, new: &ResolvedImage) -> Result<Vec<Se
 fn rows(old: &[ResolvedLayer], new: &[ResolvedLayer]) -> Vec<LayerRow> {
     let mut places: std::collections::HashMap<_, Vec<usize>> = std::collections::HashMap::new();
     for (at, layer) in new.iter().enumerate().rev() {
-        places.entry(layer.diff_id).or_default().push(at);
+        places.entry(layer.content_id()).or_default().push(at);
     }
     let mut is_matched = vec![false; new.len()];
     let mut rows = Vec::with_capacity(old.len());
     for (at, layer) in old.iter().enumerate() {
-        let place = places.get_mut(&layer.diff_id).and_then(Vec::pop);
+        let place = places.get_mut(&layer.content_id()).and_then(Vec::pop);
         place.into_iter().for_each(|place| is_matched[place] = true);
         rows.push(LayerRow { layer: layer.clone(), old: Some(at), new: place });
     }

@@ -36,9 +36,10 @@ fn of_image(document: &mut Value, image: &InspectedImage) {
             "media_type": layer.descriptor.media_type,
             "annotations": layer.descriptor.annotations,
             "diff_id": layer.diff_id,
-            "chain_id": inspected.chain_id.to_string(),
+            "chain_id": inspected.chain_id.map(|chain_id| chain_id.to_string()),
             "proof": inspected.proof.map(|proof| proof.name()),
             "shared": inspected.shared,
+            "shown_at": layer.shown_at(),
         })
     });
     let facts = json!({
@@ -48,6 +49,9 @@ fn of_image(document: &mut Value, image: &InspectedImage) {
         "platform": resolved.platform.to_string(),
         "image_id": resolved.image_id(),
         "annotations": resolved.annotations(),
+        "artifact": resolved.artifact.map(|kind| {
+            json!({ "kind": kind.name(), "type": resolved.manifest().value().kind() })
+        }),
         "layers": layers.collect::<Vec<_>>(),
         "created": created.map(|(seconds, _)| seconds),
         "author": details.author,

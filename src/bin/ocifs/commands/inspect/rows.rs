@@ -104,7 +104,10 @@ fn of_image(table: &mut Table, image: &InspectedImage, screen: Screen) {
         manifest.digest().to_string(),
         image.resolved.media_type().to_owned(),
         manifest.size().to_string(),
-        image.resolved.platform.to_string(),
+        match image.resolved.artifact {
+            Some(kind) => kind.name().to_owned(),
+            None => image.resolved.platform.to_string(),
+        },
     ]);
     let config = &manifest.value().config;
     table.row([
@@ -112,21 +115,26 @@ fn of_image(table: &mut Table, image: &InspectedImage, screen: Screen) {
         config.digest.to_string(),
         config.media_type.clone(),
         config.size.to_string(),
-        "image ID".to_owned(),
+        if image.resolved.artifact.is_none() { "image ID".to_owned() } else { String::new() },
     ]);
+    let is_artifact = image.resolved.artifact.is_some();
     for (layer, inspected) in image.resolved.layers.iter().zip(&image.layers) {
-        let proof = inspected.proof.map(|proof| format!(" proof {}", proof.name()));
+        let proof = inspected.proof.map(|proof| format!("proof {}", proof.name()));
         table.row([
-            "layer".to_owned(),
+            if is_artifact { "blob" } else { "layer" }.to_owned(),
             layer.descriptor.digest.to_string(),
             layer.descriptor.media_type.clone(),
             screen.size(layer.descriptor.size),
-            format!(
-                "diff ID {} chain ID {}{}",
-                layer.diff_id,
-                inspected.chain_id,
-                proof.unwrap_or_default()
-            ),
+            [
+                is_artifact.then(|| layer.shown_at()),
+                layer.diff_id.map(|diff_id| format!("diff ID {diff_id}")),
+                inspected.chain_id.map(|chain_id| format!("chain ID {chain_id}")),
+                proof,
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" "),
         ]);
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use ocifs::artifact;
 use ocifs::digest::Digest;
 use ocifs::image::{Entry, EntryKind, Graph, InspectedImage, Referrer};
 use ocifs::oci::{Descriptor, Document, Manifest};
+use ocifs::resolve::ResolvedImage;
 
 use super::facts;
 use crate::render::screen::{Mark, Screen};
@@ -161,6 +163,9 @@ fn layers(manifest: &Manifest) -> String {
 
 fn of_image(image: &InspectedImage, screen: Screen, notes: &[String]) -> Branch {
     let resolved = &image.resolved;
+    if let Some(kind) = resolved.artifact {
+        return of_artifact(resolved, kind, screen, notes);
+    }
     let facts = [
         resolved.platform.to_string(),
         format!("manifest {}", screen.digest(&resolved.digest)),
@@ -184,6 +189,32 @@ fn of_image(image: &InspectedImage, screen: Screen, notes: &[String]) -> Branch 
             shared,
         ]));
     }
+    branch
+}
+
+fn of_artifact(
+    resolved: &ResolvedImage,
+    kind: artifact::Kind,
+    screen: Screen,
+    notes: &[String],
+) -> Branch {
+    let bytes = resolved.layers.iter().map(|layer| layer.descriptor.size);
+    let facts = [
+        kind.name().to_owned(),
+        format!("manifest {}", screen.digest(&resolved.digest)),
+        resolved.manifest().value().kind().to_owned(),
+        count(resolved.layers.len(), "blob", "blobs"),
+        size(bytes.fold(0, u64::saturating_add)),
+    ];
+    let mut branch = Branch::new(facts.into_iter().chain(notes.iter().cloned()));
+    branch.below.extend(resolved.layers.iter().map(|layer| {
+        Branch::new([
+            format!("blob {}", screen.digest(&layer.descriptor.digest)),
+            layer.descriptor.media_type.clone(),
+            size(layer.descriptor.size),
+            layer.shown_at(),
+        ])
+    }));
     branch
 }
 

@@ -1,0 +1,194 @@
+//! What is shown of a manifest that is no container image's.
+
+use std::io::Read;
+
+use super::documents::Documents;
+use super::error::Error;
+use super::image::{ResolvedImage, ResolvedLayer};
+use super::verified::Verified;
+use crate::artifact::{self, ArtifactView, MAX_BLOBS, Plan, Planned, ShownAs};
+use crate::cache::LayerName;
+use crate::codec::{Compression, Decoder, SNIFF_BYTES};
+use crate::digest::{DiffId, Digest};
+use crate::oci::{self, Descriptor, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs};
+use crate::tar::{BLOCK_BYTES, is_header};
+
+/// The config of artifacts that have none (image-spec 1.1, manifest.md, "Guidance for an Empty Descriptor").
+const EMPTY_CONFIG: &[u8] = b"{}";
+
+/// Bytes that are fetched to see whether a blob is a tar: a block of zstd has up to 128 KiB.
+const HEAD_BYTES: u64 = 160 << 10;
+
+/// Resolves a manifest that is to be shown by what kind of artifact it is.
+///
+/// # Errors
+/// A document or the beginning of a blob can't be had.
+pub(super) fn resolve(
+    name: String,
+    indexes: Vec<Verified<()>>,
+    manifest: Verified<Manifest>,
+    documents: &Documents<'_>,
+) -> Result<ResolvedImage, Error> {
+    let view = documents.options.artifacts;
+    let config = config(manifest.value(), documents)?;
+    let layers = manifest.value().layers.len();
+    if layers > MAX_BLOBS {
+        let cause = oci::Error::TooManyBlobs(layers);
+        return Err(Error::Document { what: manifest.digest().to_string(), cause });
+    }
+    let Plan { kind, blobs, renamed } = artifact::plan(manifest.value(), config.bytes(), view);
+    for (wanted, shown) in renamed {
+        log::warn!("`{}` is shown as `{shown}`", wanted.escape_debug());
+    }
+    let as_image = ImageConfig::parse(config.bytes(), layers).ok();
+    let blobs = blobs.into_iter().map(|planned| {
+        let is_same = |layer: &&Descriptor| layer.digest == planned.descriptor.digest;
+        let at = manifest.value().layers.iter().position(|layer| is_same(&layer));
+        let diff_ids = as_image.as_ref().map(|config| &config.rootfs.diff_ids);
+        let diff_id = at.and_then(|at| diff_ids?.get(at).copied());
+        resolved(planned, diff_id, view, documents)
+    });
+    let blobs = blobs.collect::<Result<Vec<_>, Error>>()?;
+    let no_image = || ImageConfig {
+        platform: Platform {
+            os: "unknown".to_owned(),
+            architecture: "unknown".to_owned(),
+            ..Platform::default()
+        },
+        rootfs: RootFs { diff_ids: Vec::new() },
+    };
+    let config = config.read(|_| Ok::<_, Error>(as_image.unwrap_or_else(no_image)))?;
+    let image = ResolvedImage::new(name, indexes, manifest, config);
+    Ok(ResolvedImage::of_artifact(kind, blobs, image))
+}
+
+/// The config, whatever is in it.
+fn config(manifest: &Manifest, documents: &Documents<'_>) -> Result<Verified<()>, Error> {
+    // Not all tools push it.
+    if manifest.config.digest == Digest::sha256(EMPTY_CONFIG) {
+        return Ok(Verified::check(EMPTY_CONFIG.to_vec(), Some(manifest.config.digest))?);
+    }
+    documents.blob(&manifest.config, MAX_CONFIG_BYTES)
+}
+
+/// A blob as it turns out to be: one that is to be unpacked may be no tar.
+fn resolved(
+    planned: Planned,
+    diff_id: Option<DiffId>,
+    view: ArtifactView,
+    documents: &Documents<'_>,
+) -> Result<ResolvedLayer, Error> {
+    let Planned { descriptor, shown, otherwise } = planned;
+    let own = DiffId(descriptor.digest);
+    let as_file = |descriptor| {
+        let shown = ShownAs::File(otherwise);
+        Ok(ResolvedLayer { descriptor, diff_id: Some(own), shown })
+    };
+    if let ShownAs::File(_) = shown {
+        return as_file(descriptor);
+    }
+    // What an image's config vouches for is a tar, whether it is looked at or not.
+    if diff_id.is_some() {
+        return Ok(ResolvedLayer { descriptor, diff_id, shown });
+    }
+    match content(&descriptor, documents)? {
+        Content::Tar(compression) => {
+            let diff_id = (compression == Some(Compression::None)).then_some(own);
+            Ok(ResolvedLayer { descriptor, diff_id, shown })
+        }
+        Content::Other => {
+            if view == ArtifactView::Usual {
+                log::info!("blob {} is no tar: it is shown as a file", descriptor.digest);
+            }
+            as_file(descriptor)
+        }
+    }
+}
+
+/// What a blob is, as far as its beginning says.
+enum Content {
+    /// A tar; how it is compressed, if it was looked at.
+    Tar(Option<Compression>),
+    Other,
+}
+
+fn content(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Content, Error> {
+    let (source, cache) = (documents.source, documents.cache);
+    let name = LayerName::Blob(descriptor.digest);
+    // What was passed over as a tar is one.
+    if source.is_offline() || cache.layer_index_time(&name).is_some() {
+        return Ok(Content::Tar(None));
+    }
+    let head = match descriptor.embedded() {
+        Some(bytes) => bytes,
+        None => {
+            let most = descriptor.size.min(HEAD_BYTES);
+            let body = source.blob(descriptor, 0..most)?.body;
+            let mut bytes = Vec::new();
+            let read = body.take(most).read_to_end(&mut bytes);
+            let what = || format!("blob {}", descriptor.digest);
+            read.map_err(|cause| Error::Read { what: what(), cause })?;
+            bytes
+        }
+    };
+    Ok(of_head(&head, head.len() as u64 == descriptor.size))
+}
+
+fn of_head(head: &[u8], is_whole: bool) -> Content {
+    let Ok(compression) = Compression::sniff(&head[..head.len().min(SNIFF_BYTES)]) else {
+        return Content::Other;
+    };
+    let mut block = [0; BLOCK_BYTES];
+    let (mut filled, mut unread) = (0, head);
+    let Ok(mut decoder) = Decoder::new(compression) else { return Content::Other };
+    while filled < block.len() {
+        match decoder.decode(unread, &mut block[filled..]) {
+            Ok(progress) if progress.consumed == 0 && progress.produced == 0 => break,
+            Ok(progress) => {
+                unread = &unread[progress.consumed..];
+                filled += progress.produced;
+            }
+            Err(_) => return Content::Other,
+        }
+    }
+    let is_empty_tar = filled == block.len() && block.iter().all(|byte| *byte == 0);
+    // A head that ends before the first block says nothing: the first pass will.
+    let is_cut = filled < block.len() && !is_whole;
+    match is_cut || is_empty_tar || is_header(&block[..filled]) {
+        true => Content::Tar(Some(compression)),
+        false => Content::Other,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_beginning_says() {
+        let mut header = tar::Header::new_ustar();
+        header.set_path("a").unwrap();
+        header.set_size(3);
+        header.set_cksum();
+        let tar = [&header.as_bytes()[..], b"abc", &[0; 2000]].concat();
+        let zstd = zstd::encode_all(&tar[..], 1).unwrap();
+        let rows: [(&[u8], bool, Option<Compression>); 8] = [
+            (&tar, true, Some(Compression::None)),
+            (&tar[..600], false, Some(Compression::None)),
+            (&[0; 1024], true, Some(Compression::None)),
+            (&zstd, true, Some(Compression::Zstd)),
+            (b"name: chart\n", true, None),
+            (b"", true, None),
+            (&[7; 4096], false, None),
+            (&[0x1f, 0x8b, 9, 9, 9], true, None),
+        ];
+        for (at, (head, is_whole, expected)) in rows.into_iter().enumerate() {
+            let got = match of_head(head, is_whole) {
+                Content::Tar(compression) => compression,
+                Content::Other => None,
+            };
+            assert_eq!(got, expected, "{at}");
+        }
+    }
+}
