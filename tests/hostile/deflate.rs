@@ -129,7 +129,8 @@ fn run(case: Case<'_>, buffers: Buffers) -> Outcome {
         if their_step.ended {
             assert!(our_step.consumed >= their_step.consumed);
             if let Some(noted) = noted {
-                check_noted(case, &out, &noted, &mut ours);
+                let read = consumed + our_step.consumed;
+                check_noted(case, &out, &noted, read, &mut ours);
             }
             return Outcome::Ended(out);
         }
@@ -141,7 +142,7 @@ fn run(case: Case<'_>, buffers: Buffers) -> Outcome {
             let is_cut = block_end.is_some() && filled >= WINDOW_BYTES && dice.below(2) == 0;
             if is_cut || filled == buffer_bytes {
                 if let Some(noted) = noted.take() {
-                    check_noted(case, &out, &noted, &mut ours);
+                    check_noted(case, &out, &noted, consumed, &mut ours);
                 }
                 ours.next_buffer(&buffer[..filled]);
                 filled = 0;
@@ -186,15 +187,16 @@ fn decode(
     }
 }
 
-/// A window has just the bytes that are needed, and decoding that begins with it goes on as before.
-fn check_noted(case: Case<'_>, out: &[u8], noted: &Noted, ours: &mut Decoder) {
+/// A window has just the bytes that are needed, and decoding that begins with it goes on as before, up to the
+/// input that was read: behind it there may be damage, which a decoder whose room is full looks at too.
+fn check_noted(case: Case<'_>, out: &[u8], noted: &Noted, read: usize, ours: &mut Decoder) {
     let window = ours.take_window().expect("it was asked for");
     let mut whole = vec![0; WINDOW_BYTES];
     whole.extend_from_slice(case.window);
     whole.extend_from_slice(&out[..noted.produced]);
     let before = &whole[whole.len() - WINDOW_BYTES..];
     let from = noted.consumed - usize::from(noted.bits > 0);
-    let (rest, truth) = (&case.stream[from..], &out[noted.produced..]);
+    let (rest, truth) = (&case.stream[from..read], &out[noted.produced..]);
     let expected = zlib::used_of_window(before, noted.bits, rest, truth);
     assert!(window == expected, "another window at {}", noted.produced);
     let boundary = Boundary::Block { bits: noted.bits };
