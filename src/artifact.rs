@@ -10,14 +10,14 @@
 //!
 //! [`plan`] is a function of the manifest and the config alone: for each blob a name and a
 //! [`ShownAs`]. A kind is recognised by its artifact type, else by the type of its config, else by those of
-//! its layers ([`kind`]); a table of rules says the rest ([`rules`]). What no rule knows is a
+//! its layers (`artifact::kind`); a table of rules says the rest (`artifact::rules`). What no rule knows is a
 //! file with its title, or else its digest, as its name.
 //!
 //! The media type of a layer does not say what its bytes are: ORAS writes every plain file as
 //! `application/vnd.oci.image.layer.v1.tar`. So a blob that a rule wants unpacked has a name beside that, for
 //! the case that it turns out to be no tar ([`Planned::otherwise`]).
 //!
-//! Titles come from whoever pushed the artifact. They become clean relative paths ([`names`]); two blobs that
+//! Titles come from whoever pushed the artifact. They become clean relative paths (`artifact::names`); two blobs that
 //! would have one name are numbered, for podman gives all layers the title of the last.
 //!
 //! Rejected: what `oras pull` does for everything, which leaves a chart as a `.tgz` and fails on two equal
@@ -57,6 +57,18 @@ pub enum ArtifactView {
     Files,
     /// Every blob that is a tar is unpacked.
     Unpacked,
+}
+
+impl ArtifactView {
+    /// The word that users choose it with; `usual` for what is shown without one.
+    pub fn name(self) -> &'static str {
+        match self {
+            ArtifactView::Usual => "usual",
+            ArtifactView::Raw => "raw",
+            ArtifactView::Files => "files",
+            ArtifactView::Unpacked => "unpacked",
+        }
+    }
 }
 
 /// How a blob is shown.

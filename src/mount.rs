@@ -96,7 +96,8 @@ impl Mount {
         let mounted = found(&mount_point)?;
         // What is open below the mount could not be unmounted.
         drop(mount_point);
-        let manner = Manner::of(options, view.sharing, view.filesystem.has_labels());
+        let manner =
+            Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection);
         let requests = Arc::new(Requests::default());
         let serve_options = fuse::ServeOptions {
             ownership: options.ownership,
@@ -127,7 +128,8 @@ impl Mount {
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let requests = Arc::new(Requests::default());
-        let manner = Manner::of(options, view.sharing, view.filesystem.has_labels());
+        let manner =
+            Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection);
         let options = erofs_mount::ErofsMountOptions {
             source: view.source(),
             ownership: options.ownership,

@@ -29,6 +29,7 @@
 //! - About 120 bytes an inode; no allocation of its own for any node.
 //! - Every inode number handed out by the tree is valid for every accessor.
 
+mod common;
 mod compare;
 mod error;
 mod expand;
@@ -51,6 +52,7 @@ mod usage;
 mod walk;
 mod witness;
 
+pub use common::common;
 pub use compare::{Aspects, Difference, aspects_of_moved, compare};
 pub use error::Error;
 pub use expand::{TooManyPaths, fixed_part};

@@ -59,7 +59,8 @@ fn each_kind_as_its_tool_leaves_it() {
         tensor["name"] = json!(name);
         tensor
     };
-    let rows: Vec<(&str, Manifest, &[u8], Kind, Vec<&str>)> = vec![
+    type Row<'a> = (&'a str, Manifest, &'a [u8], Kind, Vec<&'a str>);
+    let rows: Vec<Row<'_>> = vec![
         (
             "helm, provenance first",
             artifact(

@@ -2,7 +2,7 @@
 //!
 //! # Problem
 //!
-//! A file of forty gigabytes is shown by range as its source sends it ([`Proof::Transport`]). Its digest can be
+//! A file of forty gigabytes is shown by range as its source sends it ([`Proof::Transport`](crate::index::Proof::Transport)). Its digest can be
 //! held against it only when all of its bytes are here, and who copies it wants to know then, and not to copy it
 //! twice.
 //!

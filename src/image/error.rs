@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::hint::Hint;
+use crate::index::DecodeError;
 use crate::reference::DirectoryName;
 use crate::{blob, fs, index_artifact, layer, resolve, source, tree};
 
@@ -46,6 +47,10 @@ pub enum Error {
     NoLayer { choice: String, layers: usize },
     #[error("several layers have a digest or diff ID that begins with `{choice}`")]
     SeveralLayers { choice: String },
+    #[error("the base {name}: {cause}")]
+    Base { name: String, cause: Box<Error> },
+    #[error("what the base has can't be left out: {0}")]
+    Exclude(DecodeError),
     #[error("reading a few bytes of a layer: {0}")]
     Probe(io::Error),
 }
@@ -60,6 +65,7 @@ impl Error {
             Error::Tree(error) => error.hint(),
             Error::Read(error) => error.hint(),
             Error::File(error) => error.hint(),
+            Error::Base { cause, .. } => cause.hint(),
             Error::NotKept { .. } => Some(Hint::EnlargeCache),
             Error::Probe(error) => source::hint_of(error),
             _ => None,

@@ -30,7 +30,7 @@
 use std::sync::Arc;
 
 use super::opening::Opening;
-use super::{Error, ImageOptions, LayerChoice};
+use super::{Error, ImageOptions, LayerChoice, exclude};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
@@ -63,7 +63,19 @@ impl Excerpt {
         progress: &dyn Progress,
     ) -> Result<Excerpt, Error> {
         let opening = Opening::new(name, cache, options)?;
-        let Upper { open, tree, .. } = open_upper(&opening, questions, progress)?;
+        let (open, tree) = match &options.exclude {
+            None => {
+                let Upper { open, tree, .. } = open_upper(&opening, questions, progress)?;
+                (open, tree)
+            }
+            // What is left out is known only of all of it.
+            Some(_) => {
+                let layers = &opening.resolved.layers;
+                let open = opening.layers(layers, &OpenedLayers::default(), progress)?;
+                let (tree, _) = exclude::merge(&opening, &open, options, progress)?;
+                (open, tree)
+            }
+        };
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = open.iter().map(|open| open.index.proof()).collect();
         let contents = Contents::new(opening.readers(&open, &spans));

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::opening::Opening;
-use super::{Error, ImageOptions};
+use super::{Error, ImageOptions, exclude};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
@@ -59,7 +59,7 @@ impl LayeredImages {
         let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
         self.known.add(opening.resolved.layers.iter().zip(&open));
-        LayeredImage::of(opening, open, options)
+        LayeredImage::of(opening, open, options, progress)
     }
 }
 
@@ -82,10 +82,10 @@ impl LayeredImage {
         opening: Opening<'_>,
         layers: Vec<OpenLayer>,
         options: &ImageOptions,
+        progress: &dyn Progress,
     ) -> Result<LayeredImage, Error> {
-        let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
         let budget = Arc::clone(opening.finder.budget());
-        let (tree, origins) = tree::merge_with_origins(&indexes, &budget)?;
+        let (tree, origins) = exclude::merge(&opening, &layers, options, progress)?;
         let spans = Arc::new(Spans::new(Arc::clone(opening.cache), options.open_files));
         let contents = Contents::new(opening.readers(&layers, &spans));
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);

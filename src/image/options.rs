@@ -1,12 +1,32 @@
 //! How an image is opened.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::artifact::ArtifactView;
 use crate::oci::Platform;
+use crate::reference::ImageName;
 use crate::source::registry;
 use crate::{codec, layer, resolve, source};
+
+/// An image whose files are left out of another.
+#[derive(Clone, Debug)]
+pub struct Exclusion {
+    /// Its name.
+    pub name: ImageName,
+    /// How it is opened.
+    pub options: ImageOptions,
+}
+
+/// What of an image is shown, and in which form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The name of the image whose files are left out.
+    pub exclude: Option<String>,
+    /// How artifacts are shown.
+    pub artifacts: ArtifactView,
+}
 
 /// How an image is opened.
 #[derive(Clone, Debug)]
@@ -15,6 +35,8 @@ pub struct ImageOptions {
     pub platform: Option<Platform>,
     /// How artifacts are shown.
     pub artifacts: ArtifactView,
+    /// What is left out, where all of an image is opened or listed.
+    pub exclude: Option<Arc<Exclusion>>,
     /// Fetch nothing from the network.
     pub offline: bool,
     /// Whether files say where they are from, in extended attributes; the layer indexes are kept for that.
@@ -55,6 +77,7 @@ impl Default for ImageOptions {
         ImageOptions {
             platform: None,
             artifacts: ArtifactView::default(),
+            exclude: None,
             offline: false,
             provenance: false,
             trust_referrers: false,
@@ -76,6 +99,12 @@ impl Default for ImageOptions {
 }
 
 impl ImageOptions {
+    /// What of the image is shown.
+    pub fn selection(&self) -> Selection {
+        let exclude = self.exclude.as_ref().map(|exclusion| exclusion.name.to_string());
+        Selection { exclude, artifacts: self.artifacts }
+    }
+
     pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {
         let platform = self.platform.clone();
         let ImageOptions { again, check_access, is_exempt, artifacts, .. } = *self;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::opening::Opening;
-use super::{Error, ImageOptions, Shown, View, labels};
+use super::options::Selection;
+use super::{Error, ImageOptions, Shown, View, exclude, labels};
 use crate::blob::{BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
 use crate::content::Contents;
@@ -32,6 +33,7 @@ pub struct ImageSet {
     spans: Arc<Spans>,
     session: Session,
     read_deadline: Duration,
+    selection: Selection,
     known: OpenedLayers,
     readers: Vec<Arc<BlobReader>>,
     numbers: HashMap<ReaderKey, u32>,
@@ -60,6 +62,7 @@ impl ImageSet {
             spans: Arc::new(Spans::new(Arc::clone(cache), options.open_files)),
             session: Session::default(),
             read_deadline: options.read_deadline,
+            selection: options.selection(),
             known: OpenedLayers::of_other_images(),
             readers: Vec::new(),
             numbers: HashMap::new(),
@@ -83,10 +86,8 @@ impl ImageSet {
             return Err(Error::DirectoryTaken(directory));
         }
         let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
-        let budget = opening.finder.budget();
         let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
-        let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
-        let (tree, origins) = tree::merge_with_origins(&indexes, budget)?;
+        let (tree, origins) = exclude::merge(&opening, &open, options, progress)?;
         self.known.add(opening.resolved.layers.iter().zip(&open));
         let labels = match options.provenance {
             true => labels::of_layers(&opening.resolved, &open),
@@ -143,6 +144,7 @@ impl ImageSet {
         let filesystem = Filesystem::new(tree, contents, self.read_deadline);
         let filesystem = Arc::new(filesystem.with_labels(labels));
         let traffic = Arc::clone(self.session.traffic());
-        Ok(View { images, filesystem, spans: self.spans, traffic, sharing })
+        let (spans, selection) = (self.spans, self.selection);
+        Ok(View { images, filesystem, spans, traffic, sharing, selection })
     }
 }

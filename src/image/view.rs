@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::options::Selection;
 use super::tag::Tag;
 use super::whole::Image;
 use crate::blob::{BlobReader, Spans};
@@ -26,6 +27,7 @@ pub struct View {
     pub(crate) spans: Arc<Spans>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) sharing: Sharing,
+    pub(crate) selection: Selection,
 }
 
 /// An image in a view.
@@ -47,10 +49,11 @@ pub struct Shown {
 
 impl From<Image> for View {
     fn from(image: Image) -> View {
-        let Image { resolved, source, tag, proofs, filesystem, spans, traffic } = image;
+        let Image { resolved, selection, source, tag, proofs, filesystem, spans, traffic } = image;
         let readers = filesystem.contents().layers().to_vec();
         let shown = Shown { directory: None, image: resolved, proofs, readers, source, tag };
-        View { images: vec![shown], filesystem, spans, traffic, sharing: Sharing::Equal }
+        let (images, sharing) = (vec![shown], Sharing::Equal);
+        View { images, filesystem, spans, traffic, sharing, selection }
     }
 }
 

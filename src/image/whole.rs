@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::opening::Opening;
+use super::options::Selection;
 use super::tag::Tag;
-use super::{Error, ImageOptions, labels};
+use super::{Error, ImageOptions, exclude, labels};
 use crate::blob::{self, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
@@ -18,7 +19,6 @@ use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
 use crate::source::Source;
 use crate::source::registry::Traffic;
-use crate::tree;
 
 /// An image, open: all layers indexed and merged.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub struct Image {
     pub(super) source: Arc<dyn Source>,
     pub(super) tag: Option<Arc<Tag>>,
     /// What was checked of each layer.
+    pub(super) selection: Selection,
     pub(super) proofs: Vec<Proof>,
     pub(super) filesystem: Arc<Filesystem>,
     pub(super) spans: Arc<Spans>,
@@ -48,7 +49,7 @@ impl Image {
         let layers =
             opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
         let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
-        let (mut tree, origins) = tree::merge_with_origins(&indexes, opening.finder.budget())?;
+        let (mut tree, origins) = exclude::merge(&opening, &layers, options, progress)?;
         tree.number(&origins, &indexes);
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
@@ -62,7 +63,8 @@ impl Image {
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
         let filesystem = Arc::new(filesystem.with_labels(labels));
         let Opening { resolved, source, tag, traffic, .. } = opening;
-        Ok(Image { resolved, source, tag, proofs, filesystem, spans, traffic })
+        let selection = options.selection();
+        Ok(Image { resolved, selection, source, tag, proofs, filesystem, spans, traffic })
     }
 
     /// Brings everything into the cache that is not there yet, layers side by side; how many

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::options::MountOptions;
 use crate::blob::Spans;
 use crate::fuse::{Ownership, Requests};
-use crate::image::Shown;
+use crate::image::{Selection, Shown};
 use crate::source::registry::Traffic;
 use crate::tree::Sharing;
 
@@ -81,12 +81,23 @@ pub struct Manner {
     pub separate_inodes: bool,
     #[serde(default)]
     pub provenance: bool,
+    /// The image whose files are left out.
+    #[serde(default)]
+    pub exclude_base: Option<String>,
+    /// How artifacts are shown.
+    #[serde(default)]
+    pub artifacts: String,
 }
 
 impl Manner {
     /// How something is mounted with these options by this process; `provenance` if its files say where they are
     /// from.
-    pub fn of(options: &MountOptions, sharing: Sharing, provenance: bool) -> Manner {
+    pub fn of(
+        options: &MountOptions,
+        sharing: Sharing,
+        provenance: bool,
+        selection: &Selection,
+    ) -> Manner {
         Manner {
             allow_other: options.allow_other || options.kernel_metadata,
             strict_modes: options.checks_modes(),
@@ -98,6 +109,8 @@ impl Manner {
             noexec: options.no_exec,
             separate_inodes: sharing == Sharing::Nothing,
             provenance,
+            exclude_base: selection.exclude.clone(),
+            artifacts: selection.artifacts.name().to_owned(),
         }
     }
 }

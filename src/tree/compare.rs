@@ -141,7 +141,7 @@ pub fn aspects_of_moved(old: &Tree, new: &Tree, was: Ino, is: Ino) -> Aspects {
     aspects(old, new, was, is, &mut { same }).unwrap_or_else(|never| match never {})
 }
 
-fn aspects<E>(
+pub(super) fn aspects<E>(
     old: &Tree,
     new: &Tree,
     was: Ino,

@@ -92,7 +92,7 @@ impl Setup {
         let blobs = requests
             .iter()
             .filter(|request| request.path.contains("/blobs/") && !is_config(&request.path));
-        (blobs.clone().count(), blobs.map(|request| request.body_bytes_sent as u64).sum())
+        (blobs.clone().count(), blobs.map(|request| request.body_bytes_sent).sum())
     }
 }
 

@@ -40,6 +40,7 @@ mod download_parts;
 mod engines;
 mod entries;
 mod excerpts;
+mod exclude_base;
 mod external_artifact;
 mod external_soci;
 mod external_split_views;

@@ -2,6 +2,7 @@
 //! the path of one, or of a mount.
 
 mod attest;
+mod base;
 mod blob;
 mod cache;
 mod cp;

@@ -12,8 +12,9 @@ mod stores;
 mod users;
 
 use std::env;
+use std::sync::Arc;
 
-use ocifs::image::ImageOptions;
+use ocifs::image::{Exclusion, ImageOptions};
 use ocifs::reference::ImageName;
 use ocifs::source::registry::{self, Aliased};
 
@@ -54,7 +55,14 @@ pub(crate) fn image(
             "`{word}` is read as the path `{path}`; for the image of a registry write its name in full"
         );
     }
-    let options = image_options(&name, args, settings)?;
+    let mut options = image_options(&name, args, settings)?;
+    if let Some(base) = &args.exclude_base {
+        let of_base = ImageArgs { exclude_base: None, ..args.clone() };
+        let (name, mut base) = image(base, &of_base, settings)?;
+        // A digest that others claim could hide a file.
+        (base.prove, options.prove) = (true, true);
+        options.exclude = Some(Arc::new(Exclusion { name, options: base }));
+    }
     Ok((name, options))
 }
 

@@ -1,6 +1,6 @@
 //! Fetching parts of a blob ahead of its reader, each over a connection of its own, onto the disk.
 //!
-//! A thread fetches one part after the other as long as the host's [`Connections`](crate::source::Connections)
+//! A thread fetches one part after the other as long as the host's [`Connections`]
 //! allow it. If one fails, nothing is lost: what came is there, and the rest is missing again, for the
 //! reader to ask for itself when it gets there. So errors are told by the reader alone.
 

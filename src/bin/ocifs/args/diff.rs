@@ -4,6 +4,7 @@ use clap::Args as ClapArgs;
 use ocifs::reference::ImageName;
 use ocifs::tree::Glob;
 
+use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::name::image_name;
 
@@ -59,6 +60,9 @@ pub(crate) struct Diff {
     /// Print JSON
     #[arg(long, conflicts_with_all = ["patch", "stat", "name_only"], help_heading = "Differences")]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) base: BaseArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use ocifs::reference::ImageName;
 
+use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
@@ -27,6 +28,9 @@ pub(crate) struct Export {
 
     #[command(flatten)]
     pub(crate) layer: LayerArg,
+
+    #[command(flatten)]
+    pub(crate) base: BaseArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use clap::Args as ClapArgs;
 use ocifs::reference::ImageName;
 
+use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
@@ -38,6 +39,9 @@ pub(crate) struct Find {
 
     #[command(flatten)]
     pub(crate) layer: LayerArg,
+
+    #[command(flatten)]
+    pub(crate) base: BaseArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

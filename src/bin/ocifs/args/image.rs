@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use ocifs::artifact::ArtifactView;
 use ocifs::codec;
 use ocifs::oci::Platform;
+use ocifs::reference::ImageName;
 use ocifs::source::DEFAULT_CONNECTIONS;
 
 use super::cache::CacheArgs;
@@ -102,6 +103,10 @@ pub(crate) struct ImageArgs {
         help_heading = "Registry"
     )]
     pub(crate) creds: Option<Login>,
+
+    /// The image whose files are left out, for verbs that have a flag for that.
+    #[arg(skip)]
+    pub(crate) exclude_base: Option<ImageName>,
 
     /// The text of a file of credentials, which a process in the background does not have in its environment.
     #[arg(skip)]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args as ClapArgs};
 use ocifs::reference::ImageName;
 
+use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
@@ -23,6 +24,9 @@ pub(crate) struct Ls {
 
     #[command(flatten)]
     pub(crate) layer: LayerArg,
+
+    #[command(flatten)]
+    pub(crate) base: BaseArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

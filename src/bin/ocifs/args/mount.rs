@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use clap::error::ErrorKind;
 use ocifs::reference::{DirectoryName, ImageName, ParseError};
 
+use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::name::image_name;
 use super::units::bytes;
@@ -22,6 +23,9 @@ pub(crate) struct Mount {
     // Not two arguments: flags may stand between them.
     #[arg(value_name = "[NAME=]REF... DIR", required = true)]
     images_and_directory: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) base: BaseArg,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,

@@ -59,7 +59,8 @@ struct Named {
 
 impl Named {
     fn new(name: &ImageName, args: &args::Diff, settings: &Settings) -> Result<Named, AnyError> {
-        let (name, options) = environment::image(name, &args.image_args, settings)?;
+        let (name, options) =
+            environment::image(name, &args.base.with(&args.image_args), settings)?;
         Ok(Named { name, options })
     }
 }

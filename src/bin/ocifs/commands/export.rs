@@ -29,13 +29,14 @@ use target::Target;
 pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     let target = Target::new(args.output.as_deref())?;
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Full);
+    let image_args = args.base.with(&args.image_args);
     if layer.is_none() && args.paths.is_empty() {
         let wanted = Wanted { proof: required, provenance: false };
-        let image = open_image(&args.image, &args.image_args, wanted)?;
+        let image = open_image(&args.image, &image_args, wanted)?;
         return write(target, image.filesystem(), None);
     }
     let asked = questions(&args.paths);
-    let image = open_excerpt(&args.image, &asked, layer, &args.image_args, required)?;
+    let image = open_excerpt(&args.image, &asked, layer, &image_args, required)?;
     let filesystem = image.filesystem();
     let selected = select(filesystem.tree(), &args.paths);
     let selected = selected.map_err(|e| format!("{}: {e}", image.resolved().name))?;

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &args::Find) -> Result<ExitCode, AnyError> {
         &args.image,
         &questions,
         args.layer.layer.as_ref(),
-        &args.image_args,
+        &args.base.with(&args.image_args),
         RequiredProof::Unsaid,
     )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
         &args.image,
         &questions,
         args.layer.layer.as_ref(),
-        &args.image_args,
+        &args.base.with(&args.image_args),
         RequiredProof::Unsaid,
     )?;
     let tree = image.filesystem().tree();

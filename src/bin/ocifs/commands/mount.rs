@@ -62,7 +62,7 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         // By its link the kernel calls it `exe`.
         rustix::thread::set_name(c"ocifs")?;
         let (mount_point, secrets) = handover::receive()?;
-        let mut image_args = args.image_args.clone();
+        let mut image_args = args.base.with(&args.image_args);
         let login = String::from_utf8_lossy(&secrets.login);
         image_args.creds = args::Login::parse(&login).or(image_args.creds);
         image_args.auth_config = Some(secrets.auth_config).filter(|text| !text.is_empty());
@@ -70,7 +70,7 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
     }
     let Some(mount_point) = prepare(args, &request)? else { return Ok(ExitCode::SUCCESS) };
     match args.foreground {
-        true => serve(all, args, &args.image_args, &request, mount_point),
+        true => serve(all, args, &args.base.with(&args.image_args), &request, mount_point),
         false => start_child(all, args, &request, &mount_point),
     }
 }

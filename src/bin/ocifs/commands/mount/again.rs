@@ -1,12 +1,13 @@
 //! Mounting where an image is mounted already.
 
 use ocifs::fuse::kernel::{self, Mounted};
+use ocifs::image::Selection;
 use ocifs::index::Proof;
 use ocifs::mount::{ImageStatus, Manner};
 use ocifs::reference::{DirectoryName, ImageName};
 
 use super::options::{options, sharing};
-use crate::args::{self, MountRequest, RequiredProof, ShownImages};
+use crate::args::{self, ArtifactForm, MountRequest, RequiredProof, ShownImages};
 use crate::commands::open::failed;
 use crate::environment::{self, Settings};
 use crate::render::errors::AnyError;
@@ -20,6 +21,10 @@ pub(super) fn is_shown(
     there: &Mounted,
 ) -> Result<bool, AnyError> {
     let settings = Settings::read()?;
+    let selection = Selection {
+        exclude: args.base.name().map(ToString::to_string),
+        artifacts: ArtifactForm::view(args.image_args.shown_as),
+    };
     let wants_proof = settings.required_proof(&args.image_args)? == RequiredProof::Full;
     let is_proven =
         |image: &ImageStatus| image.layers.iter().all(|layer| layer.proof == Proof::Full.name());
@@ -29,7 +34,8 @@ pub(super) fn is_shown(
         if let [only] = shown {
             image = format!("{image} ({})", only.digest);
         }
-        if status.options != Manner::of(&options(args), sharing(args), args.provenance) {
+        if status.options != Manner::of(&options(args), sharing(args), args.provenance, &selection)
+        {
             image.push_str(", mounted in another way,");
         } else if wants_proof && !shown.iter().all(is_proven) {
             image.push_str(", shown with a weaker proof,");
