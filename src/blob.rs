@@ -56,7 +56,6 @@ mod plan;
 mod proving;
 mod read;
 mod reader;
-mod record;
 mod spans;
 mod stream;
 mod used;

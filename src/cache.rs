@@ -41,6 +41,7 @@
 //!   say so.
 //! - Only this user and root can have put there what is read (`store`).
 
+mod arrived;
 mod documents;
 mod evict;
 mod evictor;
@@ -65,6 +66,7 @@ mod evict_tests;
 #[cfg(test)]
 mod tests;
 
+pub use arrived::ArrivedSpans;
 pub use folder::Cache;
 pub use inspect::{CheckLayer, Count, Damage, Usage, Verified};
 pub use layout::{Asked, FileKind, LayerName};

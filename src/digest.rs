@@ -242,15 +242,6 @@ impl SpanDigest {
         SpanDigest(*hasher.finalize().as_bytes())
     }
 
-    /// The name of so many bytes from an offset of a blob, as a source has sent them.
-    pub fn of_range(blob: &Digest, start: u64, length: u64) -> SpanDigest {
-        let mut hasher = blake3::Hasher::new_derive_key("ocifs 2026 span of a blob as it was sent");
-        hasher.update(blob.hash());
-        hasher.update(&start.to_le_bytes());
-        hasher.update(&length.to_le_bytes());
-        SpanDigest(*hasher.finalize().as_bytes())
-    }
-
     /// The name of this span where only an index that nothing proves says that the layer in `blob`
     /// has it. Such an index may name any digest, so its spans are kept apart from all others: what
     /// is found under this name was decoded from that blob.

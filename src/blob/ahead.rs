@@ -37,7 +37,7 @@ impl BlobReader {
 
     /// The same without what is on its way.
     pub fn is_local(&self, start: UncompressedOffset, length: u64) -> bool {
-        self.all_that_hold(start, length, |at| self.shared.has(&self.table.spans[at]))
+        self.all_that_hold(start, length, |at| self.is_here(at))
     }
 
     fn all_that_hold(

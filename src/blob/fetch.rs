@@ -12,11 +12,11 @@ use super::in_flight::{InFlight, OngoingFetch};
 use super::plan;
 use super::proving::Wrong;
 use super::reader::BlobReader;
-use super::record::record;
 use super::spans::MAX_AHEAD_BYTES;
 use super::stream::{Layer, Stream};
 use super::walk::Walk;
-use crate::index::{Proof, Restart, Span, Windows};
+use crate::digest::SpanDigest;
+use crate::index::{LayerIndex, Proof, Restart, Windows};
 use crate::source::{Opened, open_wide};
 
 /// How long a fetch waits for readers to catch up before it ends, and how often it looks.
@@ -57,6 +57,9 @@ struct Fetch<'a> {
 
 impl Drop for Fetch<'_> {
     fn drop(&mut self) {
+        if let Some(proving) = &self.reader.proving {
+            proving.note(&self.reader.shared);
+        }
         if !self.is_finished {
             let error = Error::Died(self.reader.what.clone());
             self.reader.finish(self.number, Some(&error).filter(|_| self.walk.is_none()));
@@ -147,7 +150,7 @@ impl Fetch<'_> {
         };
         let mut stream = Stream::new(opened);
         let mut proven = None;
-        for (at, span) in spans.iter().enumerate().take(limit).skip(self.spans.start) {
+        for at in self.spans.start..limit {
             if !self.is_sent_on(at) || !self.is_followed(at, is_whole) {
                 return Ok(());
             }
@@ -158,15 +161,26 @@ impl Fetch<'_> {
                 let all = taken.map_err(|Wrong| Fault::Content(Error::Digest { what }))?;
                 proven = proven.or(all);
             }
-            reader.shared.put(span, &bytes);
+            if let Some(span) = reader.named(at) {
+                reader.shared.put(&span, &bytes);
+            }
             self.hand_over(at, bytes);
             if let Some(digests) = proven.take() {
-                record(reader, digests);
+                self.record(&digests);
             }
-            self.end_walk_if_lost(span);
+            self.end_walk_if_lost(at);
         }
         stream.drain(end);
         Ok(())
+    }
+
+    /// Keeps the index of a blob that has proven right, so that the next mount shows it as proven.
+    fn record(&self, digests: &[SpanDigest]) {
+        let access = &self.reader.access;
+        let size = access.descriptor.size;
+        if let Some(index) = LayerIndex::of_proven_file(access.descriptor.digest, size, digests) {
+            self.reader.shared.cache().put_external_index(&access.index_name, &index.encode());
+        }
     }
 
     /// Takes on another row of spans.
@@ -251,9 +265,9 @@ impl Fetch<'_> {
     }
 
     /// Ends the walk that it is ahead of if a span that it brought was not kept.
-    fn end_walk_if_lost(&self, span: &Span) {
+    fn end_walk_if_lost(&self, at: usize) {
         if let Some(walk) = &self.walk
-            && !self.reader.shared.cache().has_span(&span.digest)
+            && !self.reader.is_kept(at)
         {
             walk.end();
         }

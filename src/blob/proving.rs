@@ -2,18 +2,21 @@
 //!
 //! # Problem
 //!
-//! A file of forty gigabytes is shown by range as its source sends it ([`Proof::Transport`](crate::index::Proof::Transport)). Its digest can be
-//! held against it only when all of its bytes are here, and who copies it wants to know then, and not to copy it
-//! twice.
+//! A file of forty gigabytes is shown by range as its source sends it
+//! ([`Proof::Transport`](crate::index::Proof::Transport)). Its digest can be held against it only when all of its
+//! bytes are here, and who copies it wants to know then, and not to copy it twice.
 //!
 //! # Design
 //!
-//! The hash runs along with what comes, in order, on the threads that fetch: it takes a span that is next, and
-//! then those behind it that are cached. Who reads the file from its start to its end has the answer with the last
-//! span: it is handed over if the digest is right, and is an error if it is not, which all further reads are then.
-//! From there on spans that are fetched anew are verified by the digests that were computed on the way.
+//! The digest of each span is computed when it comes, and it is kept in the cache under that, as any span. Which
+//! spans have come, with which digests, is kept in the cache as well ([`ArrivedSpans`]), so that the next mount
+//! finds them.
 //!
-//! What becomes of a blob that has proven right is in `blob::record`.
+//! The hash of the blob runs along with what comes, in order, on the threads that fetch: it takes a span that is
+//! next, and then those behind it that are cached. Who reads the file from its start to its end has the answer with
+//! the last span: it is handed over if the digest is right, and is an error if it is not, which all further reads are
+//! then. From there on what is fetched anew is verified by the digests that were hashed, and the index of the blob
+//! is kept with them: the next mount shows it as proven.
 //!
 //! Rejected: hashing what is in the cache after the last span, which makes its reader wait for seconds.
 //!
@@ -21,16 +24,22 @@
 //!
 //! - A blob counts as proven only if each of its bytes was hashed as it was handed over, or read from the cache.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::spans::Spans;
+use crate::cache::ArrivedSpans;
 use crate::digest::{Digest, Hasher, SpanDigest};
 use crate::index::Span;
+
+/// Spans that come until it is noted in the cache that they have.
+const NOTED_EVERY: usize = 64;
 
 /// What is known of a blob that is being proven.
 #[derive(Debug)]
 pub(super) struct Proving {
     blob: Digest,
+    /// Digests of the spans that have come. Readers look at them while others are hashed.
+    arrived: RwLock<ArrivedSpans>,
     running: Mutex<Running>,
     /// Whether its digest is right, when all of it was seen.
     outcome: OnceLock<bool>,
@@ -39,8 +48,10 @@ pub(super) struct Proving {
 #[derive(Debug)]
 struct Running {
     hasher: Hasher,
-    /// Digests of the spans that were hashed, which are the first ones.
-    digests: Vec<SpanDigest>,
+    /// Spans that were hashed, which are the first ones.
+    hashed: usize,
+    /// Spans that have come of which the cache does not know.
+    unnoted: usize,
 }
 
 /// What came is wrong, or something that came before it.
@@ -48,14 +59,25 @@ struct Running {
 pub(super) struct Wrong;
 
 impl Proving {
-    pub(super) fn new(blob: Digest) -> Proving {
-        let running = Running { hasher: Hasher::new(blob.algorithm()), digests: Vec::new() };
-        Proving { blob, running: Mutex::new(running), outcome: OnceLock::new() }
+    /// Of a blob with so many spans.
+    pub(super) fn new(blob: Digest, spans: usize, shared: &Spans) -> Proving {
+        let running = Running { hasher: Hasher::new(blob.algorithm()), hashed: 0, unnoted: 0 };
+        Proving {
+            blob,
+            arrived: RwLock::new(shared.cache().arrived_spans(&blob, spans)),
+            running: Mutex::new(running),
+            outcome: OnceLock::new(),
+        }
     }
 
     /// Whether the blob has proven right, or wrong; `None` as long as that is not known.
     pub(super) fn outcome(&self) -> Option<bool> {
         self.outcome.get().copied()
+    }
+
+    /// The digest of a span that has come.
+    pub(super) fn digest(&self, at: usize) -> Option<SpanDigest> {
+        self.arrived.read().unwrap_or_else(PoisonError::into_inner).digest(at)
     }
 
     /// Takes a span that has come. With the last one, the digests of all of them are returned if the blob is
@@ -67,42 +89,72 @@ impl Proving {
         at: usize,
         bytes: &[u8],
     ) -> Result<Option<Vec<SpanDigest>>, Wrong> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = SpanDigest::of(bytes);
+        let mut running = self.running();
         if self.outcome() == Some(false) {
             return Err(Wrong);
         }
-        if let Some(digest) = running.digests.get(at) {
+        if at < running.hashed {
             // It was here before, and was evicted.
-            return if *digest == SpanDigest::of(bytes) { Ok(None) } else { Err(Wrong) };
+            return if self.digest(at) == Some(digest) { Ok(None) } else { Err(Wrong) };
         }
-        if at > running.digests.len() {
+        self.arrived().set(at, digest);
+        running.unnoted += 1;
+        if running.unnoted >= NOTED_EVERY {
+            self.note_in(&mut running, shared);
+        }
+        if at > running.hashed {
             return Ok(None);
         }
-        running.take(bytes);
+        running.hash(bytes);
         let mut buf = Vec::new();
-        while let Some(next) = spans.get(running.digests.len()) {
+        while let Some(next) = spans.get(running.hashed) {
+            let Some(digest) = self.digest(running.hashed) else { return Ok(None) };
             buf.resize(next.length as usize, 0);
-            if !shared.read(next, 0, &mut buf) {
+            if !shared.read(&Span { digest, ..*next }, 0, &mut buf) {
                 return Ok(None);
             }
-            running.take(&buf);
+            running.hash(&buf);
         }
         let is_right = running.hasher.clone().finish() == self.blob;
         self.outcome.get_or_init(|| is_right);
+        let digests: Vec<SpanDigest> = self.arrived().digests().collect();
+        shared.cache().forget_arrived_spans(&self.blob);
         if !is_right {
             log::error!("blob {}: its bytes do not match its digest", self.blob);
-            let cache = shared.cache();
-            spans.iter().for_each(|span| cache.withdraw_span(&span.digest));
+            digests.iter().for_each(|digest| shared.cache().withdraw_span(digest));
             return Err(Wrong);
         }
         log::info!("blob {}: all of it has come, and its digest is right", self.blob);
-        Ok(Some(running.digests.clone()))
+        Ok(Some(digests))
+    }
+
+    /// Has the cache know which spans have come.
+    pub(super) fn note(&self, shared: &Spans) {
+        let mut running = self.running();
+        if running.unnoted > 0 && self.outcome().is_none() {
+            self.note_in(&mut running, shared);
+        }
+    }
+
+    fn note_in(&self, running: &mut Running, shared: &Spans) {
+        shared.cache().put_arrived_spans(&self.blob, &mut self.arrived());
+        running.unnoted = 0;
+    }
+
+    fn arrived(&self) -> RwLockWriteGuard<'_, ArrivedSpans> {
+        self.arrived.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread that panicked left nothing half done in there.
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Running {
-    fn take(&mut self, bytes: &[u8]) {
+    fn hash(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
-        self.digests.push(SpanDigest::of(bytes));
+        self.hashed += 1;
     }
 }

@@ -46,7 +46,7 @@ impl BlobReader {
         self.pieces(start, buf).all(|(at, offset, part)| {
             let hit = at.is_some_and(|at| {
                 self.reader_at.store(at, Ordering::Relaxed);
-                self.shared.read(&self.table.spans[at], offset, part)
+                self.read_here(at, offset, part)
             });
             if let Some(at) = at.filter(|_| hit) {
                 self.shared.note_hit();
@@ -78,7 +78,7 @@ impl BlobReader {
             if self.is_wrong() {
                 return Err(Error::Digest { what: self.what.clone() });
             }
-            if self.shared.read(&self.table.spans[at], offset, part) {
+            if self.read_here(at, offset, part) {
                 self.shared.note_hit();
                 continue;
             }
@@ -86,12 +86,12 @@ impl BlobReader {
             let span = &self.table.spans[at];
             let need = Need { start: span.start.0 + u64::from(offset), end: needed_end };
             let mut came = self.fetch(at, need, Trust::Local, give_up, scope)?;
-            if came.is_none() && !self.shared.read(span, offset, part) {
+            if came.is_none() && !self.read_here(at, offset, part) {
                 came = self.fetch(at, need, Trust::Fetched, give_up, scope)?;
             }
             if let Some(bytes) = came {
                 copy_part(&bytes, offset, part);
-                self.shared.note_handed_over(span, part.len());
+                self.note_handed_over(at, part.len());
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl BlobReader {
         for (at, span) in self.table.spans.iter().enumerate() {
             self.reader_at.store(at, Ordering::Relaxed);
             self.used.note(at, span.length as usize, span.length);
-            if self.shared.read(span, 0, &mut [0]) {
+            if self.read_here(at, 0, &mut [0]) {
                 self.shared.note_hit();
             } else {
                 self.shared.note_miss();
@@ -124,6 +124,13 @@ impl BlobReader {
             progress(span.length.into());
         }
         Ok(())
+    }
+
+    /// Notes that a reader has had a part of a span that has just come.
+    fn note_handed_over(&self, at: usize, bytes: usize) {
+        if let Some(span) = self.named(at) {
+            self.shared.note_handed_over(&span, bytes);
+        }
     }
 
     /// Cuts a range at span boundaries: (span, offset in it, part of the buffer).
@@ -181,10 +188,7 @@ impl BlobReader {
             }
             // A fetch may have passed it between the caller's look and this one. To send for it again
             // could cost the whole layer, where the source knows no ranges.
-            if trust == Trust::Local
-                && !in_flight.carries(at)
-                && self.shared.has(&self.table.spans[at])
-            {
+            if trust == Trust::Local && !in_flight.carries(at) && self.is_here(at) {
                 break Ok(None);
             }
             if !in_flight.carries(at) && in_flight.fetches.len() < MAX_FETCHES {

@@ -3,6 +3,7 @@
 //! Reading itself (`blob::read`), the threads that fetch (`blob::fetch`) and fetching ahead of walks
 //! (`blob::ahead`) are built on this.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,7 +42,7 @@ impl BlobReader {
         BlobReader {
             what: format!("layer {}", access.descriptor.digest),
             proving: (table.proof == Proof::Transport)
-                .then(|| Proving::new(access.descriptor.digest)),
+                .then(|| Proving::new(access.descriptor.digest, table.spans.len(), &shared)),
             used: Used::new(table.spans.len()),
             access,
             table,
@@ -55,15 +56,39 @@ impl BlobReader {
 
     /// Whether the cache holds all of the layer, for now.
     pub fn is_cached(&self) -> bool {
-        self.table.spans.iter().all(|span| self.shared.cache().has_span(&span.digest))
+        (0..self.table.spans.len()).all(|at| self.is_kept(at))
     }
 
     /// Uncompressed bytes that the cache does not hold, once it has come to rest.
     pub fn uncached_bytes(&self) -> u64 {
         let cache = self.shared.cache();
         cache.settle();
-        let missing = self.table.spans.iter().filter(|span| !cache.has_span(&span.digest));
-        missing.map(|span| u64::from(span.length)).sum()
+        let spans = self.table.spans.iter().enumerate();
+        spans.filter(|(at, _)| !self.is_kept(*at)).map(|(_, span)| u64::from(span.length)).sum()
+    }
+
+    /// Whether the cache has a span.
+    pub(super) fn is_kept(&self, at: usize) -> bool {
+        self.named(at).is_some_and(|span| self.shared.cache().has_span(&span.digest))
+    }
+
+    /// A span by the digest of its bytes; `None` if that is known only when they have come, which they have not.
+    pub(super) fn named(&self, at: usize) -> Option<Cow<'_, Span>> {
+        let span = &self.table.spans[at];
+        match &self.proving {
+            None => Some(Cow::Borrowed(span)),
+            Some(proving) => proving.digest(at).map(|digest| Cow::Owned(Span { digest, ..*span })),
+        }
+    }
+
+    /// Whether a span seems to be cached.
+    pub(super) fn is_here(&self, at: usize) -> bool {
+        self.named(at).is_some_and(|span| self.shared.has(&span))
+    }
+
+    /// Reads from a span that is cached; false if it is not.
+    pub(super) fn read_here(&self, at: usize, offset: u32, buf: &mut [u8]) -> bool {
+        self.named(at).is_some_and(|span| self.shared.read(&span, offset, buf))
     }
 
     /// What has been checked of the layer's index, or since, of its bytes.
@@ -101,7 +126,7 @@ impl BlobReader {
 
     /// Whether a span is cached or on its way.
     pub(super) fn is_coming(&self, in_flight: &InFlight, at: usize) -> bool {
-        in_flight.carries(at) || self.shared.has(&self.table.spans[at])
+        in_flight.carries(at) || self.is_here(at)
     }
 
     /// Ends a fetch; those who wait for what it still had to bring hear why it failed.

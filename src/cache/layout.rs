@@ -133,6 +133,12 @@ pub(super) fn layer_name(name: &LayerName) -> PathBuf {
     [folder, &name].iter().collect()
 }
 
+/// The list of what has come of a blob that is shown before it is verified.
+pub(super) fn arrived_name(blob: &Digest) -> PathBuf {
+    let name = format!("{}-{}", blob.algorithm().name(), blob.hex());
+    ["arrived", &name].iter().collect()
+}
+
 fn of_both(one: &Digest, other: &Digest) -> Digest {
     Digest::sha256(&[one.hash(), other.hash()].concat())
 }

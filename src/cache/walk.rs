@@ -186,7 +186,7 @@ fn classify(path: &Path) -> Option<(FileKind, Content)> {
         }
         // Its name is a digest of two digests, so there is nothing to hold it against; it has a
         // checksum of its own.
-        ["foreign" | "hints" | "sent", name] => {
+        ["foreign" | "hints" | "sent" | "arrived", name] => {
             one_word_digest(name)?;
             (FileKind::LayerIndexes, Content::Unknown)
         }
@@ -238,6 +238,8 @@ mod tests {
             (format!("tag-lists/{hex}"), Some(FileKind::Documents)),
             (format!("layers/sha256-{hex}"), Some(FileKind::LayerIndexes)),
             (format!("diffs/sha256-{hex}"), Some(FileKind::LayerIndexes)),
+            (format!("files/sha256-{hex}"), Some(FileKind::LayerIndexes)),
+            (format!("arrived/sha256-{hex}"), Some(FileKind::LayerIndexes)),
             (format!("partial/sha256-{hex}"), Some(FileKind::Partial)),
             ("tmp/.tmpx".to_owned(), Some(FileKind::Temporary)),
             (format!("spans/cd/{hex}"), None),

@@ -45,7 +45,8 @@ pub enum Check {
         /// The row.
         chunk: u32,
     },
-    /// Not at all: see [`Proof::Transport`]. The span's digest is [`SpanDigest::of_range`].
+    /// Not at all: see [`Proof::Transport`]. The span's digest is known when its bytes have come, and is zeros
+    /// before.
     Transport,
 }
 

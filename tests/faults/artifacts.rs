@@ -1,7 +1,7 @@
 //! Artifacts as files: charts, models, single files. What they cost, and what is refused.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
@@ -238,12 +238,18 @@ fn a_large_file_is_read_by_range() {
     assert!(outcome.stderr.contains("proof `transport`"), "{outcome:?}");
     assert_eq!(setup.cost(), (0, 0));
     let path = setup.home.mount_point().join("model.gguf");
-    let mut head = vec![0; 4096];
-    std::os::unix::fs::FileExt::read_exact_at(&fs::File::open(&path).unwrap(), &mut head, 40 << 20)
-        .unwrap();
-    assert!(head == model[40 << 20..(40 << 20) + 4096]);
-    let (requests, bytes) = setup.cost();
+    let read_middle = || {
+        let mut middle = vec![0; 4096];
+        fs::File::open(&path).unwrap().read_exact_at(&mut middle, 40 << 20).unwrap();
+        assert!(middle == model[40 << 20..(40 << 20) + 4096]);
+        setup.cost()
+    };
+    let (requests, bytes) = read_middle();
     assert!(requests <= 2 && bytes <= 2 << 20, "{requests} {bytes}");
+    // What has come is there in the next mount, too.
+    setup.home.run(&["umount", "M"]).succeeded();
+    assert_eq!(setup.run(&["mount"], &["M"]).code, 0);
+    assert_eq!(read_middle(), (requests, bytes));
     let status = setup.home.status();
     assert_eq!(status["layers"][0]["proof"], "transport", "{status}");
     assert!(fs::read(&path).unwrap() == model);

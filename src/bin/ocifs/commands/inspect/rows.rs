@@ -127,7 +127,7 @@ fn of_image(table: &mut Table, image: &InspectedImage, screen: Screen) {
             screen.size(layer.descriptor.size),
             [
                 is_artifact.then(|| layer.shown_at()),
-                layer.diff_id.map(|diff_id| format!("diff ID {diff_id}")),
+                layer.diff_id.filter(|_| !is_artifact).map(|diff_id| format!("diff ID {diff_id}")),
                 inspected.chain_id.map(|chain_id| format!("chain ID {chain_id}")),
                 proof,
             ]
