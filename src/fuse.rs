@@ -80,6 +80,8 @@
 //! process has mounted there in the meantime.
 
 mod adapter;
+mod answers;
+mod browsed;
 mod caller;
 mod devices;
 pub mod erofs_mount;

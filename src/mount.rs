@@ -20,8 +20,9 @@ use std::sync::Arc;
 use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Requests, Server, erofs_mount, kernel, prefetcher};
 use crate::hint::Hint;
-use crate::image::View;
-use crate::space::Space;
+use crate::image::{Selection, View};
+use crate::space::{Directories, Registries, Space};
+use crate::tree::Sharing;
 
 pub use options::{MountOptions, Prefetch};
 pub use status::{
@@ -52,10 +53,17 @@ impl Error {
     }
 }
 
-/// An image, or several, at a place in the file system.
+/// What a mount shows.
+#[derive(Debug)]
+enum Served {
+    View(View),
+    Registries(Arc<Registries>),
+}
+
+/// An image, or several, or registries at a place in the file system.
 #[derive(Debug)]
 pub struct Mount {
-    view: View,
+    served: Served,
     /// Where it was mounted.
     mount_point: PathBuf,
     mounted: Mounted,
@@ -76,17 +84,33 @@ impl Mount {
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let view = view.into();
-        if !options.over
-            && let Some(other) = mount_point.uppermost()?
-        {
-            let (path, image) = (other.mount_point, other.source);
-            return Err(kernel::Error::Occupied { path, image }.into());
-        }
+        check_free(&mount_point, options)?;
         if options.kernel_metadata {
             return Mount::with_kernel_metadata(view, &mount_point, options);
         }
+        Mount::served(Served::View(view), mount_point, options)
+    }
+
+    /// Mounts registries as directories. When this returns, the mount answers.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing is left mounted.
+    pub fn of_registries(
+        registries: Arc<Registries>,
+        mount_point: MountPoint,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
+        check_free(&mount_point, options)?;
+        Mount::served(Served::Registries(registries), mount_point, options)
+    }
+
+    fn served(
+        served: Served,
+        mount_point: MountPoint,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
         let kernel_options = kernel::FuseMountOptions {
-            source: view.source(),
+            source: served.source(),
             allow_other: options.allow_other,
             default_permissions: options.checks_modes(),
             no_exec: options.no_exec,
@@ -96,8 +120,7 @@ impl Mount {
         let mounted = found(&mount_point)?;
         // What is open below the mount could not be unmounted.
         drop(mount_point);
-        let manner =
-            Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection);
+        let manner = served.manner(options);
         let requests = Arc::new(Requests::default());
         let serve_options = fuse::ServeOptions {
             ownership: options.ownership,
@@ -113,13 +136,13 @@ impl Mount {
                 }
             },
         };
-        let server = serve(&view, channel, &serve_options, &requests).inspect_err(|_| {
+        let server = serve(&served, channel, &serve_options, &requests).inspect_err(|_| {
             if let Err(e) = kernel::unmount(&mounted, kernel::Unmount::Lazy) {
                 log::error!("{e}");
             }
         })?;
         let mount_point = mounted.mount_point.clone();
-        Ok(Mount { view, mount_point, mounted, manner, requests, server })
+        Ok(Mount { served, mount_point, mounted, manner, requests, server })
     }
 
     fn with_kernel_metadata(
@@ -144,17 +167,13 @@ impl Mount {
         let server = erofs_mount::mount(mount_point, &view.filesystem, &options, &requests)?;
         let mounted = found(mount_point)?;
         let mount_point = mounted.mount_point.clone();
-        Ok(Mount { view, mount_point, mounted, manner, requests, server })
+        let served = Served::View(view);
+        Ok(Mount { served, mount_point, mounted, manner, requests, server })
     }
 
     /// The real path of the mount point.
     pub fn mount_point(&self) -> &Path {
         &self.mount_point
-    }
-
-    /// What is mounted.
-    pub fn view(&self) -> &View {
-        &self.view
     }
 
     /// The kernel's requests so far.
@@ -170,13 +189,25 @@ impl Mount {
     /// A view on the mount's state for [`StatusSocket`].
     pub fn status_source(&self) -> status::StatusSource {
         status::StatusSource {
-            images: self.view.images.clone(),
+            images: match &self.served {
+                Served::View(view) => status::Images::All(view.images.clone()),
+                Served::Registries(registries) => status::Images::Of(Arc::clone(registries)),
+            },
             mounted_at: self.mount_point.display().to_string(),
             device: Some(self.mounted.device),
             manner: self.manner.clone(),
-            inodes: self.view.filesystem.tree().len() as u64,
-            spans: Arc::clone(&self.view.spans),
-            traffic: Arc::clone(&self.view.traffic),
+            inodes: match &self.served {
+                Served::View(view) => view.filesystem.tree().len() as u64,
+                Served::Registries(_) => 0,
+            },
+            spans: match &self.served {
+                Served::View(view) => Some(Arc::clone(&view.spans)),
+                Served::Registries(_) => None,
+            },
+            traffic: match &self.served {
+                Served::View(view) => Arc::clone(&view.traffic),
+                Served::Registries(registries) => Arc::clone(registries.traffic()),
+            },
             requests: Arc::clone(&self.requests),
         }
     }
@@ -204,13 +235,54 @@ fn found(mount_point: &MountPoint) -> Result<Mounted, Error> {
     Ok(mount_point.uppermost()?.ok_or_else(gone)?)
 }
 
+impl Served {
+    /// What `/proc/mounts` shows as the source.
+    fn source(&self) -> String {
+        match self {
+            Served::View(view) => view.source(),
+            Served::Registries(_) => REGISTRIES.to_owned(),
+        }
+    }
+
+    fn manner(&self, options: &MountOptions) -> Manner {
+        match self {
+            Served::View(view) => {
+                Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection)
+            }
+            Served::Registries(_) => {
+                Manner::of(options, Sharing::Nothing, false, &Selection::default())
+            }
+        }
+    }
+}
+
+/// The source of a mount of registries, as `/proc/mounts` shows it.
+pub const REGISTRIES: &str = "registries";
+
+/// Checks that no other image is mounted there, unless that may be.
+fn check_free(mount_point: &MountPoint, options: &MountOptions) -> Result<(), Error> {
+    match mount_point.uppermost()? {
+        Some(other) if !options.over => {
+            let (path, image) = (other.mount_point, other.source);
+            Err(kernel::Error::Occupied { path, image }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn serve(
-    view: &View,
+    served: &Served,
     device: OwnedFd,
     options: &fuse::ServeOptions,
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
-    let space = Space::new(Arc::clone(&view.filesystem));
+    let space = match served {
+        Served::View(view) => Space::new(Arc::clone(&view.filesystem)),
+        Served::Registries(registries) => {
+            let directories: Arc<dyn Directories> = Arc::clone(registries) as _;
+            Space::of_directories(directories)
+        }
+    };
     fuse::serve(device, space, options, Arc::clone(requests)).map_err(Error::Serve)
 }
 

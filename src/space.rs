@@ -16,6 +16,11 @@
 //! have. The FUSE adapter nevertheless asks for the volume of each inode and keeps no file system of its own, so
 //! that what a number means is said here and nowhere else.
 //!
+//! Where names are looked up when they are asked for (`ocifs browse`), the volume with the root is made of
+//! [`Directories`] instead of a tree, and each image is a volume of its own, numbered from 1. Its inodes wait for it to be
+//! opened. What an image's numbers are does not depend on when that was, so that an image can be closed
+//! while the kernel remembers files of it.
+//!
 //! (Rejected: a volume for each image of a mount. Its numbers would need no joined tree, but `diff -r` of two versions
 //! would read every equal file twice, and the kernel would cache it twice.)
 //!
@@ -23,7 +28,15 @@
 //!
 //! - The root is 1. A number of a volume that the space does not have is not found.
 
+mod directories;
+mod names;
+mod registries;
+
+use std::borrow::Cow;
 use std::sync::Arc;
+
+pub use directories::{Directories, Listing, Named};
+pub use registries::{Opener, Registries};
 
 use crate::fs::{Error, Filesystem};
 use crate::tree::{Ino, Shown};
@@ -47,6 +60,19 @@ impl Volume {
         &self.filesystem
     }
 
+    /// One that is open now.
+    pub fn new(number: u32, filesystem: Arc<Filesystem>) -> Volume {
+        Volume { number, filesystem }
+    }
+
+    /// The inode with a number in the volume.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn ino(&self, number: u32) -> Result<Ino, Error> {
+        self.filesystem.tree().ino_of(number.into()).ok_or(Error::NotFound)
+    }
+
     /// How one of its inodes is known in the space.
     pub fn shown(&self, ino: Ino) -> Shown {
         let Shown { number, generation } = self.filesystem.tree().shown(ino);
@@ -54,33 +80,92 @@ impl Volume {
     }
 }
 
+/// What a number leads to.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A file of a volume.
+    File(Cow<'a, Volume>, Ino),
+    /// Something that may have to be waited for.
+    Later(Later),
+}
+
+/// What is not at once there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// A directory whose names are looked up.
+    Directory(u32),
+    /// An inode of a volume that is not open.
+    Closed {
+        /// The volume.
+        volume: u32,
+        /// The inode's number in it.
+        number: u32,
+    },
+}
+
 /// What one FUSE connection serves.
 #[derive(Debug)]
-pub struct Space {
-    root: Volume,
+pub struct Space(Root);
+
+#[derive(Debug)]
+enum Root {
+    Volume(Volume),
+    Directories(Arc<dyn Directories>),
 }
 
 impl Space {
     /// Of one file system, which has the root.
     pub fn new(root: Arc<Filesystem>) -> Space {
-        Space { root: Volume { number: ROOT, filesystem: root } }
+        Space(Root::Volume(Volume { number: ROOT, filesystem: root }))
     }
 
-    /// The volume that has the root.
-    pub fn root(&self) -> &Volume {
-        &self.root
+    /// Of directories whose names are looked up.
+    pub fn of_directories(directories: Arc<dyn Directories>) -> Space {
+        Space(Root::Directories(directories))
     }
 
-    /// The volume and the inode that are [shown](Volume::shown) with a number.
+    /// The volume that has the root, if it is one.
+    pub fn root(&self) -> Option<&Volume> {
+        match &self.0 {
+            Root::Volume(volume) => Some(volume),
+            Root::Directories(_) => None,
+        }
+    }
+
+    /// The directories whose names are looked up, if there are any.
+    pub fn directories(&self) -> Option<&Arc<dyn Directories>> {
+        match &self.0 {
+            Root::Volume(_) => None,
+            Root::Directories(directories) => Some(directories),
+        }
+    }
+
+    /// What is [shown](Volume::shown) with a number.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn find(&self, number: u64) -> Result<(&Volume, Ino), Error> {
-        if number >> VOLUME_SHIFT != u64::from(self.root.number) {
-            return Err(Error::NotFound);
+    pub fn find(&self, number: u64) -> Result<Found<'_>, Error> {
+        // Both parts have 32 bits.
+        let (volume, number) = ((number >> VOLUME_SHIFT) as u32, number as u32);
+        match &self.0 {
+            Root::Volume(root) if volume == root.number => {
+                Ok(Found::File(Cow::Borrowed(root), root.ino(number)?))
+            }
+            Root::Volume(_) => Err(Error::NotFound),
+            Root::Directories(directories) if volume == ROOT => {
+                match directories.is_directory(number) {
+                    true => Ok(Found::Later(Later::Directory(number))),
+                    false => Err(Error::NotFound),
+                }
+            }
+            Root::Directories(directories) => match directories.opened(volume)? {
+                Some(filesystem) => {
+                    let volume = Volume { number: volume, filesystem };
+                    let ino = volume.ino(number)?;
+                    Ok(Found::File(Cow::Owned(volume), ino))
+                }
+                None => Ok(Found::Later(Later::Closed { volume, number })),
+            },
         }
-        let number = number & u64::from(u32::MAX);
-        let ino = self.root.filesystem.tree().ino_of(number).ok_or(Error::NotFound)?;
-        Ok((&self.root, ino))
     }
 }

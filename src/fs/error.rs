@@ -24,6 +24,10 @@ pub enum Error {
     Beyond,
     #[error("a name of more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
+    #[error("{name}: {cause}")]
+    Name { name: String, cause: String },
+    #[error("{name}: not looked up in time")]
+    Late { name: String },
     #[error("reading /{path}: {cause}")]
     Content { path: String, cause: blob::Error },
 }
@@ -51,7 +55,8 @@ impl Error {
             Error::NoNamespace => Errno::OPNOTSUPP,
             Error::Beyond => Errno::NXIO,
             Error::NameTooLong => Errno::NAMETOOLONG,
-            Error::Content { .. } => Errno::IO,
+            Error::Content { .. } | Error::Name { .. } => Errno::IO,
+            Error::Late { .. } => Errno::TIMEDOUT,
         }
     }
 }

@@ -10,24 +10,25 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem as FuseFilesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem as FuseFilesystem,
+    FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::answers;
+use super::browsed::Browsed;
 use super::caller::{self, Callers};
 use super::guide::Guide;
 use super::kernel;
 use super::options::{Ownership, ServeOptions};
 use super::pool::Pool;
-use super::reply::{ECHOES, FOREVER, refused, system_time, xattr_answer};
+use super::reply::{ECHOES, FOREVER, refused, xattr_answer};
 use super::requests::{Requests, count};
 use super::session::MAX_BACKGROUND;
 use crate::fs::{self, Filesystem};
-use crate::space::{Space, Volume};
-use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
+use crate::space::{Found, Later, Space, Volume};
+use crate::tree::{BLOCK_BYTES, Ino, Tree};
 
 /// lseek(2), in the numbers of Linux.
 const SEEK_DATA: i32 = 3;
@@ -60,6 +61,8 @@ pub(super) struct Adapter {
     opens_directories: bool,
     pool: Pool,
     guide: Option<Arc<Guide>>,
+    /// Where names are looked up.
+    browsed: Option<Browsed>,
 }
 
 impl Adapter {
@@ -69,13 +72,17 @@ impl Adapter {
         requests: &Arc<Requests>,
         guide: Option<Guide>,
     ) -> Adapter {
-        let tree = space.root().filesystem().tree();
+        // Of images that will be opened nothing is known.
+        let tree = space.root().map(|root| root.filesystem().tree());
         let default_permissions = options.default_permissions;
         // An ACL that names users whom the namespace lacks would make a file unusable.
-        let acl = tree.has_xattrs() && default_permissions && kernel::has_all_ids();
+        let has_xattrs = tree.is_none_or(Tree::has_xattrs);
+        let acl = has_xattrs && default_permissions && kernel::has_all_ids();
+        let browsed = space.directories();
         Adapter {
             callers: Callers::new(),
-            has_sparse_files: tree.has_sparse_files(),
+            has_sparse_files: tree.is_none_or(Tree::has_sparse_files),
+            browsed: browsed.map(|found| Browsed::new(found, options.ownership, requests)),
             default_permissions,
             acl,
             hides_acls: !acl && kernel::is_in_user_namespace(),
@@ -88,46 +95,14 @@ impl Adapter {
         }
     }
 
-    fn attr(&self, volume: &Volume, a: &Attributes) -> FileAttr {
-        let mtime = system_time(a.mtime_seconds, a.mtime_nanoseconds);
-        let (uid, gid) = match self.ownership {
-            Ownership::Image => (a.uid, a.gid),
-            Ownership::Squash { uid, gid } => (uid, gid),
-        };
-        FileAttr {
-            ino: INodeNo(volume.shown(a.ino).number),
-            size: a.size,
-            blocks: a.blocks,
-            atime: mtime,
-            mtime,
-            ctime: mtime,
-            crtime: mtime,
-            kind: match a.kind {
-                FileKind::Regular => FileType::RegularFile,
-                FileKind::Directory => FileType::Directory,
-                FileKind::Symlink => FileType::Symlink,
-                FileKind::CharDevice => FileType::CharDevice,
-                FileKind::BlockDevice => FileType::BlockDevice,
-                FileKind::Fifo => FileType::NamedPipe,
-            },
-            perm: a.mode,
-            nlink: a.nlink,
-            uid,
-            gid,
-            rdev: a.encoded_device(),
-            blksize: BLOCK_BYTES as u32,
-            flags: 0,
-        }
+    /// What a number leads to; what may have to be waited for is answered elsewhere.
+    fn find(&self, ino: INodeNo) -> Result<Found<'_>, fs::Error> {
+        self.space.find(ino.0)
     }
 
-    /// The attributes of an inode, as they are found by its number.
-    fn attr_of(&self, volume: &Volume, ino: Ino) -> FileAttr {
-        self.attr(volume, &volume.filesystem().tree().attributes(ino))
-    }
-
-    fn find(&self, ino: INodeNo) -> Result<(&Volume, &Filesystem, Ino), fs::Error> {
-        let (volume, ino) = self.space.find(ino.0)?;
-        Ok((volume, volume.filesystem(), ino))
+    /// Where names are looked up; only that has inodes that are there later.
+    fn browsed(&self) -> &Browsed {
+        self.browsed.as_ref().expect("names are looked up")
     }
 
     /// Counts a request: those of the prefetcher by themselves, as no reader waits for them.
@@ -137,6 +112,16 @@ impl Adapter {
     }
 }
 
+/// What becomes of a read.
+enum Reading {
+    /// It is there, in the buffer.
+    Ready { file: Ino, length: usize },
+    /// It has to be fetched.
+    Missing { filesystem: Arc<Filesystem>, file: Ino, length: usize },
+    /// Its volume has to be opened.
+    Later(Later),
+}
+
 /// Methods of [`FuseFilesystem`] that change something, by the types of their arguments behind the request.
 macro_rules! refuse_changes {
     ($($method:ident($($argument:ty),*) -> $reply:ty;)*) => {$(
@@ -144,10 +129,6 @@ macro_rules! refuse_changes {
             reply.error(Errno::EROFS);
         }
     )*};
-}
-
-fn generation(volume: &Volume, ino: Ino) -> Generation {
-    Generation(volume.shown(ino).generation.into())
 }
 
 impl FuseFilesystem for Adapter {
@@ -178,20 +159,11 @@ impl FuseFilesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(req, &self.requests.lookup);
-        let found = self.find(parent).and_then(|(volume, filesystem, dir)| {
-            Ok((volume, filesystem.lookup(dir, name.as_bytes())?))
-        });
-        match found {
-            Ok((volume, attributes)) => {
-                let generation = generation(volume, attributes.ino);
-                reply.entry(&FOREVER, &self.attr(volume, &attributes), generation);
+        match self.find(parent) {
+            Ok(Found::File(volume, dir)) => {
+                answers::lookup(self.ownership, &volume, dir, name, reply);
             }
-            // An entry with inode 0 tells the kernel to remember that there is none.
-            Err(fs::Error::NotFound) => {
-                let mut absent = self.attr_of(self.space.root(), Ino::ROOT);
-                absent.ino = INodeNo(0);
-                reply.entry(&FOREVER, &absent, Generation(0));
-            }
+            Ok(Found::Later(parent)) => self.browsed().lookup(parent, name.to_owned(), reply),
             Err(e) => reply.error(refused("lookup", &e)),
         }
     }
@@ -199,7 +171,10 @@ impl FuseFilesystem for Adapter {
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.count(req, &self.requests.getattr);
         match self.find(ino) {
-            Ok((volume, _, ino)) => reply.attr(&FOREVER, &self.attr_of(volume, ino)),
+            Ok(Found::File(volume, ino)) => {
+                reply.attr(&FOREVER, &answers::attr_of(self.ownership, &volume, ino));
+            }
+            Ok(Found::Later(of)) => self.browsed().getattr(of, reply),
             Err(e) => reply.error(refused("getattr", &e)),
         }
     }
@@ -207,8 +182,17 @@ impl FuseFilesystem for Adapter {
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         self.count(req, &self.requests.readlink);
         self.guide.as_ref().inspect(|guide| guide.followed(req.pid()));
-        match self.find(ino).and_then(|(_, filesystem, ino)| filesystem.read_link(ino)) {
-            Ok(target) => reply.data(target),
+        let answer =
+            |volume: &Volume, ino, reply: ReplyData| match volume.filesystem().read_link(ino) {
+                Ok(target) => reply.data(target),
+                Err(e) => reply.error(refused("readlink", &e)),
+            };
+        match self.find(ino) {
+            Ok(Found::File(volume, ino)) => answer(&volume, ino, reply),
+            Ok(Found::Later(Later::Closed { volume, number })) => {
+                self.browsed().opened(volume, number, reply, answer, ReplyData::error);
+            }
+            Ok(Found::Later(Later::Directory(_))) => reply.error(Errno::EINVAL),
             Err(e) => reply.error(refused("readlink", &e)),
         }
     }
@@ -218,9 +202,13 @@ impl FuseFilesystem for Adapter {
         reply.error(Errno::ENOSYS);
     }
 
-    fn opendir(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(req, &self.requests.opendir);
-        match self.opens_directories {
+        if let Ok(Found::Later(Later::Directory(_))) = self.find(ino) {
+            // What is listed there changes.
+            return reply.opened(FileHandle(0), FopenFlags::empty());
+        }
+        match self.opens_directories || self.browsed.is_some() {
             // What later kernels take for granted when they are told that it need not be opened.
             true => {
                 let keeps = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
@@ -243,25 +231,52 @@ impl FuseFilesystem for Adapter {
     ) {
         self.count(req, &self.requests.read);
         let mut content = CONTENT.take();
-        let found = self.find(ino).and_then(|(volume, filesystem, ino)| {
-            let file = filesystem.file(ino)?;
+        let found = self.find(ino).and_then(|found| {
+            let (volume, ino) = match found {
+                Found::File(volume, ino) => (volume, ino),
+                Found::Later(later) => return Ok(Reading::Later(later)),
+            };
+            let file = volume.filesystem().file(ino)?;
             let length = file.readable(offset, size as usize);
             content.resize(length.max(content.len()), 0);
             let is_ready = file.read_local(offset, &mut content[..length]);
-            Ok((volume, ino, length, is_ready))
+            Ok(match is_ready {
+                true => Reading::Ready { file: ino, length },
+                false => Reading::Missing {
+                    filesystem: Arc::clone(volume.filesystem()),
+                    file: ino,
+                    length,
+                },
+            })
         });
         // Before the answer: its reader is the next to want a processor.
         let (pid, guide) = (req.pid(), self.guide.as_ref().filter(|_| offset == 0));
         match found {
-            Ok((_, file, length, true)) => {
+            Ok(Reading::Ready { file, length }) => {
                 guide.inspect(|guide| guide.read(pid, file));
                 reply.data(&content[..length]);
             }
-            Ok((.., false)) if self.requests.is_echo(ino, offset) => {
+            Ok(Reading::Missing { .. }) if self.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }
-            Ok((volume, file, length, false)) => {
-                let filesystem = Arc::clone(volume.filesystem());
+            Ok(Reading::Later(Later::Directory(_))) => reply.error(Errno::EISDIR),
+            Ok(Reading::Later(Later::Closed { volume, number })) => {
+                let requests = Arc::clone(&self.requests);
+                let answer = move |volume: &Volume, file, reply: ReplyData| {
+                    let filesystem = volume.filesystem();
+                    let read = filesystem.file(file).and_then(|file| {
+                        let mut buf = vec![0; file.readable(offset, size as usize)];
+                        file.read(offset, &mut buf, filesystem.deadline())?;
+                        Ok(buf)
+                    });
+                    match read {
+                        Ok(buf) => reply.data(&buf),
+                        Err(e) => reply.error(requests.not_had(&e)),
+                    }
+                };
+                self.browsed().opened(volume, number, reply, answer, ReplyData::error);
+            }
+            Ok(Reading::Missing { filesystem, file, length }) => {
                 let requests = Arc::clone(&self.requests);
                 let guide = guide.cloned();
                 // Waiting for a free thread counts too.
@@ -292,23 +307,14 @@ impl FuseFilesystem for Adapter {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
         self.count(req, &self.requests.readdir);
-        let rows = self.find(ino).and_then(|(volume, filesystem, dir)| {
-            Ok((volume, dir, filesystem.read_dir(dir, offset)?))
-        });
-        match rows {
-            Ok((volume, _, rows)) => {
-                for (row, next) in rows.zip(offset + 1..) {
-                    let attr = self.attr_of(volume, row.ino);
-                    let name = OsStr::from_bytes(row.name);
-                    if reply.add(attr.ino, next, attr.kind, name) {
-                        break;
-                    }
-                }
-                reply.ok();
+        match self.find(ino) {
+            Ok(Found::File(volume, dir)) => {
+                answers::read_dir(self.ownership, &volume, dir, offset, reply);
             }
+            Ok(Found::Later(dir)) => self.browsed().read_dir(dir, offset, reply),
             Err(e) => reply.error(refused("readdir", &e)),
         }
     }
@@ -322,42 +328,45 @@ impl FuseFilesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.count(req, &self.requests.readdirplus);
-        let rows = self.find(ino).and_then(|(volume, filesystem, dir)| {
-            Ok((volume, dir, filesystem.read_dir(dir, offset)?))
-        });
-        match rows {
-            Ok((volume, dir, rows)) => {
-                for (row, next) in rows.zip(offset + 1..) {
-                    let attr = self.attr_of(volume, row.ino);
-                    let name = OsStr::from_bytes(row.name);
-                    let generation = generation(volume, row.ino);
-                    if reply.add(attr.ino, next, name, &FOREVER, &attr, generation) {
-                        break;
-                    }
-                }
-                let told = self.guide.as_ref().filter(|_| offset == 0);
-                told.inspect(|guide| guide.before_listing(req.pid(), dir));
-                reply.ok();
-                told.inspect(|guide| guide.after_listing(dir));
-            }
-            Err(e) => reply.error(refused("readdirplus", &e)),
+        let (volume, dir) = match self.find(ino) {
+            Ok(Found::File(volume, dir)) => (volume, dir),
+            Ok(Found::Later(dir)) => return self.browsed().read_dir_plus(dir, offset, reply),
+            Err(e) => return reply.error(refused("readdirplus", &e)),
+        };
+        if let Err(e) = answers::read_dir_plus(self.ownership, &volume, dir, offset, &mut reply) {
+            return reply.error(refused("readdirplus", &e));
         }
+        let told = self.guide.as_ref().filter(|_| offset == 0);
+        told.inspect(|guide| guide.before_listing(req.pid(), dir));
+        reply.ok();
+        told.inspect(|guide| guide.after_listing(dir));
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         self.count(req, &self.requests.statfs);
-        let totals = self.space.root().filesystem().totals();
+        let totals = self.space.root().map(|root| root.filesystem().totals());
+        let (bytes, inodes) = totals.map_or((0, 0), |totals| (totals.bytes, totals.inodes));
         let block = BLOCK_BYTES as u32;
-        let blocks = totals.bytes.div_ceil(BLOCK_BYTES);
-        reply.statfs(blocks, 0, 0, totals.inodes, 0, block, 255, block);
+        reply.statfs(bytes.div_ceil(BLOCK_BYTES), 0, 0, inodes, 0, block, 255, block);
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
-        let found = self.find(ino);
-        let value = found.and_then(|(_, filesystem, ino)| filesystem.xattr(ino, name.as_bytes()));
-        match value {
+        let name = name.as_bytes().to_owned();
+        let answer = move |volume: &Volume, ino, reply| match volume.filesystem().xattr(ino, &name)
+        {
             Ok(value) => xattr_answer(reply, size, &value),
+            Err(e) => reply.error(refused("getxattr", &e)),
+        };
+        match self.find(ino) {
+            Ok(Found::File(volume, ino)) => answer(&volume, ino, reply),
+            // Directories that are none of an image's, and images that were not entered yet.
+            Ok(Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. })) => {
+                reply.error(Errno::ENODATA);
+            }
+            Ok(Found::Later(Later::Closed { volume, number })) => {
+                self.browsed().opened(volume, number, reply, answer, ReplyXattr::error);
+            }
             Err(e) => reply.error(refused("getxattr", &e)),
         }
     }
@@ -370,8 +379,22 @@ impl FuseFilesystem for Adapter {
             false => !(self.hides_acls && name.starts_with(ACLS)),
         };
         match self.find(ino) {
-            Ok((_, filesystem, ino)) => {
-                xattr_answer(reply, size, &filesystem.xattr_names(ino, is_shown));
+            Ok(Found::File(volume, ino)) => {
+                xattr_answer(reply, size, &volume.filesystem().xattr_names(ino, is_shown));
+            }
+            Ok(Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. })) => {
+                xattr_answer(reply, size, &[]);
+            }
+            Ok(Found::Later(Later::Closed { volume, number })) => {
+                let (trusted, hides_acls) = (*gets_trusted, self.hides_acls);
+                let answer = move |volume: &Volume, ino, reply| {
+                    let is_shown = |name: &[u8]| match name.starts_with(caller::TRUSTED) {
+                        true => trusted,
+                        false => !(hides_acls && name.starts_with(ACLS)),
+                    };
+                    xattr_answer(reply, size, &volume.filesystem().xattr_names(ino, is_shown));
+                };
+                self.browsed().opened(volume, number, reply, answer, ReplyXattr::error);
             }
             Err(e) => reply.error(refused("listxattr", &e)),
         }
@@ -415,8 +438,11 @@ impl FuseFilesystem for Adapter {
         };
         let offset = u64::try_from(offset).map_err(|_| fs::Error::Beyond);
         let found = offset.and_then(|offset| {
-            let (_, filesystem, ino) = self.find(ino)?;
-            filesystem.file(ino)?.seek(seek, offset)
+            match self.find(ino)? {
+                Found::File(volume, ino) => volume.filesystem().file(ino)?.seek(seek, offset),
+                // Whoever has it open has read of it; then all of it is data.
+                Found::Later(_) => Err(fs::Error::WrongKind),
+            }
         });
         match found.map(i64::try_from) {
             Ok(Ok(found)) => reply.offset(found),

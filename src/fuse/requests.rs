@@ -56,6 +56,11 @@ impl Requests {
         error: &fs::Error,
     ) -> Errno {
         self.failures.remember(ino.0, range, echoes, Instant::now());
+        self.not_had(error)
+    }
+
+    /// Logs and remembers why something could not be had; what the kernel is told.
+    pub(super) fn not_had(&self, error: &fs::Error) -> Errno {
         count(&self.errors);
         log::error!("{error}");
         let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,14 +27,15 @@ pub fn serve(
     options: &ServeOptions,
     requests: Arc<Requests>,
 ) -> io::Result<Server> {
-    let root = space.root().clone();
-    let (guide, queue) = match &options.prefetch {
-        Prefetch::Off => (None, None),
-        Prefetch::Push => {
+    let root = space.root().cloned();
+    let (guide, queue) = match (&options.prefetch, &root) {
+        // Of what is opened later no walk is known.
+        (Prefetch::Off, _) | (_, None) => (None, None),
+        (Prefetch::Push, Some(_)) => {
             let (pusher, queue) = pusher::channel();
             (Some(Guide::Pusher(pusher)), Some(queue))
         }
-        Prefetch::Process(program, place) => {
+        (Prefetch::Process(program, place), Some(root)) => {
             let started = Prefetcher::start(root.filesystem(), program.clone(), Ok(place.clone()));
             (started.map(Guide::Prefetcher), None)
         }
@@ -42,7 +43,7 @@ pub fn serve(
     let adapter = Adapter::new(space, options, &requests, guide);
     let notifier = queue.is_some().then(|| Notifier::new(&device)).transpose()?;
     let server = start(adapter, device, LOOP_THREADS)?;
-    if let Some((queue, notifier)) = queue.zip(notifier) {
+    if let Some(((queue, notifier), root)) = queue.zip(notifier).zip(root) {
         // It ends with the session, which owns the other end of its queue.
         queue.serve(root, notifier, move || count(&requests.pushed))?;
     }

@@ -56,6 +56,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says that there is no image of this name.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Error::Source(error) | Error::Resolve(resolve::Error::Source(error)) => {
+                error.is_missing()
+            }
+            _ => false,
+        }
+    }
+
     /// What helps, if anything is known to.
     pub fn hint(&self) -> Option<Hint> {
         match self {

@@ -159,7 +159,20 @@ pub fn resolve(
     cache: &Cache,
     options: &ImageOptions,
 ) -> Result<ResolvedImage, Error> {
-    let source = open_source(name, cache, options, &Session::default())?;
+    resolve_in(name, cache, options, &Session::default())
+}
+
+/// The same, sharing with others what is known of registries.
+///
+/// # Errors
+/// [`Error::Source`], [`Error::Resolve`].
+pub fn resolve_in(
+    name: &ImageName,
+    cache: &Cache,
+    options: &ImageOptions,
+    session: &Session,
+) -> Result<ResolvedImage, Error> {
+    let source = open_source(name, cache, options, session)?;
     let resolve_options = options.of_resolving();
     Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
 }

@@ -158,6 +158,29 @@ pub fn tags(
     Ok(TagList { groups, hidden, not_asked, cut: found.cut })
 }
 
+/// The names of the tags of a repository, in the order of versions and without those of referrers, sharing with others
+/// what is known of registries.
+///
+/// # Errors
+/// The name has no repository, or its tags can't be listed.
+pub fn tag_names_in(
+    name: &ImageName,
+    cache: &Arc<Cache>,
+    options: &ImageOptions,
+    session: &Session,
+) -> Result<Vec<String>, Error> {
+    let source = open_source(name, cache, options, session)?;
+    let no_tags = || Error::NoTags(name.to_string());
+    let repository = Arc::clone(&source).repository().ok_or_else(no_tags)?;
+    let mut names = repository.tags()?.names;
+    if let ImageName::Registry(reference) = name {
+        cache.put_tag_list(&repository_name(reference), &names);
+    }
+    names.retain(|tag| !is_of_referrer(tag));
+    names.sort_by_cached_key(|tag| order(tag));
+    Ok(names)
+}
+
 /// The tags that a repository in a registry had when they were last listed, the newest version first and without those
 /// of referrers.
 pub fn remembered_tags(name: &ImageName, cache: &Cache) -> Option<TagListRecord> {

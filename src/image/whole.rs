@@ -18,7 +18,7 @@ use crate::layer::{OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
 use crate::source::Source;
-use crate::source::registry::Traffic;
+use crate::source::registry::{Session, Traffic};
 
 /// An image, open: all layers indexed and merged.
 #[derive(Debug)]
@@ -45,7 +45,21 @@ impl Image {
         options: &ImageOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let opening = Opening::new(name, cache, options)?;
+        Image::open_in(name, cache, options, &Session::default(), progress)
+    }
+
+    /// The same, sharing with other images what is known of registries.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_in(
+        name: &ImageName,
+        cache: &Arc<Cache>,
+        options: &ImageOptions,
+        session: &Session,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let opening = Opening::in_session(name, cache, options, session)?;
         let layers =
             opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
         let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();

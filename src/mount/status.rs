@@ -22,6 +22,7 @@ use crate::blob::Spans;
 use crate::fuse::{Ownership, Requests};
 use crate::image::{Selection, Shown};
 use crate::source::registry::Traffic;
+use crate::space::Registries;
 use crate::tree::Sharing;
 
 /// Longest wait for a status, either way.
@@ -243,14 +244,24 @@ pub struct SpanStatus {
 /// Where the numbers come from.
 #[derive(Debug)]
 pub struct StatusSource {
-    pub(super) images: Vec<Shown>,
+    pub(super) images: Images,
     pub(super) mounted_at: String,
     pub(super) device: Option<(u32, u32)>,
     pub(super) manner: Manner,
     pub(super) inodes: u64,
-    pub(super) spans: Arc<Spans>,
+    /// Those of the images, if all share them.
+    pub(super) spans: Option<Arc<Spans>>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) requests: Arc<Requests>,
+}
+
+/// The images of a mount.
+#[derive(Clone, Debug)]
+pub(super) enum Images {
+    /// These.
+    All(Vec<Shown>),
+    /// Those that are open.
+    Of(Arc<Registries>),
 }
 
 impl StatusSource {
@@ -259,9 +270,20 @@ impl StatusSource {
         // Before the question about tags, which is one more request.
         let network =
             NetworkStatus { requests: self.traffic.requests(), bytes: self.traffic.body_bytes() };
-        let mut images =
-            self.images.iter().zip(tags_of(&self.images)).map(ImageStatus::of).collect::<Vec<_>>();
-        let (hits, misses) = self.spans.hits_and_misses();
+        let mut images: Vec<ImageStatus> = match &self.images {
+            Images::All(images) => {
+                images.iter().zip(tags_of(images)).map(ImageStatus::of).collect()
+            }
+            Images::Of(registries) => {
+                let open = registries.shown().into_iter();
+                let status = open.map(|(path, shown)| ImageStatus {
+                    directory: Some(path),
+                    ..ImageStatus::of((&shown, None))
+                });
+                status.collect()
+            }
+        };
+        let (hits, misses) = self.spans.as_ref().map_or((0, 0), |spans| spans.hits_and_misses());
         let counts = self.requests.counts().into_iter();
         Status {
             shown: match (images.pop(), images.is_empty()) {

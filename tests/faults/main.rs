@@ -26,6 +26,7 @@ mod artifacts;
 mod attest;
 mod blobs;
 mod bombs;
+mod browse;
 mod cache_commands;
 mod cache_damage;
 mod cache_eviction;

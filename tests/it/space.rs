@@ -7,7 +7,7 @@ use std::time::Duration;
 use ocifs::content::Contents;
 use ocifs::fs::{Error, Filesystem};
 use ocifs::index::{Budget, LayerIndex};
-use ocifs::space::Space;
+use ocifs::space::{Found, Space};
 use ocifs::tree::{self, Ino, Order};
 
 use crate::layers::index;
@@ -27,14 +27,16 @@ fn numbers_lead_back_and_are_those_of_the_tree() {
     let files = (0..100).map(|at| Entry::file(format!("d/{at:02}"), format!("{at}")));
     let entries: Vec<Entry> = [Entry::dir("d")].into_iter().chain(files).collect();
     let space = Space::new(filesystem(&entries));
-    let tree = space.root().filesystem().tree();
-    assert_eq!(space.root().shown(Ino::ROOT).number, 1);
+    let tree = space.root().unwrap().filesystem().tree();
+    assert_eq!(space.root().unwrap().shown(Ino::ROOT).number, 1);
     let (mut walk, mut seen) = (tree.walk(Ino::ROOT, Order::Data), 0);
     while let Some((_, ino)) = walk.next() {
-        let shown = space.root().shown(ino);
+        let shown = space.root().unwrap().shown(ino);
         assert_eq!(shown, tree.shown(ino), "tools that know 32 bits get what they got");
-        let (volume, found) = space.find(shown.number).unwrap();
-        assert!(found == ino && Arc::ptr_eq(volume.filesystem(), space.root().filesystem()));
+        let Ok(Found::File(volume, found)) = space.find(shown.number) else { panic!("{shown:?}") };
+        assert!(
+            found == ino && Arc::ptr_eq(volume.filesystem(), space.root().unwrap().filesystem())
+        );
         seen += 1;
         for volume in [1, 2, u64::from(u32::MAX)] {
             let elsewhere = space.find(volume << 32 | shown.number);

@@ -4,6 +4,7 @@
 mod attest;
 mod base;
 mod blob;
+mod browse;
 mod cache;
 mod cp;
 mod diff;
@@ -33,6 +34,7 @@ use ocifs::reference::TRANSPORTS;
 
 pub(crate) use attest::{Attest, AttestationType};
 pub(crate) use blob::Blob;
+pub(crate) use browse::Browse;
 pub(crate) use cache::CacheArgs;
 pub(crate) use cp::Cp;
 pub(crate) use diff::Diff;
@@ -100,6 +102,12 @@ pub(crate) enum Command {
     /// Links to this program called /sbin/mount.ocifs and /sbin/mount.fuse.ocifs let mount(8), fstab and systemd mount
     /// images: `mount -t ocifs REF DIR -o allow_other,platform=linux/arm64`. The options are the flags below.
     Mount(Mount),
+    /// Show registries as directories: DIR/HOST/REPOSITORY/:TAG
+    ///
+    /// A repository lists its tags; an image is fetched when its directory is entered. `docker.io/library/debian/:12`
+    /// and `docker.io/library/debian:12` are the same. Nothing is asked for before it is named, so hosts and
+    /// repositories are listed once they were.
+    Browse(Browse),
     /// Unmount images
     #[command(alias = "unmount")]
     #[command(override_usage = "ocifs umount [OPTIONS] DIR...\n       ocifs umount --all")]

@@ -2,6 +2,7 @@
 
 mod attest;
 mod blob;
+mod browse;
 mod cache;
 mod cat;
 mod cp;
@@ -40,6 +41,7 @@ use crate::render::output;
 pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
     match &args.command {
         Command::Mount(mount) => mount::run(args, mount),
+        Command::Browse(browse) => browse::run(args, browse),
         Command::Umount(umount) => umount::run(umount),
         Command::Status(status) => status::run(status),
         Command::Ls(ls) => ls::run(ls),

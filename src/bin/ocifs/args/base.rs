@@ -7,7 +7,7 @@ use super::image::ImageArgs;
 use super::name::image_name;
 
 /// What is left out.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(crate) struct BaseArg {
     /// Leave out what this image has too: files of the same path, content, mode, owner and attributes
     ///

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use ocifs::reference::{DirectoryName, ImageName, ParseError};
 
 use super::base::BaseArg;
+use super::browse::Browse;
 use super::image::ImageArgs;
 use super::name::image_name;
 use super::units::bytes;
@@ -160,6 +161,8 @@ pub(crate) enum ShownImages {
     Single(ImageName),
     /// Each in a directory of its own.
     Directories(Vec<(DirectoryName, ImageName)>),
+    /// Those of all registries that are named.
+    Registries,
 }
 
 impl ShownImages {
@@ -167,6 +170,7 @@ impl ShownImages {
         match self {
             ShownImages::Single(image) => vec![image],
             ShownImages::Directories(images) => images.iter().map(|(_, image)| image).collect(),
+            ShownImages::Registries => Vec::new(),
         }
     }
 }
@@ -192,6 +196,26 @@ impl WrongUsage {
 }
 
 impl Mount {
+    /// The flags of a mount of registries.
+    pub(crate) fn of_registries(browse: &Browse) -> Mount {
+        Mount {
+            images_and_directory: Vec::new(),
+            base: BaseArg::default(),
+            image_args: browse.image_args.clone(),
+            foreground: browse.foreground,
+            allow_other: browse.allow_other,
+            strict_modes: browse.strict_modes,
+            owner_me: browse.owner_me,
+            prefetch: Prefetch::Off,
+            kernel_metadata: false,
+            max_kernel_metadata: None,
+            noexec: browse.noexec,
+            over: false,
+            provenance: false,
+            separate_inodes: true,
+        }
+    }
+
     /// The words of the images and of the directory.
     pub(crate) fn images_and_directory(&self) -> Option<(&[OsString], &OsStr)> {
         let (directory, images) = self.images_and_directory.split_last()?;
@@ -281,7 +305,7 @@ mod tests {
         let named = |texts: &[&str]| {
             let images: Vec<NamedImage> = texts.iter().map(|text| text.parse().unwrap()).collect();
             shown_images(images).map(|shown| match shown {
-                ShownImages::Single(_) => None,
+                ShownImages::Single(_) | ShownImages::Registries => None,
                 ShownImages::Directories(all) => {
                     Some(all.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
                 }

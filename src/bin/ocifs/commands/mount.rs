@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use clap::error::ErrorKind;
@@ -28,11 +28,12 @@ use ocifs::image::View;
 use ocifs::mount::{Mount, StatusSocket};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
+use ocifs::space::Registries;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::options::{options, sharing};
 use crate::args::{self, MountRequest, NamedImage, RequiredProof, ShownImages, WrongUsage};
-use crate::commands::open::{Wanted, open_image, open_images};
+use crate::commands::open::{Wanted, open_image, open_images, open_registries};
 use crate::commands::process::is_dead_behind_erofs;
 use crate::commands::registries::refused_for_several;
 use crate::environment;
@@ -53,6 +54,15 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         Ok(request) => request,
         Err(error) => return Ok(errors::wrong_usage(&args::usage_error("mount", error))),
     };
+    run_request(all, args, &request)
+}
+
+/// Mounts what was asked for.
+pub(super) fn run_request(
+    all: &args::Args,
+    args: &args::Mount,
+    request: &MountRequest,
+) -> Result<ExitCode, AnyError> {
     let instead = "mount the images of each registry on their own";
     let refused = refused_for_several(request.shown.images(), &args.image_args, instead)?;
     if let Some(error) = refused {
@@ -66,12 +76,12 @@ pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyE
         let login = String::from_utf8_lossy(&secrets.login);
         image_args.creds = args::Login::parse(&login).or(image_args.creds);
         image_args.auth_config = Some(secrets.auth_config).filter(|text| !text.is_empty());
-        return serve(all, args, &image_args, &request, mount_point);
+        return serve(all, args, &image_args, request, mount_point);
     }
-    let Some(mount_point) = prepare(args, &request)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(mount_point) = prepare(args, request)? else { return Ok(ExitCode::SUCCESS) };
     match args.foreground {
-        true => serve(all, args, &args.base.with(&args.image_args), &request, mount_point),
-        false => start_child(all, args, &request, &mount_point),
+        true => serve(all, args, &args.base.with(&args.image_args), request, mount_point),
+        false => start_child(all, args, request, &mount_point),
     }
 }
 
@@ -290,13 +300,21 @@ fn serve(
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     let wanted = Wanted { proof: RequiredProof::Unsaid, provenance: args.provenance };
-    let view: View = match &request.shown {
-        ShownImages::Single(image) => open_image(image, image_args, wanted)?.into(),
-        ShownImages::Directories(images) => open_images(images, sharing(args), image_args, wanted)?,
+    let shown = match &request.shown {
+        ShownImages::Single(image) => Shown::View(open_image(image, image_args, wanted)?.into()),
+        ShownImages::Directories(images) => {
+            Shown::View(open_images(images, sharing(args), image_args, wanted)?)
+        }
+        ShownImages::Registries => Shown::Registries(open_registries(image_args)?),
     };
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let mut signals = signals::ending()?;
-    let mount = Mount::new(view, mount_point, &options(args))?;
+    let mount = match shown {
+        Shown::View(view) => Mount::new(view, mount_point, &options(args))?,
+        Shown::Registries(registries) => {
+            Mount::of_registries(registries, mount_point, &options(args))?
+        }
+    };
     let unmounter = mount.unmounter();
     let folder = environment::runtime_folder();
     let socket = StatusSocket::listen(&folder, mount.connection(), mount.status_source())
@@ -346,6 +364,12 @@ fn serve(
     };
     drop(socket);
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// What is served.
+enum Shown {
+    View(View),
+    Registries(Arc<Registries>),
 }
 
 /// How serving ends.

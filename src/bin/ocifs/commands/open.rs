@@ -1,7 +1,10 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
-use ocifs::image::{Excerpt, Image, ImageSet, LayerChoice, View};
-use ocifs::reference::{DirectoryName, ImageName};
+use std::sync::Arc;
+
+use ocifs::image::{Excerpt, Image, ImageOptions, ImageSet, LayerChoice, View};
+use ocifs::reference::{DirectoryName, ImageName, Reference};
+use ocifs::space::{Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
 use super::proof;
@@ -89,6 +92,28 @@ pub(super) fn open_excerpt(
     bar.ready();
     proof::warn(&excerpt.resolved().name, excerpt.proofs(), required);
     Ok(excerpt)
+}
+
+/// Registries that are reached as the flags and the environment say.
+pub(super) fn open_registries(args: &ImageArgs) -> Result<Arc<Registries>, AnyError> {
+    let cache = environment::cache(&args.cache_args);
+    let opener = FlagsAndSettings { args: args.clone(), settings: Settings::read()? };
+    Ok(Registries::new(Box::new(opener), &cache, args.timeout))
+}
+
+/// Opens images as the flags and the environment say.
+#[derive(Debug)]
+struct FlagsAndSettings {
+    args: ImageArgs,
+    settings: Settings,
+}
+
+impl Opener for FlagsAndSettings {
+    fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String> {
+        let reference: Reference = name.parse().map_err(|e| format!("{name}: {e}"))?;
+        let name = ImageName::Registry(reference);
+        environment::image(&name, &self.args, &self.settings).map_err(|error| error.to_string())
+    }
 }
 
 /// Names the image that an error is about.

@@ -20,6 +20,16 @@ pub(super) fn is_shown(
     request: &MountRequest,
     there: &Mounted,
 ) -> Result<bool, AnyError> {
+    if let ShownImages::Registries = request.shown {
+        if there.source == ocifs::mount::REGISTRIES {
+            let place = there.mount_point.display();
+            let text = format!("registries are shown already at {place}");
+            output::write_stderr(&format!("{}\n", text::printable(&text)));
+            return Ok(true);
+        }
+        let (path, image) = (there.mount_point.clone(), there.source.clone());
+        return Err(kernel::Error::Occupied { path, image }.into());
+    }
     let settings = Settings::read()?;
     let selection = Selection {
         exclude: args.base.name().map(ToString::to_string),
@@ -61,6 +71,7 @@ fn are_same(
         ShownImages::Directories(images) => {
             images.iter().map(|(directory, image)| (Some(directory), image)).collect()
         }
+        ShownImages::Registries => Vec::new(),
     };
     if wanted.len() != shown.len() {
         return Ok(false);

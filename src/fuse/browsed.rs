@@ -1,0 +1,248 @@
+//! Answers that may have to wait for a name to be looked up, or for an image to be opened.
+//!
+//! All of them are given by the threads of a [`Pool`], so that what waits for one host keeps nothing else waiting.
+//! Names are for the kernel to remember for a moment only, so that a tag that has moved is noticed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fuser::{
+    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEntry,
+};
+
+use super::answers;
+use super::options::Ownership;
+use super::pool::Pool;
+use super::requests::Requests;
+use crate::fs;
+use crate::space::{Directories, Later, Named, Volume};
+use crate::tree::{BLOCK_BYTES, Ino};
+
+/// How long the kernel may keep what a name leads to, and the attributes of directories.
+const NAMES_STAY: Duration = Duration::from_secs(1);
+
+/// How long it may keep that there is no such name.
+const ABSENT_STAYS: Duration = Duration::from_secs(2);
+
+/// Permissions of directories that are none of an image's.
+const MODE: u16 = 0o555;
+
+/// Where names are looked up, and how their answers look.
+#[derive(Clone, Debug)]
+pub(super) struct Browsed {
+    directories: Arc<dyn Directories>,
+    ownership: Ownership,
+    requests: Arc<Requests>,
+    pool: Arc<Pool>,
+}
+
+impl Browsed {
+    pub(super) fn new(
+        directories: &Arc<dyn Directories>,
+        ownership: Ownership,
+        requests: &Arc<Requests>,
+    ) -> Browsed {
+        Browsed {
+            directories: Arc::clone(directories),
+            ownership,
+            requests: Arc::clone(requests),
+            pool: Arc::default(),
+        }
+    }
+
+    /// Does something as soon as a thread is free, with the time until which it may wait.
+    fn later(&self, work: impl FnOnce(&Browsed, Instant) + Send + 'static) {
+        let (own, give_up) = (self.clone(), Instant::now() + self.directories.timeout());
+        self.pool.run(move || work(&own, give_up));
+    }
+
+    /// Does something with an inode of a volume, once that is open.
+    pub(super) fn opened<R: Send + 'static>(
+        &self,
+        volume: u32,
+        number: u32,
+        reply: R,
+        work: impl FnOnce(&Volume, Ino, R) + Send + 'static,
+        refuse: impl FnOnce(R, Errno) + Send + 'static,
+    ) {
+        self.later(move |own, give_up| {
+            let found = own.directories.open(volume, give_up).and_then(|filesystem| {
+                let volume = Volume::new(volume, filesystem);
+                let ino = volume.ino(number)?;
+                Ok((volume, ino))
+            });
+            match found {
+                Ok((volume, ino)) => work(&volume, ino, reply),
+                Err(e) => refuse(reply, own.failed(&e)),
+            }
+        });
+    }
+
+    pub(super) fn lookup(&self, parent: Later, name: OsString, reply: ReplyEntry) {
+        let ownership = self.ownership;
+        match parent {
+            Later::Closed { volume, number } => self.opened(
+                volume,
+                number,
+                reply,
+                move |volume, dir, reply| answers::lookup(ownership, volume, dir, &name, reply),
+                ReplyEntry::error,
+            ),
+            Later::Directory(dir) => self.later(move |own, give_up| {
+                match own.directories.lookup(dir, name.as_bytes(), give_up) {
+                    Ok(named) => {
+                        reply.entry(&NAMES_STAY, &own.attr_of(named), Generation(0));
+                    }
+                    Err(fs::Error::NotFound) => {
+                        let absent = FileAttr { ino: INodeNo(0), ..own.attr(1) };
+                        reply.entry(&ABSENT_STAYS, &absent, Generation(0));
+                    }
+                    Err(e) => reply.error(own.failed(&e)),
+                }
+            }),
+        }
+    }
+
+    pub(super) fn getattr(&self, of: Later, reply: ReplyAttr) {
+        let ownership = self.ownership;
+        match of {
+            Later::Directory(dir) => reply.attr(&NAMES_STAY, &self.attr(dir.into())),
+            // The root of an image that was not entered yet.
+            Later::Closed { volume, number: 1 } => {
+                reply.attr(&NAMES_STAY, &self.attr_of(Named::Volume(volume)));
+            }
+            Later::Closed { volume, number } => self.opened(
+                volume,
+                number,
+                reply,
+                move |volume, ino, reply| {
+                    reply.attr(&NAMES_STAY, &answers::attr_of(ownership, volume, ino));
+                },
+                ReplyAttr::error,
+            ),
+        }
+    }
+
+    pub(super) fn read_dir(&self, dir: Later, offset: u64, mut reply: ReplyDirectory) {
+        let ownership = self.ownership;
+        match dir {
+            Later::Closed { volume, number } => self.opened(
+                volume,
+                number,
+                reply,
+                move |volume, dir, reply| {
+                    answers::read_dir(ownership, volume, dir, offset, reply);
+                },
+                ReplyDirectory::error,
+            ),
+            Later::Directory(id) => self.later(move |own, give_up| match own.rows(id, give_up) {
+                Ok(rows) => {
+                    for (at, (name, number)) in from(&rows, offset) {
+                        let name = OsStr::from_bytes(name);
+                        if reply.add(INodeNo(*number), at, FileType::Directory, name) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(e) => reply.error(own.failed(&e)),
+            }),
+        }
+    }
+
+    pub(super) fn read_dir_plus(&self, dir: Later, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let ownership = self.ownership;
+        match dir {
+            Later::Closed { volume, number } => self.opened(
+                volume,
+                number,
+                reply,
+                move |volume, dir, mut reply: ReplyDirectoryPlus| match answers::read_dir_plus(
+                    ownership, volume, dir, offset, &mut reply,
+                ) {
+                    Ok(()) => reply.ok(),
+                    Err(e) => reply.error(Errno::from_i32(e.errno().raw_os_error())),
+                },
+                ReplyDirectoryPlus::error,
+            ),
+            Later::Directory(id) => self.later(move |own, give_up| match own.rows(id, give_up) {
+                Ok(rows) => {
+                    for (at, (name, number)) in from(&rows, offset) {
+                        let (name, attr) = (OsStr::from_bytes(name), own.attr(*number));
+                        let stay = &NAMES_STAY;
+                        if reply.add(INodeNo(*number), at, name, stay, &attr, Generation(0)) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(e) => reply.error(own.failed(&e)),
+            }),
+        }
+    }
+
+    /// Names and numbers of a directory, with the two that each has.
+    fn rows(&self, id: u32, give_up: Instant) -> Result<Vec<(Vec<u8>, u64)>, fs::Error> {
+        let listing = self.directories.list(id, give_up)?;
+        let dots = [(b".".to_vec(), id.into()), (b"..".to_vec(), 1)];
+        let rows = listing.rows.iter().map(|(name, named)| (name.clone(), named.number()));
+        Ok(dots.into_iter().chain(rows).collect())
+    }
+
+    /// The attributes of a directory that is none of an image's, or of an image that is not open.
+    fn attr(&self, number: u64) -> FileAttr {
+        let changed = match u32::try_from(number) {
+            Ok(id) => self.directories.changed(id),
+            Err(_) => std::time::SystemTime::UNIX_EPOCH,
+        };
+        let (uid, gid) = match self.ownership {
+            Ownership::Image => {
+                (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+            }
+            Ownership::Squash { uid, gid } => (uid, gid),
+        };
+        FileAttr {
+            ino: INodeNo(number),
+            size: BLOCK_BYTES,
+            blocks: 0,
+            atime: changed,
+            mtime: changed,
+            ctime: changed,
+            crtime: changed,
+            kind: FileType::Directory,
+            perm: MODE,
+            nlink: 2,
+            uid,
+            gid,
+            rdev: 0,
+            blksize: BLOCK_BYTES as u32,
+            flags: 0,
+        }
+    }
+
+    /// The attributes of what a name leads to: of an image, if it is open, its own.
+    fn attr_of(&self, named: Named) -> FileAttr {
+        if let Named::Volume(volume) = named
+            && let Ok(Some(filesystem)) = self.directories.opened(volume)
+        {
+            return answers::attr_of(self.ownership, &Volume::new(volume, filesystem), Ino::ROOT);
+        }
+        self.attr(named.number())
+    }
+
+    fn failed(&self, error: &fs::Error) -> Errno {
+        match error {
+            fs::Error::Name { .. } | fs::Error::Late { .. } => self.requests.not_had(error),
+            error => Errno::from_i32(error.errno().raw_os_error()),
+        }
+    }
+}
+
+/// Rows from an offset on, each with the offset behind it.
+fn from<T>(rows: &[T], offset: u64) -> impl Iterator<Item = (u64, &T)> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(rows.len());
+    (offset + 1..).zip(&rows[start..])
+}

@@ -1,0 +1,499 @@
+//! Registries as directories: `HOST/REPOSITORY/:TAG/…`.
+//!
+//! # Problem
+//!
+//! Who looks through a repository does not know beforehand which of its images are wanted, and no mount can open
+//! all of them. A shell asks for names of its own accord, too, and one dead host must not keep anything else waiting.
+//!
+//! # Design
+//!
+//! A path is a [meaning](super::names) before anything is asked for: hosts and parts of repositories are directories as soon
+//! as they are named, and names that no reference can have are not there. What is asked for:
+//!
+//! - a repository that is listed, for its tags, once in a while ([`TAGS_STAY`]);
+//! - a tag or digest that no listing has shown, for its manifest, to know that it is there;
+//! - an image that is *entered*, for everything: only then is it opened, on a thread of its own, for as long as that
+//!   takes. Who waits for it gives up at their deadline, and finds it open later.
+//!
+//! A tag means one image as long as it is used, and is looked up again when it was not for a while ([`IDLE`]); if it has
+//! moved, it is another volume. Images that were not used for longest are closed when there are too many; a volume keeps its number
+//! and its digest, and is opened again when one of its files is asked for.
+//!
+//! Images of one host are opened one after the other, so that a layer that they share is streamed once. Hosts do not
+//! wait for each other.
+//!
+//! Rejected: counting what the kernel remembers of an image (FORGET) to know when it may be closed. The kernel
+//! remembers for as long as it has memory, and a closed image costs nothing but a moment.
+//!
+//! # Invariants
+//!
+//! - Nothing here waits longer than it was told, but for what one request to a registry may take.
+//! - No lock is held while a registry is asked, but for the one of the images of that host.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::directories::{Directories, Listing, Named};
+use super::names::{Meaning, meaning};
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::fs::{Error, Filesystem};
+use crate::image::{self, Image, ImageOptions, Shown, View};
+use crate::layer::Quiet;
+use crate::reference::ImageName;
+use crate::source::registry::{Session, Traffic};
+
+/// How long a list of tags counts.
+const TAGS_STAY: Duration = Duration::from_secs(60);
+
+/// How long an answer counts that something is not there, or can't be had.
+const ABSENT_STAYS: Duration = Duration::from_secs(5);
+
+/// A tag that was not used for so long is looked up again.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Images that are open at the same time, and inodes in all of them.
+const MAX_OPEN: usize = 64;
+const MAX_INODES: usize = 8 << 20;
+
+/// Names of directories and images that are remembered.
+const MAX_NAMES: usize = 1 << 20;
+
+/// How an image of a name is opened.
+pub trait Opener: std::fmt::Debug + Send + Sync {
+    /// The image and its options; what is wrong with the user's settings, if they can't be used.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String>;
+}
+
+/// Registries as directories.
+#[derive(Debug)]
+pub struct Registries {
+    opener: Box<dyn Opener>,
+    cache: Arc<Cache>,
+    session: Session,
+    timeout: Duration,
+    state: Mutex<State>,
+    /// Signalled when an image was opened or could not be.
+    opened: Condvar,
+    /// Held while something of a host is opened or listed, by its name.
+    busy: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    own: Weak<Registries>,
+}
+
+#[derive(Debug)]
+struct State {
+    directories: Vec<Directory>,
+    directory_ids: HashMap<String, u32>,
+    images: Vec<Entry>,
+    image_ids: HashMap<String, u32>,
+}
+
+#[derive(Debug)]
+struct Directory {
+    path: String,
+    /// Directories in it that were named.
+    children: BTreeMap<String, u32>,
+    tags: Option<(Instant, Result<Arc<Vec<String>>, Absent>)>,
+    changed: SystemTime,
+}
+
+/// Why there are no tags.
+#[derive(Clone, Debug)]
+enum Absent {
+    /// There is no such repository.
+    Missing,
+    Failed(String),
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Its reference in full.
+    name: String,
+    /// What the name means, once that is known.
+    digest: Option<Digest>,
+    used: Instant,
+    /// When it was last seen what the name means.
+    checked: Instant,
+    opening: Opening,
+}
+
+#[derive(Debug)]
+enum Opening {
+    Closed,
+    Begun,
+    Open(Arc<Filesystem>, Box<Shown>),
+    Failed(String, Instant),
+}
+
+impl Registries {
+    /// None that was named yet. No answer takes longer than `timeout`.
+    pub fn new(opener: Box<dyn Opener>, cache: &Arc<Cache>, timeout: Duration) -> Arc<Registries> {
+        let root = Directory::new(String::new());
+        Arc::new_cyclic(|own| Registries {
+            opener,
+            cache: Arc::clone(cache),
+            session: Session::default(),
+            timeout,
+            state: Mutex::new(State {
+                directories: vec![root],
+                directory_ids: HashMap::from([(String::new(), 1)]),
+                images: Vec::new(),
+                image_ids: HashMap::new(),
+            }),
+            opened: Condvar::new(),
+            busy: Mutex::default(),
+            own: Weak::clone(own),
+        })
+    }
+
+    /// What goes over the network.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        self.session.traffic()
+    }
+
+    /// The images that are open, by their paths.
+    pub fn shown(&self) -> Vec<(String, Shown)> {
+        let state = self.state();
+        let open = state.images.iter().filter_map(|entry| match &entry.opening {
+            Opening::Open(_, shown) => Some((entry.path(), Shown::clone(shown))),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    /// A thread that panicked left nothing half done in there.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held while something of a host is asked for.
+    fn busy(&self, what: &str) -> Arc<Mutex<()>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(busy.entry(what.to_owned()).or_default())
+    }
+
+    /// Whether something of this name is there, and what it means now.
+    fn ask(&self, name: &str) -> Result<Digest, Absent> {
+        let (image, options) = self.opener.options(name).map_err(Absent::Failed)?;
+        match image::resolve_in(&image, &self.cache, &options, &self.session) {
+            Ok(resolved) => Ok(resolved.root),
+            Err(error) if error.is_missing() => Err(Absent::Missing),
+            Err(error) => Err(Absent::Failed(error.to_string())),
+        }
+    }
+
+    /// The volume of an image, which may have to be asked for.
+    fn image(&self, directory: &str, name: String) -> Result<Named, Error> {
+        let mut state = self.state();
+        if let Some(&id) = state.image_ids.get(&name) {
+            let entry = &mut state.images[id as usize - 1];
+            let (is_pinned, now) = (name.contains('@'), Instant::now());
+            let is_idle = |since: Instant| now.saturating_duration_since(since) > IDLE;
+            let is_known = is_pinned || entry.digest.is_none();
+            if is_known || !is_idle(entry.used) || !is_idle(entry.checked) {
+                entry.used = now;
+                return Ok(Named::Volume(id));
+            }
+            let digest = entry.digest;
+            drop(state);
+            return Ok(Named::Volume(self.look_again(id, &name, digest)));
+        }
+        let is_listed = state.directory_ids.get(directory).is_some_and(|id| {
+            let tags = state.directories[*id as usize - 1].tags.as_ref();
+            let tag = name[directory.len()..].strip_prefix(':');
+            tags.and_then(|(_, tags)| tags.as_ref().ok())
+                .zip(tag)
+                .is_some_and(|(tags, tag)| tags.iter().any(|listed| listed == tag))
+        });
+        if is_listed {
+            return state.add_image(name, None).map(Named::Volume);
+        }
+        drop(state);
+        match self.ask(&name) {
+            Ok(digest) => self.state().add_image(name, Some(digest)).map(Named::Volume),
+            Err(Absent::Missing) => Err(Error::NotFound),
+            Err(Absent::Failed(cause)) => Err(Error::Name { name, cause }),
+        }
+    }
+
+    /// Looks up what a tag means that was not used for a while; another volume if it has moved.
+    fn look_again(&self, id: u32, name: &str, digest: Option<Digest>) -> u32 {
+        let now = self.ask(name);
+        let mut state = self.state();
+        match now {
+            Ok(now) if Some(now) != digest => {
+                log::info!("{name} has moved to {now}");
+                state.image_ids.remove(name);
+                state.add_image(name.to_owned(), Some(now)).unwrap_or(id)
+            }
+            // What was there is shown as long as it can't be told that it is gone.
+            outcome => {
+                if let Err(Absent::Failed(why)) = outcome {
+                    log::warn!("{name}: whether it has moved is not known: {why}");
+                }
+                let entry = &mut state.images[id as usize - 1];
+                (entry.used, entry.checked) = (Instant::now(), Instant::now());
+                id
+            }
+        }
+    }
+
+    /// The tags of a repository.
+    fn tags(&self, path: &str, id: u32) -> Result<Arc<Vec<String>>, Absent> {
+        let known = |state: &State| {
+            let (when, tags) = state.directories[id as usize - 1].tags.as_ref()?;
+            let stays = if tags.is_ok() { TAGS_STAY } else { ABSENT_STAYS };
+            (when.elapsed() < stays).then(|| tags.clone())
+        };
+        if let Some(tags) = known(&self.state()) {
+            return tags;
+        }
+        // Who comes at the same time waits for the same answer.
+        let busy = self.busy(path);
+        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tags) = known(&self.state()) {
+            return tags;
+        }
+        let asked =
+            self.opener.options(path).map_err(Absent::Failed).and_then(|(name, options)| {
+                let names = image::tag_names_in(&name, &self.cache, &options, &self.session);
+                names.map(Arc::new).map_err(|error| match error.is_missing() {
+                    true => Absent::Missing,
+                    false => Absent::Failed(error.to_string()),
+                })
+            });
+        let mut state = self.state();
+        let directory = &mut state.directories[id as usize - 1];
+        let before = directory.tags.take().and_then(|(_, tags)| tags.ok());
+        if before.as_ref() != asked.as_ref().ok() {
+            directory.changed = SystemTime::now();
+        }
+        directory.tags = Some((Instant::now(), asked.clone()));
+        asked
+    }
+
+    /// Opens an image, on a thread that nothing waits for without a deadline.
+    fn begin(self: &Arc<Self>, id: u32, name: String, digest: Option<Digest>) {
+        let own = Arc::clone(self);
+        let work = move || {
+            let opened = own.open_now(&name, digest);
+            let mut state = own.state();
+            let entry = &mut state.images[id as usize - 1];
+            entry.opening = match opened {
+                Ok((filesystem, shown)) => {
+                    entry.digest = Some(shown.image.root);
+                    (entry.used, entry.checked) = (Instant::now(), Instant::now());
+                    Opening::Open(filesystem, Box::new(shown))
+                }
+                Err(why) => {
+                    log::warn!("{name}: {why}");
+                    Opening::Failed(why, Instant::now())
+                }
+            };
+            state.close_unused(id);
+            drop(state);
+            own.opened.notify_all();
+        };
+        if let Err(e) = thread::Builder::new().name("open".into()).spawn(work) {
+            let failed = Opening::Failed(format!("no thread to open it: {e}"), Instant::now());
+            self.state().images[id as usize - 1].opening = failed;
+        }
+    }
+
+    fn open_now(
+        &self,
+        name: &str,
+        digest: Option<Digest>,
+    ) -> Result<(Arc<Filesystem>, Shown), String> {
+        // What it meant when it was first looked at.
+        let pinned = match digest.filter(|_| !name.contains('@')) {
+            Some(digest) => format!("{name}@{digest}"),
+            None => name.to_owned(),
+        };
+        let host = name.split('/').next().unwrap_or_default();
+        let (image, options) = self.opener.options(&pinned)?;
+        let busy = self.busy(host);
+        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = Image::open_in(&image, &self.cache, &options, &self.session, &Quiet);
+        let mut view = View::from(opened.map_err(|error| error.to_string())?);
+        let shown = view.images.pop().ok_or("it has nothing to show")?;
+        Ok((view.filesystem, shown))
+    }
+}
+
+impl Entry {
+    /// Where it is below the root.
+    fn path(&self) -> String {
+        let start = self.name.rfind('/').map_or(0, |at| at + 1);
+        let sign = self.name[start..].find([':', '@']).map_or(self.name.len(), |at| start + at);
+        format!("{}/{}", &self.name[..sign], &self.name[sign..])
+    }
+}
+
+impl Directory {
+    fn new(path: String) -> Directory {
+        Directory { path, children: BTreeMap::new(), tags: None, changed: SystemTime::now() }
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.directories.len() + self.images.len() < MAX_NAMES
+    }
+
+    fn add_directory(&mut self, above: u32, name: &str, path: String) -> Result<u32, Error> {
+        if let Some(&id) = self.directory_ids.get(&path) {
+            return Ok(id);
+        }
+        if !self.has_room() {
+            log::warn!("{path}: {MAX_NAMES} names were looked up, and no more are");
+            return Err(Error::NotFound);
+        }
+        self.directories.push(Directory::new(path.clone()));
+        let id = self.directories.len() as u32;
+        self.directory_ids.insert(path, id);
+        let above = &mut self.directories[above as usize - 1];
+        above.children.insert(name.to_owned(), id);
+        above.changed = SystemTime::now();
+        Ok(id)
+    }
+
+    fn add_image(&mut self, name: String, digest: Option<Digest>) -> Result<u32, Error> {
+        if let Some(&id) = self.image_ids.get(&name) {
+            return Ok(id);
+        }
+        if !self.has_room() {
+            log::warn!("{name}: {MAX_NAMES} names were looked up, and no more are");
+            return Err(Error::NotFound);
+        }
+        let (now, opening) = (Instant::now(), Opening::Closed);
+        self.images.push(Entry { name: name.clone(), digest, used: now, checked: now, opening });
+        let id = self.images.len() as u32;
+        self.image_ids.insert(name, id);
+        Ok(id)
+    }
+
+    /// Closes the images that were not used for longest, if there are too many; not this one.
+    fn close_unused(&mut self, but: u32) {
+        loop {
+            let open =
+                self.images.iter().enumerate().filter_map(|(at, entry)| match &entry.opening {
+                    Opening::Open(filesystem, _) => Some((at, entry.used, filesystem.tree().len())),
+                    _ => None,
+                });
+            let open: Vec<_> = open.collect();
+            let inodes: usize = open.iter().map(|(_, _, inodes)| inodes).sum();
+            if open.len() <= MAX_OPEN && inodes <= MAX_INODES {
+                return;
+            }
+            let others = open.iter().filter(|(at, ..)| *at + 1 != but as usize);
+            let Some((at, ..)) = others.min_by_key(|(_, used, _)| *used) else { return };
+            self.images[*at].opening = Opening::Closed;
+        }
+    }
+}
+
+impl Directories for Registries {
+    fn is_directory(&self, id: u32) -> bool {
+        id > 0 && id as usize <= self.state().directories.len()
+    }
+
+    fn changed(&self, id: u32) -> SystemTime {
+        let state = self.state();
+        let directory = state.directories.get((id as usize).wrapping_sub(1));
+        directory.map_or(SystemTime::UNIX_EPOCH, |directory| directory.changed)
+    }
+
+    fn lookup(&self, id: u32, name: &[u8], _give_up: Instant) -> Result<Named, Error> {
+        let path = {
+            let state = self.state();
+            let directory = state.directories.get((id as usize).wrapping_sub(1));
+            directory.ok_or(Error::NotFound)?.path.clone()
+        };
+        match meaning(&path, name).ok_or(Error::NotFound)? {
+            Meaning::Directory(below) => {
+                let name = String::from_utf8_lossy(name);
+                self.state().add_directory(id, &name, below).map(Named::Directory)
+            }
+            Meaning::Image(text) => self.image(&path, text),
+        }
+    }
+
+    fn list(&self, id: u32, _give_up: Instant) -> Result<Arc<Listing>, Error> {
+        let (path, mut rows) = {
+            let state = self.state();
+            let directory = state.directories.get((id as usize).wrapping_sub(1));
+            let directory = directory.ok_or(Error::NotFound)?;
+            let children = directory.children.iter();
+            let rows =
+                children.map(|(name, id)| (name.clone().into_bytes(), Named::Directory(*id)));
+            (directory.path.clone(), rows.collect::<Vec<_>>())
+        };
+        if path.contains('/') {
+            match self.tags(&path, id) {
+                Ok(tags) => {
+                    let mut state = self.state();
+                    for tag in tags.iter() {
+                        let volume = state.add_image(format!("{path}:{tag}"), None)?;
+                        rows.push((format!(":{tag}").into_bytes(), Named::Volume(volume)));
+                    }
+                }
+                // It may be a part of the way to a repository.
+                Err(Absent::Missing) => {}
+                Err(Absent::Failed(why)) if !rows.is_empty() => log::warn!("{path}: {why}"),
+                Err(Absent::Failed(cause)) => return Err(Error::Name { name: path, cause }),
+            }
+        }
+        Ok(Arc::new(Listing { rows }))
+    }
+
+    fn opened(&self, volume: u32) -> Result<Option<Arc<Filesystem>>, Error> {
+        let mut state = self.state();
+        let entry =
+            state.images.get_mut((volume as usize).wrapping_sub(1)).ok_or(Error::NotFound)?;
+        entry.used = Instant::now();
+        match &entry.opening {
+            Opening::Open(filesystem, _) => Ok(Some(Arc::clone(filesystem))),
+            _ => Ok(None),
+        }
+    }
+
+    fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
+        let own = self.own.upgrade().ok_or(Error::NotFound)?;
+        let mut state = self.state();
+        loop {
+            let at = (volume as usize).wrapping_sub(1);
+            let entry = state.images.get_mut(at).ok_or(Error::NotFound)?;
+            match &entry.opening {
+                Opening::Open(filesystem, _) => return Ok(Arc::clone(filesystem)),
+                Opening::Failed(why, when) if when.elapsed() < ABSENT_STAYS => {
+                    return Err(Error::Name { name: entry.name.clone(), cause: why.clone() });
+                }
+                Opening::Closed | Opening::Failed(..) => {
+                    entry.opening = Opening::Begun;
+                    let (name, digest) = (entry.name.clone(), entry.digest);
+                    drop(state);
+                    own.begin(volume, name, digest);
+                    state = self.state();
+                }
+                Opening::Begun => {
+                    let left = give_up.checked_duration_since(Instant::now());
+                    let Some(left) = left else {
+                        return Err(Error::Late { name: entry.name.clone() });
+                    };
+                    let waited = self.opened.wait_timeout(state, left);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}

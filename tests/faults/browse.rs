@@ -1,0 +1,246 @@
+//! Registries as directories: what is asked for and when, tags that move, hosts that are dead.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::fixture::noise;
+use crate::shell::{Home, eventually_within};
+use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::registry::{Fault, Registry, Times};
+use crate::support::tarball::{Entry, tar};
+
+/// An image with a base that all have, and a file of its own.
+fn image(word: &str) -> Built {
+    let base = tar(&[Entry::dir("etc"), Entry::file("etc/base", noise(200_000, 1))]);
+    ImageBuilder::new()
+        .layer(&base, Compression::Gzip)
+        .layer(&tar(&[Entry::file("word", word), Entry::dir("d")]), Compression::Gzip)
+        .build()
+}
+
+struct Setup {
+    registry: Registry,
+    home: Home,
+}
+
+impl Setup {
+    fn new(words: &[&str]) -> Setup {
+        let setup = Setup { registry: Registry::start(), home: Home::new() };
+        setup.home.run(&[&["browse"], words, &["M"]].concat()).succeeded();
+        setup
+    }
+
+    fn add(&self, repository: &str, tag: &str, word: &str) {
+        self.registry.add_image(repository, tag, &image(word));
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.home.mount_point().join(self.registry.addr().to_string()).join(path)
+    }
+
+    /// Requests for manifests and for tags, and for blobs.
+    fn asked(&self) -> (usize, usize) {
+        let requests = self.registry.requests();
+        let blobs = requests.iter().filter(|request| request.path.contains("/blobs/")).count();
+        let others = requests.iter().filter(|request| request.path.len() > "/v2/".len()).count();
+        (others - blobs, blobs)
+    }
+
+    fn end(self) {
+        self.home.run(&["umount", "M"]).succeeded();
+        self.home.is_quiet();
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let rows = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        rows.map(|row| row.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn images_are_directories() {
+    let setup = Setup::new(&[]);
+    for (tag, word) in [("1.0", "one"), ("1.1", "two"), ("1.2", "three")] {
+        setup.add("team/app", tag, word);
+    }
+    assert!(names(&setup.home.mount_point()).is_empty(), "no host was named");
+    assert_eq!(names(&setup.at("team/app")), [":1.0", ":1.1", ":1.2"]);
+    assert_eq!(setup.asked(), (1, 0), "the list of tags, and nothing else");
+    // As `ls -l` and completion look at them.
+    for tag in names(&setup.at("team/app")) {
+        assert!(fs::metadata(setup.at("team/app").join(tag)).unwrap().is_dir());
+    }
+    assert_eq!(setup.asked(), (1, 0), "no image is looked up by that");
+    assert_eq!(fs::read(setup.at("team/app/:1.1/word")).unwrap(), b"two");
+    assert_eq!(names(&setup.at("team/app/:1.1")), ["d", "etc", "word"]);
+    // As it is typed elsewhere.
+    assert_eq!(fs::read(setup.at("team/app:1.0/word")).unwrap(), b"one");
+    let digest = image("three").manifest_digest;
+    let by_digest = setup.at(&format!("team/app/@{digest}/word"));
+    assert_eq!(fs::read(by_digest).unwrap(), b"three");
+    // What was named is listed from then on.
+    let host = setup.registry.addr().to_string();
+    assert_eq!(names(&setup.home.mount_point()), [host.as_str()]);
+    assert_eq!(names(&setup.at("")), ["team"]);
+    assert_eq!(names(&setup.at("team")), ["app"]);
+    let status = setup.home.status();
+    let images = status["images"].as_array().unwrap();
+    let shown: Vec<&str> = images.iter().map(|row| row["directory"].as_str().unwrap()).collect();
+    assert!(shown.contains(&format!("{host}/team/app/:1.1").as_str()), "{status}");
+    // It is there already.
+    let again = setup.home.run(&["browse", "M"]);
+    assert!(again.code == 0 && again.stderr.contains("already"), "{again:?}");
+    setup.end();
+}
+
+/// `grep -r` over all tags of a repository: each distinct layer comes once.
+#[test]
+fn a_walk_over_all_tags_fetches_each_layer_once() {
+    let setup = Setup::new(&[]);
+    for n in 0..12 {
+        setup.add("app", &format!("1.{n}"), &format!("word {n}"));
+    }
+    let found = setup.home.command("grep");
+    let mut found = found;
+    let found = found.args(["-r", "--include=word", "word"]).arg(setup.at("app")).output().unwrap();
+    let lines = String::from_utf8(found.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 12, "{lines}");
+    let base = &image("x").layer_digests()[0];
+    let requests = setup.registry.requests();
+    let of_base: u64 = requests
+        .iter()
+        .filter(|request| request.path.ends_with(base))
+        .map(|request| request.body_bytes_sent)
+        .sum();
+    assert!(of_base <= image("x").layer_sizes()[0], "{of_base}");
+    setup.end();
+}
+
+#[test]
+fn what_no_reference_has_is_not_there_and_costs_nothing() {
+    let setup = Setup::new(&[]);
+    setup.add("app", "1", "x");
+    for path in [".git", "Makefile", "app/.hidden", "app/README.md", "a b", ":1"] {
+        let error = fs::metadata(setup.at(path)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(2), "{path}");
+    }
+    for name in ["debian", ".Trash", "desktop.ini "] {
+        let error = fs::metadata(setup.home.mount_point().join(name)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(2), "{name}");
+    }
+    assert_eq!(setup.asked(), (0, 0));
+    let error = fs::metadata(setup.at("app/:nothing")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(2));
+    let error = fs::metadata(setup.at("nothing/:1")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(2));
+    assert!(names(&setup.at("nothing")).is_empty());
+    // Nothing can be changed.
+    let error = fs::create_dir(setup.at("app/NEW")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(30), "{error}");
+    setup.end();
+}
+
+/// A host that takes connections and says nothing, and one that is not there, keep no other waiting.
+#[test]
+fn dead_hosts_keep_nothing_else_waiting() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = Setup::new(&["--timeout", "3"]);
+    setup.add("app", "1", "x");
+    let dead = setup.home.mount_point().join(silent.local_addr().unwrap().to_string());
+    let waits: Vec<_> = (0..20)
+        .map(|n| {
+            let path = dead.join(format!("app/:{n}/word"));
+            thread::spawn(move || {
+                let started = Instant::now();
+                (fs::read(path).unwrap_err(), started.elapsed())
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let started = Instant::now();
+    assert_eq!(fs::read(setup.at("app/:1/word")).unwrap(), b"x");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    for wait in waits {
+        let (error, took) = wait.join().unwrap();
+        assert!([5, 110].contains(&error.raw_os_error().unwrap()), "{error}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+    }
+    setup.end();
+}
+
+/// Sixty-four readers of as many images.
+#[test]
+fn many_images_at_once() {
+    let setup = Setup::new(&[]);
+    for n in 0..64 {
+        setup.add("app", &format!("{n}"), &format!("word {n}"));
+    }
+    let readers: Vec<_> = (0..64)
+        .map(|n| {
+            let path = setup.at(&format!("app/:{n}/word"));
+            thread::spawn(move || fs::read(path).unwrap())
+        })
+        .collect();
+    for (n, reader) in readers.into_iter().enumerate() {
+        assert_eq!(reader.join().unwrap(), format!("word {n}").into_bytes());
+    }
+    // More than stay open: the first is opened again.
+    for n in 64..70 {
+        setup.add("app", &format!("{n}"), &format!("word {n}"));
+        assert_eq!(
+            fs::read(setup.at(&format!("app/:{n}/word"))).unwrap(),
+            format!("word {n}").into_bytes()
+        );
+    }
+    let status = setup.home.status();
+    assert!(status["images"].as_array().unwrap().len() <= 64, "{status}");
+    for n in 0..70 {
+        assert_eq!(names(&setup.at(&format!("app/:{n}"))), ["d", "etc", "word"]);
+    }
+    setup.end();
+}
+
+/// A registry that is down is an error for what was not opened yet, and is over when it is back.
+#[test]
+fn a_registry_that_comes_back() {
+    let setup = Setup::new(&["--timeout", "3"]);
+    setup.add("app", "1", "x");
+    setup.add("app", "2", "y");
+    assert_eq!(fs::read(setup.at("app/:1/word")).unwrap(), b"x");
+    setup.registry.fault(("", "/v2/", Times::Always), Fault::CloseBeforeResponse);
+    assert_eq!(fs::read(setup.at("app/:1/word")).unwrap(), b"x", "it is open");
+    let error = fs::read(setup.at("app/:2/word")).unwrap_err();
+    assert!([5, 110].contains(&error.raw_os_error().unwrap()), "{error}");
+    setup.registry.clear_faults();
+    let path = setup.at("app/:2/word");
+    let is_back = || fs::read(&path).is_ok_and(|bytes| bytes == b"y");
+    assert!(eventually_within(Duration::from_secs(30), is_back));
+    setup.end();
+}
+
+/// A first use that takes longer than a reader may wait: it goes on, and is there later.
+#[test]
+fn an_image_that_takes_long_is_there_later() {
+    let setup = Setup::new(&["--timeout", "2"]);
+    setup.add("app", "1", "x");
+    let layer = format!("/blobs/{}", image("x").layer_digests()[0]);
+    setup.registry.fault(("GET", &layer, Times::First(1)), Fault::Drip(400));
+    let (path, is_over) = (setup.at("app/:1/word"), AtomicBool::new(false));
+    let started = Instant::now();
+    if let Err(error) = fs::read(&path) {
+        assert!([5, 110].contains(&error.raw_os_error().unwrap()), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+        is_over.store(true, Ordering::SeqCst);
+    }
+    let is_there = || fs::read(&path).is_ok_and(|bytes| bytes == b"x");
+    assert!(eventually_within(Duration::from_secs(40), is_there));
+    assert!(is_over.into_inner(), "it was fast");
+    setup.end();
+}
