@@ -34,8 +34,10 @@ pub const DEFAULT_CONNECTIONS: usize = 8;
 /// How many times as many are tried next.
 const STEP: usize = 3;
 
-/// The gain that is worth more connections, and the loss that fewer may bring.
-const GAIN: f64 = 1.2;
+/// The gain that is worth more connections: that of the second and third, which is three times as much where each is
+/// slow, and that of further ones. And the loss that fewer may bring.
+const FIRST_GAIN: f64 = 1.5;
+const GAIN: f64 = 1.25;
 const LOSS: f64 = 0.93;
 
 /// Bytes a second that are as much as processors can take: no more connections are tried then.
@@ -79,6 +81,8 @@ struct State {
     step: Step,
     /// Fewer were tried last, and were too few.
     are_few: bool,
+    /// More were tried last, and brought nothing: the link is the bound, or what takes the bytes.
+    are_enough: bool,
     pause: Duration,
     /// What has come since `since`, over as many connections as bring something now.
     since: Instant,
@@ -103,6 +107,8 @@ enum Step {
 pub struct Slot {
     connections: Arc<Connections>,
     has_brought: bool,
+    /// It is for something that a reader waits for.
+    is_awaited: bool,
 }
 
 impl Connections {
@@ -115,6 +121,7 @@ impl Connections {
             allowed: 1,
             step: Step::Measure,
             are_few: false,
+            are_enough: false,
             pause: FIRST_PAUSE,
             since: Instant::now(),
             bytes: 0,
@@ -131,19 +138,19 @@ impl Connections {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.waiting -= 1;
-        (state.open < self.limit).then(|| self.take(&mut state))
+        (state.open < self.limit).then(|| self.take(&mut state, true))
     }
 
     /// A slot for a read of a mounted file, which is never held up; there may be more than the limit then.
     pub fn enter_at_once(self: &Arc<Self>) -> Slot {
-        self.take(&mut self.state())
+        self.take(&mut self.state(), true)
     }
 
     /// A slot for something that is fetched ahead of readers, if there may be one more.
     pub fn try_enter(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.state();
         let may = state.waiting == 0 && state.open < state.allowed.min(self.limit);
-        may.then(|| self.take(&mut state))
+        may.then(|| self.take(&mut state, false))
     }
 
     /// How many may be open now.
@@ -163,9 +170,9 @@ impl Connections {
         self.state().refused(Instant::now());
     }
 
-    fn take(self: &Arc<Self>, state: &mut State) -> Slot {
+    fn take(self: &Arc<Self>, state: &mut State, is_awaited: bool) -> Slot {
         state.open += 1;
-        Slot { connections: Arc::clone(self), has_brought: false }
+        Slot { connections: Arc::clone(self), has_brought: false, is_awaited }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,6 +207,10 @@ impl Drop for Slot {
             state.bringing -= 1;
             state.restart(Instant::now());
         }
+        if self.is_awaited && state.are_enough {
+            // As many as there were readers filled the link: those that are left do, too.
+            state.allowed = state.allowed.min(state.open.max(1));
+        }
         drop(state);
         self.connections.changed.notify_all();
     }
@@ -229,20 +240,23 @@ impl State {
             Step::Wait { .. } | Step::Measure => self.try_more(number, rate, is_awaited, limit),
             // There was nothing that they could have been used for.
             Step::More { before, .. } if number <= before => {}
-            Step::More { before, rate: least } => match rate >= least * GAIN {
+            Step::More { before, rate: least } => match rate >= least * gain_of(before) {
                 true if number >= self.allowed && self.allowed < limit => {
                     self.try_more(number, rate, is_awaited, limit);
                 }
-                true => self.settle(now),
+                true => {
+                    self.are_enough = false;
+                    self.settle(now);
+                }
                 false => {
-                    (self.allowed, self.are_few) = (before, false);
+                    (self.allowed, self.are_few, self.are_enough) = (before, false, true);
                     self.settle(now);
                 }
             },
             Step::Fewer { before, .. } if number > self.allowed || before <= number => {}
             Step::Fewer { before, rate: most } => {
                 if rate < most * LOSS {
-                    (self.allowed, self.are_few) = (before, true);
+                    (self.allowed, self.are_few, self.are_enough) = (before, true, false);
                     self.pause = MAX_PAUSE;
                 }
                 self.settle(now);
@@ -269,6 +283,11 @@ impl State {
     }
 }
 
+/// What more than so many connections have to bring.
+fn gain_of(before: usize) -> f64 {
+    if before == 1 { FIRST_GAIN } else { GAIN }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -290,9 +309,24 @@ mod tests {
 
         /// Lets one reader and as many others as may transfer for a while; how many there are at the end.
         fn run(&mut self, time: Duration, limit: usize, is_awaited: bool) -> usize {
+            self.transfer(time, 1, limit, is_awaited)
+        }
+
+        /// The same of several readers.
+        fn run_with(&mut self, time: Duration, readers: usize, limit: usize) {
+            self.transfer(time, readers, limit, true);
+        }
+
+        fn transfer(
+            &mut self,
+            time: Duration,
+            readers: usize,
+            limit: usize,
+            is_awaited: bool,
+        ) -> usize {
             let tick = Duration::from_millis(10);
             for _ in 0..time.as_millis() / tick.as_millis() {
-                let number = self.state.allowed.min(limit);
+                let number = self.state.allowed.min(limit).max(readers);
                 if number != self.state.bringing {
                     self.state.bringing = number;
                     self.state.restart(self.now);
@@ -329,6 +363,24 @@ mod tests {
         // The connections have grown, and one is as good as all.
         (link.each, link.link) = (1e9, 50e6);
         assert!(link.run(LONG, 8, true) < 8);
+    }
+
+    /// Several layers fill the link; what is left of them at the end does so as well.
+    #[test]
+    fn as_many_as_readers_are_enough_where_the_link_is_full() {
+        let connections = Arc::new(Connections::new(8));
+        let mut slots: Vec<Slot> = (0..4).map(|_| connections.enter(|| true).unwrap()).collect();
+        slots.iter_mut().for_each(|slot| slot.brought(1, true));
+        let mut link = Link::new(100e6, 100e6);
+        std::mem::swap(&mut link.state, &mut connections.state());
+        link.run_with(SHORT, 4, 8);
+        std::mem::swap(&mut link.state, &mut connections.state());
+        assert_eq!(connections.allowed(), 4);
+        while slots.len() > 1 {
+            slots.pop();
+        }
+        assert_eq!(connections.allowed(), 1);
+        assert!(connections.is_one_enough() && connections.try_enter().is_none());
     }
 
     #[test]
