@@ -40,6 +40,10 @@ const FIRST_GAIN: f64 = 1.5;
 const GAIN: f64 = 1.25;
 const LOSS: f64 = 0.93;
 
+/// What a connection that has just begun may gain from one window to the next: as long as it does, nothing is
+/// compared with it.
+const GROWTH: f64 = 1.15;
+
 /// Bytes a second that are as much as processors can take: no more connections are tried then.
 const ENOUGH: f64 = 150e6;
 
@@ -87,6 +91,8 @@ struct State {
     /// What has come since `since`, over as many connections as bring something now.
     since: Instant,
     bytes: u64,
+    /// What they brought in the window before, in bytes a second; nothing if there was none.
+    last_rate: f64,
 }
 
 /// What is to be found out next.
@@ -125,6 +131,7 @@ impl Connections {
             pause: FIRST_PAUSE,
             since: Instant::now(),
             bytes: 0,
+            last_rate: 0.0,
         };
         Connections { limit: limit.max(1), state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -187,7 +194,7 @@ impl Slot {
         let mut state = self.connections.state();
         if !std::mem::replace(&mut self.has_brought, true) {
             state.bringing += 1;
-            state.restart(now);
+            state.change(now);
         }
         state.brought(now, bytes, is_awaited, limit);
     }
@@ -205,7 +212,7 @@ impl Drop for Slot {
         state.open -= 1;
         if self.has_brought {
             state.bringing -= 1;
-            state.restart(Instant::now());
+            state.change(Instant::now());
         }
         if self.is_awaited && state.are_enough {
             // As many as there were readers filled the link: those that are left do, too.
@@ -217,6 +224,12 @@ impl Drop for Slot {
 }
 
 impl State {
+    /// Another number of connections brings something from now on.
+    fn change(&mut self, now: Instant) {
+        self.last_rate = 0.0;
+        self.restart(now);
+    }
+
     fn restart(&mut self, now: Instant) {
         (self.since, self.bytes) = (now, 0);
     }
@@ -237,7 +250,13 @@ impl State {
                 self.step = Step::Fewer { before: self.allowed, rate };
                 self.allowed = self.allowed.div_ceil(STEP);
             }
-            Step::Wait { .. } | Step::Measure => self.try_more(number, rate, is_awaited, limit),
+            Step::Wait { .. } | Step::Measure => {
+                let is_growing = rate > self.last_rate * GROWTH;
+                self.last_rate = rate;
+                if !is_growing {
+                    self.try_more(number, rate, is_awaited, limit);
+                }
+            }
             // There was nothing that they could have been used for.
             Step::More { before, .. } if number <= before => {}
             Step::More { before, rate: least } => match rate >= least * gain_of(before) {
@@ -329,7 +348,7 @@ mod tests {
                 let number = self.state.allowed.min(limit).max(readers);
                 if number != self.state.bringing {
                     self.state.bringing = number;
-                    self.state.restart(self.now);
+                    self.state.change(self.now);
                 }
                 self.now += tick;
                 let bytes = (self.each * number as f64).min(self.link) * tick.as_secs_f64();

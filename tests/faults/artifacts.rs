@@ -330,3 +330,33 @@ fn verbs_that_look_at_what_an_artifact_is() {
         assert_eq!(outcome.code, 0, "{verb}: {outcome:?}");
     }
 }
+
+/// Whoever pushes an artifact gives names; none leads out of the mount, and too many are refused.
+#[test]
+fn titles_lead_nowhere() {
+    let titles =
+        ["../../etc/passwd", "/root/.ssh/authorized_keys", "a/../../b", "..", "c\u{1b}[2J"];
+    let contents: Vec<Vec<u8>> = (0..titles.len()).map(|n| format!("{n}").into_bytes()).collect();
+    let blobs: Vec<Blob<'_>> =
+        contents.iter().zip(titles).map(|(bytes, title)| titled(bytes, "a/b", title)).collect();
+    let setup = Setup::new("application/vnd.example.v1", EMPTY, &blobs);
+    setup.run(&["mount"], &["M"]);
+    let place = setup.home.mount_point();
+    assert_eq!(fs::read(place.join("etc/passwd")).unwrap(), b"0");
+    assert_eq!(fs::read(place.join("root/.ssh/authorized_keys")).unwrap(), b"1");
+    assert_eq!(fs::read(place.join("b")).unwrap(), b"2");
+    assert_eq!(fs::read(place.join("unnamed")).unwrap(), b"3");
+    setup.home.run(&["umount", "M"]).succeeded();
+    let outcome = setup.run(&["ls"], &[]);
+    assert!(
+        !outcome.stdout.contains('\u{1b}') && !outcome.stderr.contains('\u{1b}'),
+        "{outcome:?}"
+    );
+    let content = "the same";
+    let many: Vec<Blob<'_>> = (0..17_000)
+        .map(|_| Blob { bytes: content.as_bytes(), media_type: "a/b", annotations: json!({}) })
+        .collect();
+    setup.push("many", "application/vnd.example.v1", EMPTY, &many);
+    setup.home.run(&["ls", &setup.name("many")]).failed(1, &["17000 blobs"]);
+    setup.home.is_quiet();
+}
