@@ -40,8 +40,8 @@ const FIRST_GAIN: f64 = 1.5;
 const GAIN: f64 = 1.25;
 const LOSS: f64 = 0.93;
 
-/// What a connection that has just begun may gain from one window to the next: as long as it does, nothing is
-/// compared with it.
+/// What a single connection that has just begun may gain from one window to the next: as long as it does, nothing
+/// is compared with it.
 const GROWTH: f64 = 1.15;
 
 /// Bytes a second that are as much as processors can take: no more connections are tried then.
@@ -50,6 +50,9 @@ const ENOUGH: f64 = 150e6;
 /// How long a number of connections is measured, at least; longer, while it brings next to nothing.
 const MIN_WINDOW: Duration = Duration::from_millis(60);
 const MAX_WINDOW: Duration = Duration::from_secs(1);
+
+/// Windows that further connections get until all of them have begun.
+const BEGINNING: u32 = 3;
 
 /// Bytes of each connection that say something of its speed.
 const TELLING_BYTES: u64 = 256 << 10;
@@ -88,9 +91,13 @@ struct State {
     /// More were tried last, and brought nothing: the link is the bound, or what takes the bytes.
     are_enough: bool,
     pause: Duration,
-    /// What has come since `since`, over as many connections as bring something now.
+    /// What has come since `since`.
     since: Instant,
     bytes: u64,
+    /// For how long connections brought that, in seconds of each, up to `counted`. One that ends is
+    /// followed by another, so their number is an average.
+    connection_seconds: f64,
+    counted: Instant,
     /// What they brought in the window before, in bytes a second; nothing if there was none.
     last_rate: f64,
 }
@@ -100,8 +107,8 @@ struct State {
 enum Step {
     /// What the present number brings.
     Measure,
-    /// Whether more bring more than `before` did, at `rate` bytes a second.
-    More { before: usize, rate: f64 },
+    /// Whether more bring more than `before` did, at `rate` bytes a second. They get some windows to begin.
+    More { before: usize, rate: f64, windows: u32 },
     /// Whether fewer bring as much.
     Fewer { before: usize, rate: f64 },
     /// Nothing until then.
@@ -131,6 +138,8 @@ impl Connections {
             pause: FIRST_PAUSE,
             since: Instant::now(),
             bytes: 0,
+            connection_seconds: 0.0,
+            counted: Instant::now(),
             last_rate: 0.0,
         };
         Connections { limit: limit.max(1), state: Mutex::new(state), changed: Condvar::new() }
@@ -193,8 +202,8 @@ impl Slot {
         let (now, limit) = (Instant::now(), self.connections.limit);
         let mut state = self.connections.state();
         if !std::mem::replace(&mut self.has_brought, true) {
+            state.count(now);
             state.bringing += 1;
-            state.change(now);
         }
         state.brought(now, bytes, is_awaited, limit);
     }
@@ -211,8 +220,8 @@ impl Drop for Slot {
         let mut state = self.connections.state();
         state.open -= 1;
         if self.has_brought {
+            state.count(Instant::now());
             state.bringing -= 1;
-            state.change(Instant::now());
         }
         if self.is_awaited && state.are_enough {
             // As many as there were readers filled the link: those that are left do, too.
@@ -224,14 +233,20 @@ impl Drop for Slot {
 }
 
 impl State {
-    /// Another number of connections brings something from now on.
-    fn change(&mut self, now: Instant) {
-        self.last_rate = 0.0;
-        self.restart(now);
+    /// Counts how long connections have brought something.
+    fn count(&mut self, now: Instant) {
+        // Nothing was measured while there was none.
+        if self.bringing == 0 {
+            self.restart(now);
+        }
+        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
+        self.connection_seconds += passed * self.bringing as f64;
+        self.counted = now;
     }
 
     fn restart(&mut self, now: Instant) {
         (self.since, self.bytes) = (now, 0);
+        (self.counted, self.connection_seconds) = (now, 0.0);
     }
 
     fn brought(&mut self, now: Instant, bytes: u64, is_awaited: bool, limit: usize) {
@@ -242,8 +257,15 @@ impl State {
             return;
         }
         let rate = self.bytes as f64 / window.as_secs_f64();
-        let number = self.bringing;
+        self.count(now);
+        let number = (self.connection_seconds / window.as_secs_f64()).round() as usize;
         self.restart(now);
+        log::debug!(
+            "{number} connections bring {:.1} MB/s ({} allowed, {:?})",
+            rate / 1e6,
+            self.allowed,
+            self.step
+        );
         match self.step {
             Step::Wait { until } if now < until => {}
             Step::Wait { .. } if !self.are_few && self.allowed > 1 && number >= self.allowed => {
@@ -251,7 +273,7 @@ impl State {
                 self.allowed = self.allowed.div_ceil(STEP);
             }
             Step::Wait { .. } | Step::Measure => {
-                let is_growing = rate > self.last_rate * GROWTH;
+                let is_growing = number == 1 && rate > self.last_rate * GROWTH;
                 self.last_rate = rate;
                 if !is_growing {
                     self.try_more(number, rate, is_awaited, limit);
@@ -259,7 +281,10 @@ impl State {
             }
             // There was nothing that they could have been used for.
             Step::More { before, .. } if number <= before => {}
-            Step::More { before, rate: least } => match rate >= least * gain_of(before) {
+            Step::More { before, rate, windows } if number < self.allowed && windows > 0 => {
+                self.step = Step::More { before, rate, windows: windows - 1 };
+            }
+            Step::More { before, rate: least, .. } => match rate >= least * gain_of(before) {
                 true if number >= self.allowed && self.allowed < limit => {
                     self.try_more(number, rate, is_awaited, limit);
                 }
@@ -286,7 +311,7 @@ impl State {
     fn try_more(&mut self, number: usize, rate: f64, is_awaited: bool, limit: usize) {
         if is_awaited && rate < ENOUGH && number >= self.allowed && number < limit {
             self.allowed = limit.min(number * STEP);
-            self.step = Step::More { before: number, rate };
+            self.step = Step::More { before: number, rate, windows: BEGINNING };
         }
     }
 
@@ -347,8 +372,8 @@ mod tests {
             for _ in 0..time.as_millis() / tick.as_millis() {
                 let number = self.state.allowed.min(limit).max(readers);
                 if number != self.state.bringing {
+                    self.state.count(self.now);
                     self.state.bringing = number;
-                    self.state.change(self.now);
                 }
                 self.now += tick;
                 let bytes = (self.each * number as f64).min(self.link) * tick.as_secs_f64();
