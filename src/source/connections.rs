@@ -40,10 +40,6 @@ const FIRST_GAIN: f64 = 1.5;
 const GAIN: f64 = 1.25;
 const LOSS: f64 = 0.93;
 
-/// What a single connection that has just begun may gain from one window to the next: as long as it does, nothing
-/// is compared with it.
-const GROWTH: f64 = 1.15;
-
 /// Bytes a second that are as much as processors can take: no more connections are tried then.
 const ENOUGH: f64 = 150e6;
 
@@ -51,8 +47,8 @@ const ENOUGH: f64 = 150e6;
 const MIN_WINDOW: Duration = Duration::from_millis(60);
 const MAX_WINDOW: Duration = Duration::from_secs(1);
 
-/// Windows that further connections get until all of them have begun.
-const BEGINNING: u32 = 3;
+/// How long more connections are tried.
+const TRIAL: Duration = Duration::from_millis(100);
 
 /// Bytes of each connection that say something of its speed.
 const TELLING_BYTES: u64 = 256 << 10;
@@ -91,15 +87,25 @@ struct State {
     /// More were tried last, and brought nothing: the link is the bound, or what takes the bytes.
     are_enough: bool,
     pause: Duration,
-    /// What has come since `since`.
+    /// What has come since `since`, over as many connections as bring something now.
     since: Instant,
     bytes: u64,
-    /// For how long connections brought that, in seconds of each, up to `counted`. One that ends is
-    /// followed by another, so their number is an average.
-    connection_seconds: f64,
-    counted: Instant,
-    /// What they brought in the window before, in bytes a second; nothing if there was none.
-    last_rate: f64,
+    trial: Trial,
+}
+
+/// What has come since more connections were allowed.
+#[derive(Debug)]
+struct Trial {
+    since: Instant,
+    bytes: u64,
+    /// The most that brought something at the same time.
+    most: usize,
+}
+
+impl Trial {
+    fn new(now: Instant) -> Trial {
+        Trial { since: now, bytes: 0, most: 0 }
+    }
 }
 
 /// What is to be found out next.
@@ -107,8 +113,8 @@ struct State {
 enum Step {
     /// What the present number brings.
     Measure,
-    /// Whether more bring more than `before` did, at `rate` bytes a second. They get some windows to begin.
-    More { before: usize, rate: f64, windows: u32 },
+    /// Whether more bring more than `before` did, at `rate` bytes a second.
+    More { before: usize, rate: f64 },
     /// Whether fewer bring as much.
     Fewer { before: usize, rate: f64 },
     /// Nothing until then.
@@ -138,9 +144,7 @@ impl Connections {
             pause: FIRST_PAUSE,
             since: Instant::now(),
             bytes: 0,
-            connection_seconds: 0.0,
-            counted: Instant::now(),
-            last_rate: 0.0,
+            trial: Trial::new(Instant::now()),
         };
         Connections { limit: limit.max(1), state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -202,8 +206,12 @@ impl Slot {
         let (now, limit) = (Instant::now(), self.connections.limit);
         let mut state = self.connections.state();
         if !std::mem::replace(&mut self.has_brought, true) {
-            state.count(now);
+            if state.bringing == 0 {
+                // Nothing was tried while nothing came.
+                state.trial = Trial::new(now);
+            }
             state.bringing += 1;
+            state.restart(now);
         }
         state.brought(now, bytes, is_awaited, limit);
     }
@@ -220,8 +228,8 @@ impl Drop for Slot {
         let mut state = self.connections.state();
         state.open -= 1;
         if self.has_brought {
-            state.count(Instant::now());
             state.bringing -= 1;
+            state.restart(Instant::now());
         }
         if self.is_awaited && state.are_enough {
             // As many as there were readers filled the link: those that are left do, too.
@@ -233,39 +241,24 @@ impl Drop for Slot {
 }
 
 impl State {
-    /// Counts how long connections have brought something.
-    fn count(&mut self, now: Instant) {
-        // Nothing was measured while there was none.
-        if self.bringing == 0 {
-            self.restart(now);
-        }
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        self.connection_seconds += passed * self.bringing as f64;
-        self.counted = now;
-    }
-
     fn restart(&mut self, now: Instant) {
         (self.since, self.bytes) = (now, 0);
-        (self.counted, self.connection_seconds) = (now, 0.0);
     }
 
     fn brought(&mut self, now: Instant, bytes: u64, is_awaited: bool, limit: usize) {
         self.bytes += bytes;
+        if let Step::More { before, rate } = self.step {
+            self.try_out(now, bytes, before, rate, limit);
+            return;
+        }
         let window = now.saturating_duration_since(self.since);
         let telling = TELLING_BYTES * self.bringing as u64;
         if window < MIN_WINDOW || self.bytes < telling && window < MAX_WINDOW {
             return;
         }
         let rate = self.bytes as f64 / window.as_secs_f64();
-        self.count(now);
-        let number = (self.connection_seconds / window.as_secs_f64()).round() as usize;
+        let number = self.bringing;
         self.restart(now);
-        log::debug!(
-            "{number} connections bring {:.1} MB/s ({} allowed, {:?})",
-            rate / 1e6,
-            self.allowed,
-            self.step
-        );
         match self.step {
             Step::Wait { until } if now < until => {}
             Step::Wait { .. } if !self.are_few && self.allowed > 1 && number >= self.allowed => {
@@ -273,30 +266,10 @@ impl State {
                 self.allowed = self.allowed.div_ceil(STEP);
             }
             Step::Wait { .. } | Step::Measure => {
-                let is_growing = number == 1 && rate > self.last_rate * GROWTH;
-                self.last_rate = rate;
-                if !is_growing {
-                    self.try_more(number, rate, is_awaited, limit);
-                }
+                self.try_more(number, rate, is_awaited, limit, now);
             }
-            // There was nothing that they could have been used for.
-            Step::More { before, .. } if number <= before => {}
-            Step::More { before, rate, windows } if number < self.allowed && windows > 0 => {
-                self.step = Step::More { before, rate, windows: windows - 1 };
-            }
-            Step::More { before, rate: least, .. } => match rate >= least * gain_of(before) {
-                true if number >= self.allowed && self.allowed < limit => {
-                    self.try_more(number, rate, is_awaited, limit);
-                }
-                true => {
-                    self.are_enough = false;
-                    self.settle(now);
-                }
-                false => {
-                    (self.allowed, self.are_few, self.are_enough) = (before, false, true);
-                    self.settle(now);
-                }
-            },
+            // It is measured on its own.
+            Step::More { .. } => {}
             Step::Fewer { before, .. } if number > self.allowed || before <= number => {}
             Step::Fewer { before, rate: most } => {
                 if rate < most * LOSS {
@@ -308,10 +281,44 @@ impl State {
         }
     }
 
-    fn try_more(&mut self, number: usize, rate: f64, is_awaited: bool, limit: usize) {
+    /// Whether more connections than `before` bring more than `least` bytes a second: all that comes for a while
+    /// counts, as their parts may be shorter than that.
+    fn try_out(&mut self, now: Instant, bytes: u64, before: usize, least: f64, limit: usize) {
+        self.trial.bytes += bytes;
+        self.trial.most = self.trial.most.max(self.bringing);
+        let passed = now.saturating_duration_since(self.trial.since);
+        if passed < TRIAL {
+            return;
+        }
+        let rate = self.trial.bytes as f64 / passed.as_secs_f64();
+        let most = self.trial.most;
+        self.trial = Trial::new(now);
+        self.restart(now);
+        // There was nothing that they could have been used for.
+        if most <= before {
+            return;
+        }
+        if rate < least * gain_of(before) {
+            (self.allowed, self.are_few, self.are_enough) = (before, false, true);
+            self.settle(now);
+            return;
+        }
+        self.are_enough = false;
+        match most >= self.allowed && self.allowed < limit {
+            true => self.try_more(self.allowed, rate, true, limit, now),
+            false => self.settle(now),
+        }
+        // There is nothing more to try.
+        if self.step == (Step::More { before, rate: least }) {
+            self.settle(now);
+        }
+    }
+
+    fn try_more(&mut self, number: usize, rate: f64, is_awaited: bool, limit: usize, now: Instant) {
         if is_awaited && rate < ENOUGH && number >= self.allowed && number < limit {
             self.allowed = limit.min(number * STEP);
-            self.step = Step::More { before: number, rate, windows: BEGINNING };
+            self.step = Step::More { before: number, rate };
+            self.trial = Trial::new(now);
         }
     }
 
@@ -372,8 +379,8 @@ mod tests {
             for _ in 0..time.as_millis() / tick.as_millis() {
                 let number = self.state.allowed.min(limit).max(readers);
                 if number != self.state.bringing {
-                    self.state.count(self.now);
                     self.state.bringing = number;
+                    self.state.restart(self.now);
                 }
                 self.now += tick;
                 let bytes = (self.each * number as f64).min(self.link) * tick.as_secs_f64();

@@ -194,14 +194,15 @@ impl Registries {
             let entry = &mut state.images[id as usize - 1];
             let (is_pinned, now) = (name.contains('@'), Instant::now());
             let is_idle = |since: Instant| now.saturating_duration_since(since) > IDLE;
-            let is_known = is_pinned || entry.digest.is_none();
-            if is_known || !is_idle(entry.used) || !is_idle(entry.checked) {
+            // By a digest it means one image for ever, and what was never looked up is when it is opened.
+            let is_settled = is_pinned || entry.digest.is_none();
+            if is_settled || !is_idle(entry.used) || !is_idle(entry.checked) {
                 entry.used = now;
                 return Ok(Named::Volume(id));
             }
             let digest = entry.digest;
             drop(state);
-            return Ok(Named::Volume(self.look_again(id, &name, digest)));
+            return self.look_again(id, &name, digest).map(Named::Volume);
         }
         let is_listed = state.directory_ids.get(directory).is_some_and(|id| {
             let tags = state.directories[*id as usize - 1].tags.as_ref();
@@ -222,14 +223,18 @@ impl Registries {
     }
 
     /// Looks up what a tag means that was not used for a while; another volume if it has moved.
-    fn look_again(&self, id: u32, name: &str, digest: Option<Digest>) -> u32 {
+    fn look_again(&self, id: u32, name: &str, digest: Option<Digest>) -> Result<u32, Error> {
         let now = self.ask(name);
         let mut state = self.state();
         match now {
             Ok(now) if Some(now) != digest => {
                 log::info!("{name} has moved to {now}");
                 state.image_ids.remove(name);
-                state.add_image(name.to_owned(), Some(now)).unwrap_or(id)
+                state.add_image(name.to_owned(), Some(now))
+            }
+            Err(Absent::Missing) => {
+                state.image_ids.remove(name);
+                Err(Error::NotFound)
             }
             // What was there is shown as long as it can't be told that it is gone.
             outcome => {
@@ -238,7 +243,7 @@ impl Registries {
                 }
                 let entry = &mut state.images[id as usize - 1];
                 (entry.used, entry.checked) = (Instant::now(), Instant::now());
-                id
+                Ok(id)
             }
         }
     }
@@ -262,9 +267,14 @@ impl Registries {
         let asked =
             self.opener.options(path).map_err(Absent::Failed).and_then(|(name, options)| {
                 let names = image::tag_names_in(&name, &self.cache, &options, &self.session);
-                names.map(Arc::new).map_err(|error| match error.is_missing() {
-                    true => Absent::Missing,
-                    false => Absent::Failed(error.to_string()),
+                names.map(Arc::new).or_else(|error| {
+                    if error.is_missing() {
+                        return Err(Absent::Missing);
+                    }
+                    // What was there when it last could be told.
+                    let before = image::remembered_tags(&name, &self.cache);
+                    let failed = || Absent::Failed(error.to_string());
+                    before.map(|record| Arc::new(record.names)).ok_or_else(failed)
                 })
             });
         let mut state = self.state();

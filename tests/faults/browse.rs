@@ -214,10 +214,20 @@ fn a_registry_that_comes_back() {
     setup.add("app", "1", "x");
     setup.add("app", "2", "y");
     assert_eq!(fs::read(setup.at("app/:1/word")).unwrap(), b"x");
+    assert_eq!(names(&setup.at("app")), [":1", ":2"]);
     setup.registry.fault(("", "/v2/", Times::Always), Fault::CloseBeforeResponse);
     assert_eq!(fs::read(setup.at("app/:1/word")).unwrap(), b"x", "it is open");
     let error = fs::read(setup.at("app/:2/word")).unwrap_err();
     assert!([5, 110].contains(&error.raw_os_error().unwrap()), "{error}");
+    // Another process knows which tags there were.
+    let home = &setup.home;
+    let other = home.path().join("other");
+    fs::create_dir(&other).unwrap();
+    home.run(&["browse", "--offline", crate::shell::text(&other)]).succeeded();
+    let host = setup.registry.addr().to_string();
+    assert_eq!(names(&other.join(&host).join("app")), [":1", ":2"]);
+    assert_eq!(fs::read(other.join(&host).join("app/:1/word")).unwrap(), b"x");
+    home.run(&["umount", crate::shell::text(&other)]).succeeded();
     setup.registry.clear_faults();
     let path = setup.at("app/:2/word");
     let is_back = || fs::read(&path).is_ok_and(|bytes| bytes == b"y");
