@@ -35,14 +35,12 @@ mod registries;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use directories::VOLUME_SHIFT;
 pub use directories::{Directories, Listing, Named};
 pub use registries::{Opener, Registries};
 
 use crate::fs::{Error, Filesystem};
 use crate::tree::{Ino, Shown};
-
-/// Lower bits of a number: the number in the volume.
-const VOLUME_SHIFT: u32 = 32;
 
 /// The volume with the root.
 const ROOT: u32 = 0;

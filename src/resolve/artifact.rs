@@ -38,7 +38,7 @@ pub(super) fn resolve(
     }
     let Plan { kind, blobs, renamed } = artifact::plan(manifest.value(), config.bytes(), view);
     for (wanted, shown) in renamed {
-        log::warn!("`{}` is shown as `{shown}`", wanted.escape_debug());
+        log::warn!("`{}` is shown as `{}`", wanted.escape_debug(), shown.escape_debug());
     }
     let as_image = ImageConfig::parse(config.bytes(), layers).ok();
     let blobs = blobs.into_iter().map(|planned| {

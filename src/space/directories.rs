@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::VOLUME_SHIFT;
 use crate::fs::{Error, Filesystem};
+
+/// Lower bits of a number: the number in the volume.
+pub(super) const VOLUME_SHIFT: u32 = 32;
 
 /// What a name in such a directory leads to: both are shown as directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
