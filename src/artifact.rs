@@ -42,9 +42,6 @@ use names::Names;
 
 pub use kind::Kind;
 
-/// Blobs of one artifact that are shown. A manifest of 4 MiB has room for half of that.
-pub const MAX_BLOBS: usize = 16 << 10;
-
 /// What users may want of an artifact, whatever its kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ArtifactView {
@@ -146,7 +143,7 @@ pub fn plan(manifest: &Manifest, config: &[u8], view: ArtifactView) -> Plan {
     let described = manifest.layers.iter().enumerate().filter(|(_, layer)| !is_nothing(layer));
     let described = described.map(|(at, layer)| (layer, rules.of_layer(at, layer)));
     let config = rules.of_config(&manifest.config).map(|rule| (&manifest.config, rule));
-    for (descriptor, rule) in described.chain(config).take(MAX_BLOBS) {
+    for (descriptor, rule) in described.chain(config) {
         let by_digest = names::by_digest(descriptor, view == ArtifactView::Raw);
         let wanted = match view {
             ArtifactView::Raw => by_digest.clone(),

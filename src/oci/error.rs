@@ -27,8 +27,6 @@ pub enum Error {
     Ambiguous,
     #[error("the image has {0} layers; more than {MAX_LAYERS} are not accepted")]
     TooManyLayers(usize),
-    #[error("the artifact has {0} blobs, too many to be shown")]
-    TooManyBlobs(usize),
     #[error("its config is none of an image, and it has no layers: {0}")]
     NoImageConfig(json::Error),
     #[error("{digest} is said to have {size} bytes, which is absurd")]

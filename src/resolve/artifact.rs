@@ -6,11 +6,11 @@ use super::documents::Documents;
 use super::error::Error;
 use super::image::{ResolvedImage, ResolvedLayer};
 use super::verified::Verified;
-use crate::artifact::{self, ArtifactView, MAX_BLOBS, Plan, Planned, ShownAs};
+use crate::artifact::{self, ArtifactView, Plan, Planned, ShownAs};
 use crate::cache::LayerName;
 use crate::codec::{Compression, Decoder, SNIFF_BYTES};
 use crate::digest::{DiffId, Digest};
-use crate::oci::{self, Descriptor, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs};
+use crate::oci::{Descriptor, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs};
 use crate::tar::{BLOCK_BYTES, is_header};
 
 /// The config of artifacts that have none (image-spec 1.1, manifest.md, "Guidance for an Empty Descriptor").
@@ -32,10 +32,6 @@ pub(super) fn resolve(
     let view = documents.options.artifacts;
     let config = config(manifest.value(), documents)?;
     let layers = manifest.value().layers.len();
-    if layers > MAX_BLOBS {
-        let cause = oci::Error::TooManyBlobs(layers);
-        return Err(Error::Document { what: manifest.digest().to_string(), cause });
-    }
     let Plan { kind, blobs, renamed } = artifact::plan(manifest.value(), config.bytes(), view);
     for (wanted, shown) in renamed {
         log::warn!("`{}` is shown as `{}`", wanted.escape_debug(), shown.escape_debug());

@@ -98,9 +98,13 @@ struct Directory {
     path: String,
     /// Directories in it that were named.
     children: BTreeMap<String, u32>,
-    tags: Option<(Instant, Result<Arc<Vec<String>>, Absent>)>,
+    /// Its tags, if it is a repository, and when they were listed.
+    tags: Option<(Instant, Tags)>,
     changed: SystemTime,
 }
+
+/// The tags of a repository.
+type Tags = Result<Arc<Vec<String>>, Absent>;
 
 /// Why there are no tags.
 #[derive(Clone, Debug)]
@@ -249,7 +253,7 @@ impl Registries {
     }
 
     /// The tags of a repository.
-    fn tags(&self, path: &str, id: u32) -> Result<Arc<Vec<String>>, Absent> {
+    fn tags(&self, path: &str, id: u32) -> Tags {
         let known = |state: &State| {
             let (when, tags) = state.directories[id as usize - 1].tags.as_ref()?;
             let stays = if tags.is_ok() { TAGS_STAY } else { ABSENT_STAYS };
