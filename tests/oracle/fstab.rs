@@ -139,7 +139,7 @@ fn options_that_can_not_be_heeded() {
         (
             "mount -t ocifs $I m -o nonsense",
             1,
-            "unknown mount option `nonsense`; ocifs has: platform,",
+            "unknown mount option `nonsense`; ocifs has: exclude_base, platform,",
         ),
         ("mount -t ocifs $I m -o platform=a/b/c/d", 1, "platform"),
         ("mount -t ocifs $I m -o offline=yes", 1, "takes no value"),
