@@ -22,7 +22,7 @@ use crate::codec::Compression;
 use crate::digest::{ContentDigest, DiffId, Digest};
 use crate::index::{Builder, Identity, LayerIndex, MAX_NAME_BYTES, Proof};
 use crate::layer::{OpenLayer, OpenedLayers, Progress};
-use crate::tar::{self, FileType};
+use crate::tar;
 use crate::tree::{self, Ino, Origins, Tree};
 
 /// What stands before the name that a whiteout hides.
@@ -98,7 +98,8 @@ fn hiding(paths: &[Vec<u8>], opening: &Opening<'_>) -> Result<LayerIndex, Error>
             continue;
         }
         let path = [&path[..start], WHITEOUT, &path[start..]].concat();
-        tar::Sink::entry(&mut builder, whiteout(path)).map_err(tree::Error::from)?;
+        tar::Sink::entry(&mut builder, tar::Entry::of_file(path, 0, 0, Vec::new()))
+            .map_err(tree::Error::from)?;
     }
     let none = Digest::sha256(b"");
     let identity = Identity {
@@ -110,22 +111,4 @@ fn hiding(paths: &[Vec<u8>], opening: &Opening<'_>) -> Result<LayerIndex, Error>
         proof: Proof::Full,
     };
     builder.finish(identity).map_err(Error::Exclude)
-}
-
-fn whiteout(path: Vec<u8>) -> tar::Entry {
-    tar::Entry {
-        path,
-        kind: FileType::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime_seconds: 0,
-        mtime_nanoseconds: 0,
-        size: 0,
-        link_target: Vec::new(),
-        device: (0, 0),
-        xattrs: Vec::new(),
-        runs: Vec::new(),
-        sparse: false,
-    }
 }

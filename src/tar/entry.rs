@@ -53,6 +53,27 @@ pub struct Entry {
     pub sparse: bool,
 }
 
+impl Entry {
+    /// A regular file of root's with this content and nothing else to say of it.
+    pub fn of_file(path: Vec<u8>, mode: u32, size: u64, runs: Vec<Run>) -> Entry {
+        Entry {
+            path,
+            kind: FileType::File,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime_seconds: 0,
+            mtime_nanoseconds: 0,
+            size,
+            link_target: Vec::new(),
+            device: (0, 0),
+            xattrs: Vec::new(),
+            runs,
+            sparse: false,
+        }
+    }
+}
+
 /// Receives what the parser finds.
 pub trait Sink {
     /// The error type of the receiver.

@@ -90,21 +90,8 @@ pub(super) fn file(
 /// What a tar would say of a blob that is a file. Its name and mode are given to it where it is shown.
 fn entry_of_blob(size: u64) -> tar::Entry {
     let whole = Run { file_offset: 0, start: UncompressedOffset(0), length: size };
-    tar::Entry {
-        path: b"blob".to_vec(),
-        kind: tar::FileType::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime_seconds: 0,
-        mtime_nanoseconds: 0,
-        size,
-        link_target: Vec::new(),
-        device: (0, 0),
-        xattrs: Vec::new(),
-        runs: if size > 0 { vec![whole] } else { Vec::new() },
-        sparse: false,
-    }
+    let runs = if size > 0 { vec![whole] } else { Vec::new() };
+    tar::Entry::of_file(b"blob".to_vec(), 0o644, size, runs)
 }
 
 /// Builds the index, and hashes every byte of the tar for the diff ID.
