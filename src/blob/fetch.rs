@@ -109,9 +109,9 @@ impl Fetch<'_> {
         let spans = &reader.table.spans;
         let mut limit = plan::group_end(spans, self.spans.end - 1);
         let range = spans[self.spans.start].compressed_start.0..spans[limit - 1].compressed_end.0;
-        let longest = spans[self.spans.start..limit].iter().map(|span| span.length).max();
-        let _room = reader.shared.admit(longest.unwrap_or(0));
         let first = &spans[self.spans.start];
+        // The first span waits for room before its request; the others before they are taken from it.
+        let mut first_room = Some(reader.shared.admit(first.length));
         // A window that is elsewhere comes at the same time as the bytes.
         let (opened, window) = match (&reader.table.windows, first.restart) {
             (Windows::Detached, Restart::Block { window: (_, 1..), .. }) => {
@@ -134,6 +134,7 @@ impl Fetch<'_> {
             log::info!("{}: the server sends everything; so be it", reader.what);
             limit = spans.len();
             self.redirect(0..limit);
+            first_room = None;
         }
         let end = opened.end;
         let layer = Layer {
@@ -154,6 +155,9 @@ impl Fetch<'_> {
             if !self.is_sent_on(at) || !self.is_followed(at, is_whole) {
                 return Ok(());
             }
+            // For this span only: a fetch that waits for its readers must keep no other from its room.
+            let room = first_room.take();
+            let _room = room.unwrap_or_else(|| reader.shared.admit(spans[at].length));
             let bytes = Arc::new(stream.take_span(&layer, at)?);
             if let Some(proving) = &reader.proving {
                 let what = reader.what.clone();

@@ -204,3 +204,38 @@ pub(super) fn copy_part(bytes: &[u8], offset: u32, buf: &mut [u8]) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn large_spans_wait_for_room_until_one_is_done() {
+        let spans = Spans::new(Arc::new(Cache::none()), 1);
+        let large = u32::try_from(MAX_LARGE_BYTES / 2).unwrap();
+        let first = spans.admit(large);
+        let second = spans.admit(large);
+        // Small ones never wait.
+        drop(spans.admit(LARGE_BYTES));
+        thread::scope(|scope| {
+            let (admitted, third) = mpsc::channel();
+            let spans = &spans;
+            scope.spawn(move || {
+                let room = spans.admit(large);
+                admitted.send(room.bytes).unwrap();
+            });
+            third.recv_timeout(Duration::from_millis(50)).unwrap_err();
+            drop(first);
+            assert_eq!(third.recv().unwrap(), u64::from(large));
+        });
+        drop(second);
+        // One that is larger than all the room is fetched alone.
+        drop(spans.admit(u32::MAX));
+        assert_eq!(*lock(&spans.large.0), 0);
+    }
+}
