@@ -13,6 +13,7 @@ use super::name::image_name;
 
 /// `ocifs export`
 #[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("part").args(["layer", "exclude_base"]))]
 pub(crate) struct Export {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]

@@ -20,6 +20,7 @@ pub(crate) use words::FindRequest;
 
 /// `ocifs find`
 #[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("part").args(["layer", "exclude_base"]))]
 pub(crate) struct Find {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]

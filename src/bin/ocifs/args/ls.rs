@@ -13,6 +13,7 @@ use super::name::image_name;
 /// `ocifs ls`
 #[derive(Debug, ClapArgs)]
 #[command(disable_help_flag = true)]
+#[command(group = clap::ArgGroup::new("part").args(["layer", "exclude_base"]))]
 pub(crate) struct Ls {
     /// The image
     #[arg(value_name = "REF", value_parser = image_name)]

@@ -124,6 +124,8 @@ impl<W: Write> Export<'_, W> {
         let a = tree.attributes(ino);
         let mut header = Header::new_ustar();
         header.set_mode(a.mode.into());
+        // A number in every entry: some readers refuse a field that is blank.
+        header.set_size(0);
         let mut records = Records::default();
         let mut name = path.to_vec();
         if a.kind == FileKind::Directory {
