@@ -172,7 +172,5 @@ pub fn plan(manifest: &Manifest, config: &[u8], view: ArtifactView) -> Plan {
 /// Whether a layer is the empty descriptor, which stands for "no layers" (image-spec 1.1, manifest.md,
 /// "Guidance for an Empty Descriptor").
 fn is_nothing(layer: &Descriptor) -> bool {
-    media_type::essence(&layer.media_type) == EMPTY_TYPE
+    media_type::essence(&layer.media_type) == media_type::OCI_EMPTY
 }
-
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";

@@ -38,15 +38,10 @@ use crate::codec;
 use crate::digest::Digest;
 use crate::index::{DecodeError, LayerIndex, Proof};
 use crate::json;
-use crate::oci::{Descriptor, media_type};
+use crate::oci::{Descriptor, EMPTY_CONTENT, media_type};
 
 /// The artifact's type, and that of its blobs.
 pub const ARTIFACT_TYPE: &str = "application/vnd.ocifs.layer-index.v1";
-
-/// The config of artifacts without one (image-spec 1.1, "Guidance for an Empty Descriptor").
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-/// Its content.
-pub const EMPTY_BYTES: &[u8] = b"{}";
 
 const LAYER_DIGEST: &str = "vnd.ocifs.layer.digest";
 const HEAD_SIZE: &str = "vnd.ocifs.head.size";
@@ -235,9 +230,9 @@ fn written(descriptor: &Descriptor) -> WrittenDescriptor<'_> {
 /// None that can happen; JSON of these types always works.
 pub fn manifest(subject: &Descriptor, indexes: &[Packed]) -> Result<Vec<u8>, Error> {
     let empty = WrittenDescriptor {
-        media_type: EMPTY_TYPE,
-        digest: Digest::sha256(EMPTY_BYTES),
-        size: EMPTY_BYTES.len() as u64,
+        media_type: media_type::OCI_EMPTY,
+        digest: Digest::sha256(EMPTY_CONTENT),
+        size: EMPTY_CONTENT.len() as u64,
         annotations: Default::default(),
     };
     let mut subject = written(subject);

@@ -9,6 +9,7 @@
 //! Formats: OCI image spec 1.1 (manifest.md, image-index.md, config.md, descriptor.md) and Docker
 //! image manifest V2 schema 2.
 
+pub mod annotation;
 mod config;
 mod config_details;
 mod config_settings;
@@ -29,7 +30,7 @@ mod tests;
 pub use config::{ImageConfig, MAX_CONFIG_BYTES, RootFs};
 pub use config_details::{ConfigDetails, HistoryEntry, RunConfig};
 pub use config_settings::config_settings;
-pub use descriptor::{Descriptor, Entry, Unusable};
+pub use descriptor::{Descriptor, EMPTY_CONTENT, Entry, Unusable};
 pub use document::{Document, MAX_MANIFEST_BYTES};
 pub use error::{Error, MAX_LAYERS};
 pub use image_index::{Entries, ImageIndex};

@@ -5,10 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 
 use crate::json;
-use crate::oci::{Descriptor, Manifest, media_type, parse_time};
-
-/// A file's name (image-spec, annotations.md).
-const TITLE: &str = "org.opencontainers.image.title";
+use crate::oci::{Descriptor, Manifest, annotation, media_type, parse_time};
 
 /// A file's path in a model (model-spec, annotations.md).
 const FILEPATH: &str = "org.cncf.model.filepath";
@@ -16,9 +13,6 @@ const FILEPATH: &str = "org.cncf.model.filepath";
 /// Its attributes, as JSON.
 const METADATA: [&str; 2] =
     ["org.cncf.model.file.metadata+json", "org.cnai.model.file.metadata+json"];
-
-/// When the artifact was made.
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// Longest name and path that Linux takes, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -32,7 +26,7 @@ const MODE: u16 = 0o644;
 
 /// The title of a blob, if it has one.
 pub(super) fn title(blob: &Descriptor) -> Option<&str> {
-    annotation(blob, TITLE)
+    annotation(blob, annotation::TITLE)
 }
 
 /// The path of a blob in a model.
@@ -46,7 +40,7 @@ pub(super) fn annotation<'a>(blob: &'a Descriptor, key: &str) -> Option<&'a str>
 
 /// When an artifact says that it was made, in seconds since the epoch.
 pub(super) fn created(manifest: &Manifest) -> i64 {
-    let created = manifest.annotations.get(CREATED);
+    let created = manifest.annotations.get(annotation::CREATED);
     created.and_then(|text| parse_time(text)).map_or(0, |(seconds, _)| seconds)
 }
 

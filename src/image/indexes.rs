@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::index_artifact::{self, Packed};
 use crate::layer::{OpenedLayers, Progress};
-use crate::oci::{Descriptor, media_type};
+use crate::oci::{Descriptor, EMPTY_CONTENT, media_type};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
 use crate::source::registry::{self, Registry, Session};
@@ -70,8 +70,8 @@ pub fn push_indexes(
     let registry = Registry::for_pushing(reference.clone(), &options.registry, &session)
         .map_err(|e| Error::Source(e.into()))?;
     let pushed = |e: registry::Error| Error::Source(Box::new(e).into());
-    let empty = Digest::sha256(index_artifact::EMPTY_BYTES);
-    registry.push_blob(&empty, index_artifact::EMPTY_BYTES).map_err(pushed)?;
+    let empty = Digest::sha256(EMPTY_CONTENT);
+    registry.push_blob(&empty, EMPTY_CONTENT).map_err(pushed)?;
     for (packed, blob) in &publication.indexes {
         registry.push_blob(&packed.blob.digest, blob).map_err(pushed)?;
     }

@@ -33,7 +33,7 @@ use super::tag_order::{is_version, order};
 use super::{Error, ImageOptions, parallel};
 use crate::cache::{Cache, TagListRecord};
 use crate::digest::Digest;
-use crate::oci::{ConfigDetails, Descriptor, Document, Platform};
+use crate::oci::{ConfigDetails, Descriptor, Document, Platform, annotation};
 use crate::reference::{ImageName, Reference};
 use crate::resolve::Documents;
 use crate::source::registry::Session;
@@ -47,9 +47,6 @@ const MAX_DETAILS: usize = 100;
 
 /// Requests that are made side by side.
 const PARALLEL: usize = 8;
-
-/// Annotation of manifests and indexes: when what is in them was made.
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// What to tell of tags.
 #[derive(Clone, Copy, Debug, Default)]
@@ -237,10 +234,10 @@ fn details(
                     platforms.push(platform);
                 }
             }
-            Ok((Some(platforms), index.annotations.get(CREATED).cloned()))
+            Ok((Some(platforms), index.annotations.get(annotation::CREATED).cloned()))
         }
         Document::Manifest(manifest) => {
-            let created = manifest.annotations.get(CREATED).cloned();
+            let created = manifest.annotations.get(annotation::CREATED).cloned();
             let is_cheap = is_wanted || documents.is_here(&manifest.config.digest);
             if manifest.check_image().is_err() || !is_cheap {
                 return Ok((None, created));

@@ -15,6 +15,10 @@ use super::platform::Platform;
 use crate::digest::Digest;
 use crate::json::{self, Attempt};
 
+/// Content of the empty descriptor ([`media_type::OCI_EMPTY`]): the config of artifacts that have none
+/// (image-spec 1.1, manifest.md, "Guidance for an Empty Descriptor").
+pub const EMPTY_CONTENT: &[u8] = b"{}";
+
 /// A reference from one document to another, with its size and digest.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "AnyDescriptor")]

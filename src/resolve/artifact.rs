@@ -10,11 +10,10 @@ use crate::artifact::{self, ArtifactView, Plan, Planned, ShownAs};
 use crate::cache::LayerName;
 use crate::codec::{Compression, Decoder, SNIFF_BYTES};
 use crate::digest::{DiffId, Digest};
-use crate::oci::{Descriptor, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs};
+use crate::oci::{
+    Descriptor, EMPTY_CONTENT, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs,
+};
 use crate::tar::{BLOCK_BYTES, is_header};
-
-/// The config of artifacts that have none (image-spec 1.1, manifest.md, "Guidance for an Empty Descriptor").
-const EMPTY_CONFIG: &[u8] = b"{}";
 
 /// Bytes that are fetched to see whether a blob is a tar: a block of zstd has up to 128 KiB.
 const HEAD_BYTES: u64 = 160 << 10;
@@ -61,8 +60,8 @@ pub(super) fn resolve(
 /// The config, whatever is in it.
 fn config(manifest: &Manifest, documents: &Documents<'_>) -> Result<Verified<()>, Error> {
     // Not all tools push it.
-    if manifest.config.digest == Digest::sha256(EMPTY_CONFIG) {
-        return Ok(Verified::check(EMPTY_CONFIG.to_vec(), Some(manifest.config.digest))?);
+    if manifest.config.digest == Digest::sha256(EMPTY_CONTENT) {
+        return Ok(Verified::check(EMPTY_CONTENT.to_vec(), Some(manifest.config.digest))?);
     }
     documents.blob(&manifest.config, MAX_CONFIG_BYTES)
 }

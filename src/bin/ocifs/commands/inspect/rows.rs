@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use ocifs::image::{Entry, EntryKind, Graph, InspectedImage};
-use ocifs::oci::Document;
+use ocifs::oci::{Document, annotation};
 
 use super::facts;
 use crate::render::screen::Screen;
@@ -50,7 +50,7 @@ pub(super) fn print(out: &mut impl Write, graph: &Graph, screen: Screen) -> io::
     } else if let Document::Manifest(manifest) = root.value() {
         let blobs = [("config", &manifest.config)].into_iter();
         for (what, blob) in blobs.chain(manifest.layers.iter().map(|layer| ("layer", layer))) {
-            let title = blob.annotations.get("org.opencontainers.image.title");
+            let title = blob.annotations.get(annotation::TITLE);
             table.row([
                 what.to_owned(),
                 blob.digest.to_string(),

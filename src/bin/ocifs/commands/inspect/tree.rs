@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use ocifs::artifact;
 use ocifs::digest::Digest;
 use ocifs::image::{Entry, EntryKind, Graph, InspectedImage, Referrer};
-use ocifs::oci::{Descriptor, Document, Manifest};
+use ocifs::oci::{Descriptor, Document, Manifest, annotation};
 use ocifs::resolve::ResolvedImage;
 
 use super::facts;
@@ -230,7 +230,7 @@ fn compression(media_type: &str) -> &str {
 /// What an artifact is made of.
 fn blobs(manifest: &Manifest, screen: Screen) -> Vec<Branch> {
     let row = |what: &str, blob: &Descriptor| {
-        let title = blob.annotations.get("org.opencontainers.image.title").cloned();
+        let title = blob.annotations.get(annotation::TITLE).cloned();
         Branch::new([
             format!("{what} {}", screen.digest(&blob.digest)),
             blob.media_type.clone(),
