@@ -7,9 +7,10 @@ use super::error::Error;
 use super::image::{ResolvedImage, ResolvedLayer};
 use super::verified::Verified;
 use crate::artifact::{self, ArtifactView, Plan, Planned, ShownAs};
-use crate::cache::LayerName;
+use crate::cache::{Cache, LayerName};
 use crate::codec::{Compression, Decoder, SNIFF_BYTES};
 use crate::digest::{DiffId, Digest};
+use crate::index::LayerIndex;
 use crate::oci::{
     Descriptor, EMPTY_CONTENT, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs,
 };
@@ -111,11 +112,15 @@ fn content(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Content
     let (source, cache) = (documents.source, documents.cache);
     let name = LayerName::Blob(descriptor.digest);
     // What was passed over as a tar is one.
-    if source.is_offline() || cache.layer_index_time(&name).is_some() {
+    if cache.layer_index_time(&name).is_some() {
         return Ok(Content::Tar(None));
     }
     let head = match descriptor.embedded() {
         Some(bytes) => bytes,
+        None if source.is_offline() => match cached_head(descriptor, cache) {
+            Some(bytes) => bytes,
+            None => return Ok(Content::Tar(None)),
+        },
         None => {
             let most = descriptor.size.min(HEAD_BYTES);
             let body = source.blob(descriptor, 0..most)?.body;
@@ -127,6 +132,18 @@ fn content(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Content
         }
     };
     Ok(of_head(&head, head.len() as u64 == descriptor.size))
+}
+
+/// The beginning of a blob that was read as a file before: as one span, which has its digest.
+fn cached_head(descriptor: &Descriptor, cache: &Cache) -> Option<Vec<u8>> {
+    let index = LayerIndex::of_file(descriptor.digest, descriptor.size).ok()?;
+    let mut head = vec![0; usize::try_from(descriptor.size.min(HEAD_BYTES)).ok()?];
+    if head.is_empty() {
+        return Some(head);
+    }
+    let span = index.span(0);
+    let file = cache.span(&span.digest, span.length)?;
+    file.read_at(&mut head, 0).ok()?.then_some(head)
 }
 
 fn of_head(head: &[u8], is_whole: bool) -> Content {

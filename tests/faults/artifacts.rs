@@ -203,6 +203,11 @@ fn what_is_said_to_be_a_tar_is_looked_at() {
     assert_eq!(setup.run(&["cat"], &["folder/a"]).stdout, "in a tar");
     assert_eq!(setup.run(&["cat"], &["text"]).stdout, "just text");
     assert_eq!(setup.run(&["cat"], &["empty"]).stdout, "");
+    // What has been read is there without the registry, and is what it was.
+    for (path, content) in [("folder/a", "in a tar"), ("text", "just text"), ("empty", "")] {
+        let outcome = setup.run(&["cat", "--offline"], &[path]);
+        assert!(outcome.code == 0 && outcome.stdout == content, "{path}: {outcome:?}");
+    }
 }
 
 #[test]
