@@ -40,7 +40,7 @@ mod layer_index;
 mod proof;
 mod span;
 
-pub use blob_file::MAX_PROVEN_BYTES;
+pub use blob_file::{MAX_FILE_BYTES, MAX_PROVEN_BYTES};
 pub use budget::{Budget, Drawn, NODE_BYTES};
 pub use builder::{Builder, MAX_HASHED_HOLES};
 pub use decode::DecodeError;

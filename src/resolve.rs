@@ -26,7 +26,7 @@ mod tests;
 
 use crate::artifact::{ArtifactView, is_artifact};
 use crate::cache::{Asked, Cache};
-use crate::oci::{Descriptor, Document};
+use crate::oci::{self, Descriptor, Document};
 use crate::reference::ImageName;
 use crate::source::Source;
 use choice::Offer;
@@ -68,7 +68,12 @@ pub fn resolve_from(
     } else {
         match documents.image_config(&manifest) {
             Ok(config) => Some(config),
-            Err(Error::Document { cause, .. }) if cause.is_of_artifact() => None,
+            Err(Error::Document { cause, .. }) if cause.is_of_artifact() => {
+                if let oci::Error::Layer { .. } | oci::Error::OtherLayer { .. } = cause {
+                    log::warn!("{name}: {cause}; its blobs are shown as the files of an artifact");
+                }
+                None
+            }
             Err(error) => return Err(error),
         }
     };

@@ -138,7 +138,10 @@ impl Proving {
     }
 
     fn note_in(&self, running: &mut Running, shared: &Spans) {
-        shared.cache().put_arrived_spans(&self.blob, &mut self.arrived());
+        // Readers look at them meanwhile.
+        let mut noted = self.arrived.read().unwrap_or_else(PoisonError::into_inner).clone();
+        shared.cache().put_arrived_spans(&self.blob, &mut noted);
+        self.arrived().merge(&noted);
         running.unnoted = 0;
     }
 

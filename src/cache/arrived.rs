@@ -39,6 +39,12 @@ impl ArrivedSpans {
         self.0[at] = digest;
     }
 
+    /// Takes over what another list has and this one has not.
+    pub fn merge(&mut self, others: &ArrivedSpans) {
+        let missing = self.0.iter_mut().zip(&others.0).filter(|(own, _)| **own == NONE);
+        missing.for_each(|(own, other)| *own = *other);
+    }
+
     /// The digests of those that have come, in order.
     pub fn digests(&self) -> impl Iterator<Item = SpanDigest> {
         self.0.iter().copied().filter(|digest| *digest != NONE)
@@ -74,10 +80,7 @@ impl Cache {
 
     /// Keeps what has come of a blob, with what another process has kept meanwhile.
     pub fn put_arrived_spans(&self, blob: &Digest, arrived: &mut ArrivedSpans) {
-        let others = self.arrived_spans(blob, arrived.0.len());
-        for (own, other) in arrived.0.iter_mut().zip(others.0).filter(|(own, _)| **own == NONE) {
-            *own = other;
-        }
+        arrived.merge(&self.arrived_spans(blob, arrived.0.len()));
         self.put(&arrived_name(blob), &[&arrived.encode()]);
     }
 

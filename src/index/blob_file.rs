@@ -35,11 +35,14 @@ pub const MAX_PROVEN_BYTES: u64 = MAX_SPAN_BYTES as u64;
 const SPAN_BYTES: u64 = 1 << 20;
 const MAX_SPANS: u64 = 1 << 16;
 
+/// Most bytes of a blob that is a file: 4 TiB.
+pub const MAX_FILE_BYTES: u64 = MAX_SPANS * MAX_SPAN_BYTES as u64;
+
 impl LayerIndex {
     /// The index of a blob that is a file; which, [`LayerIndex::shown_as_file`] says.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for more than 4 TiB.
+    /// [`Error::TooLarge`] for more than [`MAX_FILE_BYTES`].
     pub fn of_file(blob: Digest, size: u64) -> Result<LayerIndex, Error> {
         let sha256 = sha256_of(&blob);
         let is_proven = size == 0 || size <= MAX_PROVEN_BYTES && sha256.is_some();
@@ -220,10 +223,10 @@ fn one_span(digest: ContentHash, size: u64) -> (Vec<Span>, Vec<ChunkRecord>) {
 }
 
 fn spans(size: u64) -> Result<Vec<Span>, Error> {
-    let length = SPAN_BYTES.max(size.div_ceil(MAX_SPANS));
-    if length > u64::from(MAX_SPAN_BYTES) {
+    if size > MAX_FILE_BYTES {
         return Err(Error::TooLarge);
     }
+    let length = SPAN_BYTES.max(size.div_ceil(MAX_SPANS));
     let span = |start: u64| {
         let length = length.min(size - start);
         Span {

@@ -1,5 +1,6 @@
 //! What is shown of a manifest that is no container image's.
 
+use std::collections::HashMap;
 use std::io::Read;
 
 use super::documents::Documents;
@@ -10,14 +11,17 @@ use crate::artifact::{self, ArtifactView, Plan, Planned, ShownAs};
 use crate::cache::{Cache, LayerName};
 use crate::codec::{Compression, Decoder, SNIFF_BYTES};
 use crate::digest::{DiffId, Digest};
-use crate::index::LayerIndex;
+use crate::index::{Check, LayerIndex, MAX_FILE_BYTES};
 use crate::oci::{
-    Descriptor, EMPTY_CONTENT, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs,
+    self, Descriptor, EMPTY_CONTENT, ImageConfig, MAX_CONFIG_BYTES, Manifest, Platform, RootFs,
 };
 use crate::tar::{BLOCK_BYTES, is_header};
 
 /// Bytes that are fetched to see whether a blob is a tar: a block of zstd has up to 128 KiB.
 const HEAD_BYTES: u64 = 160 << 10;
+
+/// More than the index of a blob that is a file has, whatever its size.
+const MAX_FILE_INDEX_BYTES: u64 = 16 << 20;
 
 /// Resolves a manifest that is to be shown by what kind of artifact it is.
 ///
@@ -33,15 +37,22 @@ pub(super) fn resolve(
     let config = config(manifest.value(), documents)?;
     let layers = manifest.value().layers.len();
     let Plan { kind, blobs, renamed } = artifact::plan(manifest.value(), config.bytes(), view);
+    if let Some(absurd) = blobs.iter().find(|blob| blob.descriptor.size > MAX_FILE_BYTES) {
+        let Descriptor { digest, size, .. } = absurd.descriptor;
+        let what = format!("manifest {}", manifest.digest());
+        return Err(Error::Document { what, cause: oci::Error::AbsurdSize { digest, size } });
+    }
     for (wanted, shown) in renamed {
         log::warn!("`{}` is shown as `{}`", wanted.escape_debug(), shown.escape_debug());
     }
     let as_image = ImageConfig::parse(config.bytes(), layers).ok();
+    let diff_ids = as_image.iter().flat_map(|config| &config.rootfs.diff_ids);
+    let mut diff_id_of: HashMap<Digest, DiffId> = HashMap::new();
+    for (layer, diff_id) in manifest.value().layers.iter().zip(diff_ids) {
+        diff_id_of.entry(layer.digest).or_insert(*diff_id);
+    }
     let blobs = blobs.into_iter().map(|planned| {
-        let is_same = |layer: &&Descriptor| layer.digest == planned.descriptor.digest;
-        let at = manifest.value().layers.iter().position(|layer| is_same(&layer));
-        let diff_ids = as_image.as_ref().map(|config| &config.rootfs.diff_ids);
-        let diff_id = at.and_then(|at| diff_ids?.get(at).copied());
+        let diff_id = diff_id_of.get(&planned.descriptor.digest).copied();
         resolved(planned, diff_id, view, documents)
     });
     let blobs = blobs.collect::<Result<Vec<_>, Error>>()?;
@@ -134,15 +145,26 @@ fn content(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Content
     Ok(of_head(&head, head.len() as u64 == descriptor.size))
 }
 
-/// The beginning of a blob that was read as a file before: as one span, which has its digest.
+/// The beginning of a blob that was read as a file before, from its first span: that has the digest of the blob, or
+/// the one that the index of a proven blob says, or the one with which it has arrived.
 fn cached_head(descriptor: &Descriptor, cache: &Cache) -> Option<Vec<u8>> {
-    let index = LayerIndex::of_file(descriptor.digest, descriptor.size).ok()?;
-    let mut head = vec![0; usize::try_from(descriptor.size.min(HEAD_BYTES)).ok()?];
+    let Descriptor { digest, size, .. } = *descriptor;
+    let mut head = vec![0; usize::try_from(size.min(HEAD_BYTES)).ok()?];
     if head.is_empty() {
         return Some(head);
     }
-    let span = index.span(0);
-    let file = cache.span(&span.digest, span.length)?;
+    let file = cache.layer_index(&LayerName::File(digest), MAX_FILE_INDEX_BYTES);
+    let proven = file.and_then(|file| LayerIndex::decode(&file).ok());
+    let index = match proven {
+        Some(index) => index,
+        None => LayerIndex::of_file(digest, size).ok()?,
+    };
+    let first = index.span(0);
+    let span = match first.check {
+        Check::Transport => cache.arrived_spans(&digest, index.span_count()).digest(0)?,
+        _ => first.digest,
+    };
+    let file = cache.span(&span, first.length)?;
     file.read_at(&mut head, 0).ok()?.then_some(head)
 }
 

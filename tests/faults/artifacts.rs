@@ -210,6 +210,47 @@ fn what_is_said_to_be_a_tar_is_looked_at() {
     }
 }
 
+/// The same of a blob that is too large to be proven before it is shown: half of it has come, then all.
+#[test]
+fn what_a_large_blob_is_is_known_without_the_registry() {
+    const BYTES: usize = (64 << 20) + 777;
+    let large = noise(BYTES, 9);
+    let setup = Setup::new("application/vnd.example.v1", EMPTY, &[titled(&large, "a/b", "m")]);
+    let unpacked = ["--as", "unpacked"];
+    setup.run(&[&["mount"], &unpacked[..]].concat(), &["M"]).succeeded();
+    let path = setup.home.mount_point().join("m");
+    let mut head = vec![0; 1000];
+    fs::File::open(&path).unwrap().read_exact_at(&mut head, 0).unwrap();
+    assert!(head == large[..1000]);
+    setup.home.run(&["umount", "M"]).succeeded();
+    let listed = || {
+        let outcome = setup.run(&[&["find", "--offline"], &unpacked[..]].concat(), &["-type", "f"]);
+        assert!(outcome.code == 0 && outcome.stdout == "/m\n", "{outcome:?}");
+    };
+    listed();
+    let copy = setup.home.path().join("copy");
+    setup.run(&[&["cp"], &unpacked[..]].concat(), &["m", text(&copy)]).succeeded();
+    assert!(fs::read(&copy).unwrap() == large);
+    listed();
+}
+
+/// A size that no blob has is an error of its own.
+#[test]
+fn absurd_sizes_are_refused() {
+    let setup = Setup::new("application/vnd.example.v1", EMPTY, &[titled(b"x", "a/b", "m")]);
+    let manifest = setup.registry.manifest("r", "t").unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    for size in [(4 << 40) + 1_u64, i64::MAX as u64, u64::MAX] {
+        manifest["layers"][0]["size"] = size.into();
+        let bytes = manifest.to_string().into_bytes();
+        setup.registry.add_manifest("r", "t", OCI_MANIFEST, &bytes);
+        for verb in ["ls", "verify"] {
+            setup.run(&[verb], &[]).failed(1, &["is said to have", "which is absurd"]);
+        }
+    }
+    assert_eq!(setup.cost().0, 0);
+}
+
 #[test]
 fn wrong_bytes_are_never_shown() {
     let (good, other) = (noise(100_000, 3), noise(200_000, 4));
