@@ -15,6 +15,6 @@ mod seek;
 pub use crate::index::PROOF_XATTR;
 pub use error::Error;
 pub use file::File;
-pub use filesystem::{Filesystem, Totals};
+pub use filesystem::{Filesystem, MARK_XATTR, Totals};
 pub use labels::{Labels, LayerLabel};
 pub use seek::Seek;

@@ -9,6 +9,7 @@
 //! known_tree          names alone, if the cache has all of them: for completion
 //! diff                what differs between two of them, by digest
 //! inspect, blob       what an image is made of, by its documents alone; single blobs
+//! Structure::open     the same as files, and each layer, platform and referrer, each opened by itself
 //! tags                the tags of a repository, and what they mean
 //! attestations        what is attested of an image, and how far that was checked
 //! verify, probe       what of an image is right; how its registry answers
@@ -42,6 +43,7 @@
 
 mod access;
 mod accounts;
+mod alone;
 mod attest;
 mod blob;
 mod copy;
@@ -63,6 +65,7 @@ mod options;
 mod parallel;
 mod probe;
 mod set;
+mod structure;
 mod tag;
 mod tag_order;
 mod tags;
@@ -93,9 +96,10 @@ pub use layer_choice::{LayerChoice, LayerChoiceError};
 pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::{LayeredImage, LayeredImages};
 pub use opening::{resolve, resolve_in};
-pub use options::{Exclusion, ImageOptions, Selection};
+pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Selection};
 pub use probe::{Probe, probe};
 pub use set::ImageSet;
+pub use structure::{Part, Structure};
 pub use tags::{TagGroup, TagList, TagsRequest, remembered_tags, tag_names_in, tags};
 pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};

@@ -21,7 +21,7 @@ use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Requests, Server, erofs_mount, kernel, prefetcher};
 use crate::hint::Hint;
 use crate::image::{Selection, View};
-use crate::space::{Directories, Registries, Space};
+use crate::space::{Directories, Space};
 use crate::tree::Sharing;
 
 pub use options::{MountOptions, Prefetch};
@@ -57,10 +57,21 @@ impl Error {
 #[derive(Debug)]
 enum Served {
     View(View),
-    Registries(Arc<Registries>),
+    Directories(Lookups),
 }
 
-/// An image, or several, or registries at a place in the file system.
+/// Directories whose names are looked up.
+#[derive(Debug)]
+pub struct Lookups {
+    /// They.
+    pub directories: Arc<dyn Directories>,
+    /// What `/proc/mounts` shows as the source.
+    pub source: String,
+    /// What of images is shown.
+    pub selection: Selection,
+}
+
+/// An image, or several, or directories whose names are looked up at a place in the file system.
 #[derive(Debug)]
 pub struct Mount {
     served: Served,
@@ -91,17 +102,17 @@ impl Mount {
         Mount::served(Served::View(view), mount_point, options)
     }
 
-    /// Mounts registries as directories. When this returns, the mount answers.
+    /// Mounts directories whose names are looked up. When this returns, the mount answers.
     ///
     /// # Errors
     /// See [`Error`]; nothing is left mounted.
-    pub fn of_registries(
-        registries: Arc<Registries>,
+    pub fn of_directories(
+        directories: Lookups,
         mount_point: MountPoint,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         check_free(&mount_point, options)?;
-        Mount::served(Served::Registries(registries), mount_point, options)
+        Mount::served(Served::Directories(directories), mount_point, options)
     }
 
     fn served(
@@ -191,22 +202,24 @@ impl Mount {
         status::StatusSource {
             images: match &self.served {
                 Served::View(view) => status::Images::All(view.images.clone()),
-                Served::Registries(registries) => status::Images::Of(Arc::clone(registries)),
+                Served::Directories(lookups) => {
+                    status::Images::Of(Arc::clone(&lookups.directories))
+                }
             },
             mounted_at: self.mount_point.display().to_string(),
             device: Some(self.mounted.device),
             manner: self.manner.clone(),
             inodes: match &self.served {
                 Served::View(view) => view.filesystem.tree().len() as u64,
-                Served::Registries(_) => 0,
+                Served::Directories(_) => 0,
             },
             spans: match &self.served {
                 Served::View(view) => Some(Arc::clone(&view.spans)),
-                Served::Registries(_) => None,
+                Served::Directories(lookups) => lookups.directories.spans().cloned(),
             },
             traffic: match &self.served {
                 Served::View(view) => Arc::clone(&view.traffic),
-                Served::Registries(registries) => Arc::clone(registries.traffic()),
+                Served::Directories(lookups) => Arc::clone(lookups.directories.traffic()),
             },
             requests: Arc::clone(&self.requests),
         }
@@ -240,7 +253,7 @@ impl Served {
     fn source(&self) -> String {
         match self {
             Served::View(view) => view.source(),
-            Served::Registries(_) => REGISTRIES.to_owned(),
+            Served::Directories(lookups) => lookups.source.clone(),
         }
     }
 
@@ -249,8 +262,8 @@ impl Served {
             Served::View(view) => {
                 Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection)
             }
-            Served::Registries(_) => {
-                Manner::of(options, Sharing::Nothing, false, &Selection::default())
+            Served::Directories(lookups) => {
+                Manner::of(options, Sharing::Nothing, false, &lookups.selection)
             }
         }
     }
@@ -278,10 +291,7 @@ fn serve(
 ) -> Result<Server, Error> {
     let space = match served {
         Served::View(view) => Space::new(Arc::clone(&view.filesystem)),
-        Served::Registries(registries) => {
-            let directories: Arc<dyn Directories> = Arc::clone(registries) as _;
-            Space::of_directories(directories)
-        }
+        Served::Directories(lookups) => Space::of_directories(Arc::clone(&lookups.directories)),
     };
     fuse::serve(device, space, options, Arc::clone(requests)).map_err(Error::Serve)
 }

@@ -29,14 +29,17 @@
 //! - The root is 1. A number of a volume that the space does not have is not found.
 
 mod directories;
+mod layout;
 mod names;
 mod registries;
+mod slot;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use directories::VOLUME_SHIFT;
-pub use directories::{Directories, Listing, Named};
+pub use directories::{Directories, Named, Node};
+pub use layout::Layout;
 pub use registries::{Opener, Registries};
 
 use crate::fs::{Error, Filesystem};
@@ -83,6 +86,8 @@ impl Volume {
 pub enum Found<'a> {
     /// A file of a volume.
     File(Cow<'a, Volume>, Ino),
+    /// A file whose bytes are in memory: its number, and they.
+    Document(u32, Arc<[u8]>),
     /// Something that may have to be waited for.
     Later(Later),
 }
@@ -151,9 +156,9 @@ impl Space {
             }
             Root::Volume(_) => Err(Error::NotFound),
             Root::Directories(directories) if volume == ROOT => {
-                match directories.is_directory(number) {
-                    true => Ok(Found::Later(Later::Directory(number))),
-                    false => Err(Error::NotFound),
+                match directories.node(number).ok_or(Error::NotFound)? {
+                    Node::Directory => Ok(Found::Later(Later::Directory(number))),
+                    Node::Document(bytes) => Ok(Found::Document(number, bytes)),
                 }
             }
             Root::Directories(directories) => match directories.opened(volume)? {

@@ -10,10 +10,14 @@ use crate::content::Contents;
 use crate::extent::{Pieces, UncompressedOffset};
 use crate::index::{MAX_NAME_BYTES, PROOF_XATTR, Proof};
 use crate::prefetch::{Misses, Walks};
-use crate::tree::{Attributes, DirEntry, FileKind, Ino, Tree};
+use crate::tree::{Attributes, DirEntry, FileKind, Ino, Mark, Tree};
 
 /// Begins the names that Linux has a use for: what begins otherwise is not supported, by any file.
 const NAMESPACES: [&[u8]; 4] = [b"trusted.", b"user.", b"security.", b"system.posix_acl_"];
+
+/// In a layer that is shown alone, what a file stands for that has no content: `whiteout`, `opaque`, or `link ` and the
+/// path of what it is a hard link to in lower layers.
+pub const MARK_XATTR: &[u8] = b"user.ocifs.mark";
 
 /// How much there is of everything, for `statvfs(3)`.
 #[derive(Clone, Copy, Debug)]
@@ -155,13 +159,22 @@ impl Filesystem {
         least.unwrap_or(Proof::Full)
     }
 
-    /// The value of an extended attribute: one of the image's, [`PROOF_XATTR`], or one of [`Labels`].
+    /// The value of an extended attribute: one of the image's, [`PROOF_XATTR`], [`MARK_XATTR`], or one of [`Labels`].
     ///
     /// # Errors
     /// [`Error::NoAttribute`], [`Error::NoNamespace`].
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
         if name == PROOF_XATTR {
             return Ok(self.proof(ino).name().as_bytes().into());
+        }
+        if name == MARK_XATTR
+            && let Some(mark) = self.tree.mark(ino)
+        {
+            return Ok(match mark {
+                Mark::Whiteout => b"whiteout".as_slice().into(),
+                Mark::OpaqueMark => b"opaque".as_slice().into(),
+                Mark::LinkBelow(target) => [b"link /", target].concat().into(),
+            });
         }
         let label = self.labels.as_ref().and_then(|labels| labels.value(&self.tree, ino, name));
         if let Some(value) = label {

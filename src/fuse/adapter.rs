@@ -118,6 +118,8 @@ enum Reading {
     Ready { file: Ino, length: usize },
     /// It has to be fetched.
     Missing { filesystem: Arc<Filesystem>, file: Ino, length: usize },
+    /// It is in memory.
+    Document(Arc<[u8]>),
     /// Its volume has to be opened.
     Later(Later),
 }
@@ -163,6 +165,7 @@ impl FuseFilesystem for Adapter {
             Ok(Found::File(volume, dir)) => {
                 answers::lookup(self.ownership, &volume, dir, name, reply);
             }
+            Ok(Found::Document(..)) => reply.error(Errno::ENOTDIR),
             Ok(Found::Later(parent)) => self.browsed().lookup(parent, name.to_owned(), reply),
             Err(e) => reply.error(refused("lookup", &e)),
         }
@@ -174,6 +177,7 @@ impl FuseFilesystem for Adapter {
             Ok(Found::File(volume, ino)) => {
                 reply.attr(&FOREVER, &answers::attr_of(self.ownership, &volume, ino));
             }
+            Ok(Found::Document(number, _)) => self.browsed().document(number, reply),
             Ok(Found::Later(of)) => self.browsed().getattr(of, reply),
             Err(e) => reply.error(refused("getattr", &e)),
         }
@@ -192,7 +196,9 @@ impl FuseFilesystem for Adapter {
             Ok(Found::Later(Later::Closed { volume, number })) => {
                 self.browsed().opened(volume, number, reply, answer, ReplyData::error);
             }
-            Ok(Found::Later(Later::Directory(_))) => reply.error(Errno::EINVAL),
+            Ok(Found::Document(..) | Found::Later(Later::Directory(_))) => {
+                reply.error(Errno::EINVAL);
+            }
             Err(e) => reply.error(refused("readlink", &e)),
         }
     }
@@ -234,6 +240,7 @@ impl FuseFilesystem for Adapter {
         let found = self.find(ino).and_then(|found| {
             let (volume, ino) = match found {
                 Found::File(volume, ino) => (volume, ino),
+                Found::Document(_, bytes) => return Ok(Reading::Document(bytes)),
                 Found::Later(later) => return Ok(Reading::Later(later)),
             };
             let file = volume.filesystem().file(ino)?;
@@ -258,6 +265,11 @@ impl FuseFilesystem for Adapter {
             }
             Ok(Reading::Missing { .. }) if self.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
+            }
+            Ok(Reading::Document(bytes)) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(size as usize).min(bytes.len());
+                reply.data(&bytes[start..end]);
             }
             Ok(Reading::Later(Later::Directory(_))) => reply.error(Errno::EISDIR),
             Ok(Reading::Later(Later::Closed { volume, number })) => {
@@ -314,6 +326,7 @@ impl FuseFilesystem for Adapter {
             Ok(Found::File(volume, dir)) => {
                 answers::read_dir(self.ownership, &volume, dir, offset, reply);
             }
+            Ok(Found::Document(..)) => reply.error(Errno::ENOTDIR),
             Ok(Found::Later(dir)) => self.browsed().read_dir(dir, offset, reply),
             Err(e) => reply.error(refused("readdir", &e)),
         }
@@ -330,6 +343,7 @@ impl FuseFilesystem for Adapter {
         self.count(req, &self.requests.readdirplus);
         let (volume, dir) = match self.find(ino) {
             Ok(Found::File(volume, dir)) => (volume, dir),
+            Ok(Found::Document(..)) => return reply.error(Errno::ENOTDIR),
             Ok(Found::Later(dir)) => return self.browsed().read_dir_plus(dir, offset, reply),
             Err(e) => return reply.error(refused("readdirplus", &e)),
         };
@@ -360,10 +374,11 @@ impl FuseFilesystem for Adapter {
         };
         match self.find(ino) {
             Ok(Found::File(volume, ino)) => answer(&volume, ino, reply),
-            // Directories that are none of an image's, and images that were not entered yet.
-            Ok(Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. })) => {
-                reply.error(Errno::ENODATA);
-            }
+            // What is none of an image's, and images that were not entered yet.
+            Ok(
+                Found::Document(..)
+                | Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. }),
+            ) => reply.error(Errno::ENODATA),
             Ok(Found::Later(Later::Closed { volume, number })) => {
                 self.browsed().opened(volume, number, reply, answer, ReplyXattr::error);
             }
@@ -373,27 +388,28 @@ impl FuseFilesystem for Adapter {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(req, &self.requests.xattr);
-        let gets_trusted = LazyCell::new(|| self.callers.get_trusted(req.pid()));
-        let is_shown = |name: &[u8]| match name.starts_with(caller::TRUSTED) {
-            true => *gets_trusted,
-            false => !(self.hides_acls && name.starts_with(ACLS)),
+        let hides_acls = self.hides_acls;
+        let answer = move |volume: &Volume, ino, gets_trusted: &dyn Fn() -> bool, reply| {
+            let is_shown = |name: &[u8]| match name.starts_with(caller::TRUSTED) {
+                true => gets_trusted(),
+                false => !(hides_acls && name.starts_with(ACLS)),
+            };
+            xattr_answer(reply, size, &volume.filesystem().xattr_names(ino, is_shown));
         };
         match self.find(ino) {
             Ok(Found::File(volume, ino)) => {
-                xattr_answer(reply, size, &volume.filesystem().xattr_names(ino, is_shown));
+                let gets_trusted = LazyCell::new(|| self.callers.get_trusted(req.pid()));
+                answer(&volume, ino, &|| *gets_trusted, reply);
             }
-            Ok(Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. })) => {
-                xattr_answer(reply, size, &[]);
-            }
+            Ok(
+                Found::Document(..)
+                | Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. }),
+            ) => xattr_answer(reply, size, &[]),
             Ok(Found::Later(Later::Closed { volume, number })) => {
-                let (trusted, hides_acls) = (*gets_trusted, self.hides_acls);
-                let answer = move |volume: &Volume, ino, reply| {
-                    let is_shown = |name: &[u8]| match name.starts_with(caller::TRUSTED) {
-                        true => trusted,
-                        false => !(hides_acls && name.starts_with(ACLS)),
-                    };
-                    xattr_answer(reply, size, &volume.filesystem().xattr_names(ino, is_shown));
-                };
+                // Once it is open the caller may be gone.
+                let gets_trusted = self.callers.get_trusted(req.pid());
+                let answer =
+                    move |volume: &Volume, ino, reply| answer(volume, ino, &|| gets_trusted, reply);
                 self.browsed().opened(volume, number, reply, answer, ReplyXattr::error);
             }
             Err(e) => reply.error(refused("listxattr", &e)),
@@ -436,17 +452,26 @@ impl FuseFilesystem for Adapter {
             // The kernel answers the others itself.
             _ => return reply.error(Errno::EINVAL),
         };
-        let offset = u64::try_from(offset).map_err(|_| fs::Error::Beyond);
-        let found = offset.and_then(|offset| {
-            match self.find(ino)? {
-                Found::File(volume, ino) => volume.filesystem().file(ino)?.seek(seek, offset),
-                // Whoever has it open has read of it; then all of it is data.
-                Found::Later(_) => Err(fs::Error::WrongKind),
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let answer = move |volume: &Volume, ino, reply| {
+            let found = volume.filesystem().file(ino).and_then(|file| file.seek(seek, offset));
+            sought(found, reply);
+        };
+        match self.find(ino) {
+            Ok(Found::File(volume, ino)) => answer(&volume, ino, reply),
+            // All of it is data.
+            Ok(Found::Document(_, bytes)) => {
+                let found = match (seek, offset < bytes.len() as u64) {
+                    (_, false) => Err(fs::Error::Beyond),
+                    (fs::Seek::Data, true) => Ok(offset),
+                    (fs::Seek::Hole, true) => Ok(bytes.len() as u64),
+                };
+                sought(found, reply);
             }
-        });
-        match found.map(i64::try_from) {
-            Ok(Ok(found)) => reply.offset(found),
-            Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
+            Ok(Found::Later(Later::Directory(_))) => reply.error(Errno::EINVAL),
+            Ok(Found::Later(Later::Closed { volume, number })) => {
+                self.browsed().opened(volume, number, reply, answer, ReplyLseek::error);
+            }
             Err(e) => reply.error(refused("lseek", &e)),
         }
     }
@@ -474,5 +499,14 @@ impl FuseFilesystem for Adapter {
         copy_file_range(
             INodeNo, FileHandle, u64, INodeNo, FileHandle, u64, u64, CopyFileRangeFlags
         ) -> ReplyWrite;
+    }
+}
+
+/// Answers where something was found.
+fn sought(found: Result<u64, fs::Error>, reply: ReplyLseek) {
+    match found.map(i64::try_from) {
+        Ok(Ok(found)) => reply.offset(found),
+        Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
+        Err(e) => reply.error(refused("lseek", &e)),
     }
 }

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
@@ -18,7 +18,7 @@ use super::options::Ownership;
 use super::pool::Pool;
 use super::requests::Requests;
 use crate::fs;
-use crate::space::{Directories, Later, Named, Volume};
+use crate::space::{Directories, Later, Named, Node, Volume};
 use crate::tree::{BLOCK_BYTES, Ino};
 
 /// How long the kernel may keep what a name leads to, and the attributes of directories.
@@ -27,8 +27,12 @@ const NAMES_STAY: Duration = Duration::from_secs(1);
 /// How long it may keep that there is no such name.
 const ABSENT_STAYS: Duration = Duration::from_secs(2);
 
-/// Permissions of directories that are none of an image's.
-const MODE: u16 = 0o555;
+/// Permissions of what is none of an image's.
+const DIRECTORY_MODE: u16 = 0o555;
+const DOCUMENT_MODE: u16 = 0o444;
+
+/// The unit of `st_blocks`.
+const SECTOR_BYTES: u64 = 512;
 
 /// Where names are looked up, and how their answers look.
 #[derive(Clone, Debug)]
@@ -97,7 +101,8 @@ impl Browsed {
                         reply.entry(&NAMES_STAY, &own.attr_of(named), Generation(0));
                     }
                     Err(fs::Error::NotFound) => {
-                        let absent = FileAttr { ino: INodeNo(0), ..own.attr(1) };
+                        let root = own.attr(Named::Directory(1));
+                        let absent = FileAttr { ino: INodeNo(0), ..root };
                         reply.entry(&ABSENT_STAYS, &absent, Generation(0));
                     }
                     Err(e) => reply.error(own.failed(&e)),
@@ -109,7 +114,7 @@ impl Browsed {
     pub(super) fn getattr(&self, of: Later, reply: ReplyAttr) {
         let ownership = self.ownership;
         match of {
-            Later::Directory(dir) => reply.attr(&NAMES_STAY, &self.attr(dir.into())),
+            Later::Directory(dir) => reply.attr(&NAMES_STAY, &self.attr(Named::Directory(dir))),
             // The root of an image that was not entered yet.
             Later::Closed { volume, number: 1 } => {
                 reply.attr(&NAMES_STAY, &self.attr_of(Named::Volume(volume)));
@@ -140,9 +145,9 @@ impl Browsed {
             ),
             Later::Directory(id) => self.later(move |own, give_up| match own.rows(id, give_up) {
                 Ok(rows) => {
-                    for (at, (name, number)) in from(&rows, offset) {
-                        let name = OsStr::from_bytes(name);
-                        if reply.add(INodeNo(*number), at, FileType::Directory, name) {
+                    for (at, (name, named)) in from(&rows, offset) {
+                        let (number, name) = (INodeNo(named.number()), OsStr::from_bytes(name));
+                        if reply.add(number, at, kind(*named), name) {
                             break;
                         }
                     }
@@ -170,10 +175,9 @@ impl Browsed {
             ),
             Later::Directory(id) => self.later(move |own, give_up| match own.rows(id, give_up) {
                 Ok(rows) => {
-                    for (at, (name, number)) in from(&rows, offset) {
-                        let (name, attr) = (OsStr::from_bytes(name), own.attr(*number));
-                        let stay = &NAMES_STAY;
-                        if reply.add(INodeNo(*number), at, name, stay, &attr, Generation(0)) {
+                    for (at, (name, named)) in from(&rows, offset) {
+                        let (name, attr) = (OsStr::from_bytes(name), own.attr_of(*named));
+                        if reply.add(attr.ino, at, name, &NAMES_STAY, &attr, Generation(0)) {
                             break;
                         }
                     }
@@ -184,20 +188,34 @@ impl Browsed {
         }
     }
 
-    /// Names and numbers of a directory, with the two that each has.
-    fn rows(&self, id: u32, give_up: Instant) -> Result<Vec<(Vec<u8>, u64)>, fs::Error> {
-        let listing = self.directories.list(id, give_up)?;
-        let dots = [(b".".to_vec(), id.into()), (b"..".to_vec(), 1)];
-        let rows = listing.rows.iter().map(|(name, named)| (name.clone(), named.number()));
-        Ok(dots.into_iter().chain(rows).collect())
+    /// The attributes of a document.
+    pub(super) fn document(&self, number: u32, reply: ReplyAttr) {
+        reply.attr(&NAMES_STAY, &self.attr(Named::Document(number)));
     }
 
-    /// The attributes of a directory that is none of an image's, or of an image that is not open.
-    fn attr(&self, number: u64) -> FileAttr {
-        let changed = match u32::try_from(number) {
-            Ok(id) => self.directories.changed(id),
-            Err(_) => std::time::SystemTime::UNIX_EPOCH,
+    /// What a directory has, with the two that each has.
+    fn rows(&self, id: u32, give_up: Instant) -> Result<Vec<(Vec<u8>, Named)>, fs::Error> {
+        let rows = self.directories.list(id, give_up)?;
+        let dots = [(b".".to_vec(), id), (b"..".to_vec(), 1)];
+        let dots = dots.into_iter().map(|(name, id)| (name, Named::Directory(id)));
+        Ok(dots.chain(rows).collect())
+    }
+
+    /// The attributes of what is none of an image's, or of an image that is not open.
+    fn attr(&self, named: Named) -> FileAttr {
+        let changed = match named {
+            Named::Directory(id) => self.directories.changed(id),
+            Named::Document(_) | Named::Volume(_) => SystemTime::UNIX_EPOCH,
         };
+        let size = match named {
+            Named::Document(id) => match self.directories.node(id) {
+                Some(Node::Document(bytes)) => bytes.len() as u64,
+                _ => 0,
+            },
+            Named::Directory(_) | Named::Volume(_) => BLOCK_BYTES,
+        };
+        let kind = kind(named);
+        let is_directory = kind == FileType::Directory;
         let (uid, gid) = match self.ownership {
             Ownership::Image => {
                 (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
@@ -205,16 +223,16 @@ impl Browsed {
             Ownership::Squash { uid, gid } => (uid, gid),
         };
         FileAttr {
-            ino: INodeNo(number),
-            size: BLOCK_BYTES,
-            blocks: 0,
+            ino: INodeNo(named.number()),
+            size,
+            blocks: if is_directory { 0 } else { size.div_ceil(SECTOR_BYTES) },
             atime: changed,
             mtime: changed,
             ctime: changed,
             crtime: changed,
-            kind: FileType::Directory,
-            perm: MODE,
-            nlink: 2,
+            kind,
+            perm: if is_directory { DIRECTORY_MODE } else { DOCUMENT_MODE },
+            nlink: if is_directory { 2 } else { 1 },
             uid,
             gid,
             rdev: 0,
@@ -230,7 +248,7 @@ impl Browsed {
         {
             return answers::attr_of(self.ownership, &Volume::new(volume, filesystem), Ino::ROOT);
         }
-        self.attr(named.number())
+        self.attr(named)
     }
 
     fn failed(&self, error: &fs::Error) -> Errno {
@@ -238,6 +256,13 @@ impl Browsed {
             fs::Error::Name { .. } | fs::Error::Late { .. } => self.requests.not_had(error),
             error => Errno::from_i32(error.errno().raw_os_error()),
         }
+    }
+}
+
+fn kind(named: Named) -> FileType {
+    match named {
+        Named::Directory(_) | Named::Volume(_) => FileType::Directory,
+        Named::Document(_) => FileType::RegularFile,
     }
 }
 

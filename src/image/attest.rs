@@ -128,7 +128,30 @@ pub fn attestations(
     let documents = Documents::new(source.as_ref(), cache, &resolve_options);
     let (graph, image) = graph::documents_of(name, documents, options, Depth::Shown)?;
     let digest = image.as_ref().map_or(graph.root.digest(), |image| image.digest);
-    let (mut candidates, mut cut) = candidates(&graph, digest, &source, options);
+    let (rows, mut cut) = list(&graph, digest, &source, documents, options);
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        if bytes > MAX_ALL_BYTES {
+            cut = Some(looked_at(found.len()));
+            break;
+        }
+        let row = read(row, documents);
+        bytes += row.statement.len() as u64;
+        found.push(row);
+    }
+    Ok(Attestations { name: graph.name, digest, found, cut })
+}
+
+/// The attestations of an image, none of which is read yet; and why there may be more.
+pub(super) fn list(
+    graph: &Graph,
+    digest: Digest,
+    source: &Arc<dyn Source>,
+    documents: Documents<'_>,
+    options: &ImageOptions,
+) -> (Vec<Attestation>, Option<String>) {
+    let (mut candidates, mut cut) = candidates(graph, digest, source, options);
     if candidates.len() > MAX_ATTESTATIONS {
         candidates.truncate(MAX_ATTESTATIONS);
         cut = Some(format!("it has more than {MAX_ATTESTATIONS}"));
@@ -138,29 +161,28 @@ pub fn attestations(
         document.map(|document| (document.value().clone(), document.size()))
     });
     let mut found = Vec::new();
-    let mut bytes = 0;
     for (candidate, manifest) in candidates.iter().zip(manifests) {
-        let (manifest, size) = match manifest {
-            Ok((Document::Manifest(manifest), size)) => (manifest, size),
-            Ok((Document::Index(_), _)) => continue,
+        match manifest {
+            Ok((Document::Manifest(manifest), size)) => {
+                found.extend(candidate.blobs(&manifest, size));
+            }
+            Ok((Document::Index(_), _)) => {}
             Err(error) => {
                 let mut row = candidate.row(String::new(), 0);
                 row.error = Some(error.to_string());
                 found.push(row);
-                continue;
             }
-        };
-        for row in candidate.blobs(&manifest, size) {
-            if found.len() >= MAX_ATTESTATIONS || bytes > MAX_ALL_BYTES {
-                cut = Some(format!("only the first {} were looked at", found.len()));
-                break;
-            }
-            let row = read(row, documents);
-            bytes += row.statement.len() as u64;
-            found.push(row);
         }
     }
-    Ok(Attestations { name: graph.name, digest, found, cut })
+    if found.len() > MAX_ATTESTATIONS {
+        found.truncate(MAX_ATTESTATIONS);
+        cut = Some(looked_at(MAX_ATTESTATIONS));
+    }
+    (found, cut)
+}
+
+fn looked_at(count: usize) -> String {
+    format!("only the first {count} were looked at")
 }
 
 /// The manifests that may hold attestations; and why there may be more.

@@ -5,7 +5,7 @@ use std::io;
 use crate::hint::Hint;
 use crate::index::DecodeError;
 use crate::reference::DirectoryName;
-use crate::{blob, fs, index_artifact, layer, resolve, source, tree};
+use crate::{blob, fs, index, index_artifact, layer, resolve, source, tree};
 
 /// Why an image can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,8 @@ pub enum Error {
     Base { name: String, cause: Box<Error> },
     #[error("what the base has can't be left out: {0}")]
     Exclude(DecodeError),
+    #[error("a text can't be shown as a file: {0}")]
+    Text(index::Error),
     #[error("reading a few bytes of a layer: {0}")]
     Probe(io::Error),
 }

@@ -29,6 +29,7 @@
 
 use std::sync::Arc;
 
+use super::alone::{self, Alone};
 use super::opening::Opening;
 use super::{Error, ImageOptions, LayerChoice, exclude};
 use crate::blob::Spans;
@@ -96,16 +97,10 @@ impl Excerpt {
     ) -> Result<Excerpt, Error> {
         let opening = Opening::new(name, cache, options)?;
         let at = choice.find(&opening.resolved)?;
+        let Alone { open: OpenLayer { index, name }, tree } = alone::open(&opening, at, progress)?;
         let layer = &opening.resolved.layers[at];
-        let layers = std::slice::from_ref(layer);
-        let open = opening.layers(layers, &OpenedLayers::default(), progress)?;
-        let [OpenLayer { index, name }] = &open[..] else {
-            unreachable!("one layer was to be opened")
-        };
-        let tree = tree::layer_alone(index, opening.finder.budget());
-        let tree = tree.map_err(|error| error.of_layer(at))?;
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
-        let contents = Contents::new(vec![opening.reader(layer, index, *name, &spans)]);
+        let contents = Contents::new(vec![opening.reader(layer, &index, name, &spans)]);
         let proofs = vec![index.proof()];
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
         Ok(Excerpt { resolved: opening.resolved, proofs, filesystem })

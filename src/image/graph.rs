@@ -42,7 +42,7 @@ use super::{Error, ImageOptions, parallel};
 use crate::cache::Cache;
 use crate::digest::{ChainId, Digest};
 use crate::index::Proof;
-use crate::oci::{ConfigDetails, Descriptor, Document, Manifest};
+use crate::oci::{ConfigDetails, Descriptor, Document, Manifest, Platform};
 use crate::reference::ImageName;
 use crate::resolve::{self, Documents, ResolvedImage, Verified};
 use crate::source::Source;
@@ -143,12 +143,40 @@ pub(super) fn documents_of(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut walk = Walk::new(documents, resolved.as_ref(), depth);
+    let graph = of_root(name.to_string(), root, resolved.as_ref(), documents, options, depth);
+    Ok((Graph { no_image, ..graph }, resolved))
+}
+
+/// The graph of a document that is there, and of the image in it, without what that is made of and refers to it.
+pub(super) fn of_root(
+    name: String,
+    root: Verified<Document>,
+    image: Option<&ResolvedImage>,
+    documents: Documents<'_>,
+    options: &ImageOptions,
+    depth: Depth,
+) -> Graph {
+    let mut walk = Walk::new(documents, image, depth);
     walk.document(&root);
     let (entries, left_out) = walk.finish(options.parallel_layers);
-    let (name, image, referrers) = (name.to_string(), None, None);
-    let graph = Graph { name, root, entries, image, no_image, referrers, left_out };
-    Ok((graph, resolved))
+    Graph { name, root, entries, image: None, no_image: None, referrers: None, left_out }
+}
+
+/// The images that an index leads to, each with what it is for as far as an index says; nothing is asked of an image
+/// that an index says to be one.
+pub(super) fn images_of(
+    documents: Documents<'_>,
+    root: &Verified<Document>,
+    width: usize,
+) -> Vec<(Descriptor, Option<Platform>)> {
+    let mut walk = Walk::new(documents, None, Depth::Indexes);
+    walk.document(root);
+    let (entries, left_out) = walk.finish(width);
+    if left_out > 0 {
+        log::warn!("{left_out} entries of image indexes were not looked at: there are too many");
+    }
+    let images = entries.into_iter().filter(|entry| entry.kind == EntryKind::Image);
+    images.filter_map(|entry| Some((entry.descriptor.ok()?, entry.platform))).collect()
 }
 
 /// The image that is shown in detail.

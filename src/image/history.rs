@@ -116,11 +116,28 @@ pub fn history(
         uncompressed_size: open.as_ref().map(|open| open.index.uncompressed_size()),
         changes,
     });
-    let details = ConfigDetails::parse(image.config().bytes());
-    let ConfigDetails { created, history, .. } = details.unwrap_or_default();
+    let ConfigDetails { created, history, .. } = details_of(&image);
     let (steps, unmatched) = match_steps(history, layers.collect());
     let proofs = open.iter().flatten().map(|open| open.index.proof()).collect();
     Ok(History { image, created, steps, unmatched, proofs })
+}
+
+/// The steps in the making of an image as its documents tell them, and instructions that can't be matched with layers.
+pub(super) fn steps_of(image: &ResolvedImage) -> (Vec<Step>, Vec<HistoryEntry>) {
+    let layers = image.layers.iter().zip(image.chain_ids()).enumerate();
+    let layers = layers.map(|(number, (layer, chain_id))| StepLayer {
+        number,
+        layer: layer.clone(),
+        chain_id,
+        uncompressed_size: None,
+        changes: None,
+    });
+    match_steps(details_of(image).history, layers.collect())
+}
+
+/// What the config of an image tells people.
+fn details_of(image: &ResolvedImage) -> ConfigDetails {
+    ConfigDetails::parse(image.config().bytes()).unwrap_or_default()
 }
 
 /// Puts instructions and layers together, if they fit; the instructions apart, if they do not.
@@ -148,7 +165,7 @@ fn fits(history: &[HistoryEntry], layers: usize) -> bool {
 
 /// The instruction that made each layer, base first, as far as the config tells.
 pub(super) fn instructions_of_layers(image: &ResolvedImage) -> Vec<Option<HistoryEntry>> {
-    let history = ConfigDetails::parse(image.config().bytes()).unwrap_or_default().history;
+    let history = details_of(image).history;
     match fits(&history, image.layers.len()) {
         true => history.into_iter().filter(|entry| !entry.empty_layer).map(Some).collect(),
         false => vec![None; image.layers.len()],

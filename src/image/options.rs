@@ -26,6 +26,27 @@ pub struct Selection {
     pub exclude: Option<String>,
     /// How artifacts are shown.
     pub artifacts: ArtifactView,
+    /// What it consists of is shown, of these platforms.
+    pub layout: Option<LayoutPlatforms>,
+}
+
+/// The platforms whose images are shown as what they consist of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutPlatforms {
+    /// That of the image; the others below a directory.
+    One,
+    /// Each in a directory.
+    All,
+}
+
+impl LayoutPlatforms {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            LayoutPlatforms::One => "one",
+            LayoutPlatforms::All => "all",
+        }
+    }
 }
 
 /// How an image is opened.
@@ -102,7 +123,7 @@ impl ImageOptions {
     /// What of the image is shown.
     pub fn selection(&self) -> Selection {
         let exclude = self.exclude.as_ref().map(|exclusion| exclusion.name.to_string());
-        Selection { exclude, artifacts: self.artifacts }
+        Selection { exclude, artifacts: self.artifacts, layout: None }
     }
 
     pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {

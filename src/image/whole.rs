@@ -60,12 +60,22 @@ impl Image {
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let opening = Opening::in_session(name, cache, options, session)?;
+        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+        Image::of_opening(opening, spans, options, progress)
+    }
+
+    /// The same of an image that is resolved.
+    pub(super) fn of_opening(
+        opening: Opening<'_>,
+        spans: Arc<Spans>,
+        options: &ImageOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
         let layers =
             opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
         let indexes: Vec<&LayerIndex> = layers.iter().map(|open| open.index.as_ref()).collect();
         let (mut tree, origins) = exclude::merge(&opening, &layers, options, progress)?;
         tree.number(&origins, &indexes);
-        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
         let contents = Contents::new(opening.readers(&layers, &spans));
         // Otherwise the indexes go: the tree has taken what it needs, and they are as large as it is.

@@ -22,7 +22,7 @@ use crate::blob::Spans;
 use crate::fuse::{Ownership, Requests};
 use crate::image::{Selection, Shown};
 use crate::source::registry::Traffic;
-use crate::space::Registries;
+use crate::space::Directories;
 use crate::tree::Sharing;
 
 /// Longest wait for a status, either way.
@@ -88,6 +88,9 @@ pub struct Manner {
     /// How artifacts are shown.
     #[serde(default)]
     pub artifacts: String,
+    /// Whether what images consist of is shown, and of all platforms.
+    #[serde(default)]
+    pub layout: Option<String>,
 }
 
 impl Manner {
@@ -112,6 +115,7 @@ impl Manner {
             provenance,
             exclude_base: selection.exclude.clone(),
             artifacts: selection.artifacts.name().to_owned(),
+            layout: selection.layout.map(|layout| layout.name().to_owned()),
         }
     }
 }
@@ -261,7 +265,7 @@ pub(super) enum Images {
     /// These.
     All(Vec<Shown>),
     /// Those that are open.
-    Of(Arc<Registries>),
+    Of(Arc<dyn Directories>),
 }
 
 impl StatusSource {
@@ -274,10 +278,10 @@ impl StatusSource {
             Images::All(images) => {
                 images.iter().zip(tags_of(images)).map(ImageStatus::of).collect()
             }
-            Images::Of(registries) => {
-                let open = registries.shown().into_iter();
+            Images::Of(directories) => {
+                let open = directories.shown().into_iter();
                 let status = open.map(|(path, shown)| ImageStatus {
-                    directory: Some(path),
+                    directory: Some(path).filter(|path| !path.is_empty()),
                     ..ImageStatus::of((&shown, None))
                 });
                 status.collect()

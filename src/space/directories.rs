@@ -4,17 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::blob::Spans;
 use crate::fs::{Error, Filesystem};
+use crate::image::Shown;
+use crate::source::registry::Traffic;
 
 /// Lower bits of a number: the number in the volume.
 pub(super) const VOLUME_SHIFT: u32 = 32;
 
-/// What a name in such a directory leads to: both are shown as directories.
+/// What a name in such a directory leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// Another directory.
     Directory(u32),
-    /// The root of a volume.
+    /// A file whose bytes are in memory.
+    Document(u32),
+    /// The root of a volume, which is shown as a directory.
     Volume(u32),
 }
 
@@ -22,41 +27,42 @@ impl Named {
     /// The number that it is shown with.
     pub fn number(self) -> u64 {
         match self {
-            Named::Directory(id) => id.into(),
+            Named::Directory(id) | Named::Document(id) => id.into(),
             // The root of each volume is 1.
             Named::Volume(volume) => u64::from(volume) << VOLUME_SHIFT | 1,
         }
     }
 }
 
-/// What a directory has.
-#[derive(Debug)]
-pub struct Listing {
-    /// Names and what they lead to, in the order of the names.
-    pub rows: Vec<(Vec<u8>, Named)>,
+/// What has a number of its own, beside volumes.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// A directory whose names are looked up.
+    Directory,
+    /// A file with these bytes.
+    Document(Arc<[u8]>),
 }
 
-/// Directories whose names are looked up, and the volumes that they lead to. The root is directory 1.
-///
-/// What may wait for a network is told until when.
+/// Directories whose names are looked up, and the documents and volumes that they lead to. The root is directory 1.
 pub trait Directories: fmt::Debug + Send + Sync {
-    /// Whether there is a directory with this number.
-    fn is_directory(&self, id: u32) -> bool;
+    /// What has this number, if anything does.
+    fn node(&self, id: u32) -> Option<Node>;
 
     /// When its names changed last.
     fn changed(&self, id: u32) -> SystemTime;
 
-    /// What a name leads to.
+    /// What a name leads to. What is made for that is waited for until `give_up`; a question to a registry takes
+    /// what the registry's own deadline allows.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Name`].
+    /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
     fn lookup(&self, id: u32, name: &[u8], give_up: Instant) -> Result<Named, Error>;
 
-    /// All names that are known.
+    /// All names that are known, and what they lead to, in a fixed order. It waits as [`Directories::lookup`] does.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Name`].
-    fn list(&self, id: u32, give_up: Instant) -> Result<Arc<Listing>, Error>;
+    /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
+    fn list(&self, id: u32, give_up: Instant) -> Result<Vec<(Vec<u8>, Named)>, Error>;
 
     /// A volume, if it is open; that it is asked for counts as use.
     ///
@@ -67,9 +73,20 @@ pub trait Directories: fmt::Debug + Send + Sync {
     /// A volume, which is opened.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Name`].
+    /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
     fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error>;
 
     /// How long an answer may take.
     fn timeout(&self) -> Duration;
+
+    /// What is open, by the paths of its volumes.
+    fn shown(&self) -> Vec<(String, Shown)>;
+
+    /// The spans that all volumes read from, if they share them.
+    fn spans(&self) -> Option<&Arc<Spans>> {
+        None
+    }
+
+    /// What goes over the network.
+    fn traffic(&self) -> &Arc<Traffic>;
 }

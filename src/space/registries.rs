@@ -31,12 +31,12 @@
 //! - No lock is held while a registry is asked, but for the one of the images of that host.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::directories::{Directories, Listing, Named};
+use super::directories::{Directories, Named, Node};
 use super::names::{Meaning, meaning};
+use super::slot::{FAILURE_STAYS, Slot};
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::fs::{Error, Filesystem};
@@ -47,9 +47,6 @@ use crate::source::registry::{Session, Traffic};
 
 /// How long a list of tags counts.
 const TAGS_STAY: Duration = Duration::from_secs(60);
-
-/// How long an answer counts that something is not there, or can't be had.
-const ABSENT_STAYS: Duration = Duration::from_secs(5);
 
 /// A tag that was not used for so long is looked up again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -78,8 +75,6 @@ pub struct Registries {
     session: Session,
     timeout: Duration,
     state: Mutex<State>,
-    /// Signalled when an image was opened or could not be.
-    opened: Condvar,
     /// Held while something of a host is opened or listed, by its name.
     busy: Mutex<HashMap<String, Arc<Mutex<()>>>>,
     own: Weak<Registries>,
@@ -123,15 +118,14 @@ struct Entry {
     used: Instant,
     /// When it was last seen what the name means.
     checked: Instant,
-    opening: Opening,
+    opened: Arc<Slot<Open>>,
 }
 
-#[derive(Debug)]
-enum Opening {
-    Closed,
-    Begun,
-    Open(Arc<Filesystem>, Box<Shown>),
-    Failed(String, Instant),
+/// An image that is open.
+#[derive(Clone, Debug)]
+struct Open {
+    filesystem: Arc<Filesystem>,
+    shown: Arc<Shown>,
 }
 
 impl Registries {
@@ -149,25 +143,9 @@ impl Registries {
                 images: Vec::new(),
                 image_ids: HashMap::new(),
             }),
-            opened: Condvar::new(),
             busy: Mutex::default(),
             own: Weak::clone(own),
         })
-    }
-
-    /// What goes over the network.
-    pub fn traffic(&self) -> &Arc<Traffic> {
-        self.session.traffic()
-    }
-
-    /// The images that are open, by their paths.
-    pub fn shown(&self) -> Vec<(String, Shown)> {
-        let state = self.state();
-        let open = state.images.iter().filter_map(|entry| match &entry.opening {
-            Opening::Open(_, shown) => Some((entry.path(), Shown::clone(shown))),
-            _ => None,
-        });
-        open.collect()
     }
 
     /// A thread that panicked left nothing half done in there.
@@ -192,7 +170,7 @@ impl Registries {
     }
 
     /// The volume of an image, which may have to be asked for.
-    fn image(&self, directory: &str, name: String) -> Result<Named, Error> {
+    fn image(&self, name: String) -> Result<Named, Error> {
         let mut state = self.state();
         if let Some(&id) = state.image_ids.get(&name) {
             let entry = &mut state.images[id as usize - 1];
@@ -207,16 +185,6 @@ impl Registries {
             let digest = entry.digest;
             drop(state);
             return self.look_again(id, &name, digest).map(Named::Volume);
-        }
-        let is_listed = state.directory_ids.get(directory).is_some_and(|id| {
-            let tags = state.directories[*id as usize - 1].tags.as_ref();
-            let tag = name[directory.len()..].strip_prefix(':');
-            tags.and_then(|(_, tags)| tags.as_ref().ok())
-                .zip(tag)
-                .is_some_and(|(tags, tag)| tags.iter().any(|listed| listed == tag))
-        });
-        if is_listed {
-            return state.add_image(name, None).map(Named::Volume);
         }
         drop(state);
         match self.ask(&name) {
@@ -256,7 +224,7 @@ impl Registries {
     fn tags(&self, path: &str, id: u32) -> Tags {
         let known = |state: &State| {
             let (when, tags) = state.directories[id as usize - 1].tags.as_ref()?;
-            let stays = if tags.is_ok() { TAGS_STAY } else { ABSENT_STAYS };
+            let stays = if tags.is_ok() { TAGS_STAY } else { FAILURE_STAYS };
             (when.elapsed() < stays).then(|| tags.clone())
         };
         if let Some(tags) = known(&self.state()) {
@@ -291,39 +259,18 @@ impl Registries {
         asked
     }
 
-    /// Opens an image, on a thread that nothing waits for without a deadline.
-    fn begin(self: &Arc<Self>, id: u32, name: String, digest: Option<Digest>) {
-        let own = Arc::clone(self);
-        let work = move || {
-            let opened = own.open_now(&name, digest);
-            let mut state = own.state();
-            let entry = &mut state.images[id as usize - 1];
-            entry.opening = match opened {
-                Ok((filesystem, shown)) => {
-                    entry.digest = Some(shown.image.root);
-                    (entry.used, entry.checked) = (Instant::now(), Instant::now());
-                    Opening::Open(filesystem, Box::new(shown))
-                }
-                Err(why) => {
-                    log::warn!("{name}: {why}");
-                    Opening::Failed(why, Instant::now())
-                }
-            };
-            state.close_unused(id);
-            drop(state);
-            own.opened.notify_all();
-        };
-        if let Err(e) = thread::Builder::new().name("open".into()).spawn(work) {
-            let failed = Opening::Failed(format!("no thread to open it: {e}"), Instant::now());
-            self.state().images[id as usize - 1].opening = failed;
-        }
+    /// Opens an image, which takes what it takes.
+    fn open_volume(&self, id: u32, name: &str, digest: Option<Digest>) -> Result<Open, String> {
+        let opened = self.open_now(name, digest).inspect_err(|why| log::warn!("{name}: {why}"))?;
+        let mut state = self.state();
+        let entry = &mut state.images[id as usize - 1];
+        entry.digest = Some(opened.shown.image.root);
+        (entry.used, entry.checked) = (Instant::now(), Instant::now());
+        state.make_room(id, opened.filesystem.tree().len());
+        Ok(opened)
     }
 
-    fn open_now(
-        &self,
-        name: &str,
-        digest: Option<Digest>,
-    ) -> Result<(Arc<Filesystem>, Shown), String> {
+    fn open_now(&self, name: &str, digest: Option<Digest>) -> Result<Open, String> {
         // What it meant when it was first looked at.
         let pinned = match digest.filter(|_| !name.contains('@')) {
             Some(digest) => format!("{name}@{digest}"),
@@ -336,7 +283,7 @@ impl Registries {
         let opened = Image::open_in(&image, &self.cache, &options, &self.session, &Quiet);
         let mut view = View::from(opened.map_err(|error| error.to_string())?);
         let shown = view.images.pop().ok_or("it has nothing to show")?;
-        Ok((view.filesystem, shown))
+        Ok(Open { filesystem: view.filesystem, shown: Arc::new(shown) })
     }
 }
 
@@ -385,36 +332,36 @@ impl State {
             log::warn!("{name}: {MAX_NAMES} names were looked up, and no more are");
             return Err(Error::NotFound);
         }
-        let (now, opening) = (Instant::now(), Opening::Closed);
-        self.images.push(Entry { name: name.clone(), digest, used: now, checked: now, opening });
+        let (now, opened) = (Instant::now(), Arc::default());
+        self.images.push(Entry { name: name.clone(), digest, used: now, checked: now, opened });
         let id = self.images.len() as u32;
         self.image_ids.insert(name, id);
         Ok(id)
     }
 
-    /// Closes the images that were not used for longest, if there are too many; not this one.
-    fn close_unused(&mut self, but: u32) {
+    /// Closes the images that were not used for longest, until there is room for this one with so many inodes.
+    fn make_room(&mut self, id: u32, inodes: usize) {
         loop {
-            let open =
-                self.images.iter().enumerate().filter_map(|(at, entry)| match &entry.opening {
-                    Opening::Open(filesystem, _) => Some((at, entry.used, filesystem.tree().len())),
-                    _ => None,
-                });
+            let others = self.images.iter().enumerate().filter(|(at, _)| *at + 1 != id as usize);
+            let open = others.filter_map(|(at, entry)| {
+                let Open { filesystem, .. } = entry.opened.get()?;
+                Some((at, entry.used, filesystem.tree().len()))
+            });
             let open: Vec<_> = open.collect();
-            let inodes: usize = open.iter().map(|(_, _, inodes)| inodes).sum();
-            if open.len() <= MAX_OPEN && inodes <= MAX_INODES {
+            let all: usize = open.iter().map(|(_, _, inodes)| inodes).sum();
+            if open.len() < MAX_OPEN && all + inodes <= MAX_INODES {
                 return;
             }
-            let others = open.iter().filter(|(at, ..)| *at + 1 != but as usize);
-            let Some((at, ..)) = others.min_by_key(|(_, used, _)| *used) else { return };
-            self.images[*at].opening = Opening::Closed;
+            let longest = open.iter().min_by_key(|(_, used, _)| *used);
+            let Some((at, ..)) = longest else { return };
+            self.images[*at].opened.clear();
         }
     }
 }
 
 impl Directories for Registries {
-    fn is_directory(&self, id: u32) -> bool {
-        id > 0 && id as usize <= self.state().directories.len()
+    fn node(&self, id: u32) -> Option<Node> {
+        (id > 0 && id as usize <= self.state().directories.len()).then_some(Node::Directory)
     }
 
     fn changed(&self, id: u32) -> SystemTime {
@@ -434,11 +381,11 @@ impl Directories for Registries {
                 let name = String::from_utf8_lossy(name);
                 self.state().add_directory(id, &name, below).map(Named::Directory)
             }
-            Meaning::Image(text) => self.image(&path, text),
+            Meaning::Image(text) => self.image(text),
         }
     }
 
-    fn list(&self, id: u32, _give_up: Instant) -> Result<Arc<Listing>, Error> {
+    fn list(&self, id: u32, _give_up: Instant) -> Result<Vec<(Vec<u8>, Named)>, Error> {
         let (path, mut rows) = {
             let state = self.state();
             let directory = state.directories.get((id as usize).wrapping_sub(1));
@@ -463,7 +410,7 @@ impl Directories for Registries {
                 Err(Absent::Failed(cause)) => return Err(Error::Name { name: path, cause }),
             }
         }
-        Ok(Arc::new(Listing { rows }))
+        Ok(rows)
     }
 
     fn opened(&self, volume: u32) -> Result<Option<Arc<Filesystem>>, Error> {
@@ -471,43 +418,36 @@ impl Directories for Registries {
         let entry =
             state.images.get_mut((volume as usize).wrapping_sub(1)).ok_or(Error::NotFound)?;
         entry.used = Instant::now();
-        match &entry.opening {
-            Opening::Open(filesystem, _) => Ok(Some(Arc::clone(filesystem))),
-            _ => Ok(None),
-        }
+        Ok(entry.opened.get().map(|open| open.filesystem))
     }
 
     fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
         let own = self.own.upgrade().ok_or(Error::NotFound)?;
-        let mut state = self.state();
-        loop {
-            let at = (volume as usize).wrapping_sub(1);
-            let entry = state.images.get_mut(at).ok_or(Error::NotFound)?;
-            match &entry.opening {
-                Opening::Open(filesystem, _) => return Ok(Arc::clone(filesystem)),
-                Opening::Failed(why, when) if when.elapsed() < ABSENT_STAYS => {
-                    return Err(Error::Name { name: entry.name.clone(), cause: why.clone() });
-                }
-                Opening::Closed | Opening::Failed(..) => {
-                    entry.opening = Opening::Begun;
-                    let (name, digest) = (entry.name.clone(), entry.digest);
-                    drop(state);
-                    own.begin(volume, name, digest);
-                    state = self.state();
-                }
-                Opening::Begun => {
-                    let left = give_up.checked_duration_since(Instant::now());
-                    let Some(left) = left else {
-                        return Err(Error::Late { name: entry.name.clone() });
-                    };
-                    let waited = self.opened.wait_timeout(state, left);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        }
+        let (name, digest, slot) = {
+            let state = self.state();
+            let entry = state.images.get((volume as usize).wrapping_sub(1));
+            let entry = entry.ok_or(Error::NotFound)?;
+            (entry.name.clone(), entry.digest, Arc::clone(&entry.opened))
+        };
+        let wanted = name.clone();
+        let open = slot.wait(&name, give_up, move || own.open_volume(volume, &wanted, digest))?;
+        Ok(open.filesystem)
     }
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn shown(&self) -> Vec<(String, Shown)> {
+        let state = self.state();
+        let open = state.images.iter().filter_map(|entry| {
+            let open = entry.opened.get()?;
+            Some((entry.path(), Shown::clone(&open.shown)))
+        });
+        open.collect()
+    }
+
+    fn traffic(&self) -> &Arc<Traffic> {
+        self.session.traffic()
     }
 }

@@ -101,6 +101,7 @@ mod selection;
 mod signals;
 mod sparse_maps;
 mod stalls;
+mod structure;
 mod tags;
 mod users;
 mod wide_reads;

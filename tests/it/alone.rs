@@ -16,7 +16,7 @@ use crate::support::tarball::{Entry, Kind, tar};
 fn alone(layer: &[Entry]) -> Result<(Tree, Vec<u8>), String> {
     let tar = tar(layer);
     let index = index(&tar)?;
-    let tree = tree::layer_alone(&index, &Arc::new(Budget::of(u64::MAX)));
+    let tree = tree::layer_alone(&index, None, &Arc::new(Budget::of(u64::MAX)));
     tree.map(|tree| (tree, tar)).map_err(|e| e.to_string())
 }
 
@@ -136,5 +136,5 @@ fn layers_that_can_not_be_unpacked() {
     let budget = Arc::new(Budget::of(10_000));
     let whiteouts: Vec<Entry> = (0..1000).map(|n| Entry::file(format!(".wh.{n}"), "")).collect();
     let index = index(&tar(&whiteouts)).unwrap();
-    assert!(tree::layer_alone(&index, &budget).is_err());
+    assert!(tree::layer_alone(&index, None, &budget).is_err());
 }

@@ -102,7 +102,8 @@ impl Content {
         self.tags.push((tag.to_owned(), descriptor.clone()));
     }
 
-    fn bytes(&self, descriptor: &Value) -> (&str, &[u8]) {
+    /// The media type and bytes of a manifest or index that was added.
+    pub fn bytes(&self, descriptor: &Value) -> (&str, &[u8]) {
         let is_named = |(_, bytes): &&(String, Vec<u8>)| sha256(bytes) == descriptor["digest"];
         let found = self.manifests.iter().find(is_named);
         let (media_type, bytes) = found.expect("what is tagged was added");

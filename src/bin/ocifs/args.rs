@@ -18,6 +18,7 @@ mod layer;
 mod login;
 mod ls;
 mod mount;
+mod mount_flags;
 mod name;
 mod proof;
 mod tags;

@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
 
     /// What was found; with everything, up to `width` manifests are opened at a time. How many were left out.
     pub(super) fn finish(mut self, width: usize) -> (Vec<Entry>, usize) {
-        if self.depth == Depth::Shown {
+        if self.depth != Depth::All {
             return (self.entries, self.left_out);
         }
         let is_closed = |entry: &Entry| entry.manifest.is_none() && entry.error.is_none();

@@ -8,6 +8,8 @@ use crate::oci::{Descriptor, Manifest, Platform};
 pub enum Depth {
     /// What opening the image needs, and a list of referrers.
     Shown,
+    /// Every image index as well, and entries that do not say what they are.
+    Indexes,
     /// Every document that the name leads to.
     All,
 }

@@ -12,26 +12,34 @@ use super::nodes::Merge;
 use super::paths::{Layer, Lower};
 use crate::index::{Budget, Drawn, EntryKind, LayerIndex, NODE_BYTES, Whiteout};
 use crate::tree::error::Error;
-use crate::tree::inode::{MarkKind, MarkRow, NONE};
+use crate::tree::inode::{Ino, MarkKind, MarkRow, NONE};
 use crate::tree::origins::{MARK, Source};
 use crate::tree::table::Tree;
 
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 
-/// What a layer brings, without those below and above it.
+/// What a layer brings, without those below and above it. The entries of `beside`, which are no part of the
+/// layer and have names that it does not have, are shown with it as those of a second one.
 ///
 /// # Errors
 /// What unpacking the layer would fail with, or there is not so much left of the budget.
-pub fn layer_alone(index: &LayerIndex, budget: &Arc<Budget>) -> Result<Tree, Error> {
+pub fn layer_alone(
+    index: &LayerIndex,
+    beside: Option<&LayerIndex>,
+    budget: &Arc<Budget>,
+) -> Result<Tree, Error> {
     let names: Vec<Vec<u8>> = index.whiteouts().map(|whiteout| name(&whiteout)).collect();
     let mut drawn = Drawn::new(Arc::clone(budget));
     let text: usize = names.iter().map(Vec::len).sum();
     drawn.more(names.len() as u64 * NODE_BYTES + text as u64)?;
-    let layers = [index];
+    let layers: Vec<&LayerIndex> = [index].into_iter().chain(beside).collect();
     let mut merge = Merge::new(&layers, drawn);
     merge.is_alone = true;
     merge.apply(0, index)?;
     merge.place_whiteouts(index, &names)?;
+    if let Some(beside) = beside {
+        merge.apply(1, beside)?;
+    }
     let mut origins = Vec::new();
     let (mut tree, _) = merge.flatten(Some(&mut origins))?;
     mark(&mut tree, index, &origins)?;
@@ -80,6 +88,7 @@ impl<'a> Merge<'a> {
 fn mark(tree: &mut Tree, index: &LayerIndex, origins: &[u32]) -> Result<(), Error> {
     for (ino, entry) in (1..).zip(origins) {
         if *entry < MARK
+            && tree.layer(Ino(ino)) == 0
             && let EntryKind::HardLink { dir, name } = index.entry_at(*entry as usize).kind
         {
             let target = index.path(dir, name);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use super::image::ImageArgs;
+use super::mount_flags::MountFlags;
 
 /// `ocifs browse`
 #[derive(Debug, ClapArgs)]
@@ -16,23 +17,6 @@ pub(crate) struct Browse {
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
 
-    /// Stay in the foreground
-    #[arg(short, long, help_heading = "Mount")]
-    pub(crate) foreground: bool,
-
-    /// Allow other users to read the mount
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) allow_other: bool,
-
-    /// Check the permission bits of images
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) strict_modes: bool,
-
-    /// Show all files as belonging to you
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) owner_me: bool,
-
-    /// Do not allow programs of images to be executed
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) noexec: bool,
+    #[command(flatten)]
+    pub(crate) flags: MountFlags,
 }

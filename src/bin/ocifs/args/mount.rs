@@ -7,11 +7,13 @@ use std::str::FromStr;
 
 use clap::Args as ClapArgs;
 use clap::error::ErrorKind;
+use ocifs::image::LayoutPlatforms;
 use ocifs::reference::{DirectoryName, ImageName, ParseError};
 
 use super::base::BaseArg;
 use super::browse::Browse;
 use super::image::ImageArgs;
+use super::mount_flags::MountFlags;
 use super::name::image_name;
 use super::units::bytes;
 
@@ -31,25 +33,8 @@ pub(crate) struct Mount {
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
 
-    /// Stay in the foreground
-    #[arg(short, long, help_heading = "Mount")]
-    pub(crate) foreground: bool,
-
-    /// Allow other users to read the mount
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) allow_other: bool,
-
-    /// Check the image's permission bits
-    ///
-    /// A mount by root always checks them. By default a mount by another user, or by root of a user namespace
-    /// that does not have all user IDs, does not, so that this user can read files that belong to root in
-    /// the image.
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) strict_modes: bool,
-
-    /// Show all files as belonging to you
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) owner_me: bool,
+    #[command(flatten)]
+    pub(crate) flags: MountFlags,
 
     /// How to prefetch what a walk will read next: `process`, `push`, or `off`
     ///
@@ -85,10 +70,6 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Mount")]
     pub(crate) max_kernel_metadata: Option<u64>,
 
-    /// Do not allow programs of the image to be executed
-    #[arg(long, help_heading = "Mount")]
-    pub(crate) noexec: bool,
-
     /// Mount over another image that is mounted at DIR (root only)
     ///
     /// Without this flag that is refused. If the same image is mounted there in the same way, nothing is done.
@@ -108,6 +89,18 @@ pub(crate) struct Mount {
     /// By default a file that several images have is one inode, as if it were hard linked.
     #[arg(long, help_heading = "Mount")]
     pub(crate) separate_inodes: bool,
+
+    /// Show what the image consists of: its documents, each layer, the images for other platforms, and what refers to it
+    ///
+    /// `rootfs` is what a mount shows without this flag, `layers` has a directory for each layer alone, `platforms` one
+    /// for each image of an index. With `--platform all` DIR has a directory for each of them instead. Nothing is fetched
+    /// before its directory is entered, but for the image's documents.
+    #[arg(
+        long,
+        conflicts_with_all = ["kernel_metadata", "exclude_base", "provenance", "separate_inodes"],
+        help_heading = "Mount"
+    )]
+    layout: bool,
 }
 
 /// How the kernel is given what a walk will read next.
@@ -161,6 +154,8 @@ pub(crate) enum ShownImages {
     Single(ImageName),
     /// Each in a directory of its own.
     Directories(Vec<(DirectoryName, ImageName)>),
+    /// What one consists of.
+    Layout(ImageName, LayoutPlatforms),
     /// Those of all registries that are named.
     Registries,
 }
@@ -168,7 +163,7 @@ pub(crate) enum ShownImages {
 impl ShownImages {
     pub(crate) fn images(&self) -> Vec<&ImageName> {
         match self {
-            ShownImages::Single(image) => vec![image],
+            ShownImages::Single(image) | ShownImages::Layout(image, _) => vec![image],
             ShownImages::Directories(images) => images.iter().map(|(_, image)| image).collect(),
             ShownImages::Registries => Vec::new(),
         }
@@ -202,17 +197,27 @@ impl Mount {
             images_and_directory: Vec::new(),
             base: BaseArg::default(),
             image_args: browse.image_args.clone(),
-            foreground: browse.foreground,
-            allow_other: browse.allow_other,
-            strict_modes: browse.strict_modes,
-            owner_me: browse.owner_me,
+            flags: browse.flags.clone(),
             prefetch: Prefetch::Off,
             kernel_metadata: false,
             max_kernel_metadata: None,
-            noexec: browse.noexec,
             over: false,
             provenance: false,
             separate_inodes: true,
+            layout: false,
+        }
+    }
+
+    /// Whether `--platform all` was given: the name of no architecture.
+    fn is_of_all_platforms(&self) -> bool {
+        let platform = self.image_args.platform.as_ref();
+        platform.is_some_and(|platform| platform.to_string() == "linux/all")
+    }
+
+    fn layout_platforms(&self) -> LayoutPlatforms {
+        match self.is_of_all_platforms() {
+            true => LayoutPlatforms::All,
+            false => LayoutPlatforms::One,
         }
     }
 
@@ -246,6 +251,21 @@ impl Mount {
         };
         let images = images.iter().map(parse).collect::<Result<Vec<NamedImage>, _>>()?;
         let shown = shown_images(images).map_err(invalid)?;
+        if self.is_of_all_platforms() && !self.layout {
+            let text =
+                "`--platform all` is for `--layout`, which shows a directory for each platform";
+            return Err(invalid(text.to_owned()));
+        }
+        let shown = match (self.layout, shown) {
+            (false, shown) => shown,
+            (true, ShownImages::Single(image)) => {
+                ShownImages::Layout(image, self.layout_platforms())
+            }
+            (true, _) => {
+                let text = "`--layout` shows one image: mount the others on their own";
+                return Err(invalid(text.to_owned()));
+            }
+        };
         Ok(MountRequest { shown, mount_point: PathBuf::from(mount_point) })
     }
 }
@@ -305,7 +325,7 @@ mod tests {
         let named = |texts: &[&str]| {
             let images: Vec<NamedImage> = texts.iter().map(|text| text.parse().unwrap()).collect();
             shown_images(images).map(|shown| match shown {
-                ShownImages::Single(_) | ShownImages::Registries => None,
+                ShownImages::Single(_) | ShownImages::Layout(..) | ShownImages::Registries => None,
                 ShownImages::Directories(all) => {
                     Some(all.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
                 }

@@ -18,22 +18,21 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 
 use clap::error::ErrorKind;
 use ocifs::fuse::kernel::MountPoint;
 use ocifs::fuse::{erofs_mount, kernel};
 use ocifs::image::View;
-use ocifs::mount::{Mount, StatusSocket};
+use ocifs::mount::{Lookups, Mount, StatusSocket};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
-use ocifs::space::Registries;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::options::{options, sharing};
 use crate::args::{self, MountRequest, NamedImage, RequiredProof, ShownImages, WrongUsage};
-use crate::commands::open::{Wanted, open_image, open_images, open_registries};
+use crate::commands::open::{Wanted, open_image, open_images, open_layout, open_registries};
 use crate::commands::process::is_dead_behind_erofs;
 use crate::commands::registries::refused_for_several;
 use crate::environment;
@@ -79,7 +78,7 @@ pub(super) fn run_request(
         return serve(all, args, &image_args, request, mount_point);
     }
     let Some(mount_point) = prepare(args, request)? else { return Ok(ExitCode::SUCCESS) };
-    match args.foreground {
+    match args.flags.foreground {
         true => serve(all, args, &args.base.with(&args.image_args), request, mount_point),
         false => start_child(all, args, request, &mount_point),
     }
@@ -305,15 +304,16 @@ fn serve(
         ShownImages::Directories(images) => {
             Shown::View(open_images(images, sharing(args), image_args, wanted)?)
         }
-        ShownImages::Registries => Shown::Registries(open_registries(image_args)?),
+        ShownImages::Layout(image, platforms) => {
+            Shown::Directories(open_layout(image, *platforms, image_args)?)
+        }
+        ShownImages::Registries => Shown::Directories(open_registries(image_args)?),
     };
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let mut signals = signals::ending()?;
     let mount = match shown {
         Shown::View(view) => Mount::new(view, mount_point, &options(args))?,
-        Shown::Registries(registries) => {
-            Mount::of_registries(registries, mount_point, &options(args))?
-        }
+        Shown::Directories(lookups) => Mount::of_directories(lookups, mount_point, &options(args))?,
     };
     let unmounter = mount.unmounter();
     let folder = environment::runtime_folder();
@@ -369,7 +369,7 @@ fn serve(
 /// What is served.
 enum Shown {
     View(View),
-    Registries(Arc<Registries>),
+    Directories(Lookups),
 }
 
 /// How serving ends.

@@ -1,10 +1,12 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
-use std::sync::Arc;
-
-use ocifs::image::{Excerpt, Image, ImageOptions, ImageSet, LayerChoice, View};
+use ocifs::image::{
+    Excerpt, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Selection, Structure,
+    View,
+};
+use ocifs::mount::{Lookups, REGISTRIES};
 use ocifs::reference::{DirectoryName, ImageName, Reference};
-use ocifs::space::{Opener, Registries};
+use ocifs::space::{Layout, Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
 use super::proof;
@@ -95,10 +97,35 @@ pub(super) fn open_excerpt(
 }
 
 /// Registries that are reached as the flags and the environment say.
-pub(super) fn open_registries(args: &ImageArgs) -> Result<Arc<Registries>, AnyError> {
+pub(super) fn open_registries(args: &ImageArgs) -> Result<Lookups, AnyError> {
     let cache = environment::cache(&args.cache_args);
     let opener = FlagsAndSettings { args: args.clone(), settings: Settings::read()? };
-    Ok(Registries::new(Box::new(opener), &cache, args.timeout))
+    Ok(Lookups {
+        directories: Registries::new(Box::new(opener), &cache, args.timeout),
+        source: REGISTRIES.to_owned(),
+        selection: Selection::default(),
+    })
+}
+
+/// What an image consists of.
+pub(super) fn open_layout(
+    name: &ImageName,
+    platforms: LayoutPlatforms,
+    args: &ImageArgs,
+) -> Result<Lookups, AnyError> {
+    let (name, mut options) = environment::image(name, args, &Settings::read()?)?;
+    let cache = environment::cache(&args.cache_args);
+    let structure = match platforms {
+        LayoutPlatforms::One => Structure::open(&name, &cache, &options),
+        LayoutPlatforms::All => {
+            options.platform = None;
+            Structure::of_all_platforms(&name, &cache, &options)
+        }
+    };
+    let structure = structure.map_err(failed(&name))?;
+    let selection = Selection { layout: Some(platforms), ..options.selection() };
+    let directories = Layout::new(structure, args.timeout);
+    Ok(Lookups { directories, source: name.to_string(), selection })
 }
 
 /// Opens images as the flags and the environment say.

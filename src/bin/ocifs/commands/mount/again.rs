@@ -5,6 +5,7 @@ use ocifs::image::Selection;
 use ocifs::index::Proof;
 use ocifs::mount::{ImageStatus, Manner};
 use ocifs::reference::{DirectoryName, ImageName};
+use ocifs::tree::Sharing;
 
 use super::options::{options, sharing};
 use crate::args::{self, ArtifactForm, MountRequest, RequiredProof, ShownImages};
@@ -34,6 +35,10 @@ pub(super) fn is_shown(
     let selection = Selection {
         exclude: args.base.name().map(ToString::to_string),
         artifacts: ArtifactForm::view(args.image_args.shown_as),
+        layout: match &request.shown {
+            ShownImages::Layout(_, platforms) => Some(*platforms),
+            _ => None,
+        },
     };
     let wants_proof = settings.required_proof(&args.image_args)? == RequiredProof::Full;
     let is_proven =
@@ -44,8 +49,11 @@ pub(super) fn is_shown(
         if let [only] = shown {
             image = format!("{image} ({})", only.digest);
         }
-        if status.options != Manner::of(&options(args), sharing(args), args.provenance, &selection)
-        {
+        let sharing = match selection.layout {
+            Some(_) => Sharing::Nothing,
+            None => sharing(args),
+        };
+        if status.options != Manner::of(&options(args), sharing, args.provenance, &selection) {
             image.push_str(", mounted in another way,");
         } else if wants_proof && !shown.iter().all(is_proven) {
             image.push_str(", shown with a weaker proof,");
@@ -67,7 +75,7 @@ fn are_same(
     settings: &Settings,
 ) -> Result<bool, AnyError> {
     let wanted: Vec<(Option<&DirectoryName>, &ImageName)> = match wanted {
-        ShownImages::Single(image) => vec![(None, image)],
+        ShownImages::Single(image) | ShownImages::Layout(image, _) => vec![(None, image)],
         ShownImages::Directories(images) => {
             images.iter().map(|(directory, image)| (Some(directory), image)).collect()
         }

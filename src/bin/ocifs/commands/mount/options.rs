@@ -12,9 +12,9 @@ use crate::commands::prefetch;
 /// What the flags say of the mount.
 pub(super) fn options(args: &args::Mount) -> MountOptions {
     MountOptions {
-        allow_other: args.allow_other,
-        strict_modes: args.strict_modes,
-        ownership: match args.owner_me {
+        allow_other: args.flags.allow_other,
+        strict_modes: args.flags.strict_modes,
+        ownership: match args.flags.owner_me {
             true => Ownership::Squash {
                 uid: rustix::process::getuid().as_raw(),
                 gid: rustix::process::getgid().as_raw(),
@@ -28,7 +28,7 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
             args::Prefetch::Process | args::Prefetch::Off => ocifs::mount::Prefetch::Off,
             args::Prefetch::Push => ocifs::mount::Prefetch::Push,
         },
-        no_exec: args.noexec,
+        no_exec: args.flags.noexec,
         over: args.over,
         kernel_metadata: args.kernel_metadata,
         max_kernel_metadata_bytes: args.max_kernel_metadata,
