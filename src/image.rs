@@ -100,7 +100,9 @@ pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Selection};
 pub use probe::{Probe, probe};
 pub use set::ImageSet;
 pub use structure::{Part, Structure};
-pub use tags::{TagGroup, TagList, TagsRequest, remembered_tags, tag_names_in, tags};
+pub use tags::{
+    TagGroup, TagList, TagsRequest, remembered_tags, repositories_in, tag_names_in, tags,
+};
 pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};
 pub use which::{PathOrigin, PathOrigins, PathVersion, which};

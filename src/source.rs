@@ -45,7 +45,7 @@ pub use error::{Error, hint_of};
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
 pub use image::{Body, Opened, Source, Throughput};
 pub use in_memory::InMemory;
-pub use local_stores::LocalStores;
+pub use local_stores::{ListedStore, LocalStores};
 pub use natural::Natural;
 pub use nearest::is_of_referrer;
 pub use offline::Offline;

@@ -30,6 +30,7 @@
 
 mod directories;
 mod layout;
+mod local;
 mod names;
 mod registries;
 mod slot;

@@ -36,8 +36,8 @@ use crate::digest::Digest;
 use crate::oci::{ConfigDetails, Descriptor, Document, Platform, annotation};
 use crate::reference::{ImageName, Reference};
 use crate::resolve::Documents;
-use crate::source::registry::Session;
-use crate::source::{Repository, Revision, is_of_referrer};
+use crate::source::registry::{Registry, Session};
+use crate::source::{self, Repository, Revision, is_of_referrer};
 
 /// Tags that a remote registry is asked about, each with one request.
 const MAX_ASKED: usize = 1000;
@@ -175,6 +175,27 @@ pub fn tag_names_in(
     }
     names.retain(|tag| !is_of_referrer(tag));
     names.sort_by_cached_key(|tag| order(tag));
+    Ok(names)
+}
+
+/// The repositories that the registry of an image lists, in order; none without a network.
+///
+/// # Errors
+/// The image is in no registry, or that does not list them.
+pub fn repositories_in(
+    name: &ImageName,
+    options: &ImageOptions,
+    session: &Session,
+) -> Result<Vec<String>, Error> {
+    let ImageName::Registry(reference) = name else {
+        return Err(Error::NoRegistry(name.to_string()));
+    };
+    if options.offline {
+        return Ok(Vec::new());
+    }
+    let registry = Registry::for_listing(reference.clone(), &options.registry, session);
+    let mut names = registry.map_err(source::Error::from)?.repositories()?;
+    names.sort_unstable();
     Ok(names)
 }
 

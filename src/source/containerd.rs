@@ -132,6 +132,20 @@ impl Containerd {
     }
 }
 
+/// The names of all images in the stores that can be read, each behind its namespace.
+pub(super) fn names(roots: &[PathBuf]) -> Vec<String> {
+    let stores = roots.iter().map(|root| root.join(DATABASE));
+    let found = stores.flat_map(|database| match entries(&database) {
+        Ok(entries) => entries,
+        Err(e) if e.is_not_there() => Vec::new(),
+        Err(e) => {
+            log::info!("{}: its images can't be listed: {e}", database.display());
+            Vec::new()
+        }
+    });
+    found.map(|entry| entry.full_name()).collect()
+}
+
 /// Where a blob is below the folder of the content.
 pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())

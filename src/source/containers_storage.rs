@@ -183,6 +183,20 @@ impl ContainersStorage {
     }
 }
 
+/// The names of all images in the stores that can be read; images without one are left out.
+pub(super) fn names(roots: &[PathBuf]) -> Vec<String> {
+    let stores = roots.iter().flat_map(|root| DRIVERS.map(|driver| Store { root, driver }));
+    let found = stores.flat_map(|store| match store.images() {
+        Ok(rows) => rows,
+        Err(e) if e.is_not_there() => Vec::new(),
+        Err(e) => {
+            log::info!("{}: its images can't be listed: {e}", store.root.display());
+            Vec::new()
+        }
+    });
+    found.flat_map(|row| row.names).collect()
+}
+
 /// A store of one driver.
 #[derive(Clone, Copy)]
 struct Store<'a> {

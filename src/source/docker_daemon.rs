@@ -259,6 +259,12 @@ fn names(socket: &Path, timeout: Duration) -> Vec<String> {
     names
 }
 
+/// The names of the images of the first engine that listens; none if none does.
+pub(super) fn all_names(sockets: &[PathBuf], timeout: Duration) -> Vec<String> {
+    let socket = sockets.iter().find(|socket| socket.exists());
+    socket.map_or_else(Vec::new, |socket| names(socket, timeout))
+}
+
 fn complaint(body: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     // A reason that can't be read is none.

@@ -58,6 +58,7 @@
 
 mod auth_file;
 mod body;
+mod catalog;
 mod client;
 mod credential;
 mod credentials;

@@ -6,10 +6,12 @@
 //! docker.io/library/debian/:12    a tag of it
 //! docker.io/library/debian/@sha256:…
 //! docker.io/library/debian:12     the same, as it is typed elsewhere
+//! local                           the stores of other programs on this machine
 //! ```
 //!
 //! Nothing is asked for to tell what a path may be; whether it is there is another question.
 
+use super::local::LOCAL;
 use crate::reference::Reference;
 
 /// What a name in a directory may mean.
@@ -25,7 +27,7 @@ pub(super) enum Meaning {
 pub(super) fn meaning(path: &str, name: &[u8]) -> Option<Meaning> {
     let name = std::str::from_utf8(name).ok()?;
     if path.is_empty() {
-        return is_host(name).then(|| Meaning::Directory(name.to_owned()));
+        return (is_host(name) || name == LOCAL).then(|| Meaning::Directory(name.to_owned()));
     }
     if name.starts_with([':', '@']) {
         // A host alone has no tags.
@@ -68,6 +70,7 @@ mod tests {
             ("", "docker.io", Some("d docker.io".into())),
             ("", "127.0.0.1:5000", Some("d 127.0.0.1:5000".into())),
             ("", "localhost", Some("d localhost".into())),
+            ("", "local", Some("d local".into())),
             ("", "debian", None),
             ("", ".git", None),
             ("", "a b.c", None),

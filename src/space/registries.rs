@@ -10,10 +10,13 @@
 //! A path is a [meaning](super::names) before anything is asked for: hosts and parts of repositories are directories as soon
 //! as they are named, and names that no reference can have are not there. What is asked for:
 //!
-//! - a repository that is listed, for its tags, once in a while ([`TAGS_STAY`]);
+//! - a host that is listed, for its repositories, and a repository, for its tags, once in a while ([`LISTS_STAY`]). Most
+//!   public registries do not tell their repositories: then those are listed that were named;
 //! - a tag or digest that no listing has shown, for its manifest, to know that it is there;
 //! - an image that is *entered*, for everything: only then is it opened, on a thread of its own, for as long as that
 //!   takes. Who waits for it gives up at their deadline, and finds it open later.
+//!
+//! Images in the stores of other programs are below `local`, by the names that these list ([`super::local`]).
 //!
 //! A tag means one image as long as it is used, and is looked up again when it was not for a while ([`IDLE`]); if it has
 //! moved, it is another volume. Images that were not used for longest are closed when there are too many; a volume keeps its number
@@ -35,6 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::directories::{Directories, Named, Node};
+use super::local::{Child, LOCAL, children, is_local, stored_name};
 use super::names::{Meaning, meaning};
 use super::slot::{FAILURE_STAYS, Slot};
 use crate::cache::Cache;
@@ -43,10 +47,14 @@ use crate::fs::{Error, Filesystem};
 use crate::image::{self, Image, ImageOptions, Shown, View};
 use crate::layer::Quiet;
 use crate::reference::ImageName;
+use crate::source::ListedStore;
 use crate::source::registry::{Session, Traffic};
 
-/// How long a list of tags counts.
-const TAGS_STAY: Duration = Duration::from_secs(60);
+/// How long a list of repositories or of tags counts.
+const LISTS_STAY: Duration = Duration::from_secs(60);
+
+/// How long a list of the images in a store of this machine counts.
+const STORED_STAY: Duration = Duration::from_secs(5);
 
 /// A tag that was not used for so long is looked up again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -64,7 +72,7 @@ pub trait Opener: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A sentence.
-    fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String>;
+    fn options(&self, name: &ImageName) -> Result<(ImageName, ImageOptions), String>;
 }
 
 /// Registries as directories.
@@ -86,6 +94,8 @@ struct State {
     directory_ids: HashMap<String, u32>,
     images: Vec<Entry>,
     image_ids: HashMap<String, u32>,
+    /// Images in stores, by the word of the store, and when they were listed.
+    stored: HashMap<&'static str, (Instant, Arc<Vec<String>>)>,
 }
 
 #[derive(Debug)]
@@ -95,6 +105,8 @@ struct Directory {
     children: BTreeMap<String, u32>,
     /// Its tags, if it is a repository, and when they were listed.
     tags: Option<(Instant, Tags)>,
+    /// When its repositories were asked for, if it is a host.
+    catalog: Option<Instant>,
     changed: SystemTime,
 }
 
@@ -111,7 +123,7 @@ enum Absent {
 
 #[derive(Debug)]
 struct Entry {
-    /// Its reference in full.
+    /// Its reference in full; of an image in a store, its path.
     name: String,
     /// What the name means, once that is known.
     digest: Option<Digest>,
@@ -142,6 +154,7 @@ impl Registries {
                 directory_ids: HashMap::from([(String::new(), 1)]),
                 images: Vec::new(),
                 image_ids: HashMap::new(),
+                stored: HashMap::new(),
             }),
             busy: Mutex::default(),
             own: Weak::clone(own),
@@ -159,9 +172,65 @@ impl Registries {
         Arc::clone(busy.entry(what.to_owned()).or_default())
     }
 
+    /// How an image is opened that is known by this name.
+    fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String> {
+        let stored = stored_name(name).map(|stored| stored.parse::<ImageName>());
+        let parsed = stored.unwrap_or_else(|| name.parse().map(ImageName::Registry));
+        self.opener.options(&parsed.map_err(|e| format!("{name}: {e}"))?)
+    }
+
+    /// The images in a store of this machine, asked for once in a while.
+    fn stored(&self, store: ListedStore) -> Arc<Vec<String>> {
+        let key = format!("{LOCAL}/{}", store.word());
+        let busy = self.busy(&key);
+        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, names)) = self.state().stored.get(store.word())
+            && when.elapsed() < STORED_STAY
+        {
+            return Arc::clone(names);
+        }
+        let asked = self.options(&format!("{key}/x"));
+        let names = asked.map(|(_, options)| store.names(&options.stores, options.read_deadline));
+        let names = names.unwrap_or_else(|why| {
+            log::info!("{key}: {why}");
+            Vec::new()
+        });
+        let names = Arc::new(names);
+        self.state().stored.insert(store.word(), (Instant::now(), Arc::clone(&names)));
+        names
+    }
+
+    /// What a directory of stores of this machine has.
+    fn list_local(&self, id: u32, path: &str) -> Result<Vec<(Vec<u8>, Named)>, Error> {
+        let of_store = |store: &ListedStore| {
+            let rest = path.strip_prefix(LOCAL)?.strip_prefix('/')?.strip_prefix(store.word())?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+        };
+        let found = ListedStore::ALL.iter().find_map(|store| Some((*store, of_store(store)?)));
+        let below = match found {
+            Some((store, rest)) => children(&self.stored(store), rest),
+            None if path == LOCAL => {
+                let stores = ListedStore::ALL.into_iter();
+                let stores = stores.filter(|store| !self.stored(*store).is_empty());
+                stores.map(|store| (store.word().to_owned(), Child::Directory)).collect()
+            }
+            None => return Err(Error::NotFound),
+        };
+        let mut state = self.state();
+        let rows = below.into_iter().map(|(name, child)| {
+            let path = format!("{path}/{name}");
+            let named = match child {
+                Child::Directory => Named::Directory(state.add_directory(id, &name, path)?),
+                Child::Image => Named::Volume(state.add_image(path, None)?),
+            };
+            Ok((name.into_bytes(), named))
+        });
+        rows.collect()
+    }
+
     /// Whether something of this name is there, and what it means now.
     fn ask(&self, name: &str) -> Result<Digest, Absent> {
-        let (image, options) = self.opener.options(name).map_err(Absent::Failed)?;
+        let (image, options) = self.options(name).map_err(Absent::Failed)?;
         match image::resolve_in(&image, &self.cache, &options, &self.session) {
             Ok(resolved) => Ok(resolved.root),
             Err(error) if error.is_missing() => Err(Absent::Missing),
@@ -220,11 +289,41 @@ impl Registries {
         }
     }
 
+    /// Makes directories of the repositories that a host lists.
+    fn name_repositories(&self, host: &str, id: u32) {
+        let is_known = |state: &State| {
+            let asked = state.directories[id as usize - 1].catalog;
+            asked.is_some_and(|when| when.elapsed() < LISTS_STAY)
+        };
+        // Not what is held while an image of the host is opened.
+        let busy = self.busy(&format!("{host}/"));
+        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_known(&self.state()) {
+            return;
+        }
+        // Of no repository in particular.
+        let asked = self.options(&format!("{host}/x")).and_then(|(name, options)| {
+            image::repositories_in(&name, &options, &self.session).map_err(|e| e.to_string())
+        });
+        let mut state = self.state();
+        state.directories[id as usize - 1].catalog = Some(Instant::now());
+        match asked {
+            Ok(names) => {
+                for name in names {
+                    if state.add_repository(id, host, &name).is_err() {
+                        break;
+                    }
+                }
+            }
+            Err(why) => log::info!("{host}: its repositories are not known: {why}"),
+        }
+    }
+
     /// The tags of a repository.
     fn tags(&self, path: &str, id: u32) -> Tags {
         let known = |state: &State| {
             let (when, tags) = state.directories[id as usize - 1].tags.as_ref()?;
-            let stays = if tags.is_ok() { TAGS_STAY } else { FAILURE_STAYS };
+            let stays = if tags.is_ok() { LISTS_STAY } else { FAILURE_STAYS };
             (when.elapsed() < stays).then(|| tags.clone())
         };
         if let Some(tags) = known(&self.state()) {
@@ -236,19 +335,18 @@ impl Registries {
         if let Some(tags) = known(&self.state()) {
             return tags;
         }
-        let asked =
-            self.opener.options(path).map_err(Absent::Failed).and_then(|(name, options)| {
-                let names = image::tag_names_in(&name, &self.cache, &options, &self.session);
-                names.map(Arc::new).or_else(|error| {
-                    if error.is_missing() {
-                        return Err(Absent::Missing);
-                    }
-                    // What was there when it last could be told.
-                    let before = image::remembered_tags(&name, &self.cache);
-                    let failed = || Absent::Failed(error.to_string());
-                    before.map(|record| Arc::new(record.names)).ok_or_else(failed)
-                })
-            });
+        let asked = self.options(path).map_err(Absent::Failed).and_then(|(name, options)| {
+            let names = image::tag_names_in(&name, &self.cache, &options, &self.session);
+            names.map(Arc::new).or_else(|error| {
+                if error.is_missing() {
+                    return Err(Absent::Missing);
+                }
+                // What was there when it last could be told.
+                let before = image::remembered_tags(&name, &self.cache);
+                let failed = || Absent::Failed(error.to_string());
+                before.map(|record| Arc::new(record.names)).ok_or_else(failed)
+            })
+        });
         let mut state = self.state();
         let directory = &mut state.directories[id as usize - 1];
         let before = directory.tags.take().and_then(|(_, tags)| tags.ok());
@@ -272,17 +370,21 @@ impl Registries {
 
     fn open_now(&self, name: &str, digest: Option<Digest>) -> Result<Open, String> {
         // What it meant when it was first looked at.
-        let pinned = match digest.filter(|_| !name.contains('@')) {
+        let is_tag = !name.contains('@') && stored_name(name).is_none();
+        let pinned = match digest.filter(|_| is_tag) {
             Some(digest) => format!("{name}@{digest}"),
             None => name.to_owned(),
         };
         let host = name.split('/').next().unwrap_or_default();
-        let (image, options) = self.opener.options(&pinned)?;
+        let (image, options) = self.options(&pinned)?;
         let busy = self.busy(host);
         let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
         let opened = Image::open_in(&image, &self.cache, &options, &self.session, &Quiet);
         let mut view = View::from(opened.map_err(|error| error.to_string())?);
         let shown = view.images.pop().ok_or("it has nothing to show")?;
+        if digest.is_some_and(|digest| digest != shown.image.root) {
+            return Err("it is another image by now, which a new lookup shows".to_owned());
+        }
         Ok(Open { filesystem: view.filesystem, shown: Arc::new(shown) })
     }
 }
@@ -290,6 +392,9 @@ impl Registries {
 impl Entry {
     /// Where it is below the root.
     fn path(&self) -> String {
+        if is_local(&self.name) {
+            return self.name.clone();
+        }
         let start = self.name.rfind('/').map_or(0, |at| at + 1);
         let sign = self.name[start..].find([':', '@']).map_or(self.name.len(), |at| start + at);
         format!("{}/{}", &self.name[..sign], &self.name[sign..])
@@ -298,7 +403,8 @@ impl Entry {
 
 impl Directory {
     fn new(path: String) -> Directory {
-        Directory { path, children: BTreeMap::new(), tags: None, changed: SystemTime::now() }
+        let changed = SystemTime::now();
+        Directory { path, children: BTreeMap::new(), tags: None, catalog: None, changed }
     }
 }
 
@@ -322,6 +428,16 @@ impl State {
         above.children.insert(name.to_owned(), id);
         above.changed = SystemTime::now();
         Ok(id)
+    }
+
+    /// The directories that lead to a repository of a host.
+    fn add_repository(&mut self, host: u32, name_of_host: &str, name: &str) -> Result<(), Error> {
+        let (mut above, mut path) = (host, name_of_host.to_owned());
+        for part in name.split('/') {
+            path = format!("{path}/{part}");
+            above = self.add_directory(above, part, path.clone())?;
+        }
+        Ok(())
     }
 
     fn add_image(&mut self, name: String, digest: Option<Digest>) -> Result<u32, Error> {
@@ -376,6 +492,15 @@ impl Directories for Registries {
             let directory = state.directories.get((id as usize).wrapping_sub(1));
             directory.ok_or(Error::NotFound)?.path.clone()
         };
+        if is_local(&path) {
+            let rows = self.list_local(id, &path)?;
+            let found = rows.into_iter().find(|(other, _)| other == name);
+            let (_, named) = found.ok_or(Error::NotFound)?;
+            return match named {
+                Named::Volume(_) => self.image(format!("{path}/{}", String::from_utf8_lossy(name))),
+                named => Ok(named),
+            };
+        }
         match meaning(&path, name).ok_or(Error::NotFound)? {
             Meaning::Directory(below) => {
                 let name = String::from_utf8_lossy(name);
@@ -386,14 +511,24 @@ impl Directories for Registries {
     }
 
     fn list(&self, id: u32, _give_up: Instant) -> Result<Vec<(Vec<u8>, Named)>, Error> {
-        let (path, mut rows) = {
+        let path = {
             let state = self.state();
             let directory = state.directories.get((id as usize).wrapping_sub(1));
-            let directory = directory.ok_or(Error::NotFound)?;
+            directory.ok_or(Error::NotFound)?.path.clone()
+        };
+        if is_local(&path) {
+            return self.list_local(id, &path);
+        }
+        if !path.is_empty() && !path.contains('/') {
+            self.name_repositories(&path, id);
+        }
+        let mut rows = {
+            let state = self.state();
+            let directory = &state.directories[id as usize - 1];
             let children = directory.children.iter();
             let rows =
                 children.map(|(name, id)| (name.clone().into_bytes(), Named::Directory(*id)));
-            (directory.path.clone(), rows.collect::<Vec<_>>())
+            rows.collect::<Vec<_>>()
         };
         if path.contains('/') {
             match self.tags(&path, id) {

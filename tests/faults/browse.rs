@@ -1,7 +1,9 @@
 //! Registries as directories: what is asked for and when, tags that move, hosts that are dead.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::fixture::noise;
 use crate::shell::{Home, eventually_within};
 use crate::support::image::{Built, Compression, ImageBuilder};
-use crate::support::registry::{Fault, Registry, Times};
+use crate::support::registry::{Fault, Registry, TagPages, Times};
+
 use crate::support::tarball::{Entry, tar};
 
 /// An image with a base that all have, and a file of its own.
@@ -97,6 +100,101 @@ fn images_are_directories() {
     // It is there already.
     let again = setup.home.run(&["browse", "M"]);
     assert!(again.code == 0 && again.stderr.contains("already"), "{again:?}");
+    setup.end();
+}
+
+/// A host that lists its repositories has them as directories, asked for once in a while; others have what was named.
+#[test]
+fn hosts_list_their_repositories() {
+    let setup = Setup::new(&[]);
+    for repository in ["team/app", "team/tools/lint", "base"] {
+        setup.add(repository, "1", repository);
+    }
+    assert!(names(&setup.at("")).is_empty(), "it does not tell");
+    assert_eq!(setup.asked(), (1, 0));
+    setup.end();
+    for bearer in [false, true] {
+        let setup = Setup::new(&[]);
+        setup.registry.set_catalog(true);
+        setup.registry.set_tag_pages(TagPages::Paged { count: 2, is_absolute: true });
+        if bearer {
+            setup.registry.require_bearer(None);
+        }
+        for repository in ["team/app", "team/tools/lint", "base"] {
+            setup.add(repository, "1", repository);
+        }
+        assert_eq!(names(&setup.at("")), ["base", "team"], "{bearer}");
+        assert_eq!(names(&setup.at("")), ["base", "team"]);
+        let pages = setup.registry.requests().into_iter();
+        let pages =
+            pages.filter(|request| request.path.contains("_catalog") && request.status == 200);
+        assert_eq!(pages.count(), 2, "{bearer}");
+        assert_eq!(names(&setup.at("team/tools")), ["lint"]);
+        assert_eq!(names(&setup.at("base")), [":1"]);
+        assert_eq!(fs::read(setup.at("team/tools/lint/:1/word")).unwrap(), b"team/tools/lint");
+        setup.end();
+    }
+}
+
+/// Images of a Docker engine; stores that are not there, or that do not answer, are no directories.
+#[test]
+fn stores_of_this_machine_are_below_local() {
+    let home = Home::new();
+    let socket = home.path().join("docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let (status, body) = match first.split(' ').nth(1).unwrap() {
+                "/images/json" => ("200 OK", r#"[{"RepoTags":["team/app:1","x:2","../y:3"]}]"#),
+                _ => ("500 Broken", r#"{"message":"on purpose"}"#),
+            };
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        }
+    });
+    let host = format!("unix://{}", socket.display());
+    let conf = home.path().join("storage.conf");
+    fs::write(&conf, "[storage]\ngraphroot = '/nowhere'\n").unwrap();
+    let mut browse = home.ocifs(&["browse", "M"]);
+    browse.env("DOCKER_HOST", host).env("CONTAINERS_STORAGE_CONF", conf);
+    crate::shell::run(&mut browse).succeeded();
+    let at = |path: &str| home.mount_point().join(path);
+    assert!(names(&at("local")).contains(&"docker-daemon".to_owned()));
+    assert!(!names(&at("local")).contains(&"containers-storage".to_owned()));
+    assert_eq!(names(&at("local/docker-daemon")), ["team", "x:2"]);
+    assert_eq!(names(&at("local/docker-daemon/team")), ["app:1"]);
+    assert!(fs::metadata(at("local/docker-daemon/team/app:1")).unwrap().is_dir());
+    for path in ["local/docker-daemon/other", "local/docker-daemon/team/app:9", "local/podman"] {
+        assert_eq!(fs::metadata(at(path)).unwrap_err().raw_os_error(), Some(2), "{path}");
+    }
+    // What can't be had is an error of that image.
+    let error = fs::read_dir(at("local/docker-daemon/x:2")).map(|mut rows| rows.next().unwrap());
+    assert_eq!(error.unwrap().unwrap_err().raw_os_error(), Some(5));
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// A catalog that lies or does not end.
+#[test]
+fn catalogs_that_lie() {
+    let setup = Setup::new(&[]);
+    setup.registry.set_catalog(true);
+    setup.add("good/app", "1", "x");
+    for name in ["../up", "a b", "UPPER", "x:1", "a//b", "", "_catalog"] {
+        setup.registry.add_manifest(name, "1", "application/json", b"{}");
+    }
+    assert_eq!(names(&setup.at("")), ["good"]);
+    assert_eq!(names(&setup.at("good/app")), [":1"]);
+    setup.end();
+    let setup = Setup::new(&[]);
+    setup.registry.set_catalog(true);
+    setup.registry.set_tag_pages(TagPages::Circle);
+    setup.add("good/app", "1", "x");
+    assert_eq!(names(&setup.at("")), ["good"]);
     setup.end();
 }
 

@@ -104,7 +104,7 @@ fn lists_that_never_end() {
     let (repository, _) = repository();
     let elsewhere = TagPages::Elsewhere("http://127.0.0.1:1/v2/r/tags/list?last=x".to_owned());
     for (pages, words, most) in [
-        (TagPages::Circle, "had no tag that others had not", 2),
+        (TagPages::Circle, "had no tags that others had not", 2),
         (TagPages::Endless, "more than 1000 pages", 1000),
         (elsewhere, "at another host", 1),
     ] {

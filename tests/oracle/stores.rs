@@ -411,6 +411,16 @@ fn containers_storage() {
         let home = Home::new().with_environment("CONTAINERS_STORAGE_CONF", &conf);
         let name = "containers-storage:team/app:v1";
         Snapshot::assert_same(&expected, &Snapshot::of(home.mount(name).path()), name);
+        // The same by its path below a browsed directory.
+        let place = tempfile::tempdir().unwrap();
+        run(home.ocifs().arg("browse").arg(place.path()));
+        let team = place.path().join("local/containers-storage/localhost/team");
+        let listed: Vec<_> = fs::read_dir(&team).unwrap().map(|r| r.unwrap().file_name()).collect();
+        assert_eq!(listed, ["app:v1"]);
+        assert!(place.path().join(format!("local/containers-storage/{reference}/d")).is_dir());
+        assert!(!place.path().join("local/containers-storage/localhost/other:v1").exists());
+        Snapshot::assert_same(&expected, &Snapshot::of(&team.join("app:v1")), "local/");
+        run(home.ocifs().arg("umount").arg(place.path()));
         let save = |format: &str| {
             let file = folder.path().join(format).display().to_string();
             run(podman()

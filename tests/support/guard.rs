@@ -75,8 +75,11 @@ impl Guard {
             Auth::Basic(_) => format!("Basic realm=\"{SERVICE}\""),
             Auth::Bearer(_) => {
                 let actions = if request.is_read() { "pull" } else { "pull,push" };
-                let scope =
-                    Place::parse(path).map(|place| format!("repository:{}:{actions}", place.repo));
+                let scope = match path {
+                    "/v2/_catalog" => Some("registry:catalog:*".to_owned()),
+                    path => Place::parse(path)
+                        .map(|place| format!("repository:{}:{actions}", place.repo)),
+                };
                 let token = given.and_then(|value| value.strip_prefix("Bearer "));
                 let granted = token.and_then(|token| self.tokens.get(token));
                 let error = match (granted, &scope) {

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::support::guard::{Auth, Guard};
 use crate::support::image::{Built, sha256};
 pub use crate::support::store::{Referrers, TagPages};
-use crate::support::store::{Uploads, list_tags};
+use crate::support::store::{Uploads, list_names};
 pub use crate::support::wire::{Fault, Gate};
 use crate::support::wire::{Request, Response, Wire, blob, decode, spoil};
 
@@ -76,6 +76,8 @@ pub(super) struct State {
     pub(super) uploads: Uploads,
     pub(super) referrers: Referrers,
     tag_pages: TagPages,
+    /// Whether it lists its repositories.
+    has_catalog: bool,
     log: Vec<(Logged, Arc<AtomicU64>)>,
     rules: Vec<Rule>,
     guard: Guard,
@@ -94,6 +96,7 @@ impl Default for State {
             uploads: Uploads::default(),
             referrers: Referrers::Absent,
             tag_pages: TagPages::Whole,
+            has_catalog: false,
             log: Vec::new(),
             rules: Vec::new(),
             guard: Guard::default(),
@@ -220,6 +223,11 @@ impl Registry {
     /// How lists of tags are sent from now on; whole at first.
     pub fn set_tag_pages(&self, pages: TagPages) {
         self.shared.lock().tag_pages = pages;
+    }
+
+    /// Whether it lists its repositories, in pages as it does tags; not at first.
+    pub fn set_catalog(&self, has_catalog: bool) {
+        self.shared.lock().has_catalog = has_catalog;
     }
 
     /// Where uploads are sent to from now on: `http://HOST:PORT`, or nothing for a relative path.
@@ -426,6 +434,12 @@ impl State {
             return Response::new(200, "application/json", "{}")
                 .with("Docker-Distribution-Api-Version", "registry/2.0");
         }
+        if request.is_read() && path == "/v2/_catalog" && self.has_catalog {
+            let mut names: Vec<&str> = self.manifests.keys().map(|(repo, _)| &repo[..]).collect();
+            names.sort_unstable();
+            names.dedup();
+            return list_names(&self.tag_pages, &names, request, path);
+        }
         let Some(place) = Place::parse(path) else {
             return Response::error(404, "NOT_FOUND");
         };
@@ -457,7 +471,7 @@ impl State {
                 }
                 tags.retain(|tag| !tag.contains(':'));
                 tags.sort_unstable();
-                list_tags(&self.tag_pages, &tags, request, path)
+                list_names(&self.tag_pages, &tags, request, path)
             }
             _ => Response::error(404, "NOT_FOUND"),
         }

@@ -41,19 +41,19 @@ pub enum TagPages {
     Elsewhere(String),
 }
 
-/// A page of a list of tags.
-pub(super) fn list_tags(
+/// A page of a list of tags, or of repositories.
+pub(super) fn list_names(
     pages: &TagPages,
-    tags: &[&str],
+    names: &[&str],
     request: &Request,
     path: &str,
 ) -> Response {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     let last = value(query, "last");
-    let rest: Vec<String> = tags
+    let rest: Vec<String> = names
         .iter()
-        .filter(|tag| last.as_deref().is_none_or(|last| **tag > last))
-        .map(|tag| (*tag).to_owned())
+        .filter(|name| last.as_deref().is_none_or(|last| **name > last))
+        .map(|name| (*name).to_owned())
         .collect();
     let (page, next) = match pages {
         TagPages::Whole => (rest, None),
@@ -71,11 +71,16 @@ pub(super) fn list_tags(
             let page = (0..100).map(|n| format!("t{}", number + n)).collect();
             (page, Some(format!("{path}?last={}", number + 100)))
         }
-        TagPages::Circle => (tags.iter().map(|tag| (*tag).to_owned()).collect(), Some(path.into())),
+        TagPages::Circle => {
+            (names.iter().map(|name| (*name).to_owned()).collect(), Some(path.into()))
+        }
         TagPages::Elsewhere(place) => (rest, Some(place.clone())),
     };
     let name = path.strip_prefix("/v2/").and_then(|path| path.strip_suffix("/tags/list"));
-    let body = json!({ "name": name, "tags": page });
+    let body = match name {
+        Some(name) => json!({ "name": name, "tags": page }),
+        None => json!({ "repositories": page }),
+    };
     let response = Response::new(200, "application/json", body.to_string());
     match next {
         Some(next) => response.with("Link", format!("<{next}>; rel=\"next\"")),

@@ -94,8 +94,13 @@ impl Client {
 
     /// The URL of something of the repository.
     pub(super) fn url(&self, path: &str) -> String {
+        self.api_url(&format!("{}/{path}", self.reference.repository()))
+    }
+
+    /// The URL of something of the registry.
+    pub(super) fn api_url(&self, path: &str) -> String {
         let (base, api) = (self.schemes.base(), &self.path);
-        let url = format!("{base}{api}/{}/{path}", self.reference.repository());
+        let url = format!("{base}{api}/{path}");
         match &self.namespace {
             Some(namespace) => {
                 let and = if path.contains('?') { '&' } else { '?' };

@@ -55,6 +55,18 @@ impl Registry {
         Registry::with(reference, Access::Push, options, session)
     }
 
+    /// The registry of an image alone, to ask it for its repositories.
+    ///
+    /// # Errors
+    /// A file about it can't be used.
+    pub fn for_listing(
+        reference: Reference,
+        options: &RegistryOptions,
+        session: &Session,
+    ) -> Result<Registry, HostsError> {
+        Registry::with(reference, Access::Catalog, options, session)
+    }
+
     fn with(
         reference: Reference,
         access: Access,
@@ -62,8 +74,8 @@ impl Registry {
         session: &Session,
     ) -> Result<Registry, HostsError> {
         let mut hosts = hosts::for_image(&reference, options)?;
-        if access == Access::Push {
-            // What is pushed goes to the registry itself.
+        if access != Access::Read {
+            // What is pushed goes to the registry itself, and it knows what it has.
             hosts.drain(..hosts.len().saturating_sub(1));
         }
         let connections = session.connections(reference.registry(), options);

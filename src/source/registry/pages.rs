@@ -1,9 +1,54 @@
-//! Lists that come in pages: where the next one is.
+//! Lists of names that come in pages (OCI distribution spec 1.1, "Listing Tags").
+//!
+//! Each page has a link to the next one. No length of a page is asked for: without one, most registries send the whole
+//! list, and some refuse lengths above their own limit. Lists may be long (nightly builds leave tens of thousands of
+//! tags), and a registry that is broken or means harm may send pages without end, or lead in a circle. So a list
+//! ends where a page brings nothing new, and at limits.
+
+use std::collections::HashSet;
 
 use ureq::Body as HttpBody;
 use ureq::http::{Response, Uri, header};
 
 use super::url::{escaped, redirect_target, same_origin};
+
+/// Pages that are read; registries send 100 names a page or more.
+const MAX_PAGES: usize = 1000;
+
+/// Names that are listed.
+const MAX_NAMES: usize = 100_000;
+
+/// Names of all pages, and why there may be more of them. `page` fetches one page, the first or the one at a URL;
+/// `names` is what they are called.
+pub(super) fn all_pages<E>(
+    names: &str,
+    mut page: impl FnMut(Option<&str>) -> Result<(Vec<String>, NextPage), E>,
+) -> Result<(Vec<String>, Option<String>), E> {
+    let mut found: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut next: Option<String> = None;
+    for _ in 0..MAX_PAGES {
+        let (more, after) = page(next.as_deref())?;
+        let before = found.len();
+        found.extend(more.into_iter().filter(|name| seen.insert(name.clone())));
+        if found.len() > MAX_NAMES {
+            found.truncate(MAX_NAMES);
+            return Ok((found, Some(format!("it has more than {MAX_NAMES} {names}"))));
+        }
+        next = match after {
+            NextPage::None => return Ok((found, None)),
+            NextPage::At(_) if found.len() == before => {
+                let cut = format!("a page of the list had no {names} that others had not");
+                return Ok((found, Some(cut)));
+            }
+            NextPage::At(url) => Some(url),
+            NextPage::Elsewhere => {
+                return Ok((found, Some("the list goes on at another host".to_owned())));
+            }
+        };
+    }
+    Ok((found, Some(format!("the list has more than {MAX_PAGES} pages"))))
+}
 
 /// Where the next page of a list is.
 pub(super) enum NextPage {

@@ -5,7 +5,7 @@ use ocifs::image::{
     View,
 };
 use ocifs::mount::{Lookups, REGISTRIES};
-use ocifs::reference::{DirectoryName, ImageName, Reference};
+use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::space::{Layout, Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
@@ -136,10 +136,8 @@ struct FlagsAndSettings {
 }
 
 impl Opener for FlagsAndSettings {
-    fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String> {
-        let reference: Reference = name.parse().map_err(|e| format!("{name}: {e}"))?;
-        let name = ImageName::Registry(reference);
-        environment::image(&name, &self.args, &self.settings).map_err(|error| error.to_string())
+    fn options(&self, name: &ImageName) -> Result<(ImageName, ImageOptions), String> {
+        environment::image(name, &self.args, &self.settings).map_err(|error| error.to_string())
     }
 }
 

@@ -53,6 +53,8 @@ impl<'a> Request<'a> {
 pub(in crate::source::registry) enum Access {
     Read,
     Push,
+    /// The list of repositories.
+    Catalog,
 }
 
 /// An answer, and who gave it.

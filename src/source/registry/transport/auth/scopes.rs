@@ -2,6 +2,9 @@
 
 use crate::source::registry::transport::request::Access;
 
+/// The scope of the list of repositories.
+const CATALOG: &str = "registry:catalog:*";
+
 /// The scopes to ask for: what the registry's challenge names, in its order, as some token servers read only the
 /// first, cut to this repository and to what is wanted of it. A token goes to the registry that has named the
 /// scopes, and one for more could be used by it for more.
@@ -12,6 +15,7 @@ pub(super) fn scopes(challenge: &str, repository: &str, access: Access) -> Vec<S
     let wanted: &[&str] = match access {
         Access::Read => &["pull"],
         Access::Push => &["pull", "push"],
+        Access::Catalog => return vec![CATALOG.to_owned()],
     };
     let own = format!("repository:{repository}:{}", wanted.join(","));
     let mut scopes: Vec<String> = Vec::new();
@@ -83,6 +87,8 @@ mod tests {
             ("repository:b:*", Access::Read, &["repository:b:pull", "repository:a/b:pull"]),
             ("repository:b:delete repository::pull", Access::Read, &["repository:a/b:pull"]),
             ("repository:xa/b:pull", Access::Read, &["repository:a/b:pull"]),
+            ("registry:catalog:*", Access::Catalog, &["registry:catalog:*"]),
+            ("repository:a/b:push", Access::Catalog, &["registry:catalog:*"]),
         ] {
             assert_eq!(scopes(challenge, "a/b", access), expected, "{challenge}");
         }
