@@ -21,7 +21,7 @@ use crate::fs;
 use crate::space::{Directories, Later, Named, Node, Volume};
 use crate::tree::{BLOCK_BYTES, Ino};
 
-/// How long the kernel may keep what a name leads to, and the attributes of directories.
+/// How long the kernel may keep what a name leads to, and its attributes.
 const NAMES_STAY: Duration = Duration::from_secs(1);
 
 /// How long it may keep that there is no such name.
@@ -98,7 +98,7 @@ impl Browsed {
             Later::Directory(dir) => self.later(move |own, give_up| {
                 match own.directories.lookup(dir, name.as_bytes(), give_up) {
                     Ok(named) => {
-                        reply.entry(&NAMES_STAY, &own.attr_of(named), Generation(0));
+                        reply.entry(&own.stay(named), &own.attr_of(named), Generation(0));
                     }
                     Err(fs::Error::NotFound) => {
                         let root = own.attr(Named::Directory(1));
@@ -117,7 +117,8 @@ impl Browsed {
             Later::Directory(dir) => reply.attr(&NAMES_STAY, &self.attr(Named::Directory(dir))),
             // The root of an image that was not entered yet.
             Later::Closed { volume, number: 1 } => {
-                reply.attr(&NAMES_STAY, &self.attr_of(Named::Volume(volume)));
+                let root = Named::Volume(volume);
+                reply.attr(&self.stay(root), &self.attr_of(root));
             }
             Later::Closed { volume, number } => self.opened(
                 volume,
@@ -177,7 +178,8 @@ impl Browsed {
                 Ok(rows) => {
                     for (at, (name, named)) in from(&rows, offset) {
                         let (name, attr) = (OsStr::from_bytes(name), own.attr_of(*named));
-                        if reply.add(attr.ino, at, name, &NAMES_STAY, &attr, Generation(0)) {
+                        let stay = own.stay(*named);
+                        if reply.add(attr.ino, at, name, &stay, &attr, Generation(0)) {
                             break;
                         }
                     }
@@ -185,6 +187,16 @@ impl Browsed {
                 }
                 Err(e) => reply.error(own.failed(&e)),
             }),
+        }
+    }
+
+    /// How long the kernel may keep what a name leads to: an image that is entered has other attributes then.
+    fn stay(&self, named: Named) -> Duration {
+        match named {
+            Named::Volume(volume) if !matches!(self.directories.opened(volume), Ok(Some(_))) => {
+                Duration::ZERO
+            }
+            _ => NAMES_STAY,
         }
     }
 

@@ -419,6 +419,8 @@ fn containers_storage() {
         assert_eq!(listed, ["app:v1"]);
         assert!(place.path().join(format!("local/containers-storage/{reference}/d")).is_dir());
         assert!(!place.path().join("local/containers-storage/localhost/other:v1").exists());
+        // It has its own attributes once it was entered.
+        assert!(fs::read_dir(team.join("app:v1")).unwrap().count() > 0);
         Snapshot::assert_same(&expected, &Snapshot::of(&team.join("app:v1")), "local/");
         run(home.ocifs().arg("umount").arg(place.path()));
         let save = |format: &str| {
