@@ -24,6 +24,7 @@ mod erofs;
 mod format;
 mod join;
 mod layers;
+mod man_pages;
 mod memory;
 mod mutations;
 mod numbers;

@@ -219,6 +219,13 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder, which has to be there
+    #[command(hide = true)]
+    ManPages {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// Reads the words of a command line, the first of which is the name of the program.

@@ -15,6 +15,7 @@ mod history;
 mod index;
 mod inspect;
 mod ls;
+mod man_pages;
 mod mount;
 mod open;
 pub(crate) mod prefetch;
@@ -66,5 +67,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
             output::stdout().write_all(&completions::script(*shell)?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::ManPages { folder } => man_pages::run(folder),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`render`]: what people and programs read: text, JSON, errors, the log, progress;
 //! - [`args`]: the command line; [`mount_helper`] translates that of mount(8);
 //! - [`environment`]: what lies around the user: settings, credentials, the cache, stores;
+//! - [`static_names`]: how a statically linked program looks up hosts;
 //! - [`notify`]: tells a service manager;
 //! - [`completions`]: what shells ask for when Tab is pressed;
 //! - [`commands`]: one file a verb.
@@ -17,6 +18,7 @@ mod environment;
 mod mount_helper;
 mod notify;
 mod render;
+mod static_names;
 mod variables;
 
 use std::ffi::OsString;
@@ -29,6 +31,7 @@ const HELPER_USAGE: u8 = 1;
 const HELPER_FAILED: u8 = 32;
 
 fn main() -> ExitCode {
+    static_names::use_built_in_services();
     if let Some(place) = commands::prefetch::place() {
         return commands::prefetch::run(&place).unwrap_or_else(|error| errors::failure(&error));
     }
