@@ -6,6 +6,7 @@
 //! session       a connection and its threads     requests   what was asked, what failed
 //! adapter       requests -> space, fs         pool       reads that have to be fetched
 //! guide         tells of what readers ask:       prefetcher (a process) | pusher (a thread)
+//! reads         which of them wait            panics     ends one request, and not a thread
 //! erofs_mount   names and attributes as an image that the kernel reads; devices serves its contents
 //! ```
 //!
@@ -90,15 +91,18 @@ mod guide;
 pub mod kernel;
 mod notify;
 mod options;
+pub mod panics;
 mod pool;
 pub mod prefetcher;
 mod pusher;
+mod reads;
 mod reply;
 mod requests;
 mod serve;
 mod session;
 
 pub use options::{Ownership, Prefetch, ServeOptions};
+pub use reads::{FailedPath, ReadReport, SlowRead};
 pub use requests::Requests;
 pub use serve::serve;
 pub use session::Server;

@@ -14,6 +14,7 @@
 //! attestations        what is attested of an image, and how far that was checked
 //! verify, probe       what of an image is right; how its registry answers
 //! build_indexes ...   layer indexes for others
+//! CachedImages        which images the cache holds
 //! ```
 //!
 //! None of this needs a kernel: listing, reading and exporting work on an [`Image`] or an [`Excerpt`] alone. A
@@ -46,6 +47,7 @@ mod accounts;
 mod alone;
 mod attest;
 mod blob;
+mod cached;
 mod copy;
 mod diff;
 mod error;
@@ -79,6 +81,7 @@ pub use attest::{
     Attached, Attestation, AttestationKind, Attestations, Package, Sbom, Subject, attestations,
 };
 pub use blob::{BlobName, NamedBlob, find_blob};
+pub use cached::{CachedImage, CachedImages};
 pub use copy::{Copied, Copy, CopyError, CopyOptions, Destination};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Requests, Server, erofs_mount, kernel, prefetcher};
@@ -25,6 +26,7 @@ use crate::space::{Directories, Space};
 use crate::tree::Sharing;
 
 pub use options::{MountOptions, Prefetch};
+pub use status::{FailedFile, PanicStatus, ReadStatus, WaitingRead};
 pub use status::{
     ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
     TagStatus, query_status, status_sockets,
@@ -217,6 +219,7 @@ impl Mount {
                 Served::View(view) => Some(Arc::clone(&view.spans)),
                 Served::Directories(lookups) => lookups.directories.spans().cloned(),
             },
+            started: SystemTime::now(),
             traffic: match &self.served {
                 Served::View(view) => Arc::clone(&view.traffic),
                 Served::Directories(lookups) => Arc::clone(lookups.directories.traffic()),

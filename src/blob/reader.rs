@@ -67,6 +67,12 @@ impl BlobReader {
         spans.filter(|(at, _)| !self.is_kept(*at)).map(|(_, span)| u64::from(span.length)).sum()
     }
 
+    /// Bytes of the blob whose content the cache holds, of all that the index knows of it.
+    pub fn kept_bytes(&self) -> u64 {
+        let spans = self.table.spans.iter().enumerate().filter(|(at, _)| self.is_kept(*at));
+        spans.map(|(_, span)| span.compressed_end.0.saturating_sub(span.compressed_start.0)).sum()
+    }
+
     /// Whether the cache has a span.
     pub(super) fn is_kept(&self, at: usize) -> bool {
         self.named(at).is_some_and(|span| self.shared.cache().has_span(&span.digest))

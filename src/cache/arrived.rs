@@ -58,6 +58,12 @@ impl ArrivedSpans {
         bytes
     }
 
+    /// The digests of those that have come, in a list of any length.
+    pub(super) fn known(bytes: &[u8]) -> Option<Vec<SpanDigest>> {
+        let digests = bytes.len().checked_sub(MAGIC.len() + DIGEST_BYTES)?;
+        Some(ArrivedSpans::decode(bytes, digests / DIGEST_BYTES)?.digests().collect())
+    }
+
     fn decode(bytes: &[u8], spans: usize) -> Option<ArrivedSpans> {
         let (content, checksum) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_BYTES)?)?;
         if blake3::hash(content).as_bytes() != checksum {

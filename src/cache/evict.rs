@@ -136,7 +136,7 @@ pub(super) fn evict(store: &Store, goal: Goal) -> Removed {
 }
 
 /// Removes a download unless a process appends to it.
-fn remove_if_idle(store: &Store, name: &Path) -> Option<io::Result<()>> {
+pub(super) fn remove_if_idle(store: &Store, name: &Path) -> Option<io::Result<()>> {
     let file = match store.read(name) {
         Ok(file) => file,
         Err(e) => return Some(Err(e)),

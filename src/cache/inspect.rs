@@ -208,7 +208,7 @@ impl Cache {
     ///
     /// # Errors
     /// It is there and not to be trusted, or can't be opened.
-    fn usable(&self) -> io::Result<Option<&Store>> {
+    pub(super) fn usable(&self) -> io::Result<Option<&Store>> {
         match &self.refused {
             Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.clone())),
             None => Ok(self.store.as_deref()),

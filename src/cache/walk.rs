@@ -216,6 +216,11 @@ fn digest(algorithm: &str, hex: &str) -> Option<Digest> {
     (digest.hex() == hex && digest.algorithm().name() == algorithm).then_some(digest)
 }
 
+/// The blob that a file is called after which lies right below a folder of the version's.
+pub(super) fn blob_of(path: &Path) -> Option<Digest> {
+    one_word_digest(path.file_name()?.to_str()?)
+}
+
 fn one_word_digest(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.split_once('-')?;
     digest(algorithm, hex)

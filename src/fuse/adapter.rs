@@ -293,7 +293,9 @@ impl FuseFilesystem for Adapter {
                 let guide = guide.cloned();
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
+                let waiting = requests.wait(&filesystem, file, offset);
                 self.pool.run(move || {
+                    let _waiting = waiting;
                     let mut buf = vec![0; length];
                     let read = filesystem.file(file);
                     match read.and_then(|file| file.read(offset, &mut buf, give_up)) {

@@ -60,7 +60,7 @@ use fuser::{
 use super::pool::Pool;
 use super::prefetcher::{DeviceRange, Prefetcher};
 use super::reply::{self, FOREVER, refused};
-use super::requests::{Requests, count};
+use super::requests::{Requests, Waiting, count};
 use super::session::MAX_BACKGROUND;
 use crate::erofs::{BLOCK_BYTES, Device, Devices, Piece};
 use crate::fs::{self, Filesystem};
@@ -258,6 +258,14 @@ impl Shared {
         Ok(true)
     }
 
+    /// Notes that a read has to wait, for the first file that is missed.
+    fn wait(&self, reading: &Reading) -> Option<Waiting> {
+        let device = self.device(reading.ino).ok()?;
+        let mut pieces = device.pieces(self.filesystem.tree(), reading.offset, reading.buf.len());
+        let missed = pieces.nth(reading.done)?;
+        Some(self.requests.wait(&self.filesystem, missed.ino, missed.offset))
+    }
+
     /// Says who comes to what next, if a read tells it.
     fn show(&self, client: u32, reading: &Reading) {
         let (Some(prefetcher), Ok(device)) =
@@ -417,11 +425,15 @@ impl FuseFilesystem for DeviceServer {
                 let shared = Arc::clone(&self.0);
                 // Waiting for a free thread counts too.
                 let give_up = shared.filesystem.deadline();
-                self.1.run(move || match shared.read(&mut reading, Some(give_up)) {
-                    Ok(_) => reply.data(&reading.buf),
-                    Err(e) => {
-                        let range = offset..offset + u64::from(size);
-                        reply.error(shared.requests.failed(ino, range, ECHOES, &e));
+                let waiting = shared.wait(&reading);
+                self.1.run(move || {
+                    let _waiting = waiting;
+                    match shared.read(&mut reading, Some(give_up)) {
+                        Ok(_) => reply.data(&reading.buf),
+                        Err(e) => {
+                            let range = offset..offset + u64::from(size);
+                            reply.error(shared.requests.failed(ino, range, ECHOES, &e));
+                        }
                     }
                 });
             }

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::panics::caught;
+
 /// Most threads at a time; reads beyond that wait in a queue. The kernel itself has at most
 /// `max_background` and the number of reading processes under way.
 const MAX_THREADS: usize = 64;
@@ -72,12 +74,12 @@ impl Shared {
     }
 
     fn work(&self) {
-        let leaving = Leaving(self);
         let mut state = self.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                job();
+                // Its reply is dropped then, which answers EIO.
+                caught(job);
                 state = self.lock();
                 continue;
             }
@@ -89,18 +91,26 @@ impl Shared {
             if timeout.timed_out() && state.queue.is_empty() {
                 // Counted out before another thread can look.
                 state.threads -= 1;
-                std::mem::forget(leaving);
                 return;
             }
         }
     }
 }
 
-/// Counts a thread out whose job panics: it must not use up a place for ever.
-struct Leaving<'a>(&'a Shared);
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
 
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.lock().threads -= 1;
+    use super::*;
+
+    /// More of them than there may be threads: each would cost one for ever.
+    #[test]
+    fn jobs_that_panic_cost_no_thread() {
+        let pool = Pool::default();
+        (0..2 * MAX_THREADS).for_each(|_| pool.run(|| panic!("as the test wants it")));
+        let (done, wait) = mpsc::channel();
+        pool.run(move || done.send(()).unwrap());
+        wait.recv_timeout(Duration::from_secs(20)).unwrap();
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use fuser::{Errno, INodeNo};
 
 use super::failures::Failures;
-use crate::fs;
+use super::reads::{ReadReport, Reads};
+use crate::fs::{self, Filesystem};
+use crate::tree::Ino;
 
 /// Reasons for EIO that are remembered.
 const RECENT_ERRORS: usize = 8;
@@ -37,6 +39,20 @@ pub struct Requests {
     pub ahead: AtomicU64,
     recent_errors: Mutex<VecDeque<String>>,
     failures: Failures,
+    reads: Reads,
+}
+
+/// A read that has to wait, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    requests: Arc<Requests>,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.requests.reads.end(self.number);
+    }
 }
 
 impl Requests {
@@ -44,6 +60,22 @@ impl Requests {
     pub fn recent_errors(&self) -> Vec<String> {
         let errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
         errors.iter().cloned().collect()
+    }
+
+    /// What there is to tell of reads that had to wait, or have failed.
+    pub fn reads(&self) -> ReadReport {
+        self.reads.report()
+    }
+
+    /// Notes that a read has to wait, from now until what is returned is dropped.
+    pub(super) fn wait(
+        self: &Arc<Self>,
+        filesystem: &Arc<Filesystem>,
+        ino: Ino,
+        offset: u64,
+    ) -> Waiting {
+        let number = self.reads.begin(filesystem, ino, offset);
+        Waiting { requests: Arc::clone(self), number }
     }
 
     /// Logs and remembers that a read of these bytes failed, and why; what the kernel is told. It asks so many
@@ -63,6 +95,9 @@ impl Requests {
     pub(super) fn not_had(&self, error: &fs::Error) -> Errno {
         count(&self.errors);
         log::error!("{error}");
+        if let fs::Error::Content { path, cause } = error {
+            self.reads.fail(path, cause.to_string());
+        }
         let mut errors = self.recent_errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() == RECENT_ERRORS {
             errors.pop_front();

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 
 use fuser::{Config, Filesystem as FuseFilesystem, Session, SessionACL};
 
+use super::panics::Guarded;
+
 /// Threads that read requests from the kernel.
 pub(super) const LOOP_THREADS: usize = 2;
 
@@ -20,7 +22,7 @@ pub(super) fn start(
     let mut config = Config::default();
     config.n_threads = Some(threads);
     // The kernel decides who may come in (`allow_other`); fuser need not check again.
-    let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+    let session = Session::from_fd(Guarded(adapter), device, SessionACL::All, config)?;
     let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
     Ok(Server { thread })
 }

@@ -13,13 +13,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::options::MountOptions;
 use crate::blob::Spans;
-use crate::fuse::{Ownership, Requests};
+use crate::fuse::{FailedPath, Ownership, ReadReport, Requests, SlowRead, panics};
 use crate::image::{Selection, Shown};
 use crate::source::registry::Traffic;
 use crate::space::Directories;
@@ -67,6 +67,87 @@ pub struct Status {
     pub requests: serde_json::Map<String, serde_json::Value>,
     /// The last reasons for failed reads, oldest first.
     pub recent_errors: Vec<String>,
+    /// When it was mounted, in seconds since the epoch; 0 if that is not known.
+    #[serde(default)]
+    pub started: u64,
+    /// Reads that had to wait.
+    #[serde(default)]
+    pub reads: ReadStatus,
+    /// Files that could not be read, the one that failed last at the end.
+    #[serde(default)]
+    pub failed_files: Vec<FailedFile>,
+    /// Panics in the process that serves it.
+    #[serde(default)]
+    pub panics: PanicStatus,
+}
+
+/// Reads of a mount that had to wait for what is not on this machine.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ReadStatus {
+    /// How many wait now.
+    pub waiting: usize,
+    /// Those that have waited longest, the longest first.
+    pub oldest: Vec<WaitingRead>,
+    /// The one that has waited longest of those that have ended, and when it ended, in seconds since the epoch.
+    pub slowest: Option<WaitingRead>,
+}
+
+/// A read that waits, or has waited.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct WaitingRead {
+    /// The file, without a slash in front.
+    pub path: String,
+    /// Where in it the read begins.
+    pub offset: u64,
+    /// For how long, in seconds.
+    pub seconds: f64,
+    /// When it ended, in seconds since the epoch, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+}
+
+impl WaitingRead {
+    fn of(read: &SlowRead, ended: Option<SystemTime>) -> WaitingRead {
+        WaitingRead {
+            path: String::from_utf8_lossy(&read.path).into_owned(),
+            offset: read.offset,
+            seconds: read.took.as_secs_f64(),
+            ended: ended.map(since_epoch),
+        }
+    }
+}
+
+/// A file that could not be read.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct FailedFile {
+    /// The file, without a slash in front.
+    pub path: String,
+    /// How many reads of it have failed.
+    pub count: u64,
+    /// When the last of them failed, in seconds since the epoch.
+    pub last: u64,
+    /// Why.
+    pub cause: String,
+}
+
+impl FailedFile {
+    fn of(failed: FailedPath) -> FailedFile {
+        let FailedPath { path, count, last, cause } = failed;
+        FailedFile { path, count, last: since_epoch(last), cause }
+    }
+}
+
+/// Panics in a process, which are defects of it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct PanicStatus {
+    /// How many there were.
+    pub count: u64,
+    /// The last of them, with its place.
+    pub last: Option<String>,
+}
+
+fn since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// How something was mounted, as far as those who read it notice.
@@ -202,6 +283,11 @@ impl ImageStatus {
                 .map(|(layer, reader)| LayerStatus {
                     digest: layer.descriptor.digest.to_string(),
                     size: layer.descriptor.size,
+                    cached: match reader.is_cached() {
+                        // What lies between and behind spans is nothing that is ever read.
+                        true => layer.descriptor.size,
+                        false => reader.kept_bytes().min(layer.descriptor.size),
+                    },
                     proof: reader.proof().name().to_owned(),
                     store: shown
                         .source
@@ -220,6 +306,9 @@ pub struct LayerStatus {
     pub digest: String,
     /// Size of the blob in bytes.
     pub size: u64,
+    /// Bytes of it whose content is in the cache; of no more than what the layer index knows.
+    #[serde(default)]
+    pub cached: u64,
     /// What has been checked of it.
     pub proof: String,
     /// The root of the store on this machine that its bytes come from, instead of from the registry.
@@ -253,6 +342,7 @@ pub struct StatusSource {
     pub(super) device: Option<(u32, u32)>,
     pub(super) manner: Manner,
     pub(super) inodes: u64,
+    pub(super) started: SystemTime,
     /// Those of the images, if all share them.
     pub(super) spans: Option<Arc<Spans>>,
     pub(super) traffic: Arc<Traffic>,
@@ -289,6 +379,8 @@ impl StatusSource {
         };
         let (hits, misses) = self.spans.as_ref().map_or((0, 0), |spans| spans.hits_and_misses());
         let counts = self.requests.counts().into_iter();
+        let ReadReport { waiting, under_way, slowest, failed } = self.requests.reads();
+        let (panics, last_panic) = panics::seen();
         Status {
             shown: match (images.pop(), images.is_empty()) {
                 (Some(only), true) if only.directory.is_none() => ShownStatus::Single(only),
@@ -308,6 +400,14 @@ impl StatusSource {
             ahead: self.requests.ahead.load(Ordering::Relaxed),
             requests: counts.map(|(name, count)| (name.to_owned(), count.into())).collect(),
             recent_errors: self.requests.recent_errors(),
+            started: since_epoch(self.started),
+            reads: ReadStatus {
+                waiting,
+                oldest: under_way.iter().map(|read| WaitingRead::of(read, None)).collect(),
+                slowest: slowest.map(|(read, ended)| WaitingRead::of(&read, Some(ended))),
+            },
+            failed_files: failed.into_iter().map(FailedFile::of).collect(),
+            panics: PanicStatus { count: panics, last: last_panic },
         }
     }
 }
@@ -342,7 +442,9 @@ impl StatusSocket {
         let inode = std::fs::symlink_metadata(&path)?.ino();
         std::thread::Builder::new().name("status".into()).spawn(move || {
             for stream in listener.incoming() {
-                if let Err(e) = stream.and_then(|stream| answer(stream, &source)) {
+                // One that panics is not the last.
+                let answered = panics::caught(|| stream.and_then(|stream| answer(stream, &source)));
+                if let Some(Err(e)) = answered {
                     log::debug!("status: {e}");
                 }
             }

@@ -14,6 +14,7 @@ use crate::cache_limits::Tmpfs;
 use crate::fixture::{files_below, noise, open, options};
 use crate::shell::{Home, Outcome, text};
 use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
 /// Two layers of three spans.
@@ -90,6 +91,7 @@ fn no_cache_is_an_empty_one_and_stays_none() {
     let home = Home::new();
     for words in [
         &["cache", "du"][..],
+        &["cache", "ls"],
         &["cache", "gc"],
         &["cache", "gc", "--max-size", "0"],
         &["cache", "verify"],
@@ -317,4 +319,126 @@ fn a_cache_that_cannot_be_written() {
         );
         assert_eq!(sum(&frozen.0), before);
     }
+}
+
+/// A registry with two images that have their base in common.
+fn two_images() -> Registry {
+    let base = tar(&[Entry::file("base", noise(2_500_000, 1))]);
+    let own = |seed| tar(&[Entry::file("own", noise(1_500_000, seed))]);
+    let registry = Registry::start();
+    for (tag, seed) in [("1", 2), ("2", 3)] {
+        let image = ImageBuilder::new().layer(&base, Compression::None);
+        registry.add_image("r", tag, &image.layer(&own(seed), Compression::None).build());
+    }
+    registry
+}
+
+/// The rows of `ls` by name, and the bytes of all files.
+fn listed(home: &Home) -> (Vec<Value>, u64) {
+    let outcome = home.run(&["cache", "ls", "--json"]);
+    outcome.succeeded();
+    let row = json(&outcome);
+    let mut images = row["images"].as_array().unwrap().clone();
+    images.sort_by_key(|image| image["image"].as_str().map(str::to_owned));
+    (images, row["bytes"].as_u64().unwrap())
+}
+
+#[test]
+fn ls_tells_images_apart_and_rm_takes_no_more_than_one() {
+    let (home, registry) = (Home::new(), two_images());
+    let [one, two] = ["1", "2"].map(|tag| format!("{}/r:{tag}", registry.addr()));
+    home.run(&["pull", &one]).succeeded();
+    home.run(&["mount", &two, "M"]).succeeded();
+    let (images, bytes) = listed(&home);
+    let root = home.path().join("cache/v1");
+    assert_eq!(bytes, sum(&root).1, "nothing else is in there");
+    let field = |image: &Value, key: &str| image[key].as_u64().unwrap();
+    let names: Vec<_> = images.iter().map(|image| image["image"].as_str().unwrap()).collect();
+    assert_eq!(names, [&one, &two]);
+    for image in &images {
+        let (all, own) = (field(image, "bytes"), field(image, "own_bytes"));
+        assert!((4_000_000..4_300_000).contains(&all), "{image}");
+        assert!((1_500_000..1_700_000).contains(&own), "{image}");
+    }
+    assert_eq!(images[0]["mounts"], Value::Array(Vec::new()));
+    assert_eq!(images[1]["mounts"][0]["mount_point"], text(&home.mount_point()));
+    let shared = field(&images[0], "bytes") - field(&images[0], "own_bytes");
+    let sum_of_all: u64 = images.iter().map(|image| field(image, "own_bytes")).sum();
+    assert_eq!(shared + sum_of_all, bytes);
+    let table = home.run(&["cache", "ls"]);
+    table.succeeded();
+    assert!(table.stdout.contains(&one) && table.stdout.contains(text(&home.mount_point())));
+
+    // What is not there is told, and nothing is removed then.
+    let none = format!("{}/r:3", registry.addr());
+    home.run(&["cache", "rm", &one, &none]).failed(1, &[&none, "`ocifs cache ls`"]);
+    assert_eq!(listed(&home).1, bytes);
+    home.run(&["cache", "rm", "oci:layout"]).failed(1, &["oci:", "by name"]);
+
+    // The digest means the same image as its tag.
+    let digest = images[0]["digest"].as_str().unwrap();
+    let by_digest = format!("{}/r@{digest}", registry.addr());
+    let elsewhere = format!("{}/other@{digest}", registry.addr());
+    home.run(&["cache", "rm", &elsewhere]).failed(1, &[&elsewhere]);
+    let removed = home.run(&["cache", "rm", "--json", &by_digest]);
+    removed.succeeded();
+    assert_eq!(json(&removed)["removed"]["bytes"], images[0]["own_bytes"]);
+    let (left, now) = listed(&home);
+    assert_eq!((left.len(), now), (1, bytes - field(&images[0], "own_bytes")));
+    assert_eq!((field(&left[0], "bytes"), field(&left[0], "own_bytes")), (now, now));
+    home.run(&["cat", "--offline", &one, "own"]).failed(1, &["offline"]);
+    home.run(&["ls", "--offline", &two]).succeeded();
+
+    // A mount fetches again what it needs.
+    let warned = home.run(&["cache", "rm", &two]);
+    assert!(warned.code == 0 && warned.stderr.contains("fetches again"), "{warned:?}");
+    assert_eq!(listed(&home).0, Vec::<Value>::new());
+    assert_eq!(fs::read(home.mount_point().join("own")).unwrap(), noise(1_500_000, 3));
+    assert_eq!(fs::read(home.mount_point().join("base")).unwrap(), noise(2_500_000, 1));
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// A tag that has moved leaves an image without a name, and layers of layouts belong to none.
+#[test]
+fn ls_lists_images_that_no_tag_means() {
+    let (home, registry) = (Home::new(), two_images());
+    let name = format!("{}/r:1", registry.addr());
+    home.run(&["pull", &name]).succeeded();
+    let manifest = registry.manifest("r", "2").unwrap();
+    registry.add_manifest("r", "1", crate::support::image::OCI_MANIFEST, &manifest);
+    home.run(&["pull", &name]).succeeded();
+    let (images, _) = listed(&home);
+    assert_eq!(images.len(), 2, "{images:?}");
+    assert!(images[0]["image"].is_null() && images[1]["image"] == *name);
+    let nameless = format!("{}/r@{}", registry.addr(), images[0]["digest"].as_str().unwrap());
+    home.run(&["cache", "rm", &nameless]).succeeded();
+    assert_eq!(listed(&home).0.len(), 1);
+    home.run(&["cat", "--offline", &name, "base"]).succeeded();
+
+    let layout = home.layout(&image());
+    home.run(&["pull", &layout]).succeeded();
+    let outcome = home.run(&["cache", "ls", "--json"]);
+    let row = json(&outcome);
+    assert_eq!(row["images"].as_array().unwrap().len(), 1, "{row}");
+    assert!(row["other_bytes"].as_u64().unwrap() > 5_000_000, "{row}");
+}
+
+/// Spans are known by what is in them: two layers may have some in common, of which one is a layout's.
+#[test]
+fn rm_leaves_what_a_layer_of_no_image_has() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let common = || Entry::file("a", noise(8_000_000, 1));
+    let [one, other] = ["1", "2"].map(|text| tar(&[common(), Entry::file("b", text)]));
+    registry.add_image("r", "t", &ImageBuilder::new().layer(&one, Compression::None).build());
+    let layout = home.layout(&ImageBuilder::new().layer(&other, Compression::None).build());
+    let name = format!("{}/r:t", registry.addr());
+    home.run(&["pull", &layout]).succeeded();
+    let before = sum(&home.path().join("cache/v1/spans"));
+    home.run(&["pull", &name]).succeeded();
+    let (images, _) = listed(&home);
+    let own = images[0]["own_bytes"].as_u64().unwrap();
+    assert!(own < 4_000_000 && images[0]["bytes"].as_u64().unwrap() > 8_000_000, "{images:?}");
+    home.run(&["cache", "rm", &name]).succeeded();
+    assert_eq!(sum(&home.path().join("cache/v1/spans")), before);
 }

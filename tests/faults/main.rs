@@ -101,6 +101,7 @@ mod selection;
 mod signals;
 mod sparse_maps;
 mod stalls;
+mod status;
 mod structure;
 mod tags;
 mod users;

@@ -24,8 +24,12 @@ use crate::support::tarball::{Entry, tar};
 use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 5] = [
     ("sudo apt install ./ocifs_0.1.0_amd64.deb", "it installs: scripts/check-package"),
+    (
+        "ocifs status --prometheus > /var/lib/node_exporter/ocifs.prom.new",
+        "it is another program's folder",
+    ),
     ("cargo install --locked --path .", "it builds: scripts/demo"),
     ("cargo build --release", "it is how these tests are built and run: .ci/run"),
     ("ocifs mount docker-daemon:app img", "there is no engine: `oracle stores::docker_daemon`"),
@@ -334,8 +338,21 @@ fn documents() {
         (
             "ocifs status",
             &["ocifs status --json"],
-            // Of mounts that are broken, or another user's, and of layers in containerd's store.
-            &["error", "user", "held_by", "layers[].store"],
+            // Of mounts that are broken, or another user's, of layers in containerd's store, and of reads that
+            // wait or have failed.
+            &[
+                "error",
+                "user",
+                "held_by",
+                "layers[].store",
+                "reads.oldest[].path",
+                "reads.oldest[].offset",
+                "reads.oldest[].seconds",
+                "failed_files[].path",
+                "failed_files[].count",
+                "failed_files[].last",
+                "failed_files[].cause",
+            ],
         ),
         (
             "ocifs inspect",
@@ -385,6 +402,7 @@ fn documents() {
             "ocifs cache",
             &[
                 "ocifs cache du --json",
+                "ocifs cache ls --json",
                 "ocifs cache gc --json",
                 "ocifs cache verify --json",
                 "ocifs cache clear --json",
@@ -403,6 +421,7 @@ fn documents() {
         // Of several images, each has the keys of one.
         let stripped: Vec<String> = shown
             .iter()
+            .filter(|_| section == "ocifs status")
             .filter_map(|key| key.strip_prefix("images[]."))
             .map(str::to_owned)
             .collect();

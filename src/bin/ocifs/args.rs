@@ -56,6 +56,8 @@ pub(crate) use verbs::{
 };
 pub(crate) use which::Which;
 
+use crate::render::log;
+
 /// Look inside container images: mount one as a directory, list it, read files of it.
 ///
 /// The first use of an image streams each of its layers once, into the cache. `cat` and `ls` stream only the
@@ -83,6 +85,17 @@ pub(crate) struct Args {
     /// Append the log to this file; without it, a mount in the background does not log
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
+
+    /// Write the log as `text`, or as `json`, an object a line [default: text]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: log::Format,
 
     /// The words that this was read from, the program's name first.
     #[arg(skip)]
@@ -193,7 +206,7 @@ pub(crate) enum Command {
     /// Write the merged tree of an image, or parts of it, as a tar archive
     #[command(override_usage = "ocifs export [OPTIONS] REF [PATH...]")]
     Export(Export),
-    /// Manage the cache: show its size, shrink, check or clear it
+    /// Manage the cache: show what it holds, shrink, check or clear it
     #[command(subcommand)]
     Cache(Cache),
     /// Fetch all of an image into the cache
@@ -297,7 +310,7 @@ mod tests {
             }
             todo.extend(command.get_subcommands().cloned());
         }
-        assert_eq!(seen, 19);
+        assert_eq!(seen, 21);
     }
 
     #[test]

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 
 fn run(mut args: args::Args, words: Vec<OsString>) -> ExitCode {
     args.words = words;
-    let logs_to_file = render::log::start(args.verbose, args.log_file.as_deref());
+    let logs_to_file = render::log::start(args.verbose, args.log_format, args.log_file.as_deref());
+    // From here on there is a log for them.
+    ocifs::fuse::panics::watch();
     commands::run(&args).unwrap_or_else(|error| {
         if logs_to_file {
             // Nothing reads the stderr of a mount in the background.

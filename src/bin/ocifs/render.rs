@@ -6,6 +6,7 @@ pub(crate) mod instruction;
 pub(crate) mod json;
 pub(crate) mod listing;
 pub(crate) mod log;
+pub(crate) mod metrics;
 pub(crate) mod output;
 pub(crate) mod patch;
 pub(crate) mod progress;

@@ -42,6 +42,10 @@ pub(crate) struct Status {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Print metrics in the text format of Prometheus
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) prometheus: bool,
 }
 
 /// `ocifs cat`
@@ -68,6 +72,26 @@ pub(crate) enum Cache {
     /// Show how much the cache holds, by kind
     #[command(override_usage = "ocifs cache du [OPTIONS]")]
     Du(CacheVerb),
+    /// List the images that the cache holds something of
+    ///
+    /// With how much it is, how much of that no other image has, when it was last used, and where it is mounted.
+    /// Images of layouts, archives and stores have no name in the cache: their layers are counted together. On a
+    /// terminal the last lines are that sum, and what is in use of the limit.
+    #[command(override_usage = "ocifs cache ls [OPTIONS]")]
+    Ls(CacheVerb),
+    /// Remove what the cache holds of images and of no other ones
+    ///
+    /// REF is as `ocifs cache ls` lists it, or shorter, as for `ocifs mount`; or NAME@DIGEST. Mounts that show an
+    /// image that is removed fetch again what they need.
+    #[command(override_usage = "ocifs cache rm [OPTIONS] REF...")]
+    Rm {
+        /// Images
+        #[arg(value_name = "REF", required = true, value_parser = image_name)]
+        images: Vec<ImageName>,
+
+        #[command(flatten)]
+        verb: CacheVerb,
+    },
     /// Remove incomplete files, and the least recently used content that exceeds the limit
     #[command(override_usage = "ocifs cache gc [OPTIONS]")]
     Gc {

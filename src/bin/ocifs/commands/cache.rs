@@ -1,62 +1,42 @@
-//! `ocifs cache`: what the cache holds, and making it smaller.
+//! `ocifs cache`: what the cache holds, and making it smaller; by images in [`images`].
 //!
 //! Figures on stdout, words on stderr. All verbs are safe beside mounts that use the cache.
+
+mod folder;
+mod images;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::HumanBytes;
-use ocifs::cache::{Cache, Count, FileKind, LayerName, Removed, Usage, Verified};
+use ocifs::cache::{Count, FileKind, LayerName, Removed, Verified};
 use ocifs::digest::SpanDigest;
 use ocifs::index::{Check, LayerIndex};
 use serde_json::json;
 
-use crate::args::{self, CacheVerb};
-use crate::environment;
+use crate::args;
 use crate::render::errors::{AnyError, FAILED};
 use crate::render::json::{line, set_name};
 use crate::render::output::{self, write_stderr};
 use crate::render::progress;
 use crate::render::text;
+use folder::CacheFolder;
 
 pub(crate) fn run(args: &args::Cache) -> Result<ExitCode, AnyError> {
     match args {
         args::Cache::Du(verb) => du(&CacheFolder::open(verb)?),
+        args::Cache::Ls(verb) => images::ls(&CacheFolder::open(verb)?),
+        args::Cache::Rm { images, verb } => {
+            let place = CacheFolder::open(verb)?;
+            let removed = images::rm(&place, images)?;
+            told(&place, removed)
+        }
         args::Cache::Gc { max_size, verb } => gc(&CacheFolder::open(verb)?, *max_size),
         args::Cache::Verify(verb) => verify(&CacheFolder::open(verb)?),
         args::Cache::Clear(verb) => clear(&CacheFolder::open(verb)?),
-    }
-}
-
-/// A cache and where it is.
-struct CacheFolder {
-    cache: Cache,
-    folder: PathBuf,
-    json: bool,
-}
-
-impl CacheFolder {
-    fn open(verb: &CacheVerb) -> Result<CacheFolder, AnyError> {
-        let folder = environment::cache_folder(&verb.cache_args);
-        let folder = folder.ok_or("there is no place for a cache: set --cache-dir")?;
-        let limit = verb.cache_args.cache_size.unwrap_or_default();
-        Ok(CacheFolder { cache: Cache::open_existing(&folder, limit), folder, json: verb.json })
-    }
-
-    /// An error with the folder it is about, that of the cache's version.
-    fn failed(&self, error: &io::Error) -> AnyError {
-        format!("cache folder {}: {error}", self.folder.join("v1").display()).into()
-    }
-
-    fn name_folder(&self, row: &mut serde_json::Value) {
-        set_name(row, "folder", self.folder.as_os_str().as_bytes());
-    }
-
-    fn usage(&self) -> Result<Usage, AnyError> {
-        self.cache.usage().map_err(|e| self.failed(&e))
     }
 }
 

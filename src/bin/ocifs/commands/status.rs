@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Holder, Mounted};
-use ocifs::mount::{ImageStatus, Status};
+use ocifs::mount::{ImageStatus, Status, WaitingRead};
 use serde_json::{Value, json};
 
 use crate::args;
@@ -15,8 +15,10 @@ use crate::commands::process::is_dead_behind_erofs;
 use crate::environment;
 use crate::render::errors::{AnyError, FAILED};
 use crate::render::json::{line, set_name};
+use crate::render::metrics::{self, Sample};
 use crate::render::output;
 use crate::render::text::{self, printable};
+use crate::render::time::rfc3339;
 
 /// A mount, and what is known of it.
 struct Row {
@@ -55,6 +57,14 @@ impl MountState {
         }
     }
 
+    /// What its process has answered.
+    fn status(&self) -> Option<&Status> {
+        match self {
+            MountState::Serves(status) | MountState::Held(status, _) => Some(status),
+            _ => None,
+        }
+    }
+
     /// Whether files can't be read there any more.
     fn is_broken(&self) -> bool {
         matches!(self, MountState::Dead | MountState::Silent)
@@ -83,7 +93,9 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     });
     rows.splice(0..0, mounted);
     let mut out = output::stdout();
-    if args.json {
+    if args.prometheus {
+        output::ignore_closed_pipe(out.write_all(metrics(&rows).as_bytes()))?;
+    } else if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
         output::ignore_closed_pipe(writeln!(out, "{}", line(Value::from(rows))))?;
     } else {
@@ -91,6 +103,19 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     }
     let is_broken = rows.iter().any(|row| row.state.is_broken());
     Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// All mounts as metrics.
+fn metrics(rows: &[Row]) -> String {
+    let mounts: Vec<Sample<'_>> = rows
+        .iter()
+        .map(|row| Sample {
+            mount_point: row.mount_point.to_string_lossy(),
+            state: row.state.name(),
+            status: row.state.status(),
+        })
+        .collect();
+    metrics::text(&mounts)
 }
 
 fn state(mount: &Mounted, asked: io::Result<Status>) -> MountState {
@@ -208,22 +233,71 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "  spans     {} from the cache, {} fetched",
-        status.spans.hits, status.spans.misses
+        "  spans     {} from the cache{}, {} fetched",
+        status.spans.hits,
+        percent(status.spans.hits, status.spans.hits + status.spans.misses),
+        status.spans.misses
     )?;
     let Status { ahead, pushed, .. } = status;
     writeln!(out, "  kernel    {of_kernel}, {ahead} ahead of walks, {pushed} files pushed")?;
-    writeln!(out, "  process   {}", status.pid)?;
+    match status.started {
+        0 => writeln!(out, "  process   {}", status.pid)?,
+        since => writeln!(out, "  process   {} since {}", status.pid, rfc3339(signed(since)))?,
+    }
+    print_reads(out, status)?;
     for error in &status.recent_errors {
         writeln!(out, "  error     {}", printable(error))?;
     }
+    if let Some(last) = &status.panics.last {
+        let panics = usize::try_from(status.panics.count).unwrap_or(usize::MAX);
+        let panics = text::count(panics, "panic", "panics");
+        writeln!(out, "  defect    {panics}, the last: {}", printable(last))?;
+    }
     Ok(())
+}
+
+/// What waits, what has waited longest, and what could not be read.
+fn print_reads(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let read = |read: &WaitingRead| format!("{:.3} s /{}", read.seconds, printable(&read.path));
+    if let Some(slowest) = &status.reads.slowest {
+        writeln!(out, "  slowest   {}", read(slowest))?;
+    }
+    for waiting in &status.reads.oldest {
+        writeln!(out, "  waiting   {} from byte {}", read(waiting), waiting.offset)?;
+    }
+    let more = status.reads.waiting.saturating_sub(status.reads.oldest.len());
+    if more > 0 {
+        writeln!(out, "  waiting   {}", text::count(more, "more read", "more reads"))?;
+    }
+    for failed in &status.failed_files {
+        let (path, last) = (printable(&failed.path), rfc3339(signed(failed.last)));
+        let cause = printable(&failed.cause);
+        writeln!(out, "  failed    /{path}: {} times, the last at {last}: {cause}", failed.count)?;
+    }
+    Ok(())
+}
+
+fn signed(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// What part of all something is, in parentheses; nothing of nothing.
+fn percent(part: u64, of: u64) -> String {
+    if of == 0 {
+        return String::new();
+    }
+    // Of nearly all, a part is missing; of hardly any, there is some.
+    let tenths = (part as f64 / of as f64 * 1000.0).round();
+    let tenths = if part < of { tenths.min(999.0) } else { tenths };
+    let tenths = if part > 0 { tenths.max(1.0) } else { tenths };
+    format!(" ({:.1} %)", tenths / 10.0)
 }
 
 fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
     let proofs: Vec<&str> = image.layers.iter().map(|layer| layer.proof.as_str()).collect();
     let weakest = ["hint", "toc", "tar", "full"].into_iter().find(|proof| proofs.contains(proof));
     let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
+    let cached: u64 = image.layers.iter().map(|layer| layer.cached).sum();
     if let Some(name) = &image.directory {
         writeln!(out, "  directory {}", printable(name))?;
     }
@@ -239,9 +313,11 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
     writeln!(out, "  platform  {}", printable(&image.platform))?;
     writeln!(
         out,
-        "  layers    {}, {} compressed, proof {}",
+        "  layers    {}, {} compressed, {} cached{}, proof {}",
         image.layers.len(),
         indicatif::HumanBytes(size),
+        indicatif::HumanBytes(cached),
+        percent(cached, size),
         weakest.unwrap_or("full"),
     )?;
     let stores = image.layers.iter().filter_map(|layer| layer.store.as_ref());
@@ -256,6 +332,25 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
                 stores.count(),
                 printable(&places)
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_never_rounded_to_none_or_all() {
+        for (part, of, text) in [
+            (0, 0, ""),
+            (0, 10, " (0.0 %)"),
+            (1, 100_000, " (0.1 %)"),
+            (84, 571, " (14.7 %)"),
+            (99_999, 100_000, " (99.9 %)"),
+            (5, 5, " (100.0 %)"),
+        ] {
+            assert_eq!(percent(part, of), text, "{part} of {of}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The log of the library and the program: on stderr or in a file.
+//! The log of the library and the program: on stderr or in a file, as text or as JSON (docs/json.md).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -6,12 +6,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
+use serde_json::json;
 
+use crate::render::json;
 use crate::render::output::write_stderr;
 use crate::render::text::printable;
+use crate::render::time::rfc3339_milliseconds;
 use crate::variables;
 
 /// How long a warning on stderr is not repeated.
@@ -19,6 +22,13 @@ const REPEATED_AFTER: Duration = Duration::from_secs(600);
 
 /// Warnings that are remembered.
 const MAX_TOLD: usize = 1000;
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
 
 /// The warnings that were shown, so that several parts which meet the same fault tell it once.
 #[derive(Default)]
@@ -53,7 +63,7 @@ fn open_log(path: &Path) -> io::Result<File> {
 
 /// Sends the library's log to stderr or a file: warnings, with `-v` more. Whether to the file, which it may not be
 /// possible to open.
-pub(crate) fn start(verbose: u8, file: Option<&Path>) -> bool {
+pub(crate) fn start(verbose: u8, format: Format, file: Option<&Path>) -> bool {
     let level = match verbose {
         0 => log::LevelFilter::Warn,
         1 => log::LevelFilter::Info,
@@ -88,15 +98,26 @@ pub(crate) fn start(verbose: u8, file: Option<&Path>) -> bool {
             log::Level::Warn => "warning".to_owned(),
             level => level.as_str().to_lowercase(),
         };
-        let text = printable(&record.args().to_string());
+        let text = record.args().to_string();
         let is_said = record.level() > log::Level::Warn || to_file;
         if !is_said && !told.lock().unwrap_or_else(PoisonError::into_inner).is_news(&text) {
             return Ok(());
         }
+        if format == Format::Json {
+            let row = json!({
+                "time": rfc3339_milliseconds(SystemTime::now()),
+                "level": level,
+                "message": text,
+                "module": record.target(),
+                "thread": std::thread::current().name(),
+                "pid": std::process::id(),
+            });
+            return writeln!(out, "{}", json::line(row));
+        }
+        let text = printable(&text);
         if to_file {
-            let now = std::time::SystemTime::now();
             let seconds =
-                now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
             return writeln!(out, "{seconds:.3} {level}: {text}");
         }
         writeln!(out, "{level}: {text}")

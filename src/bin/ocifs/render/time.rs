@@ -1,5 +1,7 @@
 //! Times of the calendar.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// Year, month, day, hour and minute (UTC) of seconds since the epoch, in the proleptic Gregorian
 /// calendar, counting days from March so that leap days come last.
 pub(crate) fn civil(seconds: i64) -> (i64, i64, i64, i64, i64) {
@@ -24,6 +26,13 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// A time in RFC 3339 with milliseconds, in UTC. Before the epoch counts as the epoch.
+pub(crate) fn rfc3339_milliseconds(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let whole = rfc3339(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), since.subsec_millis())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +45,7 @@ mod tests {
         assert_eq!(civil(-1), (1969, 12, 31, 23, 59));
         assert_eq!(rfc3339(-1), "1969-12-31T23:59:59Z");
         assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
+        let time = UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_042);
+        assert_eq!(rfc3339_milliseconds(time), "2023-11-14T22:13:20.042Z");
     }
 }
