@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! kernel        mounting and unmounting; the table of mounts
-//! session       a connection and its threads     requests   what was asked, what failed
+//! connection    what outlives a process          session    the threads that answer on it
+//! requests      what was asked, what failed
 //! adapter       requests -> space, fs         pool       reads that have to be fetched
 //! guide         tells of what readers ask:       prefetcher (a process) | pusher (a thread)
 //! reads         which of them wait            panics     ends one request, and not a thread
@@ -84,9 +85,11 @@ mod adapter;
 mod answers;
 mod browsed;
 mod caller;
+mod connection;
 mod devices;
 pub mod erofs_mount;
 mod failures;
+mod gate;
 mod guide;
 pub mod kernel;
 mod notify;
@@ -101,8 +104,9 @@ mod requests;
 mod serve;
 mod session;
 
+pub use connection::Connection;
 pub use options::{Ownership, Prefetch, ServeOptions};
 pub use reads::{FailedPath, ReadReport, SlowRead};
 pub use requests::Requests;
 pub use serve::serve;
-pub use session::Server;
+pub use session::{Link, Server};

@@ -99,7 +99,7 @@ pub use layer_choice::{LayerChoice, LayerChoiceError};
 pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::{LayeredImage, LayeredImages};
 pub use opening::{resolve, resolve_in};
-pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Selection};
+pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Opened, Selection};
 pub use probe::{Probe, probe};
 pub use set::ImageSet;
 pub use structure::{Part, Structure};

@@ -220,7 +220,8 @@ pub fn cached(
     };
     let by_diff_id = diff_id.filter(|_| !is_file).map(LayerName::DiffId);
     let own = [Some(own_name(layer)), by_diff_id];
-    let own = own.into_iter().flatten().find_map(|name| load(name, &is_proven));
+    let own = own.into_iter().flatten().filter(|_| prove || !options.claimed.contains(&digest));
+    let own = own.into_iter().find_map(|name| load(name, &is_proven));
     if own.is_some() || prove {
         return own;
     }

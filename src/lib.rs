@@ -48,6 +48,7 @@
 //!         kernel metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
 //! inspect "debian:12" -> reference -> resolve (all documents)
 //!         -> image::{inspect, history, tags, attestations}        no layer is read
+//! resume  a worker has died: fuse::Connection::resend, the images by their digests -> mount::Mount::resume
 //! diff    two images -> layer indexes -> tree::compare by digest  no file is read      image::LayeredImages
 //! which   layer indexes -> tree::merge with a witness -> tree::Provenance
 //! read    fuse -> space -> fs -> content (file offset -> place in a layer's tar)
@@ -76,7 +77,8 @@
 //! merged view of one image, or *joined*, of several with a directory each. *Provenance*: which layer made, changed or
 //! removed each name of an image. *Volume*: a tree with its bytes, as
 //! what has inode numbers of its own. *Space*: what one FUSE connection serves. *Proof*: what of a layer
-//! has been checked against the manifest.
+//! has been checked against the manifest. *Supervisor*: the process that keeps the connection of a mount; *worker*: the one
+//! that it has started to serve it.
 
 pub mod artifact;
 pub mod blob;

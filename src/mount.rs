@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Mount::new      View -> kernel::mount, fuse::serve -> ready          (or erofs_mount::mount)
+//! Mount::resume   the same with a connection that a dead process has served
 //! Mount::wait     until it is unmounted, by this process or another
 //! StatusSocket    what it tells of itself meanwhile
 //! ```
@@ -9,27 +10,28 @@
 //! A [`View`] is whole before it comes here ([`crate::image`]), so nothing that a mount does can show an
 //! image in part.
 
+mod kept;
 mod options;
 mod status;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::fuse::kernel::{MountPoint, Mounted};
-use crate::fuse::{self, Requests, Server, erofs_mount, kernel, prefetcher};
+use crate::fuse::{self, Link, Requests, Server, erofs_mount, kernel, prefetcher};
 use crate::hint::Hint;
 use crate::image::{Selection, View};
 use crate::space::{Directories, Space};
 use crate::tree::Sharing;
 
+pub use kept::Kept;
 pub use options::{MountOptions, Prefetch};
 pub use status::{FailedFile, PanicStatus, ReadStatus, WaitingRead};
 pub use status::{
-    ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusSocket,
-    TagStatus, query_status, status_sockets,
+    ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusError,
+    StatusSocket, StatusSource, Supervision, TagStatus, query_status, status_sockets,
 };
 
 /// Why an image can't be mounted.
@@ -42,6 +44,8 @@ pub enum Error {
     Erofs(#[from] erofs_mount::Error),
     #[error("starting to serve the mount: {0}")]
     Serve(io::Error),
+    #[error("what the names of the images meant is not shown as it was when it was mounted")]
+    Different,
 }
 
 impl Error {
@@ -50,7 +54,7 @@ impl Error {
         match self {
             Error::Kernel(error) => error.hint(),
             Error::Erofs(error) => error.hint(),
-            Error::Serve(_) => None,
+            Error::Serve(_) | Error::Different => None,
         }
     }
 }
@@ -117,6 +121,37 @@ impl Mount {
         Mount::served(Served::Directories(directories), mount_point, options)
     }
 
+    /// Goes on with a mount whose process is dead. What was under way has been [resent](fuse::Connection::resend).
+    ///
+    /// # Errors
+    /// See [`Error`]; the mount stays as it is. [`Error::Different`] if the view is not what is mounted.
+    pub fn resume(
+        view: impl Into<View>,
+        kept: Kept,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
+        let view = view.into();
+        if !kept.is_of(&view) {
+            return Err(Error::Different);
+        }
+        let Kept { connection, mounted, .. } = kept;
+        let requests = Arc::new(Requests::default());
+        let mount_point = mounted.mount_point.clone();
+        let served = Served::View(view);
+        let manner = served.manner(options);
+        let server = match &served {
+            Served::View(view) if options.kernel_metadata => {
+                let options = erofs_options(view, options);
+                erofs_mount::resume(connection, &view.filesystem, &options, &requests)?
+            }
+            _ => {
+                let serve_options = serve_options(options, &mounted);
+                serve(&served, Link::Begun(connection), &serve_options, &requests)?
+            }
+        };
+        Ok(Mount { served, mount_point, mounted, manner, requests, server })
+    }
+
     fn served(
         served: Served,
         mount_point: MountPoint,
@@ -135,25 +170,13 @@ impl Mount {
         drop(mount_point);
         let manner = served.manner(options);
         let requests = Arc::new(Requests::default());
-        let serve_options = fuse::ServeOptions {
-            ownership: options.ownership,
-            default_permissions: kernel_options.default_permissions,
-            prefetch: match &options.prefetch {
-                Prefetch::Off => fuse::Prefetch::Off,
-                Prefetch::Push => fuse::Prefetch::Push,
-                Prefetch::Process(program) => {
-                    let mount_point = mounted.mount_point.clone();
-                    let device_minor = mounted.connection;
-                    let place = prefetcher::Target { mount_point, device_minor, devices: None };
-                    fuse::Prefetch::Process(program.clone(), place)
+        let serve_options = serve_options(options, &mounted);
+        let server =
+            serve(&served, Link::New(channel), &serve_options, &requests).inspect_err(|_| {
+                if let Err(e) = kernel::unmount(&mounted, kernel::Unmount::Lazy) {
+                    log::error!("{e}");
                 }
-            },
-        };
-        let server = serve(&served, channel, &serve_options, &requests).inspect_err(|_| {
-            if let Err(e) = kernel::unmount(&mounted, kernel::Unmount::Lazy) {
-                log::error!("{e}");
-            }
-        })?;
+            })?;
         let mount_point = mounted.mount_point.clone();
         Ok(Mount { served, mount_point, mounted, manner, requests, server })
     }
@@ -166,17 +189,7 @@ impl Mount {
         let requests = Arc::new(Requests::default());
         let manner =
             Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection);
-        let options = erofs_mount::ErofsMountOptions {
-            source: view.source(),
-            ownership: options.ownership,
-            uuid: view.uuid(),
-            prefetcher: match &options.prefetch {
-                Prefetch::Process(program) => Some(program.clone()),
-                Prefetch::Push | Prefetch::Off => None,
-            },
-            no_exec: options.no_exec,
-            max_bytes: options.max_kernel_metadata_bytes,
-        };
+        let options = erofs_options(&view, options);
         let server = erofs_mount::mount(mount_point, &view.filesystem, &options, &requests)?;
         let mounted = found(mount_point)?;
         let mount_point = mounted.mount_point.clone();
@@ -199,9 +212,19 @@ impl Mount {
         Unmounter { mounted: self.mounted.clone() }
     }
 
+    /// What another process needs to go on with it; of registries there is nothing.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn kept(&self) -> io::Result<Option<Kept>> {
+        let Served::View(view) = &self.served else { return Ok(None) };
+        let connection = self.server.connection().duplicate()?;
+        Ok(Some(Kept::new(connection, self.mounted.clone(), view)))
+    }
+
     /// A view on the mount's state for [`StatusSocket`].
-    pub fn status_source(&self) -> status::StatusSource {
-        status::StatusSource {
+    pub fn status_source(&self) -> StatusSource {
+        StatusSource {
             images: match &self.served {
                 Served::View(view) => status::Images::All(view.images.clone()),
                 Served::Directories(lookups) => {
@@ -239,6 +262,40 @@ impl Mount {
     /// The connection to the kernel broke.
     pub fn wait(self) -> io::Result<()> {
         self.server.wait()
+    }
+}
+
+/// How a plain mount is served.
+fn serve_options(options: &MountOptions, mounted: &Mounted) -> fuse::ServeOptions {
+    fuse::ServeOptions {
+        ownership: options.ownership,
+        default_permissions: options.checks_modes(),
+        prefetch: match &options.prefetch {
+            Prefetch::Off => fuse::Prefetch::Off,
+            Prefetch::Push => fuse::Prefetch::Push,
+            Prefetch::Process(program) => {
+                let mount_point = mounted.mount_point.clone();
+                let device_minor = mounted.connection;
+                let place = prefetcher::Target { mount_point, device_minor, devices: None };
+                fuse::Prefetch::Process(program.clone(), place)
+            }
+        },
+    }
+}
+
+/// How a view is mounted whose names and attributes the kernel has to itself.
+fn erofs_options(view: &View, options: &MountOptions) -> erofs_mount::ErofsMountOptions {
+    erofs_mount::ErofsMountOptions {
+        source: view.source(),
+        pid: options.pid,
+        ownership: options.ownership,
+        uuid: view.uuid(),
+        prefetcher: match &options.prefetch {
+            Prefetch::Process(program) => Some(program.clone()),
+            Prefetch::Push | Prefetch::Off => None,
+        },
+        no_exec: options.no_exec,
+        max_bytes: options.max_kernel_metadata_bytes,
     }
 }
 
@@ -288,7 +345,7 @@ fn check_free(mount_point: &MountPoint, options: &MountOptions) -> Result<(), Er
 
 fn serve(
     served: &Served,
-    device: OwnedFd,
+    link: Link,
     options: &fuse::ServeOptions,
     requests: &Arc<Requests>,
 ) -> Result<Server, Error> {
@@ -296,7 +353,7 @@ fn serve(
         Served::View(view) => Space::new(Arc::clone(&view.filesystem)),
         Served::Directories(lookups) => Space::of_directories(Arc::clone(&lookups.directories)),
     };
-    fuse::serve(device, space, options, Arc::clone(requests)).map_err(Error::Serve)
+    fuse::serve(link, space, options, Arc::clone(requests)).map_err(Error::Serve)
 }
 
 /// Unmounts one particular mount, and not what another process may have mounted there since.
@@ -306,6 +363,11 @@ pub struct Unmounter {
 }
 
 impl Unmounter {
+    /// Of a mount that another process serves.
+    pub fn new(mounted: Mounted) -> Unmounter {
+        Unmounter { mounted }
+    }
+
     /// Ends the connection, before the process does: see [`kernel::abort`].
     pub fn abort(&self) {
         if let Err(e) = kernel::abort(self.mounted.connection)

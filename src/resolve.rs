@@ -92,6 +92,7 @@ pub fn resolve_from(
     // Only what has proven to be an image is worth remembering.
     if let ImageName::Registry(reference) = name
         && reference.tag().is_some()
+        && options.root.is_none()
         && !source.is_offline()
     {
         let asked = if options.is_exempt { Asked::Unchecked } else { Asked::Checked };

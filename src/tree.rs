@@ -29,6 +29,7 @@
 //! - About 120 bytes an inode; no allocation of its own for any node.
 //! - Every inode number handed out by the tree is valid for every accessor.
 
+mod checksum;
 mod common;
 mod compare;
 mod error;

@@ -19,6 +19,7 @@ use fuser::{
 use super::answers;
 use super::browsed::Browsed;
 use super::caller::{self, Callers};
+use super::gate::Gate;
 use super::guide::Guide;
 use super::kernel;
 use super::options::{Ownership, ServeOptions};
@@ -61,6 +62,7 @@ pub(super) struct Adapter {
     opens_directories: bool,
     pool: Pool,
     guide: Option<Arc<Guide>>,
+    gate: Arc<Gate>,
     /// Where names are looked up.
     browsed: Option<Browsed>,
 }
@@ -71,6 +73,7 @@ impl Adapter {
         options: &ServeOptions,
         requests: &Arc<Requests>,
         guide: Option<Guide>,
+        gate: &Arc<Gate>,
     ) -> Adapter {
         // Of images that will be opened nothing is known.
         let tree = space.root().map(|root| root.filesystem().tree());
@@ -92,6 +95,7 @@ impl Adapter {
             requests: Arc::clone(requests),
             pool: Pool::default(),
             guide: guide.map(Arc::new),
+            gate: Arc::clone(gate),
         }
     }
 
@@ -157,6 +161,10 @@ impl FuseFilesystem for Adapter {
             log::info!("the kernel keeps its own limit of background requests");
         }
         Ok(())
+    }
+
+    fn forget(&self, _req: &Request, _ino: INodeNo, _lookups: u64) {
+        self.gate.pass();
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {

@@ -57,6 +57,7 @@ use fuser::{
     ReplyOpen, Request,
 };
 
+use super::gate::Gate;
 use super::pool::Pool;
 use super::prefetcher::{DeviceRange, Prefetcher};
 use super::reply::{self, FOREVER, refused};
@@ -139,6 +140,7 @@ struct Shared {
     streams: Vec<Mutex<Stream>>,
     requests: Arc<Requests>,
     prefetching: Arc<Prefetching>,
+    gate: Arc<Gate>,
 }
 
 /// A read that is under way.
@@ -165,10 +167,12 @@ impl DeviceServer {
         devices: Devices,
         requests: Arc<Requests>,
         prefetching: Arc<Prefetching>,
+        gate: &Arc<Gate>,
     ) -> DeviceServer {
+        let gate = Arc::clone(gate);
         let streams = devices.iter().map(|_| Mutex::default()).collect();
         DeviceServer(
-            Arc::new(Shared { filesystem, devices, streams, requests, prefetching }),
+            Arc::new(Shared { filesystem, devices, streams, requests, prefetching, gate }),
             Pool::default(),
         )
     }
@@ -335,6 +339,10 @@ impl FuseFilesystem for DeviceServer {
             log::info!("the kernel keeps its own settings");
         }
         Ok(())
+    }
+
+    fn forget(&self, _req: &Request, _ino: INodeNo, _lookups: u64) {
+        self.0.gate.pass();
     }
 
     fn lookup(&self, req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {

@@ -14,8 +14,9 @@
 //! live as long as EROFS has their files open (`fuse::devices` has a way to the devices no longer than
 //! that). So everything goes when the mount at the mount point
 //! goes, by whatever means: its last user gone, EROFS closes its devices, the FUSE file system
-//! ends, and with it [`Server::wait`]. If this process dies, what the kernel has cached stays
-//! readable, everything else is an error at once, and an `umount` cleans up.
+//! ends, and with it [`Server::wait`]. If this process dies and no other goes on with the
+//! connection ([`resume`]), what the kernel has cached stays readable, everything else is an error at once, and an `umount`
+//! cleans up.
 //!
 //! The path of the image, which `/proc/mounts` shows as the source of the mount, is made so that the
 //! mount can be recognised as ours, and its connection and process found.
@@ -38,18 +39,21 @@ mod error;
 mod memory;
 mod probe;
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::connection::Connection;
 use super::devices::{self, DeviceServer, Prefetching};
+use super::gate::Gate;
 use super::kernel;
 use super::kernel::{MountPoint, image_path};
 use super::options::Ownership;
 use super::prefetcher::{self, DeviceFolder, Prefetcher, Target};
 use super::requests::Requests;
-use super::session::{LOOP_THREADS, Server, start};
-use crate::erofs::{Image, Uuid};
+use super::session::{LOOP_THREADS, Link, Server, start};
+use crate::erofs::{Devices, Image, Uuid};
 use crate::fs::Filesystem;
 use attach::{Attacher, Task};
 use detached::{detached, device_minor, place, shown_to_others, write_image};
@@ -69,6 +73,8 @@ const READ_AHEAD_BYTES: u32 = kernel::MAX_READ_BYTES;
 pub struct ErofsMountOptions {
     /// What is mounted, for people.
     pub source: String,
+    /// The process that is there as long as it is served; this one if none is named.
+    pub pid: Option<u32>,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
     /// The same for all mounts of an image.
@@ -114,25 +120,15 @@ pub fn mount(
     )?;
     let connection = device_minor(&files).map_err(step("the FUSE connection"))?;
     let store = detached("ramfs", &[])?;
-    let path = image_path(&place(&store), connection, &options.source);
+    let pid = options.pid.unwrap_or_else(std::process::id);
+    let path = image_path(&place(&store), connection, pid, &options.source);
     let folder = Path::new(&path).parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(step("a folder for names and attributes"))?;
-    let owner = match options.ownership {
-        Ownership::Image => None,
-        Ownership::Squash { uid, gid } => Some((uid, gid)),
-    };
-    let devices = write_image(image, owner, options.uuid, Path::new(&path))?;
+    let devices = write_image(image, owner(options), options.uuid, Path::new(&path))?;
     let count = devices.len();
-    let is_cached = filesystem.contents().layers().iter().all(|layer| layer.is_cached());
-    let threads = if is_cached { LOOP_THREADS } else { devices::LOOP_THREADS };
+    let is_cached = is_cached(filesystem);
     let prefetching = Arc::new(Prefetching::default());
-    let blob_files = DeviceServer::new(
-        Arc::clone(filesystem),
-        devices,
-        Arc::clone(requests),
-        Arc::clone(&prefetching),
-    );
-    let server = start(blob_files, device, threads).map_err(step("serving"))?;
+    let server = serve(Link::New(device), filesystem, devices, requests, &prefetching)?;
     // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
     let is_far = is_cached && read_ahead(connection);
     let device_minor = attacher.attach(Task {
@@ -151,6 +147,54 @@ pub fn mount(
         prefetching.keep(files, || Prefetcher::start(filesystem, program.clone(), place));
     }
     Ok(server)
+}
+
+/// Goes on with the contents of a mount whose process is dead. It has no prefetcher any more: how many devices are open is
+/// not known, nor when their folder could be let go of.
+///
+/// # Errors
+/// See [`Error`].
+pub fn resume(
+    connection: Connection,
+    filesystem: &Arc<Filesystem>,
+    options: &ErofsMountOptions,
+    requests: &Arc<Requests>,
+) -> Result<Server, Error> {
+    // Where files lie on the devices is known when the image has been written.
+    let image = Image::of(filesystem.tree())?;
+    let devices = image.write(owner(options), options.uuid, &mut io::sink())?;
+    serve(Link::Begun(connection), filesystem, devices, requests, &Arc::default())
+}
+
+fn owner(options: &ErofsMountOptions) -> Option<(u32, u32)> {
+    match options.ownership {
+        Ownership::Image => None,
+        Ownership::Squash { uid, gid } => Some((uid, gid)),
+    }
+}
+
+/// Whether all of an image is in the cache.
+fn is_cached(filesystem: &Filesystem) -> bool {
+    filesystem.contents().layers().iter().all(|layer| layer.is_cached())
+}
+
+fn serve(
+    link: Link,
+    filesystem: &Arc<Filesystem>,
+    devices: Devices,
+    requests: &Arc<Requests>,
+    prefetching: &Arc<Prefetching>,
+) -> Result<Server, Error> {
+    let threads = if is_cached(filesystem) { LOOP_THREADS } else { devices::LOOP_THREADS };
+    let gate = Arc::new(Gate::default());
+    let blob_files = DeviceServer::new(
+        Arc::clone(filesystem),
+        devices,
+        Arc::clone(requests),
+        Arc::clone(prefetching),
+        &gate,
+    );
+    start(blob_files, &gate, link, threads).map_err(step("serving"))
 }
 
 /// Has the kernel read further ahead in the devices than the 128 KiB of other files. Where that can't

@@ -5,7 +5,7 @@
 //! `enum fuse_notify_code` of include/uapi/linux/fuse.h, all in the machine's byte order.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// `FUSE_NOTIFY_STORE`.
 const STORE: i32 = 4;
@@ -19,8 +19,8 @@ pub(super) struct Notifier(OwnedFd);
 
 impl Notifier {
     /// Over the connection of a descriptor.
-    pub(super) fn new(device: &OwnedFd) -> io::Result<Notifier> {
-        device.try_clone().map(Notifier)
+    pub(super) fn new(device: BorrowedFd<'_>) -> io::Result<Notifier> {
+        device.try_clone_to_owned().map(Notifier)
     }
 
     /// Puts all bytes of a file into the page cache; false if the kernel does not know an inode of this number.

@@ -1,20 +1,22 @@
 //! Serving a file system on a connection, with what is ahead of walks.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::adapter::Adapter;
+use super::gate::Gate;
 use super::guide::Guide;
 use super::notify::Notifier;
 use super::options::{Prefetch, ServeOptions};
 use super::prefetcher::Prefetcher;
 use super::pusher;
 use super::requests::{Requests, count};
-use super::session::{LOOP_THREADS, Server, start};
+use super::session::{LOOP_THREADS, Link, Server, start};
 use crate::space::Space;
 
-/// Serves a space on a mounted `/dev/fuse` descriptor until it is unmounted.
+/// Serves a space on a mounted `/dev/fuse` descriptor until it is unmounted. A connection that is [begun](Link::Begun)
+/// must have been served with a space of the same numbers, names and attributes, as the kernel remembers them.
 ///
 /// Returns once the kernel has accepted the connection; the requests are answered by threads of
 /// their own, which [`Server::wait`] joins.
@@ -22,7 +24,7 @@ use crate::space::Space;
 /// # Errors
 /// The kernel's first request does not come, or its version is too old.
 pub fn serve(
-    device: OwnedFd,
+    link: Link,
     space: Space,
     options: &ServeOptions,
     requests: Arc<Requests>,
@@ -40,9 +42,10 @@ pub fn serve(
             (started.map(Guide::Prefetcher), None)
         }
     };
-    let adapter = Adapter::new(space, options, &requests, guide);
-    let notifier = queue.is_some().then(|| Notifier::new(&device)).transpose()?;
-    let server = start(adapter, device, LOOP_THREADS)?;
+    let gate = Arc::new(Gate::default());
+    let adapter = Adapter::new(space, options, &requests, guide, &gate);
+    let notifier = queue.is_some().then(|| Notifier::new(link.as_fd())).transpose()?;
+    let server = start(adapter, &gate, link, LOOP_THREADS)?;
     if let Some(((queue, notifier), root)) = queue.zip(notifier).zip(root) {
         // It ends with the session, which owns the other end of its queue.
         queue.serve(root, notifier, move || count(&requests.pushed))?;

@@ -74,6 +74,8 @@ fn whiteouts(
         Error::Base { name, cause: Box::new(cause) }
     };
     let base = Opening::new(&exclusion.name, opening.cache, &exclusion.options).map_err(of_base)?;
+    // Of several images the first to be opened says what it means.
+    let _ = exclusion.root.set(base.resolved.root);
     let open = base.layers(&base.resolved.layers, &OpenedLayers::default(), progress);
     let open = open.map_err(|e| of_base(e.into()))?;
     let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();

@@ -83,6 +83,12 @@ impl<'a> Opening<'a> {
             prove: options.prove || options.check_access,
             again: options.again || (options.check_access && only_sent_by.is_none()),
             only_sent_by,
+            claimed: options
+                .before
+                .as_ref()
+                .map(|was| was.claimed.clone())
+                .unwrap_or_default()
+                .into(),
             max_uncompressed_bytes: options.max_layer_bytes,
             codec: options.codec,
             parallel: options.parallel_layers,

@@ -1,10 +1,14 @@
 //! How an image is opened.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::artifact::ArtifactView;
+use crate::digest::Digest;
 use crate::oci::Platform;
 use crate::reference::ImageName;
 use crate::source::registry;
@@ -17,6 +21,8 @@ pub struct Exclusion {
     pub name: ImageName,
     /// How it is opened.
     pub options: ImageOptions,
+    /// What the name was found to mean, once it has been opened.
+    pub root: OnceLock<Digest>,
 }
 
 /// What of an image is shown, and in which form.
@@ -49,6 +55,17 @@ impl LayoutPlatforms {
     }
 }
 
+/// What an image was found to be, for another process that is to show the same.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Opened {
+    /// What the name means: the manifest, or the image index. No tag is asked for again.
+    pub root: Digest,
+    /// Blobs of layers that are shown as others say they are.
+    pub claimed: HashSet<Digest>,
+    /// The same as `root` of the image whose files are left out.
+    pub base: Option<Digest>,
+}
+
 /// How an image is opened.
 #[derive(Clone, Debug)]
 pub struct ImageOptions {
@@ -56,6 +73,8 @@ pub struct ImageOptions {
     pub platform: Option<Platform>,
     /// How artifacts are shown.
     pub artifacts: ArtifactView,
+    /// What was opened by the name before, which is to be opened again whatever has changed since.
+    pub before: Option<Opened>,
     /// What is left out, where all of an image is opened or listed.
     pub exclude: Option<Arc<Exclusion>>,
     /// Fetch nothing from the network.
@@ -98,6 +117,7 @@ impl Default for ImageOptions {
         ImageOptions {
             platform: None,
             artifacts: ArtifactView::default(),
+            before: None,
             exclude: None,
             offline: false,
             provenance: false,
@@ -126,10 +146,17 @@ impl ImageOptions {
         Selection { exclude, artifacts: self.artifacts, layout: None }
     }
 
+    /// What the name of the image whose files are left out was found to mean.
+    pub(super) fn base(&self) -> Option<Digest> {
+        self.exclude.as_ref().and_then(|exclusion| exclusion.root.get().copied())
+    }
+
     pub(super) fn of_resolving(&self) -> resolve::ResolveOptions {
         let platform = self.platform.clone();
         let ImageOptions { again, check_access, is_exempt, artifacts, .. } = *self;
-        resolve::ResolveOptions { platform, artifacts, again: again || check_access, is_exempt }
+        let root = self.before.as_ref().map(|was| was.root);
+        let again = again || check_access;
+        resolve::ResolveOptions { platform, artifacts, again, root, is_exempt }
     }
 
     /// The same, but the blobs of an image in a registry come from there alone.

@@ -110,6 +110,7 @@ impl ImageSet {
         let shown = Shown {
             directory: Some(directory.clone()),
             image: resolved,
+            base: options.base(),
             proofs,
             readers: readers.collect(),
             source,

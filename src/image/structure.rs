@@ -255,6 +255,7 @@ impl Structure {
     pub fn shown(&self, merged: Option<&Shown>) -> Option<Shown> {
         let of_documents = || {
             Some(Shown {
+                base: None,
                 directory: None,
                 image: self.image.clone()?,
                 proofs: Vec::new(),

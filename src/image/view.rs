@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::options::Selection;
+use super::options::{Opened, Selection};
 use super::tag::Tag;
 use super::whole::Image;
 use crate::blob::{BlobReader, Spans};
@@ -37,6 +37,8 @@ pub struct Shown {
     pub directory: Option<DirectoryName>,
     /// What its name resolved to.
     pub image: ResolvedImage,
+    /// What the name of the image whose files are left out meant.
+    pub(crate) base: Option<Digest>,
     /// What was checked of each layer when it was opened, base first.
     pub proofs: Vec<Proof>,
     /// Its layers' bytes, base first.
@@ -49,11 +51,22 @@ pub struct Shown {
 
 impl From<Image> for View {
     fn from(image: Image) -> View {
-        let Image { resolved, selection, source, tag, proofs, filesystem, spans, traffic } = image;
+        let Image { resolved, selection, base, source, tag, proofs, filesystem, spans, traffic } =
+            image;
         let readers = filesystem.contents().layers().to_vec();
-        let shown = Shown { directory: None, image: resolved, proofs, readers, source, tag };
+        let shown = Shown { directory: None, image: resolved, base, proofs, readers, source, tag };
         let (images, sharing) = (vec![shown], Sharing::Equal);
         View { images, filesystem, spans, traffic, sharing, selection }
+    }
+}
+
+impl Shown {
+    /// What another process needs to open the same.
+    pub fn opened(&self) -> Opened {
+        let layers = self.image.layers.iter().zip(&self.proofs);
+        let claimed = layers.filter(|(_, proof)| !proof.is_own());
+        let claimed = claimed.map(|(layer, _)| layer.descriptor.digest).collect();
+        Opened { root: self.image.root, claimed, base: self.base }
     }
 }
 

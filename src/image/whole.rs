@@ -12,6 +12,7 @@ use super::{Error, ImageOptions, exclude, labels};
 use crate::blob::{self, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
+use crate::digest::Digest;
 use crate::fs::{Filesystem, Labels};
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{OpenedLayers, Progress};
@@ -28,6 +29,7 @@ pub struct Image {
     pub(super) tag: Option<Arc<Tag>>,
     /// What was checked of each layer.
     pub(super) selection: Selection,
+    pub(super) base: Option<Digest>,
     pub(super) proofs: Vec<Proof>,
     pub(super) filesystem: Arc<Filesystem>,
     pub(super) spans: Arc<Spans>,
@@ -87,8 +89,8 @@ impl Image {
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
         let filesystem = Arc::new(filesystem.with_labels(labels));
         let Opening { resolved, source, tag, traffic, .. } = opening;
-        let selection = options.selection();
-        Ok(Image { resolved, selection, source, tag, proofs, filesystem, spans, traffic })
+        let (selection, base) = (options.selection(), options.base());
+        Ok(Image { resolved, selection, base, source, tag, proofs, filesystem, spans, traffic })
     }
 
     /// Brings everything into the cache that is not there yet, layers side by side; how many

@@ -1,6 +1,10 @@
 //! Limits and switches for opening layers.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use crate::codec;
+use crate::digest::Digest;
 
 /// Limits and switches for opening layers.
 #[derive(Clone, Debug)]
@@ -10,6 +14,9 @@ pub struct LayerOptions {
     /// Take nothing of a layer that this registry has not sent: content of the same digest may be here
     /// because another one has given it to another user.
     pub only_sent_by: Option<String>,
+    /// Blobs of layers that are to be shown as others say they are, as they were before: an index of our own is not used
+    /// for them, though there may be one by now. The two need not be the same tree.
+    pub claimed: Arc<HashSet<Digest>>,
     /// Stream all that is not open already, whatever is in the cache, whose spans are compared with what comes.
     pub again: bool,
     /// Most uncompressed bytes of one layer; the default depends on the blob's size.
@@ -37,6 +44,7 @@ impl Default for LayerOptions {
         LayerOptions {
             prove: false,
             only_sent_by: None,
+            claimed: Arc::default(),
             again: false,
             max_uncompressed_bytes: None,
             codec: codec::Limits::default(),

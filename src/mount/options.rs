@@ -33,6 +33,8 @@ pub struct MountOptions {
     /// in and permissions are checked, whatever the other options say; there is a prefetcher only if the
     /// image is in the cache.
     pub kernel_metadata: bool,
+    /// The process that is there as long as the mount is served, which is not this one if that has a supervisor.
+    pub pid: Option<u32>,
     /// Most bytes of memory for that image, if not a share of the machine's.
     pub max_kernel_metadata_bytes: Option<u64>,
 }

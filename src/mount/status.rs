@@ -4,10 +4,15 @@
 //! a program that sees a mount in `/proc/self/mountinfo` finds its process. A client that connects gets
 //! one JSON document. The socket is a convenience: a mount works without it.
 //!
+//! Where a supervisor starts the process that serves, the socket is the supervisor's. It says first that it lives, by an
+//! empty line, which JSON may begin with; then it hands the client on to the process that serves. If there is none just
+//! now it says so itself: who would clean up after a dead process must not meet a mount that is about to go on.
+//!
 //! Where the mount is now does not stand there: the process knows where it mounted, and nothing of other
 //! places that it was bound or moved to since.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -31,6 +36,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long registries have to say what tags mean now; well within [`TIMEOUT`].
 const TAG_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a supervisor says first.
+const LIVES: &[u8] = b"\n";
+
+/// How often a supervisor is asked while what serves dies.
+const TRIES: u32 = 5;
+
 /// Largest status document read, in bytes.
 const MAX_STATUS_BYTES: u64 = 16 << 20;
 
@@ -40,8 +51,14 @@ pub struct Status {
     /// What it shows.
     #[serde(flatten)]
     pub shown: ShownStatus,
-    /// The process that serves it.
+    /// The process that is there as long as it is mounted: SIGTERM ends the mount.
     pub pid: u32,
+    /// The process that serves it, if that is another one, which the first starts again when it dies.
+    #[serde(default)]
+    pub worker: Option<u32>,
+    /// How many times it was started again.
+    #[serde(default)]
+    pub restarts: u32,
     /// Where it was mounted.
     #[serde(default)]
     pub mounted_at: String,
@@ -148,6 +165,53 @@ pub struct PanicStatus {
 
 fn since_epoch(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What the process that starts another one to serve a mount knows of it.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Supervision {
+    /// That process itself.
+    pub pid: u32,
+    /// How many times it has started the other again.
+    pub restarts: u32,
+}
+
+/// What it says for the other where there is none.
+#[derive(Deserialize, Serialize)]
+struct Restarting {
+    restarting: Supervision,
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// There is no process to be asked, or it does not answer.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// The process that serves has died, and another is being started.
+    #[error(
+        "process {} starts the process that serves it again, for the {}. time", .0.pid, .0.restarts + 1
+    )]
+    Restarting(Supervision),
+    /// The supervisor lives, and the process that serves does not answer.
+    #[error("the process that serves it does not answer")]
+    Silent,
+}
+
+impl StatusError {
+    /// What kind of error it is for who does not know of supervisors.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            StatusError::Socket(error) => error.kind(),
+            StatusError::Restarting(_) => io::ErrorKind::Interrupted,
+            StatusError::Silent => io::ErrorKind::TimedOut,
+        }
+    }
+
+    /// Whether there is a supervisor, so that the mount is not dead whatever it answers.
+    pub fn is_supervised(&self) -> bool {
+        !matches!(self, StatusError::Socket(_))
+    }
 }
 
 /// How something was mounted, as far as those who read it notice.
@@ -359,8 +423,21 @@ pub(super) enum Images {
 }
 
 impl StatusSource {
+    /// Tells a client the state.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub fn answer(
+        &self,
+        mut stream: UnixStream,
+        supervision: Option<Supervision>,
+    ) -> io::Result<()> {
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.write_all(&serde_json::to_vec(&self.status(supervision))?)
+    }
+
     /// The state now. Asks registries what tags mean, for a short while.
-    pub fn status(&self) -> Status {
+    pub fn status(&self, supervision: Option<Supervision>) -> Status {
         // Before the question about tags, which is one more request.
         let network =
             NetworkStatus { requests: self.traffic.requests(), bytes: self.traffic.body_bytes() };
@@ -377,6 +454,7 @@ impl StatusSource {
                 status.collect()
             }
         };
+        let own = std::process::id();
         let (hits, misses) = self.spans.as_ref().map_or((0, 0), |spans| spans.hits_and_misses());
         let counts = self.requests.counts().into_iter();
         let ReadReport { waiting, under_way, slowest, failed } = self.requests.reads();
@@ -389,7 +467,9 @@ impl StatusSource {
                     ShownStatus::Directories { images }
                 }
             },
-            pid: std::process::id(),
+            pid: supervision.map_or(own, |of| of.pid),
+            worker: supervision.map(|_| own),
+            restarts: supervision.map_or(0, |of| of.restarts),
             mounted_at: self.mounted_at.clone(),
             device: self.device,
             options: self.manner.clone(),
@@ -415,21 +495,18 @@ impl StatusSource {
 /// A listening socket; the file goes away with it.
 #[derive(Debug)]
 pub struct StatusSocket {
+    listener: UnixListener,
     path: PathBuf,
     /// Another mount may have taken the name since.
     inode: u64,
 }
 
 impl StatusSocket {
-    /// Listens in `folder` under the connection's number and answers on a thread of its own.
+    /// Listens in `folder` under the connection's number.
     ///
     /// # Errors
     /// The socket can't be made.
-    pub fn listen(
-        folder: &Path,
-        connection: u32,
-        source: StatusSource,
-    ) -> io::Result<StatusSocket> {
+    pub fn listen(folder: &Path, connection: u32) -> io::Result<StatusSocket> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         check_folder(folder)?;
         let path = socket_path(folder, connection);
@@ -440,16 +517,52 @@ impl StatusSocket {
         }
         let listener = UnixListener::bind(&path)?;
         let inode = std::fs::symlink_metadata(&path)?.ino();
+        Ok(StatusSocket { listener, path, inode })
+    }
+
+    /// Answers all clients on a thread of its own.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn serve(&self, source: StatusSource) -> io::Result<()> {
+        let listener = self.listener.try_clone()?;
         std::thread::Builder::new().name("status".into()).spawn(move || {
             for stream in listener.incoming() {
                 // One that panics is not the last.
-                let answered = panics::caught(|| stream.and_then(|stream| answer(stream, &source)));
+                let answered =
+                    panics::caught(|| stream.and_then(|stream| source.answer(stream, None)));
                 if let Some(Err(e)) = answered {
                     log::debug!("status: {e}");
                 }
             }
         })?;
-        Ok(StatusSocket { path, inode })
+        Ok(())
+    }
+
+    /// The next client, who is told that the supervisor lives.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn accept(&self) -> io::Result<UnixStream> {
+        let (mut stream, _) = self.listener.accept()?;
+        stream.write_all(LIVES)?;
+        Ok(stream)
+    }
+}
+
+impl AsFd for StatusSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Supervision {
+    /// Tells a client that there is no other process just now.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub fn answer(self, mut stream: UnixStream) -> io::Result<()> {
+        stream.write_all(&serde_json::to_vec(&Restarting { restarting: self })?)
     }
 }
 
@@ -462,22 +575,36 @@ impl Drop for StatusSocket {
     }
 }
 
-fn answer(mut stream: UnixStream, source: &StatusSource) -> io::Result<()> {
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(&serde_json::to_vec(&source.status())?)
-}
-
 /// Asks the process behind a connection for its state.
 ///
 /// # Errors
-/// There is none, or it does not answer.
-pub fn query_status(folder: &Path, connection: u32) -> io::Result<Status> {
+/// See [`StatusError`].
+pub fn query_status(folder: &Path, connection: u32) -> Result<Status, StatusError> {
     check_folder(folder)?;
-    let stream = UnixStream::connect(socket_path(folder, connection))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    let mut bytes = Vec::new();
-    stream.take(MAX_STATUS_BYTES).read_to_end(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    let path = socket_path(folder, connection);
+    for _ in 0..TRIES {
+        let stream = UnixStream::connect(&path)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let mut bytes = Vec::new();
+        match stream.take(MAX_STATUS_BYTES).read_to_end(&mut bytes) {
+            // It was handed on to a process that has died meanwhile.
+            Ok(_) if bytes == LIVES => {}
+            Err(_) if bytes == LIVES => break,
+            read => {
+                read?;
+                return parse(&bytes);
+            }
+        }
+    }
+    Err(StatusError::Silent)
+}
+
+/// Reads what a process says.
+fn parse(bytes: &[u8]) -> Result<Status, StatusError> {
+    if let Ok(Restarting { restarting }) = serde_json::from_slice(bytes) {
+        return Err(StatusError::Restarting(restarting));
+    }
+    Ok(serde_json::from_slice(bytes).map_err(io::Error::from)?)
 }
 
 /// A folder in a place where everybody may make one has to be ours.

@@ -39,11 +39,26 @@ impl<'a> Documents<'a> {
     /// # Errors
     /// It can't be had, or is neither a manifest nor an image index.
     pub fn root(&self, name: &ImageName) -> Result<Verified<Document>, Error> {
+        if let Some(root) = self.options.root {
+            return self.known_to_be(root);
+        }
         let known = match name {
             ImageName::Registry(reference) => self.known_root(reference)?,
             _ => None,
         };
         self.verified(known, || Ok(self.source.root()?), Digest::to_string, parse)
+    }
+
+    /// The document that a name has meant.
+    fn known_to_be(&self, root: Digest) -> Result<Verified<Document>, Error> {
+        if !self.source.is_remote() {
+            // An archive may have no documents but the one that it is of.
+            let now = self.verified(None, || Ok(self.source.root()?), Digest::to_string, parse);
+            if now.as_ref().is_ok_and(|now| now.digest() == root) {
+                return now;
+            }
+        }
+        self.by_digest(&root)
     }
 
     /// What is local of the document behind a name.

@@ -205,7 +205,7 @@ fn killed() {
     let (home, image, server) = mounted(&[]);
     assert_eq!(read(&home, 7).unwrap(), noise(7 * 149, 7));
     kill_process(server, Signal::KILL).unwrap();
-    assert!(eventually(|| home.serving().is_empty()));
+    assert!(eventually(|| home.serving().is_empty() && home.workers().is_empty()));
     // The names are the kernel's, and so is what it has cached.
     assert_eq!(fs::read_dir(home.mount_point().join("d9")).unwrap().count(), 40);
     assert_eq!(read(&home, 7).unwrap(), noise(7 * 149, 7));
@@ -219,7 +219,7 @@ fn killed() {
     // And where nobody cleans up, the next mount does.
     home.run(&["mount", FLAG, &image, "M"]).succeeded();
     kill_process(home.serving()[0], Signal::KILL).unwrap();
-    assert!(eventually(|| home.serving().is_empty()));
+    assert!(eventually(|| home.serving().is_empty() && home.workers().is_empty()));
     home.run(&["mount", FLAG, &image, "M"]).succeeded();
     assert_eq!(home.mounts().len(), 1);
     assert_eq!(read(&home, 399).unwrap(), noise(399 * 149, 399));

@@ -103,6 +103,7 @@ mod sparse_maps;
 mod stalls;
 mod status;
 mod structure;
+mod survival;
 mod tags;
 mod users;
 mod wide_reads;

@@ -196,11 +196,22 @@ fn moved_with_the_folder_it_is_in() {
     }
 }
 
-/// Stops a process, and waits until none of its threads runs.
-fn stop(server: Pid) {
-    kill_process(server, Signal::STOP).unwrap();
-    let state = format!("/proc/{}/status", server.as_raw_nonzero());
-    assert!(eventually(|| fs::read_to_string(&state).unwrap().contains("State:\tT")));
+/// Stops the processes of a mount, and waits until none of their threads runs.
+fn stop(home: &Home) -> Vec<Pid> {
+    let all = [home.serving(), home.workers()].concat();
+    for process in &all {
+        kill_process(*process, Signal::STOP).unwrap();
+        let state = format!("/proc/{}/status", process.as_raw_nonzero());
+        assert!(eventually(|| fs::read_to_string(&state).unwrap().contains("State:\tT")));
+    }
+    all
+}
+
+/// Lets them go on. They may have ended with their connection.
+fn go_on(processes: &[Pid]) {
+    for process in processes {
+        let _ = kill_process(*process, Signal::CONT);
+    }
 }
 
 /// While a mount is asked whether it is served, the folder that it is in is exchanged for a symlink to one with another
@@ -213,10 +224,9 @@ fn a_symlink_for_a_folder_above_a_silent_mount() {
         let image = home.layout(&good());
         let (place, victim) = (folder.join("m"), other.join("m"));
         home.run(&["mount", &image, text(&place)]).succeeded();
-        let server = home.serving()[0];
         // Not the program's mount: that of another program.
         run(home.command("mount").args(["-t", "tmpfs", "victim"]).arg(&victim)).succeeded();
-        stop(server);
+        let stopped = stop(&home);
         let words = match verb {
             "umount" => vec!["umount", text(&place)],
             _ => vec!["mount", &image, text(&place)],
@@ -239,8 +249,7 @@ fn a_symlink_for_a_folder_above_a_silent_mount() {
         assert!(mounts.contains(&victim), "{verb}: {mounts:?} {output:?}");
         let is_moved = |mount: &PathBuf| mount.starts_with(&moved);
         assert!(!mounts.iter().any(is_moved), "{verb}: it is ended: {mounts:?} {output:?}");
-        // It may have ended with its connection.
-        let _ = kill_process(server, Signal::CONT);
+        go_on(&stopped);
         if verb == "mount" {
             // As if the user had said so after the exchange.
             home.run(&["umount", text(&victim)]).succeeded();
@@ -260,8 +269,7 @@ fn mounting_where_a_server_is_stopped() {
         // A directory that is no image.
         let other = home.path().join("run");
         home.run(&["mount", &image, "M"]).succeeded();
-        let server = home.serving()[0];
-        stop(server);
+        let stopped = stop(&home);
         let outcome = match order {
             "image first" => home.run(&["mount", &image, "M"]),
             "directory first" => home.run(&["mount", "M", &image]),
@@ -276,7 +284,7 @@ fn mounting_where_a_server_is_stopped() {
                 assert!(outcome.stderr.contains("did not answer"), "{order}: {outcome:?}");
             }
         }
-        let _ = kill_process(server, Signal::CONT);
+        go_on(&stopped);
         if order != "several" {
             home.run(&["umount", "M"]).succeeded();
         }
@@ -290,8 +298,7 @@ fn images_called_like_a_mount_whose_server_is_stopped() {
     let home = Home::new();
     let image = home.layout(&good());
     home.run(&["mount", &image, "M"]).succeeded();
-    let server = home.serving()[0];
-    stop(server);
+    let stopped = stop(&home);
     let place = home.mount_point();
     for (name, code, words) in [
         ("m", 1, ["docker.io/library/m", "--offline"]),
@@ -301,7 +308,7 @@ fn images_called_like_a_mount_whose_server_is_stopped() {
         let mut command = home.ocifs(&["ls", "--offline", name]);
         run(command.current_dir(place.parent().unwrap())).failed(code, &words);
     }
-    kill_process(server, Signal::CONT).unwrap();
+    go_on(&stopped);
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }

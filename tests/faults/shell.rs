@@ -18,6 +18,9 @@ use tempfile::TempDir;
 use crate::support::environment;
 use crate::support::image::{Built, write_oci_layout};
 
+/// What a process is called that serves for another.
+const WORKER: &str = "ocifs-worker";
+
 /// How long a command may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -177,9 +180,14 @@ impl Home {
         format!("/proc/{}/mountinfo", holder.unwrap_or("self".to_owned()))
     }
 
-    /// The processes of this home that serve a mount.
+    /// The processes of this home that a mount lives as long as.
     pub fn serving(&self) -> Vec<Pid> {
-        self.processes("mount")
+        self.processes(|words| words[0] != WORKER && words.contains(&"mount"))
+    }
+
+    /// The processes that serve for those.
+    pub fn workers(&self) -> Vec<Pid> {
+        self.processes(|words| words[0] == WORKER)
     }
 
     /// What `status` says of the mount at `M`.
@@ -192,11 +200,11 @@ impl Home {
 
     /// The prefetchers: processes that run ahead of walks over mounts below here.
     pub fn prefetchers(&self) -> Vec<Pid> {
-        self.processes("prefetch")
+        self.processes(|words| words.contains(&"prefetch"))
     }
 
-    /// Processes of ours that name this folder and that word.
-    fn processes(&self, word: &str) -> Vec<Pid> {
+    /// Processes of ours that name this folder and have such words.
+    fn processes(&self, is_meant: impl Fn(&[&str]) -> bool) -> Vec<Pid> {
         let home = self.path();
         let home = home.to_str().unwrap();
         let mut found = Vec::new();
@@ -206,8 +214,8 @@ impl Home {
             // A process that ended meanwhile has no words, and neither has a zombie.
             let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).into_owned();
-            let is_verb = words.split('\0').any(|each| each == word);
-            if is_verb && words.contains(home) && words.contains("ocifs") {
+            let all: Vec<&str> = words.split('\0').collect();
+            if is_meant(&all) && words.contains(home) && words.contains("ocifs") {
                 found.extend(Pid::from_raw(pid));
             }
         }
@@ -217,8 +225,8 @@ impl Home {
     /// Waits until nothing is mounted and nobody serves.
     #[track_caller]
     pub fn is_quiet(&self) {
-        let left = || (self.mounts(), self.serving(), self.prefetchers());
-        let is_quiet = || left() == (Vec::new(), Vec::new(), Vec::new());
+        let left = || (self.mounts(), self.serving(), self.workers(), self.prefetchers());
+        let is_quiet = || left() == (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         assert!(eventually(is_quiet), "left: {:?}", left());
     }
 }
@@ -234,7 +242,7 @@ impl Drop for Home {
             }
             let _ = umount.arg("-l").arg(place).stderr(Stdio::null()).status();
         }
-        for pid in [self.serving(), self.prefetchers()].concat() {
+        for pid in [self.serving(), self.workers(), self.prefetchers()].concat() {
             let _ = kill_process(pid, Signal::KILL);
         }
         if let Some(holder) = &mut self.namespace {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ocifs::fs::{Error, Filesystem};
 use ocifs::fuse::kernel::{self, FuseMountOptions};
-use ocifs::fuse::{Ownership, Prefetch, Requests, ServeOptions, serve};
+use ocifs::fuse::{Link, Ownership, Prefetch, Requests, ServeOptions, serve};
 use ocifs::image::Shown;
 use ocifs::source::registry::Traffic;
 use ocifs::space::{Directories, Named, Node, Space};
@@ -243,7 +243,7 @@ impl Directories for Defect {
 fn a_panic_ends_a_request_and_nothing_else() {
     let home = Home::new();
     let place = home.mount_point();
-    let mount_point = kernel::prepare(&place).unwrap();
+    let mount_point = kernel::prepare(&place, |_| false).unwrap();
     let options = FuseMountOptions {
         source: "defect".to_owned(),
         allow_other: false,
@@ -258,7 +258,7 @@ fn a_panic_ends_a_request_and_nothing_else() {
         prefetch: Prefetch::Off,
     };
     let space = Space::of_directories(Arc::new(Defect::default()));
-    let server = serve(device, space, &options, Arc::new(Requests::default())).unwrap();
+    let server = serve(Link::New(device), space, &options, Arc::new(Requests::default())).unwrap();
     let errno = |path: &Path| fs::symlink_metadata(path).unwrap_err().raw_os_error();
     let eio = Some(rustix::io::Errno::IO.raw_os_error());
     let below = place.clone();

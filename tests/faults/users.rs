@@ -329,7 +329,7 @@ fn signals_and_dead_servers() {
         home.run(&["mount", &image, "M"]).succeeded();
         let server = *home.serving().last().unwrap();
         rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
-        assert!(eventually(|| home.serving().is_empty()));
+        assert!(eventually(|| home.serving().is_empty() && home.workers().is_empty()));
         let outcome = home.run(words);
         assert_eq!(outcome.code, 0, "{words:?}: {outcome:?}");
         if words[0] == "mount" {

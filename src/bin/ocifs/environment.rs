@@ -12,7 +12,7 @@ mod stores;
 mod users;
 
 use std::env;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ocifs::image::{Exclusion, ImageOptions};
 use ocifs::reference::ImageName;
@@ -61,7 +61,7 @@ pub(crate) fn image(
         let (name, mut base) = image(base, &of_base, settings)?;
         // A digest that others claim could hide a file.
         (base.prove, options.prove) = (true, true);
-        options.exclude = Some(Arc::new(Exclusion { name, options: base }));
+        options.exclude = Some(Arc::new(Exclusion { name, options: base, root: OnceLock::new() }));
     }
     Ok((name, options))
 }

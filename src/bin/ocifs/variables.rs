@@ -41,6 +41,9 @@ pub(crate) const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 /// Set by ourselves for the process that serves a mount in the background.
 pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
 
+/// Set by ourselves for the process that serves a mount for its supervisor.
+pub(crate) const WORKER: &str = "OCIFS_WORKER";
+
 /// Set by completion scripts.
 pub(crate) const COMPLETE: &str = "OCIFS_COMPLETE";
 
@@ -56,6 +59,11 @@ pub(crate) fn arenas() -> OsString {
 /// Whether we are the process that serves a mount in the background.
 pub(crate) fn is_background_child() -> bool {
     env::var_os(BACKGROUND_CHILD).is_some()
+}
+
+/// Whether we are the process that serves a mount for its supervisor.
+pub(crate) fn is_worker() -> bool {
+    env::var_os(WORKER).is_some()
 }
 
 /// A variable that is set and not empty.

@@ -1,4 +1,5 @@
-//! What the kernel shows as the source of a mount of EROFS: it says which process serves its contents.
+//! What the kernel shows as the source of a mount of EROFS: it says which process is there as long as its
+//! contents are served.
 //!
 //! The source of EROFS is the path of its image, so the path is chosen to tell what matters:
 //! `STORE/ocifs-CONNECTION-PID/SOURCE`.
@@ -17,8 +18,7 @@ pub(in crate::fuse) const DESCRIPTORS: &str = "/proc/self/fd/";
 const MARK: &str = "ocifs-";
 
 /// `STORE/ocifs-CONNECTION-PID/SOURCE`, where the source is cut and changed so far that it is a path.
-pub(in crate::fuse) fn image_path(store: &str, connection: u32, source: &str) -> String {
-    let pid = std::process::id();
+pub(in crate::fuse) fn image_path(store: &str, connection: u32, pid: u32, source: &str) -> String {
     let folder = format!("{store}/{MARK}{connection}-{pid}");
     let mut path = folder.clone();
     let components = source.split('/').filter(|name| !matches!(*name, "" | "." | ".."));
@@ -65,10 +65,10 @@ mod tests {
     #[test]
     fn sources_are_found_again() {
         let shown = |source: &str| {
-            let path = image_path("/proc/self/fd/12", 345, source);
+            let path = image_path("/proc/self/fd/12", 345, 678, source);
             assert!(path.len() <= MAX_VALUE_BYTES);
             let origin = parse_source(&path).unwrap();
-            assert_eq!((origin.connection, origin.pid), (345, std::process::id()));
+            assert_eq!((origin.connection, origin.pid), (345, 678));
             origin.source.to_owned()
         };
         assert_eq!(shown("docker.io/library/debian:12"), "docker.io/library/debian:12");

@@ -56,6 +56,8 @@ pub enum Error {
     Busy { path: PathBuf, holders: Vec<Holder> },
     #[error("{path} is busy: {below} is mounted below it: unmount that first")]
     MountedBelow { path: PathBuf, below: PathBuf },
+    #[error("{0} shows an image already, and the process that serves it does not answer")]
+    Silent(PathBuf),
     #[error("unmounting {path}: {cause}")]
     Unmount { path: PathBuf, cause: io::Error },
     #[error(transparent)]

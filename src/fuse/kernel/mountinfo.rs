@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::device::FS_TYPE;
 use super::erofs_source;
 
@@ -82,11 +84,12 @@ impl Row {
 }
 
 /// One mount, as the kernel lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Mounted {
     /// The kernel's number of the mount, in this mount namespace.
     pub id: u64,
     /// Where.
+    #[serde(with = "path_bytes")]
     pub mount_point: PathBuf,
     /// The image's reference.
     pub source: String,
@@ -98,6 +101,23 @@ pub struct Mounted {
     pub behind_erofs: Option<u32>,
     /// Major and minor number of the device that its files are on.
     pub device: (u32, u32),
+}
+
+/// A path as bytes, since it need not be text.
+mod path_bytes {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Vec::deserialize(from).map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+    }
 }
 
 /// All mounts of ocifs, oldest first.
@@ -165,6 +185,8 @@ mod tests {
             behind_erofs: None,
             device: (0, 52),
         };
+        let kept = serde_json::to_vec(&expected).unwrap();
+        assert_eq!(serde_json::from_slice::<Mounted>(&kept).unwrap(), expected);
         assert_eq!(mounted(line), Some(expected));
         assert_eq!(mounted("25 1 0:20 / /proc rw - proc proc rw"), None);
         assert_eq!(Row::parse(b""), None);

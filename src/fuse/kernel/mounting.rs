@@ -12,7 +12,7 @@ use super::error::Error;
 use super::fusermount;
 use super::ids::{CAP_SYS_ADMIN, has_all_ids, has_capability, is_root};
 use super::mount_point::{MountPoint, absolute};
-use super::mountinfo::uppermost;
+use super::mountinfo::{Mounted, uppermost};
 use super::options::{FuseMountOptions, Unmount, common_options};
 use super::unmounting::{is_dead, unmount};
 
@@ -120,14 +120,14 @@ pub fn try_mount(mount_point: &Path) -> Result<(), Error> {
 }
 
 /// Makes sure that `path` is a directory where something can be mounted; a stale mount of ours
-/// there is cleaned up first. Returns the directory, open: it is looked up this once.
+/// there is cleaned up first, unless its supervisor `lives` ([`is_dead`]). Returns the directory, open: it is looked up this once.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn prepare(path: &Path) -> Result<MountPoint, Error> {
+pub fn prepare(path: &Path, lives: impl FnOnce(&Mounted) -> bool) -> Result<MountPoint, Error> {
     let place = absolute(path).map_err(making)?;
     if let Some(mounted) = uppermost(&place)?
-        && is_dead(&mounted)
+        && is_dead(&mounted, || lives(&mounted))?
     {
         log::info!("removing the mount that a dead process left at {}", place.display());
         match unmount(&mounted, Unmount::Lazy) {

@@ -145,15 +145,19 @@ fn ask(place: Covered) -> Answer {
 }
 
 /// Whether no process answers for a mount of ours any more. A connection that is open and does not answer
-/// is aborted: its process is gone all but in name, or stopped. No other mount is asked or unmounted, whatever the
-/// path of this one leads to by now.
-pub fn is_dead(mount: &Mounted) -> bool {
+/// is aborted: its process is gone all but in name, or stopped; unless its supervisor `lives`, who has another process go
+/// on with it. No other mount is asked or unmounted, whatever the path of this one leads to by now.
+///
+/// # Errors
+/// [`Error::Silent`]: it does not answer, and its supervisor lives.
+pub fn is_dead(mount: &Mounted, lives: impl FnOnce() -> bool) -> Result<bool, Error> {
     // What is not to be found is not taken for dead: it is not there to be unmounted.
-    let Ok(place) = again(mount).and_then(|now| Covered::by(&now)) else { return false };
+    let Ok(place) = again(mount).and_then(|now| Covered::by(&now)) else { return Ok(false) };
     match ask(place) {
-        Answer::Comes => false,
-        Answer::Dead => true,
-        Answer::None => end_silent(mount),
+        Answer::Comes => Ok(false),
+        Answer::Dead => Ok(true),
+        Answer::None if lives() => Err(Error::Silent(mount.mount_point.clone())),
+        Answer::None => Ok(end_silent(mount)),
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Full);
     let image_args = args.base.with(&args.image_args);
     if layer.is_none() && args.paths.is_empty() {
-        let wanted = Wanted { proof: required, provenance: false };
+        let wanted = Wanted { proof: required, provenance: false, before: None };
         let image = open_image(&args.image, &image_args, wanted)?;
         return write(target, image.filesystem(), None);
     }

@@ -1,8 +1,11 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use ocifs::image::{
-    Excerpt, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Selection, Structure,
-    View,
+    Excerpt, Exclusion, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Opened,
+    Selection, Structure, View,
 };
 use ocifs::mount::{Lookups, REGISTRIES};
 use ocifs::reference::{DirectoryName, ImageName};
@@ -17,11 +20,33 @@ use crate::render::progress::Bar;
 
 /// What a verb wants of the images that it opens.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct Wanted<'a> {
     /// What has to be proven if neither flags nor settings say that.
     pub(super) proof: RequiredProof,
     /// Whether files say where they are from.
     pub(super) provenance: bool,
+    /// What the names were found to be, in their order, where that is to be opened again.
+    pub(super) before: Option<&'a [Opened]>,
+}
+
+impl Wanted<'_> {
+    /// Applies it to the image at a place among the names.
+    fn apply(&self, at: usize, options: &mut ImageOptions) {
+        options.provenance = self.provenance;
+        if let Some(before) = self.before.and_then(|before| before.get(at)) {
+            options.before = Some(before.clone());
+            // Its registry has let us read it. What it had to send then is proven.
+            options.prove |= options.check_access;
+            options.check_access = false;
+            if let Some((exclusion, root)) = options.exclude.as_ref().zip(before.base) {
+                let mut exclusion = Exclusion::clone(exclusion);
+                exclusion.options.before =
+                    Some(Opened { root, claimed: HashSet::new(), base: None });
+                exclusion.options.check_access = false;
+                options.exclude = Some(Arc::new(exclusion));
+            }
+        }
+    }
 }
 
 /// Opens several images to be shown in one file system. One after the other, so that there is one
@@ -30,7 +55,7 @@ pub(super) fn open_images(
     images: &[(DirectoryName, ImageName)],
     sharing: Sharing,
     args: &ImageArgs,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
 ) -> Result<View, AnyError> {
     let settings = Settings::read()?;
     let images =
@@ -39,8 +64,8 @@ pub(super) fn open_images(
     let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
     let cache = environment::cache(&args.cache_args);
     let mut set = ImageSet::new(&cache, first);
-    for (directory, (name, options)) in &mut images {
-        options.provenance = wanted.provenance;
+    for (at, (directory, (name, options))) in images.iter_mut().enumerate() {
+        wanted.apply(at, options);
         let bar = Bar::first_use(name);
         set.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
         bar.ready();
@@ -57,13 +82,13 @@ pub(super) fn open_images(
 pub(super) fn open_image(
     name: &ImageName,
     args: &ImageArgs,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
 ) -> Result<Image, AnyError> {
     let settings = Settings::read()?;
     let (name, mut options) = environment::image(name, args, &settings)?;
     let required = settings.required_proof(args)?.or(wanted.proof);
     options.prove = required == RequiredProof::Full;
-    options.provenance = wanted.provenance;
+    wanted.apply(0, &mut options);
     let cache = environment::cache(&args.cache_args);
     let bar = Bar::first_use(&name);
     let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;

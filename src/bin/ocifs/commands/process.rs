@@ -1,10 +1,10 @@
 //! How far the process of a mount has come.
 
-use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ocifs::fuse::kernel::Mounted;
+use ocifs::mount::StatusError;
 
 /// How far a process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +49,10 @@ fn wait_while(pid: u32, is_early: impl Fn(ProcessStage) -> bool) -> ProcessStage
 /// does not look dead; but no process listens on the socket that is still there.
 pub(super) fn is_dead_behind_erofs(
     mounted: &Mounted,
-    asked: impl FnOnce() -> io::Result<()>,
+    asked: impl FnOnce() -> Result<(), StatusError>,
 ) -> bool {
     // Its number may be that of another process by now, and the socket an older one's.
-    let refuses = || asked().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+    let refuses = || asked().is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused);
     mounted.behind_erofs.is_some_and(|pid| {
         wait_while(pid, |stage| stage == ProcessStage::Ends) == ProcessStage::Ended && refuses()
     })

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Holder, Mounted};
-use ocifs::mount::{ImageStatus, Status, WaitingRead};
+use ocifs::mount::{ImageStatus, Status, StatusError, Supervision, WaitingRead};
 use serde_json::{Value, json};
 
 use crate::args;
@@ -36,12 +36,14 @@ enum MountState {
     Held(Box<Status>, Vec<Holder>),
     /// Its process has ended.
     Dead,
+    /// The process that serves it has died, and is being started again.
+    Restarting(Supervision),
     /// Its process is there and does not answer anything.
     Silent,
     /// Another user has mounted it, and only that user can ask its process.
     Foreign,
     /// It is served, but its process can't be asked.
-    Unasked(io::Error),
+    Unasked(StatusError),
 }
 
 impl MountState {
@@ -51,6 +53,7 @@ impl MountState {
             MountState::Serves(_) => "mounted",
             MountState::Held(..) => "held",
             MountState::Dead => "dead",
+            MountState::Restarting(_) => "restarting",
             MountState::Silent => "silent",
             MountState::Foreign => "foreign",
             MountState::Unasked(_) => "unasked",
@@ -118,15 +121,17 @@ fn metrics(rows: &[Row]) -> String {
     metrics::text(&mounts)
 }
 
-fn state(mount: &Mounted, asked: io::Result<Status>) -> MountState {
+fn state(mount: &Mounted, asked: Result<Status, StatusError>) -> MountState {
     let error = match asked {
         Ok(status) => return MountState::Serves(Box::new(status)),
+        Err(StatusError::Restarting(by)) => return MountState::Restarting(by),
+        Err(StatusError::Silent) => return MountState::Silent,
         Err(error) => error,
     };
     if mount.user.is_some_and(|user| user != rustix::process::geteuid().as_raw()) {
         return MountState::Foreign;
     }
-    let refused = || Err(io::Error::new(error.kind(), error.to_string()));
+    let refused = || Err(io::Error::new(error.kind(), error.to_string()).into());
     if is_dead_behind_erofs(mount, refused) {
         return MountState::Dead;
     }
@@ -202,6 +207,10 @@ impl Row {
             MountState::Dead => format!(
                 "dead: its process has ended; `ocifs umount {place}` removes it, and so does a new mount"
             ),
+            MountState::Restarting(by) => format!(
+                "its process has died, and process {} starts it again: files can be read as soon as it runs",
+                by.pid
+            ),
             MountState::Silent => format!(
                 "no answer: its process is stopped or hangs; `ocifs umount {place}` ends it"
             ),
@@ -240,9 +249,13 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     )?;
     let Status { ahead, pushed, .. } = status;
     writeln!(out, "  kernel    {of_kernel}, {ahead} ahead of walks, {pushed} files pushed")?;
+    let restarts = restarts(status.restarts);
     match status.started {
-        0 => writeln!(out, "  process   {}", status.pid)?,
-        since => writeln!(out, "  process   {} since {}", status.pid, rfc3339(signed(since)))?,
+        0 => writeln!(out, "  process   {}{restarts}", status.pid)?,
+        since => {
+            let since = rfc3339(signed(since));
+            writeln!(out, "  process   {} since {since}{restarts}", status.pid)?;
+        }
     }
     print_reads(out, status)?;
     for error in &status.recent_errors {
@@ -291,6 +304,17 @@ fn percent(part: u64, of: u64) -> String {
     let tenths = if part < of { tenths.min(999.0) } else { tenths };
     let tenths = if part > 0 { tenths.max(1.0) } else { tenths };
     format!(" ({:.1} %)", tenths / 10.0)
+}
+
+/// What a reader of files would not have noticed.
+fn restarts(number: u32) -> String {
+    match number {
+        0 => String::new(),
+        number => {
+            let times = text::count(number as usize, "time", "times");
+            format!(", which has started what serves it again {times}")
+        }
+    }
 }
 
 fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {

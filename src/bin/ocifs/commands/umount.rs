@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ocifs::fuse::kernel::{self, Mounted, Unmount};
+use ocifs::mount::StatusError;
 
 use crate::args;
 use crate::commands::process::{GRACE, ProcessStage, stage};
@@ -64,8 +65,10 @@ fn unmount_at(place: &Path, how: Unmount) -> Result<(), AnyError> {
 }
 
 fn unmount(mounted: &Mounted, how: Unmount) -> Result<(), AnyError> {
-    let status = environment::query_status(mounted.connection).ok();
-    let is_dead = status.is_none() && kernel::is_dead(mounted);
+    let asked = environment::query_status(mounted.connection);
+    let is_restarted = matches!(asked, Err(StatusError::Restarting(_)));
+    let status = asked.ok();
+    let is_dead = status.is_none() && !is_restarted && kernel::is_dead(mounted, || false)?;
     match kernel::unmount(mounted, how) {
         // To find that it does not answer may have ended it.
         Err(kernel::Error::NotOurs(_)) if is_dead => {}

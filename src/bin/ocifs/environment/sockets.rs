@@ -5,7 +5,7 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 
-use ocifs::mount::{self, Status};
+use ocifs::mount::{self, Status, StatusError};
 
 use super::users::user_outside;
 use crate::variables::variable;
@@ -33,10 +33,10 @@ fn runtime_folders() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// There is none, or it does not answer.
-pub(crate) fn query_status(connection: u32) -> io::Result<Status> {
-    let is_there = |e: &io::Error| {
+pub(crate) fn query_status(connection: u32) -> Result<Status, StatusError> {
+    let is_there = |e: &StatusError| {
         use io::ErrorKind::{ConnectionRefused, TimedOut, WouldBlock};
-        matches!(e.kind(), ConnectionRefused | TimedOut | WouldBlock)
+        e.is_supervised() || matches!(e.kind(), ConnectionRefused | TimedOut | WouldBlock)
     };
     let mut first = None;
     for folder in runtime_folders() {
@@ -46,7 +46,7 @@ pub(crate) fn query_status(connection: u32) -> io::Result<Status> {
             result => return result,
         }
     }
-    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    Err(first.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()))
 }
 
 /// The connections whose processes have, or had, a status socket.

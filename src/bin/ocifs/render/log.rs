@@ -84,7 +84,7 @@ pub(crate) fn start(verbose: u8, format: Format, file: Option<&Path>) -> bool {
                 to_file = true;
             }
             // The process that has started us has said so.
-            Err(_) if variables::is_background_child() => {}
+            Err(_) if variables::is_background_child() || variables::is_worker() => {}
             Err(e) => {
                 let text = format!("log file {}: {e}", path.display());
                 write_stderr(&format!("warning: {}\n", printable(&text)));

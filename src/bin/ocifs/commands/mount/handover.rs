@@ -1,9 +1,9 @@
-//! Between the process that is started and the one that serves: the mount point and logins one way, a word the
-//! other.
+//! From a process to one that it starts: a descriptor, logins and what is known of the mount; and a word back.
 //!
-//! The mount point has been looked up, and is handed over as a descriptor: `ocifs::fuse::kernel::MountPoint`. The
-//! serving process has it on its standard output, which is a socket for that reason. (Rejected: a descriptor that is
-//! inherited, as taking it by its number is `unsafe`, and it would be inherited further.)
+//! The mount point has been looked up, and is handed over as a descriptor: `ocifs::fuse::kernel::MountPoint`. So is the
+//! connection to the kernel when a process goes on with it. The new process has it on its standard output, which is a
+//! socket for that reason. (Rejected: a descriptor that is inherited, as taking it by its number is `unsafe`, and it would
+//! be inherited further.)
 //!
 //! The login of `--creds` and the text of `$DOCKER_AUTH_CONFIG` go the same way, because a process serves for
 //! days, and its words and its environment can be read all the time.
@@ -11,23 +11,27 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use ocifs::fuse::kernel::MountPoint;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use crate::args;
 use crate::render::errors::AnyError;
+use crate::variables;
 
-/// The lengths of the two texts, which the descriptor goes with.
-const LENGTHS_BYTES: usize = 2 * size_of::<u32>();
+/// The lengths of the three texts, which the descriptor goes with.
+const LENGTHS_BYTES: usize = 3 * size_of::<u32>();
 
-/// Longest text, in bytes: the kernel's limit for a variable.
+/// Longest login, in bytes: the kernel's limit for a variable.
 const MAX_TEXT_BYTES: usize = 128 << 10;
+
+/// Longest text about a mount, in bytes: a digest for each image.
+const MAX_KEPT_BYTES: usize = 16 << 20;
 
 /// What the serving process has to know and must not show.
 #[derive(Default)]
@@ -38,16 +42,44 @@ pub(super) struct Secrets {
     pub(super) auth_config: Vec<u8>,
 }
 
-/// Sends the mount point to a process that is started with the second end as its standard output, and how much
-/// [`send_secrets`] will send.
-pub(super) fn send(mount_point: &MountPoint, secrets: &Secrets) -> io::Result<(UnixStream, Stdio)> {
-    let texts = [&secrets.login, &secrets.auth_config];
-    if texts.iter().any(|text| text.len() > MAX_TEXT_BYTES) {
+impl Secrets {
+    /// Those of this process's flags and environment.
+    pub(super) fn of(args: &args::Mount) -> Secrets {
+        let login = args.image_args.creds.as_ref().map(args::Login::to_text).unwrap_or_default();
+        let auth_config = variables::auth_config().unwrap_or_default();
+        Secrets { login: login.into_bytes(), auth_config }
+    }
+
+    /// The flags of a mount with them.
+    pub(super) fn in_args(&self, args: &args::Mount) -> args::ImageArgs {
+        let mut image_args = args.base.with(&args.image_args);
+        let login = String::from_utf8_lossy(&self.login);
+        image_args.creds = args::Login::parse(&login).or(image_args.creds);
+        image_args.auth_config = Some(self.auth_config.clone()).filter(|text| !text.is_empty());
+        image_args
+    }
+}
+
+/// What is handed over.
+pub(super) struct Handed<'a> {
+    /// The mount point, or the connection of a mount.
+    pub(super) descriptor: BorrowedFd<'a>,
+    pub(super) secrets: &'a Secrets,
+    /// What is known of the mount; nothing if it is still to be made.
+    pub(super) kept: &'a [u8],
+}
+
+/// Sends the descriptor to a process that is started with the second end as its standard output, and how much
+/// [`send_texts`] will send.
+pub(super) fn send(handed: &Handed<'_>) -> io::Result<(UnixStream, Stdio)> {
+    let Handed { secrets: Secrets { login, auth_config }, kept, .. } = handed;
+    if login.len().max(auth_config.len()) > MAX_TEXT_BYTES {
         return Err(io::Error::other("the credentials are too long"));
     }
     let (ours, theirs) = UnixStream::pair()?;
-    let lengths = texts.map(|text| (text.len() as u32).to_le_bytes()).concat();
-    let descriptors = [mount_point.as_fd()];
+    let lengths = [login.len(), auth_config.len(), kept.len()];
+    let lengths = lengths.map(|length| (length as u32).to_le_bytes()).concat();
+    let descriptors = [handed.descriptor];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
@@ -61,14 +93,22 @@ pub(super) fn send(mount_point: &MountPoint, secrets: &Secrets) -> io::Result<(U
 }
 
 /// Sends the rest, once there is a process that reads it: it may be more than the socket holds.
-pub(super) fn send_secrets(mut ours: &UnixStream, secrets: &Secrets) -> io::Result<()> {
-    ours.write_all(&secrets.login)?;
-    ours.write_all(&secrets.auth_config)
+pub(super) fn send_texts(mut ours: &UnixStream, handed: &Handed<'_>) -> io::Result<()> {
+    ours.write_all(&handed.secrets.login)?;
+    ours.write_all(&handed.secrets.auth_config)?;
+    ours.write_all(handed.kept)
+}
+
+/// The same as it arrives.
+pub(super) struct Received {
+    pub(super) descriptor: OwnedFd,
+    pub(super) secrets: Secrets,
+    pub(super) kept: Vec<u8>,
 }
 
 /// What the process that started this one has sent.
-pub(super) fn receive() -> Result<(MountPoint, Secrets), AnyError> {
-    let failed = |e: io::Error| format!("taking over the mount point: {e}");
+pub(super) fn receive() -> Result<Received, AnyError> {
+    let failed = |e: io::Error| format!("taking over the mount: {e}");
     let mut lengths = [0; LENGTHS_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -80,17 +120,18 @@ pub(super) fn receive() -> Result<(MountPoint, Secrets), AnyError> {
         _ => None,
     });
     let whole = descriptor.filter(|_| received.bytes == LENGTHS_BYTES);
-    let directory = whole.ok_or_else(|| failed(ErrorKind::UnexpectedEof.into()))?;
+    let descriptor = whole.ok_or_else(|| failed(ErrorKind::UnexpectedEof.into()))?;
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
-    let mut text = |length: &[u8]| {
-        let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
-        let mut text = vec![0; length.min(MAX_TEXT_BYTES)];
+    let mut lengths = lengths.as_chunks().0.iter().map(|length| u32::from_le_bytes(*length));
+    let mut text = |most: usize| {
+        let length = lengths.next().unwrap_or(0) as usize;
+        let mut text = vec![0; length.min(most)];
         stdout.read_exact(&mut text).map(|()| text)
     };
-    let (first, second) = lengths.split_at(LENGTHS_BYTES / 2);
-    let login = text(first).map_err(failed)?;
-    let auth_config = text(second).map_err(failed)?;
-    Ok((MountPoint::from_descriptor(directory)?, Secrets { login, auth_config }))
+    let login = text(MAX_TEXT_BYTES).map_err(failed)?;
+    let auth_config = text(MAX_TEXT_BYTES).map_err(failed)?;
+    let kept = text(MAX_KEPT_BYTES).map_err(failed)?;
+    Ok(Received { descriptor, secrets: Secrets { login, auth_config }, kept })
 }
 
 /// Whether the serving process says a word before it ends.

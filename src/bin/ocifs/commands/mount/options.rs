@@ -31,6 +31,7 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
         no_exec: args.flags.noexec,
         over: args.over,
         kernel_metadata: args.kernel_metadata,
+        pid: None,
         max_kernel_metadata_bytes: args.max_kernel_metadata,
     }
 }

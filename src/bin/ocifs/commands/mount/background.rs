@@ -1,0 +1,58 @@
+//! Leaving for the background, and what may be seen of a process there.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use ocifs::fuse::kernel;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::variables;
+
+/// What the process in the background writes when its mount answers.
+pub(super) const READY: &[u8] = b"ready\n";
+
+/// Lets go of the terminal, the session and the directory, and says that the mount is ready.
+pub(super) fn detach(has_log_file: bool) -> io::Result<()> {
+    // The way to the waiting process, which takes its closing for our end.
+    let mut waiting = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);
+    rustix::process::setsid()?;
+    let null = let_go_of_input()?;
+    waiting.write_all(READY)?;
+    drop(waiting);
+    let_go_of_errors(&null, has_log_file)
+}
+
+/// Lets go of the directory, the input and the output; what they are instead.
+pub(super) fn let_go_of_input() -> io::Result<File> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::process::chdir("/")?;
+    rustix::stdio::dup2_stdin(null.as_fd())?;
+    rustix::stdio::dup2_stdout(null.as_fd())?;
+    Ok(null)
+}
+
+/// Lets go of the output for errors.
+pub(super) fn let_go_of_errors(null: &File, has_log_file: bool) -> io::Result<()> {
+    rustix::stdio::dup2_stderr(null.as_fd())?;
+    if !has_log_file {
+        log::set_max_level(log::LevelFilter::Off);
+    }
+    Ok(())
+}
+
+/// Keeps logins and tokens from core dumps, and from processes without CAP_SYS_PTRACE.
+///
+/// Not for ordinary users: what they can read of this process they can read in their files, and its `/proc` would be
+/// root's, so that neither they nor their other mounts could look at it (`watch`).
+pub(super) fn hide_secrets() -> io::Result<()> {
+    if kernel::is_root() && !kernel::is_in_user_namespace() {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    Ok(())
+}
+
+/// The name under which a process is shown, of which the kernel knows only `exe`.
+pub(super) fn show_name() -> io::Result<()> {
+    Ok(rustix::thread::set_name(if variables::is_worker() { c"ocifs-worker" } else { c"ocifs" })?)
+}

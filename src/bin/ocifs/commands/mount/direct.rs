@@ -1,0 +1,111 @@
+//! A mount that is served by the process which has made it, and dies with it.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+
+use ocifs::fuse::kernel::MountPoint;
+use ocifs::image::View;
+use ocifs::mount::{Lookups, Mount, StatusSocket};
+
+use super::background::{detach, hide_secrets};
+use super::options::options;
+use super::{shown, signals, watch};
+use crate::args::{self, MountRequest, ShownImages};
+use crate::commands::open::{open_layout, open_registries};
+use crate::environment;
+use crate::notify;
+use crate::render::errors::AnyError;
+use crate::variables;
+
+/// What is served.
+enum Shown {
+    View(View),
+    Directories(Lookups),
+}
+
+/// How serving ends.
+enum End {
+    /// The mount was unmounted, or its connection broke.
+    Unmounted(io::Result<()>),
+    /// We are told to stop.
+    Signal,
+}
+
+pub(super) fn serve(
+    all: &args::Args,
+    args: &args::Mount,
+    image_args: &args::ImageArgs,
+    request: &MountRequest,
+    mount_point: MountPoint,
+) -> Result<ExitCode, AnyError> {
+    hide_secrets()?;
+    let shown = match &request.shown {
+        ShownImages::Layout(image, platforms) => {
+            Shown::Directories(open_layout(image, *platforms, image_args)?)
+        }
+        ShownImages::Registries => Shown::Directories(open_registries(image_args)?),
+        ShownImages::Single(_) | ShownImages::Directories(_) => {
+            let view = shown::open(args, image_args, request, None)?;
+            Shown::View(view.ok_or("there is no image")?)
+        }
+    };
+    // From here on a signal means: unmount and end. Before the mount exists it ends the program.
+    let mut signals = signals::ending()?;
+    let mount = match shown {
+        Shown::View(view) => Mount::new(view, mount_point, &options(args))?,
+        Shown::Directories(lookups) => Mount::of_directories(lookups, mount_point, &options(args))?,
+    };
+    let unmounter = mount.unmounter();
+    let folder = environment::runtime_folder();
+    let socket = StatusSocket::listen(&folder, mount.connection());
+    let socket = socket.and_then(|socket| socket.serve(mount.status_source()).map(|()| socket));
+    let socket =
+        socket.inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()));
+
+    let (sender, ended) = mpsc::channel();
+    let by_signal = sender.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            // The receiver is gone only when the program is ending anyway.
+            let _ = by_signal.send(End::Signal);
+        }
+    })?;
+    if variables::is_background_child()
+        && let Err(e) = detach(all.log_file.is_some())
+    {
+        unmounter.unmount_lazily()?;
+        return Err(format!("leaving for the background: {e}").into());
+    }
+    if variables::is_background_child() {
+        watch::watch_namespace(&mount)?;
+    } else {
+        notify::tell(notify::READY);
+    }
+    thread::Builder::new().name("wait".into()).spawn(move || {
+        let _ = sender.send(End::Unmounted(mount.wait()));
+    })?;
+    let end = ended.recv()?;
+    if !variables::is_background_child() {
+        notify::tell(notify::STOPPING);
+    }
+    let result = match end {
+        End::Signal => {
+            // From here on no requests of the mount are answered: a process that still uses it gets an error.
+            // Before anything else: once the mount is gone, another may have the connection's number.
+            unmounter.abort();
+            unmounter.unmount_lazily().map_err(AnyError::from)
+        }
+        End::Unmounted(Err(e)) => {
+            // No process serves what is still mounted.
+            if let Err(e) = unmounter.unmount_lazily() {
+                log::error!("{e}");
+            }
+            Err(e.into())
+        }
+        End::Unmounted(Ok(())) => Ok(()),
+    };
+    drop(socket);
+    result.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,34 @@
+//! Opening what a mount is to show.
+
+use ocifs::image::{Opened, View};
+use ocifs::reference::ImageName;
+
+use super::options::sharing;
+use crate::args::{self, MountRequest, RequiredProof, ShownImages};
+use crate::commands::open::{Wanted, open_image, open_images};
+use crate::render::errors::AnyError;
+
+/// Opens the images; none where names are looked up. `before` is what the names were found to be, if that is to be shown again.
+pub(super) fn open(
+    args: &args::Mount,
+    image_args: &args::ImageArgs,
+    request: &MountRequest,
+    before: Option<&[Opened]>,
+) -> Result<Option<View>, AnyError> {
+    let wanted = Wanted { proof: RequiredProof::Unsaid, provenance: args.provenance, before };
+    Ok(match &request.shown {
+        ShownImages::Single(image) => Some(open_image(image, image_args, wanted)?.into()),
+        ShownImages::Directories(images) => {
+            Some(open_images(images, sharing(args), image_args, wanted)?)
+        }
+        ShownImages::Layout(..) | ShownImages::Registries => None,
+    })
+}
+
+/// Whether one of the images is an archive that comes on standard input.
+pub(super) fn is_read_from_input(request: &MountRequest) -> bool {
+    let images = request.shown.images();
+    let is_read =
+        |image: &ImageName| matches!(image, ImageName::Local(local) if local.is_standard_input());
+    images.iter().any(|image| is_read(image))
+}

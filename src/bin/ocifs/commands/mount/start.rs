@@ -1,0 +1,81 @@
+//! Starting this program once more, as a process that goes on serving.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::variables;
+
+/// How this program is started once more.
+pub(super) struct Program {
+    /// Its words, its own name first, without credentials.
+    words: Vec<OsString>,
+    /// The directory that paths among them start from.
+    directory: Option<PathBuf>,
+}
+
+impl Program {
+    /// With the words of this process.
+    pub(super) fn new(words: &[OsString]) -> Program {
+        // It runs for days, and all users can read its command line.
+        let words = without_creds(words.iter().skip(1).cloned());
+        Program { words, directory: env::current_dir().ok() }
+    }
+
+    /// A command under the name `name`.
+    pub(super) fn command(&self, name: &str) -> Command {
+        use std::os::unix::process::CommandExt;
+        // The file that is running, whatever its path leads to by now.
+        let mut command = Command::new("/proc/self/exe");
+        command.args(&self.words);
+        // The file may have the name of a helper of mount(8).
+        command.arg0(name);
+        // So is its environment for programs of the same user.
+        command.env_remove(variables::CREDS).env_remove(variables::AUTH_CONFIG);
+        command.env(variables::ARENAS, variables::arenas()).stdin(Stdio::null());
+        // This process may have left it.
+        if let Some(directory) = self.directory.as_ref().filter(|directory| directory.is_dir()) {
+            command.current_dir(directory);
+        }
+        command
+    }
+}
+
+/// The words of a command line but for `--creds`.
+fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            kept.push(word);
+            kept.extend(words);
+            break;
+        }
+        if word == "--creds" {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"--creds=") {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_without_credentials() {
+        for (words, expected) in [
+            ("mount r m", "mount r m"),
+            ("mount --creds u:p r m", "mount r m"),
+            ("mount --creds=u:p r m", "mount r m"),
+            ("mount r m --creds u:p", "mount r m"),
+            ("mount --credsx -- --creds u:p", "mount --credsx -- --creds u:p"),
+        ] {
+            let kept = without_creds(words.split(' ').map(OsString::from));
+            let kept: Vec<_> = kept.iter().map(|word| word.to_string_lossy()).collect();
+            assert_eq!(kept.join(" "), expected, "{words}");
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! The process that a mount lives as long as: it keeps the connection to the kernel, and starts a worker that serves.
+//!
+//! # Problem
+//!
+//! The process that serves a mount reads images, which strangers have made, and takes the memory that they need. When it
+//! dies, by a fault of its own, by `kill -9` or for want of memory, every program that reads from the mount fails, and what
+//! is left is a mount that no process serves.
+//!
+//! # Design
+//!
+//! So it is another process, the *worker*. This one, the *supervisor*, opens no image, has no thread, and hands over what a
+//! worker needs: the mount point first, and later the connection, with what the names of the images meant
+//! ([`Kept`]). When a worker has died, the kernel is told to send again what it had read and not answered, and the next
+//! one is started. Readers wait meanwhile, for a few hundredths of a second as a rule, and notice nothing.
+//!
+//! What must happen once is done here: signals, unmounting, the status socket, the word to the process that was
+//! asked for the mount.
+//! `status` names this process, and SIGTERM to it unmounts. For want of memory the kernel kills workers first, as this
+//! process is the smallest there is.
+//!
+//! The first worker is started as the next ones are, so that what is needed rarely is tested all the time.
+//!
+//! (Rejected: to keep the descriptor in the service manager (`FDSTORE`), which most machines' users can't use. To fork
+//! workers from a process that has the image open: there would be no gap, and its parsers would be where the
+//! connection is.)
+//!
+//! # What is not supervised
+//!
+//! An archive from standard input can't be read twice. What `ocifs browse` and `--layout` have looked up is known to that
+//! process alone, and has its inode numbers from then. With `--prefetch=push` a thread of a dead worker may wait in the
+//! kernel for a page that another request has locked, so that its death would be noticed after that request only, which
+//! waits for the next worker. These mounts are served as if there were no supervisors ([`direct`](super::direct)).
+//!
+//! # Invariants
+//!
+//! - There is one worker at a time, and none that this process has not waited for.
+//! - If this process dies, its worker does, and the mount is dead.
+//! - This process reads requests only while no worker does.
+//! - Where requests can't be resent (before Linux 6.9), those that a dead worker has read would wait for ever: the mount
+//!   dies with its worker then.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use ocifs::fuse::kernel::MountPoint;
+use ocifs::mount::{Kept, StatusSocket, Supervision, Unmounter};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::background::{detach, hide_secrets};
+use super::control::{Word, WorkerSocket};
+use super::handover::{self, Handed, Secrets};
+use super::outage::Outage;
+use super::signals;
+use super::start::Program;
+use super::worker::DIFFERENT;
+use crate::commands::process::GRACE;
+use crate::environment;
+use crate::notify;
+use crate::render::errors::AnyError;
+use crate::variables;
+
+/// The name under which workers are shown.
+const NAME: &str = "ocifs-worker";
+
+/// Whether the kernel tells of the end of a process as it is to be told here (Linux 5.3).
+pub(super) fn is_possible() -> bool {
+    pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).is_ok()
+}
+
+/// What workers are started with.
+pub(super) struct Workers {
+    pub(super) program: Program,
+    pub(super) secrets: Secrets,
+    /// How long requests wait for one.
+    pub(super) patience: Duration,
+    pub(super) has_log_file: bool,
+}
+
+/// A worker that was started and not yet waited for.
+struct Worker {
+    child: Child,
+    /// It becomes readable when the process has ended, all threads of it.
+    end: OwnedFd,
+    /// Until it is closed at the other end.
+    socket: Option<WorkerSocket>,
+    /// Whether it may read requests.
+    may_read: bool,
+}
+
+/// Mounts, and stays until it is unmounted.
+pub(super) fn run(workers: Workers, mount_point: MountPoint) -> Result<ExitCode, AnyError> {
+    hide_secrets()?;
+    let mut worker = workers.start(&Handed {
+        descriptor: mount_point.as_fd(),
+        secrets: &workers.secrets,
+        kept: &[],
+    })?;
+    let Some(Word::Opened) = worker.word()? else { return worker.failed() };
+    // From here on a signal means: unmount and end. Before the mount exists it ends the program, and its worker with it.
+    let signals = signals::ending_by_pipe()?;
+    worker.go()?;
+    let Some(Word::Kept(kept)) = worker.word()? else { return worker.failed() };
+    // What is open below the mount could not be unmounted.
+    drop(mount_point);
+    let connection = kept.mounted().connection;
+    let folder = environment::runtime_folder();
+    let socket = StatusSocket::listen(&folder, connection)
+        .inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()))
+        .ok();
+    let outage = Outage::none(workers.patience, Instant::now());
+    let has_log_file = workers.has_log_file;
+    let supervisor = Supervisor {
+        workers,
+        kept: *kept,
+        signals,
+        socket,
+        outage,
+        worker: Some(worker),
+        restarts: 0,
+    };
+    if variables::is_background_child() {
+        if let Err(e) = detach(has_log_file) {
+            supervisor.end()?;
+            return Err(format!("leaving for the background: {e}").into());
+        }
+        return supervisor.serve();
+    }
+    notify::tell(notify::READY);
+    supervisor.serve()
+}
+
+impl Workers {
+    fn start(&self, handed: &Handed<'_>) -> Result<Worker, AnyError> {
+        let starting = |e| format!("starting the serving process: {e}");
+        let (ours, theirs) = handover::send(handed).map_err(starting)?;
+        let mut command = self.program.command(NAME);
+        let child = command.env(variables::WORKER, "1").stdout(theirs).spawn().map_err(starting)?;
+        // It has the other end, too.
+        drop(command);
+        let pid = Pid::from_child(&child);
+        // If it ends before it has read them, that is seen later.
+        let _ = handover::send_texts(&ours, handed);
+        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| starting(e.into()))?;
+        Ok(Worker { child, end, socket: Some(WorkerSocket::new(ours)), may_read: false })
+    }
+}
+
+impl Worker {
+    fn word(&mut self) -> io::Result<Option<Word>> {
+        let Some(socket) = &self.socket else { return Ok(None) };
+        let word = socket.word()?;
+        if word.is_none() {
+            self.socket = None;
+        }
+        Ok(word)
+    }
+
+    fn go(&mut self) -> io::Result<()> {
+        self.may_read = true;
+        self.socket.as_ref().map_or(Ok(()), WorkerSocket::go)
+    }
+
+    /// The end of the program, if the first worker has not come to serve. It has said why itself.
+    fn failed(mut self) -> Result<ExitCode, AnyError> {
+        let status = self.child.wait()?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        match code {
+            Some(code) if code != 0 => Ok(ExitCode::from(code)),
+            _ => {
+                Err(format!("the serving process ended before the mount was ready ({status})")
+                    .into())
+            }
+        }
+    }
+
+    /// Waits for its end, which is to come by itself.
+    fn finish(mut self) -> io::Result<ExitStatus> {
+        let mut end = [PollFd::new(&self.end, PollFlags::IN)];
+        if poll(&mut end, Timespec::try_from(GRACE).ok().as_ref()).is_ok_and(|ready| ready == 0) {
+            self.child.kill()?;
+        }
+        self.child.wait()
+    }
+}
+
+/// What has come.
+#[derive(Default)]
+struct News {
+    has_signal: bool,
+    has_client: bool,
+    /// The mount, or its connection, has ended.
+    has_ended: bool,
+    has_request: bool,
+    has_word: bool,
+    is_dead: bool,
+}
+
+/// Tells the service manager of a mount in the foreground.
+fn tell_of_the_end() {
+    if !variables::is_background_child() {
+        notify::tell(notify::STOPPING);
+    }
+}
+
+struct Supervisor {
+    workers: Workers,
+    kept: Kept,
+    signals: UnixStream,
+    socket: Option<StatusSocket>,
+    outage: Outage,
+    worker: Option<Worker>,
+    restarts: u32,
+}
+
+impl Supervisor {
+    /// Until the mount has ended, or is to be ended.
+    fn serve(mut self) -> Result<ExitCode, AnyError> {
+        loop {
+            if self.outage.starts(Instant::now()) {
+                self.start();
+            }
+            let news = self.wait()?;
+            if news.has_signal {
+                // First of all: it may have ended the worker too, which is not to be started again then.
+                return self.end();
+            }
+            if news.has_ended {
+                tell_of_the_end();
+                if let Some(worker) = self.worker.take() {
+                    worker.finish()?;
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
+            // Before a client is handed on to it.
+            if news.is_dead
+                && let Some(error) = self.bury()?
+            {
+                return Err(error);
+            }
+            if news.has_client {
+                self.tell_client();
+            }
+            if news.is_dead {
+                continue;
+            }
+            if news.has_word {
+                self.hear()?;
+            } else if news.has_request {
+                self.refuse();
+            }
+        }
+    }
+
+    /// Waits until something has to be done.
+    fn wait(&self) -> io::Result<News> {
+        let now = Instant::now();
+        let is_read = self.worker.as_ref().is_some_and(|worker| worker.may_read);
+        let asked = match self.outage.is_hopeless(now) && !is_read {
+            true => PollFlags::IN,
+            false => PollFlags::empty(),
+        };
+        let socket = self.worker.as_ref().and_then(|worker| worker.socket.as_ref());
+        let mut waits = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(self.kept.connection(), asked),
+        ];
+        waits.extend(self.socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let client = waits.len();
+        waits.extend(self.worker.as_ref().map(|worker| PollFd::new(&worker.end, PollFlags::IN)));
+        let end = waits.len();
+        waits.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let limit = self.outage.wait(now).and_then(|limit| Timespec::try_from(limit).ok());
+        match poll(&mut waits, limit.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(News::default()),
+            result => result?,
+        };
+        let is = |range: std::ops::Range<usize>| {
+            waits
+                .get(range)
+                .is_some_and(|waits| waits.iter().any(|wait| !wait.revents().is_empty()))
+        };
+        let connection = waits[1].revents();
+        Ok(News {
+            has_signal: is(0..1),
+            has_ended: connection.contains(PollFlags::ERR),
+            has_request: connection.contains(PollFlags::IN),
+            has_client: is(2..client),
+            is_dead: is(client..end),
+            has_word: is(end..waits.len()),
+        })
+    }
+
+    /// Starts the next worker.
+    fn start(&mut self) {
+        let started = self.kept.to_bytes().map_err(AnyError::from).and_then(|kept| {
+            self.workers.start(&Handed {
+                descriptor: self.kept.as_fd(),
+                secrets: &self.workers.secrets,
+                kept: &kept,
+            })
+        });
+        match started {
+            Ok(worker) => {
+                self.restarts = self.restarts.saturating_add(1);
+                self.worker = Some(worker);
+            }
+            Err(e) => {
+                log::warn!("{e}");
+                self.outage.died(Instant::now());
+            }
+        }
+    }
+
+    /// Waits for a worker that is dead, and has the kernel send its requests again; why the mount can't go on, if so.
+    fn bury(&mut self) -> Result<Option<AnyError>, AnyError> {
+        let Some(mut worker) = self.worker.take() else { return Ok(None) };
+        let status = worker.child.wait()?;
+        if self.kept.connection().has_ended()? {
+            // That is seen next.
+            return Ok(None);
+        }
+        let pid = worker.child.id();
+        if status.code() == Some(DIFFERENT.into()) {
+            return Ok(Some(
+                "the image can't be shown as it was mounted: the mount is dead".into(),
+            ));
+        }
+        let resent = self.kept.connection().resend();
+        if resent.is_err() && self.kept.connection().has_ended()? {
+            return Ok(None);
+        }
+        if !resent? {
+            let text = format!(
+                "process {pid}, which served the mount, has ended ({status}), and this kernel can't send requests \
+                 again (Linux 6.9 can): the mount is dead"
+            );
+            return Ok(Some(text.into()));
+        }
+        log::warn!("process {pid}, which served the mount, has ended ({status}): starting another");
+        self.outage.died(Instant::now());
+        Ok(None)
+    }
+
+    /// Hears what the worker says.
+    fn hear(&mut self) -> io::Result<()> {
+        let Some(worker) = &mut self.worker else { return Ok(()) };
+        match worker.word() {
+            Ok(Some(Word::Opened)) => {
+                if self.outage.is_hopeless(Instant::now()) {
+                    // What has waited may be what kills every worker.
+                    self.refuse();
+                }
+                // If it has died meanwhile, that is seen next.
+                let _ = self.worker.as_mut().map(Worker::go);
+            }
+            Ok(Some(Word::Serves)) => {
+                log::info!("process {} serves the mount", worker.child.id());
+                self.outage.serves(Instant::now());
+            }
+            Ok(Some(Word::Kept(_)) | None) => {}
+            Err(e) => {
+                log::warn!("the serving process: {e}");
+                worker.socket = None;
+                worker.child.kill()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers requests that have waited for too long.
+    fn refuse(&self) {
+        if let Err(e) = self.kept.connection().refuse() {
+            log::info!("refusing requests: {e}");
+        }
+    }
+
+    /// Hands a client of the status socket on, if there is a worker that can answer.
+    fn tell_client(&self) {
+        let Some(Ok(client)) = self.socket.as_ref().map(StatusSocket::accept) else { return };
+        let socket = self.worker.as_ref().and_then(|worker| worker.socket.as_ref());
+        let told = match socket.filter(|_| self.outage.is_over()) {
+            Some(socket) => socket.hand_on(&client, self.restarts),
+            None => {
+                let pid = std::process::id();
+                Supervision { pid, restarts: self.restarts }.answer(client)
+            }
+        };
+        if let Err(e) = told {
+            log::debug!("status: {e}");
+        }
+    }
+
+    /// Unmounts, and ends.
+    fn end(self) -> Result<ExitCode, AnyError> {
+        tell_of_the_end();
+        let unmounter = Unmounter::new(self.kept.mounted().clone());
+        // From here on no requests of the mount are answered: a process that still uses it gets an error.
+        // Before anything else: once the mount is gone, another may have the connection's number.
+        unmounter.abort();
+        let result = unmounter.unmount_lazily();
+        if let Some(worker) = self.worker {
+            worker.finish()?;
+        }
+        result?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
