@@ -1,9 +1,12 @@
 //! Mounting where an image is mounted already.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use ocifs::fuse::kernel::{self, Mounted};
 use ocifs::image::Selection;
 use ocifs::index::Proof;
-use ocifs::mount::{ImageStatus, Manner};
+use ocifs::mount::{ImageStatus, Manner, Status, StatusError};
 use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::tree::Sharing;
 
@@ -14,6 +17,10 @@ use crate::environment::{self, Settings};
 use crate::render::errors::AnyError;
 use crate::render::output;
 use crate::render::text;
+
+/// How long a process that serves may take to be started again, and how often that is looked at.
+const RESTART: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether what is to be mounted is what is mounted at its place. If it is, that is said; if not, it is an error.
 pub(super) fn is_shown(
@@ -44,7 +51,7 @@ pub(super) fn is_shown(
     let is_proven =
         |image: &ImageStatus| image.layers.iter().all(|layer| layer.proof == Proof::Full.name());
     let mut image = there.source.clone();
-    if let Ok(status) = environment::query_status(there.connection) {
+    if let Ok(status) = status_of(there) {
         let shown = status.shown.images();
         if let [only] = shown {
             image = format!("{image} ({})", only.digest);
@@ -65,6 +72,17 @@ pub(super) fn is_shown(
         }
     }
     Err(kernel::Error::Occupied { path: there.mount_point.clone(), image }.into())
+}
+
+/// The status of a mount. If what serves it is being started again that is waited for, not for ever.
+fn status_of(there: &Mounted) -> Result<Status, StatusError> {
+    let until = Instant::now() + RESTART;
+    loop {
+        match environment::query_status(there.connection) {
+            Err(StatusError::Restarting(_)) if Instant::now() < until => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
 }
 
 /// Whether names mean the images that are shown, each at its place.
