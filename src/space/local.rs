@@ -6,7 +6,7 @@
 //! local/docker-daemon/app:1.0
 //! ```
 //!
-//! A path is the name of an image with the word of its store before it, as `ocifs ls containerd:…` takes it; `local`
+//! A path is the name of an image with the word of its store before it, as it stands behind `containerd:` elsewhere; `local`
 //! is no host, as it has neither a dot nor a port. What there is, the store lists: nothing is guessed from a path.
 
 use std::collections::BTreeMap;
