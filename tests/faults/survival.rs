@@ -414,6 +414,31 @@ fn supervisors_are_small() {
 }
 
 /// A layer that is shown by a table of contents is proven by others meanwhile, and then known by another index.
+/// It waits with the worker for nothing that each request would wake it for.
+#[test]
+fn requests_do_not_wake_the_supervisor() {
+    let home = Home::new();
+    let mut builder = ImageBuilder::new();
+    for layer in layers() {
+        builder = builder.layer(&layer, Compression::Zstd);
+    }
+    let name = home.layout(&builder.build());
+    home.run(&["mount", "--prefetch=off", &name, "M"]).succeeded();
+    let supervisor = status(&home)["pid"].to_string();
+    let wakes = || -> u64 {
+        let text = fs::read_to_string(format!("/proc/{supervisor}/status")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("voluntary_ctxt")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = wakes();
+    assert!(files(&home.mount_point()).len() > 400);
+    let requests = status(&home)["requests"]["read"].as_u64().unwrap();
+    let woken = wakes() - before;
+    assert!(requests > 400 && woken < 20, "woken {woken} times by {requests} reads");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
 #[test]
 fn what_a_table_of_contents_showed_is_shown_again() {
     let way = &ways()[0];

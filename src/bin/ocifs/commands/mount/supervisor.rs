@@ -63,6 +63,9 @@ use crate::notify;
 use crate::render::errors::AnyError;
 use crate::variables;
 
+/// How often it is looked whether the connection has ended while a worker serves, which may be stopped.
+const GLANCE: Duration = Duration::from_secs(10);
+
 /// The name under which workers are shown.
 const NAME: &str = "ocifs-worker";
 
@@ -264,17 +267,21 @@ impl Supervisor {
             false => PollFlags::empty(),
         };
         let socket = self.worker.as_ref().and_then(|worker| worker.socket.as_ref());
-        let mut waits = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(self.kept.connection(), asked),
-        ];
+        let mut waits = vec![PollFd::new(&self.signals, PollFlags::IN)];
         waits.extend(self.socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let client = waits.len();
         waits.extend(self.worker.as_ref().map(|worker| PollFd::new(&worker.end, PollFlags::IN)));
         let end = waits.len();
         waits.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
-        let limit = self.outage.wait(now).and_then(|limit| Timespec::try_from(limit).ok());
-        match poll(&mut waits, limit.as_ref()) {
+        let word = waits.len();
+        // The kernel wakes who waits with the connection for each request, whatever is waited for; so what reads the
+        // requests hears of the end first, and ends.
+        let connection = self.kept.connection();
+        waits.extend((!is_read).then(|| PollFd::new(connection, asked)));
+        let glance = is_read.then_some(GLANCE);
+        let limit = self.outage.wait(now).into_iter().chain(glance).min();
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let ready = match poll(&mut waits, limit.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(News::default()),
             result => result?,
         };
@@ -283,14 +290,14 @@ impl Supervisor {
                 .get(range)
                 .is_some_and(|waits| waits.iter().any(|wait| !wait.revents().is_empty()))
         };
-        let connection = waits[1].revents();
+        let state = waits.get(word).map_or(PollFlags::empty(), PollFd::revents);
         Ok(News {
             has_signal: is(0..1),
-            has_ended: connection.contains(PollFlags::ERR),
-            has_request: connection.contains(PollFlags::IN),
-            has_client: is(2..client),
+            has_ended: state.contains(PollFlags::ERR) || ready == 0 && connection.has_ended()?,
+            has_request: state.contains(PollFlags::IN),
+            has_client: is(1..client),
             is_dead: is(client..end),
-            has_word: is(end..waits.len()),
+            has_word: is(end..word),
         })
     }
 

@@ -3,15 +3,11 @@
 //! It may die at any time: the supervisor has the connection to the kernel too, and starts another. So nothing is undone
 //! here, and what has to be done once is done by the supervisor. If that one dies, this process does.
 //!
-//! A panic of a thread that reads requests answers its request with EIO as it unwinds, and leaves a thread less. So this
-//! process ends then, and the next one has all of them.
+//! A panic ends a request and not this process (`ocifs::fuse::panics`).
 
 use std::io;
 use std::os::unix::process::parent_id;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use ocifs::fuse::kernel::MountPoint;
 use ocifs::mount::{Error, Kept, Mount};
@@ -28,19 +24,6 @@ use crate::variables;
 
 /// The exit code that says that no other worker would do better: what is mounted is not to be had as it was.
 pub(super) const DIFFERENT: u8 = 3;
-
-/// Begins the names of the threads that read requests.
-const READERS: &str = "fuser-";
-
-/// How long a thread that panics may take to answer.
-const UNWINDING: Duration = Duration::from_millis(100);
-
-/// How serving ends.
-enum End {
-    /// The mount was unmounted, or its connection broke.
-    Unmounted(io::Result<()>),
-    Panicked,
-}
 
 pub(super) fn run(
     all: &args::Args,
@@ -65,8 +48,6 @@ pub(super) fn run(
     supervisor.opened()?;
     let mut options = options(args);
     options.pid = Some(parent_id());
-    let (sender, ended) = mpsc::channel();
-    end_by_panics(sender.clone());
     let is_first = kept.is_none();
     let mount = match kept {
         None => Mount::new(view, MountPoint::from_descriptor(descriptor)?, &options)?,
@@ -98,17 +79,7 @@ pub(super) fn run(
     if variables::is_background_child() {
         watch::watch_namespace(&mount)?;
     }
-    thread::Builder::new().name("wait".into()).spawn(move || {
-        // The receiver is gone only when the program is ending anyway.
-        let _ = sender.send(End::Unmounted(mount.wait()));
-    })?;
-    match ended.recv()? {
-        End::Unmounted(result) => result?,
-        End::Panicked => {
-            thread::sleep(UNWINDING);
-            return Err("a thread that reads requests has panicked".into());
-        }
-    }
+    mount.wait()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -119,16 +90,4 @@ fn let_go(has_log_file: bool) -> io::Result<()> {
         true => let_go_of_errors(&null, has_log_file),
         false => Ok(()),
     }
-}
-
-/// Tells of panics of the threads that read requests, besides what is said of every panic.
-fn end_by_panics(sender: mpsc::Sender<End>) {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        usual(panic);
-        log::error!("{panic}");
-        if thread::current().name().is_some_and(|name| name.starts_with(READERS)) {
-            let _ = sender.send(End::Panicked);
-        }
-    }));
 }
