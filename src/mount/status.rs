@@ -433,7 +433,10 @@ impl StatusSource {
         supervision: Option<Supervision>,
     ) -> io::Result<()> {
         stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(&serde_json::to_vec(&self.status(supervision))?)
+        // One that panics is not the last.
+        let status = panics::caught(|| self.status(supervision));
+        let status = status.ok_or_else(|| io::Error::other("a panic"))?;
+        stream.write_all(&serde_json::to_vec(&status)?)
     }
 
     /// The state now. Asks registries what tags mean, for a short while.
@@ -528,10 +531,7 @@ impl StatusSocket {
         let listener = self.listener.try_clone()?;
         std::thread::Builder::new().name("status".into()).spawn(move || {
             for stream in listener.incoming() {
-                // One that panics is not the last.
-                let answered =
-                    panics::caught(|| stream.and_then(|stream| source.answer(stream, None)));
-                if let Some(Err(e)) = answered {
+                if let Err(e) = stream.and_then(|stream| source.answer(stream, None)) {
                     log::debug!("status: {e}");
                 }
             }

@@ -172,6 +172,13 @@ impl Registries {
         Arc::clone(busy.entry(what.to_owned()).or_default())
     }
 
+    /// Where a directory is below the root.
+    fn path_of(&self, id: u32) -> Result<String, Error> {
+        let state = self.state();
+        let directory = state.directories.get((id as usize).wrapping_sub(1));
+        Ok(directory.ok_or(Error::NotFound)?.path.clone())
+    }
+
     /// How an image is opened that is known by this name.
     fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String> {
         let stored = stored_name(name).map(|stored| stored.parse::<ImageName>());
@@ -201,13 +208,13 @@ impl Registries {
     }
 
     /// What a directory of stores of this machine has.
-    fn list_local(&self, id: u32, path: &str) -> Result<Vec<(Vec<u8>, Named)>, Error> {
+    fn local(&self, path: &str) -> Result<BTreeMap<String, Child>, Error> {
         let of_store = |store: &ListedStore| {
             let rest = path.strip_prefix(LOCAL)?.strip_prefix('/')?.strip_prefix(store.word())?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
         };
         let found = ListedStore::ALL.iter().find_map(|store| Some((*store, of_store(store)?)));
-        let below = match found {
+        Ok(match found {
             Some((store, rest)) => children(&self.stored(store), rest),
             None if path == LOCAL => {
                 let stores = ListedStore::ALL.into_iter();
@@ -215,17 +222,7 @@ impl Registries {
                 stores.map(|store| (store.word().to_owned(), Child::Directory)).collect()
             }
             None => return Err(Error::NotFound),
-        };
-        let mut state = self.state();
-        let rows = below.into_iter().map(|(name, child)| {
-            let path = format!("{path}/{name}");
-            let named = match child {
-                Child::Directory => Named::Directory(state.add_directory(id, &name, path)?),
-                Child::Image => Named::Volume(state.add_image(path, None)?),
-            };
-            Ok((name.into_bytes(), named))
-        });
-        rows.collect()
+        })
     }
 
     /// Whether something of this name is there, and what it means now.
@@ -430,6 +427,15 @@ impl State {
         Ok(id)
     }
 
+    /// What a name in a directory of stores leads to.
+    fn add_local(&mut self, id: u32, path: &str, name: &str, child: Child) -> Result<Named, Error> {
+        let path = format!("{path}/{name}");
+        match child {
+            Child::Directory => self.add_directory(id, name, path).map(Named::Directory),
+            Child::Image => self.add_image(path, None).map(Named::Volume),
+        }
+    }
+
     /// The directories that lead to a repository of a host.
     fn add_repository(&mut self, host: u32, name_of_host: &str, name: &str) -> Result<(), Error> {
         let (mut above, mut path) = (host, name_of_host.to_owned());
@@ -487,17 +493,13 @@ impl Directories for Registries {
     }
 
     fn lookup(&self, id: u32, name: &[u8], _give_up: Instant) -> Result<Named, Error> {
-        let path = {
-            let state = self.state();
-            let directory = state.directories.get((id as usize).wrapping_sub(1));
-            directory.ok_or(Error::NotFound)?.path.clone()
-        };
+        let path = self.path_of(id)?;
         if is_local(&path) {
-            let rows = self.list_local(id, &path)?;
-            let found = rows.into_iter().find(|(other, _)| other == name);
-            let (_, named) = found.ok_or(Error::NotFound)?;
+            let name = std::str::from_utf8(name).map_err(|_| Error::NotFound)?;
+            let child = self.local(&path)?.remove(name).ok_or(Error::NotFound)?;
+            let named = self.state().add_local(id, &path, name, child)?;
             return match named {
-                Named::Volume(_) => self.image(format!("{path}/{}", String::from_utf8_lossy(name))),
+                Named::Volume(_) => self.image(format!("{path}/{name}")),
                 named => Ok(named),
             };
         }
@@ -511,13 +513,15 @@ impl Directories for Registries {
     }
 
     fn list(&self, id: u32, _give_up: Instant) -> Result<Vec<(Vec<u8>, Named)>, Error> {
-        let path = {
-            let state = self.state();
-            let directory = state.directories.get((id as usize).wrapping_sub(1));
-            directory.ok_or(Error::NotFound)?.path.clone()
-        };
+        let path = self.path_of(id)?;
         if is_local(&path) {
-            return self.list_local(id, &path);
+            let below = self.local(&path)?;
+            let mut state = self.state();
+            let rows = below.into_iter().map(|(name, child)| {
+                let named = state.add_local(id, &path, &name, child)?;
+                Ok((name.into_bytes(), named))
+            });
+            return rows.collect();
         }
         if !path.is_empty() && !path.contains('/') {
             self.name_repositories(&path, id);

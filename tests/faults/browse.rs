@@ -1,14 +1,13 @@
 //! Registries as directories: what is asked for and when, tags that move, hosts that are dead.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::engines::{Engine, answer};
 use crate::fixture::noise;
 use crate::shell::{Home, eventually_within};
 use crate::support::image::{Built, Compression, ImageBuilder};
@@ -140,23 +139,13 @@ fn hosts_list_their_repositories() {
 #[test]
 fn stores_of_this_machine_are_below_local() {
     let home = Home::new();
-    let socket = home.path().join("docker.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let first = lines.next().unwrap().unwrap();
-            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-            let (status, body) = match first.split(' ').nth(1).unwrap() {
-                "/images/json" => ("200 OK", r#"[{"RepoTags":["team/app:1","x:2","../y:3"]}]"#),
-                _ => ("500 Broken", r#"{"message":"on purpose"}"#),
-            };
-            let length = body.len();
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
-        }
-    });
-    let host = format!("unix://{}", socket.display());
+    let list = answer("200 OK", br#"[{"RepoTags":["team/app:1","x:2","../y:3"]}]"#);
+    let answers = move |path: &str| match path {
+        "/images/json" => list.clone(),
+        _ => answer("500 Broken", br#"{"message":"on purpose"}"#),
+    };
+    let engine = Engine::start(&home.path(), Box::new(answers));
+    let host = format!("unix://{}", engine.socket.display());
     let conf = home.path().join("storage.conf");
     fs::write(&conf, "[storage]\ngraphroot = '/nowhere'\n").unwrap();
     let mut browse = home.ocifs(&["browse", "M"]);

@@ -22,16 +22,16 @@ use crate::support::image::{
 use crate::support::tarball::{Entry, tar};
 
 /// What an engine answers to a path.
-type Answers = Box<dyn Fn(&str) -> Vec<u8> + Send>;
+pub type Answers = Box<dyn Fn(&str) -> Vec<u8> + Send>;
 
 /// An engine made of answers.
-struct Engine {
-    socket: PathBuf,
+pub struct Engine {
+    pub socket: PathBuf,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Engine {
-    fn start(folder: &Path, answers: Answers) -> Engine {
+    pub fn start(folder: &Path, answers: Answers) -> Engine {
         let socket = folder.join("socket");
         // A socket of a former engine.
         let _ = fs::remove_file(&socket);
@@ -66,7 +66,7 @@ impl Engine {
     }
 }
 
-fn answer(status: &str, body: &[u8]) -> Vec<u8> {
+pub fn answer(status: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }

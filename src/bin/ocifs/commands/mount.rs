@@ -10,6 +10,7 @@
 mod again;
 mod background;
 mod control;
+mod descriptor;
 mod direct;
 mod handover;
 mod options;
@@ -249,13 +250,7 @@ fn start_child(
     if handover::is_word(ours, READY)? {
         return Ok(ExitCode::SUCCESS);
     }
-    // It has said why itself.
-    let status = child.wait()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    match code {
-        Some(code) if code != 0 => Ok(ExitCode::from(code)),
-        _ => Err(format!("the serving process ended before the mount was ready ({status})").into()),
-    }
+    start::ended_early(child.wait()?)
 }
 
 /// Mounts, and stays: with a supervisor where a dead process can be replaced.

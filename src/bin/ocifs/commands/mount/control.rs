@@ -9,18 +9,16 @@
 //!         <-  restarts    a client of the status socket, as a descriptor
 //! ```
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::parent_id;
 use std::thread;
 
 use ocifs::mount::{Kept, StatusSource, Supervision};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::SendFlags;
+
+use super::descriptor::{receive, send};
 
 const OPENED: u8 = b'o';
 const GO: u8 = b'g';
@@ -135,37 +133,4 @@ impl SupervisorSocket {
         thread::Builder::new().name("status".into()).spawn(work)?;
         Ok(())
     }
-}
-
-fn send(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    descriptor: BorrowedFd<'_>,
-    flags: SendFlags,
-) -> io::Result<()> {
-    let descriptors = [descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
-    }
-    let flags = flags | SendFlags::NOSIGNAL;
-    match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)? {
-        sent if sent < bytes.len() => Err(ErrorKind::WriteZero.into()),
-        _ => Ok(()),
-    }
-}
-
-fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags)
-    })?;
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    Ok((received.bytes, descriptor))
 }

@@ -9,17 +9,14 @@
 //! days, and its words and its environment can be read all the time.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::SendFlags;
 
+use super::descriptor;
 use crate::args;
 use crate::render::errors::AnyError;
 use crate::variables;
@@ -79,16 +76,7 @@ pub(super) fn send(handed: &Handed<'_>) -> io::Result<(UnixStream, Stdio)> {
     let (ours, theirs) = UnixStream::pair()?;
     let lengths = [login.len(), auth_config.len(), kept.len()];
     let lengths = lengths.map(|length| (length as u32).to_le_bytes()).concat();
-    let descriptors = [handed.descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
-    }
-    let sent = sendmsg(&ours, &[IoSlice::new(&lengths)], &mut control, SendFlags::empty())?;
-    if sent < lengths.len() {
-        return Err(ErrorKind::WriteZero.into());
-    }
+    descriptor::send(ours.as_fd(), &lengths, handed.descriptor, SendFlags::empty())?;
     Ok((ours, Stdio::from(OwnedFd::from(theirs))))
 }
 
@@ -110,16 +98,9 @@ pub(super) struct Received {
 pub(super) fn receive() -> Result<Received, AnyError> {
     let failed = |e: io::Error| format!("taking over the mount: {e}");
     let mut lengths = [0; LENGTHS_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(io::stdout(), &mut [IoSliceMut::new(&mut lengths)], &mut control, flags)
-        .map_err(|e| failed(e.into()))?;
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    let whole = descriptor.filter(|_| received.bytes == LENGTHS_BYTES);
+    let (received, descriptor) =
+        descriptor::receive(io::stdout().as_fd(), &mut lengths).map_err(failed)?;
+    let whole = descriptor.filter(|_| received == LENGTHS_BYTES);
     let descriptor = whole.ok_or_else(|| failed(ErrorKind::UnexpectedEof.into()))?;
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let mut lengths = lengths.as_chunks().0.iter().map(|length| u32::from_le_bytes(*length));

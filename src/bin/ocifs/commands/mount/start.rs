@@ -3,8 +3,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
+use crate::render::errors::AnyError;
 use crate::variables;
 
 /// How this program is started once more.
@@ -58,6 +59,15 @@ fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
         }
     }
     kept
+}
+
+/// The end of the program whose process has ended before the mount was ready. It has said why itself.
+pub(super) fn ended_early(status: ExitStatus) -> Result<ExitCode, AnyError> {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    match code {
+        Some(code) if code != 0 => Ok(ExitCode::from(code)),
+        _ => Err(format!("the serving process ended before the mount was ready ({status})").into()),
+    }
 }
 
 #[cfg(test)]

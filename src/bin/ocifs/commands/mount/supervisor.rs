@@ -55,7 +55,7 @@ use super::control::{Word, WorkerSocket};
 use super::handover::{self, Handed, Secrets};
 use super::outage::Outage;
 use super::signals;
-use super::start::Program;
+use super::start::{Program, ended_early};
 use super::worker::DIFFERENT;
 use crate::commands::process::GRACE;
 use crate::environment;
@@ -167,17 +167,9 @@ impl Worker {
         self.socket.as_ref().map_or(Ok(()), WorkerSocket::go)
     }
 
-    /// The end of the program, if the first worker has not come to serve. It has said why itself.
+    /// The end of the program, if the first worker has not come to serve.
     fn failed(mut self) -> Result<ExitCode, AnyError> {
-        let status = self.child.wait()?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        match code {
-            Some(code) if code != 0 => Ok(ExitCode::from(code)),
-            _ => {
-                Err(format!("the serving process ended before the mount was ready ({status})")
-                    .into())
-            }
-        }
+        ended_early(self.child.wait()?)
     }
 
     /// Waits for its end, which is to come by itself.
