@@ -1,7 +1,8 @@
 //! What keeps running: a view of images at a place in the file system, its status, and its end.
 //!
 //! ```text
-//! Mount::new      View -> kernel::mount, fuse::serve -> ready          (or erofs_mount::mount)
+//! Mount::new      View -> Attached (the kernel mounts) -> fuse::serve -> ready     (or erofs_mount)
+//! Mount::serve    the same where another process has mounted
 //! Mount::resume   the same with a connection that a dead process has served
 //! Mount::wait     until it is unmounted, by this process or another
 //! StatusSocket    what it tells of itself meanwhile
@@ -10,6 +11,8 @@
 //! A [`View`] is whole before it comes here ([`crate::image`]), so nothing that a mount does can show an
 //! image in part.
 
+mod attached;
+mod error;
 mod kept;
 mod options;
 mod status;
@@ -21,11 +24,12 @@ use std::time::SystemTime;
 
 use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Link, Requests, Server, erofs_mount, kernel, prefetcher};
-use crate::hint::Hint;
 use crate::image::{Selection, View};
 use crate::space::{Directories, Space};
 use crate::tree::Sharing;
 
+pub use attached::{Attached, check_free, found};
+pub use error::Error;
 pub use kept::Kept;
 pub use options::{MountOptions, Prefetch};
 pub use status::{FailedFile, PanicStatus, ReadStatus, WaitingRead};
@@ -33,31 +37,6 @@ pub use status::{
     ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusError,
     StatusSocket, StatusSource, Supervision, TagStatus, query_status, status_sockets,
 };
-
-/// Why an image can't be mounted.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages are the documentation")]
-pub enum Error {
-    #[error(transparent)]
-    Kernel(#[from] kernel::Error),
-    #[error(transparent)]
-    Erofs(#[from] erofs_mount::Error),
-    #[error("starting to serve the mount: {0}")]
-    Serve(io::Error),
-    #[error("what the names of the images meant is not shown as it was when it was mounted")]
-    Different,
-}
-
-impl Error {
-    /// What helps, if anything is known to.
-    pub fn hint(&self) -> Option<Hint> {
-        match self {
-            Error::Kernel(error) => error.hint(),
-            Error::Erofs(error) => error.hint(),
-            Error::Serve(_) | Error::Different => None,
-        }
-    }
-}
 
 /// What a mount shows.
 #[derive(Debug)]
@@ -106,6 +85,36 @@ impl Mount {
             return Mount::with_kernel_metadata(view, &mount_point, options);
         }
         Mount::served(Served::View(view), mount_point, options)
+    }
+
+    /// Serves a view where another process has mounted it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn serve(
+        view: impl Into<View>,
+        attached: Attached,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
+        Mount::of_attached(Served::View(view.into()), attached, options)
+    }
+
+    /// Serves the contents of a view that another process is about to mount. When this returns, they are, and
+    /// [`BegunMount::finish`] is to follow.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn begin(
+        view: impl Into<View>,
+        parts: erofs_mount::Parts,
+        options: &MountOptions,
+    ) -> Result<BegunMount, Error> {
+        let view = view.into();
+        let requests = Arc::new(Requests::default());
+        let erofs = erofs_options(&view, options);
+        let begun = erofs_mount::begin(parts, &view.filesystem, &erofs, &requests)?;
+        let manner = view_manner(&view, options);
+        Ok(BegunMount { view, manner, requests, options: erofs, begun })
     }
 
     /// Mounts directories whose names are looked up. When this returns, the mount answers.
@@ -157,26 +166,25 @@ impl Mount {
         mount_point: MountPoint,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
-        let kernel_options = kernel::FuseMountOptions {
-            source: served.source(),
-            allow_other: options.allow_other,
-            default_permissions: options.checks_modes(),
-            no_exec: options.no_exec,
-        };
-        let channel = kernel::mount(&mount_point, &kernel_options)?;
-        // Without it nothing is served, and the connection ends.
-        let mounted = found(&mount_point)?;
-        // What is open below the mount could not be unmounted.
-        drop(mount_point);
+        let attached = Attached::new(mount_point, &served.source(), options)?;
+        let mounted = attached.mounted.clone();
+        Mount::of_attached(served, attached, options).inspect_err(|_| {
+            if let Err(e) = kernel::unmount(&mounted, kernel::Unmount::Lazy) {
+                log::error!("{e}");
+            }
+        })
+    }
+
+    fn of_attached(
+        served: Served,
+        attached: Attached,
+        options: &MountOptions,
+    ) -> Result<Mount, Error> {
+        let Attached { device, mounted } = attached;
         let manner = served.manner(options);
         let requests = Arc::new(Requests::default());
         let serve_options = serve_options(options, &mounted);
-        let server =
-            serve(&served, Link::New(channel), &serve_options, &requests).inspect_err(|_| {
-                if let Err(e) = kernel::unmount(&mounted, kernel::Unmount::Lazy) {
-                    log::error!("{e}");
-                }
-            })?;
+        let server = serve(&served, Link::New(device), &serve_options, &requests)?;
         let mount_point = mounted.mount_point.clone();
         Ok(Mount { served, mount_point, mounted, manner, requests, server })
     }
@@ -186,15 +194,11 @@ impl Mount {
         mount_point: &MountPoint,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
-        let requests = Arc::new(Requests::default());
-        let manner =
-            Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection);
-        let options = erofs_options(&view, options);
-        let server = erofs_mount::mount(mount_point, &view.filesystem, &options, &requests)?;
-        let mounted = found(mount_point)?;
-        let mount_point = mounted.mount_point.clone();
-        let served = Served::View(view);
-        Ok(Mount { served, mount_point, mounted, manner, requests, server })
+        let stage = erofs_mount::Stage::new(&view.source(), std::process::id())?;
+        let begun = Mount::begin(view, stage.parts()?, options)?;
+        let never = erofs_mount::never_abandoned;
+        let attached = stage.attach(begun.contents(), mount_point, options.no_exec, &never)?;
+        Ok(begun.finish(found(mount_point)?, attached))
     }
 
     /// The real path of the mount point.
@@ -265,6 +269,32 @@ impl Mount {
     }
 }
 
+/// A view whose contents are served, and that is not mounted yet.
+#[derive(Debug)]
+pub struct BegunMount {
+    view: View,
+    manner: Manner,
+    requests: Arc<Requests>,
+    options: erofs_mount::ErofsMountOptions,
+    begun: erofs_mount::Begun,
+}
+
+impl BegunMount {
+    /// What is served.
+    pub fn contents(&self) -> erofs_mount::Contents {
+        self.begun.contents()
+    }
+
+    /// Goes on once it is mounted.
+    pub fn finish(self, mounted: Mounted, attached: erofs_mount::Attached) -> Mount {
+        let BegunMount { view, manner, requests, options, begun } = self;
+        let mount_point = mounted.mount_point.clone();
+        let server = begun.finish(mount_point.clone(), attached, &view.filesystem, &options);
+        let served = Served::View(view);
+        Mount { served, mount_point, mounted, manner, requests, server }
+    }
+}
+
 /// How a plain mount is served.
 fn serve_options(options: &MountOptions, mounted: &Mounted) -> fuse::ServeOptions {
     fuse::ServeOptions {
@@ -277,7 +307,7 @@ fn serve_options(options: &MountOptions, mounted: &Mounted) -> fuse::ServeOption
                 let mount_point = mounted.mount_point.clone();
                 let device_minor = mounted.connection;
                 let place = prefetcher::Target { mount_point, device_minor, devices: None };
-                fuse::Prefetch::Process(program.clone(), place)
+                fuse::Prefetch::Process(Arc::clone(program), place)
             }
         },
     }
@@ -287,25 +317,15 @@ fn serve_options(options: &MountOptions, mounted: &Mounted) -> fuse::ServeOption
 fn erofs_options(view: &View, options: &MountOptions) -> erofs_mount::ErofsMountOptions {
     erofs_mount::ErofsMountOptions {
         source: view.source(),
-        pid: options.pid,
         ownership: options.ownership,
         uuid: view.uuid(),
         prefetcher: match &options.prefetch {
-            Prefetch::Process(program) => Some(program.clone()),
+            Prefetch::Process(program) => Some(Arc::clone(program)),
             Prefetch::Push | Prefetch::Off => None,
         },
         no_exec: options.no_exec,
         max_bytes: options.max_kernel_metadata_bytes,
     }
-}
-
-/// What has just been mounted on a directory.
-fn found(mount_point: &MountPoint) -> Result<Mounted, Error> {
-    let gone = || {
-        let source = io::Error::other("the mount is not there: it was unmounted or moved at once");
-        kernel::Error::Mount { path: mount_point.path(), cause: source }
-    };
-    Ok(mount_point.uppermost()?.ok_or_else(gone)?)
 }
 
 impl Served {
@@ -319,9 +339,7 @@ impl Served {
 
     fn manner(&self, options: &MountOptions) -> Manner {
         match self {
-            Served::View(view) => {
-                Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection)
-            }
+            Served::View(view) => view_manner(view, options),
             Served::Directories(lookups) => {
                 Manner::of(options, Sharing::Nothing, false, &lookups.selection)
             }
@@ -329,19 +347,12 @@ impl Served {
     }
 }
 
+fn view_manner(view: &View, options: &MountOptions) -> Manner {
+    Manner::of(options, view.sharing, view.filesystem.has_labels(), &view.selection)
+}
+
 /// The source of a mount of registries, as `/proc/mounts` shows it.
 pub const REGISTRIES: &str = "registries";
-
-/// Checks that no other image is mounted there, unless that may be.
-fn check_free(mount_point: &MountPoint, options: &MountOptions) -> Result<(), Error> {
-    match mount_point.uppermost()? {
-        Some(other) if !options.over => {
-            let (path, image) = (other.mount_point, other.source);
-            Err(kernel::Error::Occupied { path, image }.into())
-        }
-        _ => Ok(()),
-    }
-}
 
 fn serve(
     served: &Served,

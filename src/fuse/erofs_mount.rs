@@ -38,115 +38,104 @@ mod detached;
 mod error;
 mod memory;
 mod probe;
+mod stage;
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::connection::Connection;
 use super::devices::{self, DeviceServer, Prefetching};
 use super::gate::Gate;
-use super::kernel;
-use super::kernel::{MountPoint, image_path};
 use super::options::Ownership;
 use super::prefetcher::{self, DeviceFolder, Prefetcher, Target};
 use super::requests::Requests;
 use super::session::{LOOP_THREADS, Link, Server, start};
 use crate::erofs::{Devices, Image, Uuid};
 use crate::fs::Filesystem;
-use attach::{Attacher, Task};
-use detached::{detached, device_minor, place, shown_to_others, write_image};
+use detached::{device_minor as device_minor_of, shown_to_others, write_image};
 use error::step;
 
 pub use error::Error;
 pub use probe::check;
-
-/// How far the kernel reads ahead in the devices of an image that is in the cache: one READ brings so
-/// many bytes of files that lie one after the other, and a walk an eighth of the requests that it
-/// costs at the usual 128 KiB. What would have to be fetched is not worth it unasked. (It is decided when
-/// it is mounted; what is evicted later costs more to fetch, and is as right.)
-const READ_AHEAD_BYTES: u32 = kernel::MAX_READ_BYTES;
+pub(crate) use stage::never_abandoned;
+pub use stage::{Attached, Contents, Parts, Stage};
 
 /// How to mount.
 #[derive(Clone, Debug)]
 pub struct ErofsMountOptions {
     /// What is mounted, for people.
     pub source: String,
-    /// The process that is there as long as it is served; this one if none is named.
-    pub pid: Option<u32>,
     /// Whose the files are shown to be.
     pub ownership: Ownership,
     /// The same for all mounts of an image.
     pub uuid: Uuid,
     /// The program that runs ahead of walks, if any; only over an image that is in the cache.
-    pub prefetcher: Option<prefetcher::Program>,
+    pub prefetcher: Option<Arc<dyn prefetcher::Launcher>>,
     /// Let the kernel run no program of the image.
     pub no_exec: bool,
     /// Most bytes of memory for names and attributes, if not a share of the machine's.
     pub max_bytes: Option<u64>,
 }
 
-/// Mounts a file system and serves it.
+/// Serves the contents of a mount that is to be, after it has written names and attributes.
 ///
 /// # Errors
-/// See [`Error`]; nothing is left mounted.
-pub fn mount(
-    mount_point: &MountPoint,
+/// See [`Error`].
+pub fn begin(
+    parts: Parts,
     filesystem: &Arc<Filesystem>,
     options: &ErofsMountOptions,
     requests: &Arc<Requests>,
-) -> Result<Server, Error> {
-    check()?;
+) -> Result<Begun, Error> {
     let image = Image::of(filesystem.tree())?;
     let limit = options.max_bytes.unwrap_or_else(memory::share);
     if image.bytes() > limit {
         return Err(Error::TooLarge { bytes: image.bytes(), limit });
     }
-    let attacher = Attacher::start()?;
-    let device = kernel::open_device().map_err(step("opening the FUSE device"))?;
-    let files = detached(
-        "fuse",
-        &[
-            ("source", "ocifs"),
-            ("fd", &device.as_raw_fd().to_string()),
-            ("rootmode", "40000"),
-            ("user_id", "0"),
-            ("group_id", "0"),
-            ("max_read", &kernel::MAX_READ_BYTES.to_string()),
-            // The kernel reads for everybody who may read a file of the image.
-            ("allow_other", ""),
-        ],
-    )?;
-    let connection = device_minor(&files).map_err(step("the FUSE connection"))?;
-    let store = detached("ramfs", &[])?;
-    let pid = options.pid.unwrap_or_else(std::process::id);
-    let path = image_path(&place(&store), connection, pid, &options.source);
-    let folder = Path::new(&path).parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder).map_err(step("a folder for names and attributes"))?;
-    let devices = write_image(image, owner(options), options.uuid, Path::new(&path))?;
-    let count = devices.len();
-    let is_cached = is_cached(filesystem);
+    let devices = write_image(image, owner(options), options.uuid, parts.image)?;
+    let contents = Contents { devices: devices.len(), is_cached: is_cached(filesystem) };
     let prefetching = Arc::new(Prefetching::default());
-    let server = serve(Link::New(device), filesystem, devices, requests, &prefetching)?;
-    // Not before INIT, which sets it, nor after EROFS has opened the devices, as files keep it.
-    let is_far = is_cached && read_ahead(connection);
-    let device_minor = attacher.attach(Task {
-        image: path,
-        devices: count,
-        folder: place(&files),
-        mount_point: mount_point.link(),
-        no_exec: options.no_exec,
-    })?;
-    if let Some(program) = options.prefetcher.as_ref().filter(|_| is_far) {
-        let place = shown_to_others(&files).map(|path| Target {
-            mount_point: mount_point.path(),
-            device_minor,
-            devices: Some(DeviceFolder { path, device_minor: connection }),
-        });
-        prefetching.keep(files, || Prefetcher::start(filesystem, program.clone(), place));
+    let link = Link::New(parts.device);
+    let server = serve(link, filesystem, devices, requests, &prefetching)?;
+    Ok(Begun { server, prefetching, folder: parts.folder, contents })
+}
+
+/// Contents that are served, of a mount that is to be.
+#[derive(Debug)]
+pub struct Begun {
+    server: Server,
+    prefetching: Arc<Prefetching>,
+    folder: OwnedFd,
+    contents: Contents,
+}
+
+impl Begun {
+    /// What is served.
+    pub fn contents(&self) -> Contents {
+        self.contents
     }
-    Ok(server)
+
+    /// Goes on once it is mounted.
+    pub fn finish(
+        self,
+        mount_point: PathBuf,
+        attached: Attached,
+        filesystem: &Arc<Filesystem>,
+        options: &ErofsMountOptions,
+    ) -> Server {
+        let Begun { server, prefetching, folder, .. } = self;
+        let Attached { device_minor, is_far } = attached;
+        if let Some(program) = options.prefetcher.as_ref().filter(|_| is_far) {
+            let place = shown_to_others(&folder).and_then(|path| {
+                let devices = DeviceFolder { path, device_minor: device_minor_of(&folder)? };
+                Ok(Target { mount_point, device_minor, devices: Some(devices) })
+            });
+            prefetching.keep(folder, || Prefetcher::start(filesystem, Arc::clone(program), place));
+        }
+        server
+    }
 }
 
 /// Goes on with the contents of a mount whose process is dead. It has no prefetcher any more: how many devices are open is
@@ -195,12 +184,4 @@ fn serve(
         &gate,
     );
     start(blob_files, &gate, link, threads).map_err(step("serving"))
-}
-
-/// Has the kernel read further ahead in the devices than the 128 KiB of other files. Where that can't
-/// be set (false) it is only slower, and how far walks are can't be told.
-fn read_ahead(connection: u32) -> bool {
-    let setting = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
-    let set = std::fs::write(&setting, (READ_AHEAD_BYTES >> 10).to_string());
-    set.inspect_err(|e| log::info!("{setting}: {e}")).is_ok()
 }

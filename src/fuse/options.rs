@@ -1,5 +1,7 @@
 //! How a file system is served.
 
+use std::sync::Arc;
+
 use super::prefetcher;
 
 /// Owner and group that files are shown with.
@@ -37,5 +39,5 @@ pub enum Prefetch {
     /// This process gives the kernel small files before it asks for them.
     Push,
     /// A process of its own asks before the walk does.
-    Process(prefetcher::Program, prefetcher::Target),
+    Process(Arc<dyn prefetcher::Launcher>, prefetcher::Target),
 }

@@ -42,13 +42,12 @@
 
 mod batch;
 mod process;
+mod program;
 mod target;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -63,7 +62,8 @@ use crate::tree::Ino;
 
 use batch::Batch;
 pub use process::run;
-pub use target::{DeviceFolder, Program, Target};
+pub use program::{Launched, Launcher, Program};
+pub use target::{DeviceFolder, Target};
 
 /// Steps of a batch.
 const BATCH_STEPS: usize = 16;
@@ -86,10 +86,6 @@ const MAX_UNSEEN: u32 = 8;
 /// keep the mount in use. It is looked meanwhile whether the mount has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-
-/// What is running, whatever has become of its file, or been mounted over it: an image may have a program of
-/// that name.
-const OURSELVES: &str = "/proc/self/exe";
 
 /// A part of a device that a process comes to.
 #[derive(Debug)]
@@ -131,7 +127,7 @@ impl Prefetcher {
     /// Begins to wait for walks. Nothing depends on it, so it is only logged if that is not possible.
     pub(super) fn start(
         filesystem: &Arc<Filesystem>,
-        program: Program,
+        program: Arc<dyn Launcher>,
         place: io::Result<Target>,
     ) -> Option<Prefetcher> {
         let started = place.and_then(|place| Prefetcher::new(filesystem, program, place));
@@ -140,7 +136,7 @@ impl Prefetcher {
 
     fn new(
         filesystem: &Arc<Filesystem>,
-        program: Program,
+        program: Arc<dyn Launcher>,
         place: Target,
     ) -> io::Result<Prefetcher> {
         let traversal = Traversal::new(filesystem.tree());
@@ -159,7 +155,7 @@ impl Prefetcher {
         });
         let own = Arc::clone(&shared);
         let work = move || {
-            if let Err(e) = serve(&own, &program, &place) {
+            if let Err(e) = serve(&own, &*program, &place) {
                 not_running(&e);
             }
             own.is_off.store(true, Ordering::Relaxed);
@@ -316,18 +312,18 @@ fn not_running(error: &io::Error) {
 }
 
 /// Sends batches until `Prefetcher::end` is called.
-fn serve(shared: &Shared, program: &Program, place: &Target) -> io::Result<()> {
+fn serve(shared: &Shared, program: &dyn Launcher, place: &Target) -> io::Result<()> {
     let mut process = None;
     let result = send_batches(shared, program, place, &mut process);
     if let Some(process) = process {
-        process.end(shared);
+        process.end(shared, program);
     }
     result
 }
 
 fn send_batches(
     shared: &Shared,
-    program: &Program,
+    program: &dyn Launcher,
     place: &Target,
     process: &mut Option<Process>,
 ) -> io::Result<()> {
@@ -359,9 +355,7 @@ fn send_batches(
 /// The process, as we see it.
 #[derive(Debug)]
 struct Process {
-    child: Child,
-    batches: ChildStdin,
-    answers: ChildStdout,
+    launched: Launched,
     /// Steps of the batches under way.
     under_way: VecDeque<usize>,
     /// Batches that were done before a request of it was seen.
@@ -369,27 +363,15 @@ struct Process {
 }
 
 impl Process {
-    fn start(shared: &Shared, program: &Program, place: &Target) -> io::Result<Process> {
+    fn start(shared: &Shared, program: &dyn Launcher, place: &Target) -> io::Result<Process> {
         let proc = statfs("/proc/self")?;
         if proc.f_type != PROC_SUPER_MAGIC {
             return Err(io::Error::other("something else is mounted over /proc"));
         }
         process::check()?;
-        let mut child = Command::new(OURSELVES)
-            .arg0(&program.name)
-            .args(&program.arguments)
-            .args(place.words())
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        shared.pid.store(child.id(), Ordering::Relaxed);
-        let (Some(batches), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("a process without pipes"));
-        };
-        Ok(Process { child, batches, answers, under_way: VecDeque::new(), unseen: 0 })
+        let launched = program.launch(&place.words())?;
+        shared.pid.store(launched.pid, Ordering::Relaxed);
+        Ok(Process { launched, under_way: VecDeque::new(), unseen: 0 })
     }
 
     /// Sends a batch, as soon as there is room for it.
@@ -404,13 +386,13 @@ impl Process {
         if self.under_way.len() == WINDOW {
             self.wait_for_one(shared)?;
         }
-        self.batches.write_all(&batch.finish())?;
+        self.launched.batches.write_all(&batch.finish())?;
         self.under_way.push_back(steps);
         Ok(())
     }
 
     fn wait_for_one(&mut self, shared: &Shared) -> io::Result<()> {
-        let mut answer = [PollFd::new(&self.answers, PollFlags::IN)];
+        let mut answer = [PollFd::new(&self.launched.answers, PollFlags::IN)];
         let until = Instant::now() + PATIENCE;
         while poll(&mut answer, Some(&LOOK))? == 0 {
             if shared.is_off.load(Ordering::Relaxed) {
@@ -420,7 +402,7 @@ impl Process {
                 return Err(io::Error::other("it does not answer"));
             }
         }
-        self.answers.read_exact(&mut [0])?;
+        self.launched.answers.read_exact(&mut [0])?;
         if !shared.is_seen.load(Ordering::Relaxed) {
             self.unseen += 1;
             if self.unseen == MAX_UNSEEN {
@@ -441,8 +423,9 @@ impl Process {
     }
 
     /// Ends it, in the middle of what it does: it may be stopped.
-    fn end(mut self, shared: &Shared) {
-        if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
+    fn end(self, shared: &Shared, program: &dyn Launcher) {
+        let Process { launched, .. } = self;
+        if let Err(e) = program.end(launched) {
             log::debug!("the prefetcher: {e}");
         }
         // The number may become another process's.

@@ -38,7 +38,8 @@ pub fn serve(
             (Some(Guide::Pusher(pusher)), Some(queue))
         }
         (Prefetch::Process(program, place), Some(root)) => {
-            let started = Prefetcher::start(root.filesystem(), program.clone(), Ok(place.clone()));
+            let started =
+                Prefetcher::start(root.filesystem(), Arc::clone(program), Ok(place.clone()));
             (started.map(Guide::Prefetcher), None)
         }
     };

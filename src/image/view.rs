@@ -101,7 +101,7 @@ impl View {
     }
 
     /// What `/proc/mounts` shows as the source: the names of the images.
-    pub(crate) fn source(&self) -> String {
+    pub fn source(&self) -> String {
         let mut source = String::new();
         for (at, shown) in self.images.iter().enumerate() {
             let name = &shown.image.name;

@@ -1,5 +1,7 @@
 //! How an image is mounted.
 
+use std::sync::Arc;
+
 use crate::fuse::{Ownership, kernel, prefetcher};
 
 /// How the kernel is given what a walk will read next.
@@ -11,7 +13,7 @@ pub enum Prefetch {
     /// The serving process gives it small files of the cache before it asks for them.
     Push,
     /// This program, in a process of its own, asks before the walk does.
-    Process(prefetcher::Program),
+    Process(Arc<dyn prefetcher::Launcher>),
 }
 
 /// How an image is mounted.
@@ -33,8 +35,6 @@ pub struct MountOptions {
     /// in and permissions are checked, whatever the other options say; there is a prefetcher only if the
     /// image is in the cache.
     pub kernel_metadata: bool,
-    /// The process that is there as long as the mount is served, which is not this one if that has a supervisor.
-    pub pid: Option<u32>,
     /// Most bytes of memory for that image, if not a share of the machine's.
     pub max_kernel_metadata_bytes: Option<u64>,
 }

@@ -80,7 +80,7 @@ mod url;
 
 pub use auth_file::AuthFileError;
 pub use credential::Credential;
-pub use credentials::{Credentials, Found};
+pub use credentials::{CredentialKeeper, Credentials, Found};
 pub use error::{Error, Failure};
 pub use hosts::{
     Aliased, ConfigFiles, Error as HostsError, HostsConfig, LoginPlace, Proxies, ProxyError,

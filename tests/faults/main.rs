@@ -33,6 +33,7 @@ mod cache_eviction;
 mod cache_limits;
 mod cache_trust;
 mod completions;
+mod containment;
 mod credential_helpers;
 mod diff;
 mod doctor;

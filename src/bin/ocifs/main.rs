@@ -4,6 +4,7 @@
 //!
 //! - [`variables`]: the environment variables that count;
 //! - [`render`]: what people and programs read: text, JSON, errors, the log, progress;
+//! - [`contain`]: what a process gives up before it reads an image;
 //! - [`args`]: the command line; [`mount_helper`] translates that of mount(8);
 //! - [`environment`]: what lies around the user: settings, credentials, the cache, stores;
 //! - [`static_names`]: how a statically linked program looks up hosts;
@@ -14,6 +15,7 @@
 mod args;
 mod commands;
 mod completions;
+mod contain;
 mod environment;
 mod mount_helper;
 mod notify;
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
     static_names::use_built_in_services();
     if let Some(place) = commands::prefetch::place() {
         return commands::prefetch::run(&place).unwrap_or_else(|error| errors::failure(&error));
+    }
+    if let Some(folder) = commands::probe::folder() {
+        return commands::probe::run(&folder).unwrap_or_else(|error| errors::failure(&error));
     }
     if let Some(code) = completions::answer() {
         return code;

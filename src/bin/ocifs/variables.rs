@@ -21,6 +21,7 @@
 //! | `CONTAINERS_STORAGE_CONF`, `XDG_DATA_HOME`, `HOME` | the stores of podman and of rootless engines |
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount, and takes over what it needs at its standard output |
+//! | `OCIFS_WORKER`, `OCIFS_SEARCH` | ourselves: this process opens and serves, or searches for a credential, for a supervisor |
 //! | `OCIFS_COMPLETE` | set by the completion script of the shell of that name: this process is to say what could be typed |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
@@ -44,6 +45,9 @@ pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
 /// Set by ourselves for the process that serves a mount for its supervisor.
 pub(crate) const WORKER: &str = "OCIFS_WORKER";
 
+/// Set by ourselves for the process that searches for a credential.
+pub(crate) const SEARCH: &str = "OCIFS_SEARCH";
+
 /// Set by completion scripts.
 pub(crate) const COMPLETE: &str = "OCIFS_COMPLETE";
 
@@ -64,6 +68,11 @@ pub(crate) fn is_background_child() -> bool {
 /// Whether we are the process that serves a mount for its supervisor.
 pub(crate) fn is_worker() -> bool {
     env::var_os(WORKER).is_some()
+}
+
+/// Whether we are the process that searches for a credential in the place of one that may not.
+pub(crate) fn is_search() -> bool {
+    env::var_os(SEARCH).is_some()
 }
 
 /// A variable that is set and not empty.

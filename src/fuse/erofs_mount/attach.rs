@@ -68,9 +68,17 @@ impl Attacher {
         Ok(Attacher { tasks, thread })
     }
 
-    /// Mounts, and returns the minor number of the device of what is mounted then.
-    pub(super) fn attach(self, task: Task) -> Result<u32, Error> {
+    /// Mounts, and returns the minor number of the device of what is mounted then. It may be `abandoned` by those who are to
+    /// answer, which is asked again and again, and waits a little.
+    pub(super) fn attach(self, task: Task, abandoned: &dyn Fn() -> bool) -> Result<u32, Error> {
         drop(self.tasks.send(task));
+        while !self.thread.is_finished() {
+            if abandoned() {
+                // The thread waits until the connection is closed.
+                let ended = std::io::Error::other("the serving process has ended");
+                return Err(step("mounting EROFS")(ended));
+            }
+        }
         let failed = |_| step("mounting EROFS")(std::io::Error::other("its thread died"));
         self.thread.join().map_err(failed)?
     }

@@ -1,5 +1,6 @@
 //! Mounts without a place yet, and the image that one of them is of.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,9 +17,8 @@ pub(super) fn write_image(
     image: Image<'_>,
     owner: Option<(u32, u32)>,
     uuid: Uuid,
-    path: &Path,
+    file: File,
 ) -> Result<Devices, Error> {
-    let file = std::fs::File::create_new(path).map_err(step("a file for names and attributes"))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let devices = image.write(owner, uuid, &mut out)?;
     out.flush().map_err(erofs::Error::Write)?;

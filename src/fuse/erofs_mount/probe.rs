@@ -5,7 +5,6 @@
 //! can't be fetched in time. Trying it is better than comparing versions: distributions carry fixes back.
 
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -21,7 +20,7 @@ use crate::index::{self, Budget, Check, Identity, Proof, Restart, Span};
 use crate::tar::Parser;
 use crate::tree::{self, Tree};
 
-/// Finds out whether such a mount is possible here. [`mount()`](super::mount()) does so too.
+/// Finds out whether such a mount is possible here. [`Stage::new`](super::Stage::new) does so too.
 ///
 /// # Errors
 /// See [`Error`].
@@ -36,7 +35,8 @@ pub fn check() -> Result<(), Error> {
     let device = std::fs::File::create_new(format!("{folder}/0"));
     device.and_then(|device| device.set_len(BLOCK_BYTES)).map_err(&failed)?;
     let path = format!("{folder}/try");
-    write_image(Image::of(&tree)?, None, Uuid::default(), Path::new(&path))?;
+    let image = std::fs::File::create_new(&path).map_err(&failed)?;
+    write_image(Image::of(&tree)?, None, Uuid::default(), image)?;
     let mounted = mount_image(&path, 1, &folder, false)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file =

@@ -1,16 +1,7 @@
-//! What a prefetcher is started as, and the mount that it goes over.
+//! The mount that a prefetcher goes over.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-
-/// How this program is started as a prefetcher.
-#[derive(Clone, Debug)]
-pub struct Program {
-    /// The name under which it is shown.
-    pub name: String,
-    /// The arguments for which it calls [`run`](super::run); those of the [`Target`] follow.
-    pub arguments: Vec<String>,
-}
 
 /// A mount to go over.
 #[derive(Clone, Debug)]

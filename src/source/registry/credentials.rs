@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::auth_file::{AuthFileError, Contents, DOCKER_HUB_KEY, Form, Key, Row};
 use super::credential::Credential;
 use super::helper::{HELPER_LIMIT, Helpers};
@@ -32,8 +34,9 @@ use crate::reference::DEFAULT_REGISTRY;
 /// Largest file of credentials that is read, in bytes. Real ones have some KiB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// What a search for the credential of a repository has found.
-#[derive(Clone, Debug, Default)]
+/// What a search for the credential of a repository has found. As JSON it holds the secret, for another process of the
+/// program.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Found {
     /// The credential, if there is one.
     pub credential: Option<Credential>,
@@ -43,11 +46,22 @@ pub struct Found {
     pub searched: Vec<String>,
 }
 
+/// What searches in the place of a process that may neither read the files nor run helpers.
+pub trait CredentialKeeper: fmt::Debug + Send + Sync {
+    /// Searches for the credential of a repository, as [`Credentials::for_repository`] does.
+    ///
+    /// # Errors
+    /// It can't search.
+    fn find(&self, registry: &str, repository: &str) -> io::Result<Found>;
+}
+
 /// The places where credentials may be, in the order of their precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     places: Vec<Arc<CredentialSource>>,
     helpers: Helpers,
+    /// Who knows the places, if they are not known here.
+    keeper: Option<Arc<dyn CredentialKeeper>>,
 }
 
 /// One of the places.
@@ -59,6 +73,8 @@ struct CredentialSource {
     form: Form,
     /// What was there last; none if there was no file.
     contents: Mutex<Option<Arc<Contents>>>,
+    /// Why there was none, where it is not looked for again.
+    missing: Option<&'static str>,
 }
 
 impl fmt::Debug for CredentialSource {
@@ -125,7 +141,8 @@ impl Credentials {
 
     fn add(&mut self, name: String, path: Option<PathBuf>, form: Form, contents: Option<Contents>) {
         let contents = Mutex::new(contents.map(Arc::new));
-        self.places.push(Arc::new(CredentialSource { name, path, form, contents }));
+        let source = CredentialSource { name, path, form, contents, missing: None };
+        self.places.push(Arc::new(source));
     }
 
     /// Where the programs `docker-credential-…` are, and how long one may take, if not the usual
@@ -135,11 +152,45 @@ impl Credentials {
         self.helpers = Helpers { folders, limit };
     }
 
+    /// Forgets the places, if there are any: they are searched by another from here on.
+    pub fn be_kept_by(&mut self, keeper: Arc<dyn CredentialKeeper>) {
+        if !self.places.is_empty() {
+            *self = Credentials { keeper: Some(keeper), ..Credentials::default() };
+        }
+    }
+
+    /// Whether a helper may be asked.
+    pub fn have_helpers(&self) -> bool {
+        let has = |place: &Arc<CredentialSource>| {
+            place
+                .last()
+                .is_some_and(|contents| !contents.helpers.is_empty() || contents.store.is_some())
+        };
+        self.keeper.is_none() && self.places.iter().any(has)
+    }
+
+    /// Takes what the files had when they were last read for what they have: they are not read again.
+    pub fn keep_as_read(&mut self) {
+        for place in &mut self.places {
+            let contents = Mutex::new(place.last());
+            let (name, form) = (place.name.clone(), place.form);
+            let missing = Some(place.why_missing());
+            *place = Arc::new(CredentialSource { name, path: None, form, contents, missing });
+        }
+    }
+
     /// Searches for the credential of a repository, given by its path without the registry. Reads
     /// files and runs helpers, which may take their time.
     pub fn for_repository(&self, registry: &str, repository: &str) -> Found {
         let wanted = Key { path: repository.to_owned(), ..Key::parse(registry) };
         let mut found = Found::default();
+        if let Some(keeper) = &self.keeper {
+            return keeper.find(registry, repository).unwrap_or_else(|e| {
+                log::warn!("credentials for {}: {e}", wanted.host);
+                found.searched.push(format!("the supervisor ({e})"));
+                found
+            });
+        }
         for place in &self.places {
             if let Some((credential, source)) =
                 place.search(&wanted, &self.helpers, &mut found.searched)
@@ -163,11 +214,7 @@ impl CredentialSource {
         searched: &mut Vec<String>,
     ) -> Option<(Credential, String)> {
         let Some(contents) = self.contents() else {
-            let why = match self.path.as_deref().is_some_and(is_out_of_reach) {
-                true => "in a folder that you may not search",
-                false => "not there",
-            };
-            searched.push(format!("{} ({why})", self.name));
+            searched.push(format!("{} ({})", self.name, self.why_missing()));
             return None;
         };
         if !matches!(self.form, Form::Helper) {
@@ -221,6 +268,18 @@ impl CredentialSource {
     }
 
     /// What is here now, or was when it could be read last.
+    fn why_missing(&self) -> &'static str {
+        self.missing.unwrap_or_else(|| match self.path.as_deref().is_some_and(is_out_of_reach) {
+            true => "in a folder that you may not search",
+            false => "not there",
+        })
+    }
+
+    /// What was there last.
+    fn last(&self) -> Option<Arc<Contents>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn contents(&self) -> Option<Arc<Contents>> {
         let mut last = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &self.path {

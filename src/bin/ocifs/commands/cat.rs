@@ -9,7 +9,7 @@ use ocifs::fs::{File, Filesystem};
 use ocifs::tree::{Ino, Mark, Question, Symlinks, Want};
 
 use crate::args::{self, RequiredProof};
-use crate::commands::open::open_excerpt;
+use crate::commands::open::{Outlet, open_excerpt};
 use crate::render::errors::{About, AnyError};
 use crate::render::output;
 
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         args.layer.layer.as_ref(),
         &args.image_args,
         RequiredProof::Unsaid,
+        Outlet::Printed,
     )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let mut out = output::stdout();

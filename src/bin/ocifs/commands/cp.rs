@@ -7,7 +7,7 @@ use ocifs::image::{Copy, CopyOptions, Destination};
 
 use super::selected::{questions, select};
 use crate::args::{self, RequiredProof, WrongUsage};
-use crate::commands::open::open_excerpt;
+use crate::commands::open::{Outlet, open_excerpt};
 use crate::render::errors::{self, About, AnyError, FAILED};
 use crate::render::text::count;
 
@@ -20,7 +20,14 @@ pub(crate) fn run(args: &args::Cp) -> Result<ExitCode, AnyError> {
         return Ok(errors::wrong_usage(&args::usage_error("cp", wrong)));
     }
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Unsaid);
-    let image = open_excerpt(&args.image, &questions(words), layer, &args.image_args, required)?;
+    let image = open_excerpt(
+        &args.image,
+        &questions(words),
+        layer,
+        &args.image_args,
+        required,
+        Outlet::Files,
+    )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let selected = select(filesystem.tree(), words).map_err(|e| format!("{name}: {e}"))?;
     let destination = Destination::new(&to, selected.len())?;

@@ -17,6 +17,7 @@ use self::documents::Documents;
 use self::files::Files;
 use self::packages::Packages;
 use crate::args;
+use crate::commands::contained;
 use crate::commands::open::failed;
 use crate::commands::proof;
 use crate::commands::registries::refused_for_several;
@@ -57,20 +58,15 @@ struct Named {
     options: ImageOptions,
 }
 
-impl Named {
-    fn new(name: &ImageName, args: &args::Diff, settings: &Settings) -> Result<Named, AnyError> {
-        let (name, options) =
-            environment::image(name, &args.base.with(&args.image_args), settings)?;
-        Ok(Named { name, options })
-    }
-}
-
 /// Compares and prints; whether anything differs.
 fn compare(args: &args::Diff) -> Result<bool, AnyError> {
     let settings = Settings::read()?;
-    let (old, new) =
-        (Named::new(&args.old, args, &settings)?, Named::new(&args.new, args, &settings)?);
-    let cache = environment::cache(&args.image_args.cache_args);
+    let image_args = args.base.with(&args.image_args);
+    let named = |name| environment::image(name, &image_args, &settings);
+    let mut images = [named(&args.old)?, named(&args.new)?];
+    let cache = environment::cache(&image_args.cache_args);
+    contained::reader(&mut images, &cache, &image_args.cache_args);
+    let [old, new] = images.map(|(name, options)| Named { name, options });
     if args.layers || args.config {
         let resolve = |image: &Named| -> Result<ResolvedImage, AnyError> {
             image::resolve(&image.name, &cache, &image.options)

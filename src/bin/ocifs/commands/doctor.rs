@@ -20,6 +20,7 @@ use serde_json::json;
 
 use crate::args::{self, ImageArgs};
 use crate::commands::open::failed;
+use crate::commands::probe;
 use crate::environment::{self, Settings};
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::json::line;
@@ -80,7 +81,7 @@ impl Check {
 }
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
-    let mut checks = vec![fuse(), allow_other(), cache(&args.image_args)];
+    let mut checks = vec![fuse(), allow_other(), cache(&args.image_args), containment()];
     let settings = Settings::read()
         .and_then(|settings| settings.required_proof(&args.image_args).map(|_| settings));
     match (&settings, &args.image) {
@@ -172,6 +173,31 @@ fn cache(args: &ImageArgs) -> Check {
     match cache.usage() {
         Ok(usage) => Check::ok(name, format!("{place}: {} {limit}", HumanBytes(usage.total.bytes))),
         Err(e) => Check::note(name, format!("{place}: {e}")),
+    }
+}
+
+/// Whether a process that serves gives up what it does not need, which is tried in one of its own.
+fn containment() -> Check {
+    let name = "containment";
+    let tried = tempfile::tempdir()
+        .map_err(|e| AnyError::from(format!("making a temporary directory: {e}")))
+        .and_then(|folder| probe::start(folder.path()));
+    let probe::Report { is_whole, text, tried, has_what_it_needs } = match tried {
+        Ok(report) => report,
+        Err(e) => return Check::note(name, e.to_string()),
+    };
+    if !has_what_it_needs {
+        return Check::note(name, format!("refused what is needed, too: {text}"));
+    }
+    let open: Vec<&str> =
+        tried.iter().filter(|(_, is_refused)| !is_refused).map(|(what, _)| what.as_str()).collect();
+    match &open[..] {
+        [] if is_whole => Check::ok(
+            name,
+            "what serves a mount can open, run and reach nothing that it does not need",
+        ),
+        [] => Check::note(name, format!("in part: {text}")),
+        open => Check::note(name, format!("not refused: {}; {text}", open.join(", "))),
     }
 }
 

@@ -9,11 +9,11 @@ use ocifs::image::{LayerUsage, LayeredImage, layer_usage};
 use ocifs::tree::{FileKind, Question, Symlinks, Usage, UsageCount, UsageRow, Want};
 use serde_json::json;
 
-use super::open::failed;
+use super::open::{failed, to_print};
 use super::proof;
 use crate::args::{self, RequiredProof};
-use crate::commands::open::open_excerpt;
-use crate::environment::{self, Settings};
+use crate::commands::open::{Outlet, open_excerpt};
+use crate::environment::Settings;
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::json::{line, set_name, type_word};
 use crate::render::listing::{Listing, Style};
@@ -32,8 +32,14 @@ pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
         Question { path, last: Symlinks::Keep, want: Want::Attributes }
     };
     let questions: Vec<Question> = args.paths.iter().map(question).collect();
-    let image =
-        open_excerpt(&args.image, &questions, None, &args.image_args, RequiredProof::Unsaid)?;
+    let image = open_excerpt(
+        &args.image,
+        &questions,
+        None,
+        &args.image_args,
+        RequiredProof::Unsaid,
+        Outlet::Printed,
+    )?;
     let tree = image.filesystem().tree();
     let listing = Listing::new(tree, Style::Names);
     let deepest = if args.summarize { 0 } else { args.max_depth.unwrap_or(usize::MAX) };
@@ -90,8 +96,7 @@ pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
 
 fn by_layer(args: &args::Du) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
-    let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
     let bar = Bar::first_use(&name);
     let image = LayeredImage::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();

@@ -19,7 +19,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::args::{self, RequiredProof};
 use crate::commands::cat::CHUNK_BYTES;
-use crate::commands::open::{Wanted, open_excerpt, open_image};
+use crate::commands::open::{Outlet, Wanted, open_excerpt, open_image};
 use crate::commands::selected::{Selected, questions, select};
 use crate::render::errors::AnyError;
 use records::Records;
@@ -31,12 +31,12 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Full);
     let image_args = args.base.with(&args.image_args);
     if layer.is_none() && args.paths.is_empty() {
-        let wanted = Wanted { proof: required, provenance: false, before: None };
+        let wanted = Wanted { proof: required, provenance: false, before: None, confine: None };
         let image = open_image(&args.image, &image_args, wanted)?;
         return write(target, image.filesystem(), None);
     }
     let asked = questions(&args.paths);
-    let image = open_excerpt(&args.image, &asked, layer, &image_args, required)?;
+    let image = open_excerpt(&args.image, &asked, layer, &image_args, required, Outlet::Files)?;
     let filesystem = image.filesystem();
     let selected = select(filesystem.tree(), &args.paths);
     let selected = selected.map_err(|e| format!("{}: {e}", image.resolved().name))?;

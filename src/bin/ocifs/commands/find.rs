@@ -10,7 +10,7 @@ use ocifs::tree::find::{Accounts, Flow, Output};
 use ocifs::tree::{Question, Symlinks, Want};
 
 use crate::args::{self, RequiredProof, WrongUsage};
-use crate::commands::open::open_excerpt;
+use crate::commands::open::{Outlet, open_excerpt};
 use crate::render::errors::{self, About, AnyError, FAILED};
 use crate::render::listing::{Listing, Style};
 use crate::render::output;
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &args::Find) -> Result<ExitCode, AnyError> {
         args.layer.layer.as_ref(),
         &args.base.with(&args.image_args),
         RequiredProof::Unsaid,
+        Outlet::Printed,
     )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let tree = filesystem.tree();

@@ -9,9 +9,9 @@ use ocifs::tree::Changes;
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::commands::open::failed;
+use crate::commands::open::{failed, to_print};
 use crate::commands::proof;
-use crate::environment::{self, Settings};
+use crate::environment::Settings;
 use crate::render::errors::AnyError;
 use crate::render::instruction::instruction;
 use crate::render::json::line;
@@ -23,8 +23,7 @@ use crate::render::text::count;
 
 pub(crate) fn run(args: &args::History) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
-    let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
     let bar = Bar::first_use(&name);
     let layers = if args.all_layers { LayersToOpen::All } else { LayersToOpen::Cached };
     let history = image::history(&name, &cache, &options, layers, &bar).map_err(failed(&name))?;

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use ocifs::image::{self, Depth};
 
 use crate::args;
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::{About, AnyError};
 use crate::render::json::line;
 use crate::render::output;
@@ -24,8 +24,7 @@ use crate::render::screen::Screen;
 use crate::render::text;
 
 pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&args.image, &args.image_args, &Settings::read()?)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &Settings::read()?)?;
     let mut out = output::stdout();
     if args.raw || args.config {
         let wanted = match (args.raw, options.platform.is_some()) {

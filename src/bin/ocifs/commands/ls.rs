@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use ocifs::tree::{FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 
 use crate::args::{self, RequiredProof};
-use crate::commands::open::open_excerpt;
+use crate::commands::open::{Outlet, open_excerpt};
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::listing::{Listing, Style};
 use crate::render::output;
@@ -35,6 +35,7 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
         args.layer.layer.as_ref(),
         &args.base.with(&args.image_args),
         RequiredProof::Unsaid,
+        Outlet::Printed,
     )?;
     let tree = image.filesystem().tree();
     let (mut files, mut directories, mut is_complete) = (Vec::new(), Vec::new(), true);

@@ -9,17 +9,21 @@
 
 mod again;
 mod background;
+mod confined;
 mod control;
 mod descriptor;
+mod desertion;
 mod direct;
+mod errands;
 mod handover;
 mod options;
 mod outage;
+mod parcel;
+mod search;
 mod shown;
 mod signals;
 mod start;
 mod supervisor;
-mod watch;
 mod worker;
 
 use std::ffi::{OsStr, OsString};
@@ -36,6 +40,7 @@ use ocifs::source::on_disk;
 
 use self::background::{READY, show_name};
 use self::handover::{Handed, Secrets};
+use self::options::options;
 use self::start::Program;
 use self::supervisor::Workers;
 use crate::args::{self, MountRequest, NamedImage, ShownImages, WrongUsage};
@@ -48,6 +53,7 @@ use crate::variables;
 pub(crate) fn run(all: &args::Args, args: &args::Mount) -> Result<ExitCode, AnyError> {
     if !variables::is_background_child()
         && !variables::is_worker()
+        && !variables::is_search()
         && let Some(error) = swapped(args)
     {
         return Ok(errors::wrong_usage(&error));
@@ -70,13 +76,17 @@ pub(super) fn run_request(
     if let Some(error) = refused {
         return Ok(errors::wrong_usage(&args::usage_error("mount", error)));
     }
+    if variables::is_search() {
+        return search::answer(args);
+    }
     if variables::is_worker() {
         return worker::run(all, args, request);
     }
     if variables::is_background_child() {
         show_name()?;
-        let received = handover::receive()?;
-        let mount_point = MountPoint::from_descriptor(received.descriptor)?;
+        let mut received = handover::receive()?;
+        let [mount_point] = received.descriptors()?;
+        let mount_point = MountPoint::from_descriptor(mount_point)?;
         return stay(all, args, received.secrets, request, mount_point);
     }
     let Some(mount_point) = prepare(args, request)? else { return Ok(ExitCode::SUCCESS) };
@@ -234,7 +244,7 @@ fn start_child(
 ) -> Result<ExitCode, AnyError> {
     let mut command = Program::new(&all.words).command(env!("CARGO_BIN_NAME"));
     let secrets = Secrets::of(args);
-    let handed = Handed { descriptor: mount_point.as_fd(), secrets: &secrets, kept: &[] };
+    let handed = Handed { descriptors: &[mount_point.as_fd()], secrets: &secrets, kept: &[] };
     // An archive that comes there is for the serving process.
     if shown::is_read_from_input(request) {
         command.stdin(Stdio::inherit());
@@ -275,5 +285,5 @@ fn stay(
         patience: args.image_args.timeout,
         has_log_file: all.log_file.is_some(),
     };
-    supervisor::run(workers, mount_point)
+    supervisor::run(workers, mount_point, &options(args))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use ocifs::cache::Cache;
 use ocifs::image::{
     Excerpt, Exclusion, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Opened,
     Selection, Structure, View,
@@ -12,11 +13,15 @@ use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::space::{Layout, Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
+use super::contained;
 use super::proof;
 use crate::args::{ImageArgs, RequiredProof};
 use crate::environment::{self, Settings};
 use crate::render::errors::{About, AnyError};
 use crate::render::progress::Bar;
+
+/// What is done with the images that are about to be opened.
+pub(super) type Confine<'a> = &'a dyn Fn(&mut [(ImageName, ImageOptions)], &Cache);
 
 /// What a verb wants of the images that it opens.
 #[derive(Clone, Copy)]
@@ -27,6 +32,8 @@ pub(super) struct Wanted<'a> {
     pub(super) provenance: bool,
     /// What the names were found to be, in their order, where that is to be opened again.
     pub(super) before: Option<&'a [Opened]>,
+    /// What this process does last before it reads what strangers have made.
+    pub(super) confine: Option<Confine<'a>>,
 }
 
 impl Wanted<'_> {
@@ -58,16 +65,20 @@ pub(super) fn open_images(
     wanted: Wanted<'_>,
 ) -> Result<View, AnyError> {
     let settings = Settings::read()?;
-    let images =
-        images.iter().map(|(at, name)| Ok((at, environment::image(name, args, &settings)?)));
-    let mut images = images.collect::<Result<Vec<_>, AnyError>>()?;
-    let Some((_, (_, first))) = images.first() else { return Err("there is no image".into()) };
+    let named = images.iter().map(|(_, name)| environment::image(name, args, &settings));
+    let mut named = named.collect::<Result<Vec<_>, AnyError>>()?;
     let cache = environment::cache(&args.cache_args);
-    let mut set = ImageSet::new(&cache, first);
-    for (at, (directory, (name, options))) in images.iter_mut().enumerate() {
+    for (at, (_, options)) in named.iter_mut().enumerate() {
         wanted.apply(at, options);
+    }
+    if let Some(confine) = wanted.confine {
+        confine(&mut named, &cache);
+    }
+    let Some((_, first)) = named.first() else { return Err("there is no image".into()) };
+    let mut set = ImageSet::new(&cache, first);
+    for ((directory, _), (name, options)) in images.iter().zip(&named) {
         let bar = Bar::first_use(name);
-        set.add((*directory).clone(), name, options, &bar).map_err(failed(name))?;
+        set.add(directory.clone(), name, options, &bar).map_err(failed(name))?;
         bar.ready();
     }
     let view = set.finish(sharing)?;
@@ -90,11 +101,39 @@ pub(super) fn open_image(
     options.prove = required == RequiredProof::Full;
     wanted.apply(0, &mut options);
     let cache = environment::cache(&args.cache_args);
+    let mut named = [(name, options)];
+    if let Some(confine) = wanted.confine {
+        confine(&mut named, &cache);
+    }
+    let [(name, options)] = named;
     let bar = Bar::first_use(&name);
     let image = Image::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();
     proof::warn(&image.resolved().name, image.proofs(), required);
     Ok(image)
+}
+
+/// An image by the name that the user's aliases give it, what opening it needs, and the cache. From here on this process
+/// is contained: it prints, and writes to no file but the cache's.
+pub(super) fn to_print(
+    name: &ImageName,
+    args: &ImageArgs,
+    settings: &Settings,
+) -> Result<(ImageName, ImageOptions, Arc<Cache>), AnyError> {
+    let mut named = [environment::image(name, args, settings)?];
+    let cache = environment::cache(&args.cache_args);
+    contained::reader(&mut named, &cache, &args.cache_args);
+    let [(name, options)] = named;
+    Ok((name, options, cache))
+}
+
+/// What becomes of the content of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlet {
+    /// It is printed.
+    Printed,
+    /// Files are written.
+    Files,
 }
 
 /// Opens as much of an image as some questions need, or one layer alone, as the flags and the environment say.
@@ -104,12 +143,18 @@ pub(super) fn open_excerpt(
     layer: Option<&LayerChoice>,
     args: &ImageArgs,
     default: RequiredProof,
+    outlet: Outlet,
 ) -> Result<Excerpt, AnyError> {
     let settings = Settings::read()?;
-    let (name, mut options) = environment::image(name, args, &settings)?;
     let required = settings.required_proof(args)?.or(default);
+    let (name, mut options, cache) = match outlet {
+        Outlet::Printed => to_print(name, args, &settings)?,
+        Outlet::Files => {
+            let (name, options) = environment::image(name, args, &settings)?;
+            (name, options, environment::cache(&args.cache_args))
+        }
+    };
     options.prove = required == RequiredProof::Full;
-    let cache = environment::cache(&args.cache_args);
     let bar = Bar::first_use(&name);
     let excerpt = match layer {
         Some(layer) => Excerpt::open_layer(&name, layer, &cache, &options, &bar),

@@ -10,9 +10,9 @@ use ocifs::tree::{Cause, End, FileKind};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::commands::open::failed;
+use crate::commands::open::{failed, to_print};
 use crate::commands::proof;
-use crate::environment::{self, Settings};
+use crate::environment::Settings;
 use crate::render::errors::{AnyError, FAILED};
 use crate::render::instruction::instruction;
 use crate::render::json::{line, set_name, type_word};
@@ -24,8 +24,7 @@ use crate::render::text::{count, printable};
 
 pub(crate) fn run(args: &args::Which) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
-    let (name, options) = environment::image(&args.image, &args.image_args, &settings)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
     let paths: Vec<Vec<u8>> = args.paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     let bar = Bar::first_use(&name);
     let layers = if args.all_layers { LayersToOpen::All } else { LayersToOpen::Cached };

@@ -19,7 +19,7 @@ use crate::variables::{auth_config, config_home, home, variable};
 ///
 /// # Errors
 /// A file can't be read or is none; one that the user names does not exist.
-pub(super) fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyError> {
+pub(crate) fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyError> {
     let mut credentials = Credentials::default();
     let path = env::var_os("PATH").unwrap_or_default();
     credentials.set_helpers(env::split_paths(&path).collect(), Some(args.timeout));

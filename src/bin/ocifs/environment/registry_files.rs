@@ -76,6 +76,23 @@ fn config_files() -> ConfigFiles {
     }
 }
 
+/// Files and folders about registries that are read when one is asked. There are no secrets of users in them.
+pub(crate) fn registry_folders() -> Vec<PathBuf> {
+    let ConfigFiles { certificates, registries, registries_drop_ins, containerd, docker, .. } =
+        config_files();
+    let named = path_in("SSL_CERT_FILE").into_iter().chain(trusted_folders());
+    let lists = [certificates, registries, registries_drop_ins, containerd, docker];
+    lists.into_iter().flatten().chain(named).collect()
+}
+
+/// The folders of `$SSL_CERT_DIR`.
+fn trusted_folders() -> Vec<PathBuf> {
+    let folders = variable("SSL_CERT_DIR");
+    let folders = folders.iter().flat_map(env::split_paths);
+    let folders = folders.filter(|folder| !folder.as_os_str().is_empty());
+    folders.filter_map(|folder| std::path::absolute(folder).ok()).collect()
+}
+
 /// The authorities to trust, read once: OpenSSL's variables choose others than the system's.
 pub(super) fn roots() -> Arc<Roots> {
     static ROOTS: OnceLock<Arc<Roots>> = OnceLock::new();
@@ -84,13 +101,8 @@ pub(super) fn roots() -> Arc<Roots> {
 
 fn chosen_roots() -> Roots {
     let file = path_in("SSL_CERT_FILE");
-    let folders = variable("SSL_CERT_DIR");
-    match file.is_some() || folders.is_some() {
-        true => {
-            let folders = folders.iter().flat_map(env::split_paths);
-            let folders = folders.filter(|folder| !folder.as_os_str().is_empty());
-            Roots::only(file, folders.filter_map(|f| std::path::absolute(f).ok()).collect())
-        }
+    match file.is_some() || variable("SSL_CERT_DIR").is_some() {
+        true => Roots::only(file, trusted_folders()),
         false => Roots::default(),
     }
 }

@@ -2,32 +2,50 @@
 //!
 //! ```text
 //! worker      supervisor
-//! OPENED  ->              the image is open
-//!         <-  GO          (the supervisor takes signals from here on, and reads no request)
-//! KEPT    ->              it is mounted: length, the connection as a descriptor, what is known of the mount
-//! SERVES  ->              or, where another worker has been before: requests are answered
-//!         <-  restarts    a client of the status socket, as a descriptor
+//! OPENED  ->              the image is open: what /proc/mounts is to show as the source
+//!         <-  MOUNTED     it is mounted, and to be served: the connection, and what is known of the mount
+//! or      <-  STAGE       names and attributes are to be written and contents to be served: three descriptors
+//! BEGUN   ->                they are
+//!         <-  PLACED        it is mounted
+//! KEPT    ->              requests are answered: the connection, and what is known of the mount
+//!
+//! or, where another worker has been before:
+//! OPENED  ->
+//!         <-  GO          (the supervisor reads no request any more)
+//! SERVES  ->              requests are answered
+//!
+//!         <-  CLIENT      a client of the status socket, as a descriptor, and how often workers were started again
 //! ```
+//!
+//! The supervisor takes signals from MOUNTED or STAGE on.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::parent_id;
 use std::thread;
 
-use ocifs::mount::{Kept, StatusSource, Supervision};
-use rustix::net::SendFlags;
+use ocifs::fuse::erofs_mount::{self, Contents, Parts, Stage};
+use ocifs::fuse::kernel::Mounted;
+use ocifs::mount::{Attached, Kept, StatusSource, Supervision};
 
-use super::descriptor::{receive, send};
+use super::parcel::{Parcel, give, offer, take, tell};
 
 const OPENED: u8 = b'o';
-const GO: u8 = b'g';
+const MOUNTED: u8 = b'm';
+const STAGE: u8 = b't';
+const BEGUN: u8 = b'b';
+const PLACED: u8 = b'p';
 const KEPT: u8 = b'k';
+const GO: u8 = b'g';
 const SERVES: u8 = b's';
+const CLIENT: u8 = b'c';
 
 /// A word of a worker.
 pub(super) enum Word {
-    Opened,
+    /// With the source that is to be shown.
+    Opened(String),
+    Begun(Contents),
     /// Something is mounted.
     Kept(Box<Kept>),
     Serves,
@@ -43,34 +61,48 @@ impl WorkerSocket {
 
     /// The next word; `None` if there will be none.
     pub(super) fn word(&self) -> io::Result<Option<Word>> {
-        let mut first = [0; 5];
-        let (length, descriptor) = match receive(self.0.as_fd(), &mut first) {
-            Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(None),
-            result => result?,
-        };
-        match (&first[..length], descriptor) {
-            ([], _) => Ok(None),
-            ([OPENED], _) => Ok(Some(Word::Opened)),
-            ([SERVES], _) => Ok(Some(Word::Serves)),
-            ([KEPT, bytes @ ..], Some(device)) => {
-                let length = bytes.try_into().map_or(0, u32::from_le_bytes);
-                let mut kept = Vec::new();
-                (&self.0).take(length.into()).read_to_end(&mut kept)?;
-                Ok(Some(Word::Kept(Box::new(Kept::from_parts(device, &kept)?))))
+        let Some(parcel) = take(&self.0)? else { return Ok(None) };
+        Ok(Some(match parcel.kind {
+            OPENED => Word::Opened(parcel.read()?),
+            BEGUN => Word::Begun(parcel.read()?),
+            SERVES => Word::Serves,
+            KEPT => {
+                let bytes = parcel.bytes().to_owned();
+                let [device] = parcel.descriptors()?;
+                Word::Kept(Box::new(Kept::from_parts(device, &bytes)?))
             }
-            _ => Err(ErrorKind::InvalidData.into()),
-        }
+            _ => return Err(ErrorKind::InvalidData.into()),
+        }))
+    }
+
+    /// Has it serve what was mounted.
+    pub(super) fn mounted(&self, attached: &Attached) -> io::Result<()> {
+        give(&self.0, MOUNTED, &attached.to_bytes()?, &[attached.as_fd()])
+    }
+
+    /// Has it serve the contents of what is to be mounted.
+    pub(super) fn stage(&self, stage: &Stage) -> io::Result<()> {
+        give(&self.0, STAGE, &[], &stage.descriptors())
+    }
+
+    /// Says that this is mounted.
+    pub(super) fn placed(
+        &self,
+        mounted: &Mounted,
+        attached: erofs_mount::Attached,
+    ) -> io::Result<()> {
+        tell(&self.0, PLACED, &(mounted, attached), &[])
     }
 
     /// Lets it go on.
     pub(super) fn go(&self) -> io::Result<()> {
-        (&self.0).write_all(&[GO])
+        give(&self.0, GO, &[], &[])
     }
 
     /// Hands a client of the status socket on.
     pub(super) fn hand_on(&self, client: &UnixStream, restarts: u32) -> io::Result<()> {
         // Not at any price: it may be stopped, and the client has been told that we live.
-        send(self.0.as_fd(), &restarts.to_le_bytes(), client.as_fd(), SendFlags::DONTWAIT)
+        offer(&self.0, CLIENT, &restarts.to_le_bytes(), &[client.as_fd()])
     }
 }
 
@@ -78,6 +110,16 @@ impl AsFd for WorkerSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// What a worker is told when it has opened the image.
+pub(super) enum Told {
+    /// Serve this.
+    Mounted(Attached),
+    /// Serve the contents of this.
+    Stage(Parts),
+    /// Go on with what you know.
+    Go,
 }
 
 /// The worker's end.
@@ -90,42 +132,52 @@ impl SupervisorSocket {
         Ok(SupervisorSocket(socket.into()))
     }
 
-    /// Says that the image is open, and waits until it is to be served.
-    pub(super) fn opened(&self) -> io::Result<()> {
-        (&self.0).write_all(&[OPENED])?;
-        let mut word = [0];
-        (&self.0).read_exact(&mut word)?;
-        if word == [GO] { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
+    /// Says that the image is open, and what to show as its source; and waits until it is to be served.
+    pub(super) fn opened(&self, source: &str) -> io::Result<Told> {
+        tell(&self.0, OPENED, &source, &[])?;
+        let parcel = self.next()?;
+        match parcel.kind {
+            GO => Ok(Told::Go),
+            MOUNTED => {
+                let bytes = parcel.bytes().to_owned();
+                let [device] = parcel.descriptors()?;
+                Ok(Told::Mounted(Attached::from_parts(device, &bytes)?))
+            }
+            STAGE => {
+                let [device, image, folder] = parcel.descriptors()?;
+                Ok(Told::Stage(Parts { device, image: image.into(), folder }))
+            }
+            _ => Err(ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Says that contents are served, and waits until that is mounted.
+    pub(super) fn begun(&self, contents: Contents) -> io::Result<(Mounted, erofs_mount::Attached)> {
+        tell(&self.0, BEGUN, &contents, &[])?;
+        let parcel = self.next()?;
+        if parcel.kind == PLACED { parcel.read() } else { Err(ErrorKind::InvalidData.into()) }
     }
 
     /// Gives what outlives this process.
     pub(super) fn give(&self, kept: &Kept) -> io::Result<()> {
-        let bytes = kept.to_bytes()?;
-        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        let mut first = vec![KEPT];
-        first.extend(length.to_le_bytes());
-        send(self.0.as_fd(), &first, kept.as_fd(), SendFlags::empty())?;
-        (&self.0).write_all(&bytes)
+        give(&self.0, KEPT, &kept.to_bytes()?, &[kept.as_fd()])
     }
 
     /// Says that requests are answered.
     pub(super) fn serves(&self) -> io::Result<()> {
-        (&self.0).write_all(&[SERVES])
+        give(&self.0, SERVES, &[], &[])
+    }
+
+    fn next(&self) -> io::Result<Parcel> {
+        take(&self.0)?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 
     /// Answers clients of the status socket on a thread of its own.
     pub(super) fn answer_clients(self, source: StatusSource) -> io::Result<()> {
         let work = move || {
-            loop {
-                let mut restarts = [0; 4];
-                let client = match receive(self.0.as_fd(), &mut restarts) {
-                    Ok((4, Some(client))) => client,
-                    // The supervisor has ended, and the kernel ends this process with it.
-                    _ => return,
-                };
-                let restarts = u32::from_le_bytes(restarts);
-                let supervision = Supervision { pid: parent_id(), restarts };
-                if let Err(e) = source.answer(client.into(), Some(supervision)) {
+            // Without a supervisor the kernel ends this process.
+            while let Ok(Some(parcel)) = take(&self.0) {
+                if let Err(e) = answer(parcel, &source) {
                     log::debug!("status: {e}");
                 }
             }
@@ -133,4 +185,11 @@ impl SupervisorSocket {
         thread::Builder::new().name("status".into()).spawn(work)?;
         Ok(())
     }
+}
+
+fn answer(parcel: Parcel, source: &StatusSource) -> io::Result<()> {
+    let restarts = parcel.bytes().try_into().map_err(io::Error::other)?;
+    let supervision = Supervision { pid: parent_id(), restarts: u32::from_le_bytes(restarts) };
+    let [client] = parcel.descriptors()?;
+    source.answer(client.into(), Some(supervision))
 }

@@ -1,4 +1,4 @@
-//! A descriptor that goes from one process to another over a socket, with some bytes (`SCM_RIGHTS`, unix(7)).
+//! Descriptors that go from one process to another over a socket, with some bytes (`SCM_RIGHTS`, unix(7)).
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,18 +9,21 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends bytes that a descriptor goes with. To an end that is closed it is an error and no signal.
+/// Most descriptors that go at once.
+const MOST: usize = 3;
+
+/// Sends bytes that descriptors go with. To an end that is closed it is an error and no signal.
 pub(super) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    descriptor: BorrowedFd<'_>,
+    descriptors: &[BorrowedFd<'_>],
     flags: SendFlags,
 ) -> io::Result<()> {
-    let descriptors = [descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
+    let rights = SendAncillaryMessage::ScmRights(descriptors);
+    if !descriptors.is_empty() && !control.push(rights) {
+        return Err(io::Error::other("no room for so many descriptors"));
     }
     let flags = flags | SendFlags::NOSIGNAL;
     match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)? {
@@ -29,20 +32,20 @@ pub(super) fn send(
     }
 }
 
-/// What has come at once, as far as there is room, and the descriptor that came with it.
+/// What has come at once, as far as there is room, and the descriptors that came with it.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
-) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = rustix::io::retry_on_intr(|| {
         recvmsg(socket, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags)
     })?;
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    Ok((received.bytes, descriptor))
+    Ok((received.bytes, rights.flatten().collect()))
 }

@@ -10,8 +10,9 @@ use ocifs::image::View;
 use ocifs::mount::{Lookups, Mount, StatusSocket};
 
 use super::background::{detach, hide_secrets};
+use super::desertion::Desertion;
 use super::options::options;
-use super::{shown, signals, watch};
+use super::{shown, signals};
 use crate::args::{self, MountRequest, ShownImages};
 use crate::commands::open::{open_layout, open_registries};
 use crate::environment;
@@ -47,7 +48,7 @@ pub(super) fn serve(
         }
         ShownImages::Registries => Shown::Directories(open_registries(image_args)?),
         ShownImages::Single(_) | ShownImages::Directories(_) => {
-            let view = shown::open(args, image_args, request, None)?;
+            let view = shown::open(args, image_args, request, None, None)?;
             Shown::View(view.ok_or("there is no image")?)
         }
     };
@@ -79,7 +80,9 @@ pub(super) fn serve(
         return Err(format!("leaving for the background: {e}").into());
     }
     if variables::is_background_child() {
-        watch::watch_namespace(&mount)?;
+        if let Some(desertion) = Desertion::new() {
+            desertion.watch(mount.connection())?;
+        }
     } else {
         notify::tell(notify::READY);
     }

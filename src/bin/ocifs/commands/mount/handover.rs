@@ -1,4 +1,4 @@
-//! From a process to one that it starts: a descriptor, logins and what is known of the mount; and a word back.
+//! From a process to one that it starts: descriptors, logins and what is known of the mount; and a word back.
 //!
 //! The mount point has been looked up, and is handed over as a descriptor: `ocifs::fuse::kernel::MountPoint`. So is the
 //! connection to the kernel when a process goes on with it. The new process has it on its standard output, which is a
@@ -21,7 +21,7 @@ use crate::args;
 use crate::render::errors::AnyError;
 use crate::variables;
 
-/// The lengths of the three texts, which the descriptor goes with.
+/// The lengths of the three texts, which the descriptors go with.
 const LENGTHS_BYTES: usize = 3 * size_of::<u32>();
 
 /// Longest login, in bytes: the kernel's limit for a variable.
@@ -59,14 +59,15 @@ impl Secrets {
 
 /// What is handed over.
 pub(super) struct Handed<'a> {
-    /// The mount point, or the connection of a mount.
-    pub(super) descriptor: BorrowedFd<'a>,
+    /// The mount point; or where errands are asked for, and the connection of a mount if there is one; or where an answer
+    /// is waited for.
+    pub(super) descriptors: &'a [BorrowedFd<'a>],
     pub(super) secrets: &'a Secrets,
-    /// What is known of the mount; nothing if it is still to be made.
+    /// What is known of the mount, nothing if it is still to be made; or a question.
     pub(super) kept: &'a [u8],
 }
 
-/// Sends the descriptor to a process that is started with the second end as its standard output, and how much
+/// Sends the descriptors to a process that is started with the second end as its standard output, and how much
 /// [`send_texts`] will send.
 pub(super) fn send(handed: &Handed<'_>) -> io::Result<(UnixStream, Stdio)> {
     let Handed { secrets: Secrets { login, auth_config }, kept, .. } = handed;
@@ -76,7 +77,7 @@ pub(super) fn send(handed: &Handed<'_>) -> io::Result<(UnixStream, Stdio)> {
     let (ours, theirs) = UnixStream::pair()?;
     let lengths = [login.len(), auth_config.len(), kept.len()];
     let lengths = lengths.map(|length| (length as u32).to_le_bytes()).concat();
-    descriptor::send(ours.as_fd(), &lengths, handed.descriptor, SendFlags::empty())?;
+    descriptor::send(ours.as_fd(), &lengths, handed.descriptors, SendFlags::empty())?;
     Ok((ours, Stdio::from(OwnedFd::from(theirs))))
 }
 
@@ -89,19 +90,31 @@ pub(super) fn send_texts(mut ours: &UnixStream, handed: &Handed<'_>) -> io::Resu
 
 /// The same as it arrives.
 pub(super) struct Received {
-    pub(super) descriptor: OwnedFd,
+    descriptors: Vec<OwnedFd>,
     pub(super) secrets: Secrets,
     pub(super) kept: Vec<u8>,
+}
+
+impl Received {
+    /// The descriptors, if there are so many.
+    ///
+    /// # Errors
+    /// There are not.
+    pub(super) fn descriptors<const N: usize>(&mut self) -> io::Result<[OwnedFd; N]> {
+        let descriptors = std::mem::take(&mut self.descriptors);
+        descriptors.try_into().map_err(|_| ErrorKind::InvalidData.into())
+    }
 }
 
 /// What the process that started this one has sent.
 pub(super) fn receive() -> Result<Received, AnyError> {
     let failed = |e: io::Error| format!("taking over the mount: {e}");
     let mut lengths = [0; LENGTHS_BYTES];
-    let (received, descriptor) =
+    let (received, descriptors) =
         descriptor::receive(io::stdout().as_fd(), &mut lengths).map_err(failed)?;
-    let whole = descriptor.filter(|_| received == LENGTHS_BYTES);
-    let descriptor = whole.ok_or_else(|| failed(ErrorKind::UnexpectedEof.into()))?;
+    if received != LENGTHS_BYTES {
+        return Err(failed(ErrorKind::UnexpectedEof.into()).into());
+    }
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let mut lengths = lengths.as_chunks().0.iter().map(|length| u32::from_le_bytes(*length));
     let mut text = |most: usize| {
@@ -112,7 +125,7 @@ pub(super) fn receive() -> Result<Received, AnyError> {
     let login = text(MAX_TEXT_BYTES).map_err(failed)?;
     let auth_config = text(MAX_TEXT_BYTES).map_err(failed)?;
     let kept = text(MAX_KEPT_BYTES).map_err(failed)?;
-    Ok(Received { descriptor, secrets: Secrets { login, auth_config }, kept })
+    Ok(Received { descriptors, secrets: Secrets { login, auth_config }, kept })
 }
 
 /// Whether the serving process says a word before it ends.

@@ -1,5 +1,6 @@
 //! What the flags of `ocifs mount` mean for the library.
 
+use std::sync::Arc;
 use std::thread;
 
 use ocifs::fuse::Ownership;
@@ -23,7 +24,7 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
         },
         prefetch: match args.prefetch {
             args::Prefetch::Process if has_another_processor() => {
-                ocifs::mount::Prefetch::Process(prefetch::program())
+                ocifs::mount::Prefetch::Process(Arc::new(prefetch::program()))
             }
             args::Prefetch::Process | args::Prefetch::Off => ocifs::mount::Prefetch::Off,
             args::Prefetch::Push => ocifs::mount::Prefetch::Push,
@@ -31,7 +32,6 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
         no_exec: args.flags.noexec,
         over: args.over,
         kernel_metadata: args.kernel_metadata,
-        pid: None,
         max_kernel_metadata_bytes: args.max_kernel_metadata,
     }
 }

@@ -5,17 +5,20 @@ use ocifs::reference::ImageName;
 
 use super::options::sharing;
 use crate::args::{self, MountRequest, RequiredProof, ShownImages};
-use crate::commands::open::{Wanted, open_image, open_images};
+use crate::commands::open::{Confine, Wanted, open_image, open_images};
 use crate::render::errors::AnyError;
 
-/// Opens the images; none where names are looked up. `before` is what the names were found to be, if that is to be shown again.
+/// Opens the images; none where names are looked up. `before` is what the names were found to be, if that is to be shown
+/// again, and `confine` is called before they are opened.
 pub(super) fn open(
     args: &args::Mount,
     image_args: &args::ImageArgs,
     request: &MountRequest,
     before: Option<&[Opened]>,
+    confine: Option<Confine<'_>>,
 ) -> Result<Option<View>, AnyError> {
-    let wanted = Wanted { proof: RequiredProof::Unsaid, provenance: args.provenance, before };
+    let provenance = args.provenance;
+    let wanted = Wanted { proof: RequiredProof::Unsaid, provenance, before, confine };
     Ok(match &request.shown {
         ShownImages::Single(image) => Some(open_image(image, image_args, wanted)?.into()),
         ShownImages::Directories(images) => {

@@ -8,8 +8,9 @@
 //!
 //! # Design
 //!
-//! So it is another process, the *worker*. This one, the *supervisor*, opens no image, has no thread, and hands over what a
-//! worker needs: the mount point first, and later the connection, with what the names of the images meant
+//! So it is another process, the *worker*. This one, the *supervisor*, opens no image, and mounts what the first worker
+//! has opened: workers are contained, and may not ([`confined`](super::confined)). What else they may not do it does for
+//! them ([`errands`](super::errands)). It hands over the connection, and to later workers what the names of the images meant
 //! ([`Kept`]). When a worker has died, the kernel is told to send again what it had read and not answered, and the next
 //! one is started. Readers wait meanwhile, for a few hundredths of a second as a rule, and notice nothing.
 //!
@@ -45,13 +46,18 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
+use ocifs::fuse::erofs_mount::Stage;
 use ocifs::fuse::kernel::MountPoint;
-use ocifs::mount::{Kept, StatusSocket, Supervision, Unmounter};
+use ocifs::mount::{
+    self, Attached, Kept, MountOptions, StatusSocket, Supervision, Unmounter, check_free, found,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::background::{detach, hide_secrets};
 use super::control::{Word, WorkerSocket};
+use super::desertion::Desertion;
+use super::errands::Helpers;
 use super::handover::{self, Handed, Secrets};
 use super::outage::Outage;
 use super::signals;
@@ -90,25 +96,52 @@ struct Worker {
     end: OwnedFd,
     /// Until it is closed at the other end.
     socket: Option<WorkerSocket>,
+    /// The same, of what it asks for.
+    errands: Option<UnixStream>,
     /// Whether it may read requests.
     may_read: bool,
 }
 
 /// Mounts, and stays until it is unmounted.
-pub(super) fn run(workers: Workers, mount_point: MountPoint) -> Result<ExitCode, AnyError> {
+pub(super) fn run(
+    workers: Workers,
+    mount_point: MountPoint,
+    options: &MountOptions,
+) -> Result<ExitCode, AnyError> {
     hide_secrets()?;
-    let mut worker = workers.start(&Handed {
-        descriptor: mount_point.as_fd(),
-        secrets: &workers.secrets,
-        kept: &[],
-    })?;
-    let Some(Word::Opened) = worker.word()? else { return worker.failed() };
+    check_free(&mount_point, options)?;
+    let mut helpers = Helpers::default();
+    let mut worker = workers.start(None)?;
+    let Some(Word::Opened(source)) = worker.word_while(&workers, &mut helpers)? else {
+        return worker.failed();
+    };
     // From here on a signal means: unmount and end. Before the mount exists it ends the program, and its worker with it.
     let signals = signals::ending_by_pipe()?;
-    worker.go()?;
-    let Some(Word::Kept(kept)) = worker.word()? else { return worker.failed() };
-    // What is open below the mount could not be unmounted.
-    drop(mount_point);
+    worker.may_read = true;
+    let mounted = match options.kernel_metadata {
+        false => {
+            let attached = Attached::new(mount_point, &source, options)?;
+            worker.tell(|socket| socket.mounted(&attached))?;
+            attached.mounted().clone()
+        }
+        true => {
+            let stage = Stage::new(&source, std::process::id()).map_err(mount::Error::from)?;
+            worker.tell(|socket| socket.stage(&stage))?;
+            let Some(Word::Begun(contents)) = worker.word_while(&workers, &mut helpers)? else {
+                return worker.failed();
+            };
+            let is_abandoned = || worker.has_ended(Duration::from_millis(1));
+            let attached = stage.attach(contents, &mount_point, options.no_exec, &is_abandoned);
+            let attached = attached.map_err(mount::Error::from)?;
+            let mounted = found(&mount_point)?;
+            worker.tell(|socket| socket.placed(&mounted, attached))?;
+            mounted
+        }
+    };
+    let Some(Word::Kept(kept)) = worker.word_while(&workers, &mut helpers)? else {
+        Unmounter::new(mounted).unmount_lazily()?;
+        return worker.failed();
+    };
     let connection = kept.mounted().connection;
     let folder = environment::runtime_folder();
     let socket = StatusSocket::listen(&folder, connection)
@@ -123,6 +156,8 @@ pub(super) fn run(workers: Workers, mount_point: MountPoint) -> Result<ExitCode,
         socket,
         outage,
         worker: Some(worker),
+        helpers,
+        desertion: variables::is_background_child().then(Desertion::new).flatten(),
         restarts: 0,
     };
     if variables::is_background_child() {
@@ -137,18 +172,45 @@ pub(super) fn run(workers: Workers, mount_point: MountPoint) -> Result<ExitCode,
 }
 
 impl Workers {
-    fn start(&self, handed: &Handed<'_>) -> Result<Worker, AnyError> {
+    /// Starts the first worker, or another for a mount.
+    fn start(&self, kept: Option<&Kept>) -> Result<Worker, AnyError> {
         let starting = |e| format!("starting the serving process: {e}");
-        let (ours, theirs) = handover::send(handed).map_err(starting)?;
-        let mut command = self.program.command(NAME);
-        let child = command.env(variables::WORKER, "1").stdout(theirs).spawn().map_err(starting)?;
+        let (errands, asked) = UnixStream::pair().map_err(starting)?;
+        let text = kept.map(Kept::to_bytes).transpose().map_err(starting)?.unwrap_or_default();
+        let mut descriptors = vec![asked.as_fd()];
+        descriptors.extend(kept.map(Kept::as_fd));
+        let handed = Handed { descriptors: &descriptors, secrets: &self.secrets, kept: &text };
+        let (child, ours) = self.spawn(NAME, variables::WORKER, &handed).map_err(starting)?;
+        let pid = Pid::from_child(&child);
+        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| starting(e.into()))?;
+        let socket = Some(WorkerSocket::new(ours));
+        Ok(Worker { child, end, socket, errands: Some(errands), may_read: false })
+    }
+
+    /// Starts a process that searches for a credential; where its answer will come.
+    fn search(&self, question: &[u8]) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let descriptors = &[theirs.as_fd()];
+        let handed = Handed { descriptors, secrets: &self.secrets, kept: question };
+        let (child, _) = self.spawn(env!("CARGO_BIN_NAME"), variables::SEARCH, &handed)?;
+        Ok((child, ours))
+    }
+
+    /// Starts this program with the variable that says what as, and hands something over.
+    fn spawn(
+        &self,
+        name: &str,
+        variable: &str,
+        handed: &Handed<'_>,
+    ) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = handover::send(handed)?;
+        let mut command = self.program.command(name);
+        let child = command.env(variable, "1").stdout(theirs).spawn()?;
         // It has the other end, too.
         drop(command);
-        let pid = Pid::from_child(&child);
         // If it ends before it has read them, that is seen later.
         let _ = handover::send_texts(&ours, handed);
-        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| starting(e.into()))?;
-        Ok(Worker { child, end, socket: Some(WorkerSocket::new(ours)), may_read: false })
+        Ok((child, ours))
     }
 }
 
@@ -162,9 +224,53 @@ impl Worker {
         Ok(word)
     }
 
+    /// Waits for its next word, and does what it asks for meanwhile.
+    fn word_while(&mut self, workers: &Workers, helpers: &mut Helpers) -> io::Result<Option<Word>> {
+        while let Some(socket) = &self.socket {
+            let mut waits = vec![PollFd::new(socket, PollFlags::IN)];
+            waits.extend(self.errands.as_ref().map(|errands| PollFd::new(errands, PollFlags::IN)));
+            match poll(&mut waits, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                ready => ready?,
+            };
+            let is_asked = waits.get(1).is_some_and(|wait| !wait.revents().is_empty());
+            let has_word = !waits[0].revents().is_empty();
+            if is_asked {
+                self.help(workers, helpers)?;
+            }
+            if has_word {
+                return self.word();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does what it asks for next.
+    fn help(&mut self, workers: &Workers, helpers: &mut Helpers) -> io::Result<()> {
+        let Some(errands) = &self.errands else { return Ok(()) };
+        if !helpers.serve(errands, |question| workers.search(question))? {
+            self.errands = None;
+        }
+        Ok(())
+    }
+
+    /// Tells it something. If it has died meanwhile, that is seen next.
+    fn tell(&self, say: impl FnOnce(&WorkerSocket) -> io::Result<()>) -> io::Result<()> {
+        match self.socket.as_ref().map(say) {
+            Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it ends within a time.
+    fn has_ended(&self, limit: Duration) -> bool {
+        let mut end = [PollFd::new(&self.end, PollFlags::IN)];
+        poll(&mut end, Timespec::try_from(limit).ok().as_ref()).is_ok_and(|ready| ready > 0)
+    }
+
     fn go(&mut self) -> io::Result<()> {
         self.may_read = true;
-        self.socket.as_ref().map_or(Ok(()), WorkerSocket::go)
+        self.tell(WorkerSocket::go)
     }
 
     /// The end of the program, if the first worker has not come to serve.
@@ -172,10 +278,16 @@ impl Worker {
         ended_early(self.child.wait()?)
     }
 
+    /// Ends it, as it says what no worker does.
+    fn give_up(&mut self, error: &io::Error) -> io::Result<()> {
+        log::warn!("the serving process: {error}");
+        (self.socket, self.errands) = (None, None);
+        self.child.kill()
+    }
+
     /// Waits for its end, which is to come by itself.
     fn finish(mut self) -> io::Result<ExitStatus> {
-        let mut end = [PollFd::new(&self.end, PollFlags::IN)];
-        if poll(&mut end, Timespec::try_from(GRACE).ok().as_ref()).is_ok_and(|ready| ready == 0) {
+        if !self.has_ended(GRACE) {
             self.child.kill()?;
         }
         self.child.wait()
@@ -191,6 +303,7 @@ struct News {
     has_ended: bool,
     has_request: bool,
     has_word: bool,
+    is_asked: bool,
     is_dead: bool,
 }
 
@@ -208,6 +321,8 @@ struct Supervisor {
     socket: Option<StatusSocket>,
     outage: Outage,
     worker: Option<Worker>,
+    helpers: Helpers,
+    desertion: Option<Desertion>,
     restarts: u32,
 }
 
@@ -219,6 +334,8 @@ impl Supervisor {
                 self.start();
             }
             let news = self.wait()?;
+            self.helpers.reap();
+            self.look_around();
             if news.has_signal {
                 // First of all: it may have ended the worker too, which is not to be started again then.
                 return self.end();
@@ -228,6 +345,7 @@ impl Supervisor {
                 if let Some(worker) = self.worker.take() {
                     worker.finish()?;
                 }
+                self.helpers.end_prefetcher();
                 return Ok(ExitCode::SUCCESS);
             }
             // Before a client is handed on to it.
@@ -241,6 +359,9 @@ impl Supervisor {
             }
             if news.is_dead {
                 continue;
+            }
+            if news.is_asked {
+                self.help()?;
             }
             if news.has_word {
                 self.hear()?;
@@ -266,12 +387,16 @@ impl Supervisor {
         let end = waits.len();
         waits.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
         let word = waits.len();
+        let errands = self.worker.as_ref().and_then(|worker| worker.errands.as_ref());
+        waits.extend(errands.map(|errands| PollFd::new(errands, PollFlags::IN)));
+        let asked_for = waits.len();
         // The kernel wakes who waits with the connection for each request, whatever is waited for; so what reads the
         // requests hears of the end first, and ends.
         let connection = self.kept.connection();
         waits.extend((!is_read).then(|| PollFd::new(connection, asked)));
         let glance = is_read.then_some(GLANCE);
-        let limit = self.outage.wait(now).into_iter().chain(glance).min();
+        let look = self.desertion.as_ref().map(|desertion| desertion.wait(now));
+        let limit = self.outage.wait(now).into_iter().chain(glance).chain(look).min();
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let ready = match poll(&mut waits, limit.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(News::default()),
@@ -282,7 +407,7 @@ impl Supervisor {
                 .get(range)
                 .is_some_and(|waits| waits.iter().any(|wait| !wait.revents().is_empty()))
         };
-        let state = waits.get(word).map_or(PollFlags::empty(), PollFd::revents);
+        let state = waits.get(asked_for).map_or(PollFlags::empty(), PollFd::revents);
         Ok(News {
             has_signal: is(0..1),
             has_ended: state.contains(PollFlags::ERR) || ready == 0 && connection.has_ended()?,
@@ -290,19 +415,13 @@ impl Supervisor {
             has_client: is(1..client),
             is_dead: is(client..end),
             has_word: is(end..word),
+            is_asked: is(word..asked_for),
         })
     }
 
     /// Starts the next worker.
     fn start(&mut self) {
-        let started = self.kept.to_bytes().map_err(AnyError::from).and_then(|kept| {
-            self.workers.start(&Handed {
-                descriptor: self.kept.as_fd(),
-                secrets: &self.workers.secrets,
-                kept: &kept,
-            })
-        });
-        match started {
+        match self.workers.start(Some(&self.kept)) {
             Ok(worker) => {
                 self.restarts = self.restarts.saturating_add(1);
                 self.worker = Some(worker);
@@ -318,6 +437,7 @@ impl Supervisor {
     fn bury(&mut self) -> Result<Option<AnyError>, AnyError> {
         let Some(mut worker) = self.worker.take() else { return Ok(None) };
         let status = worker.child.wait()?;
+        self.helpers.end_prefetcher();
         if self.kept.connection().has_ended()? {
             // That is seen next.
             return Ok(None);
@@ -348,7 +468,7 @@ impl Supervisor {
     fn hear(&mut self) -> io::Result<()> {
         let Some(worker) = &mut self.worker else { return Ok(()) };
         match worker.word() {
-            Ok(Some(Word::Opened)) => {
+            Ok(Some(Word::Opened(_))) => {
                 if self.outage.is_hopeless(Instant::now()) {
                     // What has waited may be what kills every worker.
                     self.refuse();
@@ -360,14 +480,29 @@ impl Supervisor {
                 log::info!("process {} serves the mount", worker.child.id());
                 self.outage.serves(Instant::now());
             }
-            Ok(Some(Word::Kept(_)) | None) => {}
-            Err(e) => {
-                log::warn!("the serving process: {e}");
-                worker.socket = None;
-                worker.child.kill()?;
-            }
+            Ok(Some(Word::Kept(_) | Word::Begun(_)) | None) => {}
+            Err(e) => worker.give_up(&e)?,
         }
         Ok(())
+    }
+
+    /// Does what the worker asks for.
+    fn help(&mut self) -> io::Result<()> {
+        let Some(worker) = &mut self.worker else { return Ok(()) };
+        match worker.help(&self.workers, &mut self.helpers) {
+            Ok(()) => Ok(()),
+            Err(e) => worker.give_up(&e),
+        }
+    }
+
+    /// Detaches the mount when its namespace is left.
+    fn look_around(&mut self) {
+        let worker = self.worker.as_ref().map(|worker| worker.child.id());
+        if let Some(desertion) = &mut self.desertion
+            && desertion.is_found(Instant::now(), worker)
+        {
+            desertion.detach(self.kept.mounted().connection);
+        }
     }
 
     /// Answers requests that have waited for too long.
@@ -394,7 +529,7 @@ impl Supervisor {
     }
 
     /// Unmounts, and ends.
-    fn end(self) -> Result<ExitCode, AnyError> {
+    fn end(mut self) -> Result<ExitCode, AnyError> {
         tell_of_the_end();
         let unmounter = Unmounter::new(self.kept.mounted().clone());
         // From here on no requests of the mount are answered: a process that still uses it gets an error.
@@ -404,6 +539,7 @@ impl Supervisor {
         if let Some(worker) = self.worker {
             worker.finish()?;
         }
+        self.helpers.end_prefetcher();
         result?;
         Ok(ExitCode::SUCCESS)
     }

@@ -3,21 +3,24 @@
 //! It may die at any time: the supervisor has the connection to the kernel too, and starts another. So nothing is undone
 //! here, and what has to be done once is done by the supervisor. If that one dies, this process does.
 //!
+//! It reads what strangers have made, and has given up everything that it does not need for that before it does
+//! ([`confined`]).
+//!
 //! A panic ends a request and not this process (`ocifs::fuse::panics`).
 
 use std::io;
-use std::os::unix::process::parent_id;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use ocifs::fuse::kernel::MountPoint;
-use ocifs::mount::{Error, Kept, Mount};
+use ocifs::image::View;
+use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::background::{hide_secrets, let_go_of_errors, let_go_of_input, show_name};
-use super::control::SupervisorSocket;
-use super::handover::{self, Received};
+use super::control::{SupervisorSocket, Told};
+use super::errands::{Errands, FarPrefetcher};
 use super::options::options;
-use super::{shown, watch};
+use super::{confined, handover, shown};
 use crate::args::{self, MountRequest};
 use crate::render::errors::{self, AnyError};
 use crate::variables;
@@ -34,33 +37,39 @@ pub(super) fn run(
     // Before the first word is waited for: if the supervisor is dead already, none comes.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     hide_secrets()?;
-    let Received { descriptor, secrets, kept } = handover::receive()?;
+    let mut received = handover::receive()?;
     let supervisor = SupervisorSocket::of_stdout()?;
-    let image_args = secrets.in_args(args);
-    let kept = match &kept[..] {
-        [] => None,
-        kept => Some(Kept::from_parts(descriptor.try_clone()?, kept)?),
+    let (errands, kept) = match &received.kept[..] {
+        [] => {
+            let [errands] = received.descriptors()?;
+            (errands, None)
+        }
+        _ => {
+            let [errands, device] = received.descriptors()?;
+            (errands, Some(Kept::from_parts(device, &received.kept)?))
+        }
     };
+    let errands = Errands::new(errands);
+    let image_args = received.secrets.in_args(args);
     let before = kept.as_ref().map(Kept::images);
-    let view = shown::open(args, &image_args, request, before)?.ok_or("there is no image")?;
+    let confine = |images: &mut [_], cache: &_| {
+        confined::begin(images, &errands, &image_args.cache_args, cache);
+    };
+    let view = shown::open(args, &image_args, request, before, Some(&confine))?;
+    let view = view.ok_or("there is no image")?;
     // From here on the terminal's signals are for the supervisor alone.
     rustix::process::setsid()?;
-    supervisor.opened()?;
     let mut options = options(args);
-    options.pid = Some(parent_id());
+    if let Prefetch::Process(launcher) = &mut options.prefetch {
+        *launcher = Arc::new(FarPrefetcher(errands));
+    }
     let is_first = kept.is_none();
-    let mount = match kept {
-        None => Mount::new(view, MountPoint::from_descriptor(descriptor)?, &options)?,
-        Some(kept) => {
-            drop(descriptor);
-            match Mount::resume(view, kept, &options) {
-                Err(error @ Error::Different) => {
-                    errors::failure(&error.into());
-                    return Ok(ExitCode::from(DIFFERENT));
-                }
-                result => result?,
-            }
+    let mount = match mounted(view, kept, &supervisor, &options) {
+        Err(error @ Error::Different) => {
+            errors::failure(&error.into());
+            return Ok(ExitCode::from(DIFFERENT));
         }
+        result => result?,
     };
     let told = let_go(all.log_file.is_some()).and_then(|()| match is_first {
         false => supervisor.serves(),
@@ -69,18 +78,30 @@ pub(super) fn run(
             None => Err(io::ErrorKind::Unsupported.into()),
         },
     });
-    if let Err(e) = told {
-        if is_first {
-            mount.unmounter().unmount_lazily()?;
-        }
-        return Err(format!("leaving the mount to its supervisor: {e}").into());
-    }
+    told.map_err(|e| format!("leaving the mount to its supervisor: {e}"))?;
     supervisor.answer_clients(mount.status_source())?;
-    if variables::is_background_child() {
-        watch::watch_namespace(&mount)?;
-    }
     mount.wait()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves what the supervisor has mounted, or goes on with what is known of a mount.
+fn mounted(
+    view: View,
+    kept: Option<Kept>,
+    supervisor: &SupervisorSocket,
+    options: &MountOptions,
+) -> Result<Mount, Error> {
+    let told = supervisor.opened(&view.source()).map_err(Error::Serve)?;
+    match (told, kept) {
+        (Told::Go, Some(kept)) => Mount::resume(view, kept, options),
+        (Told::Mounted(attached), _) => Mount::serve(view, attached, options),
+        (Told::Stage(parts), _) => {
+            let begun = Mount::begin(view, parts, options)?;
+            let (mounted, attached) = supervisor.begun(begun.contents()).map_err(Error::Serve)?;
+            Ok(begun.finish(mounted, attached))
+        }
+        (Told::Go, None) => Err(Error::Serve(io::ErrorKind::InvalidData.into())),
+    }
 }
 
 /// Lets go of what belongs to the caller of the program. In the foreground that is not its output for errors.

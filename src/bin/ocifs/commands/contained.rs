@@ -1,0 +1,80 @@
+//! What reading images needs, and the containment of verbs that read and print.
+//!
+//! They have no supervisor: what is read of files of credentials was read before. A helper could not be run any
+//! more, so where one is named in the user's files a verb is not contained.
+
+use std::path::PathBuf;
+
+use ocifs::cache::Cache;
+use ocifs::image::ImageOptions;
+use ocifs::reference::{ImageName, StoredImage};
+
+use crate::args::CacheArgs;
+use crate::contain::{Needs, contain};
+use crate::environment;
+
+/// Contains a process that is about to open images, and writes to no file but the cache's.
+pub(super) fn reader(images: &mut [(ImageName, ImageOptions)], cache: &Cache, args: &CacheArgs) {
+    let all = images.iter().flat_map(|(_, options)| with_base(options));
+    if all.into_iter().any(|options| options.registry.credentials.have_helpers()) {
+        log::debug!("not contained: credential helpers may have to be run");
+        return;
+    }
+    let needs = needs(images, cache, args);
+    for (_, options) in images.iter_mut() {
+        options.registry.credentials.keep_as_read();
+        if let Some(exclusion) = &mut options.exclude {
+            let base = std::sync::Arc::make_mut(exclusion);
+            base.options.registry.credentials.keep_as_read();
+        }
+    }
+    contain(&needs);
+}
+
+/// What reading images needs.
+pub(super) fn needs(
+    images: &[(ImageName, ImageOptions)],
+    cache: &Cache,
+    args: &CacheArgs,
+) -> Needs {
+    let mut needs = Needs::default();
+    needs.write.extend(environment::cache_folder(args));
+    if cache.temporary_folder().is_none() {
+        // Where the cache can't be used, whole layers lie there.
+        needs.write.extend(images.iter().map(|(_, options)| options.temporary_folder.clone()));
+    }
+    needs.read.extend(environment::registry_folders());
+    for (name, options) in images {
+        add(&mut needs, name, options);
+        if let Some(exclusion) = &options.exclude {
+            add(&mut needs, &exclusion.name, &exclusion.options);
+        }
+    }
+    needs
+}
+
+/// The options of an image, and of the one that it is shown without.
+fn with_base(options: &ImageOptions) -> impl Iterator<Item = &ImageOptions> {
+    std::iter::once(options).chain(options.exclude.as_ref().map(|base| &base.options))
+}
+
+/// What an image needs.
+fn add(needs: &mut Needs, name: &ImageName, options: &ImageOptions) {
+    let stores = &options.stores;
+    needs.read.extend(stores.content_stores.iter().cloned());
+    match name {
+        ImageName::Registry(_) => {}
+        ImageName::Local(local) => needs.read.push(local.path.clone()),
+        ImageName::Stored(stored) => {
+            needs.read.extend(stored.path().map(PathBuf::from));
+            match stored {
+                StoredImage::Containerd { .. } => needs.read.extend(stores.containerd.clone()),
+                StoredImage::ContainersStorage { .. } => {
+                    needs.read.extend(stores.containers_storage.clone());
+                }
+                StoredImage::DockerDaemon { .. } => needs.engine = true,
+                StoredImage::RegistryStorage { .. } => {}
+            }
+        }
+    }
+}

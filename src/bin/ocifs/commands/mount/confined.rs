@@ -1,0 +1,36 @@
+//! A worker's containment, and what its supervisor does for it instead.
+
+use std::sync::Arc;
+
+use ocifs::cache::Cache;
+use ocifs::image::ImageOptions;
+use ocifs::reference::ImageName;
+
+use super::errands::{Errands, FarCredentials};
+use crate::args;
+use crate::commands::contained::needs;
+use crate::contain::contain;
+
+/// Contains this process before it opens images: from then on credentials come from the supervisor.
+pub(super) fn begin(
+    images: &mut [(ImageName, ImageOptions)],
+    errands: &Arc<Errands>,
+    cache_args: &args::CacheArgs,
+    cache: &Cache,
+) {
+    let needs = needs(images, cache, cache_args);
+    for (name, options) in images {
+        keep(name, options, errands);
+        if let Some(exclusion) = &mut options.exclude {
+            let exclusion = Arc::make_mut(exclusion);
+            keep(&exclusion.name, &mut exclusion.options, errands);
+        }
+    }
+    contain(&needs);
+}
+
+/// Has its credentials be searched for by the supervisor.
+fn keep(name: &ImageName, options: &mut ImageOptions, errands: &Arc<Errands>) {
+    let keeper = FarCredentials { errands: Arc::clone(errands), image: name.to_string() };
+    options.registry.credentials.be_kept_by(Arc::new(keeper));
+}
