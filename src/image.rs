@@ -5,6 +5,7 @@
 //! Excerpt::open       the same, layers from the top down until questions are answered
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
+//! layer_usage         what layers take, and wasted_paths: what of it for nothing
 //! history, which      how an image was made; where a path comes from
 //! known_tree          names alone, if the cache has all of them: for completion
 //! diff                what differs between two of them, by digest
@@ -73,6 +74,7 @@ mod tag_order;
 mod tags;
 mod verify;
 mod view;
+mod waste;
 mod which;
 mod whole;
 
@@ -90,7 +92,7 @@ pub use graph::{
     Depth, Entry, EntryKind, Graph, InspectedImage, InspectedLayer, Referrer, Wanted, document,
     inspect,
 };
-pub use history::{History, LayersToOpen, Step, StepLayer, history};
+pub use history::{History, LayersToOpen, Step, StepLayer, history, steps_of};
 pub use indexes::{
     CachedIndex, KnownIndexes, Publication, build_indexes, known_indexes, push_indexes,
 };
@@ -108,5 +110,6 @@ pub use tags::{
 };
 pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};
+pub use waste::{WastedPath, wasted_paths};
 pub use which::{PathOrigin, PathOrigins, PathVersion, which};
 pub use whole::Image;

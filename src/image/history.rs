@@ -123,7 +123,7 @@ pub fn history(
 }
 
 /// The steps in the making of an image as its documents tell them, and instructions that can't be matched with layers.
-pub(super) fn steps_of(image: &ResolvedImage) -> (Vec<Step>, Vec<HistoryEntry>) {
+pub fn steps_of(image: &ResolvedImage) -> (Vec<Step>, Vec<HistoryEntry>) {
     let layers = image.layers.iter().zip(image.chain_ids()).enumerate();
     let layers = layers.map(|(number, (layer, chain_id))| StepLayer {
         number,

@@ -1,8 +1,9 @@
 //! How much room each layer takes, and how much of it for nothing.
 
 use crate::digest::{DiffId, Digest};
-use crate::image::{Error, LayeredImage};
+use crate::image::LayeredImage;
 use crate::index::{EntryKind, LayerIndex, Runs};
+use crate::tree::Provenance;
 
 /// What a layer takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +26,8 @@ pub struct LayerUsage {
     pub hidden_files: u64,
 }
 
-/// What the layers take, base first.
-///
-/// # Errors
-/// The budget of the image has not enough left for the history of all names.
-pub fn layer_usage(image: &LayeredImage) -> Result<Vec<LayerUsage>, Error> {
+/// What the layers take, base first. `provenance` is that of the image.
+pub fn layer_usage(image: &LayeredImage, provenance: &Provenance) -> Vec<LayerUsage> {
     let indexes = image.indexes();
     let layers = image.resolved().layers.iter().zip(&indexes);
     let mut rows: Vec<LayerUsage> = layers
@@ -44,7 +42,7 @@ pub fn layer_usage(image: &LayeredImage) -> Result<Vec<LayerUsage>, Error> {
             hidden_files: 0,
         })
         .collect();
-    for (origin, _) in image.provenance()?.hidden() {
+    for (origin, _) in provenance.hidden() {
         let Some(entry) = origin.entry else { continue };
         let index = indexes[origin.layer];
         let kind = index.entry_at(entry).kind;
@@ -53,11 +51,11 @@ pub fn layer_usage(image: &LayeredImage) -> Result<Vec<LayerUsage>, Error> {
             rows[origin.layer].hidden_files += 1;
         }
     }
-    Ok(rows)
+    rows
 }
 
 /// Bytes of content that are in the tar.
-fn stored(index: &LayerIndex, kind: EntryKind<'_>) -> u64 {
+pub(super) fn stored(index: &LayerIndex, kind: EntryKind<'_>) -> u64 {
     match kind {
         EntryKind::File { size, runs: Runs::Whole(_) } => size,
         EntryKind::File { runs: Runs::Sparse { first, count }, .. } => {

@@ -32,6 +32,7 @@ mod cache_damage;
 mod cache_eviction;
 mod cache_limits;
 mod cache_trust;
+mod checks;
 mod completions;
 mod containment;
 mod credential_helpers;

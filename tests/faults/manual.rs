@@ -334,7 +334,15 @@ fn documents() {
             &["ocifs ls -R --json debian:12 etc", "ocifs find --json debian:12"][..],
             &[][..],
         ),
-        ("ocifs du", &["ocifs du -ac --json debian:12", "ocifs du --layers --json app:1.1"], &[]),
+        (
+            "ocifs du",
+            &[
+                "ocifs du -ac --json debian:12",
+                "ocifs du --layers --json app:1.1",
+                "ocifs du --check max-wasted=5% --json app:1.1",
+            ],
+            &[],
+        ),
         (
             "ocifs status",
             &["ocifs status --json"],

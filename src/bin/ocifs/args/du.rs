@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args as ClapArgs};
 use ocifs::reference::ImageName;
 
+use super::check::{Check, check};
 use super::image::ImageArgs;
 use super::name::image_name;
 
@@ -27,6 +28,23 @@ pub(crate) struct Du {
         conflicts_with_all = ["paths", "all", "summarize", "max_depth", "apparent_size"]
     )]
     pub(crate) layers: bool,
+
+    /// Fail if the image has more than this: max-wasted=5%, max-size=500M
+    ///
+    /// NAME is `max-size` (bytes of all layers unpacked), `max-compressed` (bytes to download), `max-wasted` (bytes of
+    /// files that later layers replace or delete, or their percentage of the content of all layers), `max-user-wasted`
+    /// (the same bytes as a percentage of the content above the first layer), `max-layers`, `max-layer-size` (unpacked)
+    /// or `max-files`. Several checks are separated by commas, or the flag is given again. All of them are reported; the
+    /// exit code is 1 if one fails, and 2 if the image can't be measured.
+    #[arg(
+        long,
+        value_name = "NAME=MOST",
+        value_delimiter = ',',
+        value_parser = check,
+        help_heading = "Listing",
+        conflicts_with_all = ["paths", "layers", "all", "summarize", "max_depth", "apparent_size", "total"]
+    )]
+    pub(crate) check: Vec<Check>,
 
     /// Show files too, not only directories
     #[arg(short, long, help_heading = "Listing", conflicts_with = "summarize")]

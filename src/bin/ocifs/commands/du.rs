@@ -1,14 +1,17 @@
 //! `ocifs du`: what directories take, and what layers take.
 
+mod check;
+
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use ocifs::image::{LayerUsage, LayeredImage, layer_usage};
+use ocifs::image::{self, LayerUsage, LayeredImage, layer_usage};
 use ocifs::tree::{FileKind, Question, Symlinks, Usage, UsageCount, UsageRow, Want};
 use serde_json::json;
 
+use self::check::Measured;
 use super::open::{failed, to_print};
 use super::proof;
 use crate::args::{self, RequiredProof};
@@ -23,7 +26,16 @@ use crate::render::screen::Screen;
 use crate::render::table::{Align, Table};
 use crate::render::text::size;
 
+/// Exit code of a check of an image that can't be measured.
+const TROUBLE: u8 = 2;
+
 pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
+    if !args.check.is_empty() {
+        return Ok(checked(args).unwrap_or_else(|error| {
+            errors::failure(&error);
+            ExitCode::from(TROUBLE)
+        }));
+    }
     if args.layers {
         return by_layer(args);
     }
@@ -94,7 +106,8 @@ pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn by_layer(args: &args::Du) -> Result<ExitCode, AnyError> {
+/// Opens an image with all of its layers.
+fn open(args: &args::Du) -> Result<LayeredImage, AnyError> {
     let settings = Settings::read()?;
     let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
     let bar = Bar::first_use(&name);
@@ -103,7 +116,30 @@ fn by_layer(args: &args::Du) -> Result<ExitCode, AnyError> {
     let indexes = image.indexes();
     let proofs: Vec<_> = indexes.iter().map(|index| index.proof()).collect();
     proof::warn(&image.resolved().name, &proofs, settings.required_proof(&args.image_args)?);
-    let rows = layer_usage(&image).map_err(failed(&name))?;
+    Ok(image)
+}
+
+/// Holds the image against what is demanded of it.
+fn checked(args: &args::Du) -> Result<ExitCode, AnyError> {
+    let image = open(args)?;
+    let provenance = image.provenance().map_err(failed(&args.image))?;
+    let measured = Measured::new(&image, &provenance, check::NAMED_PATHS);
+    let (steps, _) = image::steps_of(image.resolved());
+    let findings: Vec<_> = args.check.iter().map(|check| measured.finding(check)).collect();
+    let mut out = BufWriter::new(output::stdout());
+    let printed = match args.json {
+        true => writeln!(out, "{}", line(check::as_json(&image, &findings, &measured, &steps))),
+        false => check::print(&mut out, Screen::stdout(), &findings, &measured, &steps),
+    };
+    output::ignore_closed_pipe(printed.and_then(|()| out.flush()))?;
+    let holds = findings.iter().all(|finding| finding.holds);
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn by_layer(args: &args::Du) -> Result<ExitCode, AnyError> {
+    let image = open(args)?;
+    let provenance = image.provenance().map_err(failed(&args.image))?;
+    let rows = layer_usage(&image, &provenance);
     let mut out = output::stdout();
     output::ignore_closed_pipe(match args.json {
         true => rows
