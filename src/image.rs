@@ -5,7 +5,7 @@
 //! Excerpt::open       the same, layers from the top down until questions are answered
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
-//! layer_usage         what layers take, and wasted_paths: what of it for nothing
+//! layer_usage, room    what layers and directories take; wasted_paths: what of it for nothing
 //! history, which      how an image was made; where a path comes from
 //! known_tree          names alone, if the cache has all of them: for completion
 //! diff                what differs between two of them, by digest
@@ -67,6 +67,7 @@ mod opening;
 mod options;
 mod parallel;
 mod probe;
+mod room;
 mod set;
 mod structure;
 mod tag;
@@ -103,6 +104,7 @@ pub use layered::{LayeredImage, LayeredImages};
 pub use opening::{resolve, resolve_in};
 pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Opened, Selection};
 pub use probe::{Probe, probe};
+pub use room::{Room, room_of_layer, room_of_tree};
 pub use set::ImageSet;
 pub use structure::{Part, Structure};
 pub use tags::{

@@ -1,7 +1,7 @@
 //! The files that an image carries and does not show, by path: what to mend where an image is larger than it has to
 //! be.
 //!
-//! Bytes are those that [`layer_usage`](super::layer_usage) counts as hidden: content of a file in a layer that is
+//! Bytes are those that [`layer_usage`](fn@super::layer_usage) counts as hidden: content of a file in a layer that is
 //! part of the image no more once a later layer, or the same one, has replaced or deleted all names of it. A file
 //! with several names in its layer counts once, at the path of its entry. The version that the image shows is no waste,
 //! however often it was replaced before.

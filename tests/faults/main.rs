@@ -98,6 +98,7 @@ mod registry_moved;
 mod registry_push;
 mod registry_ranges;
 mod registry_referrers;
+mod reports;
 mod rounds;
 mod selection;
 mod signals;

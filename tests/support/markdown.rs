@@ -37,10 +37,12 @@ pub fn page(path: impl AsRef<Path>) -> Page {
     Page { path: path.to_owned(), text }
 }
 
-/// What users read: the README and everything in `docs`.
+/// What users read: the README and every page in `docs`.
 pub fn handbook() -> Vec<Page> {
     let folder = fs::read_dir(repository().join("docs")).expect("the folder `docs`");
     let mut names: Vec<_> = folder.map(|entry| entry.expect("an entry").file_name()).collect();
+    // Beside them are pictures.
+    names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"));
     names.sort();
     let pages: Vec<Page> = names.iter().map(|name| page(Path::new("docs").join(name))).collect();
     assert!(pages.len() > 5, "{names:?}");

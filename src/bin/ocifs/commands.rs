@@ -25,6 +25,7 @@ mod process;
 mod proof;
 mod pull;
 mod registries;
+mod report;
 mod selected;
 mod status;
 mod tags;

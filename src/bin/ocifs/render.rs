@@ -2,6 +2,7 @@
 
 pub(crate) mod errors;
 pub(crate) mod hints;
+pub(crate) mod html;
 pub(crate) mod instruction;
 pub(crate) mod json;
 pub(crate) mod listing;
@@ -12,5 +13,6 @@ pub(crate) mod patch;
 pub(crate) mod progress;
 pub(crate) mod screen;
 pub(crate) mod table;
+pub(crate) mod target;
 pub(crate) mod text;
 pub(crate) mod time;

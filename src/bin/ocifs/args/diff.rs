@@ -1,5 +1,7 @@
 //! `ocifs diff`
 
+use std::path::PathBuf;
+
 use clap::Args as ClapArgs;
 use ocifs::reference::ImageName;
 use ocifs::tree::Glob;
@@ -56,6 +58,17 @@ pub(crate) struct Diff {
     /// Reads the package databases of both images and nothing else of them.
     #[arg(long, conflicts_with_all = ["patch", "stat", "name_only", "layers", "config"], help_heading = "Differences")]
     pub(crate) packages: bool,
+
+    /// Write a report for a browser to this file, `-` for stdout: one file that loads nothing from anywhere
+    ///
+    /// It shows what differs of files, with the lines of text files, of layers, of the configs and of packages.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["patch", "stat", "name_only", "all", "layers", "config", "packages", "json"],
+        help_heading = "Differences"
+    )]
+    pub(crate) html: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long, conflicts_with_all = ["patch", "stat", "name_only"], help_heading = "Differences")]

@@ -1,6 +1,7 @@
 //! The words and flags of `ocifs du`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs};
 use ocifs::reference::ImageName;
@@ -45,6 +46,17 @@ pub(crate) struct Du {
         conflicts_with_all = ["paths", "layers", "all", "summarize", "max_depth", "apparent_size", "total"]
     )]
     pub(crate) check: Vec<Check>,
+
+    /// Write a report for a browser to this file, `-` for stdout: one file that loads nothing from anywhere
+    ///
+    /// It shows what directories and layers take, and what is wasted; with --check, also what became of the checks.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Listing",
+        conflicts_with_all = ["paths", "layers", "all", "summarize", "max_depth", "apparent_size", "total"]
+    )]
+    pub(crate) html: Option<PathBuf>,
 
     /// Show files too, not only directories
     #[arg(short, long, help_heading = "Listing", conflicts_with = "summarize")]

@@ -1,5 +1,7 @@
 //! `ocifs inspect`: its flags.
 
+use std::path::PathBuf;
+
 use clap::Args as ClapArgs;
 use ocifs::reference::ImageName;
 
@@ -31,6 +33,10 @@ pub(crate) struct Inspect {
     /// Print a graph for Graphviz (`dot`)
     #[arg(long, group = "form")]
     pub(crate) dot: bool,
+
+    /// Write a report for a browser to this file, `-` for stdout: one file that loads nothing from anywhere
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub(crate) html: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long, group = "form")]

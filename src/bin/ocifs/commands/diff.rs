@@ -5,6 +5,7 @@ mod files;
 mod json;
 mod packages;
 mod patch;
+mod report;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,12 +22,14 @@ use crate::commands::contained;
 use crate::commands::open::failed;
 use crate::commands::proof;
 use crate::commands::registries::refused_for_several;
+use crate::commands::report::{report_file, write_report};
 use crate::environment::{self, Settings};
 use crate::render::errors::{self, AnyError};
 use crate::render::json::line;
 use crate::render::output::{self, write_stderr};
 use crate::render::progress::Bar;
 use crate::render::screen::Screen;
+use crate::render::target::Target;
 
 /// Exit codes of diff(1).
 const DIFFERENT: u8 = 1;
@@ -60,6 +63,7 @@ struct Named {
 
 /// Compares and prints; whether anything differs.
 fn compare(args: &args::Diff) -> Result<bool, AnyError> {
+    let html = report_file(args.html.as_deref())?;
     let settings = Settings::read()?;
     let image_args = args.base.with(&args.image_args);
     let named = |name| environment::image(name, &image_args, &settings);
@@ -85,9 +89,10 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
         Ok(opened)
     };
     let (old, new) = (open(&old)?, open(&new)?);
-    match args.packages {
-        true => compare_packages(args, &old, &new),
-        false => compare_files(args, &old, &new),
+    match html {
+        Some(html) => compare_all(args, &old, &new, html),
+        None if args.packages => compare_packages(args, &old, &new),
+        None => compare_files(args, &old, &new),
     }
 }
 
@@ -126,11 +131,30 @@ fn compare_packages(
     Ok(packages.differ())
 }
 
-fn compare_files(
+/// Writes the report of all that can be compared; whether files, packages or configs differ.
+fn compare_all(
     args: &args::Diff,
     old: &LayeredImage,
     new: &LayeredImage,
+    html: Target,
 ) -> Result<bool, AnyError> {
+    let diff = wanted_changes(args, old, new)?;
+    let files = Files { old, new, diff: &diff, screen: Screen::none() };
+    let packages = Packages::read(old, new)?;
+    packages.warn();
+    let (old, new) = (old.resolved().clone(), new.resolved().clone());
+    let documents = Documents::new(old, new, true, true)?;
+    write_report(html, &report::report(&files, &packages, &documents, args.metadata)?)?;
+    let configs_differ = documents.settings.as_ref().is_some_and(|rows| !rows.is_empty());
+    Ok(!diff.changes.is_empty() || packages.differ() || configs_differ)
+}
+
+/// What differs of files, as far as it is asked for.
+fn wanted_changes(
+    args: &args::Diff,
+    old: &LayeredImage,
+    new: &LayeredImage,
+) -> Result<image::Diff, AnyError> {
     let mut diff = image::diff(old, new)?;
     diff.changes.retain(|change| args.metadata || !is_of_time_alone(change));
     let is_wanted = |path: &[u8]| {
@@ -142,6 +166,15 @@ fn compare_files(
             is_wanted(&change.path) || change.renamed_from.as_deref().is_some_and(is_wanted)
         });
     }
+    Ok(diff)
+}
+
+fn compare_files(
+    args: &args::Diff,
+    old: &LayeredImage,
+    new: &LayeredImage,
+) -> Result<bool, AnyError> {
+    let diff = wanted_changes(args, old, new)?;
     let screen = Screen::stdout();
     let files = Files { old, new, diff: &diff, screen };
     let collapses = !args.all && args.path.is_empty();

@@ -1,12 +1,15 @@
 //! `ocifs du`: what directories take, and what layers take.
 
 mod check;
+mod report;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use ocifs::image::{self, LayerUsage, LayeredImage, layer_usage};
 use ocifs::tree::{FileKind, Question, Symlinks, Usage, UsageCount, UsageRow, Want};
 use serde_json::json;
@@ -14,8 +17,9 @@ use serde_json::json;
 use self::check::Measured;
 use super::open::{failed, to_print};
 use super::proof;
-use crate::args::{self, RequiredProof};
+use crate::args::{self, RequiredProof, WrongUsage};
 use crate::commands::open::{Outlet, open_excerpt};
+use crate::commands::report::{report_file, write_report};
 use crate::environment::Settings;
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::json::{line, set_name, type_word};
@@ -30,11 +34,20 @@ use crate::render::text::size;
 const TROUBLE: u8 = 2;
 
 pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
+    if args.html.as_deref() == Some(Path::new("-")) && !args.check.is_empty() {
+        let text =
+            "--html - and --check both print on stdout: name a file for the report".to_owned();
+        let error = WrongUsage { kind: ErrorKind::ArgumentConflict, text };
+        return Ok(errors::wrong_usage(&args::usage_error("du", error)));
+    }
     if !args.check.is_empty() {
-        return Ok(checked(args).unwrap_or_else(|error| {
+        return Ok(measure(args).unwrap_or_else(|error| {
             errors::failure(&error);
             ExitCode::from(TROUBLE)
         }));
+    }
+    if args.html.is_some() {
+        return measure(args);
     }
     if args.layers {
         return by_layer(args);
@@ -119,15 +132,22 @@ fn open(args: &args::Du) -> Result<LayeredImage, AnyError> {
     Ok(image)
 }
 
-/// Holds the image against what is demanded of it.
-fn checked(args: &args::Du) -> Result<ExitCode, AnyError> {
+/// Holds the image against what is demanded of it, and writes the report if there is to be one.
+fn measure(args: &args::Du) -> Result<ExitCode, AnyError> {
+    let html = report_file(args.html.as_deref())?;
     let image = open(args)?;
     let provenance = image.provenance().map_err(failed(&args.image))?;
-    let measured = Measured::new(&image, &provenance, check::NAMED_PATHS);
-    let (steps, _) = image::steps_of(image.resolved());
+    let paths = if html.is_some() { report::NAMED_PATHS } else { check::NAMED_PATHS };
+    let mut measured = Measured::new(&image, &provenance, paths);
     let findings: Vec<_> = args.check.iter().map(|check| measured.finding(check)).collect();
+    if let Some(html) = html {
+        write_report(html, &report::report(&image, &provenance, &measured, &findings))?;
+    }
+    measured.paths.truncate(check::NAMED_PATHS);
+    let (steps, _) = image::steps_of(image.resolved());
     let mut out = BufWriter::new(output::stdout());
     let printed = match args.json {
+        _ if findings.is_empty() => Ok(()),
         true => writeln!(out, "{}", line(check::as_json(&image, &findings, &measured, &steps))),
         false => check::print(&mut out, Screen::stdout(), &findings, &measured, &steps),
     };

@@ -6,7 +6,6 @@
 
 mod records;
 mod sparse;
-mod target;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter, Read, Write};
@@ -22,12 +21,12 @@ use crate::commands::cat::CHUNK_BYTES;
 use crate::commands::open::{Outlet, Wanted, open_excerpt, open_image};
 use crate::commands::selected::{Selected, questions, select};
 use crate::render::errors::AnyError;
+use crate::render::target::Target;
 use records::Records;
 use sparse::Sparse;
-use target::Target;
 
 pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
-    let target = Target::new(args.output.as_deref())?;
+    let target = Target::new(args.output.as_deref(), Some("a tar archive"))?;
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Full);
     let image_args = args.base.with(&args.image_args);
     if layer.is_none() && args.paths.is_empty() {

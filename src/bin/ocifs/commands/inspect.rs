@@ -6,6 +6,7 @@
 mod dot;
 mod facts;
 mod json;
+mod report;
 mod rows;
 mod tree;
 
@@ -16,6 +17,7 @@ use ocifs::image::{self, Depth};
 
 use crate::args;
 use crate::commands::open::{failed, to_print};
+use crate::commands::report::{report_file, write_report};
 use crate::environment::Settings;
 use crate::render::errors::{About, AnyError};
 use crate::render::json::line;
@@ -37,6 +39,7 @@ pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
+    let html = report_file(args.html.as_deref())?;
     let depth = if args.all { Depth::All } else { Depth::Shown };
     let graph = image::inspect(&name, &cache, &options, depth).map_err(failed(&name))?;
     if let Some(why) = &graph.no_image {
@@ -45,6 +48,11 @@ pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
     if graph.left_out > 0 {
         let documents = text::count(graph.left_out, "document", "documents");
         log::warn!("{name}: {documents} more were not opened");
+    }
+    if let Some(html) = html {
+        drop(out);
+        write_report(html, &report::report(&graph))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let screen = Screen::stdout();
     output::ignore_closed_pipe(match () {

@@ -20,15 +20,20 @@ const BUILDKIT: &str = " # buildkit";
 
 /// An instruction: in one line and as in a Dockerfile on a terminal, as the config has it elsewhere.
 pub(crate) fn instruction(screen: Screen, entry: Option<&HistoryEntry>) -> String {
-    let Some(entry) = entry else { return String::new() };
-    let written = match entry.created_by.is_empty() {
-        true => &entry.comment,
-        false => &entry.created_by,
-    };
-    match screen.is_terminal() {
-        true => of_dockerfile(written).split_whitespace().collect::<Vec<_>>().join(" "),
-        false => written.clone(),
+    match entry {
+        None => String::new(),
+        Some(entry) if screen.is_terminal() => for_people(entry),
+        Some(entry) => written(entry).to_owned(),
     }
+}
+
+/// An instruction in one line and as in a Dockerfile.
+pub(crate) fn for_people(entry: &HistoryEntry) -> String {
+    of_dockerfile(written(entry)).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn written(entry: &HistoryEntry) -> &str {
+    if entry.created_by.is_empty() { &entry.comment } else { &entry.created_by }
 }
 
 fn of_dockerfile(written: &str) -> Cow<'_, str> {

@@ -66,6 +66,11 @@ impl Screen {
         Screen { columns, has_colours, now: i64::try_from(now).unwrap_or(i64::MAX) }
     }
 
+    /// No terminal, whatever stdout is: everything exact.
+    pub(crate) fn none() -> Screen {
+        Screen { columns: None, has_colours: false, now: 0 }
+    }
+
     /// The width in columns, if stdout is a terminal.
     pub(crate) fn columns(self) -> Option<usize> {
         self.columns

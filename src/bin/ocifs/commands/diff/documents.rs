@@ -16,22 +16,22 @@ use crate::render::table::{Align, Table};
 pub(super) struct Documents {
     old: ResolvedImage,
     new: ResolvedImage,
-    layers: Option<Vec<LayerRow>>,
-    settings: Option<Vec<Setting>>,
+    pub(super) layers: Option<Vec<LayerRow>>,
+    pub(super) settings: Option<Vec<Setting>>,
 }
 
 /// A layer, with its place in each image that has it.
-struct LayerRow {
-    layer: ResolvedLayer,
-    old: Option<usize>,
-    new: Option<usize>,
+pub(super) struct LayerRow {
+    pub(super) layer: ResolvedLayer,
+    pub(super) old: Option<usize>,
+    pub(super) new: Option<usize>,
 }
 
 /// A setting of the config that differs.
-struct Setting {
-    key: String,
-    old: Option<String>,
-    new: Option<String>,
+pub(super) struct Setting {
+    pub(super) key: String,
+    pub(super) old: Option<String>,
+    pub(super) new: Option<String>,
 }
 
 impl Documents {

@@ -32,6 +32,10 @@ pub(super) enum Kind {
     Attributes,
 }
 
+/// All of them, in the order in which totals are told.
+pub(super) const KINDS: [Kind; 5] =
+    [Kind::Added, Kind::Removed, Kind::Renamed, Kind::Changed, Kind::Attributes];
+
 impl Kind {
     pub(super) fn of(change: &FileChange) -> Kind {
         let aspects = change.aspects;
@@ -56,7 +60,7 @@ impl Kind {
         }
     }
 
-    fn sign(self) -> (&'static str, Mark) {
+    pub(super) fn sign(self) -> (&'static str, Mark) {
         match self {
             Kind::Added => ("+", Mark::Added),
             Kind::Removed => ("-", Mark::Removed),
@@ -69,10 +73,10 @@ impl Kind {
 
 /// How many files of a kind of change there are, and their bytes.
 #[derive(Clone, Copy, Default)]
-struct Total {
-    files: u64,
-    old_bytes: u64,
-    new_bytes: u64,
+pub(super) struct Total {
+    pub(super) files: u64,
+    pub(super) old_bytes: u64,
+    pub(super) new_bytes: u64,
 }
 
 impl Files<'_> {
@@ -143,13 +147,13 @@ impl Files<'_> {
         }
     }
 
-    fn is_directory(&self, change: &FileChange) -> bool {
+    pub(super) fn is_directory(&self, change: &FileChange) -> bool {
         let (old, new) = self.attributes(change);
         new.or(old).is_some_and(|attributes| attributes.kind == FileKind::Directory)
     }
 
     /// If a change is a directory that came or went with all that is below it: how many changes that is.
-    fn whole_directory(&self, at: usize) -> Option<usize> {
+    pub(super) fn whole_directory(&self, at: usize) -> Option<usize> {
         let changes = &self.diff.changes;
         let (directory, kind) = (&changes[at], Kind::of(&changes[at]));
         if !matches!(kind, Kind::Added | Kind::Removed) || !self.is_directory(directory) {
@@ -165,7 +169,7 @@ impl Files<'_> {
     }
 
     /// `214 files, 3.10 MiB`
-    fn content_of(&self, changes: &[FileChange]) -> String {
+    pub(super) fn content_of(&self, changes: &[FileChange]) -> String {
         let (mut files, mut bytes) = (0, 0u64);
         for change in changes {
             let (old, new) = self.attributes(change);
@@ -179,7 +183,7 @@ impl Files<'_> {
     }
 
     /// In what a change consists: `content +0.1 KiB, mode 0644 -> 0600`.
-    fn what(&self, change: &FileChange, metadata: bool) -> String {
+    pub(super) fn what(&self, change: &FileChange, metadata: bool) -> String {
         let (Some(was), Some(is)) = self.attributes(change) else {
             let (old, new) = self.attributes(change);
             return new.or(old).map_or(String::new(), |attributes| match attributes.kind {
@@ -234,7 +238,7 @@ impl Files<'_> {
         Ok(())
     }
 
-    fn total(&self, kind: Kind) -> Total {
+    pub(super) fn total(&self, kind: Kind) -> Total {
         let mut total = Total::default();
         for change in self.diff.changes.iter().filter(|change| Kind::of(change) == kind) {
             let (old, new) = self.attributes(change);
@@ -254,7 +258,7 @@ impl Files<'_> {
             ("bytes after", Align::Right),
         ];
         let mut table = Table::new(self.screen, &columns);
-        for kind in [Kind::Added, Kind::Removed, Kind::Renamed, Kind::Changed, Kind::Attributes] {
+        for kind in KINDS {
             let Total { files, old_bytes, new_bytes } = self.total(kind);
             let (before, after) = (self.screen.size(old_bytes), self.screen.size(new_bytes));
             table.row([kind.word().to_owned(), files.to_string(), before, after]);
@@ -265,8 +269,7 @@ impl Files<'_> {
     /// `3 changes: 1 added, 2 changed; 1 of 3 layers in common; 0 B read`
     pub(super) fn summary(&self) -> String {
         let changes = count(self.diff.changes.len(), "change", "changes");
-        let kinds = [Kind::Added, Kind::Removed, Kind::Renamed, Kind::Changed, Kind::Attributes];
-        let kinds = kinds.map(|kind| (self.total(kind).files, kind.word()));
+        let kinds = KINDS.map(|kind| (self.total(kind).files, kind.word()));
         let kinds: Vec<String> = kinds
             .iter()
             .filter(|(files, _)| *files > 0)
@@ -282,6 +285,6 @@ impl Files<'_> {
     }
 }
 
-fn regular_bytes(attributes: Option<Attributes>) -> u64 {
+pub(super) fn regular_bytes(attributes: Option<Attributes>) -> u64 {
     attributes.filter(|a| a.kind == FileKind::Regular).map_or(0, |a| a.size)
 }

@@ -13,7 +13,7 @@ use crate::render::table::{Align, Table};
 
 /// The packages of two images, and how they differ.
 pub(super) struct Packages {
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     images: [(String, Inventory); 2],
 }
 
@@ -118,7 +118,7 @@ impl Packages {
 }
 
 /// What tells packages of one name apart: the architecture, or the directory of a Python distribution.
-fn place(change: &Change) -> String {
+pub(super) fn place(change: &Change) -> String {
     let of = |side: &Side| match (&side.directory, &side.architecture) {
         (Some(directory), _) => format!("/{}", String::from_utf8_lossy(directory)),
         (None, architecture) => architecture.clone().unwrap_or_default(),

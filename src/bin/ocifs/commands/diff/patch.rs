@@ -72,7 +72,8 @@ fn side(image: &LayeredImage, ino: Option<Ino>) -> Result<Side, AnyError> {
     })
 }
 
-fn read(image: &LayeredImage, ino: Ino) -> Result<Vec<u8>, AnyError> {
+/// All bytes of a regular file.
+pub(super) fn read(image: &LayeredImage, ino: Ino) -> Result<Vec<u8>, AnyError> {
     let filesystem = image.filesystem();
     let about = |error| About::new(&image.resolved().name, error);
     let file = filesystem.file(ino).map_err(about)?;

@@ -13,6 +13,7 @@ use ocifs::tree::{Ino, Provenance, UsageCount, UsageRow};
 use serde_json::{Value, json};
 
 use crate::args::{Check, Metric, Most};
+use crate::commands::report::made_by;
 use crate::render::instruction::instruction;
 use crate::render::json::set_name;
 use crate::render::listing::for_terminal;
@@ -206,12 +207,6 @@ pub(super) fn print(
     }
     writeln!(out, "{}", screen.marked(Mark::Aside, "the paths that waste the most:"))?;
     table.print(out)
-}
-
-/// The instruction that made a layer, if that is known.
-pub(crate) fn made_by(steps: &[Step], layer: usize) -> Option<&ocifs::oci::HistoryEntry> {
-    let is_of = |step: &&Step| step.layer.as_ref().is_some_and(|made| made.number == layer);
-    steps.iter().find(is_of)?.instruction.as_ref()
 }
 
 /// The document of `--json`.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use ocifs::image::{Entry, EntryKind, Graph, InspectedImage};
-use ocifs::oci::{Document, annotation};
+use ocifs::oci::{Descriptor, Document, annotation};
 
 use super::facts;
 use crate::render::screen::Screen;
@@ -17,48 +17,28 @@ const COLUMNS: [(&str, Align); 5] = [
     ("", Align::Left),
 ];
 
+/// A document or blob.
+pub(super) struct Row {
+    pub(super) what: &'static str,
+    pub(super) digest: String,
+    pub(super) media_type: String,
+    pub(super) size: Option<u64>,
+    /// What else there is to say.
+    pub(super) said: String,
+}
+
+impl Row {
+    fn new(what: &'static str, descriptor: &Descriptor, said: String) -> Row {
+        let (digest, media_type) = (descriptor.digest.to_string(), descriptor.media_type.clone());
+        Row { what, digest, media_type, size: Some(descriptor.size), said }
+    }
+}
+
 pub(super) fn print(out: &mut impl Write, graph: &Graph, screen: Screen) -> io::Result<()> {
     let mut table = Table::new(screen, &COLUMNS);
-    let root = &graph.root;
-    let what = match root.value() {
-        Document::Index(_) => "index",
-        Document::Manifest(_) => "manifest",
-    };
-    table.row([
-        what.to_owned(),
-        root.digest().to_string(),
-        root.value().media_type().to_owned(),
-        root.size().to_string(),
-        graph.name.clone(),
-    ]);
-    for entry in &graph.entries {
-        table.row(row(entry));
-    }
-    for referrer in graph.referrers.iter().flatten() {
-        let descriptor = &referrer.descriptor;
-        let artifact_type = descriptor.artifact_type.clone().unwrap_or_default();
-        table.row([
-            "referrer".to_owned(),
-            descriptor.digest.to_string(),
-            descriptor.media_type.clone(),
-            descriptor.size.to_string(),
-            format!("{artifact_type} of {}", referrer.subject),
-        ]);
-    }
-    if let Some(image) = &graph.image {
-        of_image(&mut table, image, screen);
-    } else if let Document::Manifest(manifest) = root.value() {
-        let blobs = [("config", &manifest.config)].into_iter();
-        for (what, blob) in blobs.chain(manifest.layers.iter().map(|layer| ("layer", layer))) {
-            let title = blob.annotations.get(annotation::TITLE);
-            table.row([
-                what.to_owned(),
-                blob.digest.to_string(),
-                blob.media_type.clone(),
-                blob.size.to_string(),
-                title.cloned().unwrap_or_default(),
-            ]);
-        }
+    for Row { what, digest, media_type, size, said } in rows(graph) {
+        let size = size.map_or(String::new(), |size| size.to_string());
+        table.row([what.to_owned(), digest, media_type, size, said]);
     }
     table.print(out)?;
     let mut table = Table::new(screen, &[("what", Align::Left), ("", Align::Left)]);
@@ -68,7 +48,43 @@ pub(super) fn print(out: &mut impl Write, graph: &Graph, screen: Screen) -> io::
     table.print(out)
 }
 
-fn row(entry: &Entry) -> [String; 5] {
+/// What the name means, and everything from there down.
+pub(super) fn rows(graph: &Graph) -> Vec<Row> {
+    let root = &graph.root;
+    let what = match root.value() {
+        Document::Index(_) => "index",
+        Document::Manifest(_) => "manifest",
+    };
+    let mut rows = vec![Row {
+        what,
+        digest: root.digest().to_string(),
+        media_type: root.value().media_type().to_owned(),
+        size: Some(root.size()),
+        said: graph.name.clone(),
+    }];
+    rows.extend(graph.entries.iter().map(row));
+    for referrer in graph.referrers.iter().flatten() {
+        let descriptor = &referrer.descriptor;
+        let artifact_type = descriptor.artifact_type.as_deref().unwrap_or_default();
+        let said = format!("{artifact_type} of {}", referrer.subject);
+        rows.push(Row::new("referrer", descriptor, said));
+    }
+    match (&graph.image, root.value()) {
+        (Some(image), _) => rows.extend(of_image(image)),
+        (None, Document::Manifest(manifest)) => {
+            let blobs = [("config", &manifest.config)].into_iter();
+            let blobs = blobs.chain(manifest.layers.iter().map(|layer| ("layer", layer)));
+            rows.extend(blobs.map(|(what, blob)| {
+                let title = blob.annotations.get(annotation::TITLE).cloned();
+                Row::new(what, blob, title.unwrap_or_default())
+            }));
+        }
+        _ => {}
+    }
+    rows
+}
+
+fn row(entry: &Entry) -> Row {
     let (what, about) = match entry.kind {
         EntryKind::Image if entry.is_shown => ("image *", None),
         EntryKind::Image => ("image", None),
@@ -83,58 +99,41 @@ fn row(entry: &Entry) -> [String; 5] {
     let said = platform.into_iter().chain(about).chain(entry.error.clone());
     let mut said: Vec<String> = said.collect();
     match &entry.descriptor {
-        Ok(descriptor) => [
-            what.to_owned(),
-            descriptor.digest.to_string(),
-            descriptor.media_type.clone(),
-            descriptor.size.to_string(),
-            said.join(" "),
-        ],
+        Ok(descriptor) => Row::new(what, descriptor, said.join(" ")),
         Err(why) => {
             said.push(why.clone());
-            [what.to_owned(), String::new(), String::new(), String::new(), said.join(" ")]
+            let (digest, media_type) = (String::new(), String::new());
+            Row { what, digest, media_type, size: None, said: said.join(" ") }
         }
     }
 }
 
-fn of_image(table: &mut Table, image: &InspectedImage, screen: Screen) {
+fn of_image(image: &InspectedImage) -> Vec<Row> {
     let manifest = image.resolved.manifest();
-    table.row([
-        "manifest".to_owned(),
-        manifest.digest().to_string(),
-        image.resolved.media_type().to_owned(),
-        manifest.size().to_string(),
-        match image.resolved.artifact {
+    let is_artifact = image.resolved.artifact.is_some();
+    let mut rows = vec![Row {
+        what: "manifest",
+        digest: manifest.digest().to_string(),
+        media_type: image.resolved.media_type().to_owned(),
+        size: Some(manifest.size()),
+        said: match image.resolved.artifact {
             Some(kind) => kind.name().to_owned(),
             None => image.resolved.platform.to_string(),
         },
-    ]);
-    let config = &manifest.value().config;
-    table.row([
-        "config".to_owned(),
-        config.digest.to_string(),
-        config.media_type.clone(),
-        config.size.to_string(),
-        if image.resolved.artifact.is_none() { "image ID".to_owned() } else { String::new() },
-    ]);
-    let is_artifact = image.resolved.artifact.is_some();
+    }];
+    let said = if is_artifact { String::new() } else { "image ID".to_owned() };
+    rows.push(Row::new("config", &manifest.value().config, said));
     for (layer, inspected) in image.resolved.layers.iter().zip(&image.layers) {
         let proof = inspected.proof.map(|proof| format!("proof {}", proof.name()));
-        table.row([
-            if is_artifact { "blob" } else { "layer" }.to_owned(),
-            layer.descriptor.digest.to_string(),
-            layer.descriptor.media_type.clone(),
-            screen.size(layer.descriptor.size),
-            [
-                is_artifact.then(|| layer.shown_at()),
-                layer.diff_id.filter(|_| !is_artifact).map(|diff_id| format!("diff ID {diff_id}")),
-                inspected.chain_id.map(|chain_id| format!("chain ID {chain_id}")),
-                proof,
-            ]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(" "),
-        ]);
+        let said = [
+            is_artifact.then(|| layer.shown_at()),
+            layer.diff_id.filter(|_| !is_artifact).map(|diff_id| format!("diff ID {diff_id}")),
+            inspected.chain_id.map(|chain_id| format!("chain ID {chain_id}")),
+            proof,
+        ];
+        let said = said.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let what = if is_artifact { "blob" } else { "layer" };
+        rows.push(Row::new(what, &layer.descriptor, said));
     }
+    rows
 }

@@ -1,4 +1,4 @@
-//! Where an archive is written: stdout, or a file that is there when it is complete.
+//! Where an archive or a report is written: stdout, or a file that is there when it is complete.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -13,8 +13,10 @@ use crate::render::output::{self, Stdout};
 /// The permissions of a new file, before the umask.
 const MODE: u32 = 0o666;
 
-/// Where an archive is written.
-pub(super) enum Target {
+/// Where it is written.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// Standard output.
     Stdout(Stdout),
     /// What is no regular file, and can't be replaced: a pipe, a device.
     Special(PathBuf, File),
@@ -23,13 +25,19 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// The file at a path; stdout for `-` or none.
-    pub(super) fn new(path: Option<&Path>) -> Result<Target, AnyError> {
+    /// The file at a path; stdout for `-` or none. What is written, for the error, if it is not for a terminal.
+    ///
+    /// # Errors
+    /// It can't be written there, which is found out before work is done for it.
+    pub(crate) fn new(
+        path: Option<&Path>,
+        not_for_terminal: Option<&'static str>,
+    ) -> Result<Target, AnyError> {
+        let refused =
+            |what: &str| format!("{what} is not for a terminal: redirect it to a file or a pipe");
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            if io::stdout().is_terminal() {
-                return Err(
-                    "a tar archive is not for a terminal: redirect it to a file or a pipe".into()
-                );
+            if let Some(what) = not_for_terminal.filter(|_| io::stdout().is_terminal()) {
+                return Err(refused(what).into());
             }
             return Ok(Target::Stdout(output::stdout()));
         };
@@ -38,8 +46,8 @@ impl Target {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             let file = File::options().write(true).open(&path).map_err(failed)?;
-            if file.is_terminal() {
-                return Err(failed(io::Error::other("a tar archive is not for a terminal")).into());
+            if let Some(what) = not_for_terminal.filter(|_| file.is_terminal()) {
+                return Err(failed(io::Error::other(refused(what))).into());
             }
             return Ok(Target::Special(path, file));
         }
@@ -50,13 +58,16 @@ impl Target {
         Ok(Target::File(path, file))
     }
 
-    /// Takes the archive. Errors say where.
-    pub(super) fn writer(&mut self) -> Writer<'_> {
+    /// Takes what is written. Errors say where.
+    pub(crate) fn writer(&mut self) -> Writer<'_> {
         Writer(self)
     }
 
-    /// The archive is complete.
-    pub(super) fn finish(self) -> Result<(), AnyError> {
+    /// It is complete.
+    ///
+    /// # Errors
+    /// The file can't get its name.
+    pub(crate) fn finish(self) -> Result<(), AnyError> {
         if let Target::File(path, file) = self {
             file.persist(&path).map_err(|e| About::new(path.display(), e.error))?;
         }
@@ -64,8 +75,9 @@ impl Target {
     }
 }
 
-/// Takes the archive.
-pub(super) struct Writer<'a>(&'a mut Target);
+/// Takes what is written.
+#[derive(Debug)]
+pub(crate) struct Writer<'a>(&'a mut Target);
 
 impl Writer<'_> {
     fn named<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
