@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 
-use super::LayeredImage;
 use super::layer_usage::stored;
 use crate::index::{DirId, LayerIndex, ROOT_DIR};
 use crate::tree::Provenance;
@@ -41,10 +40,13 @@ struct Wasted {
     hidden_in: usize,
 }
 
-/// The paths that waste the most, the largest first; at most so many of them.
-pub fn wasted_paths(image: &LayeredImage, provenance: &Provenance, most: usize) -> Vec<WastedPath> {
-    let indexes = image.indexes();
-    let mut directories = Directories::new(&indexes);
+/// The paths that waste the most, the largest first; at most so many of them. `indexes` is what was merged.
+pub fn wasted_paths(
+    indexes: &[&LayerIndex],
+    provenance: &Provenance,
+    most: usize,
+) -> Vec<WastedPath> {
+    let mut directories = Directories::new(indexes);
     let mut paths: HashMap<(u32, &[u8]), Wasted> = HashMap::new();
     // Lower layers come first.
     for (origin, hidden_in) in provenance.hidden() {

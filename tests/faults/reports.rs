@@ -143,6 +143,12 @@ fn reports_say_what_the_commands_say() {
     for report in [&inspect, &du] {
         assert!(report.contains("2 layers") || report.contains("<dt>layers</dt><dd>2</dd>"));
     }
+    // As the command line has it.
+    let rows = setup.home.run(&["du", "-d1", "--json", &setup.names[1]]).stdout;
+    let rows = rows.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+    let of_two = rows.into_iter().find(|row| row["path"] == "/2").unwrap()["allocated"].clone();
+    let row = format!("<code><bdi>/2/</bdi></code></th><td class=\"n\" data-v=\"{of_two}\">");
+    assert!(du.contains(&row), "{row} in {du}");
     // `gone` is deleted by the layer above it.
     assert!(du.contains("<dt>wasted</dt><dd>4.88 KiB (15.1 % of content)</dd>"), "{du}");
     assert!(
@@ -210,6 +216,8 @@ fn a_report_and_checks_go_together() {
     }
     let words = [&words[..], &["-"]].concat();
     setup.home.run(&words).failed(2, &["both print on stdout"]);
+    let words = ["du", "--json", &setup.names[1], "--html", text(&path)];
+    setup.home.run(&words).failed(2, &["what became of --check"]);
 }
 
 /// Two images that are the same, and one without layers.
@@ -245,4 +253,28 @@ fn reports_are_bounded() {
     assert!(diff.len() < 3_000_000, "{}", diff.len());
     assert!(diff.contains("changes are left out here: ocifs diff --all lists them"));
     assert!(diff.contains("(5000 files, "), "a directory that came whole is a row");
+
+    // Paths of 4,000 bytes, one version of which is deleted.
+    let deep = |version: usize, is_deleted: bool| {
+        let below = format!("{}/", "<".repeat(200)).repeat(20);
+        let file = |at: usize| Entry::file(format!("{below}{at}"), format!("{version} {at}"));
+        let files: Vec<Entry> = (0..2500).map(file).collect();
+        let whiteout = [Entry::file(format!(".wh.{}", "<".repeat(200)), "")];
+        let above = if is_deleted { &whiteout[..] } else { &[] };
+        let image = ImageBuilder::new().layer(&tar(&files), Compression::Gzip);
+        image.layer(&tar(above), Compression::Gzip).build()
+    };
+    let setup = Setup::new([&deep(1, false), &deep(2, false)]);
+    let [_, du, diff] = setup.all();
+    assert!(du.len() < 200_000, "{}", du.len());
+    assert!(diff.len() < 4_000_000, "{}", diff.len());
+    assert!(diff.contains("changes are left out here"));
+    let deleted = Setup::new([&deep(1, true), &deep(2, true)]);
+    let du = deleted.report(&["du", &deleted.names[0]], 0);
+    assert!(du.len() < 2_000_000, "{}", du.len());
+    assert!(
+        du.contains("rows are left out here") && du.contains("Other paths waste"),
+        "{}",
+        du.len()
+    );
 }

@@ -32,6 +32,7 @@ mod packages;
 mod provenance;
 mod random_stacks;
 mod regressions;
+mod room;
 mod snapshots;
 mod space;
 mod tables;

@@ -34,10 +34,8 @@ use crate::render::text::size;
 const TROUBLE: u8 = 2;
 
 pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
-    if args.html.as_deref() == Some(Path::new("-")) && !args.check.is_empty() {
-        let text =
-            "--html - and --check both print on stdout: name a file for the report".to_owned();
-        let error = WrongUsage { kind: ErrorKind::ArgumentConflict, text };
+    if let Some(text) = contradiction(args) {
+        let error = WrongUsage::new(ErrorKind::ArgumentConflict, text);
         return Ok(errors::wrong_usage(&args::usage_error("du", error)));
     }
     if !args.check.is_empty() {
@@ -117,6 +115,20 @@ pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
     }
     out.flush()?;
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// What makes no sense of flags that do so alone.
+fn contradiction(args: &args::Du) -> Option<&'static str> {
+    let checks = !args.check.is_empty();
+    match &args.html {
+        Some(_) if args.json && !checks => {
+            Some("--json prints nothing beside --html but what became of --check")
+        }
+        Some(path) if path == Path::new("-") && checks => {
+            Some("--html - and --check both print on stdout: name a file for the report")
+        }
+        _ => None,
+    }
 }
 
 /// Opens an image with all of its layers.

@@ -41,7 +41,7 @@ impl Measured {
         Measured {
             layers: layer_usage(image, provenance),
             files: usage.files,
-            paths: wasted_paths(image, provenance, paths),
+            paths: wasted_paths(&image.indexes(), provenance, paths),
         }
     }
 

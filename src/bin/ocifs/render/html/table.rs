@@ -4,8 +4,9 @@ use super::bar::bar;
 use super::{Markup, more};
 use crate::render::text::size;
 
-/// Rows of a table; what is behind them is counted.
+/// Rows of a table, and their bytes; what is behind them is counted.
 const MAX_ROWS: usize = 1000;
+const MAX_BYTES: usize = 1 << 20;
 
 /// A column and how it stands.
 #[derive(Clone, Copy, Debug)]
@@ -21,21 +22,24 @@ pub(crate) struct Table {
     columns: &'static [Column],
     rows: Markup,
     count: usize,
+    left_out: usize,
 }
 
 impl Table {
     pub(crate) fn new(caption: &'static str, columns: &'static [Column]) -> Table {
-        Table { caption, columns, rows: Markup::default(), count: 0 }
+        Table { caption, columns, rows: Markup::default(), count: 0, left_out: 0 }
     }
 
     /// Adds a row, whose cells are written by `cells`. The first cell is what the row is about.
     pub(crate) fn row(&mut self, cells: impl FnOnce(&mut Cells<'_>)) {
-        self.count += 1;
-        if self.count <= MAX_ROWS {
-            self.rows.tags("<tr>");
-            cells(&mut Cells { out: &mut self.rows, is_first: true });
-            self.rows.tags("</tr>\n");
+        if self.count == MAX_ROWS || self.rows.len() >= MAX_BYTES {
+            self.left_out += 1;
+            return;
         }
+        self.count += 1;
+        self.rows.tags("<tr>");
+        cells(&mut Cells { out: &mut self.rows, is_first: true });
+        self.rows.tags("</tr>\n");
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -61,8 +65,7 @@ impl Table {
             out.text(name).tags("</th>");
         }
         out.tags("</tr></thead>\n<tbody>\n").append(&self.rows).tags("</tbody></table></div>\n");
-        let left = self.count.saturating_sub(MAX_ROWS);
-        if let Some(more) = more(left, "rows are left out here.") {
+        if let Some(more) = more(self.left_out, "rows are left out here.") {
             out.tags("<p class=\"cut\">").text(&more).tags("</p>\n");
         }
     }

@@ -12,8 +12,9 @@ use crate::render::errors::AnyError;
 use crate::render::html::{Markup, more};
 use crate::render::screen::Mark;
 
-/// Rows of the tree.
+/// Rows of the tree, and their bytes.
 const MAX_ROWS: usize = 3000;
+const MAX_BYTES: usize = 2 << 20;
 
 /// Levels of the tree: browsers give up nesting at 512 elements, of which a level has three.
 const MAX_LEVELS: usize = 40;
@@ -53,7 +54,9 @@ pub(super) fn write(
     for change in listed {
         insert(&mut root, change);
     }
-    let mut tree = Tree { out, files, metadata, is_open, are_lines_open, hunks };
+    let end = out.len() + MAX_BYTES;
+    let mut tree =
+        Tree { out, files, metadata, is_open, are_lines_open, hunks, end, left_out: left };
     tree.out.tags("<ul class=\"tree\">\n");
     if let Some(listed) = &root.listed {
         tree.out.tags("<li data-path=\"/\">");
@@ -62,8 +65,10 @@ pub(super) fn write(
     }
     tree.list(&root.below)?;
     tree.out.tags("</ul>\n");
-    if let Some(more) = more(left, "changes are left out here: ocifs diff --all lists them.") {
-        tree.out.tags("<p class=\"cut\">").text(&more).tags("</p>\n");
+    if let Some(more) =
+        more(tree.left_out, "changes are left out here: ocifs diff --all lists them.")
+    {
+        out.tags("<p class=\"cut\">").text(&more).tags("</p>\n");
     }
     Ok(())
 }
@@ -110,18 +115,32 @@ fn insert<'a>(root: &mut Branch<'a>, listed: Listed<'a>) {
     }
 }
 
+impl Branch<'_> {
+    /// How many changes are at and below it.
+    fn changes(&self) -> usize {
+        usize::from(self.listed.is_some()) + self.below.iter().map(Branch::changes).sum::<usize>()
+    }
+}
+
 struct Tree<'t, 'a, 'h> {
     out: &'t mut Markup,
     files: &'t Files<'a>,
     metadata: bool,
     is_open: bool,
     are_lines_open: bool,
+    /// Where the document is to end.
+    end: usize,
+    left_out: usize,
     hunks: &'t mut Hunks<'h>,
 }
 
 impl Tree<'_, '_, '_> {
     fn list(&mut self, branches: &[Branch<'_>]) -> Result<(), AnyError> {
         for branch in branches {
+            if self.out.len() >= self.end {
+                self.left_out += branch.changes();
+                continue;
+            }
             let begin = branch.begin;
             let mut branch = branch;
             // Directories with one thing in them.
