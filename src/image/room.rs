@@ -23,6 +23,8 @@ pub struct Room {
     pub is_directory: bool,
     /// What it takes, with all below it.
     pub bytes: u64,
+    /// What of that the image does not show.
+    pub hidden: u64,
     /// What of it is worth a part, the largest first.
     pub children: Vec<Room>,
 }
@@ -53,7 +55,7 @@ pub fn room_of_tree(tree: &Tree) -> Room {
         sort(&mut children);
         let path = path.strip_prefix(b"/").unwrap_or(path).to_vec();
         let is_directory = tree.kind(ino) == FileKind::Directory;
-        found[depth].push(Room { path, is_directory, bytes: usage.allocated, children });
+        found[depth].push(Room { path, is_directory, bytes: usage.allocated, hidden: 0, children });
     });
     found.swap_remove(0).pop().unwrap_or_default()
 }
@@ -67,18 +69,21 @@ fn walk(tree: &Tree, tell: &mut dyn FnMut(UsageRow<'_>)) {
     let Ok(_) = told;
 }
 
-/// Bytes of content in a layer's tar.
-pub fn room_of_layer(index: &LayerIndex) -> Room {
+/// Bytes of content in a layer's tar, and how many of them are of entries that the image does not show.
+pub fn room_of_layer(index: &LayerIndex, is_hidden: &dyn Fn(usize) -> bool) -> Room {
     let count = index.dir_count();
-    let mut bytes = vec![0u64; count];
-    for entry in index.entries() {
-        let own = &mut bytes[entry.dir as usize];
-        *own = own.saturating_add(stored(index, entry.kind));
+    let (mut bytes, mut hidden) = (vec![0u64; count], vec![0u64; count]);
+    let hidden_of = |at, bytes| if is_hidden(at) { bytes } else { 0 };
+    for (at, entry) in index.entries().enumerate() {
+        let (dir, own) = (entry.dir as usize, stored(index, entry.kind));
+        bytes[dir] = bytes[dir].saturating_add(own);
+        hidden[dir] = hidden[dir].saturating_add(hidden_of(at, own));
     }
     // Directories stand behind those that they are in.
     for dir in (1..count).rev() {
         let parent = index.dir(dir as u32).parent as usize;
         bytes[parent] = bytes[parent].saturating_add(bytes[dir]);
+        hidden[parent] = hidden[parent].saturating_add(hidden[dir]);
     }
     let total = bytes.first().copied().unwrap_or(0);
     let least = least_of(total);
@@ -89,17 +94,19 @@ pub fn room_of_layer(index: &LayerIndex) -> Room {
         depths[dir] = depths[parent] + 1;
         if depths[dir] <= DEEPEST && bytes[dir] >= least {
             let path = index.path(parent as u32, index.dir(dir as u32).name);
-            let room = Room { path, is_directory: true, bytes: bytes[dir], children: Vec::new() };
+            let (bytes, hidden) = (bytes[dir], hidden[dir]);
+            let room = Room { path, is_directory: true, bytes, hidden, children: Vec::new() };
             parts.push((dir, parent, room));
         }
     }
     let mut children: Vec<Vec<Room>> = Vec::new();
     children.resize_with(count, Vec::new);
-    for entry in index.entries() {
+    for (at, entry) in index.entries().enumerate() {
         let (dir, bytes) = (entry.dir as usize, stored(index, entry.kind));
         if depths[dir] < DEEPEST && bytes >= least {
             let path = index.path(entry.dir, entry.name);
-            children[dir].push(Room { path, is_directory: false, bytes, children: Vec::new() });
+            let (is_directory, hidden) = (false, hidden_of(at, bytes));
+            children[dir].push(Room { path, is_directory, bytes, hidden, children: Vec::new() });
         }
     }
     for (dir, parent, mut room) in parts.into_iter().rev() {
@@ -109,7 +116,8 @@ pub fn room_of_layer(index: &LayerIndex) -> Room {
     }
     let mut top = children.into_iter().next().unwrap_or_default();
     sort(&mut top);
-    Room { path: Vec::new(), is_directory: true, bytes: total, children: top }
+    let hidden = hidden.first().copied().unwrap_or(0);
+    Room { path: Vec::new(), is_directory: true, bytes: total, hidden, children: top }
 }
 
 fn least_of(total: u64) -> u64 {

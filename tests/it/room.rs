@@ -81,8 +81,21 @@ fn sums_are_those_of_all_paths() {
             for layer in &layers {
                 let mut expected = expected_of_layer(layer);
                 expected.retain(|path, _| path.iter().filter(|byte| **byte == b'/').count() < 6);
-                prop_assert_eq!(by_path(&room_of_layer(layer)), expected);
+                prop_assert_eq!(by_path(&room_of_layer(layer, &|_| false)), expected);
             }
+            let all: u64 = merged
+                .provenance
+                .hidden()
+                .iter()
+                .map(|(origin, _)| {
+                    let hidden = |at| origin.entry == Some(at);
+                    room_of_layer(layers[origin.layer], &hidden).hidden
+                })
+                .sum();
+            prop_assert_eq!(
+                all,
+                expected_waste(&layers, &merged).values().map(|(sum, _)| sum).sum::<u64>()
+            );
             let waste = expected_waste(&layers, &merged);
             let found = wasted_paths(&layers, &merged.provenance, usize::MAX);
             seen.set(seen.get() + found.len());
@@ -112,7 +125,7 @@ fn what_is_small_or_deep_is_counted_with_its_directory() {
     let deep = Entry::file("b/c/d/e/f/g/h/i", vec![1; 50_000]);
     let files: Vec<Entry> = [large, deep].into_iter().chain(small).collect();
     let index = index(&tar(&files)).unwrap();
-    let rooms = by_path(&room_of_layer(&index));
+    let rooms = by_path(&room_of_layer(&index, &|_| false));
     let row = |path: &str| rooms.get(path.as_bytes()).copied();
     assert_eq!((row(""), row("a"), row("a/large")), (Some(150_050), Some(100_050), Some(100_000)));
     assert_eq!(

@@ -20,7 +20,7 @@ const COLUMNS: [usize; 2] = [80, 200];
 /// Clears the screen (as C0 and as C1), turns the direction of text, and ends the line.
 const EVIL: &str = "\u{1b}[2J\u{9b}2J\u{202e}\u{7}\r\n";
 
-const COMMANDS: [(&str, &str); 14] = [
+const COMMANDS: [(&str, &str); 15] = [
     ("history", "history --all-layers oci:layout:1.1"),
     ("which", "which oci:layout:1.1 etc/app.conf gone.txt usr/bin/tool"),
     ("diff", "diff oci:layout:1.0 oci:layout:1.1"),
@@ -33,6 +33,7 @@ const COMMANDS: [(&str, &str); 14] = [
     ("attest-packages", "attest --packages oci:layout:1.1"),
     ("du", "du oci:layout:1.1 /etc /usr"),
     ("du-layers", "du --layers oci:layout:1.1"),
+    ("du-check", "du --check max-wasted=1%,max-size=1G oci:layout:1.1"),
     ("ls-long", "ls -l oci:layout:1.1 / /etc"),
     ("ls-long-human", "ls -lhR oci:layout:1.1"),
 ];
@@ -122,8 +123,8 @@ fn on_terminal(home: &Path, columns: usize, line: &str) -> String {
     let output = child.wait_with_output().unwrap();
     drop(stdin);
     let errors = fs::read_to_string(home.join("errors")).unwrap();
-    let is_done =
-        output.status.success() || line.starts_with("diff ") && output.status.code() == Some(1);
+    let finds = line.starts_with("diff ") || line.contains("--check");
+    let is_done = output.status.success() || finds && output.status.code() == Some(1);
     assert!(is_done, "{line}: {output:?} {errors}");
     String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n")
 }

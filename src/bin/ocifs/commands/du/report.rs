@@ -1,6 +1,8 @@
 //! The report of `ocifs du --html`: what takes the room of an image, by directory and by layer, and what of it for
 //! nothing.
 
+use std::collections::HashSet;
+
 use ocifs::image::{LayeredImage, room_of_layer, room_of_tree, steps_of};
 use ocifs::tree::Provenance;
 
@@ -45,12 +47,18 @@ pub(super) fn report(
     page.section("By directory", &by_directory);
 
     let (steps, unmatched) = steps_of(image.resolved());
-    let rooms: Vec<_> = image.indexes().into_iter().map(room_of_layer).collect();
+    let mut hidden = vec![HashSet::new(); measured.layers.len()];
+    for (origin, _) in provenance.hidden() {
+        hidden[origin.layer].extend(origin.entry);
+    }
+    let layers = image.indexes().into_iter().zip(&hidden);
+    let rooms = layers.map(|(index, hidden)| room_of_layer(index, &|at| hidden.contains(&at)));
+    let rooms: Vec<_> = rooms.collect();
     let changes = provenance.changes(&image.indexes());
     let layers = Layers { usage: &measured.layers, changes: &changes };
     let mut by_layer = Markup::default();
     Treemap::new("Content by layer", &node_of_layers(&rooms, &steps)).write(&mut by_layer);
-    by_layer.tags("<p>Bytes of content in each layer, with those that later layers hide.</p>");
+    by_layer.tags("<p>Bytes of content in each layer. What is struck out is wasted: a later layer replaces or deletes it.</p>");
     write_history(&mut by_layer, &steps, &unmatched, Some(layers));
     page.section("By layer", &by_layer);
 

@@ -29,7 +29,8 @@ pub(in crate::commands) fn node_of_layers(layers: &[Room], steps: &[Step]) -> No
     children.sort_by_key(|child| Reverse(child.bytes));
     let bytes = children.iter().map(|node| node.bytes).fold(0, u64::saturating_add);
     let name = b"all layers".to_vec();
-    Node { label: name.clone(), path: name, bytes, tone: Tone::Group(0), children }
+    let (label, tone) = (name.clone(), Tone::Group(0));
+    Node { label, path: name, bytes, tone, is_wasted: false, children }
 }
 
 fn node(room: &Room, tone: Tone) -> Node {
@@ -38,7 +39,9 @@ fn node(room: &Room, tone: Tone) -> Node {
         label.push(b'/');
     }
     let children = room.children.iter().map(|room| node(room, tone)).collect();
-    Node { label, path: slashed(room), bytes: room.bytes, tone, children }.joined()
+    let is_wasted = room.hidden > 0 && is_nearly_all(room.hidden, room.bytes);
+    let (path, bytes) = (slashed(room), room.bytes);
+    Node { label, path, bytes, tone, is_wasted, children }.joined()
 }
 
 /// The path of what is in the root, as people write it.

@@ -72,6 +72,8 @@ pub(crate) struct Node {
     /// All of it, with what is in it.
     pub(crate) bytes: u64,
     pub(crate) tone: Tone,
+    /// Whether (nearly) all of it is there for nothing.
+    pub(crate) is_wasted: bool,
     /// What of it is worth a rectangle, the largest first.
     pub(crate) children: Vec<Node>,
 }
@@ -217,10 +219,13 @@ fn write_rect(out: &mut Markup, rect: &Rect, node: Option<&Node>, is_divided: bo
         Some(node) => out.tags(node.tone.class()),
         None => out.tags("rest"),
     };
-    out.tags(if is_divided { " dir\"><title>" } else { "\"><title>" });
+    let is_wasted = node.is_some_and(|node| node.is_wasted);
+    out.tags(if is_divided { " dir" } else { "" });
+    out.tags(if is_wasted { " gone\"><title>" } else { "\"><title>" });
     if let Some(node) = node {
         let percent = node.bytes as f64 * 100.0 / all as f64;
         out.name(&node.path).text(&format!(": {}, {percent:.1} %", size(node.bytes)));
+        out.tags(if is_wasted { ", wasted" } else { "" });
     } else {
         out.tags("smaller files and directories");
     }
@@ -267,7 +272,7 @@ mod tests {
 
     fn node(name: &str, bytes: u64, children: Vec<Node>) -> Node {
         let label = name.as_bytes().to_vec();
-        Node { path: label.clone(), label, bytes, tone: Tone::Group(0), children }
+        Node { path: label.clone(), label, bytes, tone: Tone::Group(0), is_wasted: false, children }
     }
 
     /// A tree with more directories than a picture has room for.

@@ -56,6 +56,7 @@ pub(super) fn node(files: &Files<'_>, bytes_of: impl Fn(&FileChange) -> u64) -> 
                 path,
                 bytes,
                 tone: tone(change),
+                is_wasted: false,
                 children: Vec::new(),
             });
         }
@@ -71,7 +72,14 @@ pub(super) fn node(files: &Files<'_>, bytes_of: impl Fn(&FileChange) -> u64) -> 
 fn directory(path: &[u8]) -> Node {
     let name = path.strip_suffix(b"/").unwrap_or(path).rsplit(|byte| *byte == b'/').next();
     let label = [name.unwrap_or_default(), b"/"].concat();
-    Node { label, path: [b"/", path].concat(), bytes: 0, tone: PLAIN, children: Vec::new() }
+    Node {
+        label,
+        path: [b"/", path].concat(),
+        bytes: 0,
+        tone: PLAIN,
+        is_wasted: false,
+        children: Vec::new(),
+    }
 }
 
 /// The last directory that was opened is whole.
