@@ -26,6 +26,7 @@
 mod bar;
 mod bounded;
 mod markup;
+mod node;
 mod page;
 mod squarify;
 mod table;
@@ -33,6 +34,7 @@ mod treemap;
 
 pub(crate) use bounded::more;
 pub(crate) use markup::Markup;
+pub(crate) use node::{Node, Tone, is_nearly_all};
 pub(crate) use page::Page;
 pub(crate) use table::{Cells, Column, Table};
-pub(crate) use treemap::{Node, Tone, Treemap, is_nearly_all};
+pub(crate) use treemap::Treemap;

@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 use unicode_width::UnicodeWidthStr;
 
 use super::Markup;
+use super::node::Node;
 use super::squarify::{Rect, squarify};
 use crate::render::table::cut;
 use crate::render::text::size;
@@ -19,6 +20,9 @@ const HEIGHT: f64 = 440.0;
 
 /// Rectangles of a picture.
 const MAX_RECTS: usize = 600;
+
+/// Of them, those that are not within another.
+const MAX_TOP: usize = 400;
 
 /// The area of the smallest rectangle that is worth one.
 const LEAST_AREA: f64 = 36.0;
@@ -35,68 +39,6 @@ const LEAST_SIDE: f64 = 12.0;
 /// The width of a letter of a label, and what is left free beside it.
 const LETTER: f64 = 6.7;
 const BESIDE: f64 = 8.0;
-
-/// The colour of a rectangle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tone {
-    /// One of several that tell neighbours apart.
-    Group(usize),
-    Added,
-    Removed,
-    Changed,
-}
-
-/// How many groups have a colour of their own.
-const GROUPS: usize = 8;
-
-impl Tone {
-    fn class(self) -> &'static str {
-        match self {
-            Tone::Group(number) => {
-                ["g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7"][number % GROUPS]
-            }
-            Tone::Added => "add",
-            Tone::Removed => "del",
-            Tone::Changed => "chg",
-        }
-    }
-}
-
-/// Something that takes room.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    /// What stands in the rectangle.
-    pub(crate) label: Vec<u8>,
-    /// What is told of it: the whole path.
-    pub(crate) path: Vec<u8>,
-    /// All of it, with what is in it.
-    pub(crate) bytes: u64,
-    pub(crate) tone: Tone,
-    /// Whether (nearly) all of it is there for nothing.
-    pub(crate) is_wasted: bool,
-    /// What of it is worth a rectangle, the largest first.
-    pub(crate) children: Vec<Node>,
-}
-
-impl Node {
-    /// The same, in one rectangle with what it holds if that is one directory.
-    pub(crate) fn joined(mut self) -> Node {
-        while let [only] = &mut self.children[..]
-            && !only.children.is_empty()
-            && is_nearly_all(only.bytes, self.bytes)
-        {
-            self.label.append(&mut only.label);
-            self.path = std::mem::take(&mut only.path);
-            self.children = std::mem::take(&mut only.children);
-        }
-        self
-    }
-}
-
-/// Whether a part is so much of the whole that a picture does not show the rest: 98 %.
-pub(crate) fn is_nearly_all(part: u64, whole: u64) -> bool {
-    u128::from(part) * 100 >= u128::from(whole) * 98
-}
 
 /// A picture of a node.
 #[derive(Debug)]
@@ -136,12 +78,15 @@ impl<'a> Treemap<'a> {
         let whole = Rect { x: 0.0, y: 0.0, width: WIDTH, height: HEIGHT };
         let mut rects: Vec<(Rect, Option<&Node>, bool)> = Vec::new();
         let mut heap = BinaryHeap::from([ToDivide { node: self.root, rect: whole }]);
-        let mut places = Vec::new();
         while let Some(ToDivide { node, rect }) = heap.pop() {
-            let is_root = places.is_empty();
-            places.push(());
+            let is_root = rects.is_empty();
             let inner = if is_root { rect } else { inside(&rect) };
-            let parts = parts(node, &inner);
+            let mut parts = parts(node, &inner);
+            if is_root && parts.len() > MAX_TOP {
+                let rest = parts.split_off(MAX_TOP).into_iter().map(|(bytes, _)| bytes);
+                parts.push((rest.fold(0, u64::saturating_add), None));
+                parts.sort_by_key(|(bytes, _)| Reverse(*bytes));
+            }
             if rects.len() + parts.len() > MAX_RECTS {
                 continue;
             }
@@ -269,6 +214,7 @@ fn write_label(out: &mut Markup, rect: &Rect, node: &Node, is_divided: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::html::Tone;
 
     fn node(name: &str, bytes: u64, children: Vec<Node>) -> Node {
         let label = name.as_bytes().to_vec();
@@ -309,18 +255,13 @@ mod tests {
         let mut out = Markup::default();
         Treemap::new("t", &root).write(&mut out);
         assert!(out.len() < 300_000, "{}", out.len());
-    }
 
-    #[test]
-    fn what_holds_one_directory_is_one_with_it() {
-        let inner = node("c/", 99, vec![node("x", 50, Vec::new()), node("y", 49, Vec::new())]);
-        let joined = node("a/", 100, vec![node("b/", 100, vec![inner.clone()])]).joined();
-        assert_eq!(
-            (&joined.label[..], joined.bytes, joined.children.len()),
-            (&b"a/b/c/"[..], 100, 2)
-        );
-        assert_eq!(node("a/", 200, vec![inner]).joined().label, b"a/");
-        assert_eq!(node("a/", 9, vec![node("f", 9, Vec::new())]).joined().label, b"a/");
+        let flat = (0..1000).map(|_| node("f", 10, Vec::new())).collect();
+        let root = node("/", 10_000, flat);
+        let rects = Treemap::new("t", &root).rects();
+        assert_eq!(rects.len(), MAX_TOP + 1);
+        let (largest, None, _) = rects[0] else { panic!("{:?}", rects[0]) };
+        assert!((largest.area() / (WIDTH * HEIGHT) - 0.6).abs() < 1e-9);
     }
 
     #[test]
