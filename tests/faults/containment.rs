@@ -190,6 +190,8 @@ fn verbs_that_print_are_contained() {
         &["history", &image],
         &["inspect", &image],
         &["diff", &image, &image],
+        &["export", &image, "f"],
+        &["export", &image],
     ] {
         let config = docker.join("config.json");
         fs::write(&config, "{}").unwrap();

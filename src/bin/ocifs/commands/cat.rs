@@ -26,7 +26,7 @@ pub(crate) fn run(args: &args::Cat) -> Result<ExitCode, AnyError> {
         args.layer.layer.as_ref(),
         &args.image_args,
         RequiredProof::Unsaid,
-        Outlet::Printed,
+        Outlet::One(None),
     )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let mut out = output::stdout();

@@ -1,9 +1,10 @@
-//! What reading images needs, and the containment of verbs that read and print.
+//! What reading images needs, and the containment of verbs that read them and print, or write one file.
 //!
 //! They have no supervisor: what is read of files of credentials was read before. A helper could not be run any
 //! more, so where one is named in the user's files a verb is not contained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ocifs::cache::Cache;
 use ocifs::image::ImageOptions;
@@ -13,18 +14,24 @@ use crate::args::CacheArgs;
 use crate::contain::{Needs, contain};
 use crate::environment;
 
-/// Contains a process that is about to open images, and writes to no file but the cache's.
-pub(super) fn reader(images: &mut [(ImageName, ImageOptions)], cache: &Cache, args: &CacheArgs) {
+/// Contains a process that is about to open images, and writes to no file but the cache's and at most one, which is begun.
+pub(super) fn reader(
+    images: &mut [(ImageName, ImageOptions)],
+    cache: &Cache,
+    args: &CacheArgs,
+    file: Option<&Path>,
+) {
     let all = images.iter().flat_map(|(_, options)| with_base(options));
     if all.into_iter().any(|options| options.registry.credentials.have_helpers()) {
         log::debug!("not contained: credential helpers may have to be run");
         return;
     }
-    let needs = needs(images, cache, args);
+    let mut needs = needs(images, cache, args);
+    needs.write.extend(file.and_then(folder_of));
     for (_, options) in images.iter_mut() {
         options.registry.credentials.keep_as_read();
         if let Some(exclusion) = &mut options.exclude {
-            let base = std::sync::Arc::make_mut(exclusion);
+            let base = Arc::make_mut(exclusion);
             base.options.registry.credentials.keep_as_read();
         }
     }
@@ -51,6 +58,14 @@ pub(super) fn needs(
         }
     }
     needs
+}
+
+/// The folder of a file that will be moved to its place; none of what is no file.
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let above = file.parent().filter(|above| !above.as_os_str().is_empty());
+    let is_file = !file.exists() || file.is_file();
+    is_file.then(|| above.unwrap_or(Path::new(".")).to_owned())
 }
 
 /// The options of an image, and of the one that it is shown without.

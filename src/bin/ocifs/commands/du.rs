@@ -61,7 +61,7 @@ pub(crate) fn run(args: &args::Du) -> Result<ExitCode, AnyError> {
         None,
         &args.image_args,
         RequiredProof::Unsaid,
-        Outlet::Printed,
+        Outlet::One(None),
     )?;
     let tree = image.filesystem().tree();
     let listing = Listing::new(tree, Style::Names);
@@ -134,7 +134,8 @@ fn contradiction(args: &args::Du) -> Option<&'static str> {
 /// Opens an image with all of its layers.
 fn open(args: &args::Du) -> Result<LayeredImage, AnyError> {
     let settings = Settings::read()?;
-    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
+    let (name, options, cache) =
+        to_print(&args.image, &args.image_args, &settings, args.html.as_deref())?;
     let bar = Bar::first_use(&name);
     let image = LayeredImage::open(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();

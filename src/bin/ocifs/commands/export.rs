@@ -18,7 +18,8 @@ use tar::{Builder, EntryType, Header};
 
 use crate::args::{self, RequiredProof};
 use crate::commands::cat::CHUNK_BYTES;
-use crate::commands::open::{Outlet, Wanted, open_excerpt, open_image};
+use crate::commands::contained;
+use crate::commands::open::{Confine, Outlet, Wanted, open_excerpt, open_image};
 use crate::commands::selected::{Selected, questions, select};
 use crate::render::errors::AnyError;
 use crate::render::target::Target;
@@ -30,12 +31,17 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Full);
     let image_args = args.base.with(&args.image_args);
     if layer.is_none() && args.paths.is_empty() {
-        let wanted = Wanted { proof: required, provenance: false, before: None, confine: None };
+        let confine = |images: &mut [_], cache: &_| {
+            contained::reader(images, cache, &image_args.cache_args, args.output.as_deref());
+        };
+        let confine: Option<Confine<'_>> = Some(&confine);
+        let wanted = Wanted { proof: required, provenance: false, before: None, confine };
         let image = open_image(&args.image, &image_args, wanted)?;
         return write(target, image.filesystem(), None);
     }
     let asked = questions(&args.paths);
-    let image = open_excerpt(&args.image, &asked, layer, &image_args, required, Outlet::Files)?;
+    let outlet = Outlet::One(args.output.as_deref());
+    let image = open_excerpt(&args.image, &asked, layer, &image_args, required, outlet)?;
     let filesystem = image.filesystem();
     let selected = select(filesystem.tree(), &args.paths);
     let selected = selected.map_err(|e| format!("{}: {e}", image.resolved().name))?;

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &args::Find) -> Result<ExitCode, AnyError> {
         args.layer.layer.as_ref(),
         &args.base.with(&args.image_args),
         RequiredProof::Unsaid,
-        Outlet::Printed,
+        Outlet::One(None),
     )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let tree = filesystem.tree();

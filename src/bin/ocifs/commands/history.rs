@@ -23,7 +23,7 @@ use crate::render::text::count;
 
 pub(crate) fn run(args: &args::History) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
-    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings, None)?;
     let bar = Bar::first_use(&name);
     let layers = if args.all_layers { LayersToOpen::All } else { LayersToOpen::Cached };
     let history = image::history(&name, &cache, &options, layers, &bar).map_err(failed(&name))?;

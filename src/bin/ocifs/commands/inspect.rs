@@ -26,7 +26,9 @@ use crate::render::screen::Screen;
 use crate::render::text;
 
 pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
-    let (name, options, cache) = to_print(&args.image, &args.image_args, &Settings::read()?)?;
+    let html = report_file(args.html.as_deref())?;
+    let (name, options, cache) =
+        to_print(&args.image, &args.image_args, &Settings::read()?, args.html.as_deref())?;
     let mut out = output::stdout();
     if args.raw || args.config {
         let wanted = match (args.raw, options.platform.is_some()) {
@@ -39,7 +41,6 @@ pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let html = report_file(args.html.as_deref())?;
     let depth = if args.all { Depth::All } else { Depth::Shown };
     let graph = image::inspect(&name, &cache, &options, depth).map_err(failed(&name))?;
     if let Some(why) = &graph.no_image {

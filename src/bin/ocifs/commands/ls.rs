@@ -35,7 +35,7 @@ pub(crate) fn run(args: &args::Ls) -> Result<ExitCode, AnyError> {
         args.layer.layer.as_ref(),
         &args.base.with(&args.image_args),
         RequiredProof::Unsaid,
-        Outlet::Printed,
+        Outlet::One(None),
     )?;
     let tree = image.filesystem().tree();
     let (mut files, mut directories, mut is_complete) = (Vec::new(), Vec::new(), true);

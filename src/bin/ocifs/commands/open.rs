@@ -1,6 +1,7 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
@@ -114,24 +115,25 @@ pub(super) fn open_image(
 }
 
 /// An image by the name that the user's aliases give it, what opening it needs, and the cache. From here on this process
-/// is contained: it prints, and writes to no file but the cache's.
+/// is contained: it prints, or writes one `file`, which it has begun.
 pub(super) fn to_print(
     name: &ImageName,
     args: &ImageArgs,
     settings: &Settings,
+    file: Option<&Path>,
 ) -> Result<(ImageName, ImageOptions, Arc<Cache>), AnyError> {
     let mut named = [environment::image(name, args, settings)?];
     let cache = environment::cache(&args.cache_args);
-    contained::reader(&mut named, &cache, &args.cache_args);
+    contained::reader(&mut named, &cache, &args.cache_args, file);
     let [(name, options)] = named;
     Ok((name, options, cache))
 }
 
 /// What becomes of the content of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outlet {
-    /// It is printed.
-    Printed,
+pub(super) enum Outlet<'a> {
+    /// It is printed, or written to one file, which is begun.
+    One(Option<&'a Path>),
     /// Files are written.
     Files,
 }
@@ -143,12 +145,12 @@ pub(super) fn open_excerpt(
     layer: Option<&LayerChoice>,
     args: &ImageArgs,
     default: RequiredProof,
-    outlet: Outlet,
+    outlet: Outlet<'_>,
 ) -> Result<Excerpt, AnyError> {
     let settings = Settings::read()?;
     let required = settings.required_proof(args)?.or(default);
     let (name, mut options, cache) = match outlet {
-        Outlet::Printed => to_print(name, args, &settings)?,
+        Outlet::One(file) => to_print(name, args, &settings, file)?,
         Outlet::Files => {
             let (name, options) = environment::image(name, args, &settings)?;
             (name, options, environment::cache(&args.cache_args))

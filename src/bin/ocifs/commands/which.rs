@@ -24,7 +24,7 @@ use crate::render::text::{count, printable};
 
 pub(crate) fn run(args: &args::Which) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
-    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings)?;
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &settings, None)?;
     let paths: Vec<Vec<u8>> = args.paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     let bar = Bar::first_use(&name);
     let layers = if args.all_layers { LayersToOpen::All } else { LayersToOpen::Cached };
