@@ -6,6 +6,7 @@
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
 //! layer_usage, room    what layers and directories take; wasted_paths: what of it for nothing
+//! LayerStack::open    the same without a tree, as of each layer, to go from one to the other
 //! history, which      how an image was made; where a path comes from
 //! known_tree          names alone, if the cache has all of them: for completion
 //! diff                what differs between two of them, by digest
@@ -60,6 +61,7 @@ mod indexes;
 mod known;
 mod labels;
 mod layer_choice;
+mod layer_stack;
 mod layer_usage;
 mod layered;
 mod locate;
@@ -99,6 +101,7 @@ pub use indexes::{
 };
 pub use known::known_tree;
 pub use layer_choice::{LayerChoice, LayerChoiceError};
+pub use layer_stack::{LayerFile, LayerStack, Wasted, WastedFile, instructions};
 pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::{LayeredImage, LayeredImages};
 pub use opening::{resolve, resolve_in};

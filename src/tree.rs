@@ -45,6 +45,7 @@ mod merge;
 mod numbers;
 mod origins;
 mod path;
+mod places;
 mod provenance;
 mod readable;
 mod table;
@@ -61,10 +62,13 @@ pub use glob::Glob;
 pub use inode::{Attributes, BLOCK_BYTES, Content, DirEntry, FileKind, Ino};
 pub use join::{Part, Sharing, join};
 pub use mark::Mark;
-pub use merge::{Merged, layer_alone, merge, merge_with_origins, merge_with_provenance};
+pub use merge::{
+    Merged, layer_alone, merge, merge_with_origins, merge_with_provenance, provenance,
+};
 pub use numbers::Shown;
 pub use origins::Origins;
 pub use path::{PathError, Symlinks, plain_names};
+pub use places::{AsOf, Facts, Place, PlaceWalk, Places, SideBySide};
 pub use provenance::{Change, Changes, End, Origin, Provenance, Version};
 pub use table::Tree;
 pub use upper::{Question, Want, merge_upper};

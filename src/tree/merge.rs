@@ -103,19 +103,49 @@ pub fn merge_with_provenance(
     }
 }
 
+/// Merges the layers, base first, and keeps what became of every name alone: for callers that do without the tree,
+/// which is larger.
+///
+/// # Errors
+/// As [`merge()`].
+pub fn provenance(layers: &[&LayerIndex], budget: &Arc<Budget>) -> Result<Provenance, Error> {
+    let mut merge = Merge::of(layers, budget, Some(Witness::new()))?;
+    let mut last = 0;
+    let numbers = merge.names_of_inodes().into_iter().map(|names| match names {
+        0 => 0,
+        _ => {
+            last += 1;
+            last
+        }
+    });
+    let numbers: Vec<u32> = numbers.collect();
+    let Some(witness) = merge.witness.take() else {
+        unreachable!("the merge was begun with a witness")
+    };
+    merge.drawn.more(merge.nodes.len() as u64 * provenance::ROW_BYTES)?;
+    let provenance = merge.provenance(&numbers, witness);
+    merge.drawn.keep();
+    Ok(provenance)
+}
+
 impl Merge<'_> {
+    /// How many names each inode has that are still there.
+    fn names_of_inodes(&self) -> Vec<u32> {
+        let mut names_of = vec![0u32; self.inodes.len()];
+        names_of[0] = 1;
+        for node in self.nodes.iter().skip(1).filter(|node| node.alive) {
+            names_of[node.inode as usize] += 1;
+        }
+        names_of
+    }
+
     /// Turns the linked structure into the arrays of a [`Tree`]; with the entry of each inode, if
     /// the caller wants them, and what its witness saw, if it has one.
     fn flatten(
         mut self,
         mut origins: Option<&mut Vec<u32>>,
     ) -> Result<(Tree, Option<Provenance>), Error> {
-        // Count names, in order to number the inodes that still have one.
-        let mut names_of = vec![0u32; self.inodes.len()];
-        names_of[0] = 1;
-        for node in self.nodes.iter().skip(1).filter(|node| node.alive) {
-            names_of[node.inode as usize] += 1;
-        }
+        let names_of = self.names_of_inodes();
         let mut numbers = vec![0u32; self.inodes.len()];
         let mut flat = Flat::new(self.layers);
         for (at, source) in self.inodes.iter().enumerate() {

@@ -33,6 +33,7 @@
 //! - Paths are taken as they are: symlinks in them are not followed, as they may have led elsewhere in each
 //!   layer.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use super::inode::{Ino, NONE};
@@ -78,7 +79,7 @@ pub struct Provenance {
 }
 
 /// What a name was made from: an entry of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// Position of the layer in the image, 0 is the base.
     pub layer: usize,
@@ -191,13 +192,13 @@ impl Provenance {
         &self.rows[row as usize]
     }
 
-    fn name(&self, row: u32) -> &[u8] {
+    pub(super) fn name(&self, row: u32) -> &[u8] {
         let Row { name_offset, name_length, .. } = self.row(row);
         &self.names[*name_offset as usize..*name_offset as usize + usize::from(*name_length)]
     }
 
     /// The path of a row, without a slash before it.
-    fn path(&self, row: u32) -> Vec<u8> {
+    pub(super) fn path(&self, row: u32) -> Vec<u8> {
         let mut parts = Vec::new();
         let mut at = row;
         while at != ROOT {
@@ -208,8 +209,48 @@ impl Provenance {
         parts.join(&b'/')
     }
 
+    /// All rows that a directory ever had, by name.
+    pub(super) fn rows_in(&self, dir: u32) -> &[u32] {
+        let begin = self.by_name.partition_point(|row| self.row(*row).parent < dir);
+        let length = self.by_name[begin..].partition_point(|row| self.row(*row).parent == dir);
+        &self.by_name[begin..begin + length]
+    }
+
+    /// The layer that made a row, and the one in which it is gone, or `NONE`.
+    pub(super) fn life(&self, row: u32) -> (u32, u32) {
+        let Row { layer, end, .. } = *self.row(row);
+        (layer, end)
+    }
+
+    /// What a row was made from where the layers below `end` alone count.
+    pub(super) fn origin_below(&self, row: u32, end: u32) -> Origin {
+        let later = self.updates_of(row).iter().find(|update| update.layer >= end);
+        later.map_or(self.row(row).source, |update| update.before).origin()
+    }
+
+    /// Whether a layer describes a directory anew that a lower one made.
+    pub(super) fn is_updated(&self, row: u32, layer: u32) -> bool {
+        self.updates_of(row).iter().any(|update| update.layer == layer)
+    }
+
+    /// Whether a layer gives a directory other attributes that a lower one made.
+    pub(super) fn has_other_attributes(
+        &self,
+        row: u32,
+        layer: u32,
+        indexes: &[impl Borrow<LayerIndex>],
+    ) -> bool {
+        let updates = self.updates_of(row);
+        let first = updates.iter().position(|update| update.layer == layer);
+        first.filter(|_| self.row(row).layer != layer).is_some_and(|first| {
+            let later = updates[first..].iter().find(|update| update.layer > layer);
+            let after = later.map_or(self.row(row).source, |update| update.before);
+            attributes(updates[first].before, indexes) != attributes(after, indexes)
+        })
+    }
+
     /// All rows of a name in a directory, in the order in which they were made.
-    fn children(&self, dir: u32, name: &[u8]) -> &[u32] {
+    pub(super) fn children(&self, dir: u32, name: &[u8]) -> &[u32] {
         let key = |row: &u32| (self.row(*row).parent, self.name(*row));
         let begin = self.by_name.partition_point(|row| key(row) < (dir, name));
         let length = self.by_name[begin..].partition_point(|row| key(row) == (dir, name));
@@ -325,6 +366,19 @@ impl Provenance {
         hidden
     }
 
+    /// The paths of names that were made from these entries and are gone: the last that each had.
+    pub fn paths_of_hidden(&self, origins: &[Origin]) -> Vec<Vec<u8>> {
+        let places: HashMap<Origin, usize> =
+            origins.iter().enumerate().map(|(at, origin)| (*origin, at)).collect();
+        let mut paths = vec![Vec::new(); origins.len()];
+        for (at, row) in self.rows.iter().enumerate().filter(|(_, row)| row.end != NONE) {
+            if let Some(place) = places.get(&row.source.origin()) {
+                paths[*place] = self.path(at as u32);
+            }
+        }
+        paths
+    }
+
     /// Calls for each change of each layer, in no order.
     fn each_change(&self, indexes: &[&LayerIndex], mut tell: impl FnMut(u32, u32, Change)) {
         let mut is_continued = vec![false; self.rows.len()];
@@ -368,9 +422,9 @@ impl Provenance {
 /// What of a directory counts as changed.
 type DirectoryAttributes<'a> = (u16, u32, u32, Vec<(&'a [u8], &'a [u8])>);
 
-fn attributes<'a>(source: Source, indexes: &[&'a LayerIndex]) -> DirectoryAttributes<'a> {
-    let index = indexes[source.layer as usize];
-    let entry: Option<Entry<'a>> =
+fn attributes(source: Source, indexes: &[impl Borrow<LayerIndex>]) -> DirectoryAttributes<'_> {
+    let index = indexes[source.layer as usize].borrow();
+    let entry: Option<Entry<'_>> =
         (source.entry != NONE).then(|| index.entry_at(source.entry as usize));
     entry.map_or((0o755, 0, 0, Vec::new()), |entry| {
         (entry.mode, entry.uid, entry.gid, index.xattrs(&entry).collect())

@@ -29,6 +29,7 @@ mod memory;
 mod mutations;
 mod numbers;
 mod packages;
+mod places;
 mod provenance;
 mod random_stacks;
 mod regressions;
