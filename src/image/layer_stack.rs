@@ -105,6 +105,11 @@ impl LayerStack {
         &self.provenance
     }
 
+    /// The layer indexes, base first.
+    pub fn indexes(&self) -> &[Arc<LayerIndex>] {
+        &self.indexes
+    }
+
     /// The tree as of a layer.
     pub fn as_of(&self, layer: usize) -> AsOf<'_> {
         AsOf::new(&self.provenance, &self.indexes, layer)

@@ -18,6 +18,7 @@ mod fixture;
 mod logs;
 mod provenance;
 mod published;
+mod screen;
 mod shell;
 
 mod access;
@@ -44,6 +45,7 @@ mod engines;
 mod entries;
 mod excerpts;
 mod exclude_base;
+mod explore;
 mod external_artifact;
 mod external_soci;
 mod external_split_views;

@@ -24,7 +24,7 @@ use crate::support::tarball::{Entry, tar};
 use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
-const NOT_RUN: [(&str, &str); 5] = [
+const NOT_RUN: [(&str, &str); 6] = [
     ("sudo apt install ./ocifs_0.1.0_amd64.deb", "it installs: scripts/check-package"),
     (
         "ocifs status --prometheus > /var/lib/node_exporter/ocifs.prom.new",
@@ -32,6 +32,7 @@ const NOT_RUN: [(&str, &str); 5] = [
     ),
     ("cargo install --locked --path .", "it builds: scripts/demo"),
     ("cargo build --release", "it is how these tests are built and run: .ci/run"),
+    ("ocifs explore debian:12", "it needs a terminal: the module `explore`"),
     ("ocifs mount docker-daemon:app img", "there is no engine: `oracle stores::docker_daemon`"),
 ];
 

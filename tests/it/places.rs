@@ -38,8 +38,14 @@ fn paths(tree: &Tree) -> BTreeMap<Vec<u8>, Ino> {
     paths
 }
 
+/// Whether it is there now, what is known of it, and what it holds if it is a symlink.
+type Known = (bool, Facts, Option<Vec<u8>>);
+
+/// Places by their paths.
+type Shown = BTreeMap<Vec<u8>, Known>;
+
 /// All paths of both sides, each found again by its path.
-fn places(places: &dyn Places) -> BTreeMap<Vec<u8>, (bool, Facts, Option<Vec<u8>>)> {
+fn places(places: &dyn Places) -> Shown {
     let mut found = BTreeMap::new();
     let mut walk = PlaceWalk::new(places, places.root());
     while let Some((above, place)) = walk.next() {
@@ -57,10 +63,8 @@ fn places(places: &dyn Places) -> BTreeMap<Vec<u8>, (bool, Facts, Option<Vec<u8>
     found
 }
 
-fn marks(places: &BTreeMap<Vec<u8>, (bool, Facts, Option<Vec<u8>>)>) -> BTreeMap<Vec<u8>, Change> {
-    let marked = |(path, (_, facts, _)): (&Vec<u8>, &(bool, Facts, Option<Vec<u8>>))| {
-        Some((path.clone(), facts.change?))
-    };
+fn marks(places: &Shown) -> BTreeMap<Vec<u8>, Change> {
+    let marked = |(path, (_, facts, _)): (&Vec<u8>, &Known)| Some((path.clone(), facts.change?));
     places.iter().filter_map(marked).collect()
 }
 

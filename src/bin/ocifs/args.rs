@@ -10,6 +10,7 @@ mod check;
 mod cp;
 mod diff;
 mod du;
+mod explore;
 mod export;
 mod find;
 mod history;
@@ -42,6 +43,7 @@ pub(crate) use check::{Check, Metric, Most};
 pub(crate) use cp::Cp;
 pub(crate) use diff::Diff;
 pub(crate) use du::Du;
+pub(crate) use explore::Explore;
 pub(crate) use export::Export;
 pub(crate) use find::{Find, FindRequest};
 pub(crate) use history::History;
@@ -173,6 +175,12 @@ pub(crate) enum Command {
     /// Exit codes: 0 no difference, 1 differences, 2 trouble or wrong usage.
     #[command(override_usage = "ocifs diff [OPTIONS] A B")]
     Diff(Diff),
+    /// Look around in an image in the terminal, layer by layer, or in two and how they differ
+    ///
+    /// Shows the layers with what each added, changed and removed, the tree as of each of them, and files: their content,
+    /// attributes and versions. `?` shows the keys. Files are fetched when they are looked at.
+    #[command(override_usage = "ocifs explore [OPTIONS] REF [REF2]")]
+    Explore(Explore),
     /// Show what an image is made of: platforms, manifest, config, layers, referrers
     ///
     /// No layer is fetched. Everything that is known is shown of the image for one platform; of the others, what

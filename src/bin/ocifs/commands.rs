@@ -10,6 +10,7 @@ mod cp;
 mod diff;
 mod doctor;
 mod du;
+mod explore;
 mod export;
 mod find;
 mod history;
@@ -54,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::History(history) => history::run(history),
         Command::Which(which) => which::run(which),
         Command::Diff(diff) => diff::run(diff),
+        Command::Explore(explore) => explore::run(args, explore),
         Command::Inspect(inspect) => inspect::run(inspect),
         Command::Tags(tags) => tags::run(tags),
         Command::Attest(attest) => attest::run(attest),

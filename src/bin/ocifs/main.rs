@@ -10,6 +10,7 @@
 //! - [`static_names`]: how a statically linked program looks up hosts;
 //! - [`notify`]: tells a service manager;
 //! - [`completions`]: what shells ask for when Tab is pressed;
+//! - [`explore`]: images in a terminal, layer by layer;
 //! - [`commands`]: one file a verb.
 
 mod args;
@@ -17,6 +18,7 @@ mod commands;
 mod completions;
 mod contain;
 mod environment;
+mod explore;
 mod mount_helper;
 mod notify;
 mod render;

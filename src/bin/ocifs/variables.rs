@@ -87,8 +87,12 @@ pub(crate) fn path_in(name: &str) -> Option<PathBuf> {
 
 /// Whether colours are welcome: `NO_COLOR` is not set, and the terminal is not one that has none.
 pub(crate) fn wants_colours() -> bool {
-    let is_dumb = env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-    variable("NO_COLOR").is_none() && !is_dumb
+    variable("NO_COLOR").is_none() && !is_dumb_terminal()
+}
+
+/// Whether the terminal, if there is one, can't do more than print lines.
+pub(crate) fn is_dumb_terminal() -> bool {
+    env::var_os("TERM").is_none_or(|terminal| terminal == "dumb")
 }
 
 pub(crate) fn home() -> Option<PathBuf> {

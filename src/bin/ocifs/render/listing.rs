@@ -158,18 +158,21 @@ fn long(a: &Attributes, mark: Option<Mark<'_>>, human: bool) -> String {
     let (year, month, day, hour, minute) = civil(a.mtime_seconds);
     format!(
         "{} {:>3} {:>5} {:>5} {size:>10} {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} ",
-        mode_text(a, mark.is_some()),
+        match mark {
+            // As tar(1) has it.
+            Some(_) => format!("h{}", &mode_text(a.kind, a.mode)[1..]),
+            None => mode_text(a.kind, a.mode),
+        },
         a.nlink,
         a.uid,
         a.gid,
     )
 }
 
-/// The letters of `ls -l`; a hard link to another layer has that of tar(1).
-fn mode_text(a: &Attributes, is_link: bool) -> String {
+/// The letters of `ls -l`.
+pub(crate) fn mode_text(kind: FileKind, mode: u16) -> String {
     let mut text = String::with_capacity(10);
-    text.push(match a.kind {
-        FileKind::Regular if is_link => 'h',
+    text.push(match kind {
         FileKind::Regular => '-',
         FileKind::Directory => 'd',
         FileKind::Symlink => 'l',
@@ -178,10 +181,10 @@ fn mode_text(a: &Attributes, is_link: bool) -> String {
         FileKind::Fifo => 'p',
     });
     for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
-        let bits = a.mode >> shift;
+        let bits = mode >> shift;
         text.push(if bits & 4 != 0 { 'r' } else { '-' });
         text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (a.mode & special != 0, bits & 1 != 0) {
+        text.push(match (mode & special != 0, bits & 1 != 0) {
             (true, true) => letter,
             (true, false) => letter.to_ascii_uppercase(),
             (false, true) => 'x',

@@ -1,0 +1,239 @@
+//! Images in layouts, and a model whose work is done at once.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ocifs::cache::Cache;
+use ocifs::digest::Digest;
+use ocifs::image::ImageOptions;
+use ocifs::layer::Quiet;
+use ratatui_core::buffer::Buffer;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::explore::draw::draw;
+use crate::explore::input::Bytes;
+use crate::explore::look::Look;
+use crate::explore::state::{Effect, Event, Model};
+use crate::explore::subject::{Asked, Subject};
+use crate::explore::terminal::frame;
+use crate::explore::work::{Answer, Generations, perform};
+use crate::render::errors::AnyError;
+
+/// A member of a layer.
+#[derive(Clone, Debug)]
+pub enum Member {
+    Dir(&'static str),
+    File(&'static str, Vec<u8>, u32),
+    Symlink(&'static str, &'static str),
+}
+
+pub fn file(path: &'static str, bytes: impl Into<Vec<u8>>) -> Member {
+    Member::File(path, bytes.into(), 0o644)
+}
+
+pub fn tar(members: &[Member]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for member in members {
+        let mut header = tar::Header::new_gnu();
+        let (path, bytes): (_, &[u8]) = match member {
+            Member::Dir(path) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                (path, b"")
+            }
+            Member::File(path, bytes, mode) => {
+                header.set_mode(*mode);
+                (path, bytes)
+            }
+            Member::Symlink(path, target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                builder.append_link(&mut header, path, target).unwrap();
+                continue;
+            }
+        };
+        header.set_size(bytes.len() as u64);
+        builder.append_data(&mut header, path, bytes).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// A layer: its instruction, and its tar.
+pub type Layer = (String, Vec<u8>);
+
+/// Writes images into a layout, with the tags 0, 1, and so on.
+pub fn layout(folder: &Path, images: &[Vec<Layer>]) {
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = Digest::sha256(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": bytes.len() })
+    };
+    let manifests = images.iter().enumerate().map(|(number, layers)| {
+        let diff_ids: Vec<Digest> = layers.iter().map(|(_, tar)| Digest::sha256(tar)).collect();
+        let history: Vec<_> = layers
+            .iter()
+            .map(|(text, _)| json!({ "created": "2024-01-01T00:00:00Z", "created_by": text }))
+            .collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {}, "history": history,
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": blob("config.v1+json", config.to_string().as_bytes()),
+            "layers": layers.iter().map(|(_, tar)| blob("layer.v1.tar", tar)).collect::<Vec<_>>(),
+        });
+        let mut row = blob("manifest.v1+json", manifest.to_string().as_bytes());
+        row["annotations"] = json!({ "org.opencontainers.image.ref.name": number.to_string() });
+        row
+    });
+    let index = json!({ "schemaVersion": 2, "manifests": manifests.collect::<Vec<_>>() });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// Layers of these members, with instructions `RUN 0` and so on.
+pub fn layers(members: &[Vec<Member>]) -> Vec<Layer> {
+    let layers = members.iter().enumerate();
+    layers.map(|(number, members)| (format!("RUN {number}"), tar(members))).collect()
+}
+
+/// A user at a screen.
+pub struct User {
+    pub model: Model,
+    newest: Arc<Generations>,
+    bytes: Bytes,
+    pub copied: Vec<String>,
+    pub ended: Option<Result<(), AnyError>>,
+    /// How often other things were asked for.
+    pub reads: usize,
+    pub redraws: usize,
+    pub suspended: usize,
+    folder: TempDir,
+}
+
+impl User {
+    /// One who looks at an image, or at two.
+    pub fn new(size: (u16, u16), images: &[Vec<Layer>]) -> User {
+        let folder = tempfile::tempdir().unwrap();
+        layout(&folder.path().join("layout"), images);
+        let asked = |number| {
+            let place = folder.path().join("layout");
+            let name = format!("oci:{}:{number}", place.display()).parse().unwrap();
+            Asked { name, options: ImageOptions { platform: None, ..ImageOptions::default() } }
+        };
+        let asked: Vec<Asked> = (0..images.len()).map(asked).collect();
+        let newest = Arc::new(Generations::default());
+        let model = Model::new(vec!["REF".to_owned()], size, Arc::clone(&newest));
+        let cache = Arc::new(Cache::open(&folder.path().join("cache")));
+        let mut user = User {
+            model,
+            newest,
+            bytes: Bytes::default(),
+            copied: Vec::new(),
+            ended: None,
+            reads: 0,
+            redraws: 0,
+            suspended: 0,
+            folder,
+        };
+        let mut rows = Vec::new();
+        let opened = Asked::open(&asked, &cache, &Quiet, &mut |found| rows = found);
+        user.happens(Event::Answer(Answer::Rows(rows)));
+        user.happens(Event::Answer(Answer::Opened(opened.map(Arc::new))));
+        user
+    }
+
+    /// One who looks at an image of these layers.
+    pub fn of(members: &[Vec<Member>]) -> User {
+        User::new((80, 24), &[layers(members)])
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn subject(&self) -> Arc<Subject> {
+        Arc::clone(self.model.subject.as_ref().unwrap())
+    }
+
+    /// Something happens, and all that comes of it.
+    pub fn happens(&mut self, event: Event) {
+        let mut events = vec![event];
+        while !events.is_empty() {
+            let effects: Vec<Effect> =
+                events.drain(..).flat_map(|event| self.model.update(event)).collect();
+            for effect in effects {
+                match effect {
+                    Effect::Work(request) => {
+                        self.reads += usize::from(matches!(
+                            request,
+                            crate::explore::work::Request::Read { .. }
+                        ));
+                        let mut tell = |answer| events.push(Event::Answer(answer));
+                        perform(request, &self.newest, &mut tell);
+                    }
+                    Effect::Copy(text) => self.copied.push(text),
+                    Effect::Redraw => self.redraws += 1,
+                    Effect::Suspend => self.suspended += 1,
+                    Effect::Quit(ended) => self.ended = Some(ended),
+                }
+            }
+        }
+    }
+
+    /// Presses keys, as a terminal sends them.
+    pub fn press(&mut self, keys: impl AsRef<[u8]>) {
+        self.bytes.push(keys.as_ref());
+        for input in [self.bytes.read(false), self.bytes.read(true)].concat() {
+            self.happens(Event::Input(input));
+        }
+    }
+
+    /// Waits a moment.
+    pub fn rests(&mut self) {
+        self.happens(Event::Rest);
+    }
+
+    pub fn buffer(&self) -> Buffer {
+        let mut buffer = frame(self.model.size);
+        draw(&self.model, Look { has_colours: true }, &mut buffer);
+        buffer
+    }
+
+    /// The lines on the screen.
+    pub fn lines(&self) -> Vec<String> {
+        let buffer = self.buffer();
+        let width = usize::from(buffer.area.width.max(1));
+        let line = |cells: &[ratatui_core::buffer::Cell]| {
+            cells.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned()
+        };
+        buffer.content.chunks(width).map(line).collect()
+    }
+
+    pub fn screen(&self) -> String {
+        self.lines().join("\n")
+    }
+
+    /// The paths in the tree's pane, with the marks before them.
+    pub fn rows(&self) -> Vec<String> {
+        let view = self.model.view().unwrap();
+        let tree = &self.model.tree;
+        (0..tree.rows.len())
+            .map(|at| {
+                let facts = view.with(|places| places.facts(tree.rows[at].place));
+                let sign = crate::explore::look::sign(facts.change);
+                format!("{sign}{}", String::from_utf8_lossy(&tree.path(at, &view)))
+            })
+            .collect()
+    }
+
+    /// The path that is selected.
+    pub fn selected(&self) -> String {
+        String::from_utf8_lossy(&self.model.file.path).into_owned()
+    }
+}
