@@ -31,6 +31,9 @@ const ESCAPE_MILLISECONDS: i64 = 40;
 /// How long the user rests on a file before it is read.
 const REST: Duration = Duration::from_millis(120);
 
+/// How long events are taken before a frame is drawn, however many there are.
+const LONGEST: Duration = Duration::from_millis(50);
+
 /// How often progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -102,6 +105,7 @@ impl Session {
         draw(&self.model, self.look, &mut frame);
         self.terminal.show(frame)?;
         let mut next = self.wait();
+        let until = Instant::now() + LONGEST;
         while let Some(message) = next {
             let event = match message {
                 Message::Signal(SIGWINCH) => Event::Resize(terminal::size()),
@@ -114,7 +118,7 @@ impl Session {
                 Message::Gone => return Ok(Some(Ended::BySignal(SIGHUP))),
                 Message::ReadEnded => {
                     self.workers.read_ended();
-                    next = self.receiver.try_recv().ok();
+                    next = self.next(until);
                     continue;
                 }
                 Message::Event(event) => event,
@@ -132,9 +136,14 @@ impl Session {
                     Effect::Quit(ended) => return ended.map(|()| Some(Ended::ByUser)),
                 }
             }
-            next = self.receiver.try_recv().ok();
+            next = self.next(until);
         }
         Ok(None)
+    }
+
+    /// A message that has come already, unless it is time for a frame.
+    fn next(&self, until: Instant) -> Option<Message> {
+        if Instant::now() < until { self.receiver.try_recv().ok() } else { None }
     }
 
     /// The next message; or that time has passed which counts.

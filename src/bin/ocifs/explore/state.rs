@@ -32,10 +32,13 @@ use super::work::{Answer, Content, Generations, Hit, Keep, Kept, Kind, Request, 
 use crate::render::errors::AnyError;
 
 /// Results of walks that are kept, so that going back to a layer shows them at once.
-const MAX_KEPT: usize = 8;
+const MAX_KEPT: usize = 4;
 
 /// A tree that is so wide shows modes and owners, unless the user has said otherwise.
 const WIDE_TREE: u16 = 70;
+
+/// If a filter lets through no more, all of it is shown at once; what is more is the user's to open.
+const FEW_KEPT: usize = 300;
 
 /// Something that happens.
 #[derive(Debug)]
@@ -244,10 +247,10 @@ impl Model {
     /// Shows the file of the selected row, if it is another one.
     fn select(&mut self) {
         let Some(view) = self.view() else { return };
-        let row = self.tree.selected();
-        let place = row.map(|row| row.place);
-        let path = row.map(|_| self.tree.path(self.tree.cursor.at, &view)).unwrap_or_default();
-        if self.file.place != place || self.file.path != path {
+        let place = self.tree.selected().map(|row| row.place);
+        if self.file.place != place || place.is_none() {
+            let at = self.tree.cursor.at;
+            let path = place.map(|_| self.tree.path(at, &view)).unwrap_or_default();
             // What was asked for of another file is not waited for.
             self.newest.next(Kind::Read);
             self.file.select(place, path);
@@ -400,12 +403,10 @@ impl Model {
     fn shows_kept(&mut self) {
         let before = self.tree.rows.is_empty();
         self.look();
-        // A few are shown at once; many are the user's to open.
-        const FEW: usize = 300;
-        let is_few = self.tree.kept.as_ref().is_some_and(|kept| kept.len() <= FEW);
+        let is_few = self.tree.kept.as_ref().is_some_and(|kept| kept.len() <= FEW_KEPT);
         if let Some(view) = self.view().filter(|_| before && is_few) {
             let path = self.file.path.clone();
-            self.tree.open_all(None, &view);
+            self.tree.open_kept(&view);
             self.tree.list(&view, &path);
         }
         if self.tree.rows.is_empty() {

@@ -141,7 +141,7 @@ impl Model {
             }
             (Action::CollapseAll, _) => self.tree.close_all(&view),
             (Action::ExpandAll, Some(row)) => {
-                let from = row.is_dir.then_some(at).or_else(|| self.tree.above(at));
+                let from = if row.is_dir { Some(at) } else { self.tree.above(at) };
                 if !self.tree.open_all(from, &view) {
                     self.complain("too many: not all are open");
                 }

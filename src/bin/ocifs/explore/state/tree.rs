@@ -141,34 +141,50 @@ impl TreePane {
         at + 1 + below
     }
 
-    /// Opens all directories below a row, or all; false if they are too many.
+    /// Opens the directories that lead to what is kept. Those that came or went as a whole stay closed.
+    pub(in crate::explore) fn open_kept(&mut self, view: &View) {
+        let is_old = |place: Place| place.is_there() && place.was_there();
+        view.with(|places| self.open_below(places, places.root(), Vec::new(), &is_old));
+    }
+
+    /// Opens all directories below a row, or below the root; false if they are too many.
     pub(in crate::explore) fn open_all(&mut self, at: Option<usize>, view: &View) -> bool {
-        let start = at.map_or(Vec::new(), |at| self.path(at, view));
+        let path = at.map_or_else(Vec::new, |at| self.path(at, view));
         let place = at.map(|at| self.rows[at].place);
-        if !start.is_empty() {
-            self.open.insert(start.clone());
-        }
+        self.open.insert(path.clone());
         let is_whole = view.with(|places| {
-            let mut left = vec![(place.unwrap_or(places.root()), start)];
-            let mut count = 0;
-            while let Some((dir, path)) = left.pop() {
-                for child in self.children(places, dir) {
-                    count += 1;
-                    if places.is_directory(child) {
-                        let path = joined(&path, places.name(child));
-                        self.open.insert(path.clone());
-                        left.push((child, path));
-                    }
-                }
-                if count > MAX_OPENED {
-                    return false;
-                }
-            }
-            true
+            let place = place.unwrap_or(places.root());
+            self.open_below(places, place, path, &|_| true)
         });
-        let path = self.selected().map(|_| self.path(self.cursor.at, view)).unwrap_or_default();
+        let path = self.path(self.cursor.at, view);
         self.list(view, &path);
         is_whole
+    }
+
+    /// Opens directories below one, as long as they are not too many.
+    fn open_below(
+        &mut self,
+        places: &dyn Places,
+        dir: Place,
+        path: Vec<u8>,
+        is_wanted: &dyn Fn(Place) -> bool,
+    ) -> bool {
+        let mut left = vec![(dir, path)];
+        let mut count = 0;
+        while let Some((dir, path)) = left.pop() {
+            for child in self.children(places, dir) {
+                count += 1;
+                if places.is_directory(child) && is_wanted(child) {
+                    let path = joined(&path, places.name(child));
+                    self.open.insert(path.clone());
+                    left.push((child, path));
+                }
+            }
+            if count > MAX_OPENED {
+                return false;
+            }
+        }
+        true
     }
 
     /// Closes all directories.
