@@ -78,7 +78,9 @@ pub(crate) fn run(
     let opening = open(asked, cache, &sender);
     let workers = Workers { sender, newest, reading: 0, waiting: None };
     let look = Look { has_colours };
-    Session { terminal, model, workers, look, opening, receiver }.run()
+    let session = Session { terminal, model, workers, look, opening, receiver };
+    // The terminal is given back on the way, so that the error can be read.
+    panics::caught(move || session.run()).unwrap_or_else(|| Err(defect().into()))
 }
 
 struct Session {

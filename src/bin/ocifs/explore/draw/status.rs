@@ -1,5 +1,6 @@
 //! The first line and the last: what is explored, and what can be done or has happened.
 
+use ocifs::index::Proof;
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
 use unicode_width::UnicodeWidthStr;
@@ -13,11 +14,14 @@ use crate::render::text::{count, printable, size};
 
 pub(super) fn title(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
     let (name, facts) = match model.subject.as_deref() {
-        Some(Subject::Image(stack)) => (stack.resolved().name.clone(), facts(model)),
+        Some(Subject::Image(stack)) => {
+            (stack.resolved().name.clone(), facts(model) + &proof(&stack.proofs()))
+        }
         Some(Subject::Pair(pair)) => {
             let names = [&pair.old, &pair.new].map(|image| image.resolved().name.clone());
             let facts = count(pair.differences, "path differs", "paths differ");
-            (names.join(" -> "), facts)
+            let proofs = [pair.old.proofs(), pair.new.proofs()].concat();
+            (names.join(" -> "), facts + &proof(&proofs))
         }
         None => (model.words.join(" "), String::new()),
     };
@@ -27,6 +31,12 @@ pub(super) fn title(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) 
     if facts.width() + 2 <= usize::from(rest.width) {
         put(buffer, rest, &format!("  {facts}"), look.aside());
     }
+}
+
+/// What was checked of the layer of which least was, if that is not all.
+fn proof(proofs: &[Proof]) -> String {
+    let weakest = proofs.iter().min().filter(|proof| **proof < Proof::Full);
+    weakest.map_or(String::new(), |proof| format!(", proof {}", proof.name()))
 }
 
 /// What there is of the image in all.
@@ -101,5 +111,17 @@ fn place(model: &Model) -> String {
             let text = of(model.file.top, model.file.len(model.areas().file.width));
             if text.is_empty() { text } else { text + more }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_a_full_proof_is_told() {
+        assert_eq!(proof(&[]), "");
+        assert_eq!(proof(&[Proof::Full]), "");
+        assert_eq!(proof(&[Proof::Full, Proof::Toc]), ", proof toc");
     }
 }
