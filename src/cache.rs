@@ -32,7 +32,7 @@
 //! # Invariants
 //!
 //! - **The cache can only help.** No error in here fails a mount: reads say "not there", writes
-//!   are logged and dropped, and a full disk turns writing off.
+//!   are logged and dropped, and a disk that refuses is left alone for a while.
 //! - What is read back is checked: blobs against their digest, spans against the checksum in their
 //!   trailer, layer indexes by their own. A file that fails is removed and fetched again. A span stays
 //!   open for long; it is as it was checked as long as nobody writes to it, which its modification
@@ -54,6 +54,7 @@ mod limit;
 mod partial;
 mod read_back;
 mod recency;
+mod refusals;
 mod removed;
 mod span_file;
 mod spans;

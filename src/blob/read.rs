@@ -111,6 +111,7 @@ impl BlobReader {
             self.used.note(at, span.length as usize, span.length);
             if self.read_here(at, 0, &mut [0]) {
                 self.shared.note_hit();
+                self.keep(at);
             } else {
                 self.shared.note_miss();
                 let scope = |_| ReadAhead::Files(0..u64::MAX);
@@ -124,6 +125,17 @@ impl BlobReader {
             progress(span.length.into());
         }
         Ok(())
+    }
+
+    /// Puts a span into the cache that was taken out of it, and that is here all the same: in memory, or open.
+    fn keep(&self, at: usize) {
+        let span = self.named(at).filter(|_| !self.is_kept(at));
+        let mut bytes = vec![0; span.as_ref().map_or(0, |span| span.length as usize)];
+        if let Some(span) = span
+            && self.shared.read(&span, 0, &mut bytes)
+        {
+            self.shared.keep(&span, &bytes);
+        }
     }
 
     /// Notes that a reader has had a part of a span that has just come.

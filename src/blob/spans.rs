@@ -126,9 +126,14 @@ impl Spans {
             || self.cache.has_span(&span.digest)
     }
 
-    /// Keeps a verified span.
-    pub(super) fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
+    /// Puts a verified span into the cache.
+    pub(super) fn keep(&self, span: &Span, bytes: &[u8]) {
         self.cache.put_span(&span.digest, bytes, cost(span.restart));
+    }
+
+    /// Keeps a verified span, in memory as well.
+    pub(super) fn put(&self, span: &Span, bytes: &Arc<Vec<u8>>) {
+        self.keep(span, bytes);
         let budget = self.memory_bytes();
         // One that is larger than all that may stay is read from its file, if it has one.
         if bytes.len() <= budget || !self.cache.has_span(&span.digest) {

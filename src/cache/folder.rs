@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::evictor::Evictor;
 use super::layout::FOLDERS;
 use super::limit::Limit;
 use super::recency::MAX_TEMPORARY_AGE;
+use super::refusals::Refusals;
 use super::store::{self, Refused, Store};
 use super::walk;
 
@@ -24,8 +25,8 @@ pub struct Cache {
     pub(super) store: Option<Arc<Store>>,
     /// Why the folder, which exists, is not used.
     pub(super) refused: Option<String>,
-    /// Set when the disk is full or read-only: reading goes on.
-    pub(super) write_off: AtomicBool,
+    /// A disk that is full or read-only is left alone for a while: reading goes on.
+    refusals: Refusals,
     /// The limit in bytes; `None` without one.
     pub(super) limit: Option<u64>,
     /// Keeps the limit; `None` for a cache that is in no folder.
@@ -45,7 +46,7 @@ impl Cache {
     pub fn open_limited(folder: &Path, limit: Limit) -> Cache {
         let root = folder.join("v1");
         let made = store::make_root(&root);
-        let cache = Cache::with(folder, limit);
+        let mut cache = Cache::with(folder, limit);
         if let Some(why) = &cache.refused {
             log::warn!("cache folder {} is not used: {why}", root.display());
             return cache;
@@ -56,9 +57,10 @@ impl Cache {
             })
         };
         let made = made.map_err(|e| (first_missing(&root), e));
-        match made.and_then(|()| cache.store.as_ref().map_or(Ok(()), make)) {
-            Ok(()) => cache.write_off.store(false, Ordering::Relaxed),
-            Err((at, e)) => log::warn!("nothing is cached: cache folder {}: {e}", at.display()),
+        cache.refusals = Refusals::default();
+        if let Err((at, e)) = made.and_then(|()| cache.store.as_ref().map_or(Ok(()), make)) {
+            log::warn!("nothing is cached: cache folder {}: {e}", at.display());
+            cache.refusals.note_refused(Instant::now());
         }
         cache.sweep();
         cache
@@ -74,13 +76,13 @@ impl Cache {
         };
         let limit = limit.bytes(folder);
         let evictor = store.clone().map(|store| Arc::new(Evictor::new(store, limit)));
-        Cache { store, refused, write_off: AtomicBool::new(true), limit, evictor }
+        Cache { store, refused, refusals: Refusals::for_good(), limit, evictor }
     }
 
     /// A cache that holds nothing and keeps nothing.
     pub fn none() -> Cache {
-        let write_off = AtomicBool::new(true);
-        Cache { store: None, refused: None, write_off, limit: None, evictor: None }
+        let refusals = Refusals::for_good();
+        Cache { store: None, refused: None, refusals, limit: None, evictor: None }
     }
 
     /// Waits for an eviction that is under way, which dropping the cache does too.
@@ -90,9 +92,9 @@ impl Cache {
         }
     }
 
-    /// Whether anything can be kept.
+    /// Whether anything can be kept now. What a disk has refused it may take later.
     pub fn is_writable(&self) -> bool {
-        self.store.is_some() && !self.write_off.load(Ordering::Relaxed)
+        self.store.is_some() && self.refusals.allow(Instant::now())
     }
 
     /// Whether so many bytes of spans can be kept that are not read at once: the limit is so large
@@ -109,11 +111,13 @@ impl Cache {
         std::fs::symlink_metadata(&folder).is_ok_and(|m| m.is_dir()).then_some(folder)
     }
 
-    /// Opens a file, and removes it if it is none or another user's.
+    /// Opens a file, and removes it if it is none, another user's, or not to be read: it would be in the way.
     pub(super) fn open_file(&self, name: &Path) -> Option<File> {
+        const OF_NO_USE: [io::ErrorKind; 2] =
+            [io::ErrorKind::InvalidData, io::ErrorKind::PermissionDenied];
         match self.store.as_ref()?.read(name) {
             Ok(file) => Some(file),
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            Err(e) if OF_NO_USE.contains(&e.kind()) => {
                 self.discard(name, &e.to_string());
                 None
             }
@@ -145,18 +149,16 @@ impl Cache {
     pub(super) fn write(&self, name: &Path, parts: &[&[u8]]) -> bool {
         let Some(store) = self.store.as_ref().filter(|_| self.is_writable()) else { return false };
         match store.write(name, parts) {
-            Ok(()) => true,
-            Err(e) => {
-                log::warn!("not cached: {}: {e}", store.path().join(name).display());
-                let full = [
-                    io::ErrorKind::StorageFull,
-                    io::ErrorKind::QuotaExceeded,
-                    io::ErrorKind::ReadOnlyFilesystem,
-                ];
-                if full.contains(&e.kind()) {
-                    log::warn!("nothing more is cached by this process");
-                    self.write_off.store(true, Ordering::Relaxed);
+            Ok(()) => {
+                if self.refusals.note_written() {
+                    log::info!("files are cached again in {}", store.path().display());
                 }
+                true
+            }
+            Err(e) => {
+                let is_first = !is_lasting(&e) || self.refusals.note_refused(Instant::now());
+                let level = if is_first { log::Level::Warn } else { log::Level::Debug };
+                log::log!(level, "not cached: {}: {e}", store.path().join(name).display());
                 false
             }
         }
@@ -173,7 +175,12 @@ impl Cache {
         match store.remove(name) {
             Ok(()) => log::log!(level, "removed {} from the cache: {why}", path().display()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => log::warn!("removing {} ({why}): {e}", path().display()),
+            Err(e) => {
+                // What lies in a folder of another user stays there, each time that it is come across.
+                let is_usual = e.kind() == io::ErrorKind::PermissionDenied;
+                let level = if is_usual { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "removing {} ({why}): {e}", path().display());
+            }
         }
     }
 
@@ -195,6 +202,18 @@ impl Drop for Cache {
     fn drop(&mut self) {
         self.settle();
     }
+}
+
+/// Whether the next file will be refused like this one.
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+    )
 }
 
 /// The uppermost folder of a path that does not exist, or else the folder itself.

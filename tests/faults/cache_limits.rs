@@ -3,18 +3,21 @@
 //! The cache can only help: without it everything is slower and nothing else.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
 use ocifs::cache::{Cache, Limit};
+use ocifs::layer::Quiet;
 
-use crate::fixture::{HANG, Sandbox, name_in, noise, open, options, read, within};
+use crate::fixture::{HANG, Sandbox, files_below, name_in, noise, open, options, read, within};
+use crate::shell::eventually_within;
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
+use crate::users::home_of_nobody;
 
 const FILES: u64 = 6;
 
@@ -164,6 +167,50 @@ fn the_disk_fills_up_in_between() {
     }
     fs::remove_file(tmpfs.0.join("filler")).unwrap();
     works_with(&tmpfs.0, &registry);
+    // Whoever has it open caches again, too: a mount lives longer than a disk is full.
+    assert!(eventually_within(HANG, || cache.is_writable()));
+    fs::remove_dir_all(tmpfs.0.join("v1/spans")).unwrap();
+    image.pull(HANG, 2, &Quiet).unwrap();
+}
+
+/// What another process has removed while an image is open is in the cache again after a pull.
+#[test]
+fn pulling_puts_back_what_others_removed() {
+    let (registry, sandbox) = (serving(), Sandbox::new());
+    let image = open(&name_in(&registry), &sandbox.cache(), &options()).unwrap();
+    let pull = || image.pull(HANG, 2, &Quiet);
+    pull().unwrap();
+    let before = sandbox.cached("spans");
+    for path in &before {
+        fs::remove_file(path).unwrap();
+    }
+    registry.clear_log();
+    pull().unwrap();
+    assert_eq!(sandbox.cached("spans"), before);
+}
+
+/// As a process of root leaves them that used the cache of an ordinary user.
+#[test]
+fn files_that_may_not_be_read_are_replaced() {
+    let home = home_of_nobody();
+    let registry = serving();
+    let name = name_in(&registry);
+    home.run(&["pull", &name]).succeeded();
+    let files = || files_below(&home.path().join("cache/v1"));
+    for path in files() {
+        chown(&path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    }
+    let told = home.run(&["pull", &name]);
+    assert!(told.code == 0 && told.stderr.contains("Permission denied"), "{told:?}");
+    registry.clear_log();
+    home.run(&["pull", &name]).succeeded();
+    let fetched = registry.requests().iter().any(|r| r.path.contains("/blobs/"));
+    assert!(!fetched, "{:?}", registry.requests());
+    // What a registry has sent is asked for with `--check-access` only.
+    let left = files().into_iter().filter(|path| !path.to_string_lossy().contains("/sent/"));
+    let left = left.filter(|path| fs::metadata(path).unwrap().uid() == 0);
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -56,6 +56,7 @@ mod held;
 mod history;
 mod image_set;
 mod indexes;
+mod injection;
 mod inside;
 mod inside_copy;
 mod inspect;

@@ -114,6 +114,17 @@ struct Rule {
     times: Times,
     fault: Fault,
     seen: usize,
+    met: Met,
+}
+
+/// How often a fault has spoiled an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Met(Arc<AtomicUsize>);
+
+impl Met {
+    pub fn times(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Registry {
@@ -140,6 +151,17 @@ impl Registry {
             move || accept(&listener, &shared)
         });
         Registry { address, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Another one with the same manifests, blobs and referrers, in order.
+    pub fn copy(&self) -> Registry {
+        let (copy, state) = (Registry::start(), self.shared.lock());
+        let mut new = copy.shared.lock();
+        new.manifests.clone_from(&state.manifests);
+        new.blobs.clone_from(&state.blobs);
+        new.referrers = state.referrers;
+        drop((new, state));
+        copy
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -196,9 +218,16 @@ impl Registry {
 
     /// Spoils the responses to requests by `method`, or by any if that is empty, whose target
     /// contains `path`, or ends with it if a `$` follows. Of several faults that apply, the one set first is used.
-    pub fn fault(&self, (method, path, times): (&str, &str, Times), fault: Fault) {
-        let (method, path) = (method.to_string(), path.to_string());
-        self.shared.lock().rules.push(Rule { method, path, times, fault, seen: 0 });
+    pub fn fault(&self, requests: (&str, &str, Times), fault: Fault) {
+        self.counted_fault(requests, fault);
+    }
+
+    /// The same, and how often it is met.
+    pub fn counted_fault(&self, (method, path, times): (&str, &str, Times), fault: Fault) -> Met {
+        let (method, path, met) = (method.to_string(), path.to_string(), Met::default());
+        let rule = Rule { method, path, times, fault, seen: 0, met: met.clone() };
+        self.shared.lock().rules.push(rule);
+        met
     }
 
     pub fn clear_faults(&self) {
@@ -419,6 +448,7 @@ impl State {
                 Times::First(count) => rule.seen <= count,
             };
             if applies && chosen.is_none() {
+                rule.met.0.fetch_add(1, Ordering::SeqCst);
                 chosen = Some(rule.fault.clone());
             }
         }

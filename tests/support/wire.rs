@@ -26,6 +26,8 @@ pub enum Fault {
     Truncate(usize),
     /// All bits of the byte at this offset are inverted.
     FlipByte(usize),
+    /// The same place of other content, which may end earlier: another version of what was asked for.
+    Other(Arc<Vec<u8>>),
     /// The `Content-Range` is for a range that starts one byte further on.
     WrongContentRange,
     /// So many bytes too much, which the `Content-Length` includes.
@@ -193,16 +195,18 @@ pub fn spoil(mut response: Response, fault: Option<&Fault>) -> Response {
                 *byte = !*byte;
             }
         }
+        Some(Fault::Other(other)) => {
+            let start = content_range(&response).map_or(0, |(start, _, _)| start as usize);
+            let place = other.iter().skip(start).chain(std::iter::repeat(&b'x'));
+            response.body = place.take(response.body.len()).copied().collect();
+        }
         Some(Fault::ExtraBytes(count)) => {
             response.body.resize(response.body.len() + count, b'x');
         }
         Some(Fault::WrongContentRange) => {
-            if let Some((_, value)) =
-                response.headers.iter_mut().find(|(name, _)| name == "Content-Range")
-                && let Some((range, total)) = value.trim_start_matches("bytes ").split_once('/')
-                && let Some((start, end)) = parse_pair(range)
-            {
-                *value = format!("bytes {}-{}/{total}", start + 1, end + 1);
+            if let Some((start, end, total)) = content_range(&response) {
+                let value = format!("bytes {}-{}/{total}", start + 1, end + 1);
+                response = response.with("Content-Range", value);
             }
         }
         Some(Fault::ContentEncoding(encoding)) => {
@@ -362,6 +366,14 @@ impl Wire<'_> {
         let mut stream = self.stream;
         stream.write_all(bytes)
     }
+}
+
+/// Start, end and total of a part.
+fn content_range(response: &Response) -> Option<(u64, u64, String)> {
+    let (_, value) = response.headers.iter().find(|(name, _)| name == "Content-Range")?;
+    let (range, total) = value.trim_start_matches("bytes ").split_once('/')?;
+    let (start, end) = parse_pair(range)?;
+    Some((start, end, total.to_owned()))
 }
 
 fn parse_pair(range: &str) -> Option<(u64, u64)> {
