@@ -61,6 +61,7 @@ mod inside;
 mod inside_copy;
 mod inspect;
 mod kernel_metadata;
+mod kill_storm;
 mod layer_forms;
 mod layouts;
 mod lazy;

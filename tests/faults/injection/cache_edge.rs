@@ -4,14 +4,14 @@
 //! of the cache; and what is still wrong in it afterwards is found by its own check, and removed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ocifs::cache::{Cache, Limit};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::campaign::{Edge as Campaign, Tally, mix};
@@ -236,7 +236,7 @@ impl World {
                         && fs::symlink_metadata(&path)
                             .is_ok_and(|m| m.uid() == NOBODY || m.mode() & 0o400 == 0)
                     {
-                        chown(&path, Some(0), Some(0)).unwrap();
+                        lchown(&path, Some(0), Some(0)).unwrap();
                         fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
                     }
                 }
@@ -272,9 +272,9 @@ fn spoil_file(
         change(&mut bytes);
         replace(&bytes)
     };
-    // What was made a symlink before leads out of the cache, where nothing may be harmed.
-    if fs::symlink_metadata(path)?.is_symlink() {
-        return Ok(());
+    // What was made a symlink by a case before must not be followed: nothing outside may be harmed.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no file any more"));
     }
     match damage {
         Flipped => changed(&|bytes| {
@@ -292,7 +292,7 @@ fn spoil_file(
         MadeSymlinks => fs::remove_file(path).and_then(|()| symlink("nowhere/at/all", path)),
         MadeFifos => fs::remove_file(path)
             .and_then(|()| Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?)),
-        GivenAway => chown(path, Some(NOBODY), Some(NOBODY)),
+        GivenAway => lchown(path, Some(NOBODY), Some(NOBODY)),
         Unreadable => fs::set_permissions(path, Permissions::from_mode(0o0)),
         CutInPlace => writable(path)?.set_len(at),
         _ => writable(path)?.write_all_at(b"other bytes than there were", at),
@@ -303,7 +303,8 @@ fn spoil_file(
 fn writable(path: &Path) -> std::io::Result<File> {
     let before = fs::metadata(path)?.permissions();
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    let file = OpenOptions::new().write(true).open(path);
+    let no_follow = OFlags::NOFOLLOW.bits() as i32;
+    let file = OpenOptions::new().write(true).custom_flags(no_follow).open(path);
     fs::set_permissions(path, before)?;
     file
 }
