@@ -13,8 +13,10 @@ use ocifs::cache::{Cache, Limit};
 use ocifs::layer::Quiet;
 
 use crate::fixture::{HANG, Sandbox, files_below, name_in, noise, open, options, read, within};
+use crate::logs;
 use crate::shell::eventually_within;
 use crate::support::image::{Built, Compression, ImageBuilder};
+use crate::support::kernel::note;
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 use crate::users::home_of_nobody;
@@ -77,6 +79,59 @@ impl Drop for Tmpfs {
         // What can't be unmounted is left to the one who runs the tests.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// A subvolume of so many MiB at most, on a btrfs of its own; gone at the end of the test.
+struct Quota(PathBuf);
+
+impl Quota {
+    fn new(folder: &Path, mebibytes: u32) -> Result<Quota, String> {
+        let (image, top) = (folder.join("image"), folder.join("btrfs"));
+        fs::File::create(&image).and_then(|file| file.set_len(160 << 20)).unwrap();
+        fs::create_dir(&top).unwrap();
+        let subvolume = top.join("s");
+        let limit = format!("{mebibytes}M");
+        let [image, top_text, s] = [&image, &top, &subvolume].map(|path| path.to_str().unwrap());
+        let quota = Quota(top.clone());
+        for words in [
+            &["mkfs.btrfs", "-q", "-m", "single", "-d", "single", image][..],
+            &["mount", "-o", "loop", image, top_text],
+            &["btrfs", "quota", "enable", top_text],
+            &["btrfs", "subvolume", "create", s],
+            &["btrfs", "qgroup", "limit", &limit, s],
+        ] {
+            let output = Command::new(words[0]).args(&words[1..]).output();
+            let output = output.map_err(|e| format!("{}: {e}", words[0]))?;
+            if !output.status.success() {
+                return Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+        Ok(quota)
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // It is not mounted where it could not be.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// A disk with room on which this user may have no more. (Not every kernel has btrfs and loop devices.)
+#[test]
+fn a_quota_is_exceeded() {
+    let (registry, sandbox) = (serving(), Sandbox::new());
+    let quota = match Quota::new(sandbox.path(), 4) {
+        Ok(quota) => quota,
+        Err(why) => return note(&format!("not tested: {why}")),
+    };
+    let folder = quota.0.join("s/cache");
+    works_with(&folder, &registry);
+    works_with(&folder, &registry);
+    assert!(!logs::with("Disk quota exceeded").is_empty(), "the quota was not reached");
+    let left = files_below(&folder.join("v1/tmp"));
+    assert!(left.is_empty(), "{left:?}");
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

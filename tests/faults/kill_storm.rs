@@ -167,9 +167,44 @@ impl Storm {
         thread::spawn(move || compare(&top, &sums))
     }
 
+    /// Runs a command to its end, which has to be a good one.
+    fn run(&self, words: &[&str]) -> Result<(), String> {
+        let mut command = self.home.ocifs(words);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let has_ended = eventually_within(HANG, || child.try_wait().unwrap().is_some());
+        if !has_ended {
+            let state = self.state(Pid::from_child(&child));
+            let _ = child.kill();
+            return Err(format!("{words:?} does not end: {state}"));
+        }
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(format!("{words:?}: {output:?}")) }
+    }
+
+    /// Where the threads of processes wait.
+    fn state(&self, command: Pid) -> String {
+        let all =
+            [vec![command], self.home.serving(), self.home.workers(), self.home.prefetchers()];
+        let mut told = format!("mounts {:?}", self.home.mounts());
+        for pid in all.concat() {
+            let folder = format!("/proc/{}", pid.as_raw_nonzero());
+            let words = fs::read_to_string(format!("{folder}/cmdline")).unwrap_or_default();
+            told += &format!("\n{pid:?} {}", words.replace('\0', " "));
+            for task in fs::read_dir(format!("{folder}/task")).into_iter().flatten().flatten() {
+                let text = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+                told += &format!(
+                    "\n  {} {}: {}",
+                    text("comm").trim(),
+                    text("wchan"),
+                    text("stack").replace('\n', " ")
+                );
+            }
+        }
+        told
+    }
+
     fn mount(&self, flags: &[&str]) -> Result<(), String> {
-        let outcome = self.home.run(&[&["mount"], flags, &[&self.name, "M"]].concat());
-        if outcome.code == 0 { Ok(()) } else { Err(format!("mount: {outcome:?}")) }
+        self.run(&[&["mount"], flags, &[&self.name, "M"]].concat())
     }
 
     fn round(&mut self, dice: &mut Dice) -> Result<(), String> {
@@ -248,15 +283,9 @@ impl Storm {
         if !wrong.is_empty() {
             return Err(format!("wrong: {wrong:?}"));
         }
-        let verified = self.home.run(&["cache", "verify"]);
-        if verified.code != 0 {
-            return Err(format!("cache verify: {verified:?}"));
-        }
+        self.run(&["cache", "verify"])?;
         if activity == Activity::Push {
-            let pushed = self.home.run(&["index", "push", &self.name]);
-            if pushed.code != 0 {
-                return Err(format!("pushed again: {pushed:?}"));
-            }
+            self.run(&["index", "push", &self.name])?;
         }
         // A mount that was begun by who was killed may have come below or above this one.
         let quiet = || {
@@ -264,7 +293,8 @@ impl Storm {
         };
         let is_gone = || {
             if !self.home.mounts().is_empty() {
-                let _ = self.home.run(&["umount", "M"]);
+                // It may be busy for a moment yet.
+                let _ = self.run(&["umount", "M"]);
             }
             quiet() == (vec![], vec![], vec![], vec![])
         };

@@ -27,6 +27,7 @@ mod artifacts;
 mod attest;
 mod blobs;
 mod bombs;
+mod bounded;
 mod browse;
 mod cache_commands;
 mod cache_damage;

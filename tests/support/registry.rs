@@ -212,6 +212,14 @@ impl Registry {
         self.shared.most_bodies.swap(now, Ordering::SeqCst)
     }
 
+    /// Closes all connections, as a network does that has forgotten them.
+    pub fn hang_up(&self) {
+        for stream in self.shared.lock().connections.values() {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     pub fn clear_log(&self) {
         self.shared.lock().log.clear();
     }

@@ -23,6 +23,10 @@ const REPEATED_AFTER: Duration = Duration::from_secs(600);
 /// Warnings that are remembered.
 const MAX_TOLD: usize = 1000;
 
+/// Warnings and errors that are written in [`REPEATED_AFTER`], so that a mount whose reads fail for weeks does not fill
+/// a disk: at 200 bytes each, 30 MB a day.
+const MAX_WARNINGS: u64 = 1000;
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -42,6 +46,31 @@ impl Told {
             self.0.clear();
         }
         self.0.insert(text.to_owned(), Instant::now()).is_none()
+    }
+}
+
+/// Keeps the number of warnings in a while below a limit.
+#[derive(Default)]
+struct Flood {
+    since: Option<Instant>,
+    /// Warnings since then, those that are not written included.
+    warnings: u64,
+}
+
+impl Flood {
+    /// Whether one more is written at this time, and what is to be said before it.
+    fn admit(&mut self, now: Instant) -> (bool, Option<String>) {
+        let mut notice = None;
+        if self.since.is_none_or(|since| now.duration_since(since) >= REPEATED_AFTER) {
+            let left_out = self.warnings.saturating_sub(MAX_WARNINGS);
+            notice = (left_out > 0).then(|| format!("{left_out} warnings were left out"));
+            (self.since, self.warnings) = (Some(now), 0);
+        }
+        self.warnings += 1;
+        if self.warnings == MAX_WARNINGS + 1 {
+            notice = Some(format!("{MAX_WARNINGS} warnings in a short time: more are left out"));
+        }
+        (self.warnings <= MAX_WARNINGS, notice)
     }
 }
 
@@ -91,37 +120,79 @@ pub(crate) fn start(verbose: u8, format: Format, file: Option<&Path>) -> bool {
             }
         }
     }
-    let told = Mutex::new(Told::default());
+    let told = Mutex::new((Told::default(), Flood::default()));
     builder.format(move |out, record| {
-        let level = match record.level() {
-            // As in messages that are not logged.
-            log::Level::Warn => "warning".to_owned(),
-            level => level.as_str().to_lowercase(),
-        };
         let text = record.args().to_string();
-        let is_said = record.level() > log::Level::Warn || to_file;
-        if !is_said && !told.lock().unwrap_or_else(PoisonError::into_inner).is_news(&text) {
-            return Ok(());
+        let (mut is_written, mut notice) = (true, None);
+        if record.level() <= log::Level::Warn {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if !to_file && !told.0.is_news(&text) {
+                return Ok(());
+            }
+            (is_written, notice) = told.1.admit(Instant::now());
         }
-        if format == Format::Json {
-            let row = json!({
-                "time": rfc3339_milliseconds(SystemTime::now()),
-                "level": level,
-                "message": text,
-                "module": record.target(),
-                "thread": std::thread::current().name(),
-                "pid": std::process::id(),
-            });
-            return writeln!(out, "{}", json::line(row));
+        if let Some(notice) = notice {
+            write_line(out, format, to_file, log::Level::Warn, record.target(), &notice)?;
         }
-        let text = printable(&text);
-        if to_file {
-            let seconds =
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
-            return writeln!(out, "{seconds:.3} {level}: {text}");
+        match is_written {
+            true => write_line(out, format, to_file, record.level(), record.target(), &text),
+            false => Ok(()),
         }
-        writeln!(out, "{level}: {text}")
     });
     builder.init();
     to_file
+}
+
+fn write_line(
+    out: &mut impl Write,
+    format: Format,
+    to_file: bool,
+    level: log::Level,
+    module: &str,
+    text: &str,
+) -> io::Result<()> {
+    let level = match level {
+        // As in messages that are not logged.
+        log::Level::Warn => "warning".to_owned(),
+        level => level.as_str().to_lowercase(),
+    };
+    if format == Format::Json {
+        let row = json!({
+            "time": rfc3339_milliseconds(SystemTime::now()),
+            "level": level,
+            "message": text,
+            "module": module,
+            "thread": std::thread::current().name(),
+            "pid": std::process::id(),
+        });
+        return writeln!(out, "{}", json::line(row));
+    }
+    let text = printable(text);
+    if to_file {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
+        return writeln!(out, "{seconds:.3} {level}: {text}");
+    }
+    writeln!(out, "{level}: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_bounded_and_the_others_counted() {
+        let (mut flood, start) = (Flood::default(), Instant::now());
+        let mut written = 0;
+        let mut notices = Vec::new();
+        for _ in 0..MAX_WARNINGS + 50 {
+            let (is_written, notice) = flood.admit(start);
+            written += u64::from(is_written);
+            notices.extend(notice);
+        }
+        assert_eq!(written, MAX_WARNINGS);
+        assert_eq!(notices, ["1000 warnings in a short time: more are left out"]);
+        let later = flood.admit(start + REPEATED_AFTER);
+        assert_eq!(later, (true, Some("50 warnings were left out".to_owned())));
+        assert_eq!(flood.admit(start + REPEATED_AFTER), (true, None));
+    }
 }
