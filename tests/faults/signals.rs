@@ -338,3 +338,21 @@ fn whoever_ends_in_the_middle_of_a_walk_leaves_nobody_waiting() {
     }
     home.is_quiet();
 }
+
+/// What its process in the background has mounted meanwhile is not in the way.
+#[test]
+fn mount_right_after_a_killed_front_process() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    for round in 0..12 {
+        let mut front = home.ocifs(&["mount", &image, "M"]).stderr(Stdio::null()).spawn().unwrap();
+        while home.mounts().is_empty() && front.try_wait().unwrap().is_none() {}
+        front.kill().unwrap();
+        front.wait().unwrap();
+        let again = home.run(&["mount", &image, "M"]);
+        assert_eq!(again.code, 0, "{round}: {again:?}");
+        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}

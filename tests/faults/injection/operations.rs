@@ -24,6 +24,9 @@ const PIECE: usize = 96 << 10;
 /// How often what is right again may still be late, on a machine that is busy.
 const TRIES: usize = 6;
 
+/// Longer than the deadline of the image that is held.
+const AT_REST: Duration = Duration::from_millis(1300);
+
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -176,7 +179,6 @@ impl User {
                     Err(Failure::Told(text)) if is_late(&text) => late += 1,
                     // A disk that refused is left alone for a while.
                     Err(Failure::Told(text)) if text.contains("EnlargeCache") => {
-                        thread::sleep(Duration::from_millis(300));
                         if !user.cache.is_writable() {
                             return Ok(());
                         }
@@ -187,7 +189,8 @@ impl User {
                     }
                     wrong => return wrong,
                 }
-                thread::sleep(Duration::from_millis(100));
+                // After waits in vain there is less time for each question, until nothing was asked for a while.
+                thread::sleep(AT_REST);
             }
             Err(Failure::Told(format!("afterwards, {what}: late {TRIES} times")))
         };

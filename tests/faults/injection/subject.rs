@@ -42,10 +42,10 @@ pub fn subject() -> &'static Subject {
 
 fn contents() -> Vec<Vec<(&'static str, Vec<u8>)>> {
     let text: Vec<u8> =
-        (0..40_000).flat_map(|n| format!("{n} of many lines\n").into_bytes()).collect();
+        (0..9000).flat_map(|n| format!("{n} of many lines\n").into_bytes()).collect();
     vec![
-        vec![("a/big", noise(1_200_000, 1)), ("a/small", noise(3000, 2)), ("a/old", noise(900, 3))],
-        vec![("b/big", noise(900_000, 4)), ("b/empty", Vec::new()), ("a/small", noise(2000, 5))],
+        vec![("a/big", noise(700_000, 1)), ("a/small", noise(3000, 2)), ("a/old", noise(900, 3))],
+        vec![("b/big", noise(560_000, 4)), ("b/empty", Vec::new()), ("a/small", noise(2000, 5))],
         vec![("c/text", text), ("c/x", noise(10, 6))],
     ]
 }

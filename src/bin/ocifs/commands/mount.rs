@@ -205,6 +205,9 @@ fn prepare(args: &args::Mount, request: &MountRequest) -> Result<Option<MountPoi
             );
             return Err(text.into());
         }
+        Some(other) if !args.over && again::has_gone(&mount_point, &other)? => {
+            return prepare(args, request);
+        }
         Some(other) if !args.over => again::is_shown(args, request, &other)?,
         Some(_) | None => false,
     };

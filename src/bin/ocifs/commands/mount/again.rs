@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocifs::fuse::kernel::{self, Mounted};
+use ocifs::fuse::kernel::{self, MountPoint, Mounted};
 use ocifs::image::Selection;
 use ocifs::index::Proof;
 use ocifs::mount::{ImageStatus, Manner, Status, StatusError};
@@ -21,6 +21,25 @@ use crate::render::text;
 /// How long a process that serves may take to be started again, and how often that is looked at.
 const RESTART: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a mount whose process does not answer may be beginning, or ending.
+const BETWEEN: Duration = Duration::from_secs(2);
+
+/// Whether a mount is gone, or another, by the time that its process answers or should have. A process in the
+/// background whose front process was killed mounts, finds that nobody waits for it, and ends.
+pub(super) fn has_gone(place: &MountPoint, there: &Mounted) -> Result<bool, kernel::Error> {
+    let until = Instant::now() + BETWEEN;
+    while matches!(environment::query_status(there.connection), Err(StatusError::Socket(_))) {
+        if place.uppermost()?.is_none_or(|now| now.connection != there.connection) {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(false)
+}
 
 /// Whether what is to be mounted is what is mounted at its place. If it is, that is said; if not, it is an error.
 pub(super) fn is_shown(
