@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::opening::Opening;
 use super::{Error, ImageOptions};
-use crate::blob::{ReadAhead, Spans};
+use crate::blob::{self, ReadAhead, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
 use crate::digest::{ContentDigest, ContentHasher, DiffId, Digest};
@@ -142,7 +142,11 @@ pub fn verify(
                         result.differences = compared.differences;
                         let reading = Reading { opening: &opening, layer, options: &options };
                         let differences = &mut result.differences;
-                        reading.compare(&claim, &open.index, &compared.files, differences);
+                        let read =
+                            reading.compare(&claim, &open.index, &compared.files, differences);
+                        if let Err(e) = read {
+                            (result.error, result.hint) = (Some(e.to_string()), e.hint());
+                        }
                         if !result.differences.is_empty() {
                             cache.reject_layer_index(&claim.name);
                         }
@@ -180,19 +184,22 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Adds the files whose content by the table is not that of the tar, of the pairs `files`.
+    ///
+    /// # Errors
+    /// What is to be compared can't be had now, for which the table can't be blamed.
     fn compare(
         &self,
         claim: &ExternalIndex,
         actual: &LayerIndex,
         files: &[(usize, usize)],
         differences: &mut Vec<Difference>,
-    ) {
+    ) -> Result<(), blob::Error> {
         let contents = self.contents(claim);
         let mut known: HashSet<Vec<u8>> =
             differences.iter().map(|d| d.exact_path.clone()).collect();
         let mut unreadable = 0;
         if differences.len() >= external::MAX_DIFFERENCES {
-            return;
+            return Ok(());
         }
         for (claimed, actual_at) in files {
             let entry = claim.index.entry_at(*claimed);
@@ -213,6 +220,7 @@ impl Reading<'_> {
             let what = match digest(&contents, place, size, hasher, self.options.read_deadline) {
                 Ok(digest) if digest == expected => continue,
                 Ok(_) => "shows other content than the tar has",
+                Err(e) if !is_by_table(&e) => return Err(e),
                 Err(e) => {
                     log::warn!("{}: {e}", String::from_utf8_lossy(&path()));
                     unreadable += 1;
@@ -224,15 +232,32 @@ impl Reading<'_> {
                 differences.push(Difference::new(&path, what));
             }
             if unreadable >= MAX_UNREADABLE || differences.len() >= external::MAX_DIFFERENCES {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     fn contents(&self, claim: &ExternalIndex) -> Contents {
         let Reading { opening, layer, options } = self;
         let spans = Arc::new(Spans::new(Arc::clone(opening.cache), options.open_files));
         Contents::new(vec![opening.reader(layer, &claim.index, claim.name, &spans)])
+    }
+}
+
+/// Whether bytes can't be had because they are not what a table says, and not because they do not come.
+fn is_by_table(error: &blob::Error) -> bool {
+    match error {
+        blob::Error::Codec { .. }
+        | blob::Error::Mismatch { .. }
+        | blob::Error::Digest { .. }
+        | blob::Error::Short { .. }
+        | blob::Error::Windows(_) => true,
+        blob::Error::Source(_)
+        | blob::Error::Read { .. }
+        | blob::Error::Deadline(_)
+        | blob::Error::Offline(_)
+        | blob::Error::Died(_) => false,
     }
 }
 
@@ -243,7 +268,7 @@ fn digest(
     size: u64,
     mut hasher: ContentHasher,
     deadline: Duration,
-) -> Result<ContentDigest, crate::blob::Error> {
+) -> Result<ContentDigest, blob::Error> {
     let whole = |start| [Run { file_offset: 0, start, length: size }];
     let only;
     let runs = match pieces {

@@ -31,6 +31,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
+use std::time::Instant;
 
 use clap::error::ErrorKind;
 use ocifs::fuse::kernel::{MountPoint, Mounted};
@@ -167,6 +168,15 @@ fn swapped(args: &args::Mount) -> Option<clap::Error> {
 /// Opens the mount point, and tells what can be known to fail before anything is fetched; `None` if just this is
 /// mounted there already.
 fn prepare(args: &args::Mount, request: &MountRequest) -> Result<Option<MountPoint>, AnyError> {
+    prepare_until(args, request, Instant::now() + again::BETWEEN)
+}
+
+/// The same; until then a mount that is there and does not answer is waited for.
+fn prepare_until(
+    args: &args::Mount,
+    request: &MountRequest,
+    until: Instant,
+) -> Result<Option<MountPoint>, AnyError> {
     kernel::check_requirements()?;
     if args.kernel_metadata {
         erofs_mount::check()?;
@@ -205,8 +215,8 @@ fn prepare(args: &args::Mount, request: &MountRequest) -> Result<Option<MountPoi
             );
             return Err(text.into());
         }
-        Some(other) if !args.over && again::has_gone(&mount_point, &other)? => {
-            return prepare(args, request);
+        Some(other) if !args.over && Instant::now() < until && again::is_in_between(&other) => {
+            return prepare_until(args, request, until);
         }
         Some(other) if !args.over => again::is_shown(args, request, &other)?,
         Some(_) | None => false,

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocifs::fuse::kernel::{self, MountPoint, Mounted};
+use ocifs::fuse::kernel::{self, Mounted};
 use ocifs::image::Selection;
 use ocifs::index::Proof;
 use ocifs::mount::{ImageStatus, Manner, Status, StatusError};
@@ -22,23 +22,19 @@ use crate::render::text;
 const RESTART: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a mount whose process does not answer may be beginning, or ending.
-const BETWEEN: Duration = Duration::from_secs(2);
+/// How long a mount whose process does not answer may be beginning or ending.
+pub(super) const BETWEEN: Duration = RESTART;
 
-/// Whether a mount is gone, or another, by the time that its process answers or should have. A process in the
-/// background whose front process was killed mounts, finds that nobody waits for it, and ends.
-pub(super) fn has_gone(place: &MountPoint, there: &Mounted) -> Result<bool, kernel::Error> {
-    let until = Instant::now() + BETWEEN;
-    while matches!(environment::query_status(there.connection), Err(StatusError::Socket(_))) {
-        if place.uppermost()?.is_none_or(|now| now.connection != there.connection) {
-            return Ok(true);
-        }
-        if Instant::now() >= until {
-            break;
-        }
+/// Waits a moment if a mount is beginning or ending, and says so: its process does not answer. A process in the
+/// background whose front process was killed mounts, finds that nobody waits for it, and ends; what a killed
+/// supervisor leaves is dead once its worker is gone.
+pub(super) fn is_in_between(there: &Mounted) -> bool {
+    let status = environment::query_status(there.connection);
+    let is_in_between = matches!(status, Err(StatusError::Socket(_)));
+    if is_in_between {
         thread::sleep(PAUSE);
     }
-    Ok(false)
+    is_in_between
 }
 
 /// Whether what is to be mounted is what is mounted at its place. If it is, that is said; if not, it is an error.
