@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::fixture::{GOOD, good, image_of, name_in, noise};
-use crate::shell::{Home, run};
+use crate::shell::{Home, eventually_within, run};
 use crate::support::image::Compression;
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
@@ -24,9 +25,17 @@ fn line_of(pid: u64, name: &str) -> String {
     line.trim_start_matches(':').trim().to_owned()
 }
 
+/// The process that serves, once one does.
 fn worker_of(home: &Home) -> u64 {
-    let rows: Value = serde_json::from_str(&home.run(&["status", "--json", "M"]).stdout).unwrap();
-    rows[0]["worker"].as_u64().unwrap()
+    let mut worker = None;
+    let is_there = || {
+        let status = home.run(&["status", "--json", "M"]).stdout;
+        let rows: Value = serde_json::from_str(&status).unwrap_or_default();
+        worker = rows[0]["worker"].as_u64();
+        worker.is_some()
+    };
+    assert!(eventually_within(Duration::from_secs(20), is_there), "no worker");
+    worker.unwrap()
 }
 
 fn is_contained(home: &Home) {
@@ -171,6 +180,23 @@ fn workers_do_not_read_files_of_credentials() {
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
     }
+}
+
+/// A worker may write to the folder that was there, and to none at its place. So another one is started.
+#[test]
+fn a_cache_that_was_removed_is_made_again() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let cache = home.path().join("the-cache");
+    home.run(&["mount", "--cache-dir", cache.to_str().unwrap(), &image, "M"]).succeeded();
+    let before = worker_of(&home);
+    fs::remove_dir_all(&cache).unwrap();
+    let is_there = || cache.join("v1").is_dir();
+    assert!(eventually_within(Duration::from_secs(40), is_there), "no cache");
+    assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+    assert_ne!(worker_of(&home), before);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
 }
 
 /// Verbs that read and print are contained, and print what they print otherwise: where a helper is named, they are not.

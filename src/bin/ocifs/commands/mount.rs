@@ -297,6 +297,7 @@ fn stay(
         secrets,
         patience: args.image_args.timeout,
         has_log_file: all.log_file.is_some(),
+        cache: environment::cache_folder(&args.image_args.cache_args),
     };
     supervisor::run(workers, mount_point, &options(args))
 }

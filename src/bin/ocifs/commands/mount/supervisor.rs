@@ -35,6 +35,8 @@
 //! # Invariants
 //!
 //! - There is one worker at a time, and none that this process has not waited for.
+//! - A worker may write to the folder of the cache that was there when it was started, and to no other one at its
+//!   place. If that folder is removed, another worker is started, which makes it again.
 //! - If this process dies, its worker does, and the mount is dead.
 //! - This process reads requests only while no worker does.
 //! - Where requests can't be resent (before Linux 6.9), those that a dead worker has read would wait for ever: the mount
@@ -42,7 +44,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -72,6 +76,9 @@ use crate::variables;
 /// How often it is looked whether the connection has ended while a worker serves, which may be stopped.
 const GLANCE: Duration = Duration::from_secs(10);
 
+/// A folder, whatever its path leads to: device and inode.
+type FolderId = (u64, u64);
+
 /// The name under which workers are shown.
 const NAME: &str = "ocifs-worker";
 
@@ -87,6 +94,8 @@ pub(super) struct Workers {
     /// How long requests wait for one.
     pub(super) patience: Duration,
     pub(super) has_log_file: bool,
+    /// The folder of the cache, which is looked at now and then.
+    pub(super) cache: Option<PathBuf>,
 }
 
 /// A worker that was started and not yet waited for.
@@ -149,6 +158,7 @@ pub(super) fn run(
         .ok();
     let outage = Outage::none(workers.patience, Instant::now());
     let has_log_file = workers.has_log_file;
+    let cache = workers.cache_folder();
     let supervisor = Supervisor {
         workers,
         kept: *kept,
@@ -158,6 +168,7 @@ pub(super) fn run(
         worker: Some(worker),
         helpers,
         desertion: variables::is_background_child().then(Desertion::new).flatten(),
+        cache,
         restarts: 0,
     };
     if variables::is_background_child() {
@@ -185,6 +196,12 @@ impl Workers {
         let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| starting(e.into()))?;
         let socket = Some(WorkerSocket::new(ours));
         Ok(Worker { child, end, socket, errands: Some(errands), may_read: false })
+    }
+
+    /// The folder of the cache that there is now.
+    fn cache_folder(&self) -> Option<FolderId> {
+        let metadata = self.cache.as_ref()?.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
     }
 
     /// Starts a process that searches for a credential; where its answer will come.
@@ -302,6 +319,8 @@ struct News {
     /// The mount, or its connection, has ended.
     has_ended: bool,
     has_request: bool,
+    /// Nothing, for a while.
+    is_quiet: bool,
     has_word: bool,
     is_asked: bool,
     is_dead: bool,
@@ -323,6 +342,8 @@ struct Supervisor {
     worker: Option<Worker>,
     helpers: Helpers,
     desertion: Option<Desertion>,
+    /// The folder that the worker writes to.
+    cache: Option<FolderId>,
     restarts: u32,
 }
 
@@ -359,6 +380,9 @@ impl Supervisor {
             }
             if news.is_dead {
                 continue;
+            }
+            if news.is_quiet {
+                self.look_at_cache()?;
             }
             if news.is_asked {
                 self.help()?;
@@ -413,6 +437,7 @@ impl Supervisor {
             has_ended: state.contains(PollFlags::ERR) || ready == 0 && connection.has_ended()?,
             has_request: state.contains(PollFlags::IN),
             has_client: is(1..client),
+            is_quiet: ready == 0,
             is_dead: is(client..end),
             has_word: is(end..word),
             is_asked: is(word..asked_for),
@@ -478,6 +503,7 @@ impl Supervisor {
             }
             Ok(Some(Word::Serves)) => {
                 log::info!("process {} serves the mount", worker.child.id());
+                self.cache = self.workers.cache_folder();
                 self.outage.serves(Instant::now());
             }
             Ok(Some(Word::Kept(_) | Word::Begun(_)) | None) => {}
@@ -493,6 +519,19 @@ impl Supervisor {
             Ok(()) => Ok(()),
             Err(e) => worker.give_up(&e),
         }
+    }
+
+    /// Ends a worker that may not write to the cache any more, as its folder was removed.
+    fn look_at_cache(&mut self) -> io::Result<()> {
+        let Some(worker) = self.worker.as_mut().filter(|_| self.outage.is_over()) else {
+            return Ok(());
+        };
+        if self.cache.take_if(|cache| self.workers.cache_folder().as_ref() != Some(cache)).is_some()
+        {
+            log::info!("the folder of the cache was removed: starting another process for it");
+            worker.child.kill()?;
+        }
+        Ok(())
     }
 
     /// Detaches the mount when its namespace is left.
