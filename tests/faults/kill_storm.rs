@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -204,17 +204,7 @@ impl Storm {
     }
 
     fn mount(&self, flags: &[&str]) -> Result<(), String> {
-        // A process in the background whose front was killed may mount at this very moment, and then end.
-        let end = Instant::now() + HANG;
-        loop {
-            let mounted = self.run(&[&["mount"], flags, &[&self.name, "M"]].concat());
-            match mounted {
-                Err(why) if why.contains(" already; ") && Instant::now() < end => {
-                    thread::sleep(Duration::from_millis(100));
-                }
-                result => return result,
-            }
-        }
+        self.run(&[&["mount"], flags, &[&self.name, "M"]].concat())
     }
 
     fn round(&mut self, dice: &mut Dice) -> Result<(), String> {

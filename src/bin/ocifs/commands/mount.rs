@@ -25,6 +25,7 @@ mod signals;
 mod start;
 mod supervisor;
 mod worker;
+mod workers;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -39,11 +40,11 @@ use ocifs::fuse::{erofs_mount, kernel};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
 
-use self::background::{READY, show_name};
+use self::background::{READY, end_with_the_waiting, show_name};
 use self::handover::{Handed, Secrets};
 use self::options::options;
 use self::start::Program;
-use self::supervisor::Workers;
+use self::workers::Workers;
 use crate::args::{self, MountRequest, NamedImage, ShownImages, WrongUsage};
 use crate::commands::process::is_dead_behind_erofs;
 use crate::commands::registries::refused_for_several;
@@ -84,6 +85,7 @@ pub(super) fn run_request(
         return worker::run(all, args, request);
     }
     if variables::is_background_child() {
+        end_with_the_waiting()?;
         show_name()?;
         let mut received = handover::receive()?;
         let [mount_point] = received.descriptors()?;
@@ -288,7 +290,7 @@ fn stay(
     let is_supervised = is_whole
         && !shown::is_read_from_input(request)
         && args.prefetch != args::Prefetch::Push
-        && supervisor::is_possible();
+        && workers::is_possible();
     if !is_supervised {
         return direct::serve(all, args, &secrets.in_args(args), request, mount_point);
     }

@@ -5,12 +5,20 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use ocifs::fuse::kernel;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 
 use crate::variables;
 
 /// What the process in the background writes when its mount answers.
 pub(super) const READY: &[u8] = b"ready\n";
+
+/// Has this process end with the one that waits for it, at once, as long as it does: what is mounted after that has been
+/// killed would be in the way of the next mount. A mount that is left is dead, and the next one removes it.
+pub(super) fn end_with_the_waiting() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
 
 /// Lets go of the terminal, the session and the directory, and says that the mount is ready.
 pub(super) fn detach(has_log_file: bool) -> io::Result<()> {
@@ -18,6 +26,7 @@ pub(super) fn detach(has_log_file: bool) -> io::Result<()> {
     let mut waiting = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);
     rustix::process::setsid()?;
     let null = let_go_of_input()?;
+    set_parent_process_death_signal(None)?;
     waiting.write_all(READY)?;
     drop(waiting);
     let_go_of_errors(&null, has_log_file)

@@ -43,11 +43,8 @@
 //!   dies with its worker then.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ocifs::fuse::erofs_mount::Stage;
@@ -56,18 +53,15 @@ use ocifs::mount::{
     self, Attached, Kept, MountOptions, StatusSocket, Supervision, Unmounter, check_free, found,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::background::{detach, hide_secrets};
-use super::control::{Word, WorkerSocket};
+use super::control::Word;
 use super::desertion::Desertion;
 use super::errands::Helpers;
-use super::handover::{self, Handed, Secrets};
 use super::outage::Outage;
 use super::signals;
-use super::start::{Program, ended_early};
 use super::worker::DIFFERENT;
-use crate::commands::process::GRACE;
+use super::workers::{FolderId, Worker, Workers};
 use crate::environment;
 use crate::notify;
 use crate::render::errors::AnyError;
@@ -75,41 +69,6 @@ use crate::variables;
 
 /// How often it is looked whether the connection has ended while a worker serves, which may be stopped.
 const GLANCE: Duration = Duration::from_secs(10);
-
-/// A folder, whatever its path leads to: device and inode.
-type FolderId = (u64, u64);
-
-/// The name under which workers are shown.
-const NAME: &str = "ocifs-worker";
-
-/// Whether the kernel tells of the end of a process as it is to be told here (Linux 5.3).
-pub(super) fn is_possible() -> bool {
-    pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).is_ok()
-}
-
-/// What workers are started with.
-pub(super) struct Workers {
-    pub(super) program: Program,
-    pub(super) secrets: Secrets,
-    /// How long requests wait for one.
-    pub(super) patience: Duration,
-    pub(super) has_log_file: bool,
-    /// The folder of the cache, which is looked at now and then.
-    pub(super) cache: Option<PathBuf>,
-}
-
-/// A worker that was started and not yet waited for.
-struct Worker {
-    child: Child,
-    /// It becomes readable when the process has ended, all threads of it.
-    end: OwnedFd,
-    /// Until it is closed at the other end.
-    socket: Option<WorkerSocket>,
-    /// The same, of what it asks for.
-    errands: Option<UnixStream>,
-    /// Whether it may read requests.
-    may_read: bool,
-}
 
 /// Mounts, and stays until it is unmounted.
 pub(super) fn run(
@@ -180,135 +139,6 @@ pub(super) fn run(
     }
     notify::tell(notify::READY);
     supervisor.serve()
-}
-
-impl Workers {
-    /// Starts the first worker, or another for a mount.
-    fn start(&self, kept: Option<&Kept>) -> Result<Worker, AnyError> {
-        let starting = |e| format!("starting the serving process: {e}");
-        let (errands, asked) = UnixStream::pair().map_err(starting)?;
-        let text = kept.map(Kept::to_bytes).transpose().map_err(starting)?.unwrap_or_default();
-        let mut descriptors = vec![asked.as_fd()];
-        descriptors.extend(kept.map(Kept::as_fd));
-        let handed = Handed { descriptors: &descriptors, secrets: &self.secrets, kept: &text };
-        let (child, ours) = self.spawn(NAME, variables::WORKER, &handed).map_err(starting)?;
-        let pid = Pid::from_child(&child);
-        let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| starting(e.into()))?;
-        let socket = Some(WorkerSocket::new(ours));
-        Ok(Worker { child, end, socket, errands: Some(errands), may_read: false })
-    }
-
-    /// The folder of the cache that there is now.
-    fn cache_folder(&self) -> Option<FolderId> {
-        let metadata = self.cache.as_ref()?.metadata().ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    }
-
-    /// Starts a process that searches for a credential; where its answer will come.
-    fn search(&self, question: &[u8]) -> io::Result<(Child, UnixStream)> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let descriptors = &[theirs.as_fd()];
-        let handed = Handed { descriptors, secrets: &self.secrets, kept: question };
-        let (child, _) = self.spawn(env!("CARGO_BIN_NAME"), variables::SEARCH, &handed)?;
-        Ok((child, ours))
-    }
-
-    /// Starts this program with the variable that says what as, and hands something over.
-    fn spawn(
-        &self,
-        name: &str,
-        variable: &str,
-        handed: &Handed<'_>,
-    ) -> io::Result<(Child, UnixStream)> {
-        let (ours, theirs) = handover::send(handed)?;
-        let mut command = self.program.command(name);
-        let child = command.env(variable, "1").stdout(theirs).spawn()?;
-        // It has the other end, too.
-        drop(command);
-        // If it ends before it has read them, that is seen later.
-        let _ = handover::send_texts(&ours, handed);
-        Ok((child, ours))
-    }
-}
-
-impl Worker {
-    fn word(&mut self) -> io::Result<Option<Word>> {
-        let Some(socket) = &self.socket else { return Ok(None) };
-        let word = socket.word()?;
-        if word.is_none() {
-            self.socket = None;
-        }
-        Ok(word)
-    }
-
-    /// Waits for its next word, and does what it asks for meanwhile.
-    fn word_while(&mut self, workers: &Workers, helpers: &mut Helpers) -> io::Result<Option<Word>> {
-        while let Some(socket) = &self.socket {
-            let mut waits = vec![PollFd::new(socket, PollFlags::IN)];
-            waits.extend(self.errands.as_ref().map(|errands| PollFd::new(errands, PollFlags::IN)));
-            match poll(&mut waits, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                ready => ready?,
-            };
-            let is_asked = waits.get(1).is_some_and(|wait| !wait.revents().is_empty());
-            let has_word = !waits[0].revents().is_empty();
-            if is_asked {
-                self.help(workers, helpers)?;
-            }
-            if has_word {
-                return self.word();
-            }
-        }
-        Ok(None)
-    }
-
-    /// Does what it asks for next.
-    fn help(&mut self, workers: &Workers, helpers: &mut Helpers) -> io::Result<()> {
-        let Some(errands) = &self.errands else { return Ok(()) };
-        if !helpers.serve(errands, |question| workers.search(question))? {
-            self.errands = None;
-        }
-        Ok(())
-    }
-
-    /// Tells it something. If it has died meanwhile, that is seen next.
-    fn tell(&self, say: impl FnOnce(&WorkerSocket) -> io::Result<()>) -> io::Result<()> {
-        match self.socket.as_ref().map(say) {
-            Some(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether it ends within a time.
-    fn has_ended(&self, limit: Duration) -> bool {
-        let mut end = [PollFd::new(&self.end, PollFlags::IN)];
-        poll(&mut end, Timespec::try_from(limit).ok().as_ref()).is_ok_and(|ready| ready > 0)
-    }
-
-    fn go(&mut self) -> io::Result<()> {
-        self.may_read = true;
-        self.tell(WorkerSocket::go)
-    }
-
-    /// The end of the program, if the first worker has not come to serve.
-    fn failed(mut self) -> Result<ExitCode, AnyError> {
-        ended_early(self.child.wait()?)
-    }
-
-    /// Ends it, as it says what no worker does.
-    fn give_up(&mut self, error: &io::Error) -> io::Result<()> {
-        log::warn!("the serving process: {error}");
-        (self.socket, self.errands) = (None, None);
-        self.child.kill()
-    }
-
-    /// Waits for its end, which is to come by itself.
-    fn finish(mut self) -> io::Result<ExitStatus> {
-        if !self.has_ended(GRACE) {
-            self.child.kill()?;
-        }
-        self.child.wait()
-    }
 }
 
 /// What has come.
