@@ -115,7 +115,11 @@ impl Worker {
     }
 
     /// Waits for its next word, and does what it asks for meanwhile.
-    pub(super) fn word_while(&mut self, workers: &Workers, helpers: &mut Helpers) -> io::Result<Option<Word>> {
+    pub(super) fn word_while(
+        &mut self,
+        workers: &Workers,
+        helpers: &mut Helpers,
+    ) -> io::Result<Option<Word>> {
         while let Some(socket) = &self.socket {
             let mut waits = vec![PollFd::new(socket, PollFlags::IN)];
             waits.extend(self.errands.as_ref().map(|errands| PollFd::new(errands, PollFlags::IN)));
