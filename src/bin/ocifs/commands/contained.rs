@@ -84,8 +84,8 @@ fn add(needs: &mut Needs, name: &ImageName, options: &ImageOptions) {
             needs.read.extend(stored.path().map(PathBuf::from));
             match stored {
                 StoredImage::Containerd { .. } => needs.read.extend(stores.containerd.clone()),
-                StoredImage::ContainersStorage { .. } => {
-                    needs.read.extend(stores.containers_storage.clone());
+                StoredImage::ContainersStorage { additional, .. } => {
+                    needs.read.extend(stores.containers_storage.iter().chain(additional).cloned());
                 }
                 StoredImage::DockerDaemon { .. } => needs.engine = true,
                 StoredImage::RegistryStorage { .. } => {}
