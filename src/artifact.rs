@@ -3,7 +3,7 @@
 //! # Problem
 //!
 //! A registry holds charts, models, policies and signatures beside images, each kind with rules of its own
-//! for what the blobs are, what they are called, and which of them are to be unpacked. Whoever mounts one
+//! for what the blobs are, what they are called, and which of them are to be unpacked. A user who mounts one
 //! wants the files that the kind's own tool would leave on a disk.
 //!
 //! # Design
@@ -17,7 +17,7 @@
 //! `application/vnd.oci.image.layer.v1.tar`. So a blob that a rule wants unpacked has a name beside that, for
 //! the case that it turns out to be no tar ([`Planned::otherwise`]).
 //!
-//! Titles come from whoever pushed the artifact. They become clean relative paths (`artifact::names`); two blobs that
+//! Titles come from the artifact's publisher. They become clean relative paths (`artifact::names`); two blobs that
 //! would have one name are numbered, for podman gives all layers the title of the last.
 //!
 //! Rejected: what `oras pull` does for everything, which leaves a chart as a `.tgz` and fails on two equal

@@ -2,8 +2,8 @@
 //!
 //! # Problem
 //!
-//! The cache, and the stores of other programs, know content by its digest, whoever may read it where it came
-//! from; and a manifest that its author was allowed to push may name layers of a repository that he may not
+//! The cache, and the stores of other programs, know content by its digest, and not which users may read it where it
+//! came from; and a manifest that its author was allowed to push may name layers of a repository that he may not
 //! read. A service that mounts images for users with different rights must not show one what another has
 //! fetched.
 //!

@@ -2,7 +2,7 @@
 //!
 //! # Problem
 //!
-//! A mount shows what the layers make together, and forgets how. Whoever explores an image goes from layer to layer,
+//! A mount shows what the layers make together, and forgets how. A user who explores an image goes from layer to layer,
 //! opens a few directories of the tree as it was then, and looks into files, among them those that the image
 //! has no more.
 //!

@@ -213,7 +213,7 @@ impl Read for WideBody {
 }
 
 impl WideBody {
-    /// The next bytes, whoever fetches them.
+    /// The next bytes, from any of the connections.
     fn next_bytes(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.at < self.end && !buf.is_empty() {
             if self.head.is_some() {

@@ -312,7 +312,7 @@ fn a_large_file_is_read_by_range() {
     assert_eq!(setup.cost(), (0, 0));
     setup.home.run(&["umount", "M"]).succeeded();
     setup.home.run(&["cache", "clear"]).succeeded();
-    // Whoever wants it proven first waits for all of it, once.
+    // A user who wants it proven first waits for all of it, once.
     setup.registry.clear_log();
     let outcome = setup.run(&["mount", "--proof=full"], &["M"]);
     assert_eq!(outcome.code, 0, "{outcome:?}");
@@ -377,7 +377,7 @@ fn verbs_that_look_at_what_an_artifact_is() {
     }
 }
 
-/// Whoever pushes an artifact gives names; none leads out of the mount, and too many are refused.
+/// An artifact's publisher gives names; none leads out of the mount, and too many are refused.
 #[test]
 fn titles_lead_nowhere() {
     let titles =

@@ -222,7 +222,7 @@ fn the_disk_fills_up_in_between() {
     }
     fs::remove_file(tmpfs.0.join("filler")).unwrap();
     works_with(&tmpfs.0, &registry);
-    // Whoever has it open caches again, too: a mount lives longer than a disk is full.
+    // A process that has it open caches again, too: a mount lives longer than a disk is full.
     assert!(eventually_within(HANG, || cache.is_writable()));
     fs::remove_dir_all(tmpfs.0.join("v1/spans")).unwrap();
     image.pull(HANG, 2, &Quiet).unwrap();

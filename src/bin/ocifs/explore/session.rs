@@ -68,7 +68,7 @@ pub(crate) fn run(
     has_colours: bool,
 ) -> Result<Ended, AnyError> {
     let (sender, receiver) = mpsc::channel();
-    // Before the terminal is taken: whoever sends a signal then is heard.
+    // Before the terminal is taken: a signal that comes then is heard.
     let signals = Signals::new([SIGWINCH, SIGTERM, SIGHUP, SIGINT, SIGCONT])?;
     let terminal = Terminal::take()?;
     let newest = Arc::new(Generations::default());

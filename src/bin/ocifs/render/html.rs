@@ -3,7 +3,7 @@
 //! # Problem
 //!
 //! A report lies beside a build and is opened by people who trust the build's server, while names, labels, history and
-//! lines of files in it were written by whoever made the image. Nothing of that may run, load or pretend to be part of
+//! lines of files in it were written by the image's author. Nothing of that may run, load or pretend to be part of
 //! the report. And it has to be read everywhere: without script, on paper, with a keyboard, by a screen reader.
 //!
 //! # Design
