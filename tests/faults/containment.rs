@@ -215,6 +215,8 @@ fn verbs_that_print_are_contained() {
         &["which", &image, "f"],
         &["history", &image],
         &["inspect", &image],
+        &["tags", &image],
+        &["verify", &image],
         &["diff", &image, &image],
         &["export", &image, "f"],
         &["export", &image],

@@ -439,6 +439,25 @@ fn headers_of_manifests() {
     open(&name_in(&registry), &Sandbox::new().cache(), &options()).unwrap();
 }
 
+/// Nothing but its header says which bytes a tag's manifest has. Where they differ the manifest is asked for by that digest:
+/// one byte more or less makes an image something else.
+#[test]
+fn a_manifest_with_a_wrong_byte_is_not_taken_for_another() {
+    let image = good();
+    // In the media type of the config, of a layer, in a digest, at the end.
+    let text = String::from_utf8(image.manifest.clone()).unwrap();
+    let places = ["image.config", "image.layer", "sha256:"].map(|what| text.find(what).unwrap());
+    for place in places.into_iter().chain([text.len() - 2]) {
+        for (times, is_read) in [(Times::First(1), true), (Times::Always, false)] {
+            let registry = Registry::start();
+            registry.add_image("r", "t", &image);
+            registry.fault(("GET", "/manifests/", times), Fault::FlipByte(place));
+            let opened = opens(&Sandbox::new(), &name_in(&registry), &options());
+            assert_eq!(opened.is_ok(), is_read, "{place}: {opened:?}");
+        }
+    }
+}
+
 #[test]
 fn missing_names_list_what_there_is() {
     let registry = Registry::start();

@@ -14,7 +14,7 @@ use super::options::RegistryOptions;
 use super::session::Session;
 use super::transport::observed::Observed;
 use super::transport::request::{Access, Answer, Request};
-use super::transport::response::header_text;
+use super::transport::response::{digest_in_header, header_text};
 use crate::digest::Digest;
 use crate::oci::Descriptor;
 use crate::reference::Reference;
@@ -105,7 +105,7 @@ impl Registry {
             Err(error) => return Err(Box::new(error).into()),
         };
         let header = |name: &str| header_text(&response, name);
-        let digest = header("docker-content-digest").and_then(|digest| digest.parse().ok());
+        let digest = digest_in_header(&response);
         let size = header(header::CONTENT_LENGTH.as_str());
         Ok(digest.map(|digest| Descriptor {
             media_type: header(header::CONTENT_TYPE.as_str()).unwrap_or_default(),
@@ -119,16 +119,28 @@ impl Registry {
         let what = format!("manifest `{reference}`");
         let wanted = expected.map_or(Wanted::Name, Wanted::Content);
         loop {
-            let (media_type, bytes) = self.0.try_hosts(wanted, |client| {
+            let (media_type, said, bytes) = self.0.try_hosts(wanted, |client| {
                 let url = client.url(&format!("manifests/{reference}"));
                 let answer = client.send(&manifest_request(Method::GET, &url, &what))?;
                 let media_type = header_text(&answer.response, header::CONTENT_TYPE.as_str());
+                let said = digest_in_header(&answer.response);
                 match client.document(answer.response, &what) {
                     // Another host may send all of it, or the same one the next time.
                     Err(error) if error.is_transport() => Err(error),
-                    bytes => Ok((media_type, bytes)),
+                    bytes => Ok((media_type, said, bytes)),
                 }
             })?;
+            if let (None, Some(said), Ok(bytes)) = (expected, said, &bytes)
+                && !said.matches(bytes)
+            {
+                // Either the bytes are wrong or, as with some registries, the header: then there is no such manifest.
+                match self.manifest(&said.to_string(), Some(said)) {
+                    Err(error) if error.is_answer() => {
+                        log::info!("{what}: the registry says that it is {said}, which it has not");
+                    }
+                    said => return said,
+                }
+            }
             if let Some(digest) = expected
                 && !bytes.as_ref().is_ok_and(|bytes| digest.matches(bytes))
                 && self.0.distrust(&digest)

@@ -7,8 +7,8 @@ use ocifs::image::{self, Attached, Attestation, Attestations, Package, Sbom, Sub
 use serde_json::{Value, json};
 
 use crate::args::{self, AttestationType};
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::AnyError;
 use crate::render::json::line;
 use crate::render::output;
@@ -17,8 +17,7 @@ use crate::render::table::{Align, Table};
 use crate::render::text::{count, printable_lines};
 
 pub(crate) fn run(args: &args::Attest) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&args.image, &args.image_args, &Settings::read()?)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &Settings::read()?, None)?;
     let mut list = image::attestations(&name, &cache, &options).map_err(failed(&name))?;
     list.found
         .retain(|row| args.r#type.is_none_or(|wanted| wanted == AttestationType::of(row.kind)));

@@ -8,8 +8,8 @@ use ocifs::oci::{Platform, parse_time};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::AnyError;
 use crate::render::json::line;
 use crate::render::output;
@@ -25,9 +25,8 @@ const COLUMNS: [(&str, Align); 4] = [
 ];
 
 pub(crate) fn run(args: &args::Tags) -> Result<ExitCode, AnyError> {
-    let (name, options) =
-        environment::image(&args.repository, &args.image_args, &Settings::read()?)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) =
+        to_print(&args.repository, &args.image_args, &Settings::read()?, None)?;
     let request = TagsRequest {
         names_only: args.names,
         details: args.long,

@@ -10,8 +10,8 @@ use ocifs::image::{self, LayerVerification, ProvenBefore, Verification};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::{AnyError, FAILED};
 use crate::render::hints;
 use crate::render::json::{line, set_name};
@@ -22,10 +22,9 @@ use crate::render::text::{self, printable};
 use crate::render::time::civil;
 
 pub(crate) fn run(args: &args::Verify) -> Result<ExitCode, AnyError> {
-    let (name, mut options) =
-        environment::image(&args.image, &args.image_args, &Settings::read()?)?;
+    let (name, mut options, cache) =
+        to_print(&args.image, &args.image_args, &Settings::read()?, None)?;
     options.again = args.again;
-    let cache = environment::cache(&args.image_args.cache_args);
     let bar = Bar::verifying(&name);
     let verification = image::verify(&name, &cache, &options, &bar).map_err(failed(&name))?;
     bar.ready();

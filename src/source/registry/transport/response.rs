@@ -7,6 +7,7 @@ use ureq::Body as HttpBody;
 use ureq::http::{Response, header};
 
 use super::deadline;
+use crate::digest::Digest;
 use crate::source::registry::url::escaped;
 
 /// Bytes of an error body that are read for its message.
@@ -47,6 +48,13 @@ pub(in crate::source::registry) fn header_text(
     name: &str,
 ) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The digest that an answer says its document, or the one that was asked about, has.
+pub(in crate::source::registry) fn digest_in_header(
+    response: &Response<HttpBody>,
+) -> Option<Digest> {
+    header_text(response, "docker-content-digest")?.parse().ok()
 }
 
 /// Where an answer sends us, as it says it: not all servers escape what has to be.
