@@ -19,8 +19,8 @@ use crate::support::tarball::{Entry, tar};
 
 /// What the mounted process may have, and what its readers may have together with the page cache
 /// that they fill. The image does not fit into both.
-const DAEMON_BYTES: u64 = 64 << 20;
-const READER_BYTES: u64 = 48 << 20;
+const DAEMON_BYTES: u64 = 72 << 20;
+const READER_BYTES: u64 = 36 << 20;
 
 const READERS: &str = "16";
 
