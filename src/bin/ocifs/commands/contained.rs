@@ -28,14 +28,22 @@ pub(super) fn reader(
     }
     let mut needs = needs(images, cache, args);
     needs.write.extend(file.and_then(folder_of));
-    for (_, options) in images.iter_mut() {
-        options.registry.credentials.keep_as_read();
+    change_each(images, |_, options| options.registry.credentials.keep_as_read());
+    contain(&needs);
+}
+
+/// Changes the options of each image, and of those that they are shown without.
+pub(super) fn change_each(
+    images: &mut [(ImageName, ImageOptions)],
+    mut change: impl FnMut(&ImageName, &mut ImageOptions),
+) {
+    for (name, options) in images {
+        change(name, options);
         if let Some(exclusion) = &mut options.exclude {
             let base = Arc::make_mut(exclusion);
-            base.options.registry.credentials.keep_as_read();
+            change(&base.name, &mut base.options);
         }
     }
-    contain(&needs);
 }
 
 /// What reading images needs.

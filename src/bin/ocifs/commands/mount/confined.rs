@@ -8,7 +8,7 @@ use ocifs::reference::ImageName;
 
 use super::errands::{Errands, FarCredentials};
 use crate::args;
-use crate::commands::contained::needs;
+use crate::commands::contained::{change_each, needs};
 use crate::contain::contain;
 
 /// Contains this process before it opens images: from then on credentials come from the supervisor.
@@ -19,13 +19,7 @@ pub(super) fn begin(
     cache: &Cache,
 ) {
     let needs = needs(images, cache, cache_args);
-    for (name, options) in images {
-        keep(name, options, errands);
-        if let Some(exclusion) = &mut options.exclude {
-            let exclusion = Arc::make_mut(exclusion);
-            keep(&exclusion.name, &mut exclusion.options, errands);
-        }
-    }
+    change_each(images, |name, options| keep(name, options, errands));
     contain(&needs);
 }
 
