@@ -12,8 +12,12 @@
 //! A failure is remembered, and as many reads within it as the kernel makes of its own accord, a moment later,
 //! fail at once. After that the pages stay, and the kernel asks once whenever a program does: a program that tries
 //! again is never answered from here, however soon it comes.
+//!
+//! Memory is bounded. Once it is full, further failures have no echoes: their programs wait for longer. (Rejected: to
+//! forget the oldest. The kernel still has its pages, so that the next failure there would look like a first one, and
+//! the program's next attempt like an echo of it.)
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,45 +26,55 @@ use std::time::{Duration, Instant};
 /// off.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Failures that are remembered at most.
-const MAX_FAILURES: usize = 256;
+/// Ranges that are remembered at most.
+const MAX_FAILURES: usize = 4096;
 
-/// The last failures, oldest first.
+/// Ranges of inodes that could not be read.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<VecDeque<Failure>>);
+pub(super) struct Failures(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    by_inode: HashMap<u64, Vec<Failure>>,
+    count: usize,
+}
 
 #[derive(Debug)]
 struct Failure {
-    ino: u64,
     range: Range<u64>,
     when: Instant,
     /// How often the kernel has yet to ask again.
     echoes: u32,
 }
 
+impl Remembered {
+    fn find(&mut self, ino: u64, offset: u64) -> Option<&mut Failure> {
+        let failures = self.by_inode.get_mut(&ino)?;
+        failures.iter_mut().find(|failure| failure.range.contains(&offset))
+    }
+}
+
 impl Failures {
     /// A read of these bytes of an inode fails now, and the kernel asks so many times again if it had not before.
     pub(super) fn remember(&self, ino: u64, range: Range<u64>, echoes: u32, now: Instant) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_here =
-            |failure: &Failure| failure.ino == ino && failure.range.contains(&range.start);
-        match failures.iter().position(is_here) {
-            // Its pages are there.
-            Some(at) if failures[at].echoes == 0 => return,
-            Some(at) => drop(failures.remove(at)),
-            None if failures.len() == MAX_FAILURES => drop(failures.pop_front()),
-            None => {}
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = Failure { range, when: now, echoes };
+        if let Some(known) = remembered.find(ino, failure.range.start) {
+            // Without echoes, its pages are there.
+            if known.echoes > 0 {
+                *known = failure;
+            }
+        } else if remembered.count < MAX_FAILURES {
+            remembered.count += 1;
+            remembered.by_inode.entry(ino).or_default().push(failure);
         }
-        failures.push_back(Failure { ino, range, when: now, echoes });
     }
 
     /// Whether a read from here on is the kernel's own after one that has just failed.
     pub(super) fn is_echo(&self, ino: u64, offset: u64, now: Instant) -> bool {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_here =
-            |failure: &&mut Failure| failure.ino == ino && failure.range.contains(&offset);
-        let found = failures.iter_mut().find(is_here);
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_soon = |when: Instant| now.saturating_duration_since(when) < MOMENT;
+        let found = remembered.find(ino, offset);
         let found = found.filter(|failure| failure.echoes > 0 && is_soon(failure.when));
         found.map(|failure| failure.echoes -= 1).is_some()
     }
@@ -94,9 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn there_are_not_many() {
+    fn a_program_is_never_answered_for_the_kernel_however_much_has_failed() {
         let (failures, now) = (Failures::default(), Instant::now());
-        (0..10 * MAX_FAILURES as u64).for_each(|ino| failures.remember(ino, 0..1, 1, now));
-        assert!(failures.0.lock().unwrap().len() <= MAX_FAILURES);
+        // In each round a program asks once for each; in the first the kernel asks again.
+        for round in 0..3 {
+            for ino in 0..2 * MAX_FAILURES as u64 {
+                assert!(!failures.is_echo(ino, 0, now), "{ino} in round {round}");
+                failures.remember(ino, 0..1, 1, now);
+                let is_echo = failures.is_echo(ino, 0, now);
+                assert_eq!(is_echo, round == 0 && ino < MAX_FAILURES as u64, "{ino}");
+            }
+        }
+        let remembered = failures.0.lock().unwrap();
+        assert_eq!(remembered.by_inode.values().map(Vec::len).sum::<usize>(), MAX_FAILURES);
     }
 }
