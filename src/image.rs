@@ -75,6 +75,7 @@ mod structure;
 mod tag;
 mod tag_order;
 mod tags;
+mod together;
 mod verify;
 mod view;
 mod waste;
@@ -103,7 +104,7 @@ pub use known::known_tree;
 pub use layer_choice::{LayerChoice, LayerChoiceError};
 pub use layer_stack::{LayerFile, LayerStack, Wasted, WastedFile, instructions};
 pub use layer_usage::{LayerUsage, layer_usage};
-pub use layered::{LayeredImage, LayeredImages};
+pub use layered::LayeredImage;
 pub use opening::{resolve, resolve_in};
 pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Opened, Selection};
 pub use probe::{Probe, probe};
@@ -113,6 +114,7 @@ pub use structure::{Part, Structure};
 pub use tags::{
     TagGroup, TagList, TagsRequest, remembered_tags, repositories_in, tag_names_in, tags,
 };
+pub use together::Failure;
 pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};
 pub use waste::{WastedPath, wasted_paths};

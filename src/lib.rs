@@ -49,7 +49,7 @@
 //! inspect "debian:12" -> reference -> resolve (all documents)
 //!         -> image::{inspect, history, tags, attestations}        no layer is read
 //! resume  a worker has died: fuse::Connection::resend, the images by their digests -> mount::Mount::resume
-//! diff    two images -> layer indexes -> tree::compare by digest  no file is read      image::LayeredImages
+//! diff    two images -> layer indexes -> tree::compare by digest  no file is read      image::LayeredImage
 //! which   layer indexes -> tree::merge with a witness -> tree::Provenance
 //! read    fuse -> space -> fs -> content (file offset -> place in a layer's tar)
 //!         -> blob: span in the cache, or source -> decompress -> verify -> cache -> bytes

@@ -2,12 +2,13 @@
 //!
 //! A mount drops the layer indexes once they are merged. Looking inside needs them: they have the SHA-256 of each
 //! file, so that versions are compared without reading any, and the provenance of a name leads to their entries.
-//! Images that are opened in one [`LayeredImages`] share the layers that they have in common: an index is read
+//! Images that are opened together ([`LayeredImage::open_all`]) share the layers that they have in common: an index is read
 //! once, and the same entry of it is the same file without a look at its digest.
 
 use std::sync::Arc;
 
 use super::opening::Opening;
+use super::together::{self, Failure};
 use super::{Error, ImageOptions, exclude};
 use crate::blob::Spans;
 use crate::cache::Cache;
@@ -31,38 +32,6 @@ pub struct LayeredImage {
     budget: Arc<Budget>,
 }
 
-/// Images of one command: what is known of registries and layers is shared.
-#[derive(Debug)]
-pub struct LayeredImages {
-    cache: Arc<Cache>,
-    session: Session,
-    known: OpenedLayers,
-}
-
-impl LayeredImages {
-    /// None yet.
-    pub fn new(cache: &Arc<Cache>) -> LayeredImages {
-        let (session, known) = (Session::default(), OpenedLayers::of_other_images());
-        LayeredImages { cache: Arc::clone(cache), session, known }
-    }
-
-    /// Opens one more, as [`LayeredImage::open`] does.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn open(
-        &mut self,
-        name: &ImageName,
-        options: &ImageOptions,
-        progress: &dyn Progress,
-    ) -> Result<LayeredImage, Error> {
-        let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
-        let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
-        self.known.add(opening.resolved.layers.iter().zip(&open));
-        LayeredImage::of(opening, open, options, progress)
-    }
-}
-
 impl LayeredImage {
     /// Resolves a name, opens its layers (streaming those that have no index), and merges them.
     ///
@@ -74,7 +43,27 @@ impl LayeredImage {
         options: &ImageOptions,
         progress: &dyn Progress,
     ) -> Result<LayeredImage, Error> {
-        LayeredImages::new(cache).open(name, options, progress)
+        let opening = Opening::new(name, cache, options)?;
+        let open = opening.layers(&opening.resolved.layers, &OpenedLayers::default(), progress)?;
+        LayeredImage::of(opening, open, options, progress)
+    }
+
+    /// Opens several at the same time, in the order of their names: what is known of registries and layers is shared.
+    ///
+    /// # Errors
+    /// The first error, with the image that it is about.
+    pub fn open_all(
+        images: &[(&ImageName, &ImageOptions)],
+        cache: &Arc<Cache>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<LayeredImage>, Failure> {
+        let none = OpenedLayers::of_other_images();
+        let open = together::open(images, cache, &Session::default(), &none, progress)?;
+        let open = open.into_iter().enumerate().map(|(image, (opening, layers))| {
+            let opened = LayeredImage::of(opening, layers, images[image].1, progress);
+            opened.map_err(|error| Failure { image, error })
+        });
+        open.collect()
     }
 
     /// Of layers that are open, all of them.

@@ -10,7 +10,7 @@ use crate::blob::{Access, BlobReader, Spans};
 use crate::cache::{Asked, Cache, LayerName};
 use crate::external::IndexFinder;
 use crate::index::{Budget, LayerIndex};
-use crate::layer::{self, OpenLayer, OpenedLayers, Progress};
+use crate::layer::{self, ImageLayers, OpenLayer, OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::{self, ResolvedImage, ResolvedLayer};
 use crate::source::Source;
@@ -104,8 +104,17 @@ impl<'a> Opening<'a> {
         known: &OpenedLayers,
         progress: &dyn Progress,
     ) -> Result<Vec<OpenLayer>, layer::Error> {
-        let Opening { source, finder, cache, options, .. } = self;
-        layer::open_all(layers, source, cache, finder, known, options, progress)
+        layer::open_all(self.of_layers(layers), self.cache, known, progress)
+    }
+
+    /// All layers, with what opening them needs.
+    pub(super) fn all_layers(&self) -> ImageLayers<'_> {
+        self.of_layers(&self.resolved.layers)
+    }
+
+    fn of_layers<'b>(&'b self, layers: &'b [ResolvedLayer]) -> ImageLayers<'b> {
+        let Opening { source, finder, options, .. } = self;
+        ImageLayers { layers, source, finder, options }
     }
 
     /// The bytes of a layer by way of an index, whose name in the cache is `name`.

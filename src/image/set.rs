@@ -1,16 +1,17 @@
 //! Several images in one mount.
 //!
-//! They are opened one after the other, and what they have in common is had once: a layer is opened
-//! for the first image that has it, and there is one reader for all that read it by way of the same
-//! index. What is known of registries is shared, network traffic and open span files are counted together. Of each image the tree is kept, and
+//! They are opened together (`image::together`), and what they have in common is had once: a layer is opened for the first
+//! image that has it, and there is one reader for all that read it by way of the same index. What is known of
+//! registries is shared, network traffic and open span files are counted together. Of each image the tree is kept, and
 //! the layer indexes of all, until the last one is there: only then is it known which files are equal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::opening::Opening;
 use super::options::Selection;
+use super::together::{self, Failure};
 use super::{Error, ImageOptions, Shown, View, exclude, labels};
 use crate::blob::{BlobReader, Spans};
 use crate::cache::{Cache, LayerName};
@@ -82,12 +83,48 @@ impl ImageSet {
         options: &ImageOptions,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        if self.members.iter().any(|member| member.name == directory) {
-            return Err(Error::DirectoryTaken(directory));
+        let added = self.add_all(&[(directory, name, options)], progress);
+        added.map_err(|failure| failure.error)
+    }
+
+    /// Opens more of them, all at the same time.
+    ///
+    /// # Errors
+    /// The first error, with the image that it is about; those that were there stay as they are.
+    pub fn add_all(
+        &mut self,
+        images: &[(DirectoryName, &ImageName, &ImageOptions)],
+        progress: &dyn Progress,
+    ) -> Result<(), Failure> {
+        let cache = Arc::clone(&self.cache);
+        let mut names: HashSet<_> = self.members.iter().map(|member| &member.name).collect();
+        for (image, (name, ..)) in images.iter().enumerate() {
+            if !names.insert(name) {
+                return Err(Failure { image, error: Error::DirectoryTaken(name.clone()) });
+            }
         }
-        let opening = Opening::in_session(name, &self.cache, options, &self.session)?;
-        let open = opening.layers(&opening.resolved.layers, &self.known, progress)?;
-        let (tree, origins) = exclude::merge(&opening, &open, options, progress)?;
+        drop(names);
+        let named: Vec<_> = images.iter().map(|(_, name, options)| (*name, *options)).collect();
+        let open = together::open(&named, &cache, &self.session, &self.known, progress)?;
+        let mut members = Vec::with_capacity(images.len());
+        for (image, (opening, open)) in open.into_iter().enumerate() {
+            let (directory, _, options) = &images[image];
+            let merged = exclude::merge(&opening, &open, options, progress);
+            let merged = merged.map_err(|error| Failure { image, error })?;
+            members.push(self.member(directory.clone(), opening, open, merged, options));
+        }
+        self.members.extend(members);
+        Ok(())
+    }
+
+    fn member(
+        &mut self,
+        name: DirectoryName,
+        opening: Opening<'_>,
+        open: Vec<OpenLayer>,
+        (tree, origins): (Tree, Origins),
+        options: &ImageOptions,
+    ) -> Member {
         self.known.add(opening.resolved.layers.iter().zip(&open));
         let labels = match options.provenance {
             true => labels::of_layers(&opening.resolved, &open),
@@ -108,7 +145,7 @@ impl ImageSet {
         let Opening { resolved, source, tag, .. } = opening;
         let readers = layers.iter().map(|number| Arc::clone(&self.readers[*number as usize]));
         let shown = Shown {
-            directory: Some(directory.clone()),
+            directory: Some(name.clone()),
             image: resolved,
             base: options.base(),
             proofs,
@@ -117,8 +154,7 @@ impl ImageSet {
             tag,
         };
         let indexes = open.into_iter().map(|open| open.index).collect();
-        self.members.push(Member { name: directory, shown, tree, origins, indexes, layers });
-        Ok(())
+        Member { name, shown, tree, origins, indexes, layers }
     }
 
     /// Puts them together.

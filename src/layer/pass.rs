@@ -39,6 +39,7 @@ use std::thread;
 
 use super::download::{Download, Way};
 use super::error::{Error, ErrorKind};
+use super::lookup::{own_name, sent_name};
 use super::options::LayerOptions;
 use super::progress::Hearing;
 use crate::artifact::ShownAs;
@@ -103,7 +104,7 @@ impl FirstPass<'_> {
             let kind = match result {
                 Ok(index) => {
                     let (digest, bytes) = (descriptor.digest, index.encode());
-                    let name = super::own_name(layer);
+                    let name = own_name(layer);
                     match &name {
                         LayerName::Blob(_) => {
                             cache.put_layer_index(&digest, &index.diff_id(), &bytes);
@@ -111,7 +112,7 @@ impl FirstPass<'_> {
                         name => cache.put_external_index(name, &bytes),
                     }
                     if let Some(registry) = source.sender().filter(|_| !is_resumed) {
-                        cache.add_name(&name, &super::sent_name(layer, registry), &bytes);
+                        cache.add_name(&name, &sent_name(layer, registry), &bytes);
                     }
                     hearing.progress.layer_done();
                     return Ok(index);

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::thread;
 
 use ocifs::cache::Cache;
 use ocifs::fs::PROOF_XATTR;
 use ocifs::image::{ImageOptions, ImageSet, View};
 use ocifs::index::Proof;
 use ocifs::layer::Quiet;
+use ocifs::reference::{DirectoryName, ImageName};
 use ocifs::source::registry::{ConfigFiles, HostsConfig};
 use ocifs::tree::{Ino, Sharing, Symlinks};
 
@@ -16,18 +18,25 @@ use crate::fixture::{Sandbox, good, image_of, noise, options};
 use crate::lazy_walks::forget_spans;
 use crate::shell::{Home, eventually, text};
 use crate::support::image::{Built, Compression, ImageBuilder};
-use crate::support::registry::{Fault, Registry, Times};
+use crate::support::registry::{Fault, Gate, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
 /// Opens images of a registry, in the order and with the names of their tags.
 fn joint(registry: &Registry, names: &[&str], cache: &Arc<Cache>, options: &ImageOptions) -> View {
     let mut joint = ImageSet::new(cache, options);
-    for name in names {
-        let image = format!("{}/{name}", registry.addr()).parse().unwrap();
-        let directory = name.replace(['/', ':'], "-").parse().unwrap();
-        joint.add(directory, &image, options, &Quiet).unwrap();
-    }
+    let images = named(registry, names);
+    let images = images.iter().map(|(directory, image)| (directory.clone(), image, options));
+    joint.add_all(&images.collect::<Vec<_>>(), &Quiet).unwrap();
     joint.finish(Sharing::Equal).unwrap()
+}
+
+/// Directories and names of images.
+fn named(registry: &Registry, names: &[&str]) -> Vec<(DirectoryName, ImageName)> {
+    let named = names.iter().map(|name| {
+        let image = format!("{}/{name}", registry.addr()).parse().unwrap();
+        (name.replace(['/', ':'], "-").parse().unwrap(), image)
+    });
+    named.collect()
 }
 
 fn ino(view: &View, path: &str) -> Ino {
@@ -85,6 +94,76 @@ fn common_layers_are_opened_once() {
         assert_eq!(ino(&view, "r-v1/n"), ino(&view, "other-r-v1/n"));
         assert_ne!(ino(&view, "r-v1/n"), ino(&view, "r-v2/n"));
     }
+}
+
+/// While the manifest of one image does not come, others are resolved; while a layer of one does not come, layers of the
+/// others do. And what two have in common is asked for once, whichever of them it is first missing for.
+#[test]
+fn images_are_opened_together() {
+    let layer = |seed| tar(&[Entry::file(format!("f{seed}"), noise(1 << 20, seed))]);
+    let image = |own| {
+        let builder = ImageBuilder::new().layer(&layer(100), Compression::Gzip);
+        builder.layer(&layer(own), Compression::Gzip).build()
+    };
+    let registry = Registry::start();
+    let names = ["r:v1", "r:v2", "r:v3"];
+    let built = [image(1), image(2), image(3)];
+    for (name, built) in names.iter().zip(&built) {
+        registry.add_image("r", &name[2..], built);
+    }
+    let own = |n: usize| built[n].layer_digests()[1].clone();
+    let (manifest, blob) = (Gate::default(), Gate::default());
+    registry.fault(("GET", "/manifests/v1", Times::Always), Fault::Hold(manifest.clone()));
+    registry.fault(("GET", &own(0), Times::Always), Fault::Hold(blob.clone()));
+    let is_asked = |path: &str| registry.requests().iter().any(|r| r.path.ends_with(path));
+    let sandbox = Sandbox::new();
+    let view = thread::scope(|scope| {
+        let opening = scope.spawn(|| joint(&registry, &names, &sandbox.cache(), &options()));
+        assert!(eventually(|| is_asked("/manifests/v2") && is_asked("/manifests/v3")));
+        manifest.open();
+        assert!(eventually(|| is_asked(&own(1)) && is_asked(&own(2))));
+        blob.open();
+        opening.join().unwrap()
+    });
+    for (n, built) in built.iter().enumerate() {
+        assert_eq!(asked(&registry, built), [1, 1]);
+        assert!(read(&view, &format!("r-v{}/f{}", n + 1, n + 1)) == noise(1 << 20, n as u64 + 1));
+        assert!(read(&view, &format!("r-v{}/f100", n + 1)) == noise(1 << 20, 100));
+    }
+}
+
+/// Of images that are opened together the one that can't be is named, and the others are as they were.
+#[test]
+fn the_one_that_fails_is_named() {
+    let (registry, sandbox) = (Registry::start(), Sandbox::new());
+    let large = |seed| image_of(&tar(&[Entry::file("f", noise(1 << 20, seed))]), Compression::Gzip);
+    let bad = large(2);
+    for (tag, built) in [("v1", &large(1)), ("v2", &bad), ("v3", &large(3)), ("v4", &large(4))] {
+        registry.add_image("r", tag, built);
+    }
+    let mut set = ImageSet::new(&sandbox.cache(), &options());
+    let options = options();
+    let mut add = |names: &[&str]| {
+        let images = named(&registry, names);
+        let images = images.iter().map(|(directory, image)| (directory.clone(), image, &options));
+        set.add_all(&images.collect::<Vec<_>>(), &Quiet).map_err(|e| (e.image, e.error.to_string()))
+    };
+    add(&["r:v4"]).unwrap();
+    let digest = &bad.layer_digests()[0];
+    registry.fault(("GET", digest, Times::Always), Fault::FlipByte(5000));
+    let (image, error) = add(&["r:v1", "r:v2", "r:v3"]).unwrap_err();
+    assert!(image == 1 && error.contains(digest), "{image}: {error}");
+    let (image, error) = add(&["r:v1", "r:v3", "r:none"]).unwrap_err();
+    assert!(image == 2 && error.contains("none"), "{image}: {error}");
+    let (image, error) = add(&["r:v1", "r:v4"]).unwrap_err();
+    assert!(image == 1 && error.contains("r-v4"), "{image}: {error}");
+    registry.clear_faults();
+    add(&["r:v1", "r:v2"]).unwrap();
+    let view = set.finish(Sharing::Equal).unwrap();
+    for (directory, seed) in [("r-v1", 1), ("r-v2", 2), ("r-v4", 4)] {
+        assert!(read(&view, &format!("{directory}/f")) == noise(1 << 20, seed));
+    }
+    assert_eq!(view.images().len(), 3);
 }
 
 /// Images of one registry ask for one token for each repository.

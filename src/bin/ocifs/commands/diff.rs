@@ -10,7 +10,7 @@ mod report;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ocifs::image::{self, ImageOptions, LayeredImage, LayeredImages};
+use ocifs::image::{self, ImageOptions, LayeredImage};
 use ocifs::reference::ImageName;
 use ocifs::resolve::ResolvedImage;
 
@@ -24,7 +24,7 @@ use crate::commands::proof;
 use crate::commands::registries::refused_for_several;
 use crate::commands::report::{report_file, write_report};
 use crate::environment::{self, Settings};
-use crate::render::errors::{self, AnyError};
+use crate::render::errors::{self, About, AnyError};
 use crate::render::json::line;
 use crate::render::output::{self, write_stderr};
 use crate::render::progress::Bar;
@@ -78,21 +78,20 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
         };
         return compare_documents(args, resolve(&old)?, resolve(&new)?);
     }
-    let mut opened = LayeredImages::new(&cache);
-    let mut open = |image: &Named| -> Result<LayeredImage, AnyError> {
-        let bar = Bar::first_use(&image.name);
-        let opened = opened.open(&image.name, &image.options, &bar);
-        let opened = opened.map_err(failed(&image.name))?;
-        bar.ready();
-        let required = settings.required_proof(&args.image_args)?;
-        proof::warn(&opened.resolved().name, &opened.proofs(), required);
-        Ok(opened)
-    };
-    let (old, new) = (open(&old)?, open(&new)?);
+    let both = [(&old.name, &old.options), (&new.name, &new.options)];
+    let bar = Bar::first_use_of([&old.name, &new.name]);
+    let opened = LayeredImage::open_all(&both, &cache, &bar);
+    let opened = opened.map_err(|e| About::new(both[e.image].0, e.error))?;
+    bar.ready();
+    let required = settings.required_proof(&args.image_args)?;
+    for image in &opened {
+        proof::warn(&image.resolved().name, &image.proofs(), required);
+    }
+    let [old, new] = &opened[..] else { unreachable!("two were opened") };
     match html {
-        Some(html) => compare_all(args, &old, &new, html),
-        None if args.packages => compare_packages(args, &old, &new),
-        None => compare_files(args, &old, &new),
+        Some(html) => compare_all(args, old, new, html),
+        None if args.packages => compare_packages(args, old, new),
+        None => compare_files(args, old, new),
     }
 }
 

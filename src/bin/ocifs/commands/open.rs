@@ -57,8 +57,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Opens several images to be shown in one file system. One after the other, so that there is one
-/// progress bar at a time.
+/// Opens several images to be shown in one file system, with one progress bar for all.
 pub(super) fn open_images(
     images: &[(DirectoryName, ImageName)],
     sharing: Sharing,
@@ -77,11 +76,11 @@ pub(super) fn open_images(
     }
     let Some((_, first)) = named.first() else { return Err("there is no image".into()) };
     let mut set = ImageSet::new(&cache, first);
-    for ((directory, _), (name, options)) in images.iter().zip(&named) {
-        let bar = Bar::first_use(name);
-        set.add(directory.clone(), name, options, &bar).map_err(failed(name))?;
-        bar.ready();
-    }
+    let all = images.iter().zip(&named);
+    let all: Vec<_> = all.map(|((to, _), (name, of))| (to.clone(), name, of)).collect();
+    let bar = Bar::first_use_of(named.iter().map(|(name, _)| name));
+    set.add_all(&all, &bar).map_err(|e| About::new(all[e.image].1, e.error))?;
+    bar.ready();
     let view = set.finish(sharing)?;
     let required = settings.required_proof(args)?;
     for shown in view.images() {

@@ -7,9 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
-use ocifs::image::{
-    self, Diff, FileChange, ImageOptions, LayerStack, LayeredImage, LayeredImages, instructions,
-};
+use ocifs::image::{self, Diff, FileChange, ImageOptions, LayerStack, LayeredImage, instructions};
 use ocifs::layer::Progress;
 use ocifs::oci::HistoryEntry;
 use ocifs::reference::ImageName;
@@ -83,22 +81,20 @@ impl Asked {
         progress: &dyn Progress,
         rows: &mut dyn FnMut(Vec<LayerRow>),
     ) -> Result<Subject, AnyError> {
-        let about = |asked: &Asked| {
-            let name = asked.name.clone();
-            move |error: image::Error| About::new(name, error)
-        };
         if let [one] = asked {
             let mut resolved = |image: &ResolvedImage| rows(layer_rows(image));
             let Asked { name, options } = one;
             let stack = LayerStack::open(name, cache, options, progress, &mut resolved);
-            return Ok(Subject::Image(Box::new(stack.map_err(about(one))?)));
+            let stack = stack.map_err(|error| About::new(name.clone(), error))?;
+            return Ok(Subject::Image(Box::new(stack)));
         }
         let [old, new] = asked else { unreachable!("one image is explored, or two are") };
-        let mut images = LayeredImages::new(cache);
-        let mut open = |asked: &Asked| {
-            images.open(&asked.name, &asked.options, progress).map_err(about(asked))
+        let both = [old, new].map(|asked| (&asked.name, &asked.options));
+        let opened = LayeredImage::open_all(&both, cache, progress);
+        let opened = opened.map_err(|e| About::new(both[e.image].0.clone(), e.error))?;
+        let Ok([old, new]) = <[LayeredImage; 2]>::try_from(opened) else {
+            unreachable!("two were opened")
         };
-        let (old, new) = (open(old)?, open(new)?);
         let diff = image::diff(&old, &new)?;
         let pair = Pair::new(old, new, diff);
         rows(pair.layer_rows());

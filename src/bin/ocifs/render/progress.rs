@@ -72,11 +72,19 @@ struct Lines {
 impl Bar {
     /// For layers of an image that are used for the first time here.
     pub(crate) fn first_use(image: &ImageName) -> Bar {
-        let doing = match image {
-            ImageName::Registry(_) => "downloading",
-            ImageName::Local(_) | ImageName::Stored(_) => "indexing",
+        Bar::first_use_of([image])
+    }
+
+    /// The same of several images.
+    pub(crate) fn first_use_of<'a>(images: impl IntoIterator<Item = &'a ImageName>) -> Bar {
+        let images: Vec<_> = images.into_iter().collect();
+        let is_remote = images.iter().any(|image| matches!(image, ImageName::Registry(_)));
+        let image = match images[..] {
+            [image] => image.to_string(),
+            _ => format!("{} images", images.len()),
         };
-        Bar::new(Title::FirstUse { doing, image: image.to_string() }, true)
+        let doing = if is_remote { "downloading" } else { "indexing" };
+        Bar::new(Title::FirstUse { doing, image }, true)
     }
 
     /// For passing over all layers that have not been proven.
