@@ -14,6 +14,7 @@ mod opened;
 mod options;
 mod pass;
 mod progress;
+mod turns;
 
 pub use error::{Error, ErrorKind};
 pub use images::{Failure, ImageLayers, open_all, open_images};
@@ -21,3 +22,4 @@ pub use lookup::cached;
 pub use opened::{OpenLayer, OpenedLayers};
 pub use options::LayerOptions;
 pub use progress::{Progress, Quiet};
+pub use turns::Turns;

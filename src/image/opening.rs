@@ -93,6 +93,7 @@ impl<'a> Opening<'a> {
             codec: options.codec,
             parallel: options.parallel_layers,
             keep_spans: true,
+            turns: options.turns.clone(),
         };
         let traffic = Arc::clone(session.traffic());
         Ok(Opening { resolved, source, finder, traffic, tag, cache, options })

@@ -106,6 +106,8 @@ pub struct ImageOptions {
     pub max_metadata_bytes: Option<u64>,
     /// Layers passed over at the same time.
     pub parallel_layers: usize,
+    /// Shared with the first passes over layers of images that are opened independently of this one.
+    pub turns: Option<Arc<layer::Turns>>,
     /// Span files kept open.
     pub open_files: usize,
     /// Folder for temporary files where the cache offers none.
@@ -133,6 +135,7 @@ impl Default for ImageOptions {
             codec: codec::Limits::default(),
             max_metadata_bytes: None,
             parallel_layers: layer::LayerOptions::default().parallel,
+            turns: None,
             open_files: 512,
             temporary_folder: PathBuf::from("/tmp"),
         }

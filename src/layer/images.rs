@@ -201,6 +201,15 @@ fn pass_over(
     hearing: Hearing<'_>,
 ) -> Result<OpenLayer, Error> {
     let ImageLayers { source, finder, options, .. } = image;
+    // Whether it is still wanted the pass finds out itself.
+    let turns = options.turns.as_ref();
+    let turn = turns.and_then(|turns| turns.take(layer_key(layer), hearing.stop));
+    if turn.as_ref().is_some_and(|turn| turn.is_second)
+        && !options.again
+        && let Some(open) = cached(layer, cache, finder, options)
+    {
+        return Ok(open);
+    }
     let budget = finder.budget();
     let pass = FirstPass { layer, source, cache, budget, options, hearing };
     let index = pass.run().map_err(|mut e| {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::turns::Turns;
 use crate::codec;
 use crate::digest::Digest;
 
@@ -27,6 +28,8 @@ pub struct LayerOptions {
     pub parallel: usize,
     /// Keep the bytes that a first pass has seen, for those who will read them.
     pub keep_spans: bool,
+    /// Shared with the first passes of images that are opened independently of this one.
+    pub turns: Option<Arc<Turns>>,
 }
 
 impl LayerOptions {
@@ -50,6 +53,7 @@ impl Default for LayerOptions {
             codec: codec::Limits::default(),
             parallel: 4,
             keep_spans: true,
+            turns: None,
         }
     }
 }

@@ -22,8 +22,9 @@
 //! moved, it is another volume. Images that were not used for longest are closed when there are too many; a volume keeps its number
 //! and its digest, and is opened again when one of its files is asked for.
 //!
-//! Images of one host are opened one after the other, so that a layer that they share is streamed once. Hosts do not
-//! wait for each other.
+//! Images are opened at the same time. The first passes over layers of one host take turns ([`Turns`]), so that a layer
+//! that images share is streamed once, and many images are no more work at a time than a few. Hosts do not wait for
+//! each other.
 //!
 //! Rejected: counting what the kernel remembers of an image (FORGET) to know when it may be closed. The kernel
 //! remembers for as long as it has memory, and a closed image costs nothing but a moment.
@@ -31,7 +32,7 @@
 //! # Invariants
 //!
 //! - Nothing here waits longer than it was told, but for what one request to a registry may take.
-//! - No lock is held while a registry is asked, but for the one of the images of that host.
+//! - No lock is held while a registry is asked, but for the one of that list.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -45,7 +46,7 @@ use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::fs::{Error, Filesystem};
 use crate::image::{self, Image, ImageOptions, Shown, View};
-use crate::layer::Quiet;
+use crate::layer::{Quiet, Turns};
 use crate::reference::ImageName;
 use crate::source::ListedStore;
 use crate::source::registry::{Session, Traffic};
@@ -62,6 +63,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Images that are open at the same time, and inodes in all of them.
 const MAX_OPEN: usize = 64;
 const MAX_INODES: usize = 8 << 20;
+
+/// First passes over layers of one host at the same time.
+const MAX_PASSES: usize = 6;
 
 /// Names of directories and images that are remembered.
 const MAX_NAMES: usize = 1 << 20;
@@ -83,8 +87,10 @@ pub struct Registries {
     session: Session,
     timeout: Duration,
     state: Mutex<State>,
-    /// Held while something of a host is opened or listed, by its name.
+    /// Held while something is listed, by its path.
     busy: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    /// Of first passes, by host.
+    turns: Mutex<HashMap<String, Arc<Turns>>>,
     own: Weak<Registries>,
 }
 
@@ -157,6 +163,7 @@ impl Registries {
                 stored: HashMap::new(),
             }),
             busy: Mutex::default(),
+            turns: Mutex::default(),
             own: Weak::clone(own),
         })
     }
@@ -166,7 +173,13 @@ impl Registries {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is held while something of a host is asked for.
+    /// The turns of first passes over layers of a host.
+    fn turns(&self, host: &str) -> Arc<Turns> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(host.to_owned()).or_insert_with(|| Turns::new(MAX_PASSES)))
+    }
+
+    /// What is held while a list is asked for.
     fn busy(&self, what: &str) -> Arc<Mutex<()>> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(busy.entry(what.to_owned()).or_default())
@@ -292,8 +305,7 @@ impl Registries {
             let asked = state.directories[id as usize - 1].catalog;
             asked.is_some_and(|when| when.elapsed() < LISTS_STAY)
         };
-        // Not what is held while an image of the host is opened.
-        let busy = self.busy(&format!("{host}/"));
+        let busy = self.busy(host);
         let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
         if is_known(&self.state()) {
             return;
@@ -373,9 +385,8 @@ impl Registries {
             None => name.to_owned(),
         };
         let host = name.split('/').next().unwrap_or_default();
-        let (image, options) = self.options(&pinned)?;
-        let busy = self.busy(host);
-        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let (image, mut options) = self.options(&pinned)?;
+        options.turns = Some(self.turns(host));
         let opened = Image::open_in(&image, &self.cache, &options, &self.session, &Quiet);
         let mut view = View::from(opened.map_err(|error| error.to_string())?);
         let shown = view.images.pop().ok_or("it has nothing to show")?;

@@ -11,8 +11,7 @@ use crate::engines::{Engine, answer};
 use crate::fixture::noise;
 use crate::shell::{Home, eventually_within};
 use crate::support::image::{Built, Compression, ImageBuilder};
-use crate::support::registry::{Fault, Registry, TagPages, Times};
-
+use crate::support::registry::{Fault, Gate, Registry, TagPages, Times};
 use crate::support::tarball::{Entry, tar};
 
 /// An image with a base that all have, and a file of its own.
@@ -291,6 +290,39 @@ fn many_images_at_once() {
     for n in 0..70 {
         assert_eq!(names(&setup.at(&format!("app/:{n}"))), ["d", "etc", "word"]);
     }
+    setup.end();
+}
+
+/// A layer that does not come keeps only those waiting whose image has it, and comes once for all of them.
+#[test]
+fn images_of_one_host_do_not_wait_for_each_other() {
+    let setup = Setup::new(&[]);
+    let slow = tar(&[Entry::file("slow", noise(400_000, 7))]);
+    let with_slow = |word: &str| {
+        let own = tar(&[Entry::file("word", word)]);
+        ImageBuilder::new().layer(&slow, Compression::Gzip).layer(&own, Compression::Gzip).build()
+    };
+    let built = ["one", "two"].map(with_slow);
+    setup.registry.add_image("slow", "1", &built[0]);
+    setup.registry.add_image("slow", "2", &built[1]);
+    setup.add("fast", "1", "fast");
+    let (gate, layer) = (Gate::default(), built[0].layer_digests()[0].clone());
+    setup.registry.fault(("GET", &layer, Times::Always), Fault::Hold(gate.clone()));
+    let readers: Vec<_> = ["slow/:1/word", "slow/:2/word", "slow/:2/slow"]
+        .into_iter()
+        .map(|path| setup.at(path))
+        .map(|path| thread::spawn(move || fs::read(path).unwrap()))
+        .collect();
+    let is_asked = |what: &str| setup.registry.requests().iter().any(|r| r.path.ends_with(what));
+    let own = |n: usize| built[n].layer_digests()[1].clone();
+    let wait = Duration::from_secs(30);
+    assert!(eventually_within(wait, || is_asked(&layer) && is_asked(&own(0)) && is_asked(&own(1))));
+    assert_eq!(fs::read(setup.at("fast/:1/word")).unwrap(), b"fast");
+    gate.open();
+    let read: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert!(read == [b"one".to_vec(), b"two".to_vec(), noise(400_000, 7)]);
+    let requests = setup.registry.requests();
+    assert_eq!(requests.iter().filter(|request| request.path.ends_with(&layer)).count(), 1);
     setup.end();
 }
 
