@@ -41,7 +41,7 @@ use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
 use crate::fs::Filesystem;
-use crate::layer::Quiet;
+use crate::layer::{Quiet, Turns};
 use crate::oci::{Descriptor, Document};
 use crate::reference::{ImageName, Reference};
 use crate::resolve::{self, Documents, ResolveOptions, ResolvedImage, Verified};
@@ -49,6 +49,9 @@ use crate::source::Source;
 use crate::source::registry::{Session, Traffic};
 use crate::tree::Ino;
 use names::Names;
+
+/// First passes over its layers at the same time.
+const MAX_PASSES: usize = 6;
 
 /// An image, or an image index, whose parts are opened one by one.
 #[derive(Debug)]
@@ -105,7 +108,9 @@ impl Structure {
         let resolve_options = options.of_resolving();
         let documents = Documents::new(source.as_ref(), cache, &resolve_options);
         let root = documents.root(name)?;
-        let (name, cache, options) = (name.clone(), Arc::clone(cache), options.clone());
+        let (name, cache, mut options) = (name.clone(), Arc::clone(cache), options.clone());
+        // Its images and layers are entered one by one.
+        options.turns.get_or_insert_with(|| Turns::new(MAX_PASSES));
         let spans = Arc::new(Spans::new(Arc::clone(&cache), options.open_files));
         Ok(Structure { name, cache, options, session, source, spans, root, image: None })
     }

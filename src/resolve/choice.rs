@@ -5,14 +5,17 @@
 //! 2. an image that does not say what it is for
 //! 3. the wanted architecture, another variant or special features      with a warning
 //! 4. the only image there is, if the user named no platform            with a warning
-//! 5. what is about images (attestations, indexes of layers), if there is nothing else
+//! 5. the only artifact or attestation, if there is nothing else
 //! ```
 
 use std::collections::HashSet;
 
-use crate::oci::{Descriptor, Platform};
+use crate::oci::{Descriptor, Platform, annotation};
 
 use super::error::Error;
+
+/// Artifacts that a message lists.
+const LISTED: usize = 8;
 
 /// Something that could be meant.
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ pub(super) fn choose<'a>(
     }
     let images: Vec<&Offer> = offers.iter().filter(|offer| !offer.is_extra).collect();
     let Some(first) = images.first() else {
-        return offers.first().ok_or(Error::EmptyIndex);
+        return only_extra(offers);
     };
     if let Some(silent) = images.iter().find(|offer| offer.real_platform().is_none()) {
         return Ok(silent);
@@ -86,6 +89,29 @@ pub(super) fn choose<'a>(
         return Ok(first);
     }
     Err(Error::Platform { wanted: wanted.clone(), available: platforms(offers) })
+}
+
+/// The only thing there is where there is no image. Of several none is more likely to be meant than another.
+fn only_extra(offers: &[Offer]) -> Result<&Offer, Error> {
+    let first = offers.first().ok_or(Error::EmptyIndex)?;
+    let mut seen = HashSet::new();
+    let different = offers.iter().map(|offer| &offer.descriptor).filter(|d| seen.insert(d.digest));
+    let listed: Vec<String> = different.map(describe).collect();
+    match listed.len() {
+        1 => Ok(first),
+        count => Err(Error::Several { count, listed: listed[..count.min(LISTED)].join(", ") }),
+    }
+}
+
+/// The digest of an artifact, with its type and title as far as the index says them.
+fn describe(descriptor: &Descriptor) -> String {
+    let title = descriptor.annotations.get(annotation::TITLE).map(String::as_str);
+    let words = [descriptor.artifact_type.as_deref(), title];
+    let words: Vec<_> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
+    match words.is_empty() {
+        true => descriptor.digest.to_string(),
+        false => format!("{} ({})", descriptor.digest, words.join(", ")),
+    }
 }
 
 /// The platforms that there are images for, for a message.
@@ -125,7 +151,7 @@ mod tests {
     fn the_best_of_what_there_is() {
         let host = Platform::host().to_string();
         let other = if host == "linux/s390x" { "linux/riscv64" } else { "linux/s390x" };
-        let rows: [(&[&str], &str, Option<usize>); 19] = [
+        let rows: [(&[&str], &str, Option<usize>); 20] = [
             (&["linux/arm64", "linux/amd64"], "linux/amd64", Some(1)),
             (&["linux/amd64", "linux/amd64"], "linux/amd64", Some(0)),
             (&["linux/386", "linux/amd64/v2"], "linux/amd64", Some(0)),
@@ -141,6 +167,7 @@ mod tests {
             (&["!", "?"], "linux/amd64", Some(1)),
             (&["!", "linux/amd64"], "linux/amd64", Some(1)),
             (&["!"], "linux/amd64", Some(0)),
+            (&["!", "!"], "linux/amd64", None),
             (&["windows(10.0.1)/amd64", "windows(10.0.2)/amd64"], "windows/amd64", Some(0)),
             (&["windows(10.0.1)/amd64", "windows(10.0.2)/amd64"], "windows(10.0.2)/amd64", Some(1)),
             (&["!", other], "", Some(1)),
@@ -156,5 +183,8 @@ mod tests {
             assert_eq!(at, expected, "{platforms:?} for {named:?}: {chosen:?}");
         }
         assert!(matches!(choose(&[], None), Err(Error::EmptyIndex)));
+        // One thing that stands there twice is no choice.
+        let twice = [offers(&["!"]), offers(&["!"])].concat();
+        choose(&twice, None).unwrap();
     }
 }

@@ -35,6 +35,8 @@ pub enum Error {
     Nesting,
     #[error("there is no image for {wanted}; there is {available}")]
     Platform { wanted: Platform, available: String },
+    #[error("the image index has no image but {count} artifacts, of which one has to be named by its digest: {listed}")]
+    Several { count: usize, listed: String },
     #[error("the image index is empty")]
     EmptyIndex,
     #[error("the image index lists {0}, but none of these manifests is there")]
@@ -71,6 +73,7 @@ impl Error {
         match self {
             Error::Document { cause, .. } => cause.is_no_image(),
             Error::Platform { .. } | Error::EmptyIndex | Error::Absent(_) => true,
+            Error::Several { .. } => true,
             Error::Lost { .. } | Error::Unusable { .. } | Error::TooManyOpened => true,
             _ => false,
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::noise;
 use crate::shell::{Home, Outcome, eventually, text};
-use crate::support::image::{Compression, OCI_MANIFEST, compress, sha256};
+use crate::support::image::{Compression, OCI_INDEX, OCI_MANIFEST, compress, sha256};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
@@ -406,4 +406,39 @@ fn titles_lead_nowhere() {
     setup.push("many", "application/vnd.example.v1", EMPTY, &many);
     setup.home.run(&["ls", &setup.name("many")]).failed(1, &["more than 10000 entries"]);
     setup.home.is_quiet();
+}
+
+/// An index of several artifacts, as `podman manifest add --artifact` makes it: none is picked silently.
+#[test]
+fn several_artifacts_in_one_index() {
+    let plain = "text/plain";
+    let setup = Setup::new("application/x-sbom", EMPTY, &[titled(b"one", plain, "one.txt")]);
+    setup.push("u", "application/x-policy", EMPTY, &[titled(b"two", plain, "two.txt")]);
+    let entries = ["t", "u"].map(|tag| {
+        let bytes = setup.registry.manifest("r", tag).unwrap();
+        let document: Value = serde_json::from_slice(&bytes).unwrap();
+        json!({
+            "mediaType": OCI_MANIFEST,
+            "digest": sha256(&bytes),
+            "size": bytes.len(),
+            "artifactType": document["artifactType"],
+        })
+    });
+    let push = |tag: &str, entries: &[Value]| {
+        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
+        setup.registry.add_manifest("r", tag, OCI_INDEX, index.to_string().as_bytes());
+    };
+    push("both", &entries);
+    push("single", &entries[1..]);
+    let refused = setup.home.run(&["ls", &setup.name("both")]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for (entry, kind) in entries.iter().zip(["application/x-sbom", "application/x-policy"]) {
+        let digest = entry["digest"].as_str().unwrap();
+        let listed = format!("{digest} ({kind})");
+        assert!(refused.stderr.contains(&listed), "{listed}: {}", refused.stderr);
+        let by_digest = format!("{}/r@{digest}", setup.registry.addr());
+        assert_eq!(setup.home.run(&["ls", &by_digest]).code, 0);
+    }
+    let single = setup.home.run(&["ls", &setup.name("single")]);
+    assert_eq!((single.code, single.stdout.trim()), (0, "two.txt"), "{single:?}");
 }
