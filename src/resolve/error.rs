@@ -35,7 +35,9 @@ pub enum Error {
     Nesting,
     #[error("there is no image for {wanted}; there is {available}")]
     Platform { wanted: Platform, available: String },
-    #[error("the image index has no image but {count} artifacts, of which one has to be named by its digest: {listed}")]
+    #[error(
+        "the image index has no image but {count} artifacts, of which one has to be named by its digest: {listed}"
+    )]
     Several { count: usize, listed: String },
     #[error("the image index is empty")]
     EmptyIndex,

@@ -204,6 +204,7 @@ fn a_cache_that_was_removed_is_made_again() {
 fn verbs_that_print_are_contained() {
     let home = Home::new();
     let image = home.layout(&good());
+    let layer = &good().layer_digests()[0];
     let docker = home.path().join("home/.docker");
     fs::create_dir_all(&docker).unwrap();
     for words in [
@@ -220,6 +221,10 @@ fn verbs_that_print_are_contained() {
         &["diff", &image, &image],
         &["export", &image, "f"],
         &["export", &image],
+        &["blob", &image, layer],
+        &["pull", &image],
+        &["index", "build", &image],
+        &["index", "show", &image],
     ] {
         let config = docker.join("config.json");
         fs::write(&config, "{}").unwrap();

@@ -7,14 +7,13 @@ use ocifs::image;
 
 use super::cat::CHUNK_BYTES;
 use crate::args;
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::{About, AnyError};
 use crate::render::output;
 
 pub(crate) fn run(args: &args::Blob) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&args.image, &args.image_args, &Settings::read()?)?;
-    let cache = environment::cache(&args.image_args.cache_args);
+    let (name, options, cache) = to_print(&args.image, &args.image_args, &Settings::read()?, None)?;
     let mut blob = image::find_blob(&name, &args.blob, &cache, &options).map_err(failed(&name))?;
     let digest = blob.descriptor.digest;
     let mut out = output::stdout();

@@ -9,8 +9,8 @@ use ocifs::index_artifact::Packed;
 use serde_json::{Value, json};
 
 use crate::args::{self, IndexVerb};
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::AnyError;
 use crate::render::json::line;
 use crate::render::output;
@@ -26,8 +26,7 @@ pub(crate) fn run(args: &args::Index) -> Result<ExitCode, AnyError> {
 }
 
 fn build(verb: &IndexVerb, push: bool) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&verb.image, &verb.image_args, &Settings::read()?)?;
-    let cache = environment::cache(&verb.image_args.cache_args);
+    let (name, options, cache) = to_print(&verb.image, &verb.image_args, &Settings::read()?, None)?;
     let bar = Bar::first_use(&name);
     let publication = image::build_indexes(&name, &cache, &options, &bar);
     let publication = publication.map_err(failed(&name))?;
@@ -74,8 +73,7 @@ fn as_json(packed: &Packed) -> Value {
 }
 
 fn show(verb: &IndexVerb) -> Result<ExitCode, AnyError> {
-    let (name, options) = environment::image(&verb.image, &verb.image_args, &Settings::read()?)?;
-    let cache = environment::cache(&verb.image_args.cache_args);
+    let (name, options, cache) = to_print(&verb.image, &verb.image_args, &Settings::read()?, None)?;
     let known = image::known_indexes(&name, &cache, &options).map_err(failed(&name))?;
     let mut out = output::stdout();
     let layers = known.image.layers.iter().zip(&known.cached);

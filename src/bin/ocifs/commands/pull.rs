@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use ocifs::image::Image;
 
 use crate::args::{self, RequiredProof};
-use crate::commands::open::failed;
-use crate::environment::{self, Settings};
+use crate::commands::open::{failed, to_print};
+use crate::environment::Settings;
 use crate::render::errors::AnyError;
 use crate::render::output;
 use crate::render::progress::Bar;
@@ -16,11 +16,10 @@ use crate::render::text::size;
 
 pub(crate) fn run(args: &args::Pull) -> Result<ExitCode, AnyError> {
     let settings = Settings::read()?;
-    let (name, mut options) = environment::image(&args.image, &args.image_args, &settings)?;
+    let (name, mut options, cache) = to_print(&args.image, &args.image_args, &settings, None)?;
     // All of it is fetched anyway.
     options.prove =
         settings.required_proof(&args.image_args)?.or(RequiredProof::Full) == RequiredProof::Full;
-    let cache = environment::cache(&args.image_args.cache_args);
     if !cache.is_writable() {
         return Err("there is no cache to pull into: see --cache-dir and --cache-size".into());
     }
