@@ -24,11 +24,15 @@ use crate::support::tarball::{Entry, tar};
 use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
-const NOT_RUN: [(&str, &str); 6] = [
+const NOT_RUN: [(&str, &str); 7] = [
     ("sudo apt install ./ocifs_0.1.0_amd64.deb", "it installs: scripts/check-package"),
     (
         "ocifs status --prometheus > /var/lib/node_exporter/ocifs.prom.new",
         "it is another program's folder",
+    ),
+    (
+        "ocifs status --prometheus --listen 127.0.0.1:9750",
+        "it does not end: `status::metrics_over_a_socket`",
     ),
     ("cargo install --locked --path .", "it builds: scripts/demo"),
     ("cargo build --release", "it is how these tests are built and run: .ci/run"),

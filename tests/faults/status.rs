@@ -3,8 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +22,7 @@ use ocifs::space::{Directories, Named, Node, Space};
 use serde_json::Value;
 
 use crate::fixture::{HANG, good, image_of, name_in, noise, within};
-use crate::shell::{Home, eventually, run};
+use crate::shell::{Home, eventually, run, text};
 use crate::support::image::Compression;
 use crate::support::markdown::page;
 use crate::support::registry::{Fault, Gate, Registry, Times};
@@ -273,4 +277,106 @@ fn a_panic_ends_a_request_and_nothing_else() {
     });
     assert_eq!(run(Command::new("umount").arg(&place)).code, 0);
     within(HANG, || server.wait()).unwrap();
+}
+
+/// What a server answers to a request: the status line, and the body.
+fn answer(mut connection: impl Read + Write, request: &str) -> (String, String) {
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut all = String::new();
+    connection.read_to_string(&mut all).unwrap();
+    let (head, body) = all.split_once("\r\n\r\n").unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    assert_eq!(length.parse::<usize>().unwrap(), body.len(), "{head}");
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[test]
+fn metrics_over_a_socket() {
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.add_image("r", "t", &good());
+    home.run(&["mount", &name_in(&registry), "M"]).succeeded();
+    let socket = home.path().join("metrics");
+    let address = format!("unix:{}", text(&socket));
+    let start = |address: &str| {
+        let mut command = home.command(env!("CARGO_BIN_EXE_ocifs"));
+        command.args(["-v", "status", "--prometheus", "--listen", address]);
+        command.arg(home.mount_point()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    const GET: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut server = start(&address);
+    assert!(eventually(|| UnixStream::connect(&socket).is_ok()));
+    // One that says nothing keeps no other waiting.
+    let _silent = UnixStream::connect(&socket).unwrap();
+    let get = |request: &str| answer(UnixStream::connect(&socket).unwrap(), request);
+    let (status, body) = get(GET);
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(metrics(&body).iter().any(|row| row.0 == "ocifs_mount_up" && row.2 == 1.0), "{body}");
+    for (request, expected) in [
+        ("GET /nothing HTTP/1.1\r\n\r\n", "404 Not Found"),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed"),
+        ("nonsense\r\n\r\n", "400 Bad Request"),
+    ] {
+        assert_eq!(get(request).0, format!("HTTP/1.1 {expected}"), "{request}");
+    }
+    // A head without an end.
+    let mut endless = UnixStream::connect(&socket).unwrap();
+    let _ = endless.write_all("X: y\r\n".repeat(10_000).as_bytes());
+    assert_eq!(get(GET).0, "HTTP/1.1 200 OK");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // The socket that it has left is in the way of no other.
+    let mut server = start(&address);
+    assert!(eventually(|| UnixStream::connect(&socket).is_ok()));
+    assert_eq!(get(GET).0, "HTTP/1.1 200 OK");
+    // Two can't have one, and what is no socket stays.
+    let refused = home.run(&["status", "--prometheus", "--listen", &address]);
+    assert!(refused.code == 1 && refused.stderr.contains("in use"), "{refused:?}");
+    let file = home.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let at_file = format!("unix:{}", text(&file));
+    assert_eq!(home.run(&["status", "--prometheus", "--listen", &at_file]).code, 1);
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    // Over TCP; the port is told.
+    let mut over_tcp = start("127.0.0.1:0");
+    let mut lines = BufReader::new(over_tcp.stderr.take().unwrap()).lines();
+    let told = lines.find_map(|line| {
+        Some(line.unwrap().split_once("http://")?.1.split_once("/metrics")?.0.to_owned())
+    });
+    let (status, body) = answer(TcpStream::connect(told.unwrap()).unwrap(), GET);
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(metrics(&body).iter().any(|row| row.0 == "ocifs_mount_up"), "{body}");
+    over_tcp.kill().unwrap();
+    over_tcp.wait().unwrap();
+    // Metrics are asked for anew each time.
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+    assert_eq!(get(GET).0, "HTTP/1.1 500 Internal Server Error");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(home.run(&["status", "--listen", &address]).code, 2, "--prometheus is needed");
+}
+
+#[test]
+fn lines_for_the_journal_have_priorities() {
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.add_image("r", "t", &good());
+    let path = home.path().join("stream");
+    let write = |stream: Option<String>, format: &str| {
+        let file = fs::File::create(&path).unwrap();
+        let stat = file.metadata().unwrap();
+        let stream = stream.unwrap_or(format!("{}:{}", stat.dev(), stat.ino()));
+        let mut command = home.command(env!("CARGO_BIN_EXE_ocifs"));
+        command.env("JOURNAL_STREAM", stream).args(["-vv", "--log-format", format, "ls"]);
+        let code = command.arg(name_in(&registry)).stderr(file).stdout(Stdio::null()).status();
+        assert!(code.unwrap().success());
+        fs::read_to_string(&path).unwrap()
+    };
+    for format in ["text", "json"] {
+        let written = write(None, format);
+        let lines: Vec<&str> = written.lines().collect();
+        assert!(lines.iter().any(|line| line.starts_with("<7>")), "{written}");
+        assert!(lines.iter().all(|line| line.starts_with("<6>") || line.starts_with("<7>")));
+        // The variable is of another stream.
+        assert!(!write(Some("1:1".to_owned()), format).contains("<7>"));
+    }
 }

@@ -25,6 +25,7 @@
 //! | `OCIFS_COMPLETE` | set by the completion script of the shell of that name: this process is to say what could be typed |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
+//! | `JOURNAL_STREAM` | the stream that leads to the journal, if standard error is one |
 //! | `NO_COLOR` | no colours on a terminal, if it is set to anything |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
@@ -50,6 +51,13 @@ pub(crate) const SEARCH: &str = "OCIFS_SEARCH";
 
 /// Set by completion scripts.
 pub(crate) const COMPLETE: &str = "OCIFS_COMPLETE";
+
+/// Set by systemd: device and inode of the stream that leads to the journal (systemd.exec(5)).
+pub(crate) fn journal_stream() -> Option<(u64, u64)> {
+    let text = env::var("JOURNAL_STREAM").ok()?;
+    let (device, inode) = text.split_once(':')?;
+    Some((device.parse().ok()?, inode.parse().ok()?))
+}
 
 /// How many heaps glibc's allocator may make for threads, and how many we want: by default there are eight
 /// for each processor, of which every one keeps what its threads have freed. Ours allocate little.

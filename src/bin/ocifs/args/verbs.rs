@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 use ocifs::reference::ImageName;
 
+use super::address::Address;
 use super::cache::CacheArgs;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
@@ -46,6 +47,13 @@ pub(crate) struct Status {
     /// Print metrics in the text format of Prometheus
     #[arg(long, conflicts_with = "json")]
     pub(crate) prometheus: bool,
+
+    /// Serve the metrics at /metrics, over HTTP, until ended
+    ///
+    /// At HOST:PORT, or at a Unix socket. Whoever reaches it may read them; use a loopback address, or a socket in
+    /// a folder that is not for everybody.
+    #[arg(long, value_name = "HOST:PORT|unix:PATH", requires = "prometheus")]
+    pub(crate) listen: Option<Address>,
 }
 
 /// `ocifs cat`

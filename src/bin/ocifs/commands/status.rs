@@ -1,9 +1,11 @@
 //! `ocifs status`: all mounts, or one.
 
+mod listen;
+
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Holder, Mounted};
@@ -75,14 +77,34 @@ impl MountState {
 }
 
 pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
+    if let Some(address) = &args.listen {
+        listen::serve(address, || Ok(metrics(&rows(args.mount_point.as_deref())?)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = rows(args.mount_point.as_deref())?;
+    let mut out = output::stdout();
+    if args.prometheus {
+        output::ignore_closed_pipe(out.write_all(metrics(&rows).as_bytes()))?;
+    } else if args.json {
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        output::ignore_closed_pipe(writeln!(out, "{}", line(Value::from(rows))))?;
+    } else {
+        output::ignore_closed_pipe(rows.iter().try_for_each(|row| row.print(&mut out)))?;
+    }
+    let is_broken = rows.iter().any(|row| row.state.is_broken());
+    Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// All mounts, or the one at a place, as they are now.
+fn rows(place: Option<&Path>) -> Result<Vec<Row>, AnyError> {
     let mut mounts = kernel::mounts()?;
     let connections: Vec<u32> = mounts.iter().map(|mount| mount.connection).collect();
     let mut rows = Vec::new();
-    if let Some(place) = &args.mount_point {
+    if let Some(place) = place {
         let absolute = kernel::absolute(place)?;
         mounts.retain(|mount| mount.mount_point == absolute);
         if mounts.is_empty() {
-            return Err(kernel::Error::NotOurs(place.clone()).into());
+            return Err(kernel::Error::NotOurs(place.to_owned()).into());
         }
     } else {
         let sockets = environment::status_sockets().into_iter();
@@ -95,17 +117,7 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
         user: mount.user,
     });
     rows.splice(0..0, mounted);
-    let mut out = output::stdout();
-    if args.prometheus {
-        output::ignore_closed_pipe(out.write_all(metrics(&rows).as_bytes()))?;
-    } else if args.json {
-        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        output::ignore_closed_pipe(writeln!(out, "{}", line(Value::from(rows))))?;
-    } else {
-        output::ignore_closed_pipe(rows.iter().try_for_each(|row| row.print(&mut out)))?;
-    }
-    let is_broken = rows.iter().any(|row| row.state.is_broken());
-    Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(rows)
 }
 
 /// All mounts as metrics.

@@ -1,4 +1,8 @@
 //! The log of the library and the program: on stderr or in a file, as text or as JSON (docs/json.md).
+//!
+//! Where standard error is a stream to systemd's journal, each line begins with its priority, which the journal takes off and keeps in
+//! the field `PRIORITY` (sd-daemon(3)): so `journalctl -p warning` works. (Rejected: the journal's own protocol, whose
+//! socket a contained process can't open.)
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -74,6 +78,36 @@ impl Flood {
     }
 }
 
+/// Where the log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Stderr,
+    /// Standard error, which is a stream to the journal.
+    Journal,
+    File,
+}
+
+impl Target {
+    /// What standard error is.
+    fn of_stderr() -> Target {
+        let Ok(stat) = rustix::fs::fstat(io::stderr()) else { return Target::Stderr };
+        match variables::journal_stream() {
+            Some(stream) if stream == (stat.st_dev, stat.st_ino) => Target::Journal,
+            _ => Target::Stderr,
+        }
+    }
+}
+
+/// The priority of a level in syslog(3).
+fn priority(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
+    }
+}
+
 /// Opens a file to append to, which only its user can read if it is new. What lies in its place may be another
 /// user's: no symlink is followed, and nothing but a regular file is opened, or waited for.
 fn open_log(path: &Path) -> io::Result<File> {
@@ -105,12 +139,12 @@ pub(crate) fn start(verbose: u8, format: Format, file: Option<&Path>) -> bool {
     if verbose > 2 {
         builder.filter_module("fuser", log::LevelFilter::Debug);
     }
-    let mut to_file = false;
+    let mut target = Target::of_stderr();
     if let Some(path) = file {
         match open_log(path) {
             Ok(file) => {
                 builder.target(env_logger::Target::Pipe(Box::new(file)));
-                to_file = true;
+                target = Target::File;
             }
             // The process that has started us has said so.
             Err(_) if variables::is_background_child() || variables::is_worker() => {}
@@ -126,31 +160,34 @@ pub(crate) fn start(verbose: u8, format: Format, file: Option<&Path>) -> bool {
         let (mut is_written, mut notice) = (true, None);
         if record.level() <= log::Level::Warn {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if !to_file && !told.0.is_news(&text) {
+            if target != Target::File && !told.0.is_news(&text) {
                 return Ok(());
             }
             (is_written, notice) = told.1.admit(Instant::now());
         }
         if let Some(notice) = notice {
-            write_line(out, format, to_file, log::Level::Warn, record.target(), &notice)?;
+            write_line(out, format, target, log::Level::Warn, record.target(), &notice)?;
         }
         match is_written {
-            true => write_line(out, format, to_file, record.level(), record.target(), &text),
+            true => write_line(out, format, target, record.level(), record.target(), &text),
             false => Ok(()),
         }
     });
     builder.init();
-    to_file
+    target == Target::File
 }
 
 fn write_line(
     out: &mut impl Write,
     format: Format,
-    to_file: bool,
+    target: Target,
     level: log::Level,
     module: &str,
     text: &str,
 ) -> io::Result<()> {
+    if target == Target::Journal {
+        write!(out, "<{}>", priority(level))?;
+    }
     let level = match level {
         // As in messages that are not logged.
         log::Level::Warn => "warning".to_owned(),
@@ -168,7 +205,7 @@ fn write_line(
         return writeln!(out, "{}", json::line(row));
     }
     let text = printable(text);
-    if to_file {
+    if target == Target::File {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
         return writeln!(out, "{seconds:.3} {level}: {text}");
     }
