@@ -10,15 +10,15 @@ use crate::render::text::is_printable;
 /// The command for a place. `words` name the images, with the flags that they need.
 pub(super) fn of(words: &[String], view: &View, place: Place, path: &[u8], alone: bool) -> String {
     let images = words.iter().map(|word| quoted(word.as_bytes())).collect::<Vec<_>>().join(" ");
-    let path = quoted(path);
     let facts = view.with(|places| places.facts(place));
     let (stack, as_of) = match (&*view.subject, view.as_of()) {
         (Subject::Image(_), Some(both)) => both,
         _ => {
             let how = if facts.kind == FileKind::Regular { "--patch " } else { "" };
-            return format!("ocifs diff {how}--path {path} {images}");
+            return format!("ocifs diff {how}--path {} {images}", quoted(&pattern(path)));
         }
     };
+    let path = quoted(path);
     let is_top = view.layer + 1 == stack.resolved().layers.len();
     let layer = match facts.kind {
         // Its entry may be in a lower layer than that which gives it this name.
@@ -34,6 +34,14 @@ pub(super) fn of(words: &[String], view: &View, place: Place, path: &[u8], alone
         FileKind::Directory => format!("ocifs ls -l {layer}{images} {path}"),
         _ => format!("ocifs ls -ld {layer}{images} {path}"),
     }
+}
+
+/// The pattern that matches this path alone (fnmatch(3)).
+fn pattern(path: &[u8]) -> Vec<u8> {
+    let is_special = |byte: u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
+    let escaped =
+        path.iter().flat_map(|byte| is_special(*byte).then_some(b'\\').into_iter().chain([*byte]));
+    escaped.collect()
 }
 
 /// A word for a shell. What a terminal would obey is written as escapes, for bash and zsh: it may be pasted there.
@@ -63,7 +71,21 @@ pub(super) fn quoted(word: &[u8]) -> String {
 mod tests {
     use std::process::Command;
 
+    use ocifs::tree::Glob;
+
     use super::*;
+
+    #[test]
+    fn a_pattern_matches_its_path_alone() {
+        let paths: [&[u8]; 5] = [b"/a*b", b"/a[xy]b", b"/a?b", b"/a\\b", b"/\xff[*"];
+        for path in paths {
+            let glob = Glob::new(&pattern(path));
+            assert!(glob.matches(path), "{path:?}");
+            let others = paths.iter().filter(|other| **other != path);
+            assert!(others.into_iter().all(|other| !glob.matches(other)), "{path:?}");
+        }
+        assert_eq!(pattern(b"/etc/passwd"), b"/etc/passwd");
+    }
 
     #[test]
     fn a_shell_takes_words_as_they_are() {
