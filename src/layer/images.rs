@@ -204,7 +204,7 @@ fn pass_over(
     // Whether it is still wanted the pass finds out itself.
     let turns = options.turns.as_ref();
     let turn = turns.and_then(|turns| turns.take(layer_key(layer), hearing.stop));
-    if turn.as_ref().is_some_and(|turn| turn.is_second)
+    if turn.is_some()
         && !options.again
         && let Some(open) = cached(layer, cache, finder, options)
     {

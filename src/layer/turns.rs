@@ -8,7 +8,8 @@
 //! # Design
 //!
 //! A pass takes a turn before it begins. There are as many as [`Turns`] was made with, and one for each layer: who comes
-//! second waits for the first, and looks into the cache then.
+//! second waits for the first. Who has a turn looks into the cache once more: another pass over the layer may have ended
+//! since it was last looked for, whether it had to be waited for or not.
 //!
 //! Rejected: a lock for all images of a host. One large layer keeps all other images of its registry waiting.
 //!
@@ -40,8 +41,6 @@ pub struct Turns {
 pub(super) struct Turn {
     turns: Arc<Turns>,
     layer: LayerKey,
-    /// Whether another pass over the same layer has ended meanwhile.
-    pub(super) is_second: bool,
 }
 
 impl Turns {
@@ -52,14 +51,11 @@ impl Turns {
 
     /// Waits for the turn of a layer, or until it is not wanted any more.
     pub(super) fn take(self: &Arc<Self>, layer: LayerKey, stop: &AtomicBool) -> Option<Turn> {
-        let mut is_second = false;
         let mut taken = self.taken();
         loop {
-            let is_under_way = taken.contains(&layer);
-            is_second |= is_under_way;
-            if !is_under_way && taken.len() < self.most {
+            if !taken.contains(&layer) && taken.len() < self.most {
                 taken.insert(layer.clone());
-                return Some(Turn { turns: Arc::clone(self), layer, is_second });
+                return Some(Turn { turns: Arc::clone(self), layer });
             }
             if stop.load(Ordering::Relaxed) {
                 return None;
@@ -103,13 +99,14 @@ mod tests {
         assert!(turns.take(key(3), &stopped).is_none(), "there are two");
         drop(other);
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| turns.take(key(1), &stop).unwrap().is_second);
-            let third = turns.take(key(3), &stop).unwrap();
-            assert!(!third.is_second && !first.is_second);
+            let second = scope.spawn(|| turns.take(key(1), &stop).is_some());
+            let third = turns.take(key(3), &stop);
             // It has to wait, and must have begun to.
             std::thread::sleep(2 * GLANCE);
+            assert!(!second.is_finished());
             drop(first);
             assert!(second.join().unwrap());
+            drop(third);
         });
         assert!(turns.taken().is_empty());
     }

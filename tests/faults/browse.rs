@@ -277,6 +277,9 @@ fn many_images_at_once() {
     for (n, reader) in readers.into_iter().enumerate() {
         assert_eq!(reader.join().unwrap(), format!("word {n}").into_bytes());
     }
+    let base = &image("x").layer_digests()[0];
+    let requests = setup.registry.requests();
+    assert_eq!(requests.iter().filter(|request| request.path.ends_with(base)).count(), 1);
     // More than stay open: the first is opened again.
     for n in 64..70 {
         setup.add("app", &format!("{n}"), &format!("word {n}"));
