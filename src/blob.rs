@@ -29,7 +29,8 @@
 //! A fetch that is far ahead of all readers pauses, and one that no reader follows ends: `grep -r`
 //! that was interrupted must not download the rest of the image.
 //!
-//! What nothing verifies as it comes is verified once all of it has (`blob::proving`).
+//! What nothing verifies as it comes is verified once all of it has (`blob::proving`), and all of it is fetched for that
+//! where the user asked to be shown it before (`blob::background`).
 //!
 //! Reading is by `pread` into the caller's buffer: a mapped file that is damaged or truncated
 //! behind our back would be a SIGBUS.
@@ -47,6 +48,8 @@
 
 mod access;
 mod ahead;
+mod arrived;
+mod background;
 mod error;
 mod fetch;
 mod in_flight;
@@ -60,8 +63,11 @@ mod spans;
 mod stream;
 mod used;
 mod walk;
+mod whole;
 
 pub use access::{Access, WindowSource};
+pub use arrived::arrived_spans;
+pub use background::Unproven;
 pub use error::Error;
 pub use plan::ReadAhead;
 pub use reader::BlobReader;

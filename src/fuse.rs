@@ -94,6 +94,7 @@ mod guide;
 pub mod kernel;
 mod notify;
 mod options;
+mod page_cache;
 pub mod panics;
 mod pool;
 pub mod prefetcher;
@@ -106,6 +107,7 @@ mod session;
 
 pub use connection::Connection;
 pub use options::{Ownership, Prefetch, ServeOptions};
+pub use page_cache::PageCache;
 pub use reads::{FailedPath, ReadReport, SlowRead};
 pub use requests::Requests;
 pub use serve::serve;

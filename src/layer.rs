@@ -2,12 +2,14 @@
 //!
 //! An index is looked for where it costs least ([`cached`], then
 //! [`IndexFinder::find`](crate::external::IndexFinder::find)); what has none is streamed, several layers at a time
-//! (`layer::pass`), and cut into spans on the way (`layer::cut`).
+//! (`layer::pass`), and cut into spans on the way (`layer::cut`). Of a large plain tar only the headers are read, if the
+//! user asks for that (`layer::headers`).
 
 mod budget;
 mod cut;
 mod download;
 mod error;
+mod headers;
 mod images;
 mod lookup;
 mod opened;

@@ -15,6 +15,7 @@ mod attached;
 mod error;
 mod kept;
 mod options;
+mod prover;
 mod status;
 
 use std::io;
@@ -23,10 +24,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::fuse::kernel::{MountPoint, Mounted};
-use crate::fuse::{self, Link, Requests, Server, erofs_mount, kernel, prefetcher};
+use crate::fuse::{self, Link, PageCache, Requests, Server, erofs_mount, kernel, prefetcher};
 use crate::image::{Selection, View};
 use crate::space::{Directories, Space};
 use crate::tree::Sharing;
+
+use prover::{Proven, Prover};
+use status::Images;
 
 pub use attached::{Attached, check_free, found};
 pub use error::Error;
@@ -54,6 +58,8 @@ pub struct Lookups {
     pub source: String,
     /// What of images is shown.
     pub selection: Selection,
+    /// Whether layers may be shown before they are proven.
+    pub proves_later: bool,
 }
 
 /// An image, or several, or directories whose names are looked up at a place in the file system.
@@ -66,6 +72,8 @@ pub struct Mount {
     manner: Manner,
     requests: Arc<Requests>,
     server: Server,
+    /// Lives as long as the mount does.
+    _prover: Option<Prover>,
 }
 
 impl Mount {
@@ -158,7 +166,7 @@ impl Mount {
                 serve(&served, Link::Begun(connection), &serve_options, &requests)?
             }
         };
-        Ok(Mount { served, mount_point, mounted, manner, requests, server })
+        Ok(Mount::running(served, mount_point, mounted, manner, requests, server))
     }
 
     fn served(
@@ -186,7 +194,19 @@ impl Mount {
         let serve_options = serve_options(options, &mounted);
         let server = serve(&served, Link::New(device), &serve_options, &requests)?;
         let mount_point = mounted.mount_point.clone();
-        Ok(Mount { served, mount_point, mounted, manner, requests, server })
+        Ok(Mount::running(served, mount_point, mounted, manner, requests, server))
+    }
+
+    fn running(
+        served: Served,
+        mount_point: PathBuf,
+        mounted: Mounted,
+        manner: Manner,
+        requests: Arc<Requests>,
+        server: Server,
+    ) -> Mount {
+        let _prover = served.proven(&manner, &server).and_then(Prover::start);
+        Mount { served, mount_point, mounted, manner, requests, server, _prover }
     }
 
     fn with_kernel_metadata(
@@ -291,7 +311,7 @@ impl BegunMount {
         let mount_point = mounted.mount_point.clone();
         let server = begun.finish(mount_point.clone(), attached, &view.filesystem, &options);
         let served = Served::View(view);
-        Mount { served, mount_point, mounted, manner, requests, server }
+        Mount::running(served, mount_point, mounted, manner, requests, server)
     }
 }
 
@@ -334,6 +354,21 @@ impl Served {
         match self {
             Served::View(view) => view.source(),
             Served::Directories(lookups) => lookups.source.clone(),
+        }
+    }
+
+    /// What of it is to be proven while it is in use.
+    fn proven(&self, manner: &Manner, server: &Server) -> Option<Proven> {
+        match self {
+            Served::View(view) => {
+                let pages = || PageCache::of(server.connection()).ok();
+                // The kernel's own file system has no way to be told.
+                let pages = (!manner.kernel_metadata).then(pages).flatten();
+                Some(Proven::View(Arc::clone(&view.filesystem), pages))
+            }
+            Served::Directories(lookups) => lookups
+                .proves_later
+                .then(|| Proven::Later(Images::Of(Arc::clone(&lookups.directories)))),
         }
     }
 

@@ -23,6 +23,11 @@ pub enum Error {
     Mismatch { what: String, at: UncompressedOffset },
     #[error("{what}: its bytes do not match its digest")]
     Digest { what: String },
+    #[error(
+        "{what}: its files are not those that the headers showed which were sent for it at first; mounted again, it is \
+         shown as it is"
+    )]
+    OtherFiles { what: String },
     #[error("{what}: ends before {at}")]
     Short { what: String, at: UncompressedOffset },
     #[error("{0}: not fetched in time")]

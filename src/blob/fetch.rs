@@ -15,8 +15,7 @@ use super::reader::BlobReader;
 use super::spans::MAX_AHEAD_BYTES;
 use super::stream::{Layer, Stream};
 use super::walk::Walk;
-use crate::digest::SpanDigest;
-use crate::index::{LayerIndex, Proof, Restart, Windows};
+use crate::index::{Proof, Restart, Windows};
 use crate::source::{Opened, open_wide};
 
 /// How long a fetch waits for readers to catch up before it ends, and how often it looks.
@@ -160,31 +159,24 @@ impl Fetch<'_> {
             let _room = room.unwrap_or_else(|| reader.shared.admit(spans[at].length));
             let bytes = Arc::new(stream.take_span(&layer, at)?);
             if let Some(proving) = &reader.proving {
-                let what = reader.what.clone();
-                let taken = proving.take(spans, &reader.shared, at, &bytes);
-                let all = taken.map_err(|Wrong| Fault::Content(Error::Digest { what }))?;
+                let wrong = |Wrong| {
+                    let digest = || Error::Digest { what: reader.what.clone() };
+                    Fault::Content(reader.found_wrong().unwrap_or_else(digest))
+                };
+                let all = proving.take(spans, &reader.shared, at, &bytes).map_err(wrong)?;
                 proven = proven.or(all);
             }
             if let Some(span) = reader.named(at) {
                 reader.shared.put(&span, &bytes);
             }
             self.hand_over(at, bytes);
-            if let Some(digests) = proven.take() {
-                self.record(&digests);
+            if let (Some(proving), Some(index)) = (&reader.proving, proven.take()) {
+                proving.record(&index, &reader.shared);
             }
             self.end_walk_if_lost(at);
         }
         stream.drain(end);
         Ok(())
-    }
-
-    /// Keeps the index of a blob that has proven right, so that the next mount shows it as proven.
-    fn record(&self, digests: &[SpanDigest]) {
-        let access = &self.reader.access;
-        let size = access.descriptor.size;
-        if let Some(index) = LayerIndex::of_proven_file(access.descriptor.digest, size, digests) {
-            self.reader.shared.cache().put_external_index(&access.index_name, &index.encode());
-        }
     }
 
     /// Takes on another row of spans.

@@ -41,6 +41,12 @@ impl InFlight {
         self.fetches.iter().any(|fetch| fetch.left.contains(&at))
     }
 
+    /// Whether any span of a row is on its way.
+    pub(super) fn carries_any(&self, spans: &Range<usize>) -> bool {
+        let touches = |left: &Range<usize>| left.start < spans.end && spans.start < left.end;
+        self.fetches.iter().any(|fetch| touches(&fetch.left))
+    }
+
     /// Whether a span is on its way since long before now.
     pub(super) fn is_on_old_fetch(&self, at: usize) -> bool {
         let mut fetches = self.fetches.iter().filter(|fetch| fetch.left.contains(&at));

@@ -40,7 +40,7 @@ impl BlobReader {
     /// Fills `buf` from `start` if everything is cached; false if something is not, or if the
     /// range reaches past the layer. Never waits for a source.
     pub fn read_local(&self, start: UncompressedOffset, buf: &mut [u8]) -> bool {
-        if self.is_wrong() {
+        if self.found_wrong().is_some() {
             return false;
         }
         self.pieces(start, buf).all(|(at, offset, part)| {
@@ -75,8 +75,8 @@ impl BlobReader {
             let at = at.ok_or_else(|| Error::Short { what: self.what.clone(), at: start })?;
             self.reader_at.store(at, Ordering::Relaxed);
             self.used.note(at, part.len(), self.table.spans[at].length);
-            if self.is_wrong() {
-                return Err(Error::Digest { what: self.what.clone() });
+            if let Some(error) = self.found_wrong() {
+                return Err(error);
             }
             if self.read_here(at, offset, part) {
                 self.shared.note_hit();
@@ -124,7 +124,7 @@ impl BlobReader {
             }
             progress(span.length.into());
         }
-        Ok(())
+        self.prove_kept()
     }
 
     /// Puts a span into the cache that was taken out of it, and that is here all the same: in memory, or open.
@@ -185,6 +185,7 @@ impl BlobReader {
         if self.access.source.is_offline() {
             return Err(Error::Offline(self.what.clone()));
         }
+        let _waiting = self.shared.begin_waiting();
         let mut in_flight = self.in_flight();
         *in_flight.wanted.entry(at).or_default() += 1;
         // What ails an old fetch, a connection that was forgotten or a server that was down, may be over.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::access::Access;
 use super::error::Error;
 use super::in_flight::InFlight;
-use super::proving::Proving;
+use super::proving::{Outcome, Proving};
 use super::spans::Spans;
 use super::used::Used;
 use crate::index::{Proof, Restart, Span, SpanTable, Windows};
@@ -41,8 +41,10 @@ impl BlobReader {
     pub fn new(table: SpanTable, access: Access, shared: Arc<Spans>) -> BlobReader {
         BlobReader {
             what: format!("layer {}", access.descriptor.digest),
-            proving: (table.proof == Proof::Transport)
-                .then(|| Proving::new(access.descriptor.digest, table.spans.len(), &shared)),
+            proving: (table.proof == Proof::Transport).then(|| {
+                let (blob, name) = (access.descriptor.digest, access.index_name);
+                Proving::new(blob, name, table.outline, &table.spans, &shared)
+            }),
             used: Used::new(table.spans.len()),
             access,
             table,
@@ -100,14 +102,24 @@ impl BlobReader {
     /// What has been checked of the layer's index, or since, of its bytes.
     pub fn proof(&self) -> Proof {
         match self.proving.as_ref().and_then(Proving::outcome) {
-            Some(true) => Proof::Full,
+            Some(Outcome::Right) => Proof::Full,
             _ => self.table.proof,
         }
     }
 
-    /// Whether all of it has come, and does not have its digest.
-    pub(super) fn is_wrong(&self) -> bool {
-        self.proving.as_ref().is_some_and(|proving| proving.outcome() == Some(false))
+    /// What is wrong with it, when all of it has come and is not what is shown: no more of it can be read.
+    pub fn found_wrong(&self) -> Option<Error> {
+        let what = || self.what.clone();
+        match self.proving.as_ref().and_then(Proving::outcome)? {
+            Outcome::Right => None,
+            Outcome::Wrong => Some(Error::Digest { what: what() }),
+            Outcome::OtherFiles => Some(Error::OtherFiles { what: what() }),
+        }
+    }
+
+    /// What it is, for messages.
+    pub fn name(&self) -> &str {
+        &self.what
     }
 
     /// Size of the layer's bytes.

@@ -44,6 +44,8 @@ pub struct Spans {
     large: (Mutex<u64>, Condvar),
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Readers that wait for something that is fetched.
+    waiting: AtomicU64,
 }
 
 impl Spans {
@@ -58,12 +60,24 @@ impl Spans {
             large: (Mutex::new(0), Condvar::new()),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
         }
     }
 
     /// Reads of spans that were cached, and that had to be fetched.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a reader waits, until what is returned is dropped.
+    pub(super) fn begin_waiting(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// Whether any reader waits.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// The cache behind them.
@@ -174,6 +188,16 @@ impl Spans {
 
     fn memory_bytes(&self) -> usize {
         if self.keeps() { MEMORY_BYTES } else { UNCACHED_BYTES }
+    }
+}
+
+/// A reader that waits.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a AtomicU64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -103,6 +103,11 @@ impl Cache {
         self.is_writable() && self.limit.is_none_or(|limit| limit / ROOMY >= bytes)
     }
 
+    /// Whether so many bytes of spans can be kept for a while: they take no more than half of the limit.
+    pub fn can_hold(&self, bytes: u64) -> bool {
+        self.is_writable() && self.limit.is_none_or(|limit| limit / 2 >= bytes)
+    }
+
     /// A folder for temporary files on the cache's disk, if there is one.
     pub fn temporary_folder(&self) -> Option<PathBuf> {
         let store = self.store.as_ref().filter(|_| self.is_writable())?;

@@ -81,6 +81,7 @@ impl<'a> Opening<'a> {
         let tag = Tag::of(name, &resolved, &source);
         let options = layer::LayerOptions {
             prove: options.prove || options.check_access,
+            headers: options.headers,
             again: options.again || (options.check_access && only_sent_by.is_none()),
             only_sent_by,
             claimed: options

@@ -85,6 +85,8 @@ pub struct ImageOptions {
     pub trust_referrers: bool,
     /// Take nothing for granted: stream every layer that has not been proven.
     pub prove: bool,
+    /// Show large layers that are plain tars by their headers alone, before they are proven. What has to be proven is not.
+    pub headers: bool,
     /// Show nothing that the image's registry does not let us read now: documents are fetched anew, it is asked
     /// for each layer, and what it has not sent to this machine before it has to send.
     pub check_access: bool,
@@ -125,6 +127,7 @@ impl Default for ImageOptions {
             provenance: false,
             trust_referrers: false,
             prove: false,
+            headers: false,
             check_access: false,
             again: false,
             is_exempt: false,

@@ -251,6 +251,7 @@ fn is_by_table(error: &blob::Error) -> bool {
         blob::Error::Codec { .. }
         | blob::Error::Mismatch { .. }
         | blob::Error::Digest { .. }
+        | blob::Error::OtherFiles { .. }
         | blob::Error::Short { .. }
         | blob::Error::Windows(_) => true,
         blob::Error::Source(_)

@@ -48,7 +48,7 @@ impl LayerIndex {
         let is_proven = size == 0 || size <= MAX_PROVEN_BYTES && sha256.is_some();
         let (spans, chunks) = match sha256.filter(|_| is_proven && size > 0) {
             Some(digest) => one_span(digest, size),
-            None => (spans(size)?, Vec::new()),
+            None => (plain_spans(size)?, Vec::new()),
         };
         let proof = if is_proven { Proof::Full } else { Proof::Transport };
         Ok(LayerIndex::of_spans(blob, size, &spans, chunks, proof))
@@ -57,7 +57,7 @@ impl LayerIndex {
     /// The index of a larger one whose bytes have proven to be those of its digest, with the digests that its spans
     /// turned out to have; `None` if these are not as many as it has spans.
     pub fn of_proven_file(blob: Digest, size: u64, digests: &[SpanDigest]) -> Option<LayerIndex> {
-        let mut spans = spans(size).ok()?;
+        let mut spans = plain_spans(size).ok()?;
         if spans.len() != digests.len() {
             return None;
         }
@@ -113,6 +113,7 @@ impl LayerIndex {
             chunks,
             bytes: Vec::new(),
             missing_padding: 0,
+            outline: None,
             tail: Tail::Loaded {
                 hashes: sha256.into_iter().collect(),
                 windows: Arc::new(Vec::new()),
@@ -222,7 +223,11 @@ fn one_span(digest: ContentHash, size: u64) -> (Vec<Span>, Vec<ChunkRecord>) {
     (vec![span], vec![ChunkRecord::new(&chunk)])
 }
 
-fn spans(size: u64) -> Result<Vec<Span>, Error> {
+/// The spans of a blob of so many bytes that is not compressed, and of which no digest is known but its own.
+///
+/// # Errors
+/// [`Error::TooLarge`] for more than [`MAX_FILE_BYTES`].
+pub fn plain_spans(size: u64) -> Result<Vec<Span>, Error> {
     if size > MAX_FILE_BYTES {
         return Err(Error::TooLarge);
     }

@@ -247,6 +247,7 @@ impl Builder {
             chunks: self.chunks,
             bytes: self.bytes,
             missing_padding: self.missing_padding,
+            outline: None,
             tail: Tail::Loaded { hashes: self.hashes, windows: Arc::new(self.windows) },
         };
         index.check()?;

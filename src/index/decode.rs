@@ -190,6 +190,7 @@ impl LayerIndex {
             chunks: section(&mut rest, chunks)?,
             bytes: section(&mut rest, bytes)?,
             missing_padding: header.missing_padding.get(),
+            outline: None,
             tail: Tail::Detached { hashes, windows },
         };
         let head_bytes = file.len() - rest.len();

@@ -8,6 +8,7 @@ use super::error::Error;
 use super::format::{
     self, ChunkRecord, DirRecord, EntryRecord, RunRecord, SpanRecord, WhiteoutRecord, XattrRecord,
 };
+use super::outline::Outline;
 use super::proof::{Identity, Proof};
 use super::span::{Restart, Span, SpanTable, Windows};
 use crate::codec::Compression;
@@ -29,6 +30,8 @@ pub struct LayerIndex {
     pub(super) bytes: Vec<u8>,
     /// See [`LayerIndex::missing_padding`].
     pub(super) missing_padding: u32,
+    /// See [`LayerIndex::outline`].
+    pub(super) outline: Option<Outline>,
     pub(super) tail: Tail,
 }
 
@@ -218,6 +221,7 @@ impl LayerIndex {
             compression: is_indexed.then_some(self.identity.compression),
             uncompressed_size: self.identity.uncompressed_size,
             proof: self.identity.proof,
+            outline: self.outline,
             unproven_blob,
         }
     }

@@ -12,8 +12,8 @@ pub const PROOF_XATTR: &[u8] = b"user.ocifs.proof";
 /// Ordered: a later variant proves more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
-    /// Nothing yet: bytes of a blob that is a file itself are shown as its source sends them, until all of them
-    /// have come and have its digest.
+    /// Nothing yet: bytes of a blob that is a file itself, or a plain tar of which only the headers were read, are shown as
+    /// their source sends them, until all of them have come and have its digest.
     Transport,
     /// Nothing: found through referrers, which anybody with push rights can change.
     Hint,

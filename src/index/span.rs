@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::outline::Outline;
 use super::proof::Proof;
 use crate::codec::Compression;
 use crate::digest::{Digest, SpanDigest};
@@ -116,6 +117,8 @@ pub struct SpanTable {
     pub uncompressed_size: u64,
     /// What has been checked.
     pub proof: Proof,
+    /// What was shown, where only headers were read.
+    pub outline: Option<Outline>,
     /// The blob, where nothing proves the table. The names of its spans are then
     /// [`SpanDigest::in_unproven`], so that no bytes of another layer are shown for those of this one.
     pub unproven_blob: Option<Digest>,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::error::{Error, ErrorKind};
+use super::headers::HeaderWalk;
 use super::lookup::{cached, find, own_name};
 use super::opened::{LayerKey, OpenLayer, OpenedLayers, layer_key};
 use super::options::LayerOptions;
@@ -144,6 +145,13 @@ impl<'a> OpeningImages<'a> {
             let hearing = Hearing { progress, stop: &stop };
             pass_over(images[at], layer, cache, hearing)
         };
+        let walk = |at: usize, layer: &ResolvedLayer| {
+            let ImageLayers { source, finder, options, .. } = images[at];
+            let LayerOptions { headers, again, only_sent_by, .. } = options;
+            let (source, budget, stop) = (&**source, finder.budget(), &stop);
+            let walk = HeaderWalk { layer, source, cache, budget, stop };
+            (*headers && !again && only_sent_by.is_none()).then(|| walk.run()).flatten()
+        };
         let find = |at: usize, layer: &ResolvedLayer| {
             let found = match images[at].options.prove {
                 true => return Ok(None),
@@ -154,6 +162,10 @@ impl<'a> OpeningImages<'a> {
                 None if layer.descriptor.size < external::MIN_LAYER_BYTES => {
                     pass(at, layer, &Quiet).map(Some)
                 }
+                None => match walk(at, layer) {
+                    Some(index) => OpenLayer::new(index, own_name(layer), layer).map(Some),
+                    None => Ok(None),
+                },
                 found => Ok(found),
             }
         };

@@ -12,6 +12,8 @@ use crate::digest::Digest;
 pub struct LayerOptions {
     /// Take no index but one that proves everything: what is not proven is streamed.
     pub prove: bool,
+    /// Show large plain tars by their headers alone, to be proven later, where nothing is known of them.
+    pub headers: bool,
     /// Take nothing of a layer that this registry has not sent: content of the same digest may be here
     /// because another one has given it to another user.
     pub only_sent_by: Option<String>,
@@ -46,6 +48,7 @@ impl Default for LayerOptions {
     fn default() -> LayerOptions {
         LayerOptions {
             prove: false,
+            headers: false,
             only_sent_by: None,
             claimed: Arc::default(),
             again: false,

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::options::MountOptions;
-use crate::blob::Spans;
+use crate::blob::{BlobReader, Spans};
 use crate::fuse::{FailedPath, Ownership, ReadReport, Requests, SlowRead, panics};
 use crate::image::{Selection, Shown};
 use crate::source::registry::Traffic;
@@ -353,6 +353,7 @@ impl ImageStatus {
                         false => reader.kept_bytes().min(layer.descriptor.size),
                     },
                     proof: reader.proof().name().to_owned(),
+                    error: reader.found_wrong().map(|error| error.to_string()),
                     store: shown
                         .source
                         .local_copy(&layer.descriptor)
@@ -375,6 +376,9 @@ pub struct LayerStatus {
     pub cached: u64,
     /// What has been checked of it.
     pub proof: String,
+    /// What is wrong with it, if it was shown before it was verified: no more of it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// The root of the store on this machine that its bytes come from, instead of from the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
@@ -420,6 +424,19 @@ pub(super) enum Images {
     All(Vec<Shown>),
     /// Those that are open.
     Of(Arc<dyn Directories>),
+}
+
+impl Images {
+    /// The bytes of all layers that are open.
+    pub(super) fn readers(&self) -> Vec<Arc<BlobReader>> {
+        match self {
+            Images::All(images) => images.iter().flat_map(|shown| shown.readers.clone()).collect(),
+            Images::Of(directories) => {
+                let open = directories.shown().into_iter();
+                open.flat_map(|(_, shown)| shown.readers).collect()
+            }
+        }
+    }
 }
 
 impl StatusSource {

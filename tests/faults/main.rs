@@ -113,5 +113,6 @@ mod status;
 mod structure;
 mod survival;
 mod tags;
+mod transport;
 mod users;
 mod wide_reads;

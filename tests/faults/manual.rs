@@ -351,12 +351,13 @@ fn documents() {
         (
             "ocifs status",
             &["ocifs status --json"],
-            // Of mounts that are broken, or another user's, of layers in containerd's store, and of reads that
+            // Of mounts that are broken, or another user's, of layers that are wrong or in containerd's store, and of reads that
             // wait or have failed.
             &[
                 "error",
                 "user",
                 "held_by",
+                "layers[].error",
                 "layers[].store",
                 "reads.oldest[].path",
                 "reads.oldest[].offset",

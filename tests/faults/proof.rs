@@ -59,9 +59,9 @@ fn full_proof_shows_the_tar() {
     shows_evil(&ls(&[], "any"), true, "the variable counts before the settings");
     shows_evil(&ls(&["--proof=any"], ""), true, "the flag counts before the settings");
     setup.configure("proof = \"some\"\n");
-    ls(&[], "").failed(1, &["settings", "`full` or `any`"]);
+    ls(&[], "").failed(1, &["settings", "`full`, `any` or `transport`"]);
     for (flags, variable) in [(&["--proof", "toc"][..], ""), (&[], "most")] {
-        ls(flags, variable).failed(2, &["`full` or `any`"]);
+        ls(flags, variable).failed(2, &["`full`, `any` or `transport`"]);
     }
     // An index of a table that lies in the cache is not enough.
     setup.configure("");

@@ -22,6 +22,7 @@ mod digests;
 mod docs;
 mod erofs;
 mod format;
+mod headers;
 mod join;
 mod layers;
 mod man_pages;

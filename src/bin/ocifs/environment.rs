@@ -80,11 +80,13 @@ fn image_options(
         ImageName::Registry(name) if !args.offline => registry_options(name, args)?,
         _ => registry::RegistryOptions::default(),
     };
+    let required = settings.required_proof(args)?;
     Ok(ImageOptions {
         platform: args.platform.clone(),
         artifacts: ArtifactForm::view(args.shown_as),
         offline: args.offline,
-        prove: settings.required_proof(args)? == RequiredProof::Full,
+        prove: required == RequiredProof::Full,
+        headers: required == RequiredProof::Transport,
         check_access,
         is_exempt: args.plain_http || !args.tls_verify,
         trust_referrers: args.trust_referrers || settings.trusts_referrers(name),

@@ -66,12 +66,14 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     pub(crate) trust_referrers: bool,
 
-    /// How much to check of a layer before showing files of it: `full`, or `any`
+    /// How much to check of a layer before showing files of it: `full`, `any`, or `transport`
     ///
     /// With `any`, the default of `mount`, `ls` and `cat`, `ocifs` shows a layer that has a table of contents
     /// (eStargz, zstd:chunked, SOCI) as the table says, and a container runtime may unpack something else. With
     /// `full`, the default of `export` and `pull`, it first streams each layer that it has not streamed before, and
-    /// checks its blob digest and diff ID. Where it has checked less and `any` was not given, it prints a warning.
+    /// checks its blob digest and diff ID. With `transport`, it does not even stream a large layer that is not
+    /// compressed, but reads its headers, shows contents as the registry sends them, and has a mount fetch and prove the rest in
+    /// the background. Where it has checked less than `full` and `any` was not given, it prints a warning.
     /// Can be set in `~/.config/ocifs/config.toml`.
     #[arg(long, value_name = "LEVEL", env = "OCIFS_PROOF", value_parser = RequiredProof::parse)]
     pub(crate) proof: Option<RequiredProof>,

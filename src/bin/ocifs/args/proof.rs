@@ -8,6 +8,8 @@ pub(crate) enum RequiredProof {
     Unsaid,
     /// Nothing: tables of contents are shown as they are.
     Any,
+    /// Nothing at first: large layers that are plain tars are shown by their headers, and proven later.
+    Transport,
     /// Blob digest, diff ID and the tar.
     Full,
 }
@@ -21,14 +23,15 @@ impl RequiredProof {
     /// Reads what flags, variables and settings say.
     ///
     /// # Errors
-    /// It is neither `full` nor `any`, nor empty.
+    /// It is none of `full`, `any` and `transport`, nor empty.
     pub(crate) fn parse(text: &str) -> Result<RequiredProof, String> {
         match text {
             "full" => Ok(RequiredProof::Full),
             "any" => Ok(RequiredProof::Any),
+            "transport" => Ok(RequiredProof::Transport),
             // A variable that is set to nothing.
             "" => Ok(RequiredProof::Unsaid),
-            _ => Err("a proof is `full` or `any`".to_owned()),
+            _ => Err("a proof is `full`, `any` or `transport`".to_owned()),
         }
     }
 }

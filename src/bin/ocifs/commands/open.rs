@@ -170,11 +170,14 @@ pub(super) fn open_excerpt(
 /// Registries that are reached as the flags and the environment say.
 pub(super) fn open_registries(args: &ImageArgs) -> Result<Lookups, AnyError> {
     let cache = environment::cache(&args.cache_args);
-    let opener = FlagsAndSettings { args: args.clone(), settings: Settings::read()? };
+    let settings = Settings::read()?;
+    let proves_later = settings.required_proof(args)? == RequiredProof::Transport;
+    let opener = FlagsAndSettings { args: args.clone(), settings };
     Ok(Lookups {
         directories: Registries::new(Box::new(opener), &cache, args.timeout),
         source: REGISTRIES.to_owned(),
         selection: Selection::default(),
+        proves_later,
     })
 }
 
@@ -194,9 +197,10 @@ pub(super) fn open_layout(
         }
     };
     let structure = structure.map_err(failed(&name))?;
+    let proves_later = options.headers;
     let selection = Selection { layout: Some(platforms), ..options.selection() };
     let directories = Layout::new(structure, args.timeout);
-    Ok(Lookups { directories, source: name.to_string(), selection })
+    Ok(Lookups { directories, source: name.to_string(), selection, proves_later })
 }
 
 /// Opens images as the flags and the environment say.

@@ -25,7 +25,7 @@ fn warning(name: &str, proofs: &[Proof]) -> Option<String> {
              runtimes unpack"
         }
         Proof::Transport => {
-            "are large files, shown as they are sent: their digests are verified once all of them has been read"
+            "are large, and shown as they are sent: their digests are verified once all of them has come"
         }
         Proof::Hint => "are shown as an index says that anyone who may push could have pushed",
     };

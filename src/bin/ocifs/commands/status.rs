@@ -331,7 +331,9 @@ fn restarts(number: u32) -> String {
 
 fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
     let proofs: Vec<&str> = image.layers.iter().map(|layer| layer.proof.as_str()).collect();
-    let weakest = ["hint", "toc", "tar", "full"].into_iter().find(|proof| proofs.contains(proof));
+    let weakest = ["transport", "hint", "toc", "tar", "full"]
+        .into_iter()
+        .find(|proof| proofs.contains(proof));
     let size: u64 = image.layers.iter().map(|layer| layer.size).sum();
     let cached: u64 = image.layers.iter().map(|layer| layer.cached).sum();
     if let Some(name) = &image.directory {
@@ -356,6 +358,9 @@ fn print_image(out: &mut impl Write, image: &ImageStatus) -> io::Result<()> {
         percent(cached, size),
         weakest.unwrap_or("full"),
     )?;
+    for error in image.layers.iter().filter_map(|layer| layer.error.as_ref()) {
+        writeln!(out, "  wrong     {}", printable(error))?;
+    }
     let stores = image.layers.iter().filter_map(|layer| layer.store.as_ref());
     let places: BTreeSet<&str> = stores.clone().map(String::as_str).collect();
     match places.is_empty() {

@@ -27,7 +27,7 @@ use crate::variables::config_home;
 pub(crate) struct Settings {
     /// Instead of the usual roots of containerd.
     pub(super) content_stores: Option<Vec<PathBuf>>,
-    /// What has to be proven: `full` or `any`.
+    /// What has to be proven: `full`, `any` or `transport`.
     proof: Option<String>,
     /// Whether the registry is asked for each layer before anything is shown.
     #[serde(default)]
