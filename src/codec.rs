@@ -29,6 +29,7 @@
 mod boundary;
 mod compress;
 mod compression;
+mod crc64;
 mod decoder;
 mod deflate;
 mod error;
@@ -47,6 +48,7 @@ mod tests;
 pub use boundary::{Boundary, Progress, WINDOW_BYTES};
 pub use compress::compressed_bytes;
 pub use compression::{Compression, SNIFF_BYTES};
+pub use crc64::Crc64;
 pub use decoder::{Decoder, decompress};
 pub use error::Error;
 pub use guess::{Guess, guess};

@@ -11,6 +11,7 @@ mod file;
 mod filesystem;
 mod labels;
 mod seek;
+mod shared;
 
 pub use crate::index::PROOF_XATTR;
 pub use error::Error;
@@ -18,3 +19,4 @@ pub use file::File;
 pub use filesystem::{Filesystem, MARK_XATTR, Totals};
 pub use labels::{Labels, LayerLabel};
 pub use seek::Seek;
+pub use shared::{FileKey, SharedFiles};

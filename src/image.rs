@@ -12,6 +12,7 @@
 //! diff                what differs between two of them, by digest
 //! inspect, blob       what an image is made of, by its documents alone; single blobs
 //! Structure::open     the same as files, and each layer, platform and referrer, each opened by itself
+//! Prefixes::open      the tree of the lowest layers of an image, merged when it is asked for
 //! tags                the tags of a repository, and what they mean
 //! attestations        what is attested of an image, and how far that was checked
 //! verify, probe       what of an image is right; how its registry answers
@@ -68,6 +69,7 @@ mod locate;
 mod opening;
 mod options;
 mod parallel;
+mod prefixes;
 mod probe;
 mod room;
 mod set;
@@ -75,6 +77,7 @@ mod structure;
 mod tag;
 mod tag_order;
 mod tags;
+mod tar_split;
 mod together;
 mod verify;
 mod view;
@@ -107,6 +110,7 @@ pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::LayeredImage;
 pub use opening::{resolve, resolve_in};
 pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Opened, Selection};
+pub use prefixes::{PrefixLayer, PrefixedImage, Prefixes};
 pub use probe::{Probe, probe};
 pub use room::{Room, room_of_layer, room_of_tree};
 pub use set::ImageSet;

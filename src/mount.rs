@@ -25,7 +25,7 @@ use std::time::SystemTime;
 
 use crate::fuse::kernel::{MountPoint, Mounted};
 use crate::fuse::{self, Link, PageCache, Requests, Server, erofs_mount, kernel, prefetcher};
-use crate::image::{Selection, View};
+use crate::image::{Opened, Selection, Shown, View};
 use crate::space::{Directories, Space};
 use crate::tree::Sharing;
 
@@ -44,9 +44,23 @@ pub use status::{
 
 /// What a mount shows.
 #[derive(Debug)]
-enum Served {
+pub enum Served {
+    /// Images, whole.
     View(View),
+    /// What is looked up.
     Directories(Lookups),
+}
+
+impl From<View> for Served {
+    fn from(view: View) -> Served {
+        Served::View(view)
+    }
+}
+
+impl From<Lookups> for Served {
+    fn from(lookups: Lookups) -> Served {
+        Served::Directories(lookups)
+    }
 }
 
 /// Directories whose names are looked up.
@@ -95,16 +109,16 @@ impl Mount {
         Mount::served(Served::View(view), mount_point, options)
     }
 
-    /// Serves a view where another process has mounted it.
+    /// Serves something where another process has mounted it.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn serve(
-        view: impl Into<View>,
+        served: impl Into<Served>,
         attached: Attached,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
-        Mount::of_attached(Served::View(view.into()), attached, options)
+        Mount::of_attached(served.into(), attached, options)
     }
 
     /// Serves the contents of a view that another process is about to mount. When this returns, they are, and
@@ -141,20 +155,19 @@ impl Mount {
     /// Goes on with a mount whose process is dead. What was under way has been [resent](fuse::Connection::resend).
     ///
     /// # Errors
-    /// See [`Error`]; the mount stays as it is. [`Error::Different`] if the view is not what is mounted.
+    /// See [`Error`]; the mount stays as it is. [`Error::Different`] if it is not what is mounted.
     pub fn resume(
-        view: impl Into<View>,
+        served: impl Into<Served>,
         kept: Kept,
         options: &MountOptions,
     ) -> Result<Mount, Error> {
-        let view = view.into();
-        if !kept.is_of(&view) {
+        let served = served.into();
+        if !served.kept().is_some_and(|(_, checksum)| kept.is_of(checksum)) {
             return Err(Error::Different);
         }
         let Kept { connection, mounted, .. } = kept;
         let requests = Arc::new(Requests::default());
         let mount_point = mounted.mount_point.clone();
-        let served = Served::View(view);
         let manner = served.manner(options);
         let server = match &served {
             Served::View(view) if options.kernel_metadata => {
@@ -236,14 +249,14 @@ impl Mount {
         Unmounter { mounted: self.mounted.clone() }
     }
 
-    /// What another process needs to go on with it; of registries there is nothing.
+    /// What another process needs to go on with it; there is nothing where numbers depend on what was looked up.
     ///
     /// # Errors
     /// There are too many descriptors.
     pub fn kept(&self) -> io::Result<Option<Kept>> {
-        let Served::View(view) = &self.served else { return Ok(None) };
+        let Some(kept) = self.served.kept() else { return Ok(None) };
         let connection = self.server.connection().duplicate()?;
-        Ok(Some(Kept::new(connection, self.mounted.clone(), view)))
+        Ok(Some(Kept::new(connection, self.mounted.clone(), kept)))
     }
 
     /// A view on the mount's state for [`StatusSocket`].
@@ -349,8 +362,19 @@ fn erofs_options(view: &View, options: &MountOptions) -> erofs_mount::ErofsMount
 }
 
 impl Served {
+    /// What outlives the process, if something does.
+    fn kept(&self) -> Option<(Vec<Opened>, u64)> {
+        match self {
+            Served::View(view) => {
+                let images = view.images.iter().map(Shown::opened).collect();
+                Some((images, view.filesystem.tree().checksum()))
+            }
+            Served::Directories(lookups) => lookups.directories.kept(),
+        }
+    }
+
     /// What `/proc/mounts` shows as the source.
-    fn source(&self) -> String {
+    pub fn source(&self) -> String {
         match self {
             Served::View(view) => view.source(),
             Served::Directories(lookups) => lookups.source.clone(),
@@ -388,6 +412,9 @@ fn view_manner(view: &View, options: &MountOptions) -> Manner {
 
 /// The source of a mount of registries, as `/proc/mounts` shows it.
 pub const REGISTRIES: &str = "registries";
+
+/// The same of a store of images for engines.
+pub const STORE: &str = "image-store";
 
 fn serve(
     served: &Served,

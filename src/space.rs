@@ -34,53 +34,26 @@ mod local;
 mod names;
 mod registries;
 mod slot;
+mod store;
+mod volume;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use directories::VOLUME_SHIFT;
 pub use directories::{Directories, Named, Node};
 pub use layout::Layout;
 pub use registries::{Opener, Registries};
+pub use store::{Store, StoreImage};
+use volume::Files;
+pub use volume::Volume;
 
 use crate::fs::{Error, Filesystem};
-use crate::tree::{Ino, Shown};
+use crate::tree::Ino;
 
 /// The volume with the root.
 const ROOT: u32 = 0;
-
-/// A file system in a [`Space`].
-#[derive(Clone, Debug)]
-pub struct Volume {
-    number: u32,
-    filesystem: Arc<Filesystem>,
-}
-
-impl Volume {
-    /// Its names, attributes and bytes.
-    pub fn filesystem(&self) -> &Arc<Filesystem> {
-        &self.filesystem
-    }
-
-    /// One that is open now.
-    pub fn new(number: u32, filesystem: Arc<Filesystem>) -> Volume {
-        Volume { number, filesystem }
-    }
-
-    /// The inode with a number in the volume.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub fn ino(&self, number: u32) -> Result<Ino, Error> {
-        self.filesystem.tree().ino_of(number.into()).ok_or(Error::NotFound)
-    }
-
-    /// How one of its inodes is known in the space.
-    pub fn shown(&self, ino: Ino) -> Shown {
-        let Shown { number, generation } = self.filesystem.tree().shown(ino);
-        Shown { number: u64::from(self.number) << VOLUME_SHIFT | number, generation }
-    }
-}
 
 /// What a number leads to.
 #[derive(Debug)]
@@ -89,6 +62,8 @@ pub enum Found<'a> {
     File(Cow<'a, Volume>, Ino),
     /// A file whose bytes are in memory: its number, and they.
     Document(u32, Arc<[u8]>),
+    /// A symbolic link: its number, and its target.
+    Symlink(u32, Arc<[u8]>),
     /// Something that may have to be waited for.
     Later(Later),
 }
@@ -105,6 +80,8 @@ pub enum Later {
         /// The inode's number in it.
         number: u32,
     },
+    /// A file whose bytes have to be made.
+    Document(u32),
 }
 
 /// What one FUSE connection serves.
@@ -120,7 +97,7 @@ enum Root {
 impl Space {
     /// Of one file system, which has the root.
     pub fn new(root: Arc<Filesystem>) -> Space {
-        Space(Root::Volume(Volume { number: ROOT, filesystem: root }))
+        Space(Root::Volume(Volume::new(ROOT, root)))
     }
 
     /// Of directories whose names are looked up.
@@ -152,7 +129,7 @@ impl Space {
         // Both parts have 32 bits.
         let (volume, number) = ((number >> VOLUME_SHIFT) as u32, number as u32);
         match &self.0 {
-            Root::Volume(root) if volume == root.number => {
+            Root::Volume(root) if volume == root.number() => {
                 Ok(Found::File(Cow::Borrowed(root), root.ino(number)?))
             }
             Root::Volume(_) => Err(Error::NotFound),
@@ -160,16 +137,43 @@ impl Space {
                 match directories.node(number).ok_or(Error::NotFound)? {
                     Node::Directory => Ok(Found::Later(Later::Directory(number))),
                     Node::Document(bytes) => Ok(Found::Document(number, bytes)),
+                    Node::Symlink(target) => Ok(Found::Symlink(number, target)),
+                    Node::Unmade => Ok(Found::Later(Later::Document(number))),
                 }
             }
-            Root::Directories(directories) => match directories.opened(volume)? {
-                Some(filesystem) => {
-                    let volume = Volume { number: volume, filesystem };
-                    let ino = volume.ino(number)?;
-                    Ok(Found::File(Cow::Owned(volume), ino))
+            Root::Directories(directories) => {
+                let opened = match Files::of_volume(volume) {
+                    Some(files) => directories.opened_with(files.layer, number)?,
+                    None => directories.opened(volume)?,
+                };
+                match opened {
+                    Some(filesystem) => {
+                        let volume = Volume::new(volume, filesystem);
+                        let ino = volume.ino(number)?;
+                        Ok(Found::File(Cow::Owned(volume), ino))
+                    }
+                    None => Ok(Found::Later(Later::Closed { volume, number })),
                 }
-                None => Ok(Found::Later(Later::Closed { volume, number })),
-            },
+            }
         }
     }
+}
+
+/// The inode that is [`Later::Closed`], of a volume that is opened for it.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
+pub fn open(
+    directories: &dyn Directories,
+    volume: u32,
+    number: u32,
+    give_up: Instant,
+) -> Result<(Volume, Ino), Error> {
+    let filesystem = match Files::of_volume(volume) {
+        Some(files) => directories.open_with(files.layer, number, give_up)?,
+        None => directories.open(volume, give_up)?,
+    };
+    let volume = Volume::new(volume, filesystem);
+    let ino = volume.ino(number)?;
+    Ok((volume, ino))
 }

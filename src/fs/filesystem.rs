@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::labels::Labels;
+use super::shared::{FileKey, SharedFiles};
 use crate::content::Contents;
 use crate::extent::{Pieces, UncompressedOffset};
 use crate::index::{MAX_NAME_BYTES, PROOF_XATTR, Proof};
@@ -37,6 +38,7 @@ pub struct Filesystem {
     pub(super) misses: Misses,
     pub(super) walks: Walks,
     labels: Option<Labels>,
+    shared: Option<SharedFiles>,
 }
 
 impl Filesystem {
@@ -44,12 +46,32 @@ impl Filesystem {
     pub fn new(tree: Tree, contents: Contents, read_timeout: Duration) -> Filesystem {
         let layers = contents.layers().len();
         let (misses, walks) = (Misses::new(layers), Walks::new(layers));
-        Filesystem { tree, contents, read_timeout, misses, walks, labels: None }
+        Filesystem { tree, contents, read_timeout, misses, walks, labels: None, shared: None }
     }
 
     /// The same with attributes that say where each file is from, if there are any.
     pub fn with_labels(self, labels: Option<Labels>) -> Filesystem {
         Filesystem { labels, ..self }
+    }
+
+    /// The same with regular files that other trees have as well.
+    pub fn with_shared_files(self, shared: SharedFiles) -> Filesystem {
+        Filesystem { shared: Some(shared), ..self }
+    }
+
+    /// Whether a layer, by the number that trees have agreed upon, is one of the tree's.
+    pub fn has_shared_layer(&self, layer: u32) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.has_layer(layer))
+    }
+
+    /// What a file is in all trees that have it; `None` for what only this tree has.
+    pub fn shared_file(&self, ino: Ino) -> Option<FileKey> {
+        self.shared.as_ref()?.key(&self.tree, ino)
+    }
+
+    /// The file that is made from an entry of a layer.
+    pub fn file_made_from(&self, layer: u32, entry: u32) -> Option<Ino> {
+        self.shared.as_ref()?.find(&self.tree, layer, entry)
     }
 
     /// Whether files have attributes that say where they are from.

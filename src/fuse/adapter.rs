@@ -17,7 +17,7 @@ use fuser::{
 };
 
 use super::answers;
-use super::browsed::Browsed;
+use super::browsed::{self, Browsed};
 use super::caller::{self, Callers};
 use super::gate::Gate;
 use super::guide::Guide;
@@ -173,7 +173,7 @@ impl FuseFilesystem for Adapter {
             Ok(Found::File(volume, dir)) => {
                 answers::lookup(self.ownership, &volume, dir, name, reply);
             }
-            Ok(Found::Document(..)) => reply.error(Errno::ENOTDIR),
+            Ok(Found::Document(..) | Found::Symlink(..)) => reply.error(Errno::ENOTDIR),
             Ok(Found::Later(parent)) => self.browsed().lookup(parent, name.to_owned(), reply),
             Err(e) => reply.error(refused("lookup", &e)),
         }
@@ -186,6 +186,7 @@ impl FuseFilesystem for Adapter {
                 reply.attr(&FOREVER, &answers::attr_of(self.ownership, &volume, ino));
             }
             Ok(Found::Document(number, _)) => self.browsed().document(number, reply),
+            Ok(Found::Symlink(number, _)) => self.browsed().symlink(number, reply),
             Ok(Found::Later(of)) => self.browsed().getattr(of, reply),
             Err(e) => reply.error(refused("getattr", &e)),
         }
@@ -204,7 +205,8 @@ impl FuseFilesystem for Adapter {
             Ok(Found::Later(Later::Closed { volume, number })) => {
                 self.browsed().opened(volume, number, reply, answer, ReplyData::error);
             }
-            Ok(Found::Document(..) | Found::Later(Later::Directory(_))) => {
+            Ok(Found::Symlink(_, target)) => reply.data(&target),
+            Ok(Found::Document(..) | Found::Later(Later::Directory(_) | Later::Document(_))) => {
                 reply.error(Errno::EINVAL);
             }
             Err(e) => reply.error(refused("readlink", &e)),
@@ -249,6 +251,7 @@ impl FuseFilesystem for Adapter {
             let (volume, ino) = match found {
                 Found::File(volume, ino) => (volume, ino),
                 Found::Document(_, bytes) => return Ok(Reading::Document(bytes)),
+                Found::Symlink(..) => return Err(fs::Error::WrongKind),
                 Found::Later(later) => return Ok(Reading::Later(later)),
             };
             let file = volume.filesystem().file(ino)?;
@@ -274,10 +277,9 @@ impl FuseFilesystem for Adapter {
             Ok(Reading::Missing { .. }) if self.requests.is_echo(ino, offset) => {
                 reply.error(Errno::EIO);
             }
-            Ok(Reading::Document(bytes)) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let end = start.saturating_add(size as usize).min(bytes.len());
-                reply.data(&bytes[start..end]);
+            Ok(Reading::Document(bytes)) => reply.data(browsed::part(&bytes, offset, size)),
+            Ok(Reading::Later(Later::Document(number))) => {
+                self.browsed().read_unmade(number, offset, size, reply);
             }
             Ok(Reading::Later(Later::Directory(_))) => reply.error(Errno::EISDIR),
             Ok(Reading::Later(Later::Closed { volume, number })) => {
@@ -336,7 +338,7 @@ impl FuseFilesystem for Adapter {
             Ok(Found::File(volume, dir)) => {
                 answers::read_dir(self.ownership, &volume, dir, offset, reply);
             }
-            Ok(Found::Document(..)) => reply.error(Errno::ENOTDIR),
+            Ok(Found::Document(..) | Found::Symlink(..)) => reply.error(Errno::ENOTDIR),
             Ok(Found::Later(dir)) => self.browsed().read_dir(dir, offset, reply),
             Err(e) => reply.error(refused("readdir", &e)),
         }
@@ -353,7 +355,7 @@ impl FuseFilesystem for Adapter {
         self.count(req, &self.requests.readdirplus);
         let (volume, dir) = match self.find(ino) {
             Ok(Found::File(volume, dir)) => (volume, dir),
-            Ok(Found::Document(..)) => return reply.error(Errno::ENOTDIR),
+            Ok(Found::Document(..) | Found::Symlink(..)) => return reply.error(Errno::ENOTDIR),
             Ok(Found::Later(dir)) => return self.browsed().read_dir_plus(dir, offset, reply),
             Err(e) => return reply.error(refused("readdirplus", &e)),
         };
@@ -387,8 +389,12 @@ impl FuseFilesystem for Adapter {
             // What is none of an image's, and images that were not entered yet.
             Ok(
                 Found::Document(..)
-                | Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. }),
+                | Found::Symlink(..)
+                | Found::Later(Later::Directory(_) | Later::Document(_)),
             ) => reply.error(Errno::ENODATA),
+            Ok(Found::Later(later)) if self.browsed().is_unseen_root(later) => {
+                reply.error(Errno::ENODATA);
+            }
             Ok(Found::Later(Later::Closed { volume, number })) => {
                 self.browsed().opened(volume, number, reply, answer, ReplyXattr::error);
             }
@@ -413,8 +419,12 @@ impl FuseFilesystem for Adapter {
             }
             Ok(
                 Found::Document(..)
-                | Found::Later(Later::Directory(_) | Later::Closed { number: 1, .. }),
+                | Found::Symlink(..)
+                | Found::Later(Later::Directory(_) | Later::Document(_)),
             ) => xattr_answer(reply, size, &[]),
+            Ok(Found::Later(later)) if self.browsed().is_unseen_root(later) => {
+                xattr_answer(reply, size, &[]);
+            }
             Ok(Found::Later(Later::Closed { volume, number })) => {
                 // Once it is open the caller may be gone.
                 let gets_trusted = self.callers.get_trusted(req.pid());
@@ -478,7 +488,9 @@ impl FuseFilesystem for Adapter {
                 };
                 sought(found, reply);
             }
-            Ok(Found::Later(Later::Directory(_))) => reply.error(Errno::EINVAL),
+            Ok(Found::Symlink(..) | Found::Later(Later::Directory(_) | Later::Document(_))) => {
+                reply.error(Errno::EINVAL);
+            }
             Ok(Found::Later(Later::Closed { volume, number })) => {
                 self.browsed().opened(volume, number, reply, answer, ReplyLseek::error);
             }

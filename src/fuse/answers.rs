@@ -48,7 +48,7 @@ pub(super) fn attr(ownership: Ownership, volume: &Volume, a: &Attributes) -> Fil
 
 /// The attributes of an inode, as they are found by its number.
 pub(super) fn attr_of(ownership: Ownership, volume: &Volume, ino: Ino) -> FileAttr {
-    attr(ownership, volume, &volume.filesystem().tree().attributes(ino))
+    attr(ownership, volume, &volume.attributes(ino))
 }
 
 pub(super) fn generation(volume: &Volume, ino: Ino) -> Generation {
@@ -66,7 +66,7 @@ pub(super) fn lookup(
     match volume.filesystem().lookup(dir, name.as_bytes()) {
         Ok(found) => {
             let generation = generation(volume, found.ino);
-            reply.entry(&FOREVER, &attr(ownership, volume, &found), generation);
+            reply.entry(&FOREVER, &attr_of(ownership, volume, found.ino), generation);
         }
         Err(fs::Error::NotFound) => {
             let mut absent = attr_of(ownership, volume, Ino::ROOT);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
-    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEntry,
+    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEntry,
 };
 
 use super::answers;
@@ -18,7 +18,7 @@ use super::options::Ownership;
 use super::pool::Pool;
 use super::requests::Requests;
 use crate::fs;
-use crate::space::{Directories, Later, Named, Node, Volume};
+use crate::space::{self, Directories, Later, Named, Node, Volume};
 use crate::tree::{BLOCK_BYTES, Ino};
 
 /// How long the kernel may keep what a name leads to, and its attributes.
@@ -30,6 +30,7 @@ const ABSENT_STAYS: Duration = Duration::from_secs(2);
 /// Permissions of what is none of an image's.
 const DIRECTORY_MODE: u16 = 0o555;
 const DOCUMENT_MODE: u16 = 0o444;
+const SYMLINK_MODE: u16 = 0o777;
 
 /// The unit of `st_blocks`.
 const SECTOR_BYTES: u64 = 512;
@@ -73,12 +74,7 @@ impl Browsed {
         refuse: impl FnOnce(R, Errno) + Send + 'static,
     ) {
         self.later(move |own, give_up| {
-            let found = own.directories.open(volume, give_up).and_then(|filesystem| {
-                let volume = Volume::new(volume, filesystem);
-                let ino = volume.ino(number)?;
-                Ok((volume, ino))
-            });
-            match found {
+            match space::open(own.directories.as_ref(), volume, number, give_up) {
                 Ok((volume, ino)) => work(&volume, ino, reply),
                 Err(e) => refuse(reply, own.failed(&e)),
             }
@@ -88,6 +84,7 @@ impl Browsed {
     pub(super) fn lookup(&self, parent: Later, name: OsString, reply: ReplyEntry) {
         let ownership = self.ownership;
         match parent {
+            Later::Document(_) => reply.error(Errno::ENOTDIR),
             Later::Closed { volume, number } => self.opened(
                 volume,
                 number,
@@ -95,8 +92,8 @@ impl Browsed {
                 move |volume, dir, reply| answers::lookup(ownership, volume, dir, &name, reply),
                 ReplyEntry::error,
             ),
-            Later::Directory(dir) => self.later(move |own, give_up| {
-                match own.directories.lookup(dir, name.as_bytes(), give_up) {
+            Later::Directory(dir) => {
+                self.later(move |own, give_up| match own.look_up(dir, &name, give_up) {
                     Ok(named) => {
                         reply.entry(&own.stay(named), &own.attr_of(named), Generation(0));
                     }
@@ -106,17 +103,42 @@ impl Browsed {
                         reply.entry(&ABSENT_STAYS, &absent, Generation(0));
                     }
                     Err(e) => reply.error(own.failed(&e)),
-                }
-            }),
+                })
+            }
         }
+    }
+
+    /// What a name leads to; what has its attributes only when it is there, is.
+    fn look_up(&self, dir: u32, name: &OsStr, give_up: Instant) -> Result<Named, fs::Error> {
+        let named = self.directories.lookup(dir, name.as_bytes(), give_up)?;
+        match named {
+            Named::Volume(volume) if self.directories.shows_roots() => {
+                self.directories.open(volume, give_up)?;
+            }
+            Named::Document(id) if matches!(self.directories.node(id), Some(Node::Unmade)) => {
+                self.directories.make(id, give_up)?;
+            }
+            _ => {}
+        }
+        Ok(named)
+    }
+
+    /// Whether it is the root of an image that was not entered yet, which is shown as a directory of no image.
+    pub(super) fn is_unseen_root(&self, of: Later) -> bool {
+        matches!(of, Later::Closed { number: 1, .. }) && !self.directories.shows_roots()
     }
 
     pub(super) fn getattr(&self, of: Later, reply: ReplyAttr) {
         let ownership = self.ownership;
         match of {
             Later::Directory(dir) => reply.attr(&NAMES_STAY, &self.attr(Named::Directory(dir))),
-            // The root of an image that was not entered yet.
-            Later::Closed { volume, number: 1 } => {
+            Later::Document(id) => {
+                self.later(move |own, give_up| match own.directories.make(id, give_up) {
+                    Ok(_) => own.document(id, reply),
+                    Err(e) => reply.error(own.failed(&e)),
+                })
+            }
+            Later::Closed { volume, .. } if self.is_unseen_root(of) => {
                 let root = Named::Volume(volume);
                 reply.attr(&self.stay(root), &self.attr_of(root));
             }
@@ -135,6 +157,7 @@ impl Browsed {
     pub(super) fn read_dir(&self, dir: Later, offset: u64, mut reply: ReplyDirectory) {
         let ownership = self.ownership;
         match dir {
+            Later::Document(_) => reply.error(Errno::ENOTDIR),
             Later::Closed { volume, number } => self.opened(
                 volume,
                 number,
@@ -162,6 +185,7 @@ impl Browsed {
     pub(super) fn read_dir_plus(&self, dir: Later, offset: u64, mut reply: ReplyDirectoryPlus) {
         let ownership = self.ownership;
         match dir {
+            Later::Document(_) => reply.error(Errno::ENOTDIR),
             Later::Closed { volume, number } => self.opened(
                 volume,
                 number,
@@ -196,6 +220,9 @@ impl Browsed {
             Named::Volume(volume) if !matches!(self.directories.opened(volume), Ok(Some(_))) => {
                 Duration::ZERO
             }
+            Named::Document(id) if matches!(self.directories.node(id), Some(Node::Unmade)) => {
+                Duration::ZERO
+            }
             _ => NAMES_STAY,
         }
     }
@@ -203,6 +230,19 @@ impl Browsed {
     /// The attributes of a document.
     pub(super) fn document(&self, number: u32, reply: ReplyAttr) {
         reply.attr(&NAMES_STAY, &self.attr(Named::Document(number)));
+    }
+
+    /// The attributes of a symbolic link.
+    pub(super) fn symlink(&self, number: u32, reply: ReplyAttr) {
+        reply.attr(&NAMES_STAY, &self.attr(Named::Symlink(number)));
+    }
+
+    /// Reads a document that has to be made.
+    pub(super) fn read_unmade(&self, number: u32, offset: u64, size: u32, reply: ReplyData) {
+        self.later(move |own, give_up| match own.directories.make(number, give_up) {
+            Ok(bytes) => reply.data(part(&bytes, offset, size)),
+            Err(e) => reply.error(own.failed(&e)),
+        });
     }
 
     /// What a directory has, with the two that each has.
@@ -216,12 +256,16 @@ impl Browsed {
     /// The attributes of what is none of an image's, or of an image that is not open.
     fn attr(&self, named: Named) -> FileAttr {
         let changed = match named {
-            Named::Directory(id) => self.directories.changed(id),
-            Named::Document(_) | Named::Volume(_) => SystemTime::UNIX_EPOCH,
+            Named::Directory(id) | Named::Document(id) => self.directories.changed(id),
+            Named::Symlink(_) | Named::Volume(_) => SystemTime::UNIX_EPOCH,
         };
         let size = match named {
             Named::Document(id) => match self.directories.node(id) {
                 Some(Node::Document(bytes)) => bytes.len() as u64,
+                _ => 0,
+            },
+            Named::Symlink(id) => match self.directories.node(id) {
+                Some(Node::Symlink(target)) => target.len() as u64,
                 _ => 0,
             },
             Named::Directory(_) | Named::Volume(_) => BLOCK_BYTES,
@@ -243,7 +287,11 @@ impl Browsed {
             ctime: changed,
             crtime: changed,
             kind,
-            perm: if is_directory { DIRECTORY_MODE } else { DOCUMENT_MODE },
+            perm: match kind {
+                FileType::Directory => DIRECTORY_MODE,
+                FileType::Symlink => SYMLINK_MODE,
+                _ => DOCUMENT_MODE,
+            },
             nlink: if is_directory { 2 } else { 1 },
             uid,
             gid,
@@ -275,7 +323,15 @@ fn kind(named: Named) -> FileType {
     match named {
         Named::Directory(_) | Named::Volume(_) => FileType::Directory,
         Named::Document(_) => FileType::RegularFile,
+        Named::Symlink(_) => FileType::Symlink,
     }
+}
+
+/// What a read of so many bytes at an offset gives.
+pub(super) fn part(bytes: &[u8], offset: u64, size: u32) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let end = start.saturating_add(size as usize).min(bytes.len());
+    &bytes[start..end]
 }
 
 /// Rows from an offset on, each with the offset behind it.

@@ -51,6 +51,10 @@ pub enum Error {
     Base { name: String, cause: Box<Error> },
     #[error("what the base has can't be left out: {0}")]
     Exclude(DecodeError),
+    #[error("it is no container image, but of another kind: {kind}")]
+    NoContainerImage { kind: &'static str },
+    #[error("{what} can't be described for an engine: {why}")]
+    TarSplit { what: String, why: &'static str },
     #[error("a text can't be shown as a file: {0}")]
     Text(index::Error),
     #[error("reading a few bytes of a layer: {0}")]

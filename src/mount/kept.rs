@@ -9,7 +9,7 @@
 //!
 //! With the connection go the digests that the names of the images had meant, so that no tag is asked for again; which
 //! layers are shown as a table of contents says they are, so that they still are when a pass of our own is known by then; and a
-//! checksum of the tree ([`Tree::checksum`](crate::tree::Tree::checksum)), against which the new process holds its own.
+//! checksum of the tree ([`Tree::checksum`](crate::tree::Tree::checksum)), or of the lists of a store, against which the new process holds its own.
 //!
 //! # Invariants
 //!
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fuse::Connection;
 use crate::fuse::kernel::Mounted;
-use crate::image::{Opened, Shown, View};
+use crate::image::Opened;
 
 /// What of a mount outlives the process that serves it.
 #[derive(Debug)]
@@ -43,9 +43,13 @@ struct Record {
 }
 
 impl Kept {
-    pub(super) fn new(connection: Connection, mounted: Mounted, view: &View) -> Kept {
-        let images = view.images.iter().map(Shown::opened).collect();
-        Kept { connection, mounted, images, checksum: view.filesystem.tree().checksum() }
+    /// Of images, with the checksum of what is shown of them.
+    pub(super) fn new(
+        connection: Connection,
+        mounted: Mounted,
+        (images, checksum): (Vec<Opened>, u64),
+    ) -> Kept {
+        Kept { connection, mounted, images, checksum }
     }
 
     /// What another process hands over: a descriptor, and [`Kept::to_bytes`].
@@ -86,9 +90,9 @@ impl Kept {
         &self.images
     }
 
-    /// Whether a view shows what is mounted.
-    pub(super) fn is_of(&self, view: &View) -> bool {
-        view.filesystem.tree().checksum() == self.checksum
+    /// Whether something with this checksum is what is mounted.
+    pub(super) fn is_of(&self, checksum: u64) -> bool {
+        checksum == self.checksum
     }
 }
 

@@ -97,6 +97,11 @@ impl ResolvedImage {
         ResolvedImage { layers, artifact: Some(kind), ..image }
     }
 
+    /// The same image with only these of its layers.
+    pub(crate) fn with_layers(&self, layers: Vec<ResolvedLayer>) -> ResolvedImage {
+        ResolvedImage { layers, ..self.clone() }
+    }
+
     /// The image indexes that lead to the manifest, from the one that the name means down; none if the name
     /// means the manifest.
     pub fn indexes(&self) -> &[Verified<()>] {

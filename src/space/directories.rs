@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::blob::Spans;
 use crate::fs::{Error, Filesystem};
-use crate::image::Shown;
+use crate::image::{Opened, Shown};
 use crate::source::registry::Traffic;
 
 /// Lower bits of a number: the number in the volume.
@@ -19,6 +19,8 @@ pub enum Named {
     Directory(u32),
     /// A file whose bytes are in memory.
     Document(u32),
+    /// A symbolic link.
+    Symlink(u32),
     /// The root of a volume, which is shown as a directory.
     Volume(u32),
 }
@@ -27,7 +29,7 @@ impl Named {
     /// The number that it is shown with.
     pub fn number(self) -> u64 {
         match self {
-            Named::Directory(id) | Named::Document(id) => id.into(),
+            Named::Directory(id) | Named::Document(id) | Named::Symlink(id) => id.into(),
             // The root of each volume is 1.
             Named::Volume(volume) => u64::from(volume) << VOLUME_SHIFT | 1,
         }
@@ -41,6 +43,10 @@ pub enum Node {
     Directory,
     /// A file with these bytes.
     Document(Arc<[u8]>),
+    /// A file whose bytes are made when it is looked up.
+    Unmade,
+    /// A symbolic link to this.
+    Symlink(Arc<[u8]>),
 }
 
 /// Directories whose names are looked up, and the documents and volumes that they lead to. The root is directory 1.
@@ -76,6 +82,41 @@ pub trait Directories: fmt::Debug + Send + Sync {
     /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
     fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error>;
 
+    /// An open volume that has the file which is made from an entry of a layer, by the number that volumes have agreed upon.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such layer.
+    fn opened_with(&self, _layer: u32, _entry: u32) -> Result<Option<Arc<Filesystem>>, Error> {
+        Err(Error::NotFound)
+    }
+
+    /// The same; if none is open, one is opened.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
+    fn open_with(
+        &self,
+        _layer: u32,
+        _entry: u32,
+        _give_up: Instant,
+    ) -> Result<Arc<Filesystem>, Error> {
+        Err(Error::NotFound)
+    }
+
+    /// The bytes of a document that have to be made.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
+    fn make(&self, _id: u32, _give_up: Instant) -> Result<Arc<[u8]>, Error> {
+        Err(Error::NotFound)
+    }
+
+    /// Whether a volume is opened when its root is looked up. Otherwise that is when it is entered, and
+    /// its root has the attributes of no image before.
+    fn shows_roots(&self) -> bool {
+        false
+    }
+
     /// How long an answer may take.
     fn timeout(&self) -> Duration;
 
@@ -84,6 +125,12 @@ pub trait Directories: fmt::Debug + Send + Sync {
 
     /// The spans that all volumes read from, if they share them.
     fn spans(&self) -> Option<&Arc<Spans>> {
+        None
+    }
+
+    /// What another process needs to show the same under the same numbers, and a checksum of what is shown; `None` where
+    /// numbers depend on what was looked up.
+    fn kept(&self) -> Option<(Vec<Opened>, u64)> {
         None
     }
 

@@ -110,6 +110,7 @@ mod signals;
 mod sparse_maps;
 mod stalls;
 mod status;
+mod store;
 mod structure;
 mod survival;
 mod tags;

@@ -182,7 +182,8 @@ impl Home {
 
     /// The processes of this home that a mount lives as long as.
     pub fn serving(&self) -> Vec<Pid> {
-        self.processes(|words| words[0] != WORKER && words.contains(&"mount"))
+        let is_verb = |word: &&str| matches!(*word, "mount" | "store");
+        self.processes(|words| words[0] != WORKER && words.iter().any(is_verb))
     }
 
     /// The processes that serve for those.

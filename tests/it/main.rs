@@ -31,6 +31,7 @@ mod mutations;
 mod numbers;
 mod packages;
 mod places;
+mod prefixes;
 mod provenance;
 mod random_stacks;
 mod regressions;

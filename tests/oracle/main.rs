@@ -25,6 +25,7 @@
 //! - `fstab`: mount(8), its tables, and service managers.
 //! - `requests`: how often the kernel and the network are asked. `read_only`: writing fails.
 //! - `over_a_mount`: what `docs/over-a-mount.md` says, sentence by sentence.
+//! - `engines`: `ocifs store` as podman and buildah use it: containers, builds, `commit`, `save`, `push`.
 //! - `inspect`, `tags`, `attest`: what documents and registries say, as skopeo, umoci and podman read them.
 //! - `corpus`: large real images, where `OCIFS_CORPUS_REGISTRY` says where to find them.
 //!
@@ -73,6 +74,7 @@ mod attributes;
 mod backups;
 mod corpus;
 mod credentials;
+mod engines;
 mod files;
 mod forms;
 mod fronts;

@@ -46,6 +46,13 @@ impl Home {
         command
     }
 
+    /// Takes the contents of layers out of the cache; what is known of them stays.
+    pub fn forget_contents(&self) {
+        for name in ["spans", "streams"] {
+            std::fs::remove_dir_all(self.folder.path().join("cache/v1").join(name)).unwrap();
+        }
+    }
+
     /// Runs `ocifs mount REFERENCE` for a new directory.
     pub fn mount(&self, reference: &str) -> Mounted<'_> {
         self.mount_with(&[], reference)
@@ -57,6 +64,16 @@ impl Home {
         let path = self.folder.path().join(format!("mounts/{number}"));
         std::fs::create_dir(&path).unwrap();
         self.mount_at(path, options, reference)
+    }
+
+    /// Runs `ocifs store DIR IMAGES` for a new directory.
+    pub fn store(&self, images: &[&str]) -> Mounted<'_> {
+        need_root_and_fuse();
+        let number = self.mounts.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("mounts/{number}"));
+        std::fs::create_dir(&path).unwrap();
+        run(self.ocifs().arg("store").arg(&path).args(images));
+        Mounted { home: self, path }
     }
 
     /// Runs `ocifs mount OPTIONS REFERENCE PATH`.

@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::mounted::Home;
 use crate::servers::{Registry, has_kernel_metadata, need_root_and_fuse, program, run};
 use crate::snapshot::{Node, Snapshot};
@@ -91,12 +93,23 @@ impl Case {
         let home = Home::new();
         let mounted = home.mount(&reference);
         Snapshot::assert_same(&expected, &Snapshot::of(mounted.path()), name);
+        let store = home.store(&[&reference]);
+        let top = prefixes(store.path()).pop().unwrap();
+        Snapshot::assert_same(&expected, &Snapshot::of(&top), &format!("{name}, in a store"));
         if has_kernel_metadata() {
             let mounted = home.mount_with(&["--kernel-metadata"], &reference);
             let whose = format!("{name}, --kernel-metadata");
             Snapshot::assert_same(&expected, &Snapshot::of(mounted.path()), &whose);
         }
     }
+}
+
+/// The directories of a store with one image: what each layer makes with those below it, base first.
+pub fn prefixes(store: &Path) -> Vec<PathBuf> {
+    let layers = std::fs::read(store.join("overlay-layers/layers.json")).unwrap();
+    let layers: Vec<Value> = serde_json::from_slice(&layers).unwrap();
+    let ids = layers.iter().map(|layer| layer["id"].as_str().unwrap().to_owned());
+    ids.map(|id| store.join("overlay").join(id).join("diff")).collect()
 }
 
 /// An image of gzip layers, base first.

@@ -24,6 +24,7 @@ mod mount;
 mod mount_flags;
 mod name;
 mod proof;
+mod store;
 mod tags;
 mod units;
 mod verbs;
@@ -56,6 +57,7 @@ pub(crate) use ls::Ls;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
 pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
+pub(crate) use store::{EngineImage, Store};
 pub(crate) use tags::Tags;
 pub(crate) use verbs::{
     Cache, CacheVerb, Cat, Doctor, Index, IndexVerb, Pull, Status, Umount, Verify,
@@ -128,6 +130,14 @@ pub(crate) enum Command {
     /// and `docker.io/library/debian:12` are the same. Nothing is asked for before it is named, so hosts and
     /// repositories are listed once they were.
     Browse(Browse),
+    /// Show images as a store of podman, buildah and CRI-O, which use them without a pull
+    ///
+    /// DIR becomes an additional image store: `podman --storage-opt additionalimagestore=DIR run REF`, or
+    /// `additionalimagestores = ["DIR"]` in storage.conf. Containers, builds, `commit`, `save` and `push` read the images
+    /// where they are; what is written goes to the engine's own store. Layers that nobody knows are streamed once,
+    /// before DIR is mounted. Later, content is fetched when it is read.
+    #[command(override_usage = "ocifs store [OPTIONS] DIR [NAME=]REF...")]
+    Store(Store),
     /// Unmount images
     #[command(alias = "unmount")]
     #[command(override_usage = "ocifs umount [OPTIONS] DIR...\n       ocifs umount --all")]

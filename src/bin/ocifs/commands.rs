@@ -29,6 +29,7 @@ mod registries;
 mod report;
 mod selected;
 mod status;
+mod store;
 mod tags;
 mod umount;
 mod verify;
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
     match &args.command {
         Command::Mount(mount) => mount::run(args, mount),
         Command::Browse(browse) => browse::run(args, browse),
+        Command::Store(store) => store::run(args, store),
         Command::Umount(umount) => umount::run(umount),
         Command::Status(status) => status::run(status),
         Command::Ls(ls) => ls::run(ls),

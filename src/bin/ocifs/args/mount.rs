@@ -15,6 +15,7 @@ use super::browse::Browse;
 use super::image::ImageArgs;
 use super::mount_flags::MountFlags;
 use super::name::image_name;
+use super::store::{EngineImage, Store};
 use super::units::bytes;
 
 /// `ocifs mount`
@@ -158,6 +159,8 @@ pub(crate) enum ShownImages {
     Layout(ImageName, LayoutPlatforms),
     /// Those of all registries that are named.
     Registries,
+    /// As a store of engines.
+    Store(Vec<EngineImage>),
 }
 
 impl ShownImages {
@@ -165,6 +168,7 @@ impl ShownImages {
         match self {
             ShownImages::Single(image) | ShownImages::Layout(image, _) => vec![image],
             ShownImages::Directories(images) => images.iter().map(|(_, image)| image).collect(),
+            ShownImages::Store(images) => images.iter().map(|named| &named.image).collect(),
             ShownImages::Registries => Vec::new(),
         }
     }
@@ -193,11 +197,21 @@ impl WrongUsage {
 impl Mount {
     /// The flags of a mount of registries.
     pub(crate) fn of_registries(browse: &Browse) -> Mount {
+        Mount::of_lookups(&browse.image_args, &browse.flags)
+    }
+
+    /// The flags of a store of engines.
+    pub(crate) fn of_store(store: &Store) -> Mount {
+        Mount::of_lookups(&store.image_args, &store.flags)
+    }
+
+    /// The flags of a mount whose names are looked up.
+    fn of_lookups(image_args: &ImageArgs, flags: &MountFlags) -> Mount {
         Mount {
             images_and_directory: Vec::new(),
             base: BaseArg::default(),
-            image_args: browse.image_args.clone(),
-            flags: browse.flags.clone(),
+            image_args: image_args.clone(),
+            flags: flags.clone(),
             prefetch: Prefetch::Off,
             kernel_metadata: false,
             max_kernel_metadata: None,
@@ -325,7 +339,10 @@ mod tests {
         let named = |texts: &[&str]| {
             let images: Vec<NamedImage> = texts.iter().map(|text| text.parse().unwrap()).collect();
             shown_images(images).map(|shown| match shown {
-                ShownImages::Single(_) | ShownImages::Layout(..) | ShownImages::Registries => None,
+                ShownImages::Single(_)
+                | ShownImages::Layout(..)
+                | ShownImages::Registries
+                | ShownImages::Store(_) => None,
                 ShownImages::Directories(all) => {
                     Some(all.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
                 }

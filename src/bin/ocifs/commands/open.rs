@@ -7,16 +7,16 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::image::{
     Excerpt, Exclusion, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Opened,
-    Selection, Structure, View,
+    Prefixes, Selection, Structure, View,
 };
-use ocifs::mount::{Lookups, REGISTRIES};
+use ocifs::mount::{Lookups, REGISTRIES, STORE};
 use ocifs::reference::{DirectoryName, ImageName};
-use ocifs::space::{Layout, Opener, Registries};
+use ocifs::space::{Layout, Opener, Registries, Store, StoreImage};
 use ocifs::tree::{Question, Sharing};
 
 use super::contained;
 use super::proof;
-use crate::args::{ImageArgs, RequiredProof};
+use crate::args::{EngineImage, ImageArgs, RequiredProof};
 use crate::environment::{self, Settings};
 use crate::render::errors::{About, AnyError};
 use crate::render::progress::Bar;
@@ -201,6 +201,43 @@ pub(super) fn open_layout(
     let selection = Selection { layout: Some(platforms), ..options.selection() };
     let directories = Layout::new(structure, args.timeout);
     Ok(Lookups { directories, source: name.to_string(), selection, proves_later })
+}
+
+/// A store of images for engines, whose layers are opened one image after the other.
+pub(super) fn open_store(
+    images: &[EngineImage],
+    args: &ImageArgs,
+    wanted: Wanted<'_>,
+) -> Result<Lookups, AnyError> {
+    let settings = Settings::read()?;
+    let required = settings.required_proof(args)?.or(RequiredProof::Full);
+    let cache = environment::cache(&args.cache_args);
+    let named = images.iter().map(|named| environment::image(&named.image, args, &settings));
+    let mut named = named.collect::<Result<Vec<_>, AnyError>>()?;
+    for (at, (_, options)) in named.iter_mut().enumerate() {
+        options.prove = required == RequiredProof::Full;
+        // An engine takes a layer for the one of its digest: nothing is proven later.
+        options.headers = false;
+        wanted.apply(at, options);
+    }
+    if let Some(confine) = wanted.confine {
+        confine(&mut named, &cache);
+    }
+    let Some((_, first)) = named.first() else { return Err("there is no image".into()) };
+    let (prefixes, mut store) = (Prefixes::new(&cache, first), Vec::new());
+    for (EngineImage { name: engine_name, .. }, (name, options)) in images.iter().zip(&named) {
+        let bar = Bar::first_use(name);
+        let image = prefixes.add(name, options, &bar).map_err(failed(name))?;
+        bar.ready();
+        proof::warn(&image.resolved().name, &image.shown().proofs, required);
+        store.push(StoreImage { image, names: vec![engine_name.clone()] });
+    }
+    Ok(Lookups {
+        directories: Store::new(prefixes, store, args.timeout),
+        source: STORE.to_owned(),
+        selection: Selection::default(),
+        proves_later: false,
+    })
 }
 
 /// Opens images as the flags and the environment say.

@@ -53,6 +53,10 @@ pub(super) fn is_shown(
         let (path, image) = (there.mount_point.clone(), there.source.clone());
         return Err(kernel::Error::Occupied { path, image }.into());
     }
+    if let ShownImages::Store(_) = request.shown {
+        let (path, image) = (there.mount_point.clone(), there.source.clone());
+        return Err(kernel::Error::Occupied { path, image }.into());
+    }
     let settings = Settings::read()?;
     let selection = Selection {
         exclude: args.base.name().map(ToString::to_string),
@@ -112,7 +116,7 @@ fn are_same(
         ShownImages::Directories(images) => {
             images.iter().map(|(directory, image)| (Some(directory), image)).collect()
         }
-        ShownImages::Registries => Vec::new(),
+        ShownImages::Registries | ShownImages::Store(_) => Vec::new(),
     };
     if wanted.len() != shown.len() {
         return Ok(false);

@@ -6,8 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use ocifs::fuse::kernel::MountPoint;
-use ocifs::image::View;
-use ocifs::mount::{Lookups, Mount, StatusSocket};
+use ocifs::mount::{Mount, Served, StatusSocket};
 
 use super::background::{detach, hide_secrets};
 use super::desertion::Desertion;
@@ -19,12 +18,6 @@ use crate::environment;
 use crate::notify;
 use crate::render::errors::AnyError;
 use crate::variables;
-
-/// What is served.
-enum Shown {
-    View(View),
-    Directories(Lookups),
-}
 
 /// How serving ends.
 enum End {
@@ -44,19 +37,21 @@ pub(super) fn serve(
     hide_secrets()?;
     let shown = match &request.shown {
         ShownImages::Layout(image, platforms) => {
-            Shown::Directories(open_layout(image, *platforms, image_args)?)
+            Served::Directories(open_layout(image, *platforms, image_args)?)
         }
-        ShownImages::Registries => Shown::Directories(open_registries(image_args)?),
-        ShownImages::Single(_) | ShownImages::Directories(_) => {
-            let view = shown::open(args, image_args, request, None, None)?;
-            Shown::View(view.ok_or("there is no image")?)
+        ShownImages::Registries => Served::Directories(open_registries(image_args)?),
+        _ => {
+            let opened = shown::open(args, image_args, request, None, None)?;
+            opened.ok_or("there is no image")?
         }
     };
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let mut signals = signals::ending()?;
     let mount = match shown {
-        Shown::View(view) => Mount::new(view, mount_point, &options(args))?,
-        Shown::Directories(lookups) => Mount::of_directories(lookups, mount_point, &options(args))?,
+        Served::View(view) => Mount::new(view, mount_point, &options(args))?,
+        Served::Directories(lookups) => {
+            Mount::of_directories(lookups, mount_point, &options(args))?
+        }
     };
     let unmounter = mount.unmounter();
     let folder = environment::runtime_folder();

@@ -1,14 +1,15 @@
 //! Opening what a mount is to show.
 
 use ocifs::image::{Opened, View};
+use ocifs::mount::Served;
 use ocifs::reference::ImageName;
 
 use super::options::sharing;
 use crate::args::{self, MountRequest, RequiredProof, ShownImages};
-use crate::commands::open::{Confine, Wanted, open_image, open_images};
+use crate::commands::open::{Confine, Wanted, open_image, open_images, open_store};
 use crate::render::errors::AnyError;
 
-/// Opens the images; none where names are looked up. `before` is what the names were found to be, if that is to be shown
+/// Opens the images; none where that depends on what is looked up. `before` is what the names were found to be, if that is to be shown
 /// again, and `confine` is called before they are opened.
 pub(super) fn open(
     args: &args::Mount,
@@ -16,14 +17,17 @@ pub(super) fn open(
     request: &MountRequest,
     before: Option<&[Opened]>,
     confine: Option<Confine<'_>>,
-) -> Result<Option<View>, AnyError> {
+) -> Result<Option<Served>, AnyError> {
     let provenance = args.provenance;
     let wanted = Wanted { proof: RequiredProof::Unsaid, provenance, before, confine };
     Ok(match &request.shown {
-        ShownImages::Single(image) => Some(open_image(image, image_args, wanted)?.into()),
-        ShownImages::Directories(images) => {
-            Some(open_images(images, sharing(args), image_args, wanted)?)
+        ShownImages::Single(image) => {
+            Some(View::from(open_image(image, image_args, wanted)?).into())
         }
+        ShownImages::Directories(images) => {
+            Some(open_images(images, sharing(args), image_args, wanted)?.into())
+        }
+        ShownImages::Store(images) => Some(open_store(images, image_args, wanted)?.into()),
         ShownImages::Layout(..) | ShownImages::Registries => None,
     })
 }

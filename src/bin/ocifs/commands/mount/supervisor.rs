@@ -27,7 +27,8 @@
 //!
 //! # What is not supervised
 //!
-//! An archive from standard input can't be read twice. What `ocifs browse` and `--layout` have looked up is known to that
+//! An archive from standard input can't be read twice. (What `ocifs store` shows follows from its images alone, and is
+//! supervised.) What `ocifs browse` and `--layout` have looked up is known to that
 //! process alone, and has its inode numbers from then. With `--prefetch=push` a thread of a dead worker may wait in the
 //! kernel for a page that another request has locked, so that its death would be noticed after that request only, which
 //! waits for the next worker. These mounts are served as if there were no supervisors ([`direct`](super::direct)).

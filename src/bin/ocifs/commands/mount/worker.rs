@@ -12,8 +12,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ocifs::image::View;
-use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch};
+use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch, Served};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::background::{hide_secrets, let_go_of_errors, let_go_of_input, show_name};
@@ -55,8 +54,8 @@ pub(super) fn run(
     let confine = |images: &mut [_], cache: &_| {
         confined::begin(images, &errands, &image_args.cache_args, cache);
     };
-    let view = shown::open(args, &image_args, request, before, Some(&confine))?;
-    let view = view.ok_or("there is no image")?;
+    let opened = shown::open(args, &image_args, request, before, Some(&confine))?;
+    let opened = opened.ok_or("there is no image")?;
     // From here on the terminal's signals are for the supervisor alone.
     rustix::process::setsid()?;
     let mut options = options(args);
@@ -64,7 +63,7 @@ pub(super) fn run(
         *launcher = Arc::new(FarPrefetcher(errands));
     }
     let is_first = kept.is_none();
-    let mount = match mounted(view, kept, &supervisor, &options) {
+    let mount = match mounted(opened, kept, &supervisor, &options) {
         Err(error @ Error::Different) => {
             errors::failure(&error.into());
             return Ok(ExitCode::from(DIFFERENT));
@@ -86,16 +85,19 @@ pub(super) fn run(
 
 /// Serves what the supervisor has mounted, or goes on with what is known of a mount.
 fn mounted(
-    view: View,
+    opened: Served,
     kept: Option<Kept>,
     supervisor: &SupervisorSocket,
     options: &MountOptions,
 ) -> Result<Mount, Error> {
-    let told = supervisor.opened(&view.source()).map_err(Error::Serve)?;
+    let told = supervisor.opened(&opened.source()).map_err(Error::Serve)?;
     match (told, kept) {
-        (Told::Go, Some(kept)) => Mount::resume(view, kept, options),
-        (Told::Mounted(attached), _) => Mount::serve(view, attached, options),
+        (Told::Go, Some(kept)) => Mount::resume(opened, kept, options),
+        (Told::Mounted(attached), _) => Mount::serve(opened, attached, options),
         (Told::Stage(parts), _) => {
+            let Served::View(view) = opened else {
+                return Err(Error::Serve(io::ErrorKind::InvalidData.into()));
+            };
             let begun = Mount::begin(view, parts, options)?;
             let (mounted, attached) = supervisor.begun(begun.contents()).map_err(Error::Serve)?;
             Ok(begun.finish(mounted, attached))

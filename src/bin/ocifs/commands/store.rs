@@ -1,0 +1,13 @@
+//! `ocifs store`: a store of images for podman, buildah and CRI-O.
+
+use std::process::ExitCode;
+
+use super::mount;
+use crate::args::{self, MountRequest, ShownImages};
+use crate::render::errors::AnyError;
+
+pub(crate) fn run(all: &args::Args, args: &args::Store) -> Result<ExitCode, AnyError> {
+    let mount_point = args.directory.clone();
+    let request = MountRequest { shown: ShownImages::Store(args.images.clone()), mount_point };
+    mount::run_request(all, &args::Mount::of_store(args), &request)
+}
