@@ -14,7 +14,7 @@ use crate::space::Volume;
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
 
 /// Attributes as the kernel is told them.
-pub(super) fn attr(ownership: Ownership, volume: &Volume, a: &Attributes) -> FileAttr {
+fn attr(ownership: Ownership, volume: &Volume, a: &Attributes) -> FileAttr {
     let mtime = system_time(a.mtime_seconds, a.mtime_nanoseconds);
     let (uid, gid) = match ownership {
         Ownership::Image => (a.uid, a.gid),
