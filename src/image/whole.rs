@@ -47,10 +47,11 @@ impl Image {
         options: &ImageOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        Image::open_in(name, cache, options, &Session::default(), progress)
+        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+        Image::open_in(name, cache, options, (&Session::default(), spans), progress)
     }
 
-    /// The same, sharing with other images what is known of registries.
+    /// The same, sharing with other images what is known of registries, and the spans.
     ///
     /// # Errors
     /// See [`Error`].
@@ -58,11 +59,10 @@ impl Image {
         name: &ImageName,
         cache: &Arc<Cache>,
         options: &ImageOptions,
-        session: &Session,
+        (session, spans): (&Session, Arc<Spans>),
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let opening = Opening::in_session(name, cache, options, session)?;
-        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         Image::of_opening(opening, spans, options, progress)
     }
 

@@ -42,6 +42,7 @@ use super::directories::{Directories, Named, Node};
 use super::local::{Child, LOCAL, children, is_local, stored_name};
 use super::names::{Meaning, meaning};
 use super::slot::{FAILURE_STAYS, Slot};
+use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::fs::{Error, Filesystem};
@@ -85,6 +86,8 @@ pub struct Registries {
     opener: Box<dyn Opener>,
     cache: Arc<Cache>,
     session: Session,
+    /// All images read from them.
+    spans: Arc<Spans>,
     timeout: Duration,
     state: Mutex<State>,
     /// Held while something is listed, by its path.
@@ -154,6 +157,7 @@ impl Registries {
             opener,
             cache: Arc::clone(cache),
             session: Session::default(),
+            spans: Arc::new(Spans::new(Arc::clone(cache), ImageOptions::default().open_files)),
             timeout,
             state: Mutex::new(State {
                 directories: vec![root],
@@ -387,7 +391,8 @@ impl Registries {
         let host = name.split('/').next().unwrap_or_default();
         let (image, mut options) = self.options(&pinned)?;
         options.turns = Some(self.turns(host));
-        let opened = Image::open_in(&image, &self.cache, &options, &self.session, &Quiet);
+        let shared = (&self.session, Arc::clone(&self.spans));
+        let opened = Image::open_in(&image, &self.cache, &options, shared, &Quiet);
         let mut view = View::from(opened.map_err(|error| error.to_string())?);
         let shown = view.images.pop().ok_or("it has nothing to show")?;
         if digest.is_some_and(|digest| digest != shown.image.root) {
@@ -595,6 +600,10 @@ impl Directories for Registries {
             Some((entry.path(), Shown::clone(&open.shown)))
         });
         open.collect()
+    }
+
+    fn spans(&self) -> Option<&Arc<Spans>> {
+        Some(&self.spans)
     }
 
     fn traffic(&self) -> &Arc<Traffic> {

@@ -280,6 +280,9 @@ fn many_images_at_once() {
     let base = &image("x").layer_digests()[0];
     let requests = setup.registry.requests();
     assert_eq!(requests.iter().filter(|request| request.path.ends_with(base)).count(), 1);
+    // What a first pass has seen is in the cache, and that is told of all images together.
+    let spans = &setup.home.status()["spans"];
+    assert!(spans["hits"].as_u64().unwrap() >= 64 && spans["misses"] == 0, "{spans}");
     // More than stay open: the first is opened again.
     for n in 64..70 {
         setup.add("app", &format!("{n}"), &format!("word {n}"));
