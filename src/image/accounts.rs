@@ -15,6 +15,12 @@ const MAX_BYTES: usize = 16 << 20;
 /// # Errors
 /// [`Error::Content`].
 pub fn accounts(filesystem: &Filesystem) -> Result<Accounts, Error> {
+    let [passwd, group] = account_files(filesystem)?;
+    Ok(Accounts::parse(&passwd, &group))
+}
+
+/// The bytes of both files; of one that the image does not have, none.
+pub(super) fn account_files(filesystem: &Filesystem) -> Result<[Vec<u8>; 2], Error> {
     let read = |path: &[u8]| {
         let Ok(ino) = filesystem.tree().resolve(path, Symlinks::Follow) else {
             return Ok(Vec::new());
@@ -25,5 +31,5 @@ pub fn accounts(filesystem: &Filesystem) -> Result<Accounts, Error> {
         Ok(bytes)
     };
     let [passwd, group] = ACCOUNT_FILES.map(read);
-    Ok(Accounts::parse(&passwd?, &group?))
+    Ok([passwd?, group?])
 }
