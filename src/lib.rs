@@ -46,6 +46,7 @@
 //!         several: each of them so, then tree::join               image::ImageSet
 //!         cat, ls: layers from the top down, until tree::merge_upper decides      image::Excerpt
 //!         kernel metadata: tree -> erofs -> the kernel; fuse serves blocks of contents only
+//! run     image::View -> image::Process (entrypoint, user, environment); its namespaces are the program's
 //! inspect "debian:12" -> reference -> resolve (all documents)
 //!         -> image::{inspect, history, tags, attestations}        no layer is read
 //! resume  a worker has died: fuse::Connection::resend, the images by their digests -> mount::Mount::resume

@@ -17,6 +17,7 @@ mod mountinfo;
 mod mounting;
 mod namespace;
 mod options;
+mod overlay_source;
 mod unmounting;
 
 pub use device::FS_TYPE;
@@ -31,4 +32,5 @@ pub use mountinfo::{Mounted, Unreadable, mounts, uppermost};
 pub use mounting::{check_requirements, mount, prepare, try_mount};
 pub use namespace::Namespace;
 pub use options::{FuseMountOptions, Unmount};
+pub use overlay_source::overlay_source;
 pub use unmounting::{Answer, abort, answer, is_dead, unmount};

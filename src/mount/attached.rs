@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use super::error::Error;
 use super::options::MountOptions;
@@ -51,6 +52,12 @@ impl Attached {
     /// None that is expected.
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
         Ok(serde_json::to_vec(&self.mounted)?)
+    }
+
+    /// The same as it is to be told of, for what is mounted in a namespace of its own and shown elsewhere.
+    pub fn shown_at(mut self, place: PathBuf) -> Attached {
+        self.mounted.mount_point = place;
+        self
     }
 
     /// The mount.

@@ -85,6 +85,12 @@ impl Kept {
         &self.mounted
     }
 
+    /// The same where something else than the mount itself is what is seen: an overlay over it.
+    pub fn shown_as(mut self, mounted: Mounted) -> Kept {
+        self.mounted = mounted;
+        self
+    }
+
     /// What the names of the images were found to be, in their order.
     pub fn images(&self) -> &[Opened] {
         &self.images

@@ -109,6 +109,7 @@ fn references() {
     let name = format!("{addr}/team/app");
     let tag = |tag: &str| format!("{name}:{tag}");
     assert_eq!(offered(&home, &["ls", &tag("1")]), [tag("1.1"), tag("1.0")]);
+    assert_eq!(offered(&home, &["run", "-u", "0", &tag("e")]), [tag("edge")]);
     assert_eq!(offered(&home, &["diff", &tag("1.0"), &tag("e")]), [tag("edge")]);
     assert_eq!(
         offered(&home, &["mount", &format!("a={}", tag("e"))]),

@@ -105,6 +105,8 @@ mod registry_ranges;
 mod registry_referrers;
 mod reports;
 mod rounds;
+mod run;
+mod scratch;
 mod selection;
 mod signals;
 mod sparse_maps;

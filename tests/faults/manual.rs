@@ -24,7 +24,8 @@ use crate::support::tarball::{Entry, tar};
 use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 8] = [
+    ("ocifs run debian:12 cat /etc/os-release", "it needs programs: the module `run`"),
     ("sudo apt install ./ocifs_0.1.0_amd64.deb", "it installs: scripts/check-package"),
     (
         "ocifs status --prometheus > /var/lib/node_exporter/ocifs.prom.new",

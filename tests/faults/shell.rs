@@ -180,9 +180,9 @@ impl Home {
         format!("/proc/{}/mountinfo", holder.unwrap_or("self".to_owned()))
     }
 
-    /// The processes of this home that a mount lives as long as.
+    /// The processes of this home that a mount, or a program of an image, lives as long as.
     pub fn serving(&self) -> Vec<Pid> {
-        let is_verb = |word: &&str| matches!(*word, "mount" | "store");
+        let is_verb = |word: &&str| matches!(*word, "mount" | "run" | "store");
         self.processes(|words| words[0] != WORKER && words.iter().any(is_verb))
     }
 

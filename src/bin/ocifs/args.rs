@@ -24,13 +24,14 @@ mod mount;
 mod mount_flags;
 mod name;
 mod proof;
+mod run;
 mod store;
 mod tags;
 mod units;
 mod verbs;
 mod which;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -57,6 +58,7 @@ pub(crate) use ls::Ls;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
 pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
+pub(crate) use run::{Run, RunRequest};
 pub(crate) use store::{EngineImage, Store};
 pub(crate) use tags::Tags;
 pub(crate) use verbs::{
@@ -249,6 +251,20 @@ pub(crate) enum Command {
     /// Fails if a mount would fail, and says what to do about it.
     #[command(override_usage = "ocifs doctor [OPTIONS] [REF]")]
     Doctor(Doctor),
+    /// Run a program of an image, without a container engine and without root
+    ///
+    /// For tools and steps of builds, not for services: the program sees the image's files and those of -v, processes of
+    /// its own, and nothing else of this machine's files. What it writes goes to memory and is gone with it (--upper
+    /// keeps it). It is NOT isolated in other respects: it has this machine's network, may use as much of its processors,
+    /// memory and devices as you may, and as root it is root. Only what is read of the image is fetched, if its layers
+    /// have been indexed. Signals are passed on; when `ocifs run` ends, everything that it has started does.
+    ///
+    /// Without root one user ID is there, or those of /etc/subuid where newuidmap is installed. Linux 5.12, with user
+    /// namespaces for users: `ocifs doctor` looks.
+    ///
+    /// Exit codes: the program's, 128+n if signal n ended it, 127 if it is not in the image, 126 if it can't be
+    /// started, 125 if something failed before.
+    Run(Run),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -285,6 +301,11 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
             _ => error,
         }
     })
+}
+
+/// Whether a word is the name of a verb.
+pub(crate) fn is_verb(word: &OsStr) -> bool {
+    Args::command().find_subcommand(word).is_some()
 }
 
 /// The short help text, asked for with nothing but `-h` of a verb for which that is another flag, as in `ls -h`.

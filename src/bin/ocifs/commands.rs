@@ -27,6 +27,7 @@ mod proof;
 mod pull;
 mod registries;
 mod report;
+pub(crate) mod run;
 mod selected;
 mod status;
 mod store;
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Verify(verify) => verify::run(verify),
         Command::Index(index) => index::run(index),
         Command::Doctor(doctor) => doctor::run(doctor),
+        Command::Run(run) => run::run(args, run),
         Command::Completions { shell } => {
             output::stdout().write_all(&completions::script(*shell)?)?;
             Ok(ExitCode::SUCCESS)

@@ -90,6 +90,7 @@ fn with_completer(verb: &str, arg: Arg) -> Arg {
         ("umount" | "status", Some("DIR")) => arg.add(quick(mount_points)),
         ("store", Some("DIR")) => arg.value_hint(ValueHint::DirPath),
         ("mount" | "store", _) => arg.add(quick(of_mount)),
+        ("run", _) => arg.add(quick(images::images)),
         (_, Some("REF" | "A" | "B")) => arg.add(quick(images::images)),
         (_, Some("REPO")) => arg.add(quick(images::repositories)),
         (_, Some("PATH" | "PATH|EXPRESSION")) => arg.add(quick(paths::paths)),

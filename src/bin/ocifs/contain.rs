@@ -1,4 +1,4 @@
-//! What a process gives up before it reads an image.
+//! What a process gives up before it reads an image, and what a program of an image does before it runs ([`contain_program`]).
 //!
 //! # Problem
 //!
@@ -39,12 +39,14 @@ mod capabilities;
 mod needs;
 mod part;
 mod paths;
+mod program;
 mod syscalls;
 
 use std::fmt;
 
 pub(crate) use needs::Needs;
 use part::Part;
+pub(crate) use program::contain_program;
 
 /// What was given up.
 #[derive(Debug)]

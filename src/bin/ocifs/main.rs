@@ -42,6 +42,9 @@ fn main() -> ExitCode {
     if let Some(folder) = commands::probe::folder() {
         return commands::probe::run(&folder).unwrap_or_else(|error| errors::failure(&error));
     }
+    if let Some(stage) = commands::run::stage() {
+        return commands::run::run_stage(stage);
+    }
     if let Some(code) = completions::answer() {
         return code;
     }
@@ -50,7 +53,10 @@ fn main() -> ExitCode {
         true => run_for_mount(words),
         false => match args::parse(&words) {
             Ok(args) => run(args, words),
-            Err(error) => errors::not_run(&error),
+            Err(error) => {
+                let code = errors::not_run(&error);
+                commands::run::code_of_usage(&words, code)
+            }
         },
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use crate::args::Args;
+use crate::args::{Args, is_verb};
 
 /// Names of this program behind `mount.`.
 const TYPES: [&str; 2] = ["ocifs", "fuse.ocifs"];
@@ -85,7 +85,6 @@ pub(crate) fn is_asked(words: &[OsString]) -> bool {
     let name = program.and_then(OsStr::to_str).unwrap_or_default();
     let is_named = TYPES.iter().any(|kind| name.strip_prefix("mount.") == Some(kind));
     // No verb has the flag.
-    let is_verb = |word: &OsStr| Args::command().find_subcommand(word).is_some();
     let by_fuse = || matches!(words, [_, source, _, flag, _] if flag == "-o" && !is_verb(source));
     is_named || by_fuse()
 }

@@ -22,16 +22,19 @@
 //! | `_CONTAINERS_ROOTLESS_UID` | set by `podman unshare`: whose stores |
 //! | `OCIFS_BACKGROUND_CHILD` | ourselves: this process serves a mount, and takes over what it needs at its standard output |
 //! | `OCIFS_WORKER`, `OCIFS_SEARCH` | ourselves: this process opens and serves, or searches for a credential, for a supervisor |
+//! | `OCIFS_ONE_ID` | ourselves: the files of the mount are shown as root's, who is the only user there |
 //! | `OCIFS_COMPLETE` | set by the completion script of the shell of that name: this process is to say what could be typed |
 //! | `MALLOC_ARENA_MAX` | heaps of the process that serves a mount, 1 if it is not set |
 //! | `NOTIFY_SOCKET` | the service manager of a mount in the foreground |
 //! | `JOURNAL_STREAM` | the stream that leads to the journal, if standard error is one |
+//! | `TERM` | what the terminal can; passed on to programs of images |
+//! | those of `ocifs run --env NAME` | passed on to programs of images |
 //! | `NO_COLOR` | no colours on a terminal, if it is set to anything |
 //! | `TMPDIR` | temporary files where the cache can't be used |
 
 use std::env;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// The variable of the flag `--creds`.
@@ -45,6 +48,9 @@ pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
 
 /// Set by ourselves for the process that serves a mount for its supervisor.
 pub(crate) const WORKER: &str = "OCIFS_WORKER";
+
+/// Set by ourselves for the process that serves a mount whose user namespace has one ID: all files are root's there.
+pub(crate) const ONE_ID: &str = "OCIFS_ONE_ID";
 
 /// Set by ourselves for the process that searches for a credential.
 pub(crate) const SEARCH: &str = "OCIFS_SEARCH";
@@ -83,6 +89,11 @@ pub(crate) fn is_search() -> bool {
     env::var_os(SEARCH).is_some()
 }
 
+/// Whether the mount is for a user namespace with one ID.
+pub(crate) fn has_one_id() -> bool {
+    env::var_os(ONE_ID).is_some()
+}
+
 /// A variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -101,6 +112,16 @@ pub(crate) fn wants_colours() -> bool {
 /// Whether the terminal, if there is one, can't do more than print lines.
 pub(crate) fn is_dumb_terminal() -> bool {
     env::var_os("TERM").is_none_or(|terminal| terminal == "dumb")
+}
+
+/// A variable that is to be passed on.
+pub(crate) fn passed_on(name: &[u8]) -> Option<Vec<u8>> {
+    env::var_os(OsStr::from_bytes(name)).map(OsString::into_vec)
+}
+
+/// The variables that say what the terminal can.
+pub(crate) fn of_terminal() -> impl Iterator<Item = (&'static str, OsString)> {
+    ["TERM", "NO_COLOR"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)))
 }
 
 pub(crate) fn home() -> Option<PathBuf> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::FS_TYPE;
 use super::erofs_source;
+use super::overlay_source;
 
 /// The table can't be read: `/proc` is not there.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +65,19 @@ impl Row {
             source: self.source.clone(),
             connection: self.device.1,
             user: options.find_map(|option| option.strip_prefix("user_id=")?.parse().ok()),
-            behind_erofs: None,
+            served_by: None,
+            is_writable: false,
             device: self.device,
         };
         if self.kind == FS_TYPE {
+            return Some(mounted);
+        }
+        if self.kind == overlay_source::FS_TYPE {
+            let (connection, pid, source) = overlay_source::parse(&self.source)?;
+            let source = source.to_owned();
+            (mounted.connection, mounted.served_by, mounted.source) =
+                (connection, Some(pid), source);
+            (mounted.is_writable, mounted.user) = (true, Some(0));
             return Some(mounted);
         }
         let origin = erofs_source::parse_source(&self.source)?;
@@ -76,7 +86,7 @@ impl Row {
         }
         // Its own device number says nothing. Only root can make one.
         mounted.connection = origin.connection;
-        mounted.behind_erofs = Some(origin.pid);
+        mounted.served_by = Some(origin.pid);
         mounted.user = Some(0);
         mounted.source = origin.source.to_owned();
         Some(mounted)
@@ -97,8 +107,11 @@ pub struct Mounted {
     pub connection: u32,
     /// Who mounted it.
     pub user: Option<u32>,
-    /// The process that serves it, if the kernel has names and attributes to itself ([`crate::fuse::erofs_mount`]).
-    pub behind_erofs: Option<u32>,
+    /// The process that serves it, if the kernel has another file system in front of that: names and attributes to itself
+    /// ([`crate::fuse::erofs_mount`]), or an overlay.
+    pub served_by: Option<u32>,
+    /// Whether it is an overlay that can be written.
+    pub is_writable: bool,
     /// Major and minor number of the device that its files are on.
     pub device: (u32, u32),
 }
@@ -182,7 +195,8 @@ mod tests {
             source: "docker.io/library/debian:12".into(),
             connection: 52,
             user: Some(0),
-            behind_erofs: None,
+            served_by: None,
+            is_writable: false,
             device: (0, 52),
         };
         let kept = serde_json::to_vec(&expected).unwrap();
@@ -195,7 +209,12 @@ mod tests {
             "45 27 0:41 / /mnt/b ro - erofs /proc/self/fd/7/ocifs-52-7/docker.io/debian:12 ro,acl";
         let erofs = mounted(line).unwrap();
         assert_eq!((erofs.connection, erofs.source.as_str()), (52, "docker.io/debian:12"));
-        assert_eq!((erofs.behind_erofs, erofs.device), (Some(7), (0, 41)));
+        assert_eq!((erofs.served_by, erofs.device), (Some(7), (0, 41)));
+        let line = "45 27 0:42 / /mnt/c rw,nosuid - overlay ocifs-52-7/docker.io/debian:12 rw,lowerdir=/tmp/image";
+        let overlay = mounted(line).unwrap();
+        assert_eq!((overlay.connection, overlay.source.as_str()), (52, "docker.io/debian:12"));
+        assert_eq!((overlay.served_by, overlay.is_writable), (Some(7), true));
+        assert_eq!(mounted("45 27 0:42 / /mnt/c rw - overlay overlay rw,lowerdir=a"), None);
         for other in ["/dev/loop0", "/proc/self/fd/7/image", "/proc/self/fd/7/ocifs-x/image"] {
             assert_eq!(mounted(&format!("45 27 0:41 / /mnt/b ro - erofs {other} ro")), None);
         }

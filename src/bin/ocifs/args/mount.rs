@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args as ClapArgs;
 use clap::error::ErrorKind;
-use ocifs::image::LayoutPlatforms;
+use ocifs::image::{LayoutPlatforms, ProcessOptions};
 use ocifs::reference::{DirectoryName, ImageName, ParseError};
 
 use super::base::BaseArg;
@@ -76,6 +76,22 @@ pub(crate) struct Mount {
     /// Without this flag that is refused. If the same image is mounted there in the same way, nothing is done.
     #[arg(long, help_heading = "Mount")]
     pub(crate) over: bool,
+
+    /// Let the mount be written to: what is written is kept in memory, and is gone with the mount (root)
+    ///
+    /// The mount is an overlay over the image, which any user can use as far as its permission bits allow. Without root,
+    /// `ocifs run` gives a program such a view.
+    #[arg(long, conflicts_with_all = ["kernel_metadata", "layout", "over"], help_heading = "Mount")]
+    pub(crate) scratch: bool,
+
+    /// The same, and keep what is written in this directory, which is for this image and one mount at a time (root)
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["scratch", "kernel_metadata", "layout", "over"],
+        help_heading = "Mount"
+    )]
+    pub(crate) upper: Option<PathBuf>,
 
     /// Let every file say where it is from, in extended attributes that are not listed
     ///
@@ -179,6 +195,8 @@ impl ShownImages {
 pub(crate) struct MountRequest {
     pub(crate) shown: ShownImages,
     pub(crate) mount_point: PathBuf,
+    /// The program that is to run in it, if it is for one.
+    pub(crate) program: Option<ProcessOptions>,
 }
 
 /// What is wrong with the words of a verb.
@@ -216,10 +234,36 @@ impl Mount {
             kernel_metadata: false,
             max_kernel_metadata: None,
             over: false,
+            scratch: false,
+            upper: None,
             provenance: false,
             separate_inodes: true,
             layout: false,
         }
+    }
+
+    /// The flags of the mount that a program of an image runs in.
+    pub(crate) fn of_program(image_args: &ImageArgs) -> Mount {
+        Mount {
+            images_and_directory: Vec::new(),
+            base: BaseArg::default(),
+            image_args: image_args.clone(),
+            flags: MountFlags { allow_other: true, ..MountFlags::default() },
+            prefetch: Prefetch::Off,
+            kernel_metadata: false,
+            max_kernel_metadata: None,
+            over: false,
+            scratch: false,
+            upper: None,
+            provenance: false,
+            separate_inodes: false,
+            layout: false,
+        }
+    }
+
+    /// Whether the mount can be written to.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.scratch || self.upper.is_some()
     }
 
     /// Whether `--platform all` was given: the name of no architecture.
@@ -280,7 +324,7 @@ impl Mount {
                 return Err(invalid(text.to_owned()));
             }
         };
-        Ok(MountRequest { shown, mount_point: PathBuf::from(mount_point) })
+        Ok(MountRequest { shown, mount_point: PathBuf::from(mount_point), program: None })
     }
 }
 

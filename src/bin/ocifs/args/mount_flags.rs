@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 
 /// How something is mounted, whatever it shows.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct MountFlags {
     /// Stay in the foreground
     #[arg(short, long, help_heading = "Mount")]

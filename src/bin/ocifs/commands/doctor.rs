@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::args::{self, ImageArgs};
 use crate::commands::open::failed;
 use crate::commands::probe;
+use crate::commands::run::try_here;
 use crate::environment::{self, Settings};
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::json::line;
@@ -81,7 +82,8 @@ impl Check {
 }
 
 pub(crate) fn run(args: &args::Doctor) -> Result<ExitCode, AnyError> {
-    let mut checks = vec![fuse(), allow_other(), cache(&args.image_args), containment()];
+    let mut checks =
+        vec![fuse(), allow_other(), cache(&args.image_args), containment(), programs()];
     let settings = Settings::read()
         .and_then(|settings| settings.required_proof(&args.image_args).map(|_| settings));
     match (&settings, &args.image) {
@@ -198,6 +200,15 @@ fn containment() -> Check {
         ),
         [] => Check::note(name, format!("in part: {text}")),
         open => Check::note(name, format!("not refused: {}; {text}", open.join(", "))),
+    }
+}
+
+/// Whether programs of images can be run, which no mount needs.
+fn programs() -> Check {
+    let name = "run";
+    match try_here() {
+        Ok(how) => Check::ok(name, format!("`ocifs run` runs programs {how}")),
+        Err(e) => Check::note(name, format!("`ocifs run` can't run programs: {e}")),
     }
 }
 

@@ -18,12 +18,13 @@ mod errands;
 mod handover;
 mod options;
 mod outage;
-mod parcel;
+pub(super) mod parcel;
 mod search;
 mod shown;
-mod signals;
+pub(super) mod signals;
 mod start;
 mod supervisor;
+pub(super) mod upper;
 mod worker;
 mod workers;
 
@@ -35,7 +36,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::error::ErrorKind;
-use ocifs::fuse::kernel::{MountPoint, Mounted};
+use ocifs::fuse::kernel::{MountPoint, Mounted, is_in_user_namespace};
 use ocifs::fuse::{erofs_mount, kernel};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
@@ -44,10 +45,12 @@ use self::background::{READY, end_with_the_waiting, show_name};
 use self::handover::{Handed, Secrets};
 use self::options::options;
 use self::start::Program;
+use self::upper::Upper;
 use self::workers::Workers;
 use crate::args::{self, MountRequest, NamedImage, ShownImages, WrongUsage};
-use crate::commands::process::is_dead_behind_erofs;
+use crate::commands::process::is_dead_behind;
 use crate::commands::registries::refused_for_several;
+use crate::commands::run::Guest;
 use crate::environment;
 use crate::render::errors::{self, AnyError};
 use crate::variables;
@@ -180,6 +183,11 @@ fn prepare_until(
     until: Instant,
 ) -> Result<Option<MountPoint>, AnyError> {
     kernel::check_requirements()?;
+    if args.is_writable() && !kernel::is_root() {
+        let text = "only root can mount an overlay that can be written (--scratch, --upper); `ocifs run` gives a program \
+                    one without root";
+        return Err(text.into());
+    }
     if args.kernel_metadata {
         erofs_mount::check()?;
     }
@@ -232,7 +240,7 @@ fn clear_dead(mount_point: &Path) -> Result<(), kernel::Error> {
     let Ok(place) = kernel::absolute(mount_point) else { return Ok(()) };
     let Some(mounted) = kernel::uppermost(&place)? else { return Ok(()) };
     let asked = || environment::query_status(mounted.connection).map(drop);
-    if !is_dead_behind_erofs(&mounted, asked) {
+    if !is_dead_behind(&mounted, asked) {
         return Ok(());
     }
     log::info!("removing the mount that a dead process left at {}", place.display());
@@ -278,6 +286,17 @@ fn start_child(
     start::ended_early(child.wait()?)
 }
 
+/// Has a program run in a mount of its own, and stays as long as it runs.
+pub(super) fn serve_program(
+    all: &args::Args,
+    args: &args::Mount,
+    guest: Guest,
+) -> Result<ExitCode, AnyError> {
+    let mut workers = workers_of(all, args, Secrets::of(args));
+    workers.has_one_id = guest.has_one_id();
+    supervisor::run_program(workers, guest)
+}
+
 /// Mounts, and stays: with a supervisor where a dead process can be replaced.
 fn stay(
     all: &args::Args,
@@ -291,15 +310,30 @@ fn stay(
         && !shown::is_read_from_input(request)
         && args.prefetch != args::Prefetch::Push
         && workers::is_possible();
+    if args.is_writable() && !is_supervised {
+        let text = "--scratch and --upper are not for an image from standard input, nor for --prefetch=push";
+        return Err(text.into());
+    }
     if !is_supervised {
         return direct::serve(all, args, &secrets.in_args(args), request, mount_point);
     }
-    let workers = Workers {
+    let overlay = match args.is_writable() {
+        true => {
+            let upper = args.upper.as_deref().map(|path| Upper::open(path, is_in_user_namespace()));
+            Some(Guest::of_mount(upper.transpose()?)?)
+        }
+        false => None,
+    };
+    supervisor::run(workers_of(all, args, secrets), mount_point, &options(args), overlay)
+}
+
+fn workers_of(all: &args::Args, args: &args::Mount, secrets: Secrets) -> Workers {
+    Workers {
         program: Program::new(&all.words),
         secrets,
         patience: args.image_args.timeout,
         has_log_file: all.log_file.is_some(),
         cache: environment::cache_folder(&args.image_args.cache_args),
-    };
-    supervisor::run(workers, mount_point, &options(args))
+        has_one_id: false,
+    }
 }

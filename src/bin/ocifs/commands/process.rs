@@ -47,13 +47,13 @@ fn wait_while(pid: u32, is_early: impl Fn(ProcessStage) -> bool) -> ProcessStage
 
 /// Whether a mount with `--kernel-metadata` has lost its process. The kernel goes on answering for its names, so it
 /// does not look dead; but no process listens on the socket that is still there.
-pub(super) fn is_dead_behind_erofs(
+pub(super) fn is_dead_behind(
     mounted: &Mounted,
     asked: impl FnOnce() -> Result<(), StatusError>,
 ) -> bool {
     // Its number may be that of another process by now, and the socket an older one's.
     let refuses = || asked().is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused);
-    mounted.behind_erofs.is_some_and(|pid| {
+    mounted.served_by.is_some_and(|pid| {
         wait_while(pid, |stage| stage == ProcessStage::Ends) == ProcessStage::Ended && refuses()
     })
 }

@@ -13,7 +13,7 @@ use ocifs::mount::{ImageStatus, Status, StatusError, Supervision, WaitingRead};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::commands::process::is_dead_behind_erofs;
+use crate::commands::process::is_dead_behind;
 use crate::environment;
 use crate::render::errors::{AnyError, FAILED};
 use crate::render::json::{line, set_name};
@@ -27,6 +27,7 @@ struct Row {
     mount_point: PathBuf,
     source: String,
     user: Option<u32>,
+    is_writable: bool,
     state: MountState,
 }
 
@@ -115,6 +116,7 @@ fn rows(place: Option<&Path>) -> Result<Vec<Row>, AnyError> {
         mount_point: mount.mount_point,
         source: mount.source,
         user: mount.user,
+        is_writable: mount.is_writable,
     });
     rows.splice(0..0, mounted);
     Ok(rows)
@@ -144,7 +146,7 @@ fn state(mount: &Mounted, asked: Result<Status, StatusError>) -> MountState {
         return MountState::Foreign;
     }
     let refused = || Err(io::Error::new(error.kind(), error.to_string()).into());
-    if is_dead_behind_erofs(mount, refused) {
+    if is_dead_behind(mount, refused) {
         return MountState::Dead;
     }
     // It has accepted, and says nothing.
@@ -170,6 +172,7 @@ fn held(connection: u32) -> Option<Row> {
         mount_point,
         source,
         user: None,
+        is_writable: false,
         state: MountState::Held(Box::new(status), holders),
     })
 }
@@ -183,6 +186,7 @@ impl Row {
             state => json!({ "image": self.source, "error": self.reason(state) }),
         };
         row["state"] = self.state.name().into();
+        row["writable"] = self.is_writable.into();
         set_name(&mut row, "mount_point", self.mount_point.as_os_str().as_bytes());
         if let MountState::Held(_, holders) = &self.state {
             row["held_by"] = holders.iter().map(Holder::to_string).collect();
@@ -195,6 +199,9 @@ impl Row {
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{}", printable(&self.mount_point.display().to_string()))?;
+        if self.is_writable {
+            writeln!(out, "  writable  over the image, which stays as it is")?;
+        }
         match &self.state {
             MountState::Serves(status) => print(out, status),
             MountState::Held(status, holders) => {

@@ -8,6 +8,7 @@ use crate::render::errors::AnyError;
 
 pub(crate) fn run(all: &args::Args, args: &args::Store) -> Result<ExitCode, AnyError> {
     let mount_point = args.directory.clone();
-    let request = MountRequest { shown: ShownImages::Store(args.images.clone()), mount_point };
+    let request =
+        MountRequest { shown: ShownImages::Store(args.images.clone()), mount_point, program: None };
     mount::run_request(all, &args::Mount::of_store(args), &request)
 }

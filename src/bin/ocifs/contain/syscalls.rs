@@ -125,6 +125,10 @@ const TYPING: [u64; 2] = [0x5412, 0x541c];
 #[cfg(target_arch = "x86_64")]
 const X32: i64 = 0x4000_0000;
 #[cfg(target_arch = "x86_64")]
+pub(super) const X32_TWINS: &[i64] = &[X32];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const X32_TWINS: &[i64] = &[];
+#[cfg(target_arch = "x86_64")]
 const X32_OWN: std::ops::RangeInclusive<i64> = 512..=547;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -168,7 +172,12 @@ fn refused(engine: bool) -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![argument(0, Op::Ne, 0)?])?]);
     let is_process = argument(0, Op::MaskedEq(CLONE_THREAD), 0)?;
     rules.insert(libc::SYS_clone, vec![rule(vec![is_process])?]);
-    let typing = TYPING.map(|request| rule(vec![argument(1, Op::Eq, request)?]));
-    rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
+    rules.insert(libc::SYS_ioctl, typing()?);
     Ok(rules)
+}
+
+/// The calls of ioctl(2) that type into a terminal.
+pub(super) fn typing() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let is = |request| SeccompCondition::new(1, Length::Dword, Op::Eq, request);
+    TYPING.into_iter().map(|request| SeccompRule::new(vec![is(request)?])).collect()
 }

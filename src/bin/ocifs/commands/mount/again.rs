@@ -79,7 +79,9 @@ pub(super) fn is_shown(
             Some(_) => Sharing::Nothing,
             None => sharing(args),
         };
-        if status.options != Manner::of(&options(args), sharing, args.provenance, &selection) {
+        let manner = Manner::of(&options(args), sharing, args.provenance, &selection);
+        let is_over_same = args.upper.is_none() && args.scratch == there.is_writable;
+        if !is_over_same || status.options != manner {
             image.push_str(", mounted in another way,");
         } else if wants_proof && !shown.iter().all(is_proven) {
             image.push_str(", shown with a weaker proof,");

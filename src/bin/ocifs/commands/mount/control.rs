@@ -27,7 +27,9 @@ use std::thread;
 
 use ocifs::fuse::erofs_mount::{self, Contents, Parts, Stage};
 use ocifs::fuse::kernel::Mounted;
+use ocifs::image::Process;
 use ocifs::mount::{Attached, Kept, StatusSource, Supervision};
+use serde::{Deserialize, Serialize};
 
 use super::parcel::{Parcel, give, offer, take, tell};
 
@@ -43,12 +45,22 @@ const CLIENT: u8 = b'c';
 
 /// A word of a worker.
 pub(super) enum Word {
-    /// With the source that is to be shown.
-    Opened(String),
+    Opened(OpenedImage),
     Begun(Contents),
     /// Something is mounted.
     Kept(Box<Kept>),
     Serves,
+}
+
+/// What a worker has opened.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct OpenedImage {
+    /// What is to be shown as the source.
+    pub(super) source: String,
+    /// The digest of its manifest, if it is one image.
+    pub(super) digest: Option<String>,
+    /// The program that is to run in it, if it is for one.
+    pub(super) process: Option<Process>,
 }
 
 /// The supervisor's end.
@@ -133,8 +145,8 @@ impl SupervisorSocket {
     }
 
     /// Says that the image is open, and what to show as its source; and waits until it is to be served.
-    pub(super) fn opened(&self, source: &str) -> io::Result<Told> {
-        tell(&self.0, OPENED, &source, &[])?;
+    pub(super) fn opened(&self, opened: &OpenedImage) -> io::Result<Told> {
+        tell(&self.0, OPENED, opened, &[])?;
         let parcel = self.next()?;
         match parcel.kind {
             GO => Ok(Told::Go),

@@ -9,6 +9,7 @@ use ocifs::tree::Sharing;
 
 use crate::args;
 use crate::commands::prefetch;
+use crate::variables;
 
 /// What the flags say of the mount.
 pub(super) fn options(args: &args::Mount) -> MountOptions {
@@ -16,6 +17,7 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
         allow_other: args.flags.allow_other,
         strict_modes: args.flags.strict_modes,
         ownership: match args.flags.owner_me {
+            _ if variables::has_one_id() => Ownership::Squash { uid: 0, gid: 0 },
             true => Ownership::Squash {
                 uid: rustix::process::getuid().as_raw(),
                 gid: rustix::process::getgid().as_raw(),
@@ -23,6 +25,8 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
             false => Ownership::Image,
         },
         prefetch: match args.prefetch {
+            // It would look for the mount at its place, where the overlay is.
+            _ if args.is_writable() => ocifs::mount::Prefetch::Off,
             args::Prefetch::Process if has_another_processor() => {
                 ocifs::mount::Prefetch::Process(Arc::new(prefetch::program()))
             }

@@ -18,8 +18,8 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// What has come.
 #[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) kind: u8,
+pub(in crate::commands) struct Parcel {
+    pub(in crate::commands) kind: u8,
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 }
@@ -29,11 +29,11 @@ impl Parcel {
     ///
     /// # Errors
     /// They are something else.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> io::Result<T> {
+    pub(in crate::commands) fn read<T: DeserializeOwned>(&self) -> io::Result<T> {
         Ok(serde_json::from_slice(&self.bytes)?)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::commands) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
@@ -41,13 +41,13 @@ impl Parcel {
     ///
     /// # Errors
     /// There are not.
-    pub(super) fn descriptors<const N: usize>(self) -> io::Result<[OwnedFd; N]> {
+    pub(in crate::commands) fn descriptors<const N: usize>(self) -> io::Result<[OwnedFd; N]> {
         self.descriptors.try_into().map_err(|_| ErrorKind::InvalidData.into())
     }
 }
 
 /// Sends one.
-pub(super) fn give(
+pub(in crate::commands) fn give(
     mut socket: &UnixStream,
     kind: u8,
     bytes: &[u8],
@@ -58,7 +58,7 @@ pub(super) fn give(
 }
 
 /// Sends one of few bytes, unless the other end has not read what was sent before.
-pub(super) fn offer(
+pub(in crate::commands) fn offer(
     socket: &UnixStream,
     kind: u8,
     bytes: &[u8],
@@ -69,7 +69,7 @@ pub(super) fn offer(
 }
 
 /// Sends one whose content is JSON.
-pub(super) fn tell(
+pub(in crate::commands) fn tell(
     socket: &UnixStream,
     kind: u8,
     content: &impl Serialize,
@@ -79,7 +79,7 @@ pub(super) fn tell(
 }
 
 /// The next one; `None` if there will be none.
-pub(super) fn take(mut socket: &UnixStream) -> io::Result<Option<Parcel>> {
+pub(in crate::commands) fn take(mut socket: &UnixStream) -> io::Result<Option<Parcel>> {
     let mut head = [0; HEAD_BYTES];
     let (length, descriptors) = match receive(socket.as_fd(), &mut head) {
         Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(None),

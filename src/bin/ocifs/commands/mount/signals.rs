@@ -14,27 +14,30 @@ use signal_hook::low_level::pipe;
 
 /// Starts to take the signals that end a mount.
 pub(super) fn ending() -> io::Result<Signals> {
-    Signals::new(taken())
+    Signals::new(taken(&ENDING))
 }
 
 /// The same for a process that has no thread for it: there is something to read when one has come.
 pub(super) fn ending_by_pipe() -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
-    for signal in taken() {
+    for signal in taken(&ENDING) {
         pipe::register(signal, theirs.try_clone()?)?;
     }
     Ok(ours)
 }
 
-/// The signals that end a mount here.
-fn taken() -> Vec<i32> {
+/// The signals that end a mount, unless they are ignored.
+const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
+
+/// Those of some signals that this process is to take.
+pub(in crate::commands) fn taken(signals: &[i32]) -> Vec<i32> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_else(|e| {
         log::info!("which signals are ignored is not known: /proc/self/status: {e}");
         String::new()
     });
     let ignored = ignored(&status);
-    let taken = |signal: &i32| *signal == SIGTERM || ignored >> (signal - 1) & 1 == 0;
-    [SIGTERM, SIGINT, SIGHUP].into_iter().filter(taken).collect()
+    let is_taken = |signal: &i32| *signal == SIGTERM || ignored >> (signal - 1) & 1 == 0;
+    signals.iter().copied().filter(is_taken).collect()
 }
 
 /// The set of signals that a process ignores: bit 0 is signal 1 (proc_pid_status(5)).

@@ -33,6 +33,13 @@
 //! kernel for a page that another request has locked, so that its death would be noticed after that request only, which
 //! waits for the next worker. These mounts are served as if there were no supervisors ([`direct`](super::direct)).
 //!
+//! # An overlay
+//!
+//! What can be written is an overlay over the mount, made in a mount namespace of its own (`crate::commands::run::Guest`),
+//! and is all that is seen of both here: to unmount it ends everything. The scratch layer is in memory, and so leaves
+//! nothing behind. (Rejected: two mounts over each other, of which umount(8) takes the upper one; a directory for temporary
+//! files, which a killed process leaves.)
+//!
 //! # Invariants
 //!
 //! - There is one worker at a time, and none that this process has not waited for.
@@ -44,6 +51,7 @@
 //!   dies with its worker then.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -56,13 +64,14 @@ use ocifs::mount::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::background::{detach, hide_secrets};
-use super::control::Word;
+use super::control::{OpenedImage, Word};
 use super::desertion::Desertion;
 use super::errands::Helpers;
 use super::outage::Outage;
 use super::signals;
 use super::worker::DIFFERENT;
 use super::workers::{FolderId, Worker, Workers};
+use crate::commands::run::{FAILED_BEFORE, Guest, Signals};
 use crate::environment;
 use crate::notify;
 use crate::render::errors::AnyError;
@@ -76,24 +85,37 @@ pub(super) fn run(
     workers: Workers,
     mount_point: MountPoint,
     options: &MountOptions,
+    mut overlay: Option<Guest>,
 ) -> Result<ExitCode, AnyError> {
     hide_secrets()?;
     check_free(&mount_point, options)?;
     let mut helpers = Helpers::default();
     let mut worker = workers.start(None)?;
-    let Some(Word::Opened(source)) = worker.word_while(&workers, &mut helpers)? else {
+    let Some(Word::Opened(OpenedImage { source, digest, .. })) =
+        worker.word_while(&workers, &mut helpers)?
+    else {
         return worker.failed();
     };
+    if let Some(overlay) = &overlay {
+        overlay.claim_upper(&source, digest.as_deref())?;
+    }
     // From here on a signal means: unmount and end. Before the mount exists it ends the program, and its worker with it.
     let signals = signals::ending_by_pipe()?;
     worker.may_read = true;
-    let mounted = match options.kernel_metadata {
-        false => {
+    let mut covered = None;
+    let mounted = match (options.kernel_metadata, &mut overlay) {
+        (_, Some(overlay)) => {
+            let attached = overlay.attach(&source)?.shown_at(mount_point.path());
+            worker.tell(|socket| socket.mounted(&attached))?;
+            covered = Some(mount_point);
+            attached.mounted().clone()
+        }
+        (false, None) => {
             let attached = Attached::new(mount_point, &source, options)?;
             worker.tell(|socket| socket.mounted(&attached))?;
             attached.mounted().clone()
         }
-        true => {
+        (true, None) => {
             let stage = Stage::new(&source, std::process::id()).map_err(mount::Error::from)?;
             worker.tell(|socket| socket.stage(&stage))?;
             let Some(Word::Begun(contents)) = worker.word_while(&workers, &mut helpers)? else {
@@ -111,6 +133,13 @@ pub(super) fn run(
         Unmounter::new(mounted).unmount_lazily()?;
         return worker.failed();
     };
+    let kept = match (&mut overlay, covered) {
+        (Some(overlay), Some(mount_point)) => {
+            let mounted = overlay.cover(&mount_point, kept.mounted(), options.no_exec)?;
+            kept.shown_as(mounted)
+        }
+        _ => *kept,
+    };
     let connection = kept.mounted().connection;
     let folder = environment::runtime_folder();
     let socket = StatusSocket::listen(&folder, connection)
@@ -121,8 +150,8 @@ pub(super) fn run(
     let cache = workers.cache_folder();
     let supervisor = Supervisor {
         workers,
-        kept: *kept,
-        signals,
+        kept,
+        signals: Ending::Mount(signals),
         socket,
         outage,
         worker: Some(worker),
@@ -142,10 +171,80 @@ pub(super) fn run(
     supervisor.serve()
 }
 
+/// Has a program run in a mount that is made in its namespaces, and stays until it has ended.
+///
+/// Status sockets, and what a namespace that is left means, are for mounts that others see.
+pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode, AnyError> {
+    hide_secrets()?;
+    let mut helpers = Helpers::default();
+    let mut worker = workers.start(None)?;
+    let failed_before = |worker: Worker| {
+        // It has said why.
+        worker.failed().map(|_| ExitCode::from(FAILED_BEFORE))
+    };
+    let Some(Word::Opened(OpenedImage { source, digest, process: Some(process) })) =
+        worker.word_while(&workers, &mut helpers)?
+    else {
+        return failed_before(worker);
+    };
+    guest.claim_upper(&source, digest.as_deref())?;
+    let attached = guest.attach(&source)?;
+    // From here on a signal is for the program.
+    let signals = Signals::take()?;
+    worker.may_read = true;
+    worker.tell(|socket| socket.mounted(&attached))?;
+    drop(attached);
+    let Some(Word::Kept(kept)) = worker.word_while(&workers, &mut helpers)? else {
+        return failed_before(worker);
+    };
+    guest.go(&process)?;
+    let supervisor = Supervisor {
+        outage: Outage::none(workers.patience, Instant::now()),
+        cache: workers.cache_folder(),
+        workers,
+        kept: *kept,
+        signals: Ending::Program(guest, signals),
+        socket: None,
+        worker: Some(worker),
+        helpers,
+        desertion: None,
+        restarts: 0,
+    };
+    supervisor.serve()
+}
+
+/// What the mount ends by.
+enum Ending {
+    /// There is something to read when a signal has come.
+    Mount(UnixStream),
+    /// The end of the program, which signals are for.
+    Program(Guest, Signals),
+}
+
+impl Ending {
+    /// What becomes readable when a signal has come.
+    fn signals(&self) -> BorrowedFd<'_> {
+        match self {
+            Ending::Mount(signals) => signals.as_fd(),
+            Ending::Program(_, signals) => signals.as_fd(),
+        }
+    }
+
+    /// The same when the program has ended.
+    fn program(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Ending::Mount(_) => None,
+            Ending::Program(guest, _) => Some(guest.end.as_fd()),
+        }
+    }
+}
+
 /// What has come.
 #[derive(Default)]
 struct News {
     has_signal: bool,
+    /// The program has ended.
+    is_done: bool,
     has_client: bool,
     /// The mount, or its connection, has ended.
     has_ended: bool,
@@ -167,7 +266,7 @@ fn tell_of_the_end() {
 struct Supervisor {
     workers: Workers,
     kept: Kept,
-    signals: UnixStream,
+    signals: Ending,
     socket: Option<StatusSocket>,
     outage: Outage,
     worker: Option<Worker>,
@@ -189,8 +288,14 @@ impl Supervisor {
             self.helpers.reap();
             self.look_around();
             if news.has_signal {
-                // First of all: it may have ended the worker too, which is not to be started again then.
-                return self.end();
+                match &self.signals {
+                    // First of all: it may have ended the worker too, which is not to be started again then.
+                    Ending::Mount(_) => return self.end(),
+                    Ending::Program(guest, signals) => guest.pass_on(signals),
+                }
+            }
+            if news.is_done || news.has_ended && self.signals.program().is_some() {
+                return self.end_with_program();
             }
             if news.has_ended {
                 tell_of_the_end();
@@ -235,7 +340,11 @@ impl Supervisor {
             false => PollFlags::empty(),
         };
         let socket = self.worker.as_ref().and_then(|worker| worker.socket.as_ref());
-        let mut waits = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let signals = self.signals.signals();
+        let mut waits = vec![PollFd::new(&signals, PollFlags::IN)];
+        let program = self.signals.program();
+        waits.extend(program.as_ref().map(|end| PollFd::new(end, PollFlags::IN)));
+        let program = waits.len();
         waits.extend(self.socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let client = waits.len();
         waits.extend(self.worker.as_ref().map(|worker| PollFd::new(&worker.end, PollFlags::IN)));
@@ -267,7 +376,8 @@ impl Supervisor {
             has_signal: is(0..1),
             has_ended: state.contains(PollFlags::ERR) || ready == 0 && connection.has_ended()?,
             has_request: state.contains(PollFlags::IN),
-            has_client: is(1..client),
+            is_done: is(1..program),
+            has_client: is(program..client),
             is_quiet: ready == 0,
             is_dead: is(client..end),
             has_word: is(end..word),
@@ -396,6 +506,17 @@ impl Supervisor {
         if let Err(e) = told {
             log::debug!("status: {e}");
         }
+    }
+
+    /// Ends, as the program has, or the connection of its mount.
+    fn end_with_program(self) -> Result<ExitCode, AnyError> {
+        let Ending::Program(guest, _) = self.signals else { return Ok(ExitCode::SUCCESS) };
+        let code = guest.finish()?;
+        // With the last process of its mount namespace the mount has ended.
+        if let Some(worker) = self.worker {
+            worker.finish()?;
+        }
+        Ok(code)
     }
 
     /// Unmounts, and ends.

@@ -12,11 +12,12 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ocifs::image::{Process, ProcessOptions};
 use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch, Served};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::background::{hide_secrets, let_go_of_errors, let_go_of_input, show_name};
-use super::control::{SupervisorSocket, Told};
+use super::control::{OpenedImage, SupervisorSocket, Told};
 use super::errands::{Errands, FarPrefetcher};
 use super::options::options;
 use super::{confined, handover, shown};
@@ -54,8 +55,8 @@ pub(super) fn run(
     let confine = |images: &mut [_], cache: &_| {
         confined::begin(images, &errands, &image_args.cache_args, cache);
     };
-    let opened = shown::open(args, &image_args, request, before, Some(&confine))?;
-    let opened = opened.ok_or("there is no image")?;
+    let served = shown::open(args, &image_args, request, before, Some(&confine))?;
+    let served = served.ok_or("there is no image")?;
     // From here on the terminal's signals are for the supervisor alone.
     rustix::process::setsid()?;
     let mut options = options(args);
@@ -63,7 +64,9 @@ pub(super) fn run(
         *launcher = Arc::new(FarPrefetcher(errands));
     }
     let is_first = kept.is_none();
-    let mount = match mounted(opened, kept, &supervisor, &options) {
+    let wanted = request.program.as_ref().filter(|_| is_first);
+    let opened = opened_image(&served, wanted)?;
+    let mount = match mounted(served, kept, (&supervisor, &opened), &options) {
         Err(error @ Error::Different) => {
             errors::failure(&error.into());
             return Ok(ExitCode::from(DIFFERENT));
@@ -83,19 +86,36 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the supervisor is told of what was opened.
+fn opened_image(
+    served: &Served,
+    program: Option<&ProcessOptions>,
+) -> Result<OpenedImage, AnyError> {
+    let source = served.source();
+    let Served::View(view) = served else {
+        return Ok(OpenedImage { source, digest: None, process: None });
+    };
+    let process = program.map(|options| Process::of(view, options)).transpose()?;
+    let digest = match view.images() {
+        [shown] => Some(shown.image.digest.to_string()),
+        _ => None,
+    };
+    Ok(OpenedImage { source, digest, process })
+}
+
 /// Serves what the supervisor has mounted, or goes on with what is known of a mount.
 fn mounted(
-    opened: Served,
+    served: Served,
     kept: Option<Kept>,
-    supervisor: &SupervisorSocket,
+    (supervisor, opened): (&SupervisorSocket, &OpenedImage),
     options: &MountOptions,
 ) -> Result<Mount, Error> {
-    let told = supervisor.opened(&opened.source()).map_err(Error::Serve)?;
+    let told = supervisor.opened(opened).map_err(Error::Serve)?;
     match (told, kept) {
-        (Told::Go, Some(kept)) => Mount::resume(opened, kept, options),
-        (Told::Mounted(attached), _) => Mount::serve(opened, attached, options),
+        (Told::Go, Some(kept)) => Mount::resume(served, kept, options),
+        (Told::Mounted(attached), _) => Mount::serve(served, attached, options),
         (Told::Stage(parts), _) => {
-            let Served::View(view) = opened else {
+            let Served::View(view) = served else {
                 return Err(Error::Serve(io::ErrorKind::InvalidData.into()));
             };
             let begun = Mount::begin(view, parts, options)?;

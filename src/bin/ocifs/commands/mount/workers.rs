@@ -40,6 +40,8 @@ pub(super) struct Workers {
     pub(super) has_log_file: bool,
     /// The folder of the cache, which is looked at now and then.
     pub(super) cache: Option<PathBuf>,
+    /// Whether the mount is for a user namespace with one ID.
+    pub(super) has_one_id: bool,
 }
 
 /// A worker that was started and not yet waited for.
@@ -95,6 +97,9 @@ impl Workers {
     ) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = handover::send(handed)?;
         let mut command = self.program.command(name);
+        if self.has_one_id {
+            command.env(variables::ONE_ID, "1");
+        }
         let child = command.env(variable, "1").stdout(theirs).spawn()?;
         // It has the other end, too.
         drop(command);
