@@ -22,7 +22,8 @@
 //!
 //! None of this needs a kernel: listing, reading and exporting work on an [`Image`] or an [`Excerpt`] alone. A
 //! [`View`] is what a mount shows, one image or a set. Nothing of a layer is shown before its first pass has
-//! proven it, because an image that is not whole never becomes an [`Image`].
+//! proven it, because an image that is not whole never becomes an [`Image`]; unless an index says what is in it, or the user
+//! asks for large layers by their headers alone ([`ImageOptions::headers`]).
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -54,7 +54,7 @@ pub enum Unproven {
     Missing,
     #[error("nothing is fetched offline")]
     Offline,
-    #[error("it was stopped")]
+    #[error("it was stopped, or its server sends everything where a part is asked for")]
     Stopped,
     #[error(transparent)]
     Wrong(Error),
@@ -99,7 +99,7 @@ impl BlobReader {
     pub fn prove(self: &Arc<Self>, walk: &Walk) -> Result<(), Unproven> {
         self.learn();
         let Some(proving) = self.with_headers() else { return Ok(()) };
-        let mut failures = 0;
+        let (mut failures, mut is_possible) = (0, false);
         loop {
             // A span at a time, so that an end of the walk is seen. What is wrong is told below.
             while walk.is_on() && proving.take_kept(&self.table.spans, &self.shared) == Ok(true) {}
@@ -112,7 +112,10 @@ impl BlobReader {
             if !walk.is_on() {
                 return Err(Unproven::Stopped);
             }
-            self.check_possible()?;
+            if !is_possible {
+                self.check_possible()?;
+                is_possible = true;
+            }
             let next = proving.next();
             let piece = next..self.piece_end(next);
             self.bring_piece(&piece, walk);

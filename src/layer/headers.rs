@@ -29,7 +29,7 @@
 //!
 //! # Invariants
 //!
-//! - Time and memory are bounded: [`MAX_REQUESTS`], [`MAX_STRETCH_BYTES`] at a time, and of metadata what the
+//! - Time and memory are bounded: [`MAX_REQUESTS`], [`MAX_TIME`], [`MAX_STRETCH_BYTES`] at a time, and of metadata what the
 //!   image's budget allows for the bytes that came.
 //! - The same bytes give the same tables as in a first pass: same parser, same builder.
 
@@ -37,6 +37,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::lookup::own_name;
 use crate::artifact::ShownAs;
@@ -60,8 +61,9 @@ const MAX_STRETCH_BYTES: u64 = 1 << 20;
 /// Content of this length or more between two headers is skipped for the price of a request.
 const LARGE_FILE_BYTES: u64 = 1 << 20;
 
-/// Requests of one walk, at most.
+/// Requests of one walk, and the time that it takes, at most. The last request may take as long as any.
 const MAX_REQUESTS: u64 = 4096;
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// Why headers alone do not do.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,8 @@ enum Refusal {
     NoTar,
     #[error("its files are small")]
     SmallFiles,
+    #[error("its headers come slowly")]
+    Slow,
     #[error("the server sends everything")]
     NoRanges,
     #[error("{0} bytes came where {1} were asked for")]
@@ -187,6 +191,7 @@ struct Stretches<'a> {
     spans: Vec<Span>,
     arrived: ArrivedSpans,
     used: Allowance,
+    started: Instant,
 }
 
 /// What was fetched, and how much may be.
@@ -225,7 +230,7 @@ impl<'a> Stretches<'a> {
         let most = walk.budget.limit_with(size);
         let arrived = arrived_spans(walk.cache, &blob, &spans, (&own_name(walk.layer), most));
         let used = Allowance { size, requests: 0, bytes: 0 };
-        Ok(Stretches { walk, spans, arrived, used })
+        Ok(Stretches { walk, spans, arrived, used, started: Instant::now() })
     }
 
     fn read(&mut self, range: Range<u64>) -> Result<Vec<u8>, Refusal> {
@@ -236,6 +241,9 @@ impl<'a> Stretches<'a> {
             return Err(Refusal::Stopped);
         }
         self.used.draw(&range)?;
+        if self.started.elapsed() > MAX_TIME {
+            return Err(Refusal::Slow);
+        }
         let descriptor = &self.walk.layer.descriptor;
         let opened = self.walk.source.blob(descriptor, range.clone())?;
         if (opened.start, opened.end) != (range.start, range.end) {

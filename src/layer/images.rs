@@ -1,5 +1,5 @@
-//! Opening the layers of images: what is known, what is in the cache, what others have indexed, and a first pass over
-//! the rest, several layers at a time.
+//! Opening the layers of images: what is known, what is in the cache, what others have indexed, headers alone if they
+//! do, and a first pass over the rest, several layers at a time.
 //!
 //! Several images are opened as if they were one. A layer that two of them have is opened for the first; the other one takes what is known
 //! then, if it may ([`OpenedLayers::get`]), or opens it itself in the next round.

@@ -94,6 +94,10 @@ impl Shared {
         !waited.unwrap_or_else(PoisonError::into_inner).0.has_ended
     }
 
+    fn has_ended(&self) -> bool {
+        self.state().has_ended
+    }
+
     /// A walk that ends with it; `None` if it has ended.
     fn begin_walk(&self) -> Option<Walk> {
         let mut state = self.state();
@@ -118,7 +122,8 @@ impl Work {
             for (at, layer) in layers.iter().enumerate() {
                 if layer.is_being_proven() && self.tried.insert(Arc::as_ptr(layer).addr()) {
                     let Some(walk) = shared.begin_walk() else { return };
-                    report(layer, layer.prove(&walk));
+                    let outcome = layer.prove(&walk);
+                    report(layer, outcome, shared.has_ended());
                 }
                 if let (Proven::View(view, Some(pages)), Some(_)) =
                     (&self.proven, layer.found_wrong())
@@ -141,11 +146,11 @@ impl Work {
     }
 }
 
-fn report(layer: &BlobReader, outcome: Result<(), Unproven>) {
+fn report(layer: &BlobReader, outcome: Result<(), Unproven>, has_ended: bool) {
     let what = layer.name();
     match outcome {
         Ok(()) => log::info!("{what}: proven"),
-        Err(Unproven::Stopped) => log::debug!("{what}: not proven: the mount has ended"),
+        Err(_) if has_ended => log::debug!("{what}: not proven: the mount has ended"),
         // What is wrong with it was said when it was found.
         Err(Unproven::Wrong(_)) => {}
         Err(why) => log::warn!("{what}: not proven in the background: {why}"),
