@@ -64,6 +64,9 @@ pub struct Opened {
     pub claimed: HashSet<Digest>,
     /// The same as `root` of the image whose files are left out.
     pub base: Option<Digest>,
+    /// How it was asked for, where that is not told again.
+    #[serde(default)]
+    pub words: Option<String>,
 }
 
 /// How an image is opened.

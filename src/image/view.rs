@@ -66,7 +66,7 @@ impl Shown {
         let layers = self.image.layers.iter().zip(&self.proofs);
         let claimed = layers.filter(|(_, proof)| !proof.is_own());
         let claimed = claimed.map(|(layer, _)| layer.descriptor.digest).collect();
-        Opened { root: self.image.root, claimed, base: self.base }
+        Opened { root: self.image.root, claimed, base: self.base, words: None }
     }
 }
 

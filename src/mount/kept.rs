@@ -75,6 +75,11 @@ impl Kept {
         Ok(serde_json::to_vec(&record)?)
     }
 
+    /// The same with what is shown by now.
+    pub fn renew(&mut self, (images, checksum): (Vec<Opened>, u64)) {
+        (self.images, self.checksum) = (images, checksum);
+    }
+
     /// The connection to the kernel.
     pub fn connection(&self) -> &Connection {
         &self.connection

@@ -41,13 +41,13 @@
 //!
 //! # Invariants
 //!
-//! - Nodes and volumes keep their numbers, which follow from the images in their order.
+//! - Nodes and volumes keep their numbers, which follow from the images in their order; images are added at the end.
 //! - An image that is listed has all its layers listed.
 //! - What is under the ID or the digest of a layer has that digest, whatever the image said that brought it.
 
 mod documents;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -70,6 +70,12 @@ const MAX_INODES: usize = 8 << 20;
 /// Bytes of descriptions that are kept.
 const MAX_SPLIT_BYTES: usize = 64 << 20;
 
+/// Begins the numbers of lists, which are made of what they say: they change, and other nodes keep their numbers.
+const LISTS: u32 = 1 << 31;
+
+/// Lists that are kept, for readers that have opened them before they were replaced.
+const MAX_LISTS: usize = 16;
+
 /// Times of lists are below this: some thirty years.
 const YEARS_SECONDS: u64 = 1 << 30;
 
@@ -89,6 +95,8 @@ pub struct StoreImage {
     pub image: PrefixedImage,
     /// Each in full: `docker.io/library/debian:12`.
     pub names: Vec<String>,
+    /// How it was asked for.
+    pub words: String,
 }
 
 /// A store of images.
@@ -103,6 +111,8 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct State {
     nodes: Vec<StoreNode>,
+    /// Lists by their numbers, the newest last.
+    lists: VecDeque<(u32, Arc<[u8]>)>,
     volumes: Vec<StoreVolume>,
     splits: Vec<TarSplit>,
     images: Vec<Listed>,
@@ -125,8 +135,6 @@ enum StoreNode {
     Symlink(Arc<[u8]>),
     /// One of `State::splits`.
     TarSplit(usize),
-    /// A list that has been replaced by another one.
-    Gone,
 }
 
 #[derive(Debug)]
@@ -160,15 +168,22 @@ struct Listed {
 
 impl Store {
     /// A store of these images. No answer takes longer than `timeout`.
-    pub fn new(prefixes: Prefixes, images: Vec<StoreImage>, timeout: Duration) -> Arc<Store> {
+    pub fn new(prefixes: Arc<Prefixes>, images: Vec<StoreImage>, timeout: Duration) -> Arc<Store> {
         let mut state = State::default();
         state.begin();
         for image in images {
             state.add(image);
         }
         state.publish();
-        let (prefixes, state) = (Arc::new(prefixes), Mutex::new(state));
+        let state = Mutex::new(state);
         Arc::new_cyclic(|own| Store { prefixes, timeout, state, own: Weak::clone(own) })
+    }
+
+    /// Adds an image, behind those that are there.
+    pub fn add(&self, image: StoreImage) {
+        let mut state = self.state();
+        state.add(image);
+        state.publish();
     }
 
     /// A thread that panicked left nothing half done in there.
@@ -246,9 +261,9 @@ impl State {
     }
 
     /// Adds an image, which is listed from the next [`State::publish`] on.
-    fn add(&mut self, StoreImage { image, names }: StoreImage) {
+    fn add(&mut self, StoreImage { image, names, words }: StoreImage) {
         let image = Arc::new(image);
-        self.given.push(image.shown().opened());
+        self.given.push(Opened { words: Some(words), ..image.shown().opened() });
         let id = image.resolved().image_id();
         // A name means the image that was given it last.
         for listed in &mut self.images {
@@ -335,21 +350,24 @@ impl State {
         for (directory, name, text) in
             [(IMAGES, "images.json", images), (LAYERS, "layers.json", layers)]
         {
-            let list = self.document(text.as_bytes());
-            if let Some(Named::Document(before)) = self.put(directory, name, list) {
-                self.nodes[before as usize - 1] = StoreNode::Gone;
-            }
+            let id = LISTS | xxh3_64(text.as_bytes()) as u32;
+            self.lists.retain(|(other, _)| *other != id);
+            self.lists.push_back((id, text.into_bytes().into()));
+            self.put(directory, name, Named::Document(id));
         }
         // Engines read a list again if its time is another: so it is made of what they say, and the same for every process.
         let seconds = xxh3_64(&said) % YEARS_SECONDS;
+        while self.lists.len() > MAX_LISTS {
+            self.lists.pop_front();
+        }
         self.changed = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     }
 
     /// Of all that numbers follow from: the images in their order, and the layers as trees number them.
     fn checksum(&self) -> u64 {
         let mut sum = Xxh3Default::new();
-        for Listed { image, names, row } in &self.images {
-            sum.update(format!("{names:?} {row}").as_bytes());
+        for Listed { image, row, .. } in &self.images {
+            sum.update(row.to_string().as_bytes());
             for (layer, proof) in image.layers().iter().zip(&image.shown().proofs) {
                 sum.update(format!("{layer:?} {proof:?}").as_bytes());
             }
@@ -417,6 +435,9 @@ impl State {
 impl Directories for Store {
     fn node(&self, id: u32) -> Option<Node> {
         let state = self.state();
+        if let Some((_, list)) = state.lists.iter().find(|(list, _)| *list == id) {
+            return Some(Node::Document(Arc::clone(list)));
+        }
         match state.nodes.get((id as usize).wrapping_sub(1))? {
             StoreNode::Directory(_) => Some(Node::Directory),
             StoreNode::Document(bytes) => Some(Node::Document(Arc::clone(bytes))),
@@ -425,7 +446,6 @@ impl Directories for Store {
                 Some(bytes) => Node::Document(bytes),
                 None => Node::Unmade,
             }),
-            StoreNode::Gone => None,
         }
     }
 

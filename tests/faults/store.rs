@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::external_fixture;
 use crate::fixture::{name_in, noise};
 use crate::lazy_walks::forget_spans;
-use crate::shell::{Home, eventually};
+use crate::shell::{Home, eventually, eventually_within, text};
 use crate::support::image::{Built, Compression, ImageBuilder, sha256};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -392,6 +392,61 @@ fn a_store_whose_processes_are_gone_gives_errors_and_no_zeros() {
     fixture.mount(&[]);
     assert_eq!(fs::read(&path).unwrap(), noise(200_000, 1));
     fixture.umount();
+}
+
+/// What a list names is shown, and what is added to it as well; what was there keeps its numbers.
+#[test]
+fn images_of_a_list_are_added_while_it_is_shown() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let all = layers();
+    let images = [image(&all[..1]), image(&all[..2]), image(&all[2..])];
+    for (at, built) in images.iter().enumerate() {
+        registry.add_image("r", &format!("t{at}"), built);
+    }
+    let name = |at: &str| format!("{}/r:{at}", registry.addr());
+    let list = home.path().join("images");
+    home.run(&["store", "M", "--list", text(&list)]).failed(1, &["the list", "No such file"]);
+    fs::write(&list, format!("# those that we use\n\n{}\nbad REF\n", name("t0"))).unwrap();
+    home.run(&["store", "M", "--list", text(&list)]).failed(1, &["line 4", "bad REF"]);
+    fs::write(&list, format!("# those that we use\n\n{}\n", name("t0"))).unwrap();
+    home.run(&["store", "M", "--list", text(&list), &name("t1")]).succeeded();
+    let shown = || {
+        let text = fs::read(home.mount_point().join("overlay-images/images.json")).unwrap();
+        let rows: Vec<Value> = serde_json::from_slice(&text).unwrap();
+        let names = rows.iter().flat_map(|row| row["names"].as_array().unwrap().clone());
+        names.map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(), [name("t1"), name("t0")]);
+    let overlay = home.mount_point().join("overlay");
+    let numbers = || -> Vec<(String, u64, u64)> {
+        let rows = names(&overlay).into_iter().filter(|name| name != "l");
+        let rows = rows.map(|name| {
+            let diff = overlay.join(&name).join("diff");
+            let big = fs::metadata(diff.join("d/big")).map_or(0, |big| big.ino());
+            (name, fs::metadata(&diff).unwrap().ino(), big)
+        });
+        rows.collect()
+    };
+    let before = numbers();
+    assert_eq!(before.len(), 2);
+    // One that can't be had keeps the others from nothing.
+    let more = format!("{}\n{}\nbad REF\n{}\n", name("t0"), name("missing"), name("t2"));
+    fs::write(&list, more).unwrap();
+    let limit = std::time::Duration::from_secs(40);
+    let expected = [name("t1"), name("t0"), name("t2")];
+    assert!(eventually_within(limit, || shown() == expected), "{:?}", shown());
+    let after = numbers();
+    assert_eq!(after.len(), 4);
+    assert!(before.iter().all(|row| after.contains(row)), "{before:?} {after:?}");
+    // The next worker has it too, under the same numbers, though the list is gone.
+    fs::remove_file(&list).unwrap();
+    let [worker] = home.workers()[..] else { panic!("one worker") };
+    kill_process(worker, Signal::KILL).unwrap();
+    assert!(eventually(|| !home.workers().contains(&worker)));
+    assert_eq!(shown(), expected);
+    assert_eq!(numbers(), after);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
 }
 
 /// An engine takes a layer of the store for that of another image that has its digests: so these have to be proven.

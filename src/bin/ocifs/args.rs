@@ -59,7 +59,7 @@ pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, W
 pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
 pub(crate) use run::{Run, RunRequest};
-pub(crate) use store::{EngineImage, Store};
+pub(crate) use store::{EngineImage, EngineImages, Store};
 pub(crate) use tags::Tags;
 pub(crate) use verbs::{
     Cache, CacheVerb, Cat, Doctor, Index, IndexVerb, Pull, Status, Umount, Verify,

@@ -10,6 +10,7 @@ mod cp;
 mod diff;
 mod doctor;
 mod du;
+mod engine_store;
 mod explore;
 mod export;
 mod find;

@@ -15,7 +15,7 @@ use super::browse::Browse;
 use super::image::ImageArgs;
 use super::mount_flags::MountFlags;
 use super::name::image_name;
-use super::store::{EngineImage, Store};
+use super::store::{EngineImages, Store};
 use super::units::bytes;
 
 /// `ocifs mount`
@@ -176,7 +176,7 @@ pub(crate) enum ShownImages {
     /// Those of all registries that are named.
     Registries,
     /// As a store of engines.
-    Store(Vec<EngineImage>),
+    Store(EngineImages),
 }
 
 impl ShownImages {
@@ -184,7 +184,7 @@ impl ShownImages {
         match self {
             ShownImages::Single(image) | ShownImages::Layout(image, _) => vec![image],
             ShownImages::Directories(images) => images.iter().map(|(_, image)| image).collect(),
-            ShownImages::Store(images) => images.iter().map(|named| &named.image).collect(),
+            ShownImages::Store(store) => store.images.iter().map(|named| &named.image).collect(),
             ShownImages::Registries => Vec::new(),
         }
     }

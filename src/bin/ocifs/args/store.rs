@@ -21,8 +21,16 @@ pub(crate) struct Store {
     pub(crate) directory: PathBuf,
 
     /// The images; NAME is what engines call an image whose reference they do not know
-    #[arg(value_name = "[NAME=]REF", required = true)]
+    #[arg(value_name = "[NAME=]REF", required_unless_present = "list")]
     pub(crate) images: Vec<EngineImage>,
+
+    /// Show the images that this file names as well, and those that are added to it while the store is shown
+    ///
+    /// One [NAME=]REF a line; empty lines and those that begin with `#` do not count. The file is looked at every few
+    /// seconds. An image that can't be had is told in the log, and tried again when the file changes. What is
+    /// taken out of the file stays in the store until it is unmounted. Needs Linux 6.9.
+    #[arg(long, value_name = "FILE", help_heading = "Mount")]
+    pub(crate) list: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
@@ -37,6 +45,17 @@ pub(crate) struct EngineImage {
     /// In full, as engines write it.
     pub(crate) name: String,
     pub(crate) image: ImageName,
+    /// As it was written.
+    pub(crate) words: String,
+}
+
+/// The images of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineImages {
+    /// Those of the command line.
+    pub(crate) images: Vec<EngineImage>,
+    /// A file that names more.
+    pub(crate) list: Option<PathBuf>,
 }
 
 impl FromStr for EngineImage {
@@ -51,12 +70,14 @@ impl FromStr for EngineImage {
             Some((name, image))
         });
         if let Some((name, image)) = named {
-            return Ok(EngineImage { name: in_full(&name), image: image_name(image)? });
+            let (name, image) = (in_full(&name), image_name(image)?);
+            return Ok(EngineImage { name, image, words: text.to_owned() });
         }
         match image_name(text)? {
             ImageName::Registry(reference) => {
                 let name = reference.to_string();
-                Ok(EngineImage { name, image: ImageName::Registry(reference) })
+                let (image, words) = (ImageName::Registry(reference), text.to_owned());
+                Ok(EngineImage { name, image, words })
             }
             image => Err(format!(
                 "`{image}` does not say what engines should call it: write NAME={image}, such as localhost/app:1={image}"
@@ -84,7 +105,7 @@ mod tests {
     #[test]
     fn names_are_those_of_engines() {
         let parsed = |text: &str| {
-            let EngineImage { name, image } = text.parse()?;
+            let EngineImage { name, image, .. } = text.parse()?;
             Ok::<_, String>((name, image.to_string()))
         };
         for (text, name, image) in [

@@ -324,7 +324,12 @@ fn stay(
         }
         false => None,
     };
-    supervisor::run(workers_of(all, args, secrets), mount_point, &options(args), overlay)
+    let mut workers = workers_of(all, args, secrets);
+    if let ShownImages::Store(store) = &request.shown {
+        // This process leaves the folder that the words begin at.
+        workers.list = store.list.as_ref().map(std::path::absolute).transpose()?;
+    }
+    supervisor::run(workers, mount_point, &options(args), overlay)
 }
 
 fn workers_of(all: &args::Args, args: &args::Mount, secrets: Secrets) -> Workers {
@@ -335,5 +340,6 @@ fn workers_of(all: &args::Args, args: &args::Mount, secrets: Secrets) -> Workers
         has_log_file: all.log_file.is_some(),
         cache: environment::cache_folder(&args.image_args.cache_args),
         has_one_id: false,
+        list: None,
     }
 }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::image::{
     Excerpt, Exclusion, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Opened,
-    Prefixes, Selection, Structure, View,
+    Selection, Structure, View,
 };
-use ocifs::mount::{Lookups, REGISTRIES, STORE};
+use ocifs::mount::{Lookups, REGISTRIES};
 use ocifs::reference::{DirectoryName, ImageName};
-use ocifs::space::{Layout, Opener, Registries, Store, StoreImage};
+use ocifs::space::{Layout, Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
 use super::contained;
 use super::proof;
-use crate::args::{EngineImage, ImageArgs, RequiredProof};
+use crate::args::{ImageArgs, RequiredProof};
 use crate::environment::{self, Settings};
 use crate::render::errors::{About, AnyError};
 use crate::render::progress::Bar;
@@ -39,7 +39,7 @@ pub(super) struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// Applies it to the image at a place among the names.
-    fn apply(&self, at: usize, options: &mut ImageOptions) {
+    pub(super) fn apply(&self, at: usize, options: &mut ImageOptions) {
         options.provenance = self.provenance;
         if let Some(before) = self.before.and_then(|before| before.get(at)) {
             options.before = Some(before.clone());
@@ -49,7 +49,7 @@ impl Wanted<'_> {
             if let Some((exclusion, root)) = options.exclude.as_ref().zip(before.base) {
                 let mut exclusion = Exclusion::clone(exclusion);
                 exclusion.options.before =
-                    Some(Opened { root, claimed: HashSet::new(), base: None });
+                    Some(Opened { root, claimed: HashSet::new(), base: None, words: None });
                 exclusion.options.check_access = false;
                 options.exclude = Some(Arc::new(exclusion));
             }
@@ -201,43 +201,6 @@ pub(super) fn open_layout(
     let selection = Selection { layout: Some(platforms), ..options.selection() };
     let directories = Layout::new(structure, args.timeout);
     Ok(Lookups { directories, source: name.to_string(), selection, proves_later })
-}
-
-/// A store of images for engines, whose layers are opened one image after the other.
-pub(super) fn open_store(
-    images: &[EngineImage],
-    args: &ImageArgs,
-    wanted: Wanted<'_>,
-) -> Result<Lookups, AnyError> {
-    let settings = Settings::read()?;
-    let required = settings.required_proof(args)?.or(RequiredProof::Full);
-    let cache = environment::cache(&args.cache_args);
-    let named = images.iter().map(|named| environment::image(&named.image, args, &settings));
-    let mut named = named.collect::<Result<Vec<_>, AnyError>>()?;
-    for (at, (_, options)) in named.iter_mut().enumerate() {
-        options.prove = required == RequiredProof::Full;
-        // An engine takes a layer for the one of its digest: nothing is proven later.
-        options.headers = false;
-        wanted.apply(at, options);
-    }
-    if let Some(confine) = wanted.confine {
-        confine(&mut named, &cache);
-    }
-    let Some((_, first)) = named.first() else { return Err("there is no image".into()) };
-    let (prefixes, mut store) = (Prefixes::new(&cache, first), Vec::new());
-    for (EngineImage { name: engine_name, .. }, (name, options)) in images.iter().zip(&named) {
-        let bar = Bar::first_use(name);
-        let image = prefixes.add(name, options, &bar).map_err(failed(name))?;
-        bar.ready();
-        proof::warn(&image.resolved().name, &image.shown().proofs, required);
-        store.push(StoreImage { image, names: vec![engine_name.clone()] });
-    }
-    Ok(Lookups {
-        directories: Store::new(prefixes, store, args.timeout),
-        source: STORE.to_owned(),
-        selection: Selection::default(),
-        proves_later: false,
-    })
 }
 
 /// Opens images as the flags and the environment say.

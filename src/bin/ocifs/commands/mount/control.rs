@@ -13,6 +13,7 @@
 //! OPENED  ->
 //!         <-  GO          (the supervisor reads no request any more)
 //! SERVES  ->              requests are answered
+//! KEPT    ->              images were added
 //!
 //!         <-  CLIENT      a client of the status socket, as a descriptor, and how often workers were started again
 //! ```
@@ -142,6 +143,11 @@ impl SupervisorSocket {
     pub(super) fn of_stdout() -> io::Result<SupervisorSocket> {
         let socket = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
         Ok(SupervisorSocket(socket.into()))
+    }
+
+    /// Another one for the same supervisor, to tell it what becomes of what it keeps.
+    pub(super) fn duplicate(&self) -> io::Result<SupervisorSocket> {
+        self.0.try_clone().map(SupervisorSocket)
     }
 
     /// Says that the image is open, and what to show as its source; and waits until it is to be served.

@@ -42,7 +42,7 @@ pub(super) fn serve(
         ShownImages::Registries => Served::Directories(open_registries(image_args)?),
         _ => {
             let opened = shown::open(args, image_args, request, None, None)?;
-            opened.ok_or("there is no image")?
+            opened.ok_or("there is no image")?.served
         }
     };
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.

@@ -6,8 +6,21 @@ use ocifs::reference::ImageName;
 
 use super::options::sharing;
 use crate::args::{self, MountRequest, RequiredProof, ShownImages};
-use crate::commands::open::{Confine, Wanted, open_image, open_images, open_store};
+use crate::commands::engine_store::{Additions, open_store};
+use crate::commands::open::{Confine, Wanted, open_image, open_images};
 use crate::render::errors::AnyError;
+
+/// What is served, and what is opened when it is.
+pub(super) struct ToServe {
+    pub(super) served: Served,
+    pub(super) additions: Option<Additions>,
+}
+
+impl ToServe {
+    fn of(view: View) -> ToServe {
+        ToServe { served: view.into(), additions: None }
+    }
+}
 
 /// Opens the images; none where that depends on what is looked up. `before` is what the names were found to be, if that is to be shown
 /// again, and `confine` is called before they are opened.
@@ -17,17 +30,21 @@ pub(super) fn open(
     request: &MountRequest,
     before: Option<&[Opened]>,
     confine: Option<Confine<'_>>,
-) -> Result<Option<Served>, AnyError> {
+) -> Result<Option<ToServe>, AnyError> {
     let provenance = args.provenance;
     let wanted = Wanted { proof: RequiredProof::Unsaid, provenance, before, confine };
     Ok(match &request.shown {
         ShownImages::Single(image) => {
-            Some(View::from(open_image(image, image_args, wanted)?).into())
+            Some(ToServe::of(View::from(open_image(image, image_args, wanted)?)))
         }
         ShownImages::Directories(images) => {
-            Some(open_images(images, sharing(args), image_args, wanted)?.into())
+            Some(ToServe::of(open_images(images, sharing(args), image_args, wanted)?))
         }
-        ShownImages::Store(images) => Some(open_store(images, image_args, wanted)?.into()),
+        ShownImages::Store(images) => {
+            let (lookups, additions) = open_store(images, image_args, wanted)?;
+            let additions = Some(additions).filter(|additions| !additions.is_empty());
+            Some(ToServe { served: lookups.into(), additions })
+        }
         ShownImages::Layout(..) | ShownImages::Registries => None,
     })
 }

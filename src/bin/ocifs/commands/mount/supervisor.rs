@@ -70,7 +70,7 @@ use super::errands::Helpers;
 use super::outage::Outage;
 use super::signals;
 use super::worker::DIFFERENT;
-use super::workers::{FolderId, Worker, Workers};
+use super::workers::{FolderId, ListId, Worker, Workers};
 use crate::commands::run::{FAILED_BEFORE, Guest, Signals};
 use crate::environment;
 use crate::notify;
@@ -90,6 +90,7 @@ pub(super) fn run(
     hide_secrets()?;
     check_free(&mount_point, options)?;
     let mut helpers = Helpers::default();
+    let list = workers.list_now();
     let mut worker = workers.start(None)?;
     let Some(Word::Opened(OpenedImage { source, digest, .. })) =
         worker.word_while(&workers, &mut helpers)?
@@ -158,6 +159,7 @@ pub(super) fn run(
         helpers,
         desertion: variables::is_background_child().then(Desertion::new).flatten(),
         cache,
+        list,
         restarts: 0,
     };
     if variables::is_background_child() {
@@ -209,6 +211,7 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
         helpers,
         desertion: None,
         restarts: 0,
+        list: None,
     };
     supervisor.serve()
 }
@@ -237,6 +240,16 @@ impl Ending {
             Ending::Program(guest, _) => Some(guest.end.as_fd()),
         }
     }
+}
+
+/// How often that is where a list is looked at as well.
+const GLANCE_AT_LIST: Duration = Duration::from_secs(2);
+
+/// Whether the kernel can send requests again (Linux 6.9).
+fn resends() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>());
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 9))
 }
 
 /// What has come.
@@ -274,6 +287,8 @@ struct Supervisor {
     desertion: Option<Desertion>,
     /// The folder that the worker writes to.
     cache: Option<FolderId>,
+    /// What was known of the list when the worker was started.
+    list: Option<ListId>,
     restarts: u32,
 }
 
@@ -287,6 +302,7 @@ impl Supervisor {
             let news = self.wait()?;
             self.helpers.reap();
             self.look_around();
+            self.look_at_list()?;
             if news.has_signal {
                 match &self.signals {
                     // First of all: it may have ended the worker too, which is not to be started again then.
@@ -358,7 +374,10 @@ impl Supervisor {
         // requests hears of the end first, and ends.
         let connection = self.kept.connection();
         waits.extend((!is_read).then(|| PollFd::new(connection, asked)));
-        let glance = is_read.then_some(GLANCE);
+        let glance = is_read.then_some(match self.workers.list {
+            Some(_) => GLANCE_AT_LIST,
+            None => GLANCE,
+        });
         let look = self.desertion.as_ref().map(|desertion| desertion.wait(now));
         let limit = self.outage.wait(now).into_iter().chain(glance).chain(look).min();
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
@@ -447,7 +466,8 @@ impl Supervisor {
                 self.cache = self.workers.cache_folder();
                 self.outage.serves(Instant::now());
             }
-            Ok(Some(Word::Kept(_) | Word::Begun(_)) | None) => {}
+            Ok(Some(Word::Kept(kept))) => self.kept = *kept,
+            Ok(Some(Word::Begun(_)) | None) => {}
             Err(e) => worker.give_up(&e)?,
         }
         Ok(())
@@ -473,6 +493,27 @@ impl Supervisor {
             worker.child.kill()?;
         }
         Ok(())
+    }
+
+    /// Ends a worker that was started with another list, where another one can take its place.
+    fn look_at_list(&mut self) -> io::Result<()> {
+        let now = self.workers.list_now();
+        let Some(worker) = self.worker.as_mut().filter(|_| self.outage.is_over()) else {
+            return Ok(());
+        };
+        // A list that is just being replaced is not there for a moment.
+        if now.is_none() || now == self.list {
+            return Ok(());
+        }
+        self.list = now;
+        if !resends() {
+            log::warn!(
+                "the list of images has changed, and counts when the store is mounted again: this kernel is too old"
+            );
+            return Ok(());
+        }
+        log::info!("the list of images has changed: starting another process for it");
+        worker.child.kill()
     }
 
     /// Detaches the mount when its namespace is left.

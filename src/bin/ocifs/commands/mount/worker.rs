@@ -11,15 +11,18 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use ocifs::image::{Process, ProcessOptions};
 use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch, Served};
+use ocifs::space::Directories;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::background::{hide_secrets, let_go_of_errors, let_go_of_input, show_name};
 use super::control::{OpenedImage, SupervisorSocket, Told};
 use super::errands::{Errands, FarPrefetcher};
 use super::options::options;
+use super::shown::ToServe;
 use super::{confined, handover, shown};
 use crate::args::{self, MountRequest};
 use crate::render::errors::{self, AnyError};
@@ -55,8 +58,8 @@ pub(super) fn run(
     let confine = |images: &mut [_], cache: &_| {
         confined::begin(images, &errands, &image_args.cache_args, cache);
     };
-    let served = shown::open(args, &image_args, request, before, Some(&confine))?;
-    let served = served.ok_or("there is no image")?;
+    let opened = shown::open(args, &image_args, request, before, Some(&confine))?;
+    let ToServe { served, additions } = opened.ok_or("there is no image")?;
     // From here on the terminal's signals are for the supervisor alone.
     rustix::process::setsid()?;
     let mut options = options(args);
@@ -81,6 +84,21 @@ pub(super) fn run(
         },
     });
     told.map_err(|e| format!("leaving the mount to its supervisor: {e}"))?;
+    if let Some((additions, mut kept)) = additions.zip(mount.kept()?) {
+        let (supervisor, store) = (supervisor.duplicate()?, Arc::clone(additions.store()));
+        // What is added has numbers that the next worker has to give it too.
+        let added = move || {
+            additions.open(|| {
+                if let Some(now) = store.kept() {
+                    kept.renew(now);
+                }
+                if let Err(e) = supervisor.give(&kept) {
+                    log::warn!("telling the supervisor of an image: {e}");
+                }
+            });
+        };
+        thread::Builder::new().name("additions".into()).spawn(added)?;
+    }
     supervisor.answer_clients(mount.status_source())?;
     mount.wait()?;
     Ok(ExitCode::SUCCESS)

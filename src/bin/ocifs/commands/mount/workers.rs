@@ -23,6 +23,9 @@ use crate::variables;
 /// A folder, whatever its path leads to: device and inode.
 pub(super) type FolderId = (u64, u64);
 
+/// A version of a file: its time in seconds and nanoseconds, size and inode.
+pub(super) type ListId = (i64, i64, u64, u64);
+
 /// The name under which workers are shown.
 const NAME: &str = "ocifs-worker";
 
@@ -42,6 +45,8 @@ pub(super) struct Workers {
     pub(super) cache: Option<PathBuf>,
     /// Whether the mount is for a user namespace with one ID.
     pub(super) has_one_id: bool,
+    /// A file that is looked at now and then, too: what is shown depends on it.
+    pub(super) list: Option<PathBuf>,
 }
 
 /// A worker that was started and not yet waited for.
@@ -77,6 +82,12 @@ impl Workers {
     pub(super) fn cache_folder(&self) -> Option<FolderId> {
         let metadata = self.cache.as_ref()?.metadata().ok()?;
         Some((metadata.dev(), metadata.ino()))
+    }
+
+    /// What is known of the list without reading it.
+    pub(super) fn list_now(&self) -> Option<ListId> {
+        let metadata = self.list.as_ref()?.metadata().ok()?;
+        Some((metadata.mtime(), metadata.mtime_nsec(), metadata.size(), metadata.ino()))
     }
 
     /// Starts a process that searches for a credential; where its answer will come.
