@@ -24,7 +24,7 @@ use crate::support::tarball::{Entry, tar};
 use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
-const NOT_RUN: [(&str, &str); 8] = [
+const NOT_RUN: [(&str, &str); 10] = [
     ("ocifs run debian:12 cat /etc/os-release", "it needs programs: the module `run`"),
     ("sudo apt install ./ocifs_0.1.0_amd64.deb", "it installs: scripts/check-package"),
     (
@@ -39,6 +39,14 @@ const NOT_RUN: [(&str, &str); 8] = [
     ("cargo build --release", "it is how these tests are built and run: .ci/run"),
     ("ocifs explore debian:12", "it needs a terminal: the module `explore`"),
     ("ocifs mount docker-daemon:app img", "there is no engine: `oracle stores::docker_daemon`"),
+    (
+        "ocifs store /var/lib/ocifs/store docker.io/library/debian:12 registry.example/app:1.0",
+        "there is no engine: the module `engines` of `oracle`",
+    ),
+    (
+        "podman unshare sh -c 'ocifs store ~/store registry.example/app:1.0 && podman run --rm registry.example/app:1.0'",
+        "it needs an engine and a user with subordinate IDs: by hand",
+    ),
 ];
 
 /// Where commands are typed.
