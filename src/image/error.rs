@@ -45,6 +45,8 @@ pub enum Error {
     DirectoryTaken(DirectoryName),
     #[error("there is no layer `{choice}`: the layers are numbered 0 to {}", layers.saturating_sub(1))]
     NoLayer { choice: String, layers: usize },
+    #[error("the lowest {count} layers were asked for, and the image has {has}")]
+    TooFewLayers { count: usize, has: usize },
     #[error("several layers have a digest or diff ID that begins with `{choice}`")]
     SeveralLayers { choice: String },
     #[error("the base {name}: {cause}")]

@@ -45,7 +45,12 @@ impl<'a> Opening<'a> {
     ) -> Result<Opening<'a>, Error> {
         let source = open_source(name, cache, options, session)?;
         let resolve_options = options.of_resolving();
-        let resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        let mut resolved = resolve::resolve(name, source.as_ref(), cache, &resolve_options)?;
+        if let Some(count) = options.lowest_layers {
+            let layers = resolved.layers.get(..count).filter(|_| count > 0);
+            let layers = layers.ok_or(Error::TooFewLayers { count, has: resolved.layers.len() })?;
+            resolved = resolved.with_layers(layers.to_vec());
+        }
         Opening::of_resolved(name, resolved, source, cache, options, session)
     }
 

@@ -34,6 +34,8 @@ pub struct Selection {
     pub artifacts: ArtifactView,
     /// What it consists of is shown, of these platforms.
     pub layout: Option<LayoutPlatforms>,
+    /// So many layers, from the base up; all if not said.
+    pub lowest_layers: Option<usize>,
 }
 
 /// The platforms whose images are shown as what they consist of.
@@ -80,6 +82,8 @@ pub struct ImageOptions {
     pub before: Option<Opened>,
     /// What is left out, where all of an image is opened or listed.
     pub exclude: Option<Arc<Exclusion>>,
+    /// So many of its layers are opened, from the base up; all if not said.
+    pub lowest_layers: Option<usize>,
     /// Fetch nothing from the network.
     pub offline: bool,
     /// Whether files say where they are from, in extended attributes; the layer indexes are kept for that.
@@ -126,6 +130,7 @@ impl Default for ImageOptions {
             artifacts: ArtifactView::default(),
             before: None,
             exclude: None,
+            lowest_layers: None,
             offline: false,
             provenance: false,
             trust_referrers: false,
@@ -152,7 +157,8 @@ impl ImageOptions {
     /// What of the image is shown.
     pub fn selection(&self) -> Selection {
         let exclude = self.exclude.as_ref().map(|exclusion| exclusion.name.to_string());
-        Selection { exclude, artifacts: self.artifacts, layout: None }
+        let lowest_layers = self.lowest_layers;
+        Selection { exclude, artifacts: self.artifacts, layout: None, lowest_layers }
     }
 
     /// What the name of the image whose files are left out was found to mean.

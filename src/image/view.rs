@@ -93,6 +93,10 @@ impl View {
             let directory = shown.directory.as_ref().map_or("", |directory| directory.as_str());
             text.push_str(&format!("{} {directory}\n", shown.image.digest));
         }
+        // The lowest layers alone are something else.
+        if let Some(count) = self.selection.lowest_layers {
+            text.push_str(&format!("{count}\n"));
+        }
         let mut uuid = Uuid::default();
         uuid.copy_from_slice(&Digest::sha256(text.as_bytes()).hash()[..16]);
         uuid[6] = uuid[6] & 0x0f | 0x80;

@@ -236,6 +236,9 @@ pub struct Manner {
     /// Whether what images consist of is shown, and of all platforms.
     #[serde(default)]
     pub layout: Option<String>,
+    /// How many layers are shown, from the base up; all if there is no number.
+    #[serde(default)]
+    pub lowest_layers: Option<usize>,
 }
 
 impl Manner {
@@ -261,6 +264,7 @@ impl Manner {
             exclude_base: selection.exclude.clone(),
             artifacts: selection.artifacts.name().to_owned(),
             layout: selection.layout.map(|layout| layout.name().to_owned()),
+            lowest_layers: selection.lowest_layers,
         }
     }
 }

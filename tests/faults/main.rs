@@ -79,6 +79,7 @@ mod lazy_walks;
 mod links;
 mod local_copies;
 mod long_lives;
+mod lowest_layers;
 mod manual;
 mod metadata_bombs;
 mod mirrors;

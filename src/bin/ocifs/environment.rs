@@ -58,7 +58,7 @@ pub(crate) fn image(
     }
     let mut options = image_options(&name, args, settings)?;
     if let Some(base) = &args.exclude_base {
-        let of_base = ImageArgs { exclude_base: None, ..args.clone() };
+        let of_base = ImageArgs { exclude_base: None, lowest_layers: None, ..args.clone() };
         let (name, mut base) = image(base, &of_base, settings)?;
         // A digest that others claim could hide a file.
         (base.prove, options.prove) = (true, true);
@@ -84,6 +84,7 @@ fn image_options(
     Ok(ImageOptions {
         platform: args.platform.clone(),
         artifacts: ArtifactForm::view(args.shown_as),
+        lowest_layers: args.lowest_layers,
         offline: args.offline,
         prove: required == RequiredProof::Full,
         headers: required == RequiredProof::Transport,

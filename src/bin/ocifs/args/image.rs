@@ -110,6 +110,10 @@ pub(crate) struct ImageArgs {
     #[arg(skip)]
     pub(crate) exclude_base: Option<ImageName>,
 
+    /// So many layers alone, from the base up, for verbs that have a flag for that.
+    #[arg(skip)]
+    pub(crate) lowest_layers: Option<usize>,
+
     /// The text of a file of credentials, which a process in the background does not have in its environment.
     #[arg(skip)]
     pub(crate) auth_config: Option<Vec<u8>>,

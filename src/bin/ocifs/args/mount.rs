@@ -107,6 +107,12 @@ pub(crate) struct Mount {
     #[arg(long, help_heading = "Mount")]
     pub(crate) separate_inodes: bool,
 
+    /// Show only so many layers of the image, from the base up
+    ///
+    /// It is what unpacking these layers gives, and what engines call by the chain ID of the last of them.
+    #[arg(long, value_name = "COUNT", conflicts_with = "exclude_base", help_heading = "Mount")]
+    pub(crate) lowest_layers: Option<usize>,
+
     /// Show what the image consists of: its documents, each layer, the images for other platforms, and what refers to it
     ///
     /// `rootfs` is what a mount shows without this flag, `layers` has a directory for each layer alone, `platforms` one
@@ -114,7 +120,7 @@ pub(crate) struct Mount {
     /// before its directory is entered, but for the image's documents.
     #[arg(
         long,
-        conflicts_with_all = ["kernel_metadata", "exclude_base", "provenance", "separate_inodes"],
+        conflicts_with_all = ["kernel_metadata", "exclude_base", "provenance", "separate_inodes", "lowest_layers"],
         help_heading = "Mount"
     )]
     layout: bool,
@@ -238,6 +244,7 @@ impl Mount {
             upper: None,
             provenance: false,
             separate_inodes: true,
+            lowest_layers: None,
             layout: false,
         }
     }

@@ -61,6 +61,7 @@ pub(super) fn is_shown(
     let selection = Selection {
         exclude: args.base.name().map(ToString::to_string),
         artifacts: ArtifactForm::view(args.image_args.shown_as),
+        lowest_layers: args.lowest_layers,
         layout: match &request.shown {
             ShownImages::Layout(_, platforms) => Some(*platforms),
             _ => None,

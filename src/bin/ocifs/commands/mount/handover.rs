@@ -50,6 +50,7 @@ impl Secrets {
     /// The flags of a mount with them.
     pub(super) fn in_args(&self, args: &args::Mount) -> args::ImageArgs {
         let mut image_args = args.base.with(&args.image_args);
+        image_args.lowest_layers = args.lowest_layers;
         let login = String::from_utf8_lossy(&self.login);
         image_args.creds = args::Login::parse(&login).or(image_args.creds);
         image_args.auth_config = Some(self.auth_config.clone()).filter(|text| !text.is_empty());
