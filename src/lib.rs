@@ -21,6 +21,7 @@
 //!
 //! ```text
 //! 13 bin/ocifs                  arguments, words, exit codes, environment, progress bars
+//!    bin/ocifs-snapshotter      images for containerd, by way of that program (feature `snapshotter`)
 //! 12 mount                      what keeps running: a view at a place, its status, its end
 //! 11 fuse                       the kernel's requests; mounting and unmounting
 //! 10 space                      inode numbers of a connection, and the volume that each leads to

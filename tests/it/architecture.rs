@@ -49,6 +49,10 @@ fn program() -> Sources {
     Sources::read(&root().join("bin/ocifs"), "main")
 }
 
+fn snapshotter() -> Sources {
+    Sources::read(&root().join("bin/ocifs-snapshotter"), "main")
+}
+
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -82,7 +86,7 @@ fn modules_import_lower_rungs_only() {
 
 #[test]
 fn files_form_no_circles() {
-    for (sources, least) in [(library(), 500), (program(), 100)] {
+    for (sources, least) in [(library(), 500), (program(), 100), (snapshotter(), 20)] {
         let edges = sources.edges();
         let count: usize = edges.values().map(|targets| targets.len()).sum();
         assert!(count > least, "the reader of imports found only {count}");
@@ -90,10 +94,25 @@ fn files_form_no_circles() {
     }
 }
 
+/// gRPC comes with a great deal of code of others, and none of it is in the program that most use.
+#[test]
+fn only_the_snapshotter_has_a_runtime() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    sources(&root().join("bin/ocifs"), &mut files);
+    let crates = ["tokio", "tonic", "prost", "redb"];
+    assert!(files.len() > 300, "only {} files were found", files.len());
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let uses = |name: &&str| text.contains(&format!("{name}::"));
+        assert_eq!(crates.iter().find(|name| uses(name)), None, "{}", path.display());
+    }
+}
+
 #[test]
 fn files_hold_one_idea() {
-    let (library, program) = (library(), program());
-    let mut lines = [library.lines(), program.lines()].concat();
+    let (library, program, snapshotter) = (library(), program(), snapshotter());
+    let mut lines = [library.lines(), program.lines(), snapshotter.lines()].concat();
     lines.sort();
     let long: Vec<_> = lines.iter().filter(|(lines, _)| *lines > MAX_LINES).collect();
     assert!(long.is_empty(), "files of more than {MAX_LINES} lines of code: {long:?}");

@@ -44,6 +44,8 @@ impl Sources {
                 match path.is_dir() {
                     true if relative == Path::new("bin") => {}
                     true => todo.push(path),
+                    // Definitions of messages lie among them.
+                    false if path.extension().is_none_or(|end| end != "rs") => {}
                     false => {
                         let mut module: ModulePath = relative
                             .with_extension("")

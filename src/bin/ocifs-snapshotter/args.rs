@@ -1,0 +1,90 @@
+//! The command line.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::program::Program;
+use crate::remote::Images;
+use crate::snapshots::Snapshots;
+use crate::snapshotter::Snapshotter;
+use crate::trees::Trees;
+
+/// Lets containerd, Docker and Kubernetes run containers of unmodified images without pulling or unpacking them
+///
+/// A proxy plugin of containerd: it answers the snapshots API on a Unix socket. Images are found, fetched and mounted
+/// by the program `ocifs`, with the settings and credentials of the user that runs this one.
+#[derive(Debug, Parser)]
+#[command(name = "ocifs-snapshotter", version)]
+pub(crate) struct Args {
+    /// Where snapshots are kept: what containers write, what is unpacked, and the database
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/ocifs-snapshotter")]
+    root: PathBuf,
+
+    /// The Unix socket to answer on
+    #[arg(long, value_name = "PATH", default_value = "/run/ocifs-snapshotter/snapshotter.sock")]
+    pub(crate) socket: PathBuf,
+
+    /// The program `ocifs` [default: the one beside this program, or else that of $PATH]
+    #[arg(long, value_name = "PROGRAM")]
+    ocifs: Option<PathBuf>,
+
+    /// Give names and attributes of images to the kernel, as `ocifs mount --kernel-metadata` does
+    #[arg(long)]
+    kernel_metadata: bool,
+
+    /// Tell more: -v what is done, -vv everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Flags of images for `ocifs`, such as `--cache-dir DIR`, `--authfile FILE` or `--proof full`
+    #[arg(value_name = "FLAGS", last = true)]
+    image_flags: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn level(&self) -> log::LevelFilter {
+        match self.verbose {
+            0 => log::LevelFilter::Warn,
+            1 => log::LevelFilter::Info,
+            _ => log::LevelFilter::Debug,
+        }
+    }
+
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// A folder that can't be used.
+    pub(crate) fn snapshotter(&self) -> Result<Arc<Snapshotter>, String> {
+        let root = folder(&self.root)?;
+        let program = Program::new(self.program(), self.image_flags.clone());
+        let trees = Trees::new(root.join("trees"), program.clone(), self.kernel_metadata);
+        let snapshots = Snapshots::new(&root);
+        Ok(Arc::new(Snapshotter::new(&root, snapshots, Images::new(program), trees)))
+    }
+
+    fn program(&self) -> PathBuf {
+        let beside = || Some(env::current_exe().ok()?.with_file_name("ocifs"));
+        let beside = || beside().filter(|path| path.is_file());
+        self.ocifs.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("ocifs"))
+    }
+}
+
+/// The real path of the folder, which becomes a part of mount options.
+fn folder(path: &Path) -> Result<PathBuf, String> {
+    let failed = |e| format!("the folder {} can't be used: {e}", path.display());
+    fs::create_dir_all(path).map_err(failed)?;
+    let real = path.canonicalize().map_err(failed)?;
+    match real.to_str() {
+        Some(text) if !text.contains([':', ',', '\\', '"']) => Ok(real),
+        _ => {
+            let real = real.display();
+            Err(format!(
+                "{real} can't stand in mount options: it has one of `:`, `,`, `\\` and `\"`"
+            ))
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! `ocifs-snapshotter`: containerd, and with it Docker and Kubernetes, run containers of images that `ocifs` shows.
+//!
+//! # Problem
+//!
+//! containerd asks a *snapshotter* for the file systems of containers, layer by layer: it prepares a directory, unpacks a
+//! layer into it, commits it, and so on; a container gets a directory on top of the last layer. Downloading and unpacking
+//! is what is to be avoided, for images as they are, in registries as they are.
+//!
+//! # Design
+//!
+//! This program is a proxy plugin: it answers containerd's snapshots API on a Unix socket. Who unpacks an image names, in
+//! labels, the chain ID of the layer that is to come and the image it belongs to. If the snapshotter answers that this
+//! layer *is already there*, it is neither fetched nor unpacked. Then it is a *remote* snapshot: nothing on disk but a row of
+//! the database. Where labels are missing, or anything about the image fails, the snapshot is an ordinary one, as
+//! containerd's own overlayfs snapshotter makes it, and the pull goes on as ever.
+//!
+//! A remote snapshot stands for the *tree* of its chain ID, all layers up to it. A tree is mounted for the first container
+//! on it, and is the lowest layer of this container's overlayfs. Each is a mount of its own by the `ocifs` program, in the
+//! background, supervised and contained as such mounts are: it outlives this program, which can be stopped, replaced and
+//! started while containers run.
+//!
+//! Before the first layer of an image is called remote the tree of the whole image is mounted. So what `ocifs` can't show
+//! is found when there is still a way back, and an image that was never seen is streamed once, in the pull, where
+//! users wait for it.
+//!
+//! **Labels are hints.** They say where a tree may be found, never what it is: the image is resolved by the digest of its
+//! manifest, its config by the digest in there, and the chain ID has to be one of those that follow from the diff IDs of
+//! this config. No other tree is shown under it.
+//!
+//! ```text
+//! service      gRPC: messages and codes                                  proto: generated
+//! snapshotter  what each call does: databases, directories, trees
+//! remote       which tree labels ask for, held against the image         program: runs `ocifs`
+//! trees        trees that are mounted
+//! snapshots    the state machine: rows in a database                     database: its file
+//! overlay      which mounts a snapshot is; its directories; what they take
+//! filter       which snapshots a list is to have
+//! ```
+//!
+//! # Rejected
+//!
+//! One process that serves all trees: one connection to the kernel would share the pages of files that several images have.
+//! But one image that makes it fail would fail all containers of the machine, no image's names and attributes
+//! could be given to the kernel (`--kernel-metadata`), and images would have to be added to a server that runs. The cache is
+//! common to all of them: what one has fetched none fetches again.
+//!
+//! Asking containerd to unpack only the layers that fail: the layers above would be built on a tree that can't be mounted.
+//!
+//! # Invariants
+//!
+//! - A row and the directory of a snapshot: the row is written last and removed first. What has no row is rubbish.
+//! - The parent of a snapshot is committed, and is not removed before it.
+//! - A row says which tree its snapshot is. Labels, which may be changed later, do not.
+
+mod args;
+mod database;
+mod filter;
+mod overlay;
+mod program;
+mod proto;
+mod remote;
+mod service;
+mod snapshots;
+mod snapshotter;
+mod socket;
+mod trees;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Args;
+
+#[allow(clippy::print_stderr, reason = "the one place that tells why the program does not run")]
+fn main() -> ExitCode {
+    let args = Args::parse();
+    env_logger::Builder::new()
+        .filter_level(args.level())
+        .format_timestamp(None)
+        .target(env_logger::Target::Stderr)
+        .init();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ocifs-snapshotter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    let snapshotter = args.snapshotter()?;
+    snapshotter.begin();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("the runtime can't be started: {e}"))?;
+    runtime.block_on(service::serve(snapshotter, &args.socket))
+}

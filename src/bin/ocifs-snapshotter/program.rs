@@ -1,0 +1,100 @@
+//! Running `ocifs`, which finds, fetches and mounts images.
+//!
+//! What strangers have made, manifests and layers, is read by processes of that program, which have given up what they do not
+//! need, and never by this one; and settings, credentials, mirrors and stores are those that its users know.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+/// Longest output, in bytes, that is read: what `inspect` says of an image has a line for each layer, and documents of which
+/// one has at most 4 MiB.
+const MAX_OUTPUT_BYTES: u64 = 64 << 20;
+const MAX_ERROR_BYTES: u64 = 16 << 10;
+
+/// It, with flags of images.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    path: PathBuf,
+    image_flags: Vec<String>,
+}
+
+impl Program {
+    pub(crate) fn new(path: PathBuf, image_flags: Vec<String>) -> Program {
+        Program { path, image_flags }
+    }
+
+    /// Runs a verb on an image; what it prints, or what is wrong.
+    pub(crate) fn on_image(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+        let mut command = Command::new(&self.path);
+        if let [verb, rest @ ..] = words {
+            command.arg(verb).args(&self.image_flags).args(rest);
+        }
+        self.run(command)
+    }
+
+    /// Unmounts a directory.
+    pub(crate) fn unmount(&self, directory: &Path) -> Result<(), String> {
+        let mut command = Command::new(&self.path);
+        command.arg("umount").arg(directory);
+        self.run(command).map(drop)
+    }
+
+    /// What is mounted at a place, as JSON.
+    pub(crate) fn status(&self, place: &str) -> Result<Vec<u8>, String> {
+        let mut command = Command::new(&self.path);
+        command.args(["status", "--json", place]);
+        self.run(command)
+    }
+
+    fn run(&self, mut command: Command) -> Result<Vec<u8>, String> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        log::debug!("{command:?}");
+        let failed = |e| format!("the program {} can't be run: {e}", self.path.display());
+        let child = command.spawn().map_err(failed)?;
+        let (child, output, error) = read(child);
+        let status = wait(child).map_err(failed)?;
+        match output {
+            Ok(output) if status.success() => Ok(output),
+            Ok(_) => Err(words(&error, status)),
+            Err(e) => Err(failed(e)),
+        }
+    }
+}
+
+type Bytes = std::io::Result<Vec<u8>>;
+
+/// Reads both outputs until they end. A mount in the background does not keep them.
+fn read(mut child: Child) -> (Child, Bytes, Vec<u8>) {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let error = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stderr) = stderr {
+            // What can't be read is missing in a message.
+            let _ = (&mut stderr).take(MAX_ERROR_BYTES).read_to_end(&mut bytes);
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+        }
+        bytes
+    });
+    let mut bytes = Vec::new();
+    let output = match stdout {
+        Some(stdout) => stdout.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes).map(|_| bytes),
+        None => Ok(bytes),
+    };
+    (child, output, error.join().unwrap_or_default())
+}
+
+fn wait(mut child: Child) -> std::io::Result<std::process::ExitStatus> {
+    child.wait()
+}
+
+/// The error in the words of the program.
+fn words(error: &[u8], status: std::process::ExitStatus) -> String {
+    let text = String::from_utf8_lossy(error);
+    let text = text.lines().rfind(|line| line.contains("error")).or(text.lines().last());
+    match text.map(|line| line.trim_start_matches("ocifs: ").trim_start_matches("error: ").trim()) {
+        Some(text) if !text.is_empty() => text.to_owned(),
+        _ => format!("`ocifs` ended with {status}"),
+    }
+}

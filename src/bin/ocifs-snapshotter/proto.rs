@@ -1,0 +1,26 @@
+//! The messages of containerd's snapshots API, and its service. Made from the files in `proto` when the program is built.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    reason = "it is generated, with everything that the definitions have"
+)]
+
+/// `containerd.types`
+pub(crate) mod types {
+    include!(concat!(env!("OUT_DIR"), "/containerd.types.rs"));
+}
+
+/// `containerd.services.snapshots.v1`, from which `types` has to be where it is in the names of packages.
+pub(crate) mod services {
+    pub(crate) mod snapshots {
+        pub(crate) mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/containerd.services.snapshots.v1.rs"));
+        }
+    }
+}
+
+pub(crate) use services::snapshots::v1 as snapshots;

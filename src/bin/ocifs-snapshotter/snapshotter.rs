@@ -1,0 +1,217 @@
+//! What each call of the snapshots API does.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::filter::Filters;
+use crate::overlay::{self, Directories, Mount};
+use crate::remote::{Below, Images, Wanted};
+use crate::snapshots::{Change, Error, Kind, Labels, Remote, Snapshot, Snapshots, Usage};
+use crate::trees::Trees;
+
+/// It.
+#[derive(Debug)]
+pub(crate) struct Snapshotter {
+    snapshots: Snapshots,
+    directories: Directories,
+    images: Images,
+    trees: Trees,
+}
+
+impl Snapshotter {
+    pub(crate) fn new(
+        root: &Path,
+        snapshots: Snapshots,
+        images: Images,
+        trees: Trees,
+    ) -> Snapshotter {
+        Snapshotter { snapshots, directories: Directories::new(root), images, trees }
+    }
+
+    /// Looks whether the database can be used, and says so if not; and removes what a process that died has left.
+    pub(crate) fn begin(&self) {
+        if let Err(error) = self.snapshots.check().and_then(|()| self.clean_directories()) {
+            log::error!("{error}");
+        }
+    }
+
+    /// Begins a snapshot to write to; or finds that the layer that is to come is there.
+    pub(crate) fn prepare(
+        &self,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        match Wanted::of(&labels)
+            .map(|wanted| wanted.and_then(|w| self.remote(&w, parent, &labels)))
+        {
+            Some(Ok(remote)) => {
+                log::info!(
+                    "{}: {} of {} layers are there",
+                    remote.image,
+                    remote.count,
+                    remote.layers
+                );
+                return Err(Error::Exists(format!("of the chain ID {}", remote.chain_id)));
+            }
+            Some(Err(why)) => log::warn!("{why}: containerd fetches and unpacks the layer itself"),
+            None => {}
+        }
+        self.create(Kind::Active, key, parent, labels)
+    }
+
+    /// Begins a snapshot to read.
+    pub(crate) fn view(
+        &self,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        self.create(Kind::View, key, parent, labels)
+    }
+
+    /// The remote snapshot that labels ask for.
+    fn remote(&self, wanted: &Wanted, parent: &str, labels: &Labels) -> Result<Remote, String> {
+        let chain_id = wanted.chain_id();
+        let told = |error: Error| error.to_string();
+        if let Some(remote) = self.snapshots.remote(&chain_id, parent).map_err(told)? {
+            return Ok(remote);
+        }
+        let on = match parent {
+            "" => None,
+            parent => Some(self.snapshots.get(parent).map_err(told)?),
+        };
+        let below = match &on {
+            None => Below::Nothing,
+            Some(Snapshot { remote: Some(remote), .. }) => Below::Tree(&remote.chain_id),
+            Some(_) => Below::Directory,
+        };
+        let open = |all: &Remote| self.trees.mounted(all).map(drop);
+        let image = self.images.opened(wanted.image(), open)?;
+        let remote = wanted.within(&image, below)?;
+        self.snapshots.add_remote(parent, labels.clone(), remote.clone()).map_err(told)?;
+        Ok(remote)
+    }
+
+    fn create(
+        &self,
+        kind: Kind,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        let make = |number| {
+            let made = self.directories.make(number, kind);
+            made.map_err(|e| Error::Io(format!("no directory can be made for a snapshot: {e}")))
+        };
+        let snapshot = self.snapshots.create(kind, key, parent, labels, make)?;
+        // It has its row, so that what is below it is not removed.
+        self.mounts_of(key, Some(&snapshot)).inspect_err(|_| {
+            if let Err(error) = self.remove(key) {
+                log::warn!("{error}");
+            }
+        })
+    }
+
+    /// The mounts of a snapshot that has been begun.
+    pub(crate) fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
+        self.mounts_of(key, None)
+    }
+
+    fn mounts_of(&self, key: &str, new: Option<&Snapshot>) -> Result<Vec<Mount>, Error> {
+        let (snapshot, below) = self.snapshots.lineage(key)?;
+        if snapshot.kind == Kind::Committed {
+            return Err(Error::Precondition(format!("snapshot {key} is committed")));
+        }
+        let below = below.iter().map(|below| match &below.remote {
+            None => Ok(self.directories.upper(below.number)),
+            Some(remote) => self.trees.mounted(remote).map_err(|why| {
+                Error::Unavailable(format!("{} can't be mounted: {why}", remote.image))
+            }),
+        });
+        let below = below.collect::<Result<Vec<PathBuf>, Error>>()?;
+        if let (Some(new), Some(below)) = (new, below.first()) {
+            let owned = self.directories.own_as(new.number, below);
+            owned.map_err(|e| Error::Io(format!("the root of snapshot {key}: {e}")))?;
+        }
+        Ok(self.directories.mounts(snapshot.number, snapshot.kind, &below))
+    }
+
+    pub(crate) fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<(), Error> {
+        let measure = |number| self.measure(number);
+        self.snapshots.commit(name, key, labels, measure)
+    }
+
+    /// Removes a snapshot. What can't be removed of its directory, or unmounted, is left for a later time.
+    pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
+        let removed = self.snapshots.remove(key)?;
+        match removed.remote {
+            Some(remote) => {
+                let (_, chain_ids) = self.snapshots.in_use()?;
+                if !chain_ids.contains(&remote.chain_id)
+                    && let Err(why) = self.trees.close(&remote.chain_id)
+                {
+                    log::info!("{why}");
+                }
+            }
+            None => {
+                if let Err(e) = self.directories.remove(removed.number) {
+                    log::warn!("the directory of snapshot {key} can't be removed: {e}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stat(&self, key: &str) -> Result<Snapshot, Error> {
+        self.snapshots.get(key)
+    }
+
+    pub(crate) fn update(&self, name: &str, change: Change) -> Result<Snapshot, Error> {
+        self.snapshots.update(name, change)
+    }
+
+    /// What a snapshot takes on this disk: of a tree, nothing but what is in the cache.
+    pub(crate) fn usage(&self, key: &str) -> Result<Usage, Error> {
+        let snapshot = self.snapshots.get(key)?;
+        match snapshot.kind {
+            Kind::Active => self.measure(snapshot.number),
+            Kind::View | Kind::Committed => Ok(snapshot.usage),
+        }
+    }
+
+    pub(crate) fn list(&self, filters: &[String]) -> Result<Vec<(String, Snapshot)>, Error> {
+        let filters = Filters::parse(filters).map_err(Error::Invalid)?;
+        let mut all = self.snapshots.all()?;
+        all.retain(|(name, snapshot)| filters.matches(name, snapshot));
+        // Of those with a chain ID containerd takes the first: the one whose tree has been held against it.
+        all.sort_by_key(|(_, snapshot)| snapshot.remote.is_none());
+        Ok(all)
+    }
+
+    /// Removes what belongs to no snapshot.
+    pub(crate) fn cleanup(&self) -> Result<(), Error> {
+        self.clean_directories()?;
+        let (_, chain_ids) = self.snapshots.in_use()?;
+        self.trees.sweep(&chain_ids);
+        Ok(())
+    }
+
+    fn clean_directories(&self) -> Result<(), Error> {
+        let failed = |e: io::Error| Error::Io(format!("the directories of snapshots: {e}"));
+        // A directory that is made after they were listed has its row before it is looked for.
+        let there = self.directories.numbers().map_err(failed)?;
+        let (numbers, _) = self.snapshots.in_use()?;
+        for number in there.into_iter().filter(|number| !numbers.contains(number)) {
+            if let Err(e) = self.directories.remove(number) {
+                log::warn!("the directory of a snapshot can't be removed: {e}");
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&self, number: u64) -> Result<Usage, Error> {
+        let usage = overlay::usage(&self.directories.upper(number));
+        usage.map_err(|e| Error::Io(format!("what a snapshot takes can't be measured: {e}")))
+    }
+}
