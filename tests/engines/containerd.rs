@@ -22,24 +22,23 @@ impl<'a> Containerd<'a> {
     pub fn start(home: &'a Home, registry: &Registry) -> Containerd<'a> {
         let (folder, registry) = (home.path().display().to_string(), registry.addr());
         let config = home.path().join("containerd.toml");
+        // What users are told to write.
+        let example = include_str!("../../packaging/debian/examples/containerd-1.toml");
+        let socket = "/run/ocifs-snapshotter/snapshotter.sock";
+        assert!(example.contains(socket));
+        let example = example.replace(socket, &format!("{folder}/s.sock"));
         let text = format!(
             r#"
-version = 2
 root = "{folder}/root"
 state = "{folder}/state"
+{example}
 [grpc]
   address = "{folder}/c.sock"
-[proxy_plugins.ocifs]
-  type = "snapshot"
-  address = "{folder}/s.sock"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{registry}/pause:1"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     conf_dir = "{folder}/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "ocifs"
-    disable_snapshot_annotations = false
   [plugins."io.containerd.grpc.v1.cri".registry.mirrors."{registry}"]
     endpoint = ["http://{registry}"]
 "#
@@ -112,6 +111,12 @@ fn end_shims(home: &Home) {
     }
 }
 
+/// The name of a container that no other test has: runc keeps them all in one folder, whichever containerd it is run by.
+fn container_id(home: &Home) -> String {
+    let name = home.path().file_name().unwrap().to_str().unwrap().replace('.', "");
+    format!("ocifs-{name}")
+}
+
 fn reference(registry: &Registry, name: &str) -> String {
     format!("{}/{name}", registry.addr())
 }
@@ -124,11 +129,11 @@ fn ctr_pulls_runs_and_removes() {
     registry.add_image("app", "1", &image);
     let mut plugin = Plugin::start(&home);
     let mut containerd = Containerd::start(&home, &registry);
-    let name = reference(&registry, "app:1");
+    let (name, id) = (reference(&registry, "app:1"), container_id(&home));
     containerd.told(&["images", "pull", "--plain-http", "--snapshotter", "ocifs", &name]);
     assert_eq!(layer_requests(&registry, &image), 2);
     let run = |words: &[&str]| {
-        let all = ["run", "--rm", "--snapshotter", "ocifs", &name, "one"];
+        let all = ["run", "--rm", "--snapshotter", "ocifs", &name, &id];
         containerd.told(&[&all[..], words].concat())
     };
     assert_eq!(run(&["/bin/tool", "cat", "/d/layer"]), "second of ctr");
@@ -140,7 +145,7 @@ fn ctr_pulls_runs_and_removes() {
         "--snapshotter",
         "ocifs",
         &name,
-        "one",
+        &id,
         "/bin/tool",
         "cat",
         "/d/gone",
@@ -165,7 +170,7 @@ fn ctr_over_restarts_of_either_side() {
     registry.add_image("app", "1", &image);
     let mut plugin = Plugin::start(&home);
     let mut containerd = Containerd::start(&home, &registry);
-    let name = reference(&registry, "app:1");
+    let (name, id) = (reference(&registry, "app:1"), container_id(&home));
     containerd.told(&["images", "pull", "--plain-http", "--snapshotter", "ocifs", &name]);
     for round in 0..2 {
         plugin.kill();
@@ -178,7 +183,7 @@ fn ctr_over_restarts_of_either_side() {
             containerd = Containerd::start(&home, &registry);
         }
         let run = || {
-            let words = ["run", "--rm", "--snapshotter", "ocifs", &name, "one"];
+            let words = ["run", "--rm", "--snapshotter", "ocifs", &name, &id];
             let outcome = containerd.ctr(&[&words[..], &["/bin/tool", "cat", "/d/layer"]].concat());
             (outcome.code == 0).then_some(outcome.stdout)
         };

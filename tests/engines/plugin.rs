@@ -84,7 +84,7 @@ pub fn image(name: &str) -> Built {
     let second = [
         Entry::file("d/.wh.gone", ""),
         Entry::file("d/layer", format!("second of {name}")),
-        Entry::file("d/more", &text.replace('a', "b")),
+        Entry::file("d/more", text.replace('a', "b")),
     ];
     let builder =
         ImageBuilder::new().config("config", serde_json::json!({ "Entrypoint": ["/bin/tool"] }));
@@ -124,12 +124,16 @@ pub struct Plugin {
 
 impl Plugin {
     pub fn start(home: &Home) -> Plugin {
+        Plugin::start_with(home, &[])
+    }
+
+    pub fn start_with(home: &Home, flags: &[&str]) -> Plugin {
         let (root, socket) = (home.path().join("snapshotter"), home.path().join("s.sock"));
         let log =
             fs::File::options().create(true).append(true).open(home.path().join("plugin.log"));
         let mut command = home.command(env!("CARGO_BIN_EXE_ocifs-snapshotter"));
         command.arg("-v").arg("--root").arg(&root).arg("--socket").arg(&socket);
-        command.args(["--ocifs", env!("CARGO_BIN_EXE_ocifs")]);
+        command.args(["--ocifs", env!("CARGO_BIN_EXE_ocifs")]).args(flags);
         let child = command.stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap();
         let mut plugin = Plugin { child, root, socket };
         let answers = || std::os::unix::net::UnixStream::connect(&plugin.socket).is_ok();

@@ -19,8 +19,9 @@ use crate::proto::snapshots::{
     UsageRequest, ViewSnapshotRequest,
 };
 use crate::proto::types::Mount;
-use crate::shell::Home;
+use crate::shell::{Home, eventually};
 use crate::support::image::Built;
+use crate::support::kernel;
 use crate::support::registry::{Fault, Registry, Times};
 
 type Client = SnapshotsClient<Channel>;
@@ -458,4 +459,102 @@ fn databases_that_cannot_be_read_are_told_of() {
     assert_eq!(second.status.code(), Some(1));
     let told = String::from_utf8(second.stderr).unwrap();
     assert!(told.contains("another process answers on the socket"), "{told}");
+}
+
+/// Workers are killed while a container reads: it is not noticed.
+#[test]
+fn killed_workers_are_not_noticed() {
+    let (home, registry, image) = with_image("killed");
+    let plugin = Plugin::start(&home);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        let top = pull(client, &registry, &image).await;
+        let mounts = prepare(client, "c", &top, &Labels::new()).await.unwrap();
+        let container = Mounted::new(&home, "c", &mounts);
+        for path in ["d/text", "d/more", "bin/tool"] {
+            let workers = home.workers();
+            assert!(!workers.is_empty());
+            for worker in workers {
+                rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
+            }
+            assert!(
+                fs::read(container.0.join(path)).is_ok_and(|bytes| !bytes.is_empty()),
+                "{path}"
+            );
+            assert!(eventually(|| !home.workers().is_empty()));
+        }
+    });
+}
+
+/// The disk with the database and what containers write is full for a while.
+#[test]
+fn a_full_disk_is_told_of_and_passes() {
+    need_root_and_fuse();
+    let home = Home::new();
+    let root = home.path().join("snapshotter");
+    fs::create_dir(&root).unwrap();
+    mount("tmpfs", &root, "tmpfs", MountFlags::empty(), Some(c"size=8M")).unwrap();
+    {
+        let plugin = Plugin::start(&home);
+        block_on(async {
+            let client = &mut client(&plugin).await;
+            let none = Labels::new();
+            prepare(client, "first", "", &none).await.unwrap();
+            let filler = root.join("filler");
+            let _ = fs::write(&filler, vec![1; 16 << 20]);
+            let mut told = None;
+            // There may be room left in the database.
+            for n in 0..10_000 {
+                if let Err(status) = prepare(client, &format!("n{n}"), "", &none).await {
+                    told = Some(status);
+                    break;
+                }
+            }
+            let told = told.expect("there is an end");
+            assert_eq!(told.code(), Code::Internal, "{told:?}");
+            assert!(told.message().contains("No space left"), "{told:?}");
+            stat(client, "first").await.unwrap();
+            fs::remove_file(&filler).unwrap();
+            prepare(client, "second", "", &none).await.unwrap();
+            stat(client, "first").await.unwrap();
+        });
+    }
+    unmount(&root, UnmountFlags::DETACH).unwrap();
+}
+
+/// Names and attributes are the kernel's.
+#[test]
+fn trees_with_kernel_metadata() {
+    use ocifs::fuse::erofs_mount::{self, Error};
+    let checked = erofs_mount::check();
+    let is_lack = matches!(
+        checked,
+        Err(Error::NoErofs | Error::NotFromFile | Error::ShortReads | Error::NotPermitted)
+    );
+    if !kernel::has_kernel_metadata(checked.map_err(|e| e.to_string()), is_lack) {
+        return;
+    }
+    let (home, registry, image) = with_image("kernel");
+    let mut plugin = Plugin::start_with(&home, &["--kernel-metadata"]);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        let top = pull(client, &registry, &image).await;
+        let base = stat(client, &top).await.unwrap().parent;
+        let mounts = prepare(client, "c", &top, &Labels::new()).await.unwrap();
+        let container = Mounted::new(&home, "c", &mounts);
+        assert_eq!(container.read("d/layer"), "second of kernel");
+        let below = Mounted::new(&home, "b", &view(client, "b", &base).await.unwrap());
+        assert_eq!((below.read("d/layer"), below.read("d/gone")), ("first".into(), "x".into()));
+        drop((container, below));
+        // Mounted in another way than is asked for now, and the same all the same.
+        plugin.stop();
+        plugin = Plugin::start(&home);
+        let client = &mut crate::plugin::client(&plugin).await;
+        prepare(client, "d", &top, &Labels::new()).await.unwrap();
+        for key in ["b", "c", "d", &top, &base] {
+            remove(client, key).await.unwrap();
+        }
+    });
+    plugin.stop();
+    assert_eq!(home.mounts(), Vec::<PathBuf>::new(), "{}", log_of(&home));
 }

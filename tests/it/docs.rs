@@ -21,7 +21,8 @@ fn missing(name: &str) -> Option<String> {
     };
     let file = format!("{}.rs", module.replace("::", "/"));
     let folders: &[&str] = match tier {
-        "unit" => &["src", "src/bin/ocifs"],
+        "unit" => &["src", "src/bin/ocifs", "src/bin/ocifs-snapshotter"],
+        "engines" => &["tests/engines"],
         "faults" => &["tests/faults"],
         "it" => &["tests/it"],
         "oracle" => &["tests/oracle"],
