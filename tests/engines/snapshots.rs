@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::plugin::{
-    Plugin, block_on, chain_ids, client, image, layer_requests, log_of, need_root_and_fuse,
+    Plugin, START, block_on, chain_ids, client, image, layer_requests, log_of, need_root_and_fuse,
 };
 use crate::proto::snapshots::snapshots_client::SnapshotsClient;
 use crate::proto::snapshots::{
@@ -22,7 +22,7 @@ use crate::proto::types::Mount;
 use crate::shell::{Home, eventually};
 use crate::support::image::Built;
 use crate::support::kernel;
-use crate::support::registry::{Fault, Registry, Times};
+use crate::support::registry::{Fault, Gate, Registry, Times};
 
 type Client = SnapshotsClient<Channel>;
 type Labels = HashMap<String, String>;
@@ -407,6 +407,37 @@ fn restarts_lose_nothing() {
         assert_eq!(container.read("mine"), "x");
         assert_eq!(container.read("d/layer"), "second of restarted");
     });
+}
+
+/// The program ends in the middle of a pull whose registry does not answer. Afterwards the pull goes on as if nothing had been.
+#[test]
+fn a_pull_that_is_under_way_does_not_hold_up_the_end() {
+    let (home, registry, image) = with_image("halfway");
+    let gate = Gate::default();
+    let layer = image.layer_digests()[1].clone();
+    let met = registry.counted_fault(("GET", &layer, Times::Always), Fault::Hold(gate.clone()));
+    let mut plugin = Plugin::start(&home);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        let mut waiting = client.clone();
+        let labels = labels(&registry, &image, 0);
+        let pull = tokio::spawn(async move { prepare(&mut waiting, "a", "", &labels).await });
+        let until = std::time::Instant::now() + START;
+        while met.times() == 0 {
+            assert!(std::time::Instant::now() < until, "{}", log_of(&home));
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        plugin.stop();
+        assert!(pull.await.unwrap().is_err());
+    });
+    gate.open();
+    plugin = Plugin::start(&home);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        assert!(list(client, &[]).await.unwrap().is_empty());
+        pull(client, &registry, &image).await;
+    });
+    plugin.stop();
 }
 
 /// The server of a tree is gone for good: readers get errors, and the next container gets a new one.

@@ -96,5 +96,8 @@ fn run(args: &Args) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("the runtime can't be started: {e}"))?;
-    runtime.block_on(service::serve(snapshotter, &args.socket))
+    let served = runtime.block_on(service::serve(snapshotter, &args.socket));
+    // A pull that is under way is not waited for.
+    runtime.shutdown_background();
+    served
 }
