@@ -6,6 +6,7 @@
     missing_debug_implementations,
     unreachable_pub,
     clippy::all,
+    rustdoc::all,
     reason = "it is generated, with everything that the definitions have"
 )]
 
