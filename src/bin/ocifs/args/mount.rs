@@ -264,6 +264,7 @@ impl Mount {
             upper: None,
             provenance: false,
             separate_inodes: false,
+            lowest_layers: None,
             layout: false,
         }
     }
