@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engines::{Engine, answer};
 use crate::fixture::noise;
-use crate::shell::{Home, eventually_within};
+use crate::shell::{Home, eventually_within, names};
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::{Fault, Gate, Registry, TagPages, Times};
 use crate::support::tarball::{Entry, tar};
@@ -55,14 +55,6 @@ impl Setup {
         self.home.run(&["umount", "M"]).succeeded();
         self.home.is_quiet();
     }
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let rows = fs::read_dir(directory).unwrap();
-    let mut names: Vec<String> =
-        rows.map(|row| row.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

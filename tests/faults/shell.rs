@@ -253,6 +253,15 @@ impl Drop for Home {
     }
 }
 
+/// The names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let rows = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        rows.map(|row| row.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// Runs a command to its end, and fails the test if there is none.
 #[track_caller]
 pub fn run(command: &mut Command) -> Outcome {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::external_fixture;
 use crate::fixture::{name_in, noise};
 use crate::lazy_walks::forget_spans;
-use crate::shell::{Home, eventually, eventually_within, text};
+use crate::shell::{Home, eventually, eventually_within, names, text};
 use crate::support::image::{Built, Compression, ImageBuilder, sha256};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -149,14 +149,6 @@ fn lists_and_links_are_those_that_engines_expect() {
     fixture.mount(&["--offline"]);
     assert_eq!((fixture.layers(), names(&fixture.at("overlay/l"))), before);
     fixture.umount();
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let rows = fs::read_dir(directory).unwrap();
-    let mut names: Vec<String> =
-        rows.map(|row| row.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -229,7 +229,7 @@ impl Mount {
         Mount::of_lookups(&store.image_args, &store.flags)
     }
 
-    /// The flags of a mount whose names are looked up.
+    /// The flags of a mount that has none of those that are about one image.
     fn of_lookups(image_args: &ImageArgs, flags: &MountFlags) -> Mount {
         Mount {
             images_and_directory: Vec::new(),
@@ -251,22 +251,8 @@ impl Mount {
 
     /// The flags of the mount that a program of an image runs in.
     pub(crate) fn of_program(image_args: &ImageArgs) -> Mount {
-        Mount {
-            images_and_directory: Vec::new(),
-            base: BaseArg::default(),
-            image_args: image_args.clone(),
-            flags: MountFlags { allow_other: true, ..MountFlags::default() },
-            prefetch: Prefetch::Off,
-            kernel_metadata: false,
-            max_kernel_metadata: None,
-            over: false,
-            scratch: false,
-            upper: None,
-            provenance: false,
-            separate_inodes: false,
-            lowest_layers: None,
-            layout: false,
-        }
+        let flags = MountFlags { allow_other: true, ..MountFlags::default() };
+        Mount { separate_inodes: false, ..Mount::of_lookups(image_args, &flags) }
     }
 
     /// Whether the mount can be written to.
