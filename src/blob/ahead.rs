@@ -16,10 +16,14 @@
 //! - it ends when the walk does ([`Walk`]), unless a reader waits for what it has yet to bring;
 //! - it is sent out only where the cache will keep what it brings, and the first span that was not
 //!   kept ends the whole walk: nothing is fetched twice because there was no room for it.
+//!
+//! Once the walk has come into that piece, the rest of the layer follows without a miss
+//! ([`BlobReader::bring_rest`]), so that the link has something to do while the piece is read.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::in_flight::OngoingFetch;
 use super::link::Link;
 use super::plan::{self, ReadAhead, Situation};
 use super::reader::BlobReader;
@@ -27,7 +31,23 @@ use super::walk::Walk;
 use crate::extent::UncompressedOffset;
 use crate::index::Span;
 
+/// Limits of [`BlobReader::ahead_bytes`].
+const AHEAD_BYTES: Range<u64> = (32 << 20)..(256 << 20);
+
+/// About as many bytes make one compressed one.
+const RATIO: u64 = 2;
+
+/// The part of a second in which what is on its way has nearly come.
+const IDLE_SOON: u64 = 4;
+
 impl BlobReader {
+    /// Uncompressed bytes that may be ahead of a walk, in all layers that it has yet to come into: what the link
+    /// brings in about a second.
+    pub fn ahead_bytes(&self) -> u64 {
+        let bytes = self.bytes_per_second().saturating_mul(RATIO);
+        bytes.clamp(AHEAD_BYTES.start, AHEAD_BYTES.end)
+    }
+
     /// Whether `length` bytes from `start` seem to be cached or on their way; those past the layer
     /// are never.
     pub fn is_coming_at(&self, start: UncompressedOffset, length: u64) -> bool {
@@ -65,8 +85,45 @@ impl BlobReader {
     /// and disjoint, ahead of a walk that will come there: at most `most_bytes`, uncompressed.
     /// Returns how many come; 0 if there is nothing to do, or it can't be done without harm.
     pub fn bring(self: &Arc<Self>, ranges: &[Range<u64>], most_bytes: u64, walk: &Walk) -> u64 {
+        let has_room = self.shared.cache().has_room(most_bytes);
+        if has_room { self.begin(ranges, most_bytes, Some(walk)) } else { 0 }
+    }
+
+    /// Begins to fetch what is missing of such ranges, as far as it hangs together, for a walk that reads
+    /// a part of them: what a miss would bring, before there is one. Readers are followed as from a miss.
+    pub fn bring_rest(self: &Arc<Self>, ranges: &[Range<u64>]) {
+        self.begin(ranges, u64::MAX, None);
+    }
+
+    /// Whether something is on its way.
+    pub fn is_busy(&self) -> bool {
+        !self.in_flight().fetches.is_empty()
+    }
+
+    /// Whether what is on its way has nearly come, or nothing is: the link is about to be idle.
+    pub fn is_nearly_idle(&self) -> bool {
+        let spans = &self.table.spans;
+        let left = |fetch: &OngoingFetch| match spans.get(fetch.left.start) {
+            Some(next) if fetch.left.start < fetch.limit => {
+                spans[fetch.limit - 1].compressed_end.0 - next.compressed_start.0
+            }
+            _ => 0,
+        };
+        let left_bytes: u64 = self.in_flight().fetches.iter().map(left).sum();
+        left_bytes <= self.bytes_per_second() / IDLE_SOON
+    }
+
+    /// What all connections bring that may be open.
+    fn bytes_per_second(&self) -> u64 {
         let source = &self.access.source;
-        if source.is_offline() || !source.is_remote() || !self.shared.cache().has_room(most_bytes) {
+        let each = source.throughput().map_or(0, |link| link.bytes_per_second);
+        let connections = source.connections().map_or(1, |connections| connections.allowed());
+        each.saturating_mul(connections as u64)
+    }
+
+    fn begin(self: &Arc<Self>, ranges: &[Range<u64>], most_bytes: u64, walk: Option<&Walk>) -> u64 {
+        let source = &self.access.source;
+        if source.is_offline() || !source.is_remote() {
             return 0;
         }
         let mut in_flight = self.in_flight();
@@ -93,7 +150,7 @@ impl BlobReader {
         let bytes = spans[piece.end - 1].end() - spans[piece.start].start.0;
         let again_bytes = situation.again_bytes_in(piece.clone());
         in_flight.runs.brought(spans[first].start.0, piece.clone(), again_bytes);
-        match self.spawn(&mut in_flight, piece, Some(walk.clone())) {
+        match self.spawn(&mut in_flight, piece, walk.cloned()) {
             Ok(()) => bytes,
             Err(e) => {
                 log::debug!("{}: nothing is fetched ahead: {e}", self.what);

@@ -17,9 +17,12 @@
 //! - it is over the smallest directory that holds all files that were missed in it; a walk
 //!   over that directory alone is not seen to go further;
 //! - a miss brings all that its layer has of that directory (`blob::plan`, `ReadAhead::Ranges`);
-//! - the other layers that have files there, behind the last miss, are the *itinerary*. The
-//!   beginnings of the next few are brought ahead ([`BlobReader::bring`](crate::blob::BlobReader)),
-//!   each once, and further ones only as the reader comes into those.
+//! - the layers that have files there, behind the last miss, are the *itinerary*. The
+//!   beginnings of what is missing of the next few are brought ahead ([`BlobReader::bring`](crate::blob::BlobReader)),
+//!   each once, and further ones only as the reader comes into those, or when what it reads has nearly come;
+//! - of a layer that the reader has come into, the rest follows, as from a miss;
+//! - where the directory turns out to be a larger one, a layer may have more there than the walk has had of it,
+//!   and is on the itinerary again.
 //!
 //! A walk that is interrupted does nothing more, so the bounds of what is ahead are all that it can
 //! have cost in vain. Misses that are not next, [`SURE`] of them, end the walk: what was begun ahead of
@@ -34,7 +37,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::read_ahead::{add, add_content, merged};
-use crate::blob::Walk;
+use crate::blob::{BlobReader, Walk};
 use crate::content::Contents;
 use crate::extent::Pieces;
 use crate::tree::{Ino, Tree};
@@ -46,18 +49,20 @@ const SURE: u32 = 2;
 /// few milliseconds.
 const MAX_LOOKS: usize = 1 << 15;
 
-/// Layers that are ahead of the reader at the same time, and uncompressed bytes of one of them and of
-/// all.
+/// Layers that are ahead of the reader at the same time.
 const MAX_LAYERS: usize = 6;
-const LAYER_BYTES: u64 = 16 << 20;
-const MAX_BYTES: u64 = 32 << 20;
+
+/// What is brought at once of a layer is one part in so many of all that may be ahead, and as much as this at most.
+const PIECES: u64 = 2;
+const MAX_PIECE_BYTES: u64 = 64 << 20;
 
 /// Follows the misses of an image.
 #[derive(Debug)]
 pub(crate) struct Walks {
     state: Mutex<WalkState>,
-    /// Whether a layer was brought ahead and is yet to be read.
-    is_ahead: Vec<AtomicBool>,
+    /// Whether reads may be what a walk needs to know of.
+    is_followed: AtomicBool,
+    layers: usize,
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +75,9 @@ struct WalkState {
     hits: u32,
     walk: Option<Walk>,
     itinerary: VecDeque<Leg>,
-    /// What is ahead: layers and bytes.
-    ahead: Vec<(usize, u64)>,
-    /// Layers that the walk has come into or that were brought.
+    /// Legs whose beginnings were brought, until their rest is asked for.
+    begun: Vec<Begun>,
+    /// Layers of which the walk over the present directory has missed something, or that were brought for it.
     is_done: Vec<bool>,
 }
 
@@ -83,10 +88,17 @@ struct Leg {
     ranges: Vec<Range<u64>>,
 }
 
+/// A leg of which something was brought.
+#[derive(Debug)]
+struct Begun {
+    leg: Leg,
+    /// Uncompressed bytes that are ahead of the reader.
+    ahead_bytes: u64,
+}
+
 impl Walks {
     pub(crate) fn new(layers: usize) -> Walks {
-        let is_ahead = (0..layers).map(|_| AtomicBool::new(false)).collect();
-        Walks { state: Mutex::default(), is_ahead }
+        Walks { state: Mutex::default(), is_followed: AtomicBool::new(false), layers }
     }
 
     /// Notes that bytes of a file are missing and not on their way. The directory that is walked, if
@@ -100,59 +112,85 @@ impl Walks {
             self.end(&mut state);
             return None;
         }
-        let is_new = state.walk.is_none();
-        if is_new {
-            state.walk = Some(Walk::begin());
-            state.is_done = vec![false; self.is_ahead.len()];
+        let is_other = state.walk.is_none() || state.top != before;
+        state.walk.get_or_insert_with(Walk::begin);
+        if is_other {
+            state.is_done = vec![false; self.layers];
         }
         if let Some(content) = tree.content(file) {
             state.is_done[content.layer] = true;
         }
-        if is_new || state.top != before {
+        if is_other {
             state.plan(tree);
+            self.is_followed.store(true, Ordering::Relaxed);
         }
         self.bring(&mut state, contents);
         state.top.filter(|_| is_next)
     }
 
-    /// Notes that bytes of a layer are being read. Cheap for layers that are not ahead.
+    /// Notes that bytes of a layer are being read. Cheap unless there is a walk.
     pub(crate) fn reached(&self, contents: &Contents, layer: usize) {
-        if !self.is_ahead[layer].load(Ordering::Relaxed) {
+        if !self.is_followed.load(Ordering::Relaxed) {
             return;
         }
         let Ok(mut state) = self.state.try_lock() else { return };
-        self.is_ahead[layer].store(false, Ordering::Relaxed);
-        state.ahead.retain(|(other, _)| *other != layer);
-        self.bring(&mut state, contents);
+        let state = &mut *state;
+        let reader = &contents.layers()[layer];
+        let is_idle = !reader.is_busy();
+        state.begun.retain_mut(|begun| {
+            let is_reached = begun.leg.layer == layer;
+            if is_reached {
+                begun.ahead_bytes = 0;
+            }
+            // While its piece has yet to come, a later read asks for the rest.
+            let has_rest = is_reached && is_idle;
+            if has_rest {
+                reader.bring_rest(&begun.leg.ranges);
+            }
+            !has_rest
+        });
+        self.bring(state, contents);
+        if reader.is_nearly_idle() {
+            state.bring_further(contents, layer);
+        }
     }
 
-    /// Brings the next layers, as far as the bounds allow.
+    /// Brings the beginnings of the next layers, as far as the bounds allow.
     fn bring(&self, state: &mut WalkState, contents: &Contents) {
         let Some(walk) = state.walk.clone().filter(Walk::is_on) else { return };
-        let bytes_ahead =
-            |state: &WalkState| state.ahead.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        // Each has room for all that it may bring.
-        while state.ahead.len() < MAX_LAYERS && bytes_ahead(state) + LAYER_BYTES <= MAX_BYTES {
-            let Some(leg) = state.itinerary.pop_front() else { return };
-            if std::mem::replace(&mut state.is_done[leg.layer], true) {
+        let mut at = 0;
+        while state.layers_ahead() < MAX_LAYERS
+            && let Some(leg) = state.itinerary.get(at)
+        {
+            let reader = &contents.layers()[leg.layer];
+            let is_done = state.is_done[leg.layer];
+            if !is_done && reader.is_busy() {
+                // Some reader is in it; later, perhaps.
+                at += 1;
                 continue;
             }
-            let bytes = contents.layers()[leg.layer].bring(&leg.ranges, LAYER_BYTES, &walk);
-            if bytes > 0 {
-                state.ahead.push((leg.layer, bytes));
-                self.is_ahead[leg.layer].store(true, Ordering::Relaxed);
+            let piece_bytes = state.piece_bytes(reader);
+            if !is_done && piece_bytes == 0 {
+                return;
+            }
+            let Some(leg) = state.itinerary.remove(at).filter(|_| !is_done) else { continue };
+            state.is_done[leg.layer] = true;
+            let ahead_bytes = reader.bring(&leg.ranges, piece_bytes, &walk);
+            if ahead_bytes > 0 {
+                state.begun.push(Begun { leg, ahead_bytes });
             }
         }
+        let is_over = state.itinerary.is_empty() && state.begun.is_empty();
+        self.is_followed.store(!is_over, Ordering::Relaxed);
     }
 
     fn end(&self, state: &mut WalkState) {
         if let Some(walk) = state.walk.take() {
             walk.end();
         }
+        self.is_followed.store(false, Ordering::Relaxed);
         state.itinerary.clear();
-        for (layer, _) in state.ahead.drain(..) {
-            self.is_ahead[layer].store(false, Ordering::Relaxed);
-        }
+        state.begun.clear();
     }
 }
 
@@ -178,6 +216,33 @@ impl WalkState {
         false
     }
 
+    /// Layers in which something is ahead of the reader.
+    fn layers_ahead(&self) -> usize {
+        self.begun.iter().filter(|begun| begun.ahead_bytes > 0).count()
+    }
+
+    /// The most that may be brought of a layer: 0 if there is no room for a piece.
+    fn piece_bytes(&self, reader: &BlobReader) -> u64 {
+        let most_bytes = reader.ahead_bytes();
+        let piece_bytes = MAX_PIECE_BYTES.min(most_bytes / PIECES);
+        let ahead_bytes: u64 = self.begun.iter().map(|begun| begun.ahead_bytes).sum();
+        if ahead_bytes + piece_bytes <= most_bytes { piece_bytes } else { 0 }
+    }
+
+    /// Brings more of what was begun in other layers than this one, in which a reader is that has nearly all on its
+    /// way that it wants there. The link may have turned out to be a wide one since.
+    fn bring_further(&mut self, contents: &Contents, layer: usize) {
+        let Some(walk) = self.walk.clone().filter(Walk::is_on) else { return };
+        for at in 0..self.begun.len() {
+            let Begun { leg, .. } = &self.begun[at];
+            let reader = &contents.layers()[leg.layer];
+            let piece_bytes = self.piece_bytes(reader);
+            if leg.layer != layer && !reader.is_busy() && piece_bytes > 0 {
+                self.begun[at].ahead_bytes += reader.bring(&leg.ranges, piece_bytes, &walk);
+            }
+        }
+    }
+
     /// Plans the itinerary behind the last miss.
     fn plan(&mut self, tree: &Tree) {
         self.itinerary.clear();
@@ -197,6 +262,14 @@ impl WalkState {
         }
         for leg in &mut self.itinerary {
             leg.ranges = merged(std::mem::take(&mut leg.ranges));
+        }
+        // What is ahead stays so, and may have more to follow now.
+        for Begun { leg, .. } in &mut self.begun {
+            if let Some(at) = self.itinerary.iter().position(|other| other.layer == leg.layer)
+                && let Some(larger) = self.itinerary.remove(at)
+            {
+                *leg = larger;
+            }
         }
     }
 }

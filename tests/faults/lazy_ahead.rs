@@ -258,6 +258,62 @@ fn errors_ahead_are_not_the_readers() {
     }
 }
 
+/// A walk leaves a layer and comes back to it: what it will want there comes while it is elsewhere.
+#[test]
+fn a_layer_that_the_walk_comes_back_to_comes_before_it() {
+    const BIG_BYTES: usize = 96 << 20;
+    let files = |dir: &str, seed: u64| {
+        let file = |n: u64| Entry::file(format!("{dir}/f{n}"), noise(FILE_BYTES, seed + n));
+        (0..4).map(file).collect::<Vec<_>>()
+    };
+    let dirs = |names: &[&str]| names.iter().map(|name| Entry::dir(*name)).collect::<Vec<_>>();
+    let big: Vec<u8> = (0..BIG_BYTES as u64 / 8).flat_map(u64::to_le_bytes).collect();
+    let layers = [
+        [dirs(&["srv", "srv/v", "srv/w"]), files("srv/v", 10), files("srv/w", 20)].concat(),
+        [
+            dirs(&["srv/x", "srv/y"]),
+            files("srv/x", 30),
+            vec![Entry::file("srv/y/big", big.clone())],
+        ]
+        .concat(),
+        [dirs(&["srv/x/sub"]), files("srv/x/sub", 40)].concat(),
+    ];
+    let image = layers
+        .iter()
+        .fold(ImageBuilder::new(), |image, entries| image.layer(&tar(entries), Compression::None));
+    let (built, registry, sandbox) = (image.build(), Registry::start(), Sandbox::new());
+    registry.add_image("r", "t", &built);
+    let name = name_in(&registry);
+    drop(open(&name, &sandbox.cache(), &patient()).unwrap());
+    forget_spans(&sandbox);
+    let image = open(&name, &sandbox.cache(), &calm()).unwrap();
+    let tree = image.filesystem().tree();
+    let mut order = tree.walk(Ino::ROOT, Order::Data);
+    let mut paths = Vec::new();
+    while let Some((path, ino)) = order.next() {
+        if tree.kind(ino) == FileKind::Regular {
+            paths.push(String::from_utf8(path.to_vec()).unwrap());
+        }
+    }
+    assert_eq!(paths.last().unwrap(), "srv/y/big", "{paths:?}");
+    registry.clear_log();
+    for path in &paths[..paths.len() - 1] {
+        assert_eq!(read(&image, path).unwrap().len(), FILE_BYTES);
+    }
+    let (digest, size) = (&built.layer_digests()[1], built.layer_sizes()[1]);
+    let started = Instant::now();
+    while cost_of(&registry.requests(), digest).bytes + (1 << 20) < size {
+        // A walk goes on.
+        assert_eq!(read(&image, &paths[paths.len() - 2]).unwrap().len(), FILE_BYTES);
+        let cost = cost_of(&registry.requests(), digest);
+        assert!(started.elapsed() < HANG, "{cost:?} of {size}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(read(&image, "srv/y/big").unwrap() == big);
+    let cost = cost_of(&registry.requests(), digest);
+    assert!(cost.bytes <= size + size / 50, "{cost:?} of {size}");
+}
+
 /// Where nothing is kept, or not for long, nothing comes before it is asked for.
 #[test]
 fn caches_without_room_have_nothing_ahead() {
