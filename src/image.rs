@@ -92,7 +92,7 @@ pub use accounts::{ACCOUNT_FILES, accounts};
 pub use attest::{
     Attached, Attestation, AttestationKind, Attestations, Package, Sbom, Subject, attestations,
 };
-pub use blob::{BlobName, NamedBlob, find_blob};
+pub use blob::{BlobName, NamedBlob, find_blob, find_rest_of_blob};
 pub use cached::{CachedImage, CachedImages};
 pub use copy::{Copied, Copy, CopyError, CopyOptions, Destination};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};

@@ -15,6 +15,9 @@
 //! Documents and blobs of up to [`MAX_WHOLE_BYTES`] are checked before the first byte is handed on. Larger ones are
 //! checked while they are read: a reader hands bytes on as they come, but for the last [`HELD_BYTES`], which it keeps
 //! until the digest has proven right. So a wrong blob never comes out whole, and ends with an error.
+//!
+//! Of what comes of a large blob from a byte on ([`find_rest_of_blob`]) no more than the length can be checked: it is for who has
+//! the bytes before it, and checks the digest of all of them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,6 +34,7 @@ use crate::oci::{Descriptor, Document};
 use crate::reference::ImageName;
 use crate::resolve::{Documents, ResolvedImage, Verified};
 use crate::source::registry::Session;
+use crate::source::{Body, Opened, Source};
 
 /// Digits of a digest that must be given.
 const MIN_DIGITS: usize = 6;
@@ -119,11 +123,36 @@ pub fn find_blob(
     cache: &Arc<Cache>,
     options: &ImageOptions,
 ) -> Result<NamedBlob, Error> {
+    find(name, blob, 0, cache, options)
+}
+
+/// The same from a byte on. **Of a large blob only the length is checked**: who puts it behind what is there has to check the
+/// digest.
+///
+/// # Errors
+/// As [`find_blob`], or the blob has fewer bytes.
+pub fn find_rest_of_blob(
+    name: &ImageName,
+    blob: &BlobName,
+    from: u64,
+    cache: &Arc<Cache>,
+    options: &ImageOptions,
+) -> Result<NamedBlob, Error> {
+    find(name, blob, from, cache, options)
+}
+
+fn find(
+    name: &ImageName,
+    blob: &BlobName,
+    from: u64,
+    cache: &Arc<Cache>,
+    options: &ImageOptions,
+) -> Result<NamedBlob, Error> {
     let session = Session::default();
     let source = open_source(name, cache, options, &session)?;
     let resolve_options = options.of_resolving();
     let documents = Documents::new(source.as_ref(), cache, &resolve_options);
-    let find = |depth| -> Result<Vec<Named>, Error> {
+    let search = |depth| -> Result<Vec<Named>, Error> {
         let (mut graph, image) = graph::documents_of(name, documents, options, depth)?;
         if depth == Depth::All {
             graph.list_referrers(&source, image.as_ref(), options, depth);
@@ -132,14 +161,14 @@ pub fn find_blob(
         named.retain(|named| blob.means(&named.descriptor.digest));
         Ok(named)
     };
-    let mut found = find(Depth::Shown)?;
+    let mut found = search(Depth::Shown)?;
     match (blob, Arc::clone(&source).repository()) {
         (BlobName::Whole(_), _) if !found.is_empty() => {}
         (BlobName::Whole(digest), Some(repository)) => {
             found.extend(repository.describe(digest)?.map(Named::of_repository));
         }
         // The start of a digest may mean something else further down.
-        _ => found = find(Depth::All)?,
+        _ => found = search(Depth::All)?,
     }
     let first = match &found[..] {
         [] => return Err(Error::NoSuchBlob(blob.to_string())),
@@ -154,7 +183,17 @@ pub fn find_blob(
         return Err(Error::AmbiguousBlob { start: blob.to_string(), found: digests.join(", ") });
     }
     let descriptor = first.descriptor.clone();
-    let whole = |bytes: &[u8]| Box::new(Cursor::new(bytes.to_vec()));
+    if from > descriptor.size {
+        return Err(Error::BlobIsShorter {
+            digest: descriptor.digest,
+            size: descriptor.size,
+            from,
+        });
+    }
+    let whole = |bytes: &[u8]| {
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+        Box::new(Cursor::new(bytes[from..].to_vec()))
+    };
     let reader: Box<dyn Read + Send> = match first.place {
         Place::Local(ref root) => whole(root.bytes()),
         Place::Document => whole(documents.document(&descriptor)?.bytes()),
@@ -162,6 +201,7 @@ pub fn find_blob(
             whole(documents.blob(&descriptor, MAX_WHOLE_BYTES)?.bytes())
         }
         Place::Blob if source.is_offline() => return Err(Error::NoSuchBlob(blob.to_string())),
+        Place::Blob if from > 0 => Box::new(Rest::open(source.as_ref(), &descriptor, from)?),
         Place::Blob => {
             let body = source.blob(&descriptor, 0..descriptor.size)?.body;
             Box::new(Holding::new(VerifyingReader::new(body, descriptor.digest, descriptor.size)))
@@ -221,6 +261,40 @@ fn named(graph: &Graph, image: Option<&ResolvedImage>) -> Vec<Named> {
     found
 }
 
+/// What comes of a blob from a byte on: so many bytes, or an error.
+struct Rest {
+    body: Body,
+    /// Bytes that the server sends before those that are wanted.
+    before: u64,
+    left: u64,
+}
+
+impl Rest {
+    fn open(source: &dyn Source, descriptor: &Descriptor, from: u64) -> Result<Rest, Error> {
+        let Opened { body, start, .. } = source.blob(descriptor, from..descriptor.size)?;
+        Ok(Rest { body, before: from - start, left: descriptor.size - from })
+    }
+}
+
+impl Read for Rest {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.before > 0 {
+            let read = io::copy(&mut (&mut self.body).take(self.before), &mut io::sink())?;
+            self.before -= read;
+            if self.before > 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        let n = self.body.read(&mut buf[..most])?;
+        if n == 0 && most > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
 /// Keeps the last bytes of what it reads back until there are no more, which a verifying reader says of what is right
 /// alone.
 struct Holding<R> {
@@ -271,6 +345,21 @@ mod tests {
         for wrong in ["", "12345", "sha256:12345", "latest", "ABCDEF", "sha512:1234567"] {
             assert!(wrong.parse::<BlobName>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_blob_has_its_length() {
+        let read = |sent: &'static [u8], before, left| {
+            let mut out = Vec::new();
+            let result = Rest { body: Box::new(sent), before, left }.read_to_end(&mut out);
+            result.map(|_| out).map_err(|e| e.kind())
+        };
+        assert_eq!(read(b"defg", 0, 4), Ok(b"defg".to_vec()));
+        assert_eq!(read(b"abcdefg", 3, 4), Ok(b"defg".to_vec()));
+        assert_eq!(read(b"defgh", 0, 4), Ok(b"defg".to_vec()));
+        assert_eq!(read(b"", 0, 0), Ok(Vec::new()));
+        assert_eq!(read(b"def", 0, 4), Err(io::ErrorKind::UnexpectedEof));
+        assert_eq!(read(b"ab", 3, 4), Err(io::ErrorKind::UnexpectedEof));
     }
 
     #[test]

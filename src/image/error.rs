@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::digest::Digest;
 use crate::hint::Hint;
 use crate::index::DecodeError;
 use crate::reference::DirectoryName;
@@ -35,6 +36,8 @@ pub enum Error {
     NoVersion(String),
     #[error("neither the documents of the image nor its repository know a blob {0}")]
     NoSuchBlob(String),
+    #[error("blob {digest} has {size} bytes, and its rest from byte {from} on was asked for")]
+    BlobIsShorter { digest: Digest, size: u64, from: u64 },
     #[error("`{start}` is the start of several digests: {found}")]
     AmbiguousBlob { start: String, found: String },
     #[error(

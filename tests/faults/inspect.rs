@@ -304,6 +304,57 @@ fn blobs_by_digest_and_by_its_start() {
     }
 }
 
+/// What is there already is not fetched again.
+#[test]
+fn the_rest_of_a_blob() {
+    for length in [100_000, 9 << 20] {
+        let layer = tar(&[Entry::file("f", noise(length, 1))]);
+        let image = ImageBuilder::new().layer(&layer, Compression::None).build();
+        let mut content = Content::default();
+        let descriptor = content.image(&image);
+        content.tag("t", &descriptor);
+        let repository = Repository::new(&content);
+        let (digest, size) = (&image.layer_digests()[0], layer.len());
+        let path = repository.home.path().join("blob");
+        let run = |from: usize| {
+            let _ = std::fs::remove_dir_all(repository.home.path().join("cache"));
+            repository.registry.clear_log();
+            let from = from.to_string();
+            let words = ["blob", "--from", &from, &repository.name(":t"), digest];
+            let mut command = repository.home.ocifs(&words);
+            command.stdout(std::fs::File::create(&path).unwrap());
+            let output = command.stderr(std::process::Stdio::piped()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            (output.status.code(), said, std::fs::read(&path).unwrap())
+        };
+        for from in [1, size / 2, size - 1, size] {
+            let (code, said, written) = run(from);
+            assert!(
+                code == Some(0) && said.is_empty() && written == layer[from..],
+                "{from}: {said}"
+            );
+        }
+        let (code, said, written) = run(size + 1);
+        assert!(code == Some(1) && written.is_empty() && said.contains("was asked for"), "{said}");
+        if length < 9 << 20 {
+            continue;
+        }
+        run(size - 1000);
+        let asked = repository.registry.requests();
+        let sent = asked.iter().filter(|logged| logged.path.contains(digest.as_str()));
+        assert_eq!(sent.map(|logged| logged.body_bytes_sent).sum::<u64>(), 1000, "{asked:?}");
+        // Where a registry sends all of it, what is there is passed over.
+        repository.registry.fault(("GET", digest, Times::Always), Fault::IgnoreRange);
+        let (code, said, written) = run(size / 2);
+        assert!(code == Some(0) && written == layer[size / 2..], "{said}");
+        // A length is all that can be wrong.
+        repository.registry.clear_faults();
+        repository.registry.fault(("GET", digest, Times::Always), Fault::Truncate(1000));
+        let (code, said, written) = run(size / 2);
+        assert!(code == Some(1) && written.len() < size / 2, "{said}");
+    }
+}
+
 #[test]
 fn a_wrong_blob_is_not_written_whole() {
     for (length, most) in [(100_000, 0), (9 << 20, (9 << 20) - 1)] {

@@ -1,6 +1,7 @@
 //! What others on the machine see of the program and can make it do: log files, environments, names on terminals.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
@@ -51,6 +52,15 @@ fn log_files_are_regular_and_private() {
     assert!(fs::read(at("victim")).unwrap().is_empty() && !at("absent").exists());
 }
 
+/// A pipe that brings a text.
+fn piped(text: &str) -> std::io::PipeReader {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let text = text.to_owned();
+    // Who does not read to its end closes it.
+    std::thread::spawn(move || writer.write_all(text.as_bytes()));
+    reader
+}
+
 /// The process that serves has the login, and neither its words nor its environment do.
 #[test]
 fn logins_of_mounts_in_the_background() {
@@ -61,16 +71,22 @@ fn logins_of_mounts_in_the_background() {
     let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &login);
     let padding = " ".repeat(100_000);
     let file = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}{padding}"#, registry.addr());
-    for way in ["--creds", "OCIFS_CREDS", "DOCKER_AUTH_CONFIG"] {
+    for way in ["--creds", "OCIFS_CREDS", "DOCKER_AUTH_CONFIG", "--authfile"] {
         let home = Home::new();
         let mut mount = home.ocifs(&["mount", "--plain-http", &name_in(&registry), "M"]);
         match way {
             "--creds" => mount.args([way, &login]),
             "OCIFS_CREDS" => mount.env(way, &login),
+            // Read once, by the process that is started first; and one of the places that come after it.
+            "--authfile" => {
+                let other = home.path().join("other.json");
+                fs::write(&other, "{}").unwrap();
+                mount.arg(way).arg(other).args([way, "/dev/stdin"]).stdin(piped(&file))
+            }
             _ => mount.env(way, &file),
         };
         run(&mut mount).succeeded();
-        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD, "{way}");
         for pid in [home.serving(), home.workers(), home.prefetchers()].concat() {
             for text in [PASSWORD, &encoded] {
                 assert!(!read(pid, "environ").contains(text), "{way}");
@@ -81,6 +97,11 @@ fn logins_of_mounts_in_the_background() {
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
     }
+    // Without a mount, too.
+    let home = Home::new();
+    let mut list =
+        home.ocifs(&["ls", "--plain-http", "--authfile", "/dev/stdin", &name_in(&registry)]);
+    run(list.stdin(piped(&file))).succeeded();
     // One that is wrong is told by the process that serves.
     let home = Home::new();
     let mut mount = home.ocifs(&["mount", "--plain-http", &name_in(&registry), "M"]);

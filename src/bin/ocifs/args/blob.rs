@@ -18,6 +18,12 @@ pub(crate) struct Blob {
     #[arg(value_name = "DIGEST")]
     pub(crate) blob: BlobName,
 
+    /// Begin at this byte, for what is there up to it
+    ///
+    /// The digest of a part can't be checked, only its length: check that of all of the blob.
+    #[arg(long, value_name = "BYTE", default_value_t = 0, hide_default_value = true)]
+    pub(crate) from: u64,
+
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
 }

@@ -118,12 +118,17 @@ pub(crate) struct ImageArgs {
     #[arg(skip)]
     pub(crate) auth_config: Option<Vec<u8>>,
 
+    /// The text of a file of credentials that could be read once, and comes before the others.
+    #[arg(skip)]
+    pub(crate) auth_read: Option<Vec<u8>>,
+
     /// A file of credentials to search first, as `docker login` and `podman login` write it
     ///
     /// The usual places are searched after it: $REGISTRY_AUTH_FILE, $DOCKER_AUTH_CONFIG, podman's
-    /// auth.json, Docker's config.json. Credential helpers that they name are run.
+    /// auth.json, Docker's config.json. Credential helpers that they name are run. Can be given several times; one of
+    /// them may be a pipe (`/dev/stdin`, `<(…)`), which is searched first.
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
-    pub(crate) authfile: Option<PathBuf>,
+    pub(crate) authfile: Vec<PathBuf>,
 
     /// Verify the TLS certificate of the registry; `--tls-verify=false` does not
     ///

@@ -14,7 +14,11 @@ use crate::render::output;
 
 pub(crate) fn run(args: &args::Blob) -> Result<ExitCode, AnyError> {
     let (name, options, cache) = to_print(&args.image, &args.image_args, &Settings::read()?, None)?;
-    let mut blob = image::find_blob(&name, &args.blob, &cache, &options).map_err(failed(&name))?;
+    let blob = match args.from {
+        0 => image::find_blob(&name, &args.blob, &cache, &options),
+        from => image::find_rest_of_blob(&name, &args.blob, from, &cache, &options),
+    };
+    let mut blob = blob.map_err(failed(&name))?;
     let digest = blob.descriptor.digest;
     let mut out = output::stdout();
     let mut buffer = vec![0; CHUNK_BYTES];

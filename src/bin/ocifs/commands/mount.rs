@@ -97,7 +97,7 @@ pub(super) fn run_request(
     }
     let Some(mount_point) = prepare(args, request)? else { return Ok(ExitCode::SUCCESS) };
     match args.flags.foreground {
-        true => stay(all, args, Secrets::of(args), request, mount_point),
+        true => stay(all, args, Secrets::of(args)?, request, mount_point),
         false => start_child(all, args, request, &mount_point),
     }
 }
@@ -266,7 +266,7 @@ fn start_child(
     mount_point: &MountPoint,
 ) -> Result<ExitCode, AnyError> {
     let mut command = Program::new(&all.words).command(env!("CARGO_BIN_NAME"));
-    let secrets = Secrets::of(args);
+    let secrets = Secrets::of(args)?;
     let handed = Handed { descriptors: &[mount_point.as_fd()], secrets: &secrets, kept: &[] };
     // An archive that comes there is for the serving process.
     if shown::is_read_from_input(request) {
@@ -292,7 +292,7 @@ pub(super) fn serve_program(
     args: &args::Mount,
     guest: Guest,
 ) -> Result<ExitCode, AnyError> {
-    let mut workers = workers_of(all, args, Secrets::of(args));
+    let mut workers = workers_of(all, args, Secrets::of(args)?);
     workers.has_one_id = guest.has_one_id();
     supervisor::run_program(workers, guest)
 }

@@ -26,11 +26,16 @@ pub(crate) fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credenti
     if let Some(Login { user, password }) = args.creds.as_ref().filter(|login| !login.is_empty()) {
         credentials.add_login("--creds", name.registry(), user, password);
     }
-    if let Some(path) = &args.authfile
-        && !credentials.add_file(path).map_err(|e| unusable(&path.display(), e))?
-    {
-        refuse_unreachable(path)?;
-        return Err(format!("credentials file {}: there is no such file", path.display()).into());
+    if let Some(text) = &args.auth_read {
+        let name = "--authfile";
+        credentials.add_text(name, text).map_err(|e| unusable(&name, e))?;
+    }
+    for path in &args.authfile {
+        if !credentials.add_file(path).map_err(|e| unusable(&path.display(), e))? {
+            refuse_unreachable(path)?;
+            let path = path.display();
+            return Err(format!("credentials file {path}: there is no such file").into());
+        }
     }
     for place in hosts_config().login_places()? {
         match place {

@@ -6,12 +6,14 @@
 //! be inherited further.)
 //!
 //! The login of `--creds` and the text of `$DOCKER_AUTH_CONFIG` go the same way, because a process serves for
-//! days, and its words and its environment can be read all the time.
+//! days, and its words and its environment can be read all the time. So does what a pipe of `--authfile` has brought, as
+//! it can be read once.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::net::SendFlags;
@@ -21,8 +23,8 @@ use crate::args;
 use crate::render::errors::AnyError;
 use crate::variables;
 
-/// The lengths of the three texts, which the descriptors go with.
-const LENGTHS_BYTES: usize = 3 * size_of::<u32>();
+/// The lengths of the four texts, which the descriptors go with.
+const LENGTHS_BYTES: usize = 4 * size_of::<u32>();
 
 /// Longest login, in bytes: the kernel's limit for a variable.
 const MAX_TEXT_BYTES: usize = 128 << 10;
@@ -37,14 +39,20 @@ pub(super) struct Secrets {
     pub(super) login: Vec<u8>,
     /// `$DOCKER_AUTH_CONFIG`, or nothing.
     pub(super) auth_config: Vec<u8>,
+    /// The text of an `--authfile` that can be read once, or nothing.
+    pub(super) authfile: Vec<u8>,
 }
 
 impl Secrets {
     /// Those of this process's flags and environment.
-    pub(super) fn of(args: &args::Mount) -> Secrets {
+    ///
+    /// # Errors
+    /// A pipe can't be read, or there are several.
+    pub(super) fn of(args: &args::Mount) -> Result<Secrets, AnyError> {
         let login = args.image_args.creds.as_ref().map(args::Login::to_text).unwrap_or_default();
         let auth_config = variables::auth_config().unwrap_or_default();
-        Secrets { login: login.into_bytes(), auth_config }
+        let authfile = read_once(&args.image_args.authfile)?;
+        Ok(Secrets { login: login.into_bytes(), auth_config, authfile })
     }
 
     /// The flags of a mount with them.
@@ -54,8 +62,29 @@ impl Secrets {
         let login = String::from_utf8_lossy(&self.login);
         image_args.creds = args::Login::parse(&login).or(image_args.creds);
         image_args.auth_config = Some(self.auth_config.clone()).filter(|text| !text.is_empty());
+        image_args.auth_read = Some(self.authfile.clone()).filter(|text| !text.is_empty());
+        image_args.authfile.retain(|path| !is_read_once(path));
         image_args
     }
+}
+
+/// Whether a file of credentials is a pipe or the like, which only the first process can read.
+pub(super) fn is_read_once(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// The text of the file that can be read once, if one of these is.
+fn read_once(paths: &[PathBuf]) -> Result<Vec<u8>, AnyError> {
+    let mut text = Vec::new();
+    let mut once = paths.iter().filter(|path| is_read_once(path));
+    let Some(path) = once.next() else { return Ok(text) };
+    if once.next().is_some() {
+        return Err("only one --authfile can be a pipe".into());
+    }
+    let failed = |e| format!("credentials file {}: {e}", path.display());
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// What is handed over.
@@ -71,12 +100,12 @@ pub(super) struct Handed<'a> {
 /// Sends the descriptors to a process that is started with the second end as its standard output, and how much
 /// [`send_texts`] will send.
 pub(super) fn send(handed: &Handed<'_>) -> io::Result<(UnixStream, Stdio)> {
-    let Handed { secrets: Secrets { login, auth_config }, kept, .. } = handed;
-    if login.len().max(auth_config.len()) > MAX_TEXT_BYTES {
+    let Handed { secrets: Secrets { login, auth_config, authfile }, kept, .. } = handed;
+    if login.len().max(auth_config.len()).max(authfile.len()) > MAX_TEXT_BYTES {
         return Err(io::Error::other("the credentials are too long"));
     }
     let (ours, theirs) = UnixStream::pair()?;
-    let lengths = [login.len(), auth_config.len(), kept.len()];
+    let lengths = [login.len(), auth_config.len(), authfile.len(), kept.len()];
     let lengths = lengths.map(|length| (length as u32).to_le_bytes()).concat();
     descriptor::send(ours.as_fd(), &lengths, handed.descriptors, SendFlags::empty())?;
     Ok((ours, Stdio::from(OwnedFd::from(theirs))))
@@ -86,6 +115,7 @@ pub(super) fn send(handed: &Handed<'_>) -> io::Result<(UnixStream, Stdio)> {
 pub(super) fn send_texts(mut ours: &UnixStream, handed: &Handed<'_>) -> io::Result<()> {
     ours.write_all(&handed.secrets.login)?;
     ours.write_all(&handed.secrets.auth_config)?;
+    ours.write_all(&handed.secrets.authfile)?;
     ours.write_all(handed.kept)
 }
 
@@ -125,8 +155,9 @@ pub(super) fn receive() -> Result<Received, AnyError> {
     };
     let login = text(MAX_TEXT_BYTES).map_err(failed)?;
     let auth_config = text(MAX_TEXT_BYTES).map_err(failed)?;
+    let authfile = text(MAX_TEXT_BYTES).map_err(failed)?;
     let kept = text(MAX_KEPT_BYTES).map_err(failed)?;
-    Ok(Received { descriptors, secrets: Secrets { login, auth_config }, kept })
+    Ok(Received { descriptors, secrets: Secrets { login, auth_config, authfile }, kept })
 }
 
 /// Whether the serving process says a word before it ends.

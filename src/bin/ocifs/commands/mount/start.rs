@@ -1,10 +1,12 @@
 //! Starting this program once more, as a process that goes on serving.
 
 use std::env;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
+use super::handover::is_read_once;
 use crate::render::errors::AnyError;
 use crate::variables;
 
@@ -20,7 +22,7 @@ impl Program {
     /// With the words of this process.
     pub(super) fn new(words: &[OsString]) -> Program {
         // It runs for days, and all users can read its command line.
-        let words = without_creds(words.iter().skip(1).cloned());
+        let words = without_secrets(words.iter().skip(1).cloned(), is_read_once);
         Program { words, directory: env::current_dir().ok() }
     }
 
@@ -43,8 +45,12 @@ impl Program {
     }
 }
 
-/// The words of a command line but for `--creds`.
-fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The words of a command line but for `--creds`, and for each `--authfile` that can be read once: what they bring is
+/// handed over.
+fn without_secrets(
+    mut words: impl Iterator<Item = OsString>,
+    is_read_once: impl Fn(&Path) -> bool,
+) -> Vec<OsString> {
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
         if word == "--" {
@@ -52,9 +58,16 @@ fn without_creds(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
             kept.extend(words);
             break;
         }
+        let bytes = word.as_encoded_bytes();
         if word == "--creds" {
             words.next();
-        } else if !word.as_encoded_bytes().starts_with(b"--creds=") {
+        } else if word == "--authfile" {
+            let file = words.next().filter(|file| !is_read_once(Path::new(file)));
+            kept.extend(file.into_iter().flat_map(|file| [word.clone(), file]));
+        } else if let Some(file) = bytes.strip_prefix(b"--authfile=") {
+            let is_kept = !is_read_once(Path::new(OsStr::from_bytes(file)));
+            kept.extend(is_kept.then_some(word));
+        } else if !bytes.starts_with(b"--creds=") {
             kept.push(word);
         }
     }
@@ -82,8 +95,12 @@ mod tests {
             ("mount --creds=u:p r m", "mount r m"),
             ("mount r m --creds u:p", "mount r m"),
             ("mount --credsx -- --creds u:p", "mount --credsx -- --creds u:p"),
+            ("mount --authfile pipe --authfile f r m", "mount --authfile f r m"),
+            ("mount --authfile=pipe --authfile=f r m", "mount --authfile=f r m"),
+            ("mount r m -- --authfile pipe", "mount r m -- --authfile pipe"),
         ] {
-            let kept = without_creds(words.split(' ').map(OsString::from));
+            let is_pipe = |path: &Path| path == Path::new("pipe");
+            let kept = without_secrets(words.split(' ').map(OsString::from), is_pipe);
             let kept: Vec<_> = kept.iter().map(|word| word.to_string_lossy()).collect();
             assert_eq!(kept.join(" "), expected, "{words}");
         }
