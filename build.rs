@@ -12,15 +12,17 @@ mod services {
     use std::error::Error;
     use std::path::Path;
 
-    /// What containerd calls.
-    const SNAPSHOTS: &str = "src/bin/ocifs-snapshotter/proto";
+    /// What containerd calls, and what is called of it.
+    const CONTAINERD: &str = "src/bin/ocifs-snapshotter/proto";
 
     /// What the kubelet calls, as far as the tests do. It is not part of the package.
     const CRI: &str = "tests/engines/proto";
 
     pub(super) fn generate() -> Result<(), Box<dyn Error>> {
         let with_clients = cfg!(feature = "engines");
-        compile(SNAPSHOTS, "snapshots.proto", with_clients, true)?;
+        compile(CONTAINERD, "snapshots.proto", with_clients, true)?;
+        compile(CONTAINERD, "content.proto", true, false)?;
+        compile(CONTAINERD, "namespaces.proto", true, false)?;
         if with_clients && Path::new(CRI).exists() {
             compile(CRI, "cri.proto", true, false)?;
         }

@@ -2,7 +2,7 @@
 //!
 //! `snapshots` calls the snapshots API itself, as containerd does, for what containerd does not do: labels that lie,
 //! databases that are damaged. `containerd` runs Debian's containerd with a root of its own, and calls it as `ctr` and the kubelet
-//! do. What is fetched is counted by the registry of the tests.
+//! do; `content` has the layers fetched into its store. What is fetched is counted by the registry of the tests.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -14,7 +14,9 @@ mod support;
 mod shell;
 
 mod containerd;
+mod content;
 mod cri;
+mod kubelet;
 mod plugin;
 mod proto;
 mod snapshots;

@@ -36,6 +36,14 @@ pub(crate) struct Args {
     #[arg(long)]
     kernel_metadata: bool,
 
+    /// Fetch whole layers into containerd's store in the background, so that images can be exported, pushed and saved
+    #[arg(long)]
+    pub(crate) fetch_content: bool,
+
+    /// The socket of containerd, for --fetch-content
+    #[arg(long, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
+    pub(crate) containerd: PathBuf,
+
     /// Tell more: -v what is done, -vv everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -54,22 +62,23 @@ impl Args {
         }
     }
 
-    /// What is asked for.
+    /// What is asked for, by way of a program.
     ///
     /// # Errors
     /// A folder that can't be used.
-    pub(crate) fn snapshotter(&self) -> Result<Arc<Snapshotter>, String> {
+    pub(crate) fn snapshotter(&self, program: &Program) -> Result<Arc<Snapshotter>, String> {
         let root = folder(&self.root)?;
-        let program = Program::new(self.program(), self.image_flags.clone());
         let trees = Trees::new(root.join("trees"), program.clone(), self.kernel_metadata);
-        let snapshots = Snapshots::new(&root);
-        Ok(Arc::new(Snapshotter::new(&root, snapshots, Images::new(program), trees)))
+        let (snapshots, images) = (Snapshots::new(&root), Images::new(program.clone()));
+        Ok(Arc::new(Snapshotter::new(&root, snapshots, images, trees)))
     }
 
-    fn program(&self) -> PathBuf {
+    /// The program `ocifs`.
+    pub(crate) fn program(&self) -> Program {
         let beside = || Some(env::current_exe().ok()?.with_file_name("ocifs"));
         let beside = || beside().filter(|path| path.is_file());
-        self.ocifs.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("ocifs"))
+        let path = self.ocifs.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("ocifs"));
+        Program::new(path, self.image_flags.clone())
     }
 }
 

@@ -35,6 +35,8 @@
 //! snapshots    the state machine: rows in a database                     database: its file
 //! overlay      which mounts a snapshot is; its directories; what they take
 //! filter       which snapshots a list is to have
+//! content      whole layers for containerd, in the background            blob: one, as `ocifs` writes it
+//! containerd   its services, as far as they are called                   news: images as they come
 //! ```
 //!
 //! # Rejected
@@ -53,8 +55,12 @@
 //! - A row says which tree its snapshot is. Labels, which may be changed later, do not.
 
 mod args;
+mod blob;
+mod containerd;
+mod content;
 mod database;
 mod filter;
+mod news;
 mod overlay;
 mod program;
 mod proto;
@@ -66,10 +72,14 @@ mod socket;
 mod trees;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use tokio::task::JoinSet;
 
 use args::Args;
+use containerd::Containerd;
+use content::Fetcher;
 
 #[allow(clippy::print_stderr, reason = "the one place that tells why the program does not run")]
 fn main() -> ExitCode {
@@ -89,14 +99,25 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), String> {
-    let snapshotter = args.snapshotter()?;
+    let program = args.program();
+    let snapshotter = args.snapshotter(&program)?;
     snapshotter.begin();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| format!("the runtime can't be started: {e}"))?;
-    let served = runtime.block_on(service::serve(snapshotter, &args.socket));
+    let served = runtime.block_on(async {
+        let mut background = JoinSet::new();
+        if args.fetch_content {
+            let containerd = Containerd::at(&args.containerd)?;
+            background.spawn(Fetcher::new(containerd, Arc::clone(&snapshotter), program).run());
+        }
+        let served = service::serve(snapshotter, &args.socket).await;
+        // What it has started ends with it.
+        background.shutdown().await;
+        served
+    });
     // A pull that is under way is not waited for.
     runtime.shutdown_background();
     served

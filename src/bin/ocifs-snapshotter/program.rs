@@ -11,7 +11,7 @@ use std::thread;
 /// Longest output, in bytes, that is read: what `inspect` says of an image has a line for each layer, and documents of which
 /// one has at most 4 MiB.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
-const MAX_ERROR_BYTES: u64 = 16 << 10;
+pub(crate) const MAX_ERROR_BYTES: u64 = 16 << 10;
 
 /// It, with flags of images.
 #[derive(Clone, Debug)]
@@ -26,12 +26,17 @@ impl Program {
     }
 
     /// Runs a verb on an image; what it prints, or what is wrong.
-    pub(crate) fn on_image(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+    pub(crate) fn on_image(&self, verb: &str, words: &[&str]) -> Result<Vec<u8>, String> {
+        self.run(self.command(verb, words))
+    }
+
+    /// How a verb is run on an image.
+    pub(crate) fn command(&self, verb: &str, words: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
-        if let [verb, rest @ ..] = words {
-            command.arg(verb).args(&self.image_flags).args(rest);
-        }
-        self.run(command)
+        command.arg(verb).args(&self.image_flags).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        log::debug!("{command:?}");
+        command
     }
 
     /// Unmounts a directory.
@@ -41,25 +46,37 @@ impl Program {
         self.run(command).map(drop)
     }
 
-    /// What is mounted at a place, as JSON.
-    pub(crate) fn status(&self, place: &str) -> Result<Vec<u8>, String> {
+    /// What is mounted, at a place or everywhere, in a form.
+    pub(crate) fn status(&self, form: &str, place: Option<&str>) -> Result<Vec<u8>, String> {
         let mut command = Command::new(&self.path);
-        command.args(["status", "--json", place]);
-        self.run(command)
+        command.args(["status", form]).args(place);
+        self.run_as(command, |output| !output.is_empty())
     }
 
-    fn run(&self, mut command: Command) -> Result<Vec<u8>, String> {
+    fn run(&self, command: Command) -> Result<Vec<u8>, String> {
+        self.run_as(command, |_| false)
+    }
+
+    /// Runs it. Some output counts even if it says that something is wrong.
+    fn run_as(
+        &self,
+        mut command: Command,
+        counts: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Vec<u8>, String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        log::debug!("{command:?}");
-        let failed = |e| format!("the program {} can't be run: {e}", self.path.display());
-        let child = command.spawn().map_err(failed)?;
+        let child = command.spawn().map_err(|e| self.failed(&e))?;
         let (child, output, error) = read(child);
-        let status = wait(child).map_err(failed)?;
+        let status = wait(child).map_err(|e| self.failed(&e))?;
         match output {
-            Ok(output) if status.success() => Ok(output),
+            Ok(output) if status.success() || counts(&output) => Ok(output),
             Ok(_) => Err(words(&error, status)),
-            Err(e) => Err(failed(e)),
+            Err(e) => Err(self.failed(&e)),
         }
+    }
+
+    /// It could not be run.
+    pub(crate) fn failed(&self, error: &std::io::Error) -> String {
+        format!("the program {} can't be run: {error}", self.path.display())
     }
 }
 
@@ -90,7 +107,7 @@ fn wait(mut child: Child) -> std::io::Result<std::process::ExitStatus> {
 }
 
 /// The error in the words of the program.
-fn words(error: &[u8], status: std::process::ExitStatus) -> String {
+pub(crate) fn words(error: &[u8], status: std::process::ExitStatus) -> String {
     let text = String::from_utf8_lossy(error);
     let text = text.lines().rfind(|line| line.contains("error")).or(text.lines().last());
     match text.map(|line| line.trim_start_matches("ocifs: ").trim_start_matches("error: ").trim()) {

@@ -5,6 +5,7 @@
 //! it does, it does not matter who named the image, or why.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -163,6 +164,8 @@ impl Image {
 pub(crate) struct Images {
     program: Program,
     known: Mutex<HashMap<String, Arc<Mutex<Known>>>>,
+    /// How many are being opened.
+    opening: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -174,7 +177,7 @@ struct Known {
 
 impl Images {
     pub(crate) fn new(program: Program) -> Images {
-        Images { program, known: Mutex::default() }
+        Images { program, known: Mutex::default(), opening: AtomicUsize::new(0) }
     }
 
     /// An image that `open` has opened: all of it can be shown.
@@ -188,9 +191,16 @@ impl Images {
         if let Some((_, why)) = known.failed.as_ref().filter(|(when, _)| when.elapsed() < PAUSE) {
             return Err(format!("{why} (a moment ago)"));
         }
+        self.opening.fetch_add(1, Ordering::Relaxed);
         let result = self.open(name, &mut known, open);
+        self.opening.fetch_sub(1, Ordering::Relaxed);
         known.failed = result.as_ref().err().map(|why| (Instant::now(), why.clone()));
         result
+    }
+
+    /// How many images are being opened.
+    pub(crate) fn opening(&self) -> usize {
+        self.opening.load(Ordering::Relaxed)
     }
 
     fn open(
@@ -202,7 +212,7 @@ impl Images {
         let image = match &known.image {
             Some(image) => Arc::clone(image),
             None => {
-                let json = self.program.on_image(&["inspect", "--json", name])?;
+                let json = self.program.on_image("inspect", &["--json", name])?;
                 Arc::clone(known.image.insert(Arc::new(Image::read(name, &json)?)))
             }
         };

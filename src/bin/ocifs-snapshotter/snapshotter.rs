@@ -1,13 +1,16 @@
 //! What each call of the snapshots API does.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::filter::Filters;
+use crate::news::News;
 use crate::overlay::{self, Directories, Mount};
 use crate::remote::{Below, Images, Wanted};
 use crate::snapshots::{Change, Error, Kind, Labels, Remote, Snapshot, Snapshots, Usage};
-use crate::trees::Trees;
+use crate::trees::{Traffic, Trees};
 
 /// It.
 #[derive(Debug)]
@@ -16,6 +19,7 @@ pub(crate) struct Snapshotter {
     directories: Directories,
     images: Images,
     trees: Trees,
+    news: Arc<News>,
 }
 
 impl Snapshotter {
@@ -25,7 +29,8 @@ impl Snapshotter {
         images: Images,
         trees: Trees,
     ) -> Snapshotter {
-        Snapshotter { snapshots, directories: Directories::new(root), images, trees }
+        let (directories, news) = (Directories::new(root), Arc::default());
+        Snapshotter { snapshots, directories, images, trees, news }
     }
 
     /// Looks whether the database can be used, and says so if not; and removes what a process that died has left.
@@ -33,6 +38,24 @@ impl Snapshotter {
         if let Err(error) = self.snapshots.check().and_then(|()| self.clean_directories()) {
             log::error!("{error}");
         }
+    }
+
+    /// Images as they come.
+    pub(crate) fn news(&self) -> &Arc<News> {
+        &self.news
+    }
+
+    /// The images that have snapshots.
+    pub(crate) fn shown(&self) -> Result<HashSet<String>, Error> {
+        let all = self.snapshots.all()?.into_iter();
+        Ok(all.filter_map(|(_, snapshot)| Some(snapshot.remote?.image)).collect())
+    }
+
+    /// What is going on between this machine and registries.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let mut traffic = self.trees.traffic();
+        traffic.waiting += self.images.opening() as u64;
+        traffic
     }
 
     /// Begins a snapshot to write to; or finds that the layer that is to come is there.
@@ -46,6 +69,7 @@ impl Snapshotter {
             .map(|wanted| wanted.and_then(|w| self.remote(&w, parent, &labels)))
         {
             Some(Ok(remote)) => {
+                self.news.add(&remote.image);
                 log::info!(
                     "{}: {} of {} layers are there",
                     remote.image,

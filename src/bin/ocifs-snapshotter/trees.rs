@@ -30,6 +30,15 @@ pub(crate) struct Trees {
     asked: Mutex<HashMap<String, Arc<Mutex<Option<Instant>>>>>,
 }
 
+/// What is going on between mounts and registries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    /// Bytes that have come, as long as the mounts have been there.
+    pub(crate) fetched: u64,
+    /// Reads, and pulls, that wait for more.
+    pub(crate) waiting: u64,
+}
+
 impl Trees {
     pub(crate) fn new(folder: PathBuf, program: Program, kernel_metadata: bool) -> Trees {
         Trees { folder, program, kernel_metadata, asked: Mutex::default() }
@@ -48,7 +57,7 @@ impl Trees {
             return Err(format!("{} is not UTF-8", directory.display()));
         };
         let count = remote.count.to_string();
-        let mut words = vec!["mount", "--allow-other"];
+        let mut words = vec!["--allow-other"];
         if self.kernel_metadata {
             words.push("--kernel-metadata");
         }
@@ -56,7 +65,7 @@ impl Trees {
             words.extend(["--lowest-layers", &count]);
         }
         words.extend([&remote.image[..], place]);
-        match self.program.on_image(&words) {
+        match self.program.on_image("mount", &words) {
             Ok(_) => Ok(directory),
             // It may be mounted with other flags, from the time before this program was started with these.
             Err(_) if self.is_mounted(remote, place) => Ok(directory),
@@ -94,6 +103,24 @@ impl Trees {
         }
     }
 
+    /// What all trees that are mounted have fetched, and what waits for more.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let json = self.program.status("--json", None).unwrap_or_else(|why| {
+            log::debug!("what mounts fetch is not known: {why}");
+            Vec::new()
+        });
+        let rows: Vec<Value> = serde_json::from_slice(&json).unwrap_or_default();
+        let is_ours = |row: &&Value| {
+            row["mount_point"].as_str().is_some_and(|at| Path::new(at).starts_with(&self.folder))
+        };
+        let mut traffic = Traffic::default();
+        for row in rows.iter().filter(is_ours) {
+            traffic.fetched += row["network"]["bytes"].as_u64().unwrap_or(0);
+            traffic.waiting += row["reads"]["waiting"].as_u64().unwrap_or(0);
+        }
+        traffic
+    }
+
     fn asked(&self, name: &str) -> Arc<Mutex<Option<Instant>>> {
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(name.to_owned()).or_default())
@@ -123,7 +150,7 @@ impl Trees {
 
     /// Whether these layers of the image are what is mounted at a place.
     fn is_mounted(&self, remote: &Remote, place: &str) -> bool {
-        let Ok(json) = self.program.status(place) else { return false };
+        let Ok(json) = self.program.status("--json", Some(place)) else { return false };
         let rows: Value = serde_json::from_slice(&json).unwrap_or_default();
         let row = &rows[0];
         let count = row["options"]["lowest_layers"].as_u64().unwrap_or(remote.layers as u64);
