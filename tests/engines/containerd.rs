@@ -20,6 +20,21 @@ pub struct Containerd<'a> {
 impl<'a> Containerd<'a> {
     /// With the snapshotter of the home as its plugin. Sandboxes are made from the image `pause:1` of the registry.
     pub fn start(home: &'a Home, registry: &Registry) -> Containerd<'a> {
+        Containerd::start_with(home, registry, &[])
+    }
+
+    /// The same, with images of others as well.
+    pub fn start_with(home: &'a Home, registry: &Registry, others: &[&Registry]) -> Containerd<'a> {
+        let mirror = |registry: &&Registry| {
+            let address = registry.addr();
+            format!("mirrors.\"{address}\".endpoint = [\"http://{address}\"]\n")
+        };
+        let mirrors: String = [registry].iter().chain(others).map(mirror).collect();
+        Containerd::start_to(home, registry, &mirrors)
+    }
+
+    /// Sandboxes are made from an image of a registry, and `hosts` say how registries are reached.
+    fn start_to(home: &'a Home, registry: &Registry, hosts: &str) -> Containerd<'a> {
         let (folder, registry) = (home.path().display().to_string(), registry.addr());
         let config = home.path().join("containerd.toml");
         // What users are told to write.
@@ -39,8 +54,8 @@ state = "{folder}/state"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     conf_dir = "{folder}/cni"
-  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."{registry}"]
-    endpoint = ["http://{registry}"]
+  [plugins."io.containerd.grpc.v1.cri".registry]
+{hosts}
 "#
         );
         fs::write(&config, text).unwrap();

@@ -1,7 +1,9 @@
 //! The kubelet's side of a containerd.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::containerd::Containerd;
@@ -9,8 +11,8 @@ use crate::plugin::{START, channel, tool};
 use crate::proto::cri::image_service_client::ImageServiceClient;
 use crate::proto::cri::runtime_service_client::RuntimeServiceClient;
 use crate::proto::cri::{
-    ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    AuthConfig, ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest,
+    ImageSpec, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemoveContainerRequest,
     RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
     StopContainerRequest, StopPodSandboxRequest,
@@ -27,6 +29,12 @@ pub fn pause() -> Built {
     builder.layer(&tar(&entries), Compression::Gzip).build()
 }
 
+/// What a secret has for a registry.
+pub fn secret(user: &str, password: &str) -> AuthConfig {
+    let (username, password) = (user.to_owned(), password.to_owned());
+    AuthConfig { username, password, ..Default::default() }
+}
+
 /// The kubelet's side of a containerd.
 pub struct Kubelet {
     runtime: RuntimeServiceClient<Channel>,
@@ -35,9 +43,14 @@ pub struct Kubelet {
 
 impl Kubelet {
     pub async fn new(containerd: &Containerd<'_>) -> Kubelet {
-        let channel = channel(&containerd.socket()).await;
-        let runtime = RuntimeServiceClient::new(channel.clone());
-        let mut kubelet = Kubelet { runtime, images: ImageServiceClient::new(channel) };
+        Kubelet::with_images_at(containerd, &containerd.socket()).await
+    }
+
+    /// One whose image service is at another socket.
+    pub async fn with_images_at(containerd: &Containerd<'_>, images: &Path) -> Kubelet {
+        let runtime = RuntimeServiceClient::new(channel(&containerd.socket()).await);
+        let images = ImageServiceClient::new(channel(images).await);
+        let mut kubelet = Kubelet { runtime, images };
         // It answers other clients earlier than the kubelet.
         let until = Instant::now() + START;
         let none = Some(ImageSpec { image: "none.example/none:1".to_owned() });
@@ -50,9 +63,18 @@ impl Kubelet {
     }
 
     pub async fn pull(&mut self, image: &str) -> String {
+        self.try_pull(image, None).await.unwrap()
+    }
+
+    /// A pull with what the secrets of a pod have for the image.
+    pub async fn try_pull(
+        &mut self,
+        image: &str,
+        auth: Option<AuthConfig>,
+    ) -> Result<String, Status> {
         let image = Some(ImageSpec { image: image.to_owned() });
-        let request = PullImageRequest { image, ..Default::default() };
-        self.images.pull_image(request).await.unwrap().into_inner().image_ref
+        let request = PullImageRequest { image, auth, ..Default::default() };
+        Ok(self.images.pull_image(request).await?.into_inner().image_ref)
     }
 
     pub async fn remove_image(&mut self, image: &str) {

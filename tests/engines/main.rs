@@ -15,6 +15,7 @@ mod shell;
 
 mod containerd;
 mod content;
+mod credentials;
 mod cri;
 mod kubelet;
 mod plugin;

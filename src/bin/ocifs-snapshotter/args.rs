@@ -40,7 +40,14 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) fetch_content: bool,
 
-    /// The socket of containerd, for --fetch-content
+    /// Answer the kubelet's calls of the image service on a Unix socket, and use the credentials of its pulls
+    ///
+    /// For its `--image-service-endpoint=unix://PATH`. Calls are forwarded to containerd. Credentials are kept in
+    /// memory, for 12 hours.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) image_service: Option<PathBuf>,
+
+    /// The socket of containerd, for --fetch-content and --image-service
     #[arg(long, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
     pub(crate) containerd: PathBuf,
 

@@ -1,11 +1,11 @@
 //! The bytes of a blob, as a process of `ocifs` writes them.
 
 use rustix::process::{Pid, setpriority_process};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinHandle;
 
-use crate::program::{self, MAX_ERROR_BYTES, Program};
+use crate::program::{self, MAX_ERROR_BYTES, Program, Run};
 
 /// Bytes of a piece: less than containerd takes in one message (16 MiB), and enough for few of them.
 const PIECE_BYTES: usize = 1 << 20;
@@ -23,14 +23,14 @@ pub(crate) struct Blob {
 
 impl Blob {
     /// Begins to read a blob of an image at a byte.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         program: &Program,
         image: &str,
         digest: &str,
         from: u64,
     ) -> Result<Blob, String> {
         let from = from.to_string();
-        let command = program.command("blob", &["--from", &from, image, digest]);
+        let Run { command, input } = program.prepare("blob", &["--from", &from], image, &[digest]);
         let mut command = tokio::process::Command::from(command);
         let failed = |e: std::io::Error| program.failed(&e);
         let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
@@ -38,6 +38,10 @@ impl Blob {
             && let Err(e) = setpriority_process(Some(pid), NICE)
         {
             log::debug!("the priority of a process: {e}");
+        }
+        if let Some(mut stdin) = child.stdin.take() {
+            // A process that does not read it does not need it.
+            let _ = stdin.write_all(&input).await;
         }
         let (Some(bytes), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err("a process of `ocifs` has no output".to_owned());

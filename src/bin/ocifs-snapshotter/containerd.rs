@@ -41,6 +41,11 @@ impl Containerd {
         Ok(Containerd(endpoint.origin(origin).connect_lazy()))
     }
 
+    /// Where calls are forwarded to.
+    pub(crate) fn channel(&self) -> Channel {
+        self.0.clone()
+    }
+
     pub(crate) async fn namespaces(&self) -> Result<Vec<String>, Status> {
         let mut client = NamespacesClient::new(self.0.clone());
         let listed = client.list(ListNamespacesRequest::default());

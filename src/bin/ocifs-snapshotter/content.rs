@@ -245,7 +245,7 @@ impl Fetcher {
         let Some(mut ingest) = begun else { return Ok(()) };
         let from = ingest.offset();
         log::info!("{image}: fetching the layer {digest} for containerd, from byte {from}");
-        let blob = Blob::open(&self.program, image, digest, from);
+        let blob = Blob::open(&self.program, image, digest, from).await;
         let mut blob = blob.map_err(Failure::Image)?;
         loop {
             self.give_way().await;

@@ -37,6 +37,7 @@
 //! filter       which snapshots a list is to have
 //! content      whole layers for containerd, in the background            blob: one, as `ocifs` writes it
 //! containerd   its services, as far as they are called                   news: images as they come
+//! image_service   the kubelet's calls on their way to containerd         credentials: what pods have brought
 //! ```
 //!
 //! # Rejected
@@ -58,8 +59,10 @@ mod args;
 mod blob;
 mod containerd;
 mod content;
+mod credentials;
 mod database;
 mod filter;
+mod image_service;
 mod news;
 mod overlay;
 mod program;
@@ -80,6 +83,7 @@ use tokio::task::JoinSet;
 use args::Args;
 use containerd::Containerd;
 use content::Fetcher;
+use image_service::ImageService;
 
 #[allow(clippy::print_stderr, reason = "the one place that tells why the program does not run")]
 fn main() -> ExitCode {
@@ -109,8 +113,12 @@ fn run(args: &Args) -> Result<(), String> {
         .map_err(|e| format!("the runtime can't be started: {e}"))?;
     let served = runtime.block_on(async {
         let mut background = JoinSet::new();
+        let containerd = Containerd::at(&args.containerd)?;
+        if let Some(path) = &args.image_service {
+            let credentials = Arc::clone(program.credentials());
+            background.spawn(ImageService::listen(path, &containerd, credentials)?.serve());
+        }
         if args.fetch_content {
-            let containerd = Containerd::at(&args.containerd)?;
             background.spawn(Fetcher::new(containerd, Arc::clone(&snapshotter), program).run());
         }
         let served = service::serve(snapshotter, &args.socket).await;

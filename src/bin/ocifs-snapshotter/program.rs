@@ -3,68 +3,98 @@
 //! What strangers have made, manifests and layers, is read by processes of that program, which have given up what they do not
 //! need, and never by this one; and settings, credentials, mirrors and stores are those that its users know.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
+
+use crate::credentials::Credentials;
 
 /// Longest output, in bytes, that is read: what `inspect` says of an image has a line for each layer, and documents of which
 /// one has at most 4 MiB.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
 pub(crate) const MAX_ERROR_BYTES: u64 = 16 << 10;
 
-/// It, with flags of images.
+/// It, with flags of images, and credentials of pods for some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     path: PathBuf,
     image_flags: Vec<String>,
+    credentials: Arc<Credentials>,
+}
+
+/// A run of it on an image.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) command: Command,
+    /// What it reads from its standard input: a file of credentials, or nothing.
+    pub(crate) input: Vec<u8>,
 }
 
 impl Program {
     pub(crate) fn new(path: PathBuf, image_flags: Vec<String>) -> Program {
-        Program { path, image_flags }
+        Program { path, image_flags, credentials: Arc::default() }
     }
 
-    /// Runs a verb on an image; what it prints, or what is wrong.
-    pub(crate) fn on_image(&self, verb: &str, words: &[&str]) -> Result<Vec<u8>, String> {
-        self.run(self.command(verb, words))
+    /// Those that pods have brought.
+    pub(crate) fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
     }
 
-    /// How a verb is run on an image.
-    pub(crate) fn command(&self, verb: &str, words: &[&str]) -> Command {
+    /// Runs a verb with flags on an image, and more words behind it; what it prints, or what is wrong.
+    pub(crate) fn on_image(
+        &self,
+        verb: &str,
+        flags: &[&str],
+        image: &str,
+        rest: &[&str],
+    ) -> Result<Vec<u8>, String> {
+        self.run(self.prepare(verb, flags, image, rest))
+    }
+
+    /// How that is run.
+    pub(crate) fn prepare(&self, verb: &str, flags: &[&str], image: &str, rest: &[&str]) -> Run {
         let mut command = Command::new(&self.path);
-        command.arg(verb).args(&self.image_flags).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(verb).args(&self.image_flags);
+        let input = self.credentials.file(image).unwrap_or_default();
+        if !input.is_empty() {
+            command.args(["--authfile", "/dev/stdin"]);
+        }
+        command.args(flags).arg(image).args(rest);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
         log::debug!("{command:?}");
-        command
+        Run { command, input }
     }
 
     /// Unmounts a directory.
     pub(crate) fn unmount(&self, directory: &Path) -> Result<(), String> {
         let mut command = Command::new(&self.path);
-        command.arg("umount").arg(directory);
-        self.run(command).map(drop)
+        command.arg("umount").arg(directory).stdin(Stdio::null());
+        self.run(Run { command, input: Vec::new() }).map(drop)
     }
 
     /// What is mounted, at a place or everywhere, in a form.
     pub(crate) fn status(&self, form: &str, place: Option<&str>) -> Result<Vec<u8>, String> {
         let mut command = Command::new(&self.path);
-        command.args(["status", form]).args(place);
-        self.run_as(command, |output| !output.is_empty())
+        command.args(["status", form]).args(place).stdin(Stdio::null());
+        self.run_as(Run { command, input: Vec::new() }, |output| !output.is_empty())
     }
 
-    fn run(&self, command: Command) -> Result<Vec<u8>, String> {
-        self.run_as(command, |_| false)
+    fn run(&self, run: Run) -> Result<Vec<u8>, String> {
+        self.run_as(run, |_| false)
     }
 
     /// Runs it. Some output counts even if it says that something is wrong.
-    fn run_as(
-        &self,
-        mut command: Command,
-        counts: impl FnOnce(&[u8]) -> bool,
-    ) -> Result<Vec<u8>, String> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|e| self.failed(&e))?;
+    fn run_as(&self, run: Run, counts: impl FnOnce(&[u8]) -> bool) -> Result<Vec<u8>, String> {
+        let Run { mut command, input } = run;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| self.failed(&e))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // It is less than a pipe holds. A process that does not read it does not need it.
+            let _ = stdin.write_all(&input);
+        }
         let (child, output, error) = read(child);
         let status = wait(child).map_err(|e| self.failed(&e))?;
         match output {

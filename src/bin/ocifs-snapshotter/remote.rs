@@ -212,7 +212,7 @@ impl Images {
         let image = match &known.image {
             Some(image) => Arc::clone(image),
             None => {
-                let json = self.program.on_image("inspect", &["--json", name])?;
+                let json = self.program.on_image("inspect", &["--json"], name, &[])?;
                 Arc::clone(known.image.insert(Arc::new(Image::read(name, &json)?)))
             }
         };

@@ -57,15 +57,14 @@ impl Trees {
             return Err(format!("{} is not UTF-8", directory.display()));
         };
         let count = remote.count.to_string();
-        let mut words = vec!["--allow-other"];
+        let mut flags = vec!["--allow-other"];
         if self.kernel_metadata {
-            words.push("--kernel-metadata");
+            flags.push("--kernel-metadata");
         }
         if remote.count < remote.layers {
-            words.extend(["--lowest-layers", &count]);
+            flags.extend(["--lowest-layers", &count]);
         }
-        words.extend([&remote.image[..], place]);
-        match self.program.on_image("mount", &words) {
+        match self.program.on_image("mount", &flags, &remote.image, &[place]) {
             Ok(_) => Ok(directory),
             // It may be mounted with other flags, from the time before this program was started with these.
             Err(_) if self.is_mounted(remote, place) => Ok(directory),
