@@ -35,6 +35,7 @@
 //! 2  toc  ztoc  artifact        tables of contents and indexes in the formats of others | which files an artifact has
 //! 1  reference  oci  tar  codec  bolt    pure formats, no I/O
 //! 0  digest  extent  extents  bounded  json  hint   words that everything uses, limited reading, JSON of others, what helps
+//!    metrics                    what is counted, as Prometheus reads it
 //! ```
 //!
 //! # Flows
@@ -102,6 +103,7 @@ pub mod index;
 pub mod index_artifact;
 pub mod json;
 pub mod layer;
+pub mod metrics;
 pub mod mount;
 pub mod oci;
 pub mod packages;

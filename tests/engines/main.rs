@@ -18,6 +18,8 @@ mod content;
 mod credentials;
 mod cri;
 mod kubelet;
+mod metrics;
+mod mirrors;
 mod plugin;
 mod proto;
 mod snapshots;

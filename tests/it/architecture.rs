@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use imports::{Sources, circles};
 
 const RUNGS: [&[&str]; 13] = [
-    &["digest", "extent", "extents", "bounded", "json", "hint"],
+    &["digest", "extent", "extents", "bounded", "json", "hint", "metrics"],
     &["reference", "oci", "tar", "codec", "bolt"],
     &["toc", "ztoc", "artifact"],
     &["source", "cache", "index"],

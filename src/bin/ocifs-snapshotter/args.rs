@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
+use ocifs::metrics::Address;
 
 use crate::program::Program;
 use crate::remote::Images;
@@ -50,6 +51,12 @@ pub(crate) struct Args {
     /// The socket of containerd, for --fetch-content and --image-service
     #[arg(long, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
     pub(crate) containerd: PathBuf,
+
+    /// Serve metrics of this program and of all mounts at /metrics, for Prometheus
+    ///
+    /// Whoever reaches it may read them; use a loopback address, or a socket in a folder that is not for everybody.
+    #[arg(long, value_name = "HOST:PORT|unix:PATH")]
+    pub(crate) metrics: Option<Address>,
 
     /// Tell more: -v what is done, -vv everything
     #[arg(short, long, action = clap::ArgAction::Count)]

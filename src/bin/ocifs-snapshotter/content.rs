@@ -200,8 +200,12 @@ impl Fetcher {
         for digest in &layers {
             match self.layer(namespace, image, digest).await {
                 Ok(()) => {}
-                Err(Failure::Containerd(status)) => return Err(status),
+                Err(Failure::Containerd(status)) => {
+                    self.snapshotter.metrics().failures.add(1);
+                    return Err(status);
+                }
                 Err(Failure::Image(why)) => {
+                    self.snapshotter.metrics().failures.add(1);
                     self.tell(
                         image,
                         &format!(
@@ -253,9 +257,12 @@ impl Fetcher {
             if piece.is_empty() {
                 break;
             }
+            let bytes = piece.len() as u64;
             ingest.write(piece).await?;
+            self.snapshotter.metrics().bytes.add(bytes);
         }
         ingest.commit(source_label(image)).await?;
+        self.snapshotter.metrics().layers.add(1);
         log::info!("{image}: containerd has the layer {digest}");
         Ok(())
     }

@@ -37,6 +37,7 @@
 //! filter       which snapshots a list is to have
 //! content      whole layers for containerd, in the background            blob: one, as `ocifs` writes it
 //! containerd   its services, as far as they are called                   news: images as they come
+//! metrics      what is counted
 //! image_service   the kubelet's calls on their way to containerd         credentials: what pods have brought
 //! ```
 //!
@@ -63,6 +64,7 @@ mod credentials;
 mod database;
 mod filter;
 mod image_service;
+mod metrics;
 mod news;
 mod overlay;
 mod program;
@@ -76,14 +78,19 @@ mod trees;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use clap::Parser;
+use ocifs::metrics::{Address, Listener};
 use tokio::task::JoinSet;
 
 use args::Args;
 use containerd::Containerd;
 use content::Fetcher;
 use image_service::ImageService;
+use metrics::Present;
+use program::Program;
+use snapshotter::Snapshotter;
 
 #[allow(clippy::print_stderr, reason = "the one place that tells why the program does not run")]
 fn main() -> ExitCode {
@@ -106,6 +113,9 @@ fn run(args: &Args) -> Result<(), String> {
     let program = args.program();
     let snapshotter = args.snapshotter(&program)?;
     snapshotter.begin();
+    if let Some(address) = &args.metrics {
+        serve_metrics(address, &snapshotter, &program)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -129,4 +139,24 @@ fn run(args: &Args) -> Result<(), String> {
     // A pull that is under way is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// Answers who asks for metrics, for as long as this program runs.
+fn serve_metrics(
+    address: &Address,
+    snapshotter: &Arc<Snapshotter>,
+    program: &Program,
+) -> Result<(), String> {
+    let listener = Listener::bind(address).map_err(|e| format!("metrics: {e}"))?;
+    let (snapshotter, program) = (Arc::clone(snapshotter), program.clone());
+    let text = move || {
+        let credentials = program.credentials().count();
+        let present = Present { credentials, ..snapshotter.present() };
+        let ours = snapshotter.metrics().text(present).into_string();
+        let mounts = program.status("--prometheus", None)?;
+        Ok(ours + &String::from_utf8_lossy(&mounts))
+    };
+    let serve = move || match listener.serve(text) {};
+    let started = thread::Builder::new().name("metrics".to_owned()).spawn(serve);
+    started.map(drop).map_err(|e| format!("metrics: {e}"))
 }

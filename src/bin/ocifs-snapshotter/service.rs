@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost_types::Timestamp;
 use tokio::net::UnixListener;
@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, iter};
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::overlay::Mount;
 use crate::proto::snapshots as api;
@@ -65,16 +65,20 @@ struct Service(Arc<Snapshotter>);
 impl Service {
     async fn call<T: Send + 'static>(
         &self,
+        method: &'static str,
         act: impl FnOnce(&Snapshotter) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let snapshotter = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || act(&snapshotter)).await;
+        let act = move || {
+            let begun = Instant::now();
+            let done = act(&snapshotter).map_err(|error| status(&error));
+            let code = done.as_ref().map_or_else(Status::code, |_| Code::Ok);
+            snapshotter.metrics().called(method, code, begun.elapsed());
+            done
+        };
+        let done = tokio::task::spawn_blocking(act).await;
         let done = done.map_err(|e| Status::internal(format!("the call has failed: {e}")))?;
-        done.map_err(|error| {
-            let status = status(&error);
-            log::debug!("{status}");
-            status
-        })
+        done.inspect_err(|status| log::debug!("{status}"))
     }
 }
 
@@ -100,7 +104,8 @@ impl Snapshots for Service {
         request: Request<api::PrepareSnapshotRequest>,
     ) -> Result<Response<api::PrepareSnapshotResponse>, Status> {
         let api::PrepareSnapshotRequest { key, parent, labels, .. } = request.into_inner();
-        let mounts = self.call(move |to| to.prepare(&key, &parent, ordered(labels))).await?;
+        let mounts =
+            self.call("Prepare", move |to| to.prepare(&key, &parent, ordered(labels))).await?;
         let mounts = messages(mounts);
         Ok(Response::new(api::PrepareSnapshotResponse { mounts }))
     }
@@ -110,7 +115,7 @@ impl Snapshots for Service {
         request: Request<api::ViewSnapshotRequest>,
     ) -> Result<Response<api::ViewSnapshotResponse>, Status> {
         let api::ViewSnapshotRequest { key, parent, labels, .. } = request.into_inner();
-        let mounts = self.call(move |to| to.view(&key, &parent, ordered(labels))).await?;
+        let mounts = self.call("View", move |to| to.view(&key, &parent, ordered(labels))).await?;
         Ok(Response::new(api::ViewSnapshotResponse { mounts: messages(mounts) }))
     }
 
@@ -119,7 +124,7 @@ impl Snapshots for Service {
         request: Request<api::MountsRequest>,
     ) -> Result<Response<api::MountsResponse>, Status> {
         let key = request.into_inner().key;
-        let mounts = self.call(move |to| to.mounts(&key)).await?;
+        let mounts = self.call("Mounts", move |to| to.mounts(&key)).await?;
         Ok(Response::new(api::MountsResponse { mounts: messages(mounts) }))
     }
 
@@ -128,7 +133,7 @@ impl Snapshots for Service {
         request: Request<api::CommitSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let api::CommitSnapshotRequest { name, key, labels, parent, .. } = request.into_inner();
-        self.call(move |to| {
+        self.call("Commit", move |to| {
             if !parent.is_empty() && to.stat(&key)?.parent != parent {
                 let text = format!("snapshot {key} can't be given another parent");
                 return Err(Error::Invalid(text));
@@ -144,7 +149,7 @@ impl Snapshots for Service {
         request: Request<api::RemoveSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let key = request.into_inner().key;
-        self.call(move |to| to.remove(&key)).await?;
+        self.call("Remove", move |to| to.remove(&key)).await?;
         Ok(Response::new(()))
     }
 
@@ -154,7 +159,7 @@ impl Snapshots for Service {
     ) -> Result<Response<api::StatSnapshotResponse>, Status> {
         let key = request.into_inner().key;
         let name = key.clone();
-        let snapshot = self.call(move |to| to.stat(&key)).await?;
+        let snapshot = self.call("Stat", move |to| to.stat(&key)).await?;
         Ok(Response::new(api::StatSnapshotResponse { info: Some(info(name, snapshot)) }))
     }
 
@@ -167,7 +172,7 @@ impl Snapshots for Service {
         let paths = update_mask.map(|mask| mask.paths).unwrap_or_default();
         let (name, of) = (given.name.clone(), given.name);
         let change = change(ordered(given.labels), &paths).map_err(|error| status(&error))?;
-        let snapshot = self.call(move |to| to.update(&of, change)).await?;
+        let snapshot = self.call("Update", move |to| to.update(&of, change)).await?;
         Ok(Response::new(api::UpdateSnapshotResponse { info: Some(info(name, snapshot)) }))
     }
 
@@ -179,7 +184,7 @@ impl Snapshots for Service {
         request: Request<api::ListSnapshotsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let filters = request.into_inner().filters;
-        let found = self.call(move |to| to.list(&filters)).await?;
+        let found = self.call("List", move |to| to.list(&filters)).await?;
         let infos: Vec<_> = found.into_iter().map(|(name, row)| info(name, row)).collect();
         let messages =
             infos.chunks(ROWS).map(|rows| Ok(api::ListSnapshotsResponse { info: rows.to_vec() }));
@@ -191,7 +196,7 @@ impl Snapshots for Service {
         request: Request<api::UsageRequest>,
     ) -> Result<Response<api::UsageResponse>, Status> {
         let key = request.into_inner().key;
-        let usage = self.call(move |to| to.usage(&key)).await?;
+        let usage = self.call("Usage", move |to| to.usage(&key)).await?;
         let (size, inodes) = (usage.bytes as i64, usage.inodes as i64);
         Ok(Response::new(api::UsageResponse { size, inodes }))
     }
@@ -200,7 +205,7 @@ impl Snapshots for Service {
         &self,
         _request: Request<api::CleanupRequest>,
     ) -> Result<Response<()>, Status> {
-        self.call(Snapshotter::cleanup).await?;
+        self.call("Cleanup", Snapshotter::cleanup).await?;
         Ok(Response::new(()))
     }
 }

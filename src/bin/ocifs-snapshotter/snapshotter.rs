@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::filter::Filters;
+use crate::metrics::{Metrics, Present};
 use crate::news::News;
 use crate::overlay::{self, Directories, Mount};
 use crate::remote::{Below, Images, Wanted};
@@ -20,6 +21,7 @@ pub(crate) struct Snapshotter {
     images: Images,
     trees: Trees,
     news: Arc<News>,
+    metrics: Arc<Metrics>,
 }
 
 impl Snapshotter {
@@ -29,8 +31,9 @@ impl Snapshotter {
         images: Images,
         trees: Trees,
     ) -> Snapshotter {
-        let (directories, news) = (Directories::new(root), Arc::default());
-        Snapshotter { snapshots, directories, images, trees, news }
+        let (news, metrics) = (Arc::default(), Arc::default());
+        let directories = Directories::new(root);
+        Snapshotter { snapshots, directories, images, trees, news, metrics }
     }
 
     /// Looks whether the database can be used, and says so if not; and removes what a process that died has left.
@@ -43,6 +46,27 @@ impl Snapshotter {
     /// Images as they come.
     pub(crate) fn news(&self) -> &Arc<News> {
         &self.news
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How many snapshots there are, by kind.
+    pub(crate) fn present(&self) -> Present {
+        let mut kinds = [("active", 0), ("committed", 0), ("remote", 0), ("view", 0)];
+        let all = self.snapshots.all();
+        for (_, snapshot) in all.iter().flatten() {
+            let kind = match snapshot.remote {
+                Some(_) => "remote",
+                None => snapshot.kind.name(),
+            };
+            if let Some((_, count)) = kinds.iter_mut().find(|(name, _)| *name == kind) {
+                *count += 1;
+            }
+        }
+        Present { snapshots: all.is_ok().then_some(kinds), credentials: 0 }
     }
 
     /// The images that have snapshots.
@@ -78,7 +102,10 @@ impl Snapshotter {
                 );
                 return Err(Error::Exists(format!("of the chain ID {}", remote.chain_id)));
             }
-            Some(Err(why)) => log::warn!("{why}: containerd fetches and unpacks the layer itself"),
+            Some(Err(why)) => {
+                self.metrics.left.add(1);
+                log::warn!("{why}: containerd fetches and unpacks the layer itself");
+            }
             None => {}
         }
         self.create(Kind::Active, key, parent, labels)

@@ -1,7 +1,6 @@
 //! The command line. Parsing validates, and does no I/O but to look whether a word that could be an image is
 //! the path of one, or of a mount.
 
-mod address;
 mod attest;
 mod base;
 mod blob;
@@ -38,7 +37,6 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use ocifs::reference::TRANSPORTS;
 
-pub(crate) use address::Address;
 pub(crate) use attest::{Attest, AttestationType};
 pub(crate) use blob::Blob;
 pub(crate) use browse::Browse;

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+use ocifs::metrics::Address;
 use ocifs::reference::ImageName;
 
-use super::address::Address;
 use super::cache::CacheArgs;
 use super::image::ImageArgs;
 use super::layer::LayerArg;

@@ -1,14 +1,14 @@
 //! `ocifs status`: all mounts, or one.
 
-mod listen;
-
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Holder, Mounted};
+use ocifs::metrics::{Address, Listener};
 use ocifs::mount::{ImageStatus, Status, StatusError, Supervision, WaitingRead};
 use serde_json::{Value, json};
 
@@ -79,8 +79,7 @@ impl MountState {
 
 pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     if let Some(address) = &args.listen {
-        listen::serve(address, || Ok(metrics(&rows(args.mount_point.as_deref())?)))?;
-        return Ok(ExitCode::SUCCESS);
+        return serve(address, args.mount_point.as_deref()).map(|never| match never {});
     }
     let rows = rows(args.mount_point.as_deref())?;
     let mut out = output::stdout();
@@ -94,6 +93,16 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     }
     let is_broken = rows.iter().any(|row| row.state.is_broken());
     Ok(if is_broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Serves the metrics until the process ends.
+///
+/// This process asks the mounts at each request. It serves no mount and reads no image, so that whatever comes from a
+/// network reaches no process that does.
+fn serve(address: &Address, place: Option<&Path>) -> Result<Infallible, AnyError> {
+    let listener = Listener::bind(address)?;
+    let text = || rows(place).map(|rows| metrics(&rows)).map_err(|e| e.to_string());
+    Ok(listener.serve(text))
 }
 
 /// All mounts, or the one at a place, as they are now.

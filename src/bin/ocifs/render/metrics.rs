@@ -17,8 +17,8 @@
 //! files are in `ocifs status --json`.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
+use ocifs::metrics::{Kind, Text};
 use ocifs::mount::Status;
 
 /// A mount, and what its process has answered, if it has.
@@ -32,10 +32,10 @@ pub(crate) struct Sample<'a> {
 type Values = Vec<(Vec<(&'static str, String)>, f64)>;
 
 /// A metric: its name, its type, what it is, and what a mount has of it.
-type Metric = (&'static str, &'static str, &'static str, fn(&Status) -> Values);
+type Metric = (&'static str, Kind, &'static str, fn(&Status) -> Values);
 
-const METRICS: [Metric; 16] = [
-    ("ocifs_image_info", "gauge", "Images that are shown, each with the value 1.", |status| {
+const METRICS: [Metric; 17] = [
+    ("ocifs_image_info", Kind::Gauge, "Images that are shown, each with the value 1.", |status| {
         let images = status.shown.images().iter().map(|image| {
             let labels = vec![
                 ("directory", image.directory.clone().unwrap_or_default()),
@@ -47,61 +47,78 @@ const METRICS: [Metric; 16] = [
         });
         images.collect()
     }),
-    ("ocifs_start_time_seconds", "gauge", "When it was mounted, since 1970.", |status| {
+    ("ocifs_start_time_seconds", Kind::Gauge, "When it was mounted, since 1970.", |status| {
         one(status.started)
     }),
-    ("ocifs_blob_bytes", "gauge", "Compressed size of the layers.", |status| {
+    ("ocifs_blob_bytes", Kind::Gauge, "Compressed size of the layers.", |status| {
         one(layers(status, |layer| layer.size))
     }),
     (
         "ocifs_blob_cached_bytes",
-        "gauge",
+        Kind::Gauge,
         "How much of that has its content in the cache.",
         |status| one(layers(status, |layer| layer.cached)),
     ),
-    ("ocifs_inodes", "gauge", "Files, directories and so on.", |status| one(status.inodes)),
-    ("ocifs_network_requests_total", "counter", "HTTP requests.", |status| {
+    ("ocifs_inodes", Kind::Gauge, "Files, directories and so on.", |status| one(status.inodes)),
+    ("ocifs_network_requests_total", Kind::Counter, "HTTP requests.", |status| {
         one(status.network.requests)
     }),
-    ("ocifs_network_receive_bytes_total", "counter", "Bytes of bodies that came.", |status| {
+    ("ocifs_network_receive_bytes_total", Kind::Counter, "Bytes of bodies that came.", |status| {
         one(status.network.bytes)
     }),
-    ("ocifs_span_reads_total", "counter", "Reads of spans, from the cache or fetched.", |status| {
-        let row = |from: &str, value: u64| (vec![("from", from.to_owned())], value as f64);
-        vec![row("cache", status.spans.hits), row("source", status.spans.misses)]
-    }),
-    ("ocifs_requests_total", "counter", "Requests of the kernel by kind.", |status| {
+    (
+        "ocifs_span_reads_total",
+        Kind::Counter,
+        "Reads of spans, from the cache or fetched.",
+        |status| {
+            let row = |from: &str, value: u64| (vec![("from", from.to_owned())], value as f64);
+            vec![row("cache", status.spans.hits), row("source", status.spans.misses)]
+        },
+    ),
+    ("ocifs_requests_total", Kind::Counter, "Requests of the kernel by kind.", |status| {
         let kinds = status.requests.iter().filter(|(kind, _)| *kind != "errors");
         let rows = kinds.map(|(kind, count)| {
             (vec![("kind", kind.clone())], count.as_f64().unwrap_or_default())
         });
         rows.collect()
     }),
-    ("ocifs_requests_ahead_total", "counter", "Requests of the prefetch process.", |status| {
+    ("ocifs_requests_ahead_total", Kind::Counter, "Requests of the prefetch process.", |status| {
         one(status.ahead)
     }),
-    ("ocifs_files_pushed_total", "counter", "Files given before they were asked for.", |status| {
-        one(status.pushed)
-    }),
-    ("ocifs_errors_total", "counter", "Requests answered with EIO.", |status| {
+    (
+        "ocifs_files_pushed_total",
+        Kind::Counter,
+        "Files given before they were asked for.",
+        |status| one(status.pushed),
+    ),
+    ("ocifs_errors_total", Kind::Counter, "Requests answered with EIO.", |status| {
         one(status.requests.get("errors").and_then(serde_json::Value::as_u64).unwrap_or(0))
     }),
     (
         "ocifs_reads_waiting",
-        "gauge",
+        Kind::Gauge,
         "Reads that wait for what is not on this machine.",
         |status| one(status.reads.waiting as u64),
     ),
     (
         "ocifs_read_oldest_seconds",
-        "gauge",
+        Kind::Gauge,
         "For how long the oldest of them has waited.",
         |status| vec![(Vec::new(), status.reads.oldest.first().map_or(0.0, |read| read.seconds))],
     ),
-    ("ocifs_read_slowest_seconds", "gauge", "The longest that any read has waited.", |status| {
-        vec![(Vec::new(), status.reads.slowest.as_ref().map_or(0.0, |read| read.seconds))]
-    }),
-    ("ocifs_panics_total", "counter", "Panics, which are defects of ocifs.", |status| {
+    (
+        "ocifs_read_slowest_seconds",
+        Kind::Gauge,
+        "The longest that any read has waited.",
+        |status| vec![(Vec::new(), status.reads.slowest.as_ref().map_or(0.0, |read| read.seconds))],
+    ),
+    (
+        "ocifs_worker_restarts_total",
+        Kind::Counter,
+        "Times that what serves it died and was replaced.",
+        |status| one(status.restarts.into()),
+    ),
+    ("ocifs_panics_total", Kind::Counter, "Panics, which are defects of ocifs.", |status| {
         one(status.panics.count)
     }),
 ];
@@ -116,46 +133,35 @@ fn layers(status: &Status, of: impl Fn(&ocifs::mount::LayerStatus) -> u64) -> u6
 
 /// All metrics of these mounts.
 pub(crate) fn text(mounts: &[Sample<'_>]) -> String {
-    let mut text = String::new();
-    head(&mut text, "ocifs_mount_up", "gauge", "1 if its process answers, 0 if it does not.");
+    let mut text = Text::default();
+    text.head("ocifs_mount_up", Kind::Gauge, "1 if its process answers, 0 if it does not.");
     for mount in mounts {
         let labels = [("state", mount.state.to_owned())];
         let is_up = if mount.status.is_some() { 1.0 } else { 0.0 };
         sample(&mut text, "ocifs_mount_up", &mount.mount_point, &labels, is_up);
     }
     for (name, kind, help, values) in METRICS {
-        head(&mut text, name, kind, help);
+        text.head(name, kind, help);
         for mount in mounts {
             for (labels, value) in mount.status.map(values).unwrap_or_default() {
                 sample(&mut text, name, &mount.mount_point, &labels, value);
             }
         }
     }
-    text
-}
-
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    text.into_string()
 }
 
 fn sample(
-    text: &mut String,
+    text: &mut Text,
     name: &str,
     mount_point: &str,
     labels: &[(&'static str, String)],
     value: f64,
 ) {
-    text.push_str(&format!("{name}{{mount_point=\"{}\"", escaped(mount_point)));
-    for (label, value) in labels {
-        text.push_str(&format!(",{label}=\"{}\"", escaped(value)));
-    }
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "}} {value}");
-}
-
-/// The value of a label.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    let labels = labels.iter().map(|(label, value)| (*label, value.as_str()));
+    let labels: Vec<(&str, &str)> =
+        std::iter::once(("mount_point", mount_point)).chain(labels).collect();
+    text.sample(name, &labels, value);
 }
 
 #[cfg(test)]
@@ -175,7 +181,7 @@ mod tests {
     fn names_are_those_of_prometheus() {
         for (name, kind, help, _) in METRICS {
             let is_total = name.ends_with("_total");
-            assert_eq!(is_total, kind == "counter", "{name}");
+            assert_eq!(is_total, kind == Kind::Counter, "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
             assert!(help.ends_with('.') && !help.contains(['\\', '\n']), "{name}");
         }

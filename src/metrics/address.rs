@@ -1,11 +1,12 @@
 //! Where something is served: a host and a port, or a Unix socket.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Where something is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+pub enum Address {
     /// A host and a port.
     Tcp(String),
     /// A path.
@@ -26,6 +27,16 @@ impl FromStr for Address {
         match port {
             Some(Ok(_)) => Ok(Address::Tcp(text.to_owned())),
             _ => Err("an address is `HOST:PORT` or `unix:PATH`".to_owned()),
+        }
+    }
+}
+
+/// As an error names it.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(host) => f.write_str(host),
+            Address::Unix(path) => fmt::Display::fmt(&path.display(), f),
         }
     }
 }

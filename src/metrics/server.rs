@@ -1,9 +1,6 @@
-//! Metrics on a socket, for who scrapes them: `ocifs status --prometheus --listen`.
+//! The server.
 //!
 //! # Design
-//!
-//! A process of its own answers `GET /metrics`, over TCP or a Unix socket, and asks the mounts at each request. It serves
-//! no mount and reads no image, so that whatever comes from a network reaches no process that does.
 //!
 //! Only the first line of a request counts; the rest of its head is read so that the answer is not lost when the connection is
 //! closed. (Rejected: a library for HTTP servers. They bring threads, routes and TLS for one constant path; who wants more
@@ -13,6 +10,7 @@
 //!
 //! - A request has [`PATIENCE`] and [`MAX_HEAD_BYTES`], and there are [`MAX_CONNECTIONS`] at a time.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,8 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::args::Address;
-use crate::render::errors::{About, AnyError};
+use super::Address;
 
 /// How long a client may take for its request, and again for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,37 +35,63 @@ const MAX_CONNECTIONS: usize = 8;
 /// The media type of the text format of Prometheus (prometheus.io/docs/instrumenting/exposition_formats).
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Serves what `text` returns until the process is ended.
-///
-/// # Errors
-/// The address can't be listened on.
-pub(super) fn serve(
-    address: &Address,
-    text: impl Fn() -> Result<String, AnyError> + Sync,
-) -> Result<(), AnyError> {
-    match address {
-        Address::Tcp(host) => {
-            let listener = TcpListener::bind(host).map_err(|e| About::new(host, e))?;
-            let at = listener.local_addr().map_or_else(|_| host.clone(), |at| at.to_string());
+/// Nobody can be answered at an address.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {cause}")]
+pub struct ListenError {
+    address: String,
+    cause: io::Error,
+}
+
+/// An address that is listened on.
+#[derive(Debug)]
+pub struct Listener(Bound);
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Listens. A socket that a process which was killed has left is replaced.
+    ///
+    /// # Errors
+    /// The address can't be had.
+    pub fn bind(address: &Address) -> Result<Listener, ListenError> {
+        let bound = match address {
+            Address::Tcp(host) => TcpListener::bind(host).map(Bound::Tcp),
+            Address::Unix(path) => {
+                remove_dead_socket(path).and_then(|()| UnixListener::bind(path)).map(Bound::Unix)
+            }
+        };
+        let failed = |cause| ListenError { address: address.to_string(), cause };
+        let listener = Listener(bound.map_err(failed)?);
+        if let Bound::Tcp(listener) = &listener.0
+            && let Ok(at) = listener.local_addr()
+        {
             log::info!("metrics at http://{at}/metrics");
-            accept(|| listener.accept().map(|(stream, _)| stream), &text)
         }
-        Address::Unix(path) => {
-            remove_dead_socket(path)?;
-            let listener = UnixListener::bind(path).map_err(|e| About::new(path.display(), e))?;
-            accept(|| listener.accept().map(|(stream, _)| stream), &text)
+        Ok(listener)
+    }
+
+    /// Serves what `text` returns, or the words of its error, until the process ends.
+    pub fn serve(&self, text: impl Fn() -> Result<String, String> + Sync) -> Infallible {
+        match &self.0 {
+            Bound::Tcp(listener) => accept(|| listener.accept().map(|(stream, _)| stream), &text),
+            Bound::Unix(listener) => accept(|| listener.accept().map(|(stream, _)| stream), &text),
         }
     }
 }
 
 /// Removes a socket that nobody listens on any more, as a process that was killed leaves it.
-fn remove_dead_socket(path: &Path) -> Result<(), AnyError> {
+fn remove_dead_socket(path: &Path) -> io::Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
     let refused = |e: io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
-    if is_socket && UnixStream::connect(path).is_err_and(refused) {
-        fs::remove_file(path).map_err(|e| About::new(path.display(), e))?;
+    match is_socket && UnixStream::connect(path).is_err_and(refused) {
+        true => fs::remove_file(path),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Something that a request comes over.
@@ -92,8 +115,8 @@ impl Connection for UnixStream {
 
 fn accept<C: Connection>(
     next: impl Fn() -> io::Result<C>,
-    text: &(impl Fn() -> Result<String, AnyError> + Sync),
-) -> Result<(), AnyError> {
+    text: &(impl Fn() -> Result<String, String> + Sync),
+) -> Infallible {
     let open = AtomicUsize::new(0);
     thread::scope(|scope| {
         loop {
@@ -130,7 +153,7 @@ fn accept<C: Connection>(
 /// Reads a request and answers it.
 fn answer(
     connection: &mut impl Connection,
-    text: &impl Fn() -> Result<String, AnyError>,
+    text: &impl Fn() -> Result<String, String>,
 ) -> io::Result<()> {
     let head = read_head(connection)?;
     let (status, media_type, body) = match wanted(&head) {
