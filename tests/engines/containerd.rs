@@ -33,6 +33,11 @@ impl<'a> Containerd<'a> {
         Containerd::start_to(home, registry, &mirrors)
     }
 
+    /// The same, led to registries by a folder of `hosts.toml`.
+    pub fn start_led_by(home: &'a Home, registry: &Registry, hosts: &Path) -> Containerd<'a> {
+        Containerd::start_to(home, registry, &format!("config_path = {hosts:?}\n"))
+    }
+
     /// Sandboxes are made from an image of a registry, and `hosts` say how registries are reached.
     fn start_to(home: &'a Home, registry: &Registry, hosts: &str) -> Containerd<'a> {
         let (folder, registry) = (home.path().display().to_string(), registry.addr());
@@ -213,6 +218,39 @@ fn ctr_over_restarts_of_either_side() {
             containerd.log()
         );
         assert_eq!(said.unwrap(), "second of either");
+    }
+    containerd.stop();
+    plugin.stop();
+}
+
+/// A database that can't be read keeps nobody from other snapshotters, and works again once it is away.
+#[test]
+fn other_snapshotters_work_beside_a_database_that_does_not() {
+    need_root_and_fuse();
+    let (home, registry, image) = (Home::new(), Registry::start(), image("beside"));
+    registry.add_image("app", "1", &image);
+    let root = home.path().join("snapshotter");
+    fs::create_dir(&root).unwrap();
+    let database = root.join("snapshots.redb");
+    fs::write(&database, "something else").unwrap();
+    let mut plugin = Plugin::start(&home);
+    let mut containerd = Containerd::start(&home, &registry);
+    let (name, id) = (reference(&registry, "app:1"), container_id(&home));
+    let pull = |snapshotter: &str| {
+        containerd.ctr(&["images", "pull", "--plain-http", "--snapshotter", snapshotter, &name])
+    };
+    let refused = pull("ocifs");
+    assert!(refused.code != 0 && refused.stderr.contains("is damaged"), "{refused:?}");
+    let run = |snapshotter: &str| {
+        let words = ["run", "--rm", "--snapshotter", snapshotter, &name, &id];
+        containerd.told(&[&words[..], &["/bin/tool", "cat", "/d/layer"]].concat())
+    };
+    for snapshotter in ["native", "ocifs"] {
+        if snapshotter == "ocifs" {
+            fs::rename(&database, root.join("away")).unwrap();
+        }
+        assert_eq!(pull(snapshotter).code, 0, "{snapshotter}: {}", containerd.log());
+        assert_eq!(run(snapshotter), "second of beside", "{snapshotter}");
     }
     containerd.stop();
     plugin.stop();

@@ -492,6 +492,65 @@ fn databases_that_cannot_be_read_are_told_of() {
     assert!(told.contains("another process answers on the socket"), "{told}");
 }
 
+/// A database that a newer version has written is not touched.
+#[test]
+fn newer_databases_are_told_of() {
+    need_root_and_fuse();
+    let home = Home::new();
+    let root = home.path().join("snapshotter");
+    fs::create_dir(&root).unwrap();
+    let database = root.join("snapshots.redb");
+    {
+        let newer = redb::Database::create(&database).unwrap();
+        let writing = newer.begin_write().unwrap();
+        let about = redb::TableDefinition::<&str, u64>::new("about");
+        writing.open_table(about).unwrap().insert("version", 1000).unwrap();
+        writing.commit().unwrap();
+    }
+    let plugin = Plugin::start(&home);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        let told = refused(prepare(client, "a", "", &Labels::new()).await, Code::Internal);
+        assert!(told.contains("is of version 1000") && told.contains("newer program"), "{told}");
+        refused(list(client, &[]).await, Code::Internal);
+        refused(client.cleanup(CleanupRequest::default()).await, Code::Internal);
+    });
+    drop(plugin);
+    assert!(eventually(|| redb::Database::open(&database).is_ok()), "it is as it was");
+}
+
+/// Names are containerd's, and no parts of paths.
+#[test]
+fn names_lead_nowhere() {
+    need_root_and_fuse();
+    let home = Home::new();
+    let plugin = Plugin::start(&home);
+    let long = "x".repeat(20_000);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        let none = Labels::new();
+        for name in ["..", "../../../etc", "/etc/passwd", ".", "a/../../b", "-", "a\0b", "\n", "é"]
+        {
+            let key = format!("{name} key");
+            let mounts = prepare(client, &key, "", &none).await.unwrap();
+            let directory = Path::new(&mounts[0].source).canonicalize().unwrap();
+            assert!(directory.starts_with(plugin.root().join("snapshots")), "{directory:?}");
+            commit(client, name, &key).await.unwrap();
+            let mounts = view(client, &key, name).await.unwrap();
+            assert_eq!(Path::new(&mounts[0].source).canonicalize().unwrap(), directory, "{name}");
+            remove(client, &key).await.unwrap();
+            remove(client, name).await.unwrap();
+        }
+        for name in ["", &long] {
+            refused(prepare(client, name, "", &none).await, Code::InvalidArgument);
+        }
+        let label = Labels::from([("a".to_owned(), long.clone())]);
+        refused(prepare(client, "a", "", &label).await, Code::InvalidArgument);
+        assert!(list(client, &[]).await.unwrap().is_empty());
+        assert!(fs::read_dir(plugin.root().join("snapshots")).unwrap().next().is_none());
+    });
+}
+
 /// Workers are killed while a container reads: it is not noticed.
 #[test]
 fn killed_workers_are_not_noticed() {
