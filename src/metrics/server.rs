@@ -10,7 +10,6 @@
 //!
 //! - A request has [`PATIENCE`] and [`MAX_HEAD_BYTES`], and there are [`MAX_CONNECTIONS`] at a time.
 
-use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -76,7 +75,7 @@ impl Listener {
     }
 
     /// Serves what `text` returns, or the words of its error, until the process ends.
-    pub fn serve(&self, text: impl Fn() -> Result<String, String> + Sync) -> Infallible {
+    pub fn serve(&self, text: impl Fn() -> Result<String, String> + Sync) {
         match &self.0 {
             Bound::Tcp(listener) => accept(|| listener.accept().map(|(stream, _)| stream), &text),
             Bound::Unix(listener) => accept(|| listener.accept().map(|(stream, _)| stream), &text),
@@ -116,7 +115,7 @@ impl Connection for UnixStream {
 fn accept<C: Connection>(
     next: impl Fn() -> io::Result<C>,
     text: &(impl Fn() -> Result<String, String> + Sync),
-) -> Infallible {
+) {
     let open = AtomicUsize::new(0);
     thread::scope(|scope| {
         loop {

@@ -156,7 +156,7 @@ fn serve_metrics(
         let mounts = program.status("--prometheus", None)?;
         Ok(ours + &String::from_utf8_lossy(&mounts))
     };
-    let serve = move || match listener.serve(text) {};
+    let serve = move || listener.serve(text);
     let started = thread::Builder::new().name("metrics".to_owned()).spawn(serve);
     started.map(drop).map_err(|e| format!("metrics: {e}"))
 }

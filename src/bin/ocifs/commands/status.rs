@@ -1,7 +1,6 @@
 //! `ocifs status`: all mounts, or one.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -79,7 +78,8 @@ impl MountState {
 
 pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
     if let Some(address) = &args.listen {
-        return serve(address, args.mount_point.as_deref()).map(|never| match never {});
+        serve(address, args.mount_point.as_deref())?;
+        return Ok(ExitCode::SUCCESS);
     }
     let rows = rows(args.mount_point.as_deref())?;
     let mut out = output::stdout();
@@ -99,10 +99,11 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
 ///
 /// This process asks the mounts at each request. It serves no mount and reads no image, so that whatever comes from a
 /// network reaches no process that does.
-fn serve(address: &Address, place: Option<&Path>) -> Result<Infallible, AnyError> {
+fn serve(address: &Address, place: Option<&Path>) -> Result<(), AnyError> {
     let listener = Listener::bind(address)?;
     let text = || rows(place).map(|rows| metrics(&rows)).map_err(|e| e.to_string());
-    Ok(listener.serve(text))
+    listener.serve(text);
+    Ok(())
 }
 
 /// All mounts, or the one at a place, as they are now.
