@@ -111,7 +111,7 @@ pub use layer_choice::{LayerChoice, LayerChoiceError};
 pub use layer_stack::{LayerFile, LayerStack, Wasted, WastedFile, instructions};
 pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::LayeredImage;
-pub use opening::{resolve, resolve_in};
+pub use opening::{named_document, resolve, resolve_in};
 pub use options::{Exclusion, ImageOptions, LayoutPlatforms, Opened, Selection};
 pub use prefixes::{PrefixLayer, PrefixedImage, Prefixes};
 pub use probe::{Probe, probe};

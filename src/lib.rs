@@ -35,7 +35,7 @@
 //! 2  toc  ztoc  artifact        tables of contents and indexes in the formats of others | which files an artifact has
 //! 1  reference  oci  tar  codec  bolt    pure formats, no I/O
 //! 0  digest  extent  extents  bounded  json  hint   words that everything uses, limited reading, JSON of others, what helps
-//!    metrics                    what is counted, as Prometheus reads it
+//!    httpd metrics              requests that are answered on this machine | what is counted, as Prometheus reads it
 //! ```
 //!
 //! # Flows
@@ -98,6 +98,7 @@ pub mod external;
 pub mod fs;
 pub mod fuse;
 pub mod hint;
+pub mod httpd;
 pub mod image;
 pub mod index;
 pub mod index_artifact;

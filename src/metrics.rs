@@ -1,12 +1,10 @@
-//! Metrics for Prometheus: the text format, version 0.0.4, and a server of it.
+//! Metrics for Prometheus: the text format, version 0.0.4, and what a server of it answers.
 //!
-//! Programs say what they count; here is how it is written and who may ask for it. A server answers `GET /metrics` and nothing
-//! else, over TCP or a Unix socket.
+//! Programs say what they count; here is how it is written, and that it is asked for by `GET /metrics` and nothing
+//! else.
 
-mod address;
 mod server;
 mod text;
 
-pub use address::Address;
-pub use server::{ListenError, Listener};
+pub use server::{MAX_CLIENTS, answer};
 pub use text::{Kind, Text};

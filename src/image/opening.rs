@@ -11,8 +11,9 @@ use crate::cache::{Asked, Cache, LayerName};
 use crate::external::IndexFinder;
 use crate::index::{Budget, LayerIndex};
 use crate::layer::{self, ImageLayers, OpenLayer, OpenedLayers, Progress};
+use crate::oci::Document;
 use crate::reference::ImageName;
-use crate::resolve::{self, ResolvedImage, ResolvedLayer};
+use crate::resolve::{self, Documents, ResolvedImage, ResolvedLayer, Verified};
 use crate::source::Source;
 use crate::source::registry::{Session, Traffic};
 
@@ -197,4 +198,18 @@ pub fn resolve_in(
     let source = open_source(name, cache, options, session)?;
     let resolve_options = options.of_resolving();
     Ok(resolve::resolve(name, source.as_ref(), cache, &resolve_options)?)
+}
+
+/// The document that a name means, a manifest or an image index, as its registry has it.
+///
+/// # Errors
+/// [`Error::Source`], [`Error::Resolve`].
+pub fn named_document(
+    name: &ImageName,
+    cache: &Cache,
+    options: &ImageOptions,
+) -> Result<Verified<Document>, Error> {
+    let source = open_source(name, cache, options, &Session::default())?;
+    let resolve_options = options.of_resolving();
+    Ok(Documents::new(source.as_ref(), cache, &resolve_options).root(name)?)
 }

@@ -82,6 +82,7 @@ mod long_lives;
 mod lowest_layers;
 mod manual;
 mod metadata_bombs;
+mod mirror;
 mod mirrors;
 mod mount_points;
 mod names;

@@ -24,7 +24,7 @@ use crate::support::tarball::{Entry, tar};
 use crate::users::{NOBODY, home_of_nobody};
 
 /// What is not run here, by its first line, and where it is tried.
-const NOT_RUN: [(&str, &str); 12] = [
+const NOT_RUN: [(&str, &str); 13] = [
     ("ocifs run debian:12 cat /etc/os-release", "it needs programs: the module `run`"),
     ("sudo apt install ./ocifs_0.1.0_amd64.deb", "it installs: scripts/check-package"),
     (
@@ -50,6 +50,10 @@ const NOT_RUN: [(&str, &str); 12] = [
     (
         "ocifs store /var/lib/ocifs/store docker.io/library/debian:12 registry.example/app:1.0",
         "there is no engine: the module `engines` of `oracle`",
+    ),
+    (
+        "touch /var/lib/ocifs/list",
+        "there is no engine: `oracle engines::any_image_runs_by_way_of_a_mirror`, the module `mirror`",
     ),
     (
         "podman unshare sh -c 'ocifs store ~/store registry.example/app:1.0 && podman run --rm registry.example/app:1.0'",

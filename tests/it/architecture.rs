@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use imports::{Sources, circles};
 
 const RUNGS: [&[&str]; 13] = [
-    &["digest", "extent", "extents", "bounded", "json", "hint", "metrics"],
-    &["reference", "oci", "tar", "codec", "bolt"],
+    &["digest", "extent", "extents", "bounded", "json", "hint", "httpd"],
+    &["reference", "oci", "tar", "codec", "bolt", "metrics"],
     &["toc", "ztoc", "artifact"],
     &["source", "cache", "index"],
     &["resolve", "blob", "index_artifact"],

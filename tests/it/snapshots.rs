@@ -60,7 +60,7 @@ fn help_texts() {
         check(&format!("help/{name}.txt"), &help, &mut wrong);
         seen += 1;
     }
-    assert_eq!(seen, 36, "help texts");
+    assert_eq!(seen, 37, "help texts");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

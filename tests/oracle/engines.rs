@@ -1,7 +1,7 @@
 //! `ocifs store` under podman and buildah: what they do with a store of their own has to come out the same.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -238,6 +238,66 @@ fn every_prefix_is_what_unpacking_makes() {
         (root.mode, root.mtime) = (0o755, (0, 0));
         Snapshot::assert_same(&expected, &Snapshot::of(prefix), &format!("layers 0 to {at}"));
     }
+}
+
+/// A mirror for a store, which ends with this.
+struct Mirror(Child);
+
+impl Mirror {
+    /// Starts it; with its address.
+    fn start(home: &Home, store: &Path, list: &Path) -> (Mirror, String) {
+        let mut command = home.ocifs();
+        command.args(["-v", "mirror", "127.0.0.1:0", "--store"]).arg(store).arg("--list").arg(list);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let address = lines.find_map(|line| Some(line.rsplit_once(" at ")?.1.to_owned())).unwrap();
+        thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
+        (Mirror(child), address)
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// podman pulls what the store has never heard of, and runs it from there.
+#[test]
+fn any_image_runs_by_way_of_a_mirror() {
+    let registry = Registry::shared();
+    let reference = pushed(&registry, &gzip_image(&stack()), "engines-mirror");
+    let (home, folder) = (Home::new(), tempfile::tempdir().unwrap());
+    let list = folder.path().join("list");
+    fs::write(&list, "").unwrap();
+    let store = home.store(&["--list", list.to_str().unwrap()]);
+    let (mirror, address) = Mirror::start(&home, store.path(), &list);
+    let engines = Engines::new(Some(store));
+    let host = registry.address();
+    let registries = folder.path().join("registries.conf");
+    let text_of = format!(
+        "[[registry]]\nlocation = '{host}'\ninsecure = true\n[[registry.mirror]]\n\
+         location = '{address}/{}'\ninsecure = true\n",
+        host.replace(':', "_")
+    );
+    fs::write(&registries, text_of).unwrap();
+    let run_by = |image: &str| {
+        let flags =
+            ["run", "--rm", "--network=none", "--quiet", image, "/bin/tool", "cat", "/opaque/new"];
+        let mut command = engines.podman(&flags);
+        text(command.env("CONTAINERS_REGISTRIES_CONF", &registries))
+    };
+    assert_eq!(run_by(&reference), "new");
+    let listed = fs::read_to_string(&list).unwrap();
+    assert_eq!(listed.matches("engines-mirror@sha256:").count(), 1, "{listed}");
+    assert!(engines.own_bytes() < 1 << 20, "layers were pulled");
+    // The engine knows it by now, without the mirror.
+    drop(mirror);
+    assert_eq!(run_by(&reference), "new");
+    // One that was never asked for is pulled as ever while there is none.
+    let other = pushed(&registry, &gzip_image(&stack()[..4]), "engines-no-mirror");
+    assert_eq!(run_by(&other), "new");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
-use ocifs::metrics::Address;
+use ocifs::httpd::Address;
 
 use crate::program::Program;
 use crate::remote::Images;

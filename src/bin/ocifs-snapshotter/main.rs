@@ -81,7 +81,8 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::Parser;
-use ocifs::metrics::{Address, Listener};
+use ocifs::httpd::{Address, Listener};
+use ocifs::metrics::{MAX_CLIENTS, answer};
 use tokio::task::JoinSet;
 
 use args::Args;
@@ -148,6 +149,9 @@ fn serve_metrics(
     program: &Program,
 ) -> Result<(), String> {
     let listener = Listener::bind(address).map_err(|e| format!("metrics: {e}"))?;
+    if let Some(at) = listener.tcp_address() {
+        log::info!("metrics at http://{at}/metrics");
+    }
     let (snapshotter, program) = (Arc::clone(snapshotter), program.clone());
     let text = move || {
         let credentials = program.credentials().count();
@@ -156,7 +160,7 @@ fn serve_metrics(
         let mounts = program.status("--prometheus", None)?;
         Ok(ours + &String::from_utf8_lossy(&mounts))
     };
-    let serve = move || listener.serve(text);
+    let serve = move || listener.serve(MAX_CLIENTS, |request| answer(request, &text));
     let started = thread::Builder::new().name("metrics".to_owned()).spawn(serve);
     started.map(drop).map_err(|e| format!("metrics: {e}"))
 }

@@ -19,6 +19,7 @@ mod inspect;
 mod layer;
 mod login;
 mod ls;
+mod mirror;
 mod mount;
 mod mount_flags;
 mod name;
@@ -53,6 +54,7 @@ pub(crate) use image::{ArtifactForm, ContentStore, ImageArgs};
 pub(crate) use inspect::Inspect;
 pub(crate) use login::Login;
 pub(crate) use ls::Ls;
+pub(crate) use mirror::Mirror;
 pub(crate) use mount::{Mount, MountRequest, NamedImage, Prefetch, ShownImages, WrongUsage};
 pub(crate) use name::mount_at;
 pub(crate) use proof::RequiredProof;
@@ -138,6 +140,14 @@ pub(crate) enum Command {
     /// before DIR is mounted. Later, content is fetched when it is read.
     #[command(override_usage = "ocifs store [OPTIONS] DIR [NAME=]REF...")]
     Store(Store),
+    /// Answer engines as a mirror that has a store show what they are about to pull
+    ///
+    /// Named as a mirror in registries.conf, it makes `podman run ANY/NAME` run the image from the store of `ocifs store
+    /// --list FILE DIR`: what is asked for is added to FILE, and answered once the store shows it. What can't be shown is
+    /// pulled as ever. A repository has its registry before it, with `_` before a port:
+    /// `location = "127.0.0.1:5001/docker.io"`. Whoever reaches the address can have images streamed and shown.
+    #[command(override_usage = "ocifs mirror [OPTIONS] --store DIR --list FILE ADDRESS")]
+    Mirror(Mirror),
     /// Unmount images
     #[command(alias = "unmount")]
     #[command(override_usage = "ocifs umount [OPTIONS] DIR...\n       ocifs umount --all")]

@@ -19,6 +19,7 @@ mod index;
 mod inspect;
 mod ls;
 mod man_pages;
+mod mirror;
 mod mount;
 mod open;
 pub(crate) mod prefetch;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, AnyError> {
         Command::Mount(mount) => mount::run(args, mount),
         Command::Browse(browse) => browse::run(args, browse),
         Command::Store(store) => store::run(args, store),
+        Command::Mirror(mirror) => mirror::run(mirror),
         Command::Umount(umount) => umount::run(umount),
         Command::Status(status) => status::run(status),
         Command::Ls(ls) => ls::run(ls),

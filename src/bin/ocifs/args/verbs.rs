@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use ocifs::metrics::Address;
+use ocifs::httpd::Address;
 use ocifs::reference::ImageName;
 
 use super::cache::CacheArgs;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocifs::fuse::kernel::{self, Holder, Mounted};
-use ocifs::metrics::{Address, Listener};
+use ocifs::httpd::{Address, Listener};
+use ocifs::metrics::{MAX_CLIENTS, answer};
 use ocifs::mount::{ImageStatus, Status, StatusError, Supervision, WaitingRead};
 use serde_json::{Value, json};
 
@@ -101,8 +102,11 @@ pub(crate) fn run(args: &args::Status) -> Result<ExitCode, AnyError> {
 /// network reaches no process that does.
 fn serve(address: &Address, place: Option<&Path>) -> Result<(), AnyError> {
     let listener = Listener::bind(address)?;
+    if let Some(at) = listener.tcp_address() {
+        log::info!("metrics at http://{at}/metrics");
+    }
     let text = || rows(place).map(|rows| metrics(&rows)).map_err(|e| e.to_string());
-    listener.serve(text);
+    listener.serve(MAX_CLIENTS, |request| answer(request, text));
     Ok(())
 }
 
