@@ -278,3 +278,38 @@ fn reports_are_bounded() {
         du.len()
     );
 }
+
+/// Of very many changes, each directory has some, and those that are left out are counted where they are.
+#[test]
+fn very_many_changes_are_shared_out() {
+    let many = |version: usize| {
+        let file = |at: usize| Entry::file(format!("d{}/f{at}", at % 50), vec![b'x'; version]);
+        let files: Vec<Entry> = (0..100_000).map(file).collect();
+        let few = (0..3).map(|at| Entry::file(format!("few/{at}"), vec![b'x'; version]));
+        let files: Vec<Entry> = files.into_iter().chain(few).collect();
+        ImageBuilder::new().layer(&tar(&files), Compression::Gzip).build()
+    };
+    let setup = Setup::new([&many(1), &many(2)]);
+    let [old, new] = [&setup.names[0][..], &setup.names[1]];
+    let diff = setup.report(&["diff", old, new], 1);
+    assert!(diff.len() < 2_500_000, "{}", diff.len());
+    let left = without_ours(&diff);
+    let rows = left.matches("<span class=\"sign chg\"").count();
+    assert!((2500..=3000).contains(&rows), "{rows}");
+    for dir in (0..50).map(|number| format!("d{number}")).chain(["few".to_owned()]) {
+        let row = format!("<code><bdi>{dir}/</bdi></code></summary>");
+        let (_, below) = left.split_once(&row).unwrap_or_else(|| panic!("{dir}"));
+        assert!(below[..below.find("</ul>").unwrap()].contains("sign chg"), "{dir}");
+    }
+    assert!(["few/0", "few/1", "few/2"].iter().all(|path| left.contains(&format!("/{path}\">"))));
+    let here: usize = left.split(" more changes here").map(number_before).sum();
+    let (before, _) = left.split_once(" more changes are left out here: ocifs diff --all").unwrap();
+    assert_eq!(number_before(before), here);
+    assert_eq!(here + rows, 100_003);
+}
+
+/// The number at the end of a text, 0 if there is none.
+fn number_before(text: &str) -> usize {
+    let digits = text.bytes().rev().take_while(u8::is_ascii_digit).count();
+    text[text.len() - digits..].parse().unwrap_or(0)
+}

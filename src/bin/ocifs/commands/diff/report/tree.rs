@@ -2,7 +2,11 @@
 //!
 //! Directories with nothing else in them stand in one row with what is in them, and names deeper than a browser nests
 //! elements are joined. If there are more changes than a report can have, a directory that came or went whole is
-//! one row; what is still too much is counted.
+//! one row. Where that is still too much, rows are shared out: each directory has as many as it needs up to a fair part, so
+//! that all of the tree is there to be seen, and says how many more changes are in it.
+//!
+//! Rejected: all changes as data for the script, which would make rows of them when a directory is opened. A million are
+//! 100 MB that a build keeps with each report, and without script they would not be there.
 
 use ocifs::image::FileChange;
 
@@ -36,6 +40,8 @@ struct Branch<'a> {
     begin: usize,
     listed: Option<Listed<'a>>,
     below: Vec<Branch<'a>>,
+    /// Changes that are below it and not among these.
+    left_out: usize,
 }
 
 /// Writes the tree.
@@ -48,37 +54,38 @@ pub(super) fn write(
     metadata: bool,
     hunks: &mut Hunks<'_>,
 ) -> Result<(), AnyError> {
-    let (listed, left) = listed(files);
+    let listed = listed(files);
     let (is_open, are_lines_open) = (listed.len() <= OPEN_CHANGES, listed.len() <= OPEN_LINES);
-    let mut root = Branch { path: b"", begin: 0, listed: None, below: Vec::new() };
+    let mut root = Branch::new(b"", 0, None);
     for change in listed {
         insert(&mut root, change);
     }
+    root.allot(MAX_ROWS);
     let end = out.len() + MAX_BYTES;
-    let mut tree =
-        Tree { out, files, metadata, is_open, are_lines_open, hunks, end, left_out: left };
+    let mut tree = Tree { out, files, metadata, is_open, are_lines_open, hunks, end, left_out: 0 };
     tree.out.tags("<ul class=\"tree\">\n");
     if let Some(listed) = &root.listed {
         tree.out.tags("<li data-path=\"/\">");
         tree.row(b"/", listed)?;
         tree.out.tags("</li>\n");
     }
-    tree.list(&root.below)?;
+    tree.list(&root)?;
     tree.out.tags("</ul>\n");
-    if let Some(more) =
-        more(tree.left_out, "changes are left out here: ocifs diff --all lists them.")
-    {
+    if let Some(more) = more(
+        tree.left_out,
+        "changes are left out here: ocifs diff --all lists them, with --path '/DIRECTORY/*' those of one directory.",
+    ) {
         out.tags("<p class=\"cut\">").text(&more).tags("</p>\n");
     }
     Ok(())
 }
 
-/// The changes that are shown, and how many are not.
-fn listed<'a>(files: &Files<'a>) -> (Vec<Listed<'a>>, usize) {
+/// All changes, or if they are too many those that stand for all below them.
+fn listed<'a>(files: &Files<'a>) -> Vec<Listed<'a>> {
     let changes = &files.diff.changes;
     let collapses = changes.len() > MAX_ROWS;
     let (mut rows, mut at) = (Vec::new(), 0);
-    while at < changes.len() && rows.len() < MAX_ROWS {
+    while at < changes.len() {
         let change = &changes[at];
         at += 1;
         let below = if collapses { files.whole_directory(at - 1) } else { None };
@@ -86,7 +93,7 @@ fn listed<'a>(files: &Files<'a>) -> (Vec<Listed<'a>>, usize) {
         at += below.unwrap_or(0);
         rows.push(Listed { change, content });
     }
-    (rows, changes.len() - at)
+    rows
 }
 
 /// Adds a change behind all that are there; directories come before what is in them.
@@ -98,12 +105,7 @@ fn insert<'a>(root: &mut Branch<'a>, listed: Listed<'a>) {
     for end in slashes.take(MAX_LEVELS) {
         let is_new = branch.below.last().is_none_or(|last| last.path != &path[..end]);
         if is_new {
-            branch.below.push(Branch {
-                path: &path[..end],
-                begin,
-                listed: None,
-                below: Vec::new(),
-            });
+            branch.below.push(Branch::new(&path[..end], begin, None));
         }
         let last = branch.below.len() - 1;
         branch = &mut branch.below[last];
@@ -111,14 +113,48 @@ fn insert<'a>(root: &mut Branch<'a>, listed: Listed<'a>) {
     }
     match path.is_empty() {
         true => branch.listed = Some(listed),
-        false => branch.below.push(Branch { path, begin, listed: Some(listed), below: Vec::new() }),
+        false => branch.below.push(Branch::new(path, begin, Some(listed))),
     }
 }
 
-impl Branch<'_> {
+impl<'a> Branch<'a> {
+    fn new(path: &'a [u8], begin: usize, listed: Option<Listed<'a>>) -> Branch<'a> {
+        Branch { path, begin, listed, below: Vec::new(), left_out: 0 }
+    }
+
     /// How many changes are at and below it.
     fn changes(&self) -> usize {
-        usize::from(self.listed.is_some()) + self.below.iter().map(Branch::changes).sum::<usize>()
+        let below: usize = self.below.iter().map(Branch::changes).sum();
+        usize::from(self.listed.is_some()) + below + self.left_out
+    }
+
+    /// How many rows it takes with all below it.
+    fn rows(&self) -> usize {
+        1 + self.below.iter().map(Branch::rows).sum::<usize>()
+    }
+
+    /// Leaves so much out that no more rows are below it, one for what is left out included.
+    fn allot(&mut self, rows: usize) {
+        let wanted: Vec<usize> = self.below.iter().map(Branch::rows).collect();
+        if wanted.iter().sum::<usize>() <= rows {
+            return;
+        }
+        let mut left = rows;
+        if self.below.len() > rows {
+            left = left.saturating_sub(1);
+            let out = self.below.split_off(left);
+            self.left_out += out.iter().map(Branch::changes).sum::<usize>();
+        }
+        left -= self.below.len();
+        // Those that want least get what they want, and the others the same.
+        let mut order: Vec<usize> = (0..self.below.len()).collect();
+        order.sort_by_key(|at| wanted[*at]);
+        for (done, at) in order.iter().enumerate() {
+            let share = left / (order.len() - done);
+            let given = share.min(wanted[*at] - 1);
+            self.below[*at].allot(given);
+            left -= given;
+        }
     }
 }
 
@@ -135,8 +171,8 @@ struct Tree<'t, 'a, 'h> {
 }
 
 impl Tree<'_, '_, '_> {
-    fn list(&mut self, branches: &[Branch<'_>]) -> Result<(), AnyError> {
-        for branch in branches {
+    fn list(&mut self, of: &Branch<'_>) -> Result<(), AnyError> {
+        for branch in &of.below {
             if self.out.len() >= self.end {
                 self.left_out += branch.changes();
                 continue;
@@ -144,7 +180,7 @@ impl Tree<'_, '_, '_> {
             let begin = branch.begin;
             let mut branch = branch;
             // Directories with one thing in them.
-            while let (None, [only]) = (&branch.listed, &branch.below[..])
+            while let (None, [only], 0) = (&branch.listed, &branch.below[..], branch.left_out)
                 && !only.below.is_empty()
             {
                 branch = only;
@@ -153,13 +189,19 @@ impl Tree<'_, '_, '_> {
             self.item(branch, begin)?;
             self.out.tags("</li>\n");
         }
+        self.left_out += of.left_out;
+        if let Some(more) = more(of.left_out, "changes here").filter(|_| of.path != b"") {
+            self.out.tags("<li class=\"cut\">").text(&more).tags("</li>\n");
+        }
         Ok(())
     }
 
     fn item(&mut self, branch: &Branch<'_>, begin: usize) -> Result<(), AnyError> {
         let name = &branch.path[begin..];
         if branch.below.is_empty() {
-            let Some(listed) = &branch.listed else { return Ok(()) };
+            let Some(listed) = &branch.listed.as_ref().filter(|_| branch.left_out == 0) else {
+                return self.counted(branch, name);
+            };
             return match self.hunks.of(listed.change)? {
                 Some(lines) => {
                     let tags = if self.are_lines_open {
@@ -187,8 +229,23 @@ impl Tree<'_, '_, '_> {
             }
         }
         self.out.tags("</summary><ul>\n");
-        self.list(&branch.below)?;
+        self.list(branch)?;
         self.out.tags("</ul></details>");
+        Ok(())
+    }
+
+    /// A directory of which nothing but its changes' number has room.
+    fn counted(&mut self, branch: &Branch<'_>, name: &[u8]) -> Result<(), AnyError> {
+        self.left_out += branch.left_out;
+        match &branch.listed {
+            Some(listed) => self.row(name, listed)?,
+            None => {
+                self.out.tags("<code><bdi>").name(name).tags("/</bdi></code>");
+            }
+        }
+        if let Some(more) = more(branch.left_out, "changes here") {
+            self.out.tags("<span class=\"what cut\">").text(&more).tags("</span>");
+        }
         Ok(())
     }
 
