@@ -6,7 +6,7 @@
 //! ImageSet::add       the same for each, common layers once; finish: tree::join -> Filesystem
 //! LayeredImage::open  as Image::open, but layer indexes are kept, and what became of each name
 //! layer_usage, room    what layers and directories take; wasted_paths: what of it for nothing
-//! LayerStack::open    the same without a tree, as of each layer, to go from one to the other
+//! LayerStack::open    the same without a tree, as of each layer, to go from one to the other, and glimpses meanwhile
 //! history, which      how an image was made; where a path comes from
 //! known_tree          names alone, if the cache has all of them: for completion
 //! diff                what differs between two of them, by digest
@@ -57,6 +57,7 @@ mod diff;
 mod error;
 mod excerpt;
 mod exclude;
+mod glimpses;
 mod graph;
 mod history;
 mod indexes;
@@ -98,6 +99,7 @@ pub use copy::{Copied, Copy, CopyError, CopyOptions, Destination};
 pub use diff::{Diff, FileChange, LayerCounts, common_layers, diff};
 pub use error::Error;
 pub use excerpt::Excerpt;
+pub use glimpses::Wishes;
 pub use graph::{
     Depth, Entry, EntryKind, Graph, InspectedImage, InspectedLayer, Referrer, Wanted, document,
     inspect,
@@ -108,7 +110,7 @@ pub use indexes::{
 };
 pub use known::known_tree;
 pub use layer_choice::{LayerChoice, LayerChoiceError};
-pub use layer_stack::{LayerFile, LayerStack, Wasted, WastedFile, instructions};
+pub use layer_stack::{LayerFile, LayerStack, Onlooker, Wasted, WastedFile, instructions};
 pub use layer_usage::{LayerUsage, layer_usage};
 pub use layered::LayeredImage;
 pub use opening::{named_document, resolve, resolve_in};

@@ -20,7 +20,7 @@ mod turns;
 
 pub use error::{Error, ErrorKind};
 pub use images::{Failure, ImageLayers, open_all, open_images};
-pub use lookup::cached;
+pub use lookup::{Known, cached, known};
 pub use opened::{OpenLayer, OpenedLayers};
 pub use options::LayerOptions;
 pub use progress::{Progress, Quiet};

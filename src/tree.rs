@@ -18,7 +18,7 @@
 //! are others, made from contents (`numbers`).
 //!
 //! A merge can say where each inode comes from ([`Origins`]), and what became of every name that any layer
-//! made ([`Provenance`]).
+//! made ([`Provenance`]). Before all of that is known, there is a glimpse of the directories that are looked at ([`Survey`]).
 //!
 //! Several trees can be joined into one with a directory for each ([`join()`]). What the upper layers
 //! of an image decide without those below is a tree too, for a few questions ([`merge_upper`]).
@@ -37,6 +37,7 @@ mod expand;
 pub mod find;
 mod fingerprints;
 mod flat;
+mod glimpse;
 mod glob;
 mod inode;
 mod join;
@@ -58,6 +59,7 @@ pub use common::common;
 pub use compare::{Aspects, Difference, aspects_of_moved, compare};
 pub use error::Error;
 pub use expand::{TooManyPaths, fixed_part};
+pub use glimpse::{Glimpse, GlimpseError, Survey};
 pub use glob::Glob;
 pub use inode::{Attributes, BLOCK_BYTES, Content, DirEntry, FileKind, Ino};
 pub use join::{Part, Sharing, join};

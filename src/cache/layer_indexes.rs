@@ -1,5 +1,6 @@
 //! Layer indexes: ours by blob and diff ID, and those that others made.
 
+use std::fs::File;
 use std::time::SystemTime;
 
 use super::folder::{Cache, read_limited};
@@ -18,6 +19,13 @@ impl Cache {
         mark_used(&file);
         let bytes = read_limited(file, most.min(MAX_LAYER_INDEX_BYTES))?;
         (bytes != REJECTED).then_some(bytes)
+    }
+
+    /// The file of a layer index of at most `most` bytes, to be read in parts. One that was rejected is too short to be one.
+    pub fn layer_index_file(&self, name: &LayerName, most: u64) -> Option<File> {
+        let file = self.open_file(&layer_name(name))?;
+        let length = file.metadata().ok()?.len();
+        (length <= most.min(MAX_LAYER_INDEX_BYTES)).then_some(file)
     }
 
     /// When a layer index came into the cache, as far as its file system tells.

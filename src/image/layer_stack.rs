@@ -11,11 +11,16 @@
 //! One merge keeps what became of every name ([`Provenance`]), and no tree: [`AsOf`] finds a directory as of a layer in
 //! that table when it is asked for. A file is read by the entry that it was made from, so one that a later layer
 //! hides is read as any other. What an image wastes are the entries of which it shows nothing.
+//!
+//! Until all of that is known there are stacks of what is (`glimpses`): with fewer directories, perhaps fewer layers, and
+//! without contents.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::glimpses::{Seen, Wishes, while_opening};
 use super::history::instructions_of_layers;
 use super::layer_usage::stored;
 use super::opening::Opening;
@@ -31,7 +36,7 @@ use crate::layer::{OpenedLayers, Progress};
 use crate::oci::HistoryEntry;
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
-use crate::tree::{self, AsOf, Changes, Origin, Place, Provenance};
+use crate::tree::{self, AsOf, Changes, Glimpse, Origin, Place, Provenance};
 
 /// An image, open, as of each of its layers.
 #[derive(Debug)]
@@ -39,8 +44,29 @@ pub struct LayerStack {
     resolved: ResolvedImage,
     indexes: Vec<Arc<LayerIndex>>,
     provenance: Provenance,
-    contents: Contents,
+    extent: Extent,
     read_timeout: Duration,
+}
+
+/// How much of an image there is.
+#[derive(Debug)]
+enum Extent {
+    Whole(Contents),
+    Glimpse {
+        /// By layer.
+        known: Vec<bool>,
+        /// Paths of the directories besides the root whose names are here.
+        listed: HashSet<Vec<u8>>,
+    },
+}
+
+/// Who looks at an image while it is being opened.
+pub trait Onlooker: Send + Sync {
+    /// The name is resolved.
+    fn resolved(&self, image: &ResolvedImage);
+
+    /// The image as far as it is known.
+    fn sees(&self, stack: LayerStack);
 }
 
 /// A file of which an image has the bytes and shows nothing.
@@ -70,8 +96,9 @@ pub struct Wasted {
 }
 
 impl LayerStack {
-    /// Resolves a name, opens its layers (streaming those that have no index), and merges them. `resolved` hears of
-    /// the image before any layer is opened.
+    /// Resolves a name, opens its layers (streaming those that have no index), and merges them. The onlooker hears of
+    /// the image before any layer is opened, and sees what is known of it meanwhile, with the directories that are wished
+    /// for.
     ///
     /// # Errors
     /// See [`Error`].
@@ -80,19 +107,54 @@ impl LayerStack {
         cache: &Arc<Cache>,
         options: &ImageOptions,
         progress: &dyn Progress,
-        resolved: &mut dyn FnMut(&ResolvedImage),
+        onlooker: &dyn Onlooker,
+        wishes: &Wishes,
     ) -> Result<LayerStack, Error> {
         let opening = Opening::new(name, cache, options)?;
-        resolved(&opening.resolved);
-        let layers = &opening.resolved.layers;
-        let open = opening.layers(layers, &OpenedLayers::default(), progress)?;
-        let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
-        let contents = Contents::new(opening.readers(&open, &spans));
-        let indexes: Vec<Arc<LayerIndex>> = open.into_iter().map(|open| open.index).collect();
-        let plain: Vec<&LayerIndex> = indexes.iter().map(Arc::as_ref).collect();
-        let provenance = tree::provenance(&plain, opening.finder.budget())?;
-        let (resolved, read_timeout) = (opening.resolved, options.read_deadline);
-        Ok(LayerStack { resolved, indexes, provenance, contents, read_timeout })
+        onlooker.resolved(&opening.resolved);
+        let read_timeout = options.read_deadline;
+        let see = |seen: Seen| {
+            let (resolved, Glimpse { indexes, provenance }) =
+                (opening.resolved.clone(), seen.glimpse);
+            let listed = seen.listed.into_iter().collect();
+            let extent = Extent::Glimpse { known: seen.known, listed };
+            onlooker.sees(LayerStack { resolved, indexes, provenance, extent, read_timeout });
+        };
+        let opened = while_opening(&opening, progress, &see, wishes, |progress| {
+            let layers = &opening.resolved.layers;
+            let open = opening.layers(layers, &OpenedLayers::default(), progress)?;
+            let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
+            let contents = Contents::new(opening.readers(&open, &spans));
+            let indexes: Vec<Arc<LayerIndex>> = open.into_iter().map(|open| open.index).collect();
+            let plain: Vec<&LayerIndex> = indexes.iter().map(Arc::as_ref).collect();
+            let provenance = tree::provenance(&plain, opening.finder.budget())?;
+            Ok::<_, Error>((indexes, provenance, Extent::Whole(contents)))
+        });
+        let (indexes, provenance, extent) = opened?;
+        Ok(LayerStack { resolved: opening.resolved, indexes, provenance, extent, read_timeout })
+    }
+
+    /// Whether all of it is here. Otherwise no file can be read, and there are only the names of some directories.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.extent, Extent::Whole(_))
+    }
+
+    /// Whether the names of the directory at this path are all here, as far as layers are known.
+    pub fn lists(&self, path: &[u8]) -> bool {
+        match &self.extent {
+            Extent::Whole(_) => true,
+            Extent::Glimpse { listed, .. } => path.is_empty() || listed.contains(path),
+        }
+    }
+
+    /// How many layers are not known yet, of the lowest so many.
+    pub fn unknown_layers(&self, lowest: usize) -> usize {
+        match &self.extent {
+            Extent::Whole(_) => 0,
+            Extent::Glimpse { known, .. } => {
+                known.iter().take(lowest).filter(|is_known| !**is_known).count()
+            }
+        }
     }
 
     /// What the name resolved to.
@@ -121,9 +183,14 @@ impl LayerStack {
         self.provenance.changes(&indexes)
     }
 
-    /// What has been checked of each layer, base first.
+    /// What has been checked of each layer that is known, base first.
     pub fn proofs(&self) -> Vec<Proof> {
-        self.indexes.iter().map(|index| index.proof()).collect()
+        let is_known = |at: usize| match &self.extent {
+            Extent::Whole(_) => true,
+            Extent::Glimpse { known, .. } => known[at],
+        };
+        let known = self.indexes.iter().enumerate().filter(|(at, _)| is_known(*at));
+        known.map(|(_, index)| index.proof()).collect()
     }
 
     /// What a layer has at an entry.
@@ -143,8 +210,9 @@ impl LayerStack {
         self.indexes[origin.layer].content_digest(&entry)
     }
 
-    /// The regular file at a place as of a layer; `None` if there is none.
+    /// The regular file at a place as of a layer; `None` if there is none, or if not all of the image is here.
     pub fn file(&self, layer: usize, place: Place) -> Option<LayerFile<'_>> {
+        let Extent::Whole(contents) = &self.extent else { return None };
         let as_of = self.as_of(layer);
         let origin = as_of.origin(place);
         let EntryKind::File { size, runs } = self.entry(origin)?.kind else { return None };
@@ -154,7 +222,15 @@ impl LayerStack {
                 self.indexes[origin.layer].sparse_runs(first, count).collect()
             }
         };
-        Some(LayerFile { stack: self, origin, size, runs, sparse, path: as_of.path(place) })
+        Some(LayerFile {
+            stack: self,
+            contents,
+            origin,
+            size,
+            runs,
+            sparse,
+            path: as_of.path(place),
+        })
     }
 
     /// What of the image is for nothing, with as many of the largest files.
@@ -186,6 +262,7 @@ impl LayerStack {
 /// A regular file of a layer.
 pub struct LayerFile<'a> {
     stack: &'a LayerStack,
+    contents: &'a Contents,
     origin: Origin,
     size: u64,
     runs: Runs,
@@ -218,7 +295,7 @@ impl LayerFile<'_> {
         };
         let (layer, give_up) = (self.origin.layer, Instant::now() + self.stack.read_timeout);
         let ahead = |_| ReadAhead::File(0..0);
-        let read = self.stack.contents.read(layer, pieces, offset, &mut bytes, give_up, &ahead);
+        let read = self.contents.read(layer, pieces, offset, &mut bytes, give_up, &ahead);
         let path = || String::from_utf8_lossy(&self.path).into_owned();
         read.map_err(|cause| fs::Error::Content { path: path(), cause })?;
         Ok(bytes)

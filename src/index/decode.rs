@@ -40,6 +40,85 @@ const MAX_CHUNK_SKIP: u64 = 256 << 20;
 /// Sections of the head; the others are the tail.
 const HEAD_SECTIONS: usize = SECTIONS - 2;
 
+/// What the fixed part of a file says.
+pub(super) struct Header {
+    /// An index with empty tables, and a tail that is elsewhere.
+    pub(super) index: LayerIndex,
+    pub(super) counts: Counts,
+}
+
+/// How many records each section has.
+pub(super) struct Counts {
+    pub(super) dirs: u64,
+    pub(super) entries: u64,
+    pub(super) whiteouts: u64,
+    pub(super) runs: u64,
+    pub(super) xattrs: u64,
+    pub(super) spans: u64,
+    pub(super) chunks: u64,
+    pub(super) bytes: u64,
+    hashes: u64,
+    windows: u64,
+}
+
+impl Header {
+    pub(super) fn parse(header: &FileHeader) -> Result<Header, DecodeError> {
+        if header.magic != MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        if header.version.get() != VERSION {
+            return Err(DecodeError::Version(header.version.get()));
+        }
+        let [dirs, entries, whiteouts, runs, xattrs, spans, chunks, bytes, hashes, windows] =
+            header.counts.map(|count| count.get());
+        let counts = Counts {
+            dirs,
+            entries,
+            whiteouts,
+            runs,
+            xattrs,
+            spans,
+            chunks,
+            bytes,
+            hashes,
+            windows,
+        };
+        let identity = Identity {
+            blob: header.blob.get().ok_or(Inconsistent("unknown digest algorithm"))?,
+            blob_size: header.blob_size.get(),
+            diff_id: DiffId(header.diff_id.get().ok_or(Inconsistent("unknown digest algorithm"))?),
+            uncompressed_size: header.uncompressed_size.get(),
+            compression: match header.compression {
+                0 => Compression::None,
+                1 => Compression::Gzip,
+                2 => Compression::Zstd,
+                _ => return Err(Inconsistent("unknown compression")),
+            },
+            proof: match header.proof {
+                0 => Proof::Hint,
+                1 => Proof::Toc,
+                2 => Proof::Full,
+                _ => return Err(Inconsistent("unknown proof")),
+            },
+        };
+        let index = LayerIndex {
+            identity,
+            dirs: Vec::new(),
+            entries: Vec::new(),
+            whiteouts: Vec::new(),
+            runs: Vec::new(),
+            xattrs: Vec::new(),
+            spans: Vec::new(),
+            chunks: Vec::new(),
+            bytes: Vec::new(),
+            missing_padding: header.missing_padding.get(),
+            outline: None,
+            tail: Tail::Detached { hashes, windows },
+        };
+        Ok(Header { index, counts })
+    }
+}
+
 impl LayerIndex {
     /// The index as a file: head and, if it is here, tail.
     pub fn encode(&self) -> Vec<u8> {
@@ -151,53 +230,22 @@ impl LayerIndex {
     /// Another version, damage, or a reference out of range.
     pub fn decode(file: &[u8]) -> Result<LayerIndex, DecodeError> {
         let (header, _) = FileHeader::read_from_prefix(file).map_err(|_| DecodeError::Length)?;
-        if header.magic != MAGIC {
-            return Err(DecodeError::Magic);
-        }
-        if header.version.get() != VERSION {
-            return Err(DecodeError::Version(header.version.get()));
-        }
-        let [dirs, entries, whiteouts, runs, xattrs, spans, chunks, bytes, hashes, windows] =
-            header.counts.map(|count| count.get());
+        let Header { mut index, counts } = Header::parse(&header)?;
         let mut rest = file.get(size_of::<FileHeader>()..).ok_or(DecodeError::Length)?;
-        let mut index = LayerIndex {
-            identity: Identity {
-                blob: header.blob.get().ok_or(Inconsistent("unknown digest algorithm"))?,
-                blob_size: header.blob_size.get(),
-                diff_id: DiffId(
-                    header.diff_id.get().ok_or(Inconsistent("unknown digest algorithm"))?,
-                ),
-                uncompressed_size: header.uncompressed_size.get(),
-                compression: match header.compression {
-                    0 => Compression::None,
-                    1 => Compression::Gzip,
-                    2 => Compression::Zstd,
-                    _ => return Err(Inconsistent("unknown compression")),
-                },
-                proof: match header.proof {
-                    0 => Proof::Hint,
-                    1 => Proof::Toc,
-                    2 => Proof::Full,
-                    _ => return Err(Inconsistent("unknown proof")),
-                },
-            },
-            dirs: section(&mut rest, dirs)?,
-            entries: section(&mut rest, entries)?,
-            whiteouts: section(&mut rest, whiteouts)?,
-            runs: section(&mut rest, runs)?,
-            xattrs: section(&mut rest, xattrs)?,
-            spans: section(&mut rest, spans)?,
-            chunks: section(&mut rest, chunks)?,
-            bytes: section(&mut rest, bytes)?,
-            missing_padding: header.missing_padding.get(),
-            outline: None,
-            tail: Tail::Detached { hashes, windows },
-        };
+        index.dirs = section(&mut rest, counts.dirs)?;
+        index.entries = section(&mut rest, counts.entries)?;
+        index.whiteouts = section(&mut rest, counts.whiteouts)?;
+        index.runs = section(&mut rest, counts.runs)?;
+        index.xattrs = section(&mut rest, counts.xattrs)?;
+        index.spans = section(&mut rest, counts.spans)?;
+        index.chunks = section(&mut rest, counts.chunks)?;
+        index.bytes = section(&mut rest, counts.bytes)?;
         let head_bytes = file.len() - rest.len();
         check_sum(&mut rest, &file[..head_bytes])?;
         if !rest.is_empty() {
             let tail = rest;
-            let (hashes, windows) = (section(&mut rest, hashes)?, section(&mut rest, windows)?);
+            let hashes = section(&mut rest, counts.hashes)?;
+            let windows = section(&mut rest, counts.windows)?;
             let tail_bytes = tail.len() - rest.len();
             check_sum(&mut rest, &tail[..tail_bytes])?;
             index.tail = Tail::Loaded { hashes, windows: Arc::new(windows) };
@@ -211,13 +259,19 @@ impl LayerIndex {
 
     /// Proves the invariants that the accessors rely on.
     pub(super) fn check(&self) -> Result<(), DecodeError> {
+        self.check_tables(self.entries.len() as u64)?;
+        self.entries.iter().try_for_each(|entry| self.check_entry(entry))
+    }
+
+    /// The same of all tables but that of the entries, of which there are so many.
+    pub(super) fn check_tables(&self, entries: u64) -> Result<(), DecodeError> {
         self.check_spans()?;
-        if self.dirs.is_empty() || self.entries.len() > MAX_ENTRIES {
+        if self.dirs.is_empty() || entries > MAX_ENTRIES as u64 {
             return Err(Inconsistent("no root or too many entries"));
         }
         // A tail that is elsewhere is known by these numbers alone.
         let most_windows = self.spans.len() as u64 * u64::from(MAX_WINDOW_BYTES);
-        if self.hash_count() > self.entries.len() as u64 || self.window_bytes() > most_windows {
+        if self.hash_count() > entries || self.window_bytes() > most_windows {
             return Err(Inconsistent("an impossible tail"));
         }
         for (at, dir) in self.dirs.iter().enumerate() {
@@ -239,10 +293,10 @@ impl LayerIndex {
             self.check_text(xattr.name_offset.get(), xattr.name_length.get())?;
             self.check_text(xattr.value_offset.get(), xattr.value_length.get())?;
         }
-        self.entries.iter().try_for_each(|entry| self.check_entry(entry))
+        Ok(())
     }
 
-    fn check_entry(&self, entry: &format::EntryRecord) -> Result<(), DecodeError> {
+    pub(super) fn check_entry(&self, entry: &format::EntryRecord) -> Result<(), DecodeError> {
         let is_root_name = entry.name_length.get() == 0;
         if is_root_name && (entry.dir.get() != ROOT_DIR || entry.kind != format::KIND_DIRECTORY) {
             return Err(Inconsistent("an entry without a name"));

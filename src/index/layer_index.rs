@@ -50,6 +50,38 @@ pub(super) enum Tail {
 }
 
 impl LayerIndex {
+    /// An index that says nothing of any name, in the place of one that is not known.
+    pub fn nothing() -> LayerIndex {
+        let blob = Digest::sha256(b"");
+        let root = DirRecord {
+            parent: ROOT_DIR.into(),
+            name_offset: 0.into(),
+            name_length: 0.into(),
+            flags: 0.into(),
+        };
+        LayerIndex {
+            identity: Identity {
+                blob,
+                blob_size: 0,
+                diff_id: DiffId(blob),
+                uncompressed_size: 0,
+                compression: Compression::None,
+                proof: Proof::Transport,
+            },
+            dirs: vec![root],
+            entries: Vec::new(),
+            whiteouts: Vec::new(),
+            runs: Vec::new(),
+            xattrs: Vec::new(),
+            spans: Vec::new(),
+            chunks: Vec::new(),
+            bytes: Vec::new(),
+            missing_padding: 0,
+            outline: None,
+            tail: Tail::Loaded { hashes: Vec::new(), windows: Arc::default() },
+        }
+    }
+
     /// Digest of the blob that the index was made from.
     pub fn blob(&self) -> Digest {
         self.identity.blob
@@ -257,7 +289,7 @@ impl LayerIndex {
         self.entry(&self.entries[at])
     }
 
-    fn entry<'a>(&'a self, record: &'a EntryRecord) -> Entry<'a> {
+    pub(super) fn entry<'a>(&'a self, record: &'a EntryRecord) -> Entry<'a> {
         let data = record.data.get();
         let (high, low) = ((data >> 32) as u32, data as u32);
         let kind = match record.kind {

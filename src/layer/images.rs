@@ -15,7 +15,7 @@ use super::lookup::{cached, find, own_name};
 use super::opened::{LayerKey, OpenLayer, OpenedLayers, layer_key};
 use super::options::LayerOptions;
 use super::pass::FirstPass;
-use super::progress::{Hearing, Progress, Quiet};
+use super::progress::{Hearing, Progress, Uncounted};
 use crate::cache::Cache;
 use crate::external::{self, IndexFinder};
 use crate::resolve::ResolvedLayer;
@@ -160,7 +160,7 @@ impl<'a> OpeningImages<'a> {
             match found {
                 // The smallest come along with the indexes of the others.
                 None if layer.descriptor.size < external::MIN_LAYER_BYTES => {
-                    pass(at, layer, &Quiet).map(Some)
+                    pass(at, layer, &Uncounted(progress)).map(Some)
                 }
                 None => match walk(at, layer) {
                     Some(index) => OpenLayer::new(index, own_name(layer), layer).map(Some),

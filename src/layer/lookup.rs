@@ -1,5 +1,7 @@
 //! The index of a layer without streaming it: from the cache, or made by others.
 
+use std::cell::RefCell;
+
 use super::budget;
 use super::error::Error;
 use super::opened::OpenLayer;
@@ -7,9 +9,10 @@ use super::options::LayerOptions;
 use crate::artifact::ShownAs;
 use crate::cache::{Cache, LayerName};
 use crate::external::{Found, IndexFinder};
-use crate::index::{LayerIndex, Proof};
+use crate::index::{IndexFile, LayerIndex, NameSet, Proof};
 use crate::oci::Descriptor;
 use crate::resolve::ResolvedLayer;
+use crate::toc;
 
 /// The name of the index that a first pass over a layer makes.
 pub(super) fn own_name(layer: &ResolvedLayer) -> LayerName {
@@ -55,23 +58,14 @@ pub fn cached(
     finder: &IndexFinder,
     options: &LayerOptions,
 ) -> Option<OpenLayer> {
-    let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
-    let prove = options.prove;
-    let is_file = matches!(layer.shown, ShownAs::File(_));
-    let is_whole =
-        |index: &LayerIndex| index.blob() == digest && index.blob_size() == layer.descriptor.size;
+    let digest = layer.descriptor.digest;
     let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
-        // The size that is claimed says only how much of a file is read that was admitted when it was made.
-        let most = finder.budget().limit_with(layer.descriptor.size);
-        let file = cache.layer_index(&name, most)?;
+        let file = cache.layer_index(&name, most_bytes(layer, finder))?;
         match LayerIndex::decode(&file) {
-            Ok(index)
-                if diff_id.is_none_or(|diff_id| index.diff_id() == diff_id) && is_right(&index) =>
-            {
+            Ok(index) if is_right(&index) => {
                 // Streaming the layer says what is wrong.
                 budget::draw(&index, &|| file.as_slice().into(), finder.budget()).ok()?;
-                // A tar that is not compressed is its own blob.
-                let is_seen = index.blob() == digest || diff_id.is_some_and(|id| id.0 == digest);
+                let is_seen = is_seen(layer, &index);
                 let index = match index.proof() {
                     Proof::Full if !is_seen => index.with_proof(Proof::Tar),
                     _ => index,
@@ -83,13 +77,85 @@ pub fn cached(
         }
         None
     };
+    let of_file = || OpenLayer::new(of_file(layer, options)?, own_name(layer), layer).ok();
+    by_any_name(layer, finder, options, &load, &of_file)
+}
+
+/// What is known of a layer without opening it.
+#[derive(Debug)]
+pub enum Known {
+    /// The cache has its index.
+    File(Box<IndexFile>),
+    /// It has none.
+    Nothing,
+    /// Its entries are not shown as they stand in an index.
+    Changed,
+}
+
+/// What the cache knows of a layer, by the index that [`cached`] would take, for a look at some of its entries. Of
+/// tables without entries at most `most` bytes are read, and names that paths lead through are added to `names`.
+pub fn known(
+    layer: &ResolvedLayer,
+    cache: &Cache,
+    finder: &IndexFinder,
+    options: &LayerOptions,
+    most: u64,
+    names: &mut NameSet,
+) -> Known {
+    let is_plain = matches!(&layer.shown, ShownAs::Tree { below } if below.is_empty());
+    if options.again || !is_plain || toc::promise(&layer.descriptor).is_some() {
+        return Known::Changed;
+    }
+    let names = RefCell::new(names);
+    let load = |name: LayerName, is_right: &dyn Fn(&LayerIndex) -> bool| {
+        let file = cache.layer_index_file(&name, most_bytes(layer, finder))?;
+        // What is wrong with it will be told when it is opened.
+        let file = IndexFile::open(file, most, &mut names.borrow_mut()).ok()?;
+        is_right(file.index()).then_some(file)
+    };
+    match by_any_name(layer, finder, options, &load, &|| None) {
+        Some(file) if file.index().proof() == Proof::Full && !is_seen(layer, file.index()) => {
+            Known::File(Box::new(file.with_proof(Proof::Tar)))
+        }
+        Some(file) => Known::File(Box::new(file)),
+        None => Known::Nothing,
+    }
+}
+
+/// How many bytes of an index are read. The size that is claimed says only how much of a file is read that was admitted when it was
+/// made.
+fn most_bytes(layer: &ResolvedLayer, finder: &IndexFinder) -> u64 {
+    finder.budget().limit_with(layer.descriptor.size)
+}
+
+/// Whether the blob of a layer was seen when its index was made. A tar that is not compressed is its own blob.
+fn is_seen(layer: &ResolvedLayer, index: &LayerIndex) -> bool {
+    let digest = layer.descriptor.digest;
+    index.blob() == digest || layer.diff_id.is_some_and(|id| id.0 == digest)
+}
+
+/// Tries the names under which the cache may have the index of a layer, each with what it has to prove.
+fn by_any_name<T>(
+    layer: &ResolvedLayer,
+    finder: &IndexFinder,
+    options: &LayerOptions,
+    load: &dyn Fn(LayerName, &dyn Fn(&LayerIndex) -> bool) -> Option<T>,
+    of_file: &dyn Fn() -> Option<T>,
+) -> Option<T> {
+    let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
+    let prove = options.prove;
+    let is_file = matches!(layer.shown, ShownAs::File(_));
+    let has_diff_id = |index: &LayerIndex| diff_id.is_none_or(|id| index.diff_id() == id);
+    let is_whole = |index: &LayerIndex| {
+        has_diff_id(index) && index.blob() == digest && index.blob_size() == layer.descriptor.size
+    };
     if let Some(registry) = &options.only_sent_by {
         let is_proven = |index: &LayerIndex| index.proof() == Proof::Full && is_whole(index);
         return load(sent_name(layer, registry), &is_proven);
     }
     let is_proven = |index: &LayerIndex| {
         let is_of_tar = index.blob() != digest && index.is_of_tar() && !prove;
-        index.proof() == Proof::Full && (is_whole(index) || is_of_tar)
+        index.proof() == Proof::Full && has_diff_id(index) && (is_whole(index) || is_of_tar)
     };
     let by_diff_id = diff_id.filter(|_| !is_file).map(LayerName::DiffId);
     let own = [Some(own_name(layer)), by_diff_id];
@@ -98,8 +164,5 @@ pub fn cached(
     if own.is_some() || prove {
         return own;
     }
-    if let Some(index) = of_file(layer, options) {
-        return OpenLayer::new(index, own_name(layer), layer).ok();
-    }
-    finder.names(layer).into_iter().find_map(|name| load(name, &is_whole))
+    of_file().or_else(|| finder.names(layer).into_iter().find_map(|name| load(name, &is_whole)))
 }

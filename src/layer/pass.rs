@@ -115,6 +115,7 @@ impl FirstPass<'_> {
                         cache.add_name(&name, &sent_name(layer, registry), &bytes);
                     }
                     hearing.progress.layer_done();
+                    hearing.progress.layer_opened();
                     return Ok(index);
                 }
                 Err(kind) => kind,

@@ -16,6 +16,18 @@ pub trait Progress: Send + Sync {
 
     /// A new layer is indexed.
     fn layer_done(&self) {}
+
+    /// The cache has the index of one more layer, be it one of those that were counted or not.
+    fn layer_opened(&self) {}
+}
+
+/// Hears nothing of a layer that was not counted, but that it is there.
+pub(super) struct Uncounted<'a>(pub(super) &'a dyn Progress);
+
+impl Progress for Uncounted<'_> {
+    fn layer_opened(&self) {
+        self.0.layer_opened();
+    }
 }
 
 /// Says nothing.

@@ -33,6 +33,7 @@
 //! directories that are made where symlinks lead, draw on it before they are made.
 
 mod alone;
+mod names;
 mod nodes;
 mod paths;
 mod rules;
@@ -109,7 +110,28 @@ pub fn merge_with_provenance(
 /// # Errors
 /// As [`merge()`].
 pub fn provenance(layers: &[&LayerIndex], budget: &Arc<Budget>) -> Result<Provenance, Error> {
-    let mut merge = Merge::of(layers, budget, Some(Witness::new()))?;
+    rows_alone(Merge::of(layers, budget, Some(Witness::new()))?)
+}
+
+/// The same of layers that may not be all of an image: a hard link whose target is in none of them is a name without
+/// content.
+///
+/// # Errors
+/// As [`merge()`].
+pub(super) fn provenance_of_known(
+    layers: &[&LayerIndex],
+    budget: &Arc<Budget>,
+) -> Result<Provenance, Error> {
+    let mut merge = Merge::begin(layers, budget)?;
+    merge.witness = Some(Witness::new());
+    merge.is_partial = true;
+    merge.apply_all()?;
+    rows_alone(merge)
+}
+
+fn rows_alone(mut merge: Merge<'_>) -> Result<Provenance, Error> {
+    // Nothing is looked up any more.
+    (merge.names, merge.ghosts) = Default::default();
     let mut last = 0;
     let numbers = merge.names_of_inodes().into_iter().map(|names| match names {
         0 => 0,

@@ -181,11 +181,33 @@ impl Provenance {
         }
         let mut provenance =
             Provenance { layers, names, rows, by_name: Vec::new(), updates: witness.updates };
-        let mut by_name: Vec<u32> = (1..provenance.rows.len() as u32).collect();
-        by_name.sort_by_key(|row| (provenance.row(*row).parent, provenance.name(*row)));
-        provenance.by_name = by_name;
+        provenance.by_name = provenance.sorted();
         provenance.updates.sort_by_key(|update| update.node);
         provenance
+    }
+
+    /// All rows but the root, by directory and name, then as they were made. They are put to their directories by
+    /// counting, so that names are compared with those beside them only.
+    fn sorted(&self) -> Vec<u32> {
+        let mut ends = vec![0u32; self.rows.len() + 1];
+        for row in &self.rows[1..] {
+            ends[row.parent as usize + 1] += 1;
+        }
+        for at in 1..ends.len() {
+            ends[at] += ends[at - 1];
+        }
+        let starts = ends.clone();
+        let mut sorted = vec![0; self.rows.len() - 1];
+        for (at, row) in (1..).zip(&self.rows[1..]) {
+            let place = &mut ends[row.parent as usize];
+            sorted[*place as usize] = at;
+            *place += 1;
+        }
+        for bounds in starts.windows(2) {
+            let names = &mut sorted[bounds[0] as usize..bounds[1] as usize];
+            names.sort_by(|one, other| self.name(*one).cmp(self.name(*other)));
+        }
+        sorted
     }
 
     fn row(&self, row: u32) -> &Row {
@@ -257,8 +279,13 @@ impl Provenance {
         &self.by_name[begin..begin + length]
     }
 
+    /// What each row was made from, and the row of its directory, in the order in which they were made.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (Source, u32)> {
+        self.rows.iter().skip(1).map(|row| (row.source, row.parent))
+    }
+
     /// All rows that a path had. `.`, `..` and empty names are taken as they are written.
-    fn rows_of(&self, path: &[u8]) -> Vec<u32> {
+    pub(super) fn rows_of(&self, path: &[u8]) -> Vec<u32> {
         let names = plain_names(path);
         let mut rows = vec![ROOT];
         for name in names {

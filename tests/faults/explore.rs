@@ -181,6 +181,45 @@ fn opening_is_shown_and_its_errors_are_told() {
     assert_eq!(screen.ends(), 1);
 }
 
+/// Layers are shown as they come, the others are told to be missing, and directories open meanwhile.
+#[test]
+fn what_is_known_is_shown_while_layers_come() {
+    let base = [
+        Entry::dir("etc"),
+        Entry::file("etc/hosts", "127.0.0.1 localhost\n"),
+        Entry::file("noise", noise(300_000, 5)),
+    ];
+    let top = [Entry::file("etc/new", "new\n"), Entry::file("motd", "welcome\n")];
+    let builder = ImageBuilder::new().layer(&tar(&base), Compression::Gzip);
+    let built = builder.layer(&tar(&top), Compression::Gzip).build();
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.add_image("r", "t", &built);
+    let gate = Gate::default();
+    let path = format!("/blobs/{}", built.layer_digests()[0]);
+    registry.fault(("GET", &path, Times::Always), Fault::Hold(gate.clone()));
+    let name = format!("{}/r:t", registry.addr());
+    let mut screen = Screen::start(&mut explore(&home, &[&name]), (80, 24));
+    screen.shows("layers 0 to 1, without 1 layer to be read");
+    screen.shows("motd");
+    screen.shows("first use here");
+    assert!(!screen.lines().join("\n").contains("noise"));
+    screen.press("g ");
+    screen.shows("new");
+    screen.press("C");
+    screen.shows("looking");
+    screen.press("C");
+    screen.shows("motd");
+    // What needs all of the image is done later.
+    screen.press("/hosts\r");
+    screen.shows("once the layers are read");
+    gate.open();
+    screen.shows("match 1 of 1");
+    screen.shows("  1 127.0.0.1 localhost");
+    assert!(!screen.lines().join("\n").contains("to be read"));
+    screen.press("q");
+    assert_eq!(screen.ends(), 0);
+}
+
 #[test]
 fn without_a_terminal_it_names_what_tells_the_same() {
     let home = Home::new();

@@ -22,6 +22,7 @@ mod digests;
 mod docs;
 mod erofs;
 mod format;
+mod glimpse;
 mod headers;
 mod join;
 mod layers;

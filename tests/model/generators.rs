@@ -199,7 +199,7 @@ fn finish(drafts: Vec<Vec<Draft>>) -> Vec<Vec<Entry>> {
 }
 
 /// The stack without the entries that make it invalid when they are added one after the other.
-fn tamed(stack: Vec<Vec<Entry>>) -> Vec<Vec<Entry>> {
+pub fn tamed(stack: Vec<Vec<Entry>>) -> Vec<Vec<Entry>> {
     let mut tame: Vec<Vec<Entry>> = Vec::new();
     for layer in stack {
         tame.push(Vec::new());

@@ -17,7 +17,9 @@
 //! The [`state::Model`] is all that is shown, and knows no terminal, no thread and no clock; one loop gives it events one after
 //! the other and draws once there are none left. Everything that may wait is work for threads ([`work`]),
 //! opening the images too, so keys are answered always. Trees are not built: the library finds the directories
-//! that are open, as of any layer, in one table (`ocifs::tree::Places`).
+//! that are open, as of any layer, in one table (`ocifs::tree::Places`). Until that is there, what is looked at is a glimpse
+//! (`ocifs::tree::Survey`), another one for each layer that comes and each directory that is opened; what needs all of the image
+//! is kept for later.
 //!
 //! # Rejected
 //!

@@ -34,7 +34,7 @@ pub fn layer_alone(
     drawn.more(names.len() as u64 * NODE_BYTES + text as u64)?;
     let layers: Vec<&LayerIndex> = [index].into_iter().chain(beside).collect();
     let mut merge = Merge::new(&layers, drawn);
-    merge.is_alone = true;
+    merge.is_partial = true;
     merge.apply(0, index)?;
     merge.place_whiteouts(index, &names)?;
     if let Some(beside) = beside {
@@ -75,7 +75,7 @@ impl<'a> Merge<'a> {
                 Err(Error::NameTooLong { .. } | Error::PathTooLong { .. }) => continue,
                 dir => dir?,
             };
-            if !self.names.contains_key(&(dir, &name[..])) {
+            if self.child(dir, name, false).is_none() {
                 let inode = self.inode(Source { layer: 0, entry: MARK })?;
                 self.insert(dir, name, inode)?;
             }

@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::names::Names;
 use crate::extent::UncompressedOffset;
 use crate::index::{Drawn, Entry, EntryKind, LayerIndex, MAX_PATH_BYTES, Runs};
 use crate::tree::error::{Error, MAX_NODES, MAX_STEPS};
@@ -40,7 +41,7 @@ pub(super) struct Merge<'a> {
     pub(super) layers: &'a [&'a LayerIndex],
     pub(super) nodes: Vec<Node<'a>>,
     pub(super) inodes: Vec<Source>,
-    pub(super) names: HashMap<(NodeId, &'a [u8]), NodeId>,
+    pub(super) names: Names,
     /// Lower nodes that the layer being merged has removed, for its hard links.
     pub(super) ghosts: HashMap<(NodeId, &'a [u8]), NodeId>,
     pub(super) steps_left: u64,
@@ -51,8 +52,8 @@ pub(super) struct Merge<'a> {
     pub(super) drawn: Drawn,
     /// Sees what comes and goes, if the caller wants to know.
     pub(super) witness: Option<Witness>,
-    /// Whether there is one layer, which is shown without those below it.
-    pub(super) is_alone: bool,
+    /// Whether there are layers that are not merged, to whose files hard links may lead.
+    pub(super) is_partial: bool,
 }
 
 impl<'a> Merge<'a> {
@@ -66,14 +67,14 @@ impl<'a> Merge<'a> {
             layers,
             nodes: Vec::with_capacity(expected + 1),
             inodes,
-            names: HashMap::with_capacity(expected),
+            names: Names::with_capacity(expected),
             ghosts: HashMap::new(),
             steps_left: MAX_STEPS,
             turns: 0,
             layer: 0,
             drawn,
             witness: None,
-            is_alone: false,
+            is_partial: false,
         };
         merge.nodes.push(Node {
             parent: ROOT,
@@ -104,7 +105,7 @@ impl<'a> Merge<'a> {
 
     /// The child of that name now, or as it was below this layer.
     pub(super) fn child(&self, dir: NodeId, name: &[u8], before: bool) -> Option<NodeId> {
-        let now = self.names.get(&(dir, name)).copied();
+        let now = self.names.get(&self.nodes, dir, name);
         if !before {
             return now;
         }
@@ -156,7 +157,7 @@ impl<'a> Merge<'a> {
             self.node_mut(next).previous = id;
         }
         self.node_mut(parent).first_child = id;
-        self.names.insert((parent, name), id);
+        self.names.insert(&self.nodes, id);
         if let Some(witness) = &mut self.witness {
             // A directory that this layer has put in place of another one continues it, name by name.
             let lower = [Some(parent), witness.previous(parent)];
@@ -189,7 +190,7 @@ impl<'a> Merge<'a> {
         while let Some(id) = todo.pop() {
             let Node { parent, name, layer, first_child, .. } = *self.node(id);
             self.node_mut(id).alive = false;
-            self.names.remove(&(parent, name));
+            self.names.remove(&self.nodes, id);
             if let Some(witness) = &mut self.witness {
                 witness.removed(id, self.layer, cause);
             }

@@ -20,18 +20,31 @@ impl<'a> Merge<'a> {
         budget: &Arc<Budget>,
         witness: Option<Witness>,
     ) -> Result<Merge<'a>, Error> {
+        let mut merge = Merge::begin(layers, budget)?;
+        merge.witness = witness;
+        merge.apply_all()?;
+        Ok(merge)
+    }
+
+    /// A merge of layers of which none is applied yet.
+    pub(super) fn begin(
+        layers: &'a [&'a LayerIndex],
+        budget: &Arc<Budget>,
+    ) -> Result<Merge<'a>, Error> {
         let mut drawn = Drawn::new(Arc::clone(budget));
         let mut seen = HashSet::new();
         for layer in layers.iter().filter(|layer| !seen.insert(ptr::from_ref(**layer))) {
             let rows = layer.dir_count() + layer.entries().len() + layer.whiteouts().len();
             drawn.more(rows as u64 * NODE_BYTES)?;
         }
-        let mut merge = Merge::new(layers, drawn);
-        merge.witness = witness;
-        for (number, layer) in layers.iter().enumerate() {
-            merge.apply(number as u32, layer)?;
+        Ok(Merge::new(layers, drawn))
+    }
+
+    pub(super) fn apply_all(&mut self) -> Result<(), Error> {
+        for (number, layer) in self.layers.iter().enumerate() {
+            self.apply(number as u32, layer)?;
         }
-        Ok(merge)
+        Ok(())
     }
 
     pub(super) fn apply(&mut self, number: u32, index: &'a LayerIndex) -> Result<(), Error> {
@@ -65,8 +78,7 @@ impl<'a> Merge<'a> {
             let Some(dir) = self.lower_dir(&mut lower, whiteout.dir)? else { continue };
             match whiteout.name {
                 Some(name) => {
-                    doomed
-                        .extend(self.names.get(&(dir, name)).map(|node| (*node, Cause::Whiteout)));
+                    doomed.extend(self.child(dir, name, false).map(|node| (node, Cause::Whiteout)));
                 }
                 // However often and by whatever path it is said, once is enough.
                 None if !emptied.insert(dir) => {}
@@ -110,13 +122,13 @@ impl<'a> Merge<'a> {
         // The target is looked up before anything is made or removed.
         let target = match entry.kind {
             EntryKind::HardLink { dir, name } => match self.link_target(layer, &entry, dir, name) {
-                Err(Error::LinkTarget { .. }) if self.is_alone => None,
+                Err(Error::LinkTarget { .. }) if self.is_partial => None,
                 target => Some(target?),
             },
             _ => None,
         };
         let parent = self.directory(layer, entry.dir)?;
-        let existing = self.names.get(&(parent, entry.name)).copied();
+        let existing = self.child(parent, entry.name, false);
         if let Some(node) = existing {
             if target.is_some_and(|(_, target)| target == node) {
                 return Ok(());

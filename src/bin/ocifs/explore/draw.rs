@@ -26,7 +26,10 @@ pub(super) fn draw(model: &Model, look: Look, buffer: &mut Buffer) {
     } else {
         layers::draw(model, look, areas.layers, areas.details, buffer);
         tree::draw(model, look, areas.tree, buffer);
-        file::draw(model, look, areas.file, buffer);
+        match model.is_open() || model.progress.bytes == 0 {
+            true => file::draw(model, look, areas.file, buffer),
+            false => opening::draw(model, look, areas.file, buffer),
+        }
     }
     // Between the layers and the tree.
     if !areas.layers.is_empty() && !areas.tree.is_empty() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ocifs::cache::Cache;
 use ocifs::fuse::panics;
+use ocifs::image::Wishes;
 use ocifs::layer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getpid, kill_process};
@@ -20,7 +21,7 @@ use super::draw::draw;
 use super::input::Bytes;
 use super::look::Look;
 use super::state::{Effect, Event, Model, Progress};
-use super::subject::Asked;
+use super::subject::{Asked, Sight};
 use super::terminal::{self, Terminal};
 use super::work::{Answer, Generations, Request, perform};
 use crate::render::errors::AnyError;
@@ -55,6 +56,9 @@ enum Message {
     ReadEnded,
     /// Nothing can be read of the terminal any more.
     Gone,
+    /// A defect, for the test of what becomes of the terminal then.
+    #[cfg(test)]
+    Defect,
 }
 
 /// Shows images until the user has seen enough. `words` are how a command line names them.
@@ -67,18 +71,12 @@ pub(crate) fn run(
     cache: Arc<Cache>,
     has_colours: bool,
 ) -> Result<Ended, AnyError> {
-    let (sender, receiver) = mpsc::channel();
-    // Before the terminal is taken: a signal that comes then is heard.
-    let signals = Signals::new([SIGWINCH, SIGTERM, SIGHUP, SIGINT, SIGCONT])?;
-    let terminal = Terminal::take()?;
-    let newest = Arc::new(Generations::default());
-    let model = Model::new(words, terminal::size(), Arc::clone(&newest));
-    take_signals(signals, sender.clone());
-    take_input(sender.clone());
-    let opening = open(asked, cache, &sender);
-    let workers = Workers { sender, newest, reading: 0, waiting: None };
-    let look = Look { has_colours };
-    let session = Session { terminal, model, workers, look, opening, receiver };
+    let session = Session::begin(words, has_colours)?;
+    session.open(asked, cache);
+    run_to_end(session)
+}
+
+fn run_to_end(session: Session) -> Result<Ended, AnyError> {
     // The terminal is given back on the way, so that the error can be read.
     panics::caught(move || session.run()).unwrap_or_else(|| Err(defect().into()))
 }
@@ -89,10 +87,52 @@ struct Session {
     workers: Workers,
     look: Look,
     opening: Arc<Counter>,
+    wishes: Arc<Wishes>,
     receiver: Receiver<Message>,
 }
 
 impl Session {
+    /// Takes the terminal.
+    fn begin(words: Vec<String>, has_colours: bool) -> Result<Session, AnyError> {
+        let (sender, receiver) = mpsc::channel();
+        // Before the terminal is taken: a signal that comes then is heard.
+        let signals = Signals::new([SIGWINCH, SIGTERM, SIGHUP, SIGINT, SIGCONT])?;
+        let terminal = Terminal::take()?;
+        let newest = Arc::new(Generations::default());
+        let model = Model::new(words, terminal::size(), Arc::clone(&newest));
+        take_signals(signals, sender.clone());
+        take_input(sender.clone());
+        let workers = Workers { sender, newest, reading: 0, waiting: None };
+        let (opening, wishes) = (Arc::new(Counter::new()), Arc::new(Wishes::default()));
+        let look = Look { has_colours };
+        Ok(Session { terminal, model, workers, look, opening, wishes, receiver })
+    }
+
+    /// Opens the images on a thread.
+    fn open(&self, asked: Vec<Asked>, cache: Arc<Cache>) {
+        let (progress, wishes) = (Arc::clone(&self.opening), Arc::clone(&self.wishes));
+        let sender = self.workers.sender.clone();
+        let work = move || {
+            let tell = |answer| {
+                // The loop is over, and nobody listens.
+                let _ = sender.send(Message::Event(Event::Answer(answer)));
+            };
+            let sees = |sight| {
+                tell(match sight {
+                    Sight::Rows(rows) => Answer::Rows(rows),
+                    Sight::Glimpse(subject) => Answer::Glimpse(Arc::new(subject)),
+                });
+            };
+            let opened = panics::caught(|| Asked::open(&asked, &cache, &*progress, &sees, &wishes));
+            let opened = opened.unwrap_or_else(|| Err(defect().into()));
+            tell(Answer::Opened(opened.map(Arc::new)));
+        };
+        let spawned = thread::Builder::new().name("open".to_owned()).spawn(work);
+        if let Err(error) = spawned {
+            log::warn!("no thread: {error}");
+        }
+    }
+
     fn run(mut self) -> Result<Ended, AnyError> {
         loop {
             if let Some(ended) = self.step()? {
@@ -124,10 +164,13 @@ impl Session {
                     continue;
                 }
                 Message::Event(event) => event,
+                #[cfg(test)]
+                Message::Defect => panic!("on purpose"),
             };
             for effect in self.model.update(event) {
                 match effect {
                     Effect::Work(request) => self.workers.start(request),
+                    Effect::List(directory) => self.wishes.list(directory),
                     Effect::Copy(text) => self.terminal.copy(&text)?,
                     Effect::Redraw => self.terminal.forget(),
                     Effect::Suspend => {
@@ -150,7 +193,7 @@ impl Session {
 
     /// The next message; or that time has passed which counts.
     fn wait(&self) -> Option<Message> {
-        let is_opening = self.model.subject.is_none();
+        let is_opening = !self.model.is_open();
         let timeout = match (is_opening, self.model.waits_for_rest()) {
             (true, _) => TICK,
             (false, true) => REST,
@@ -227,6 +270,16 @@ struct Counter {
 }
 
 impl Counter {
+    fn new() -> Counter {
+        Counter {
+            started: Instant::now(),
+            layers: AtomicUsize::new(0),
+            layers_done: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            bytes_done: AtomicU64::new(0),
+        }
+    }
+
     fn progress(&self) -> Progress {
         Progress {
             layers: self.layers.load(Ordering::Relaxed),
@@ -251,33 +304,6 @@ impl layer::Progress for Counter {
     fn layer_done(&self) {
         self.layers_done.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// Opens the images on a thread.
-fn open(asked: Vec<Asked>, cache: Arc<Cache>, sender: &Sender<Message>) -> Arc<Counter> {
-    let counter = Arc::new(Counter {
-        started: Instant::now(),
-        layers: AtomicUsize::new(0),
-        layers_done: AtomicUsize::new(0),
-        bytes: AtomicU64::new(0),
-        bytes_done: AtomicU64::new(0),
-    });
-    let (progress, sender) = (Arc::clone(&counter), sender.clone());
-    let work = move || {
-        let tell = |answer| {
-            // The loop is over, and nobody listens.
-            let _ = sender.send(Message::Event(Event::Answer(answer)));
-        };
-        let mut rows = |rows| tell(Answer::Rows(rows));
-        let opened = panics::caught(|| Asked::open(&asked, &cache, &*progress, &mut rows));
-        let opened = opened.unwrap_or_else(|| Err(defect().into()));
-        tell(Answer::Opened(opened.map(Arc::new)));
-    };
-    let spawned = thread::Builder::new().name("open".to_owned()).spawn(work);
-    if let Err(error) = spawned {
-        log::warn!("no thread: {error}");
-    }
-    counter
 }
 
 fn take_signals(mut signals: Signals, sender: Sender<Message>) {
@@ -324,3 +350,6 @@ fn is_readable(stdin: &impl AsFd, soon: &Timespec) -> bool {
     let mut polled = [PollFd::new(stdin, PollFlags::IN)];
     poll(&mut polled, Some(soon)).is_ok_and(|count| count > 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ pub(super) use file::{FilePane, Reading, Tab};
 pub(super) use prompt::{Asking, Prompt};
 pub(super) use tree::{Row as TreeRow, Sort, TreePane};
 
+use super::action::Action;
 use super::key::Input;
 use super::layout::{Areas, Pane, content_rows};
 use super::preview::Document;
@@ -56,6 +57,8 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) enum Effect {
     Work(Request),
+    /// The names of a directory are wanted of an image that is not open yet.
+    List(Vec<u8>),
     Copy(String),
     Redraw,
     Suspend,
@@ -99,6 +102,13 @@ pub(super) struct Names {
     at: usize,
 }
 
+/// What is done once the images are open.
+#[derive(Debug)]
+enum Later {
+    OpenAll,
+    Written(Asking, String),
+}
+
 /// A word for the user, in the last line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
@@ -131,6 +141,9 @@ pub(super) struct Model {
     newest: Arc<Generations>,
     kept: Vec<((Keep, usize), Kept)>,
     sums: Vec<(usize, Sums)>,
+    later: Vec<Later>,
+    /// Whether a key was pressed.
+    is_used: bool,
     effects: Vec<Effect>,
 }
 
@@ -158,6 +171,8 @@ impl Model {
             newest,
             kept: Vec::new(),
             sums: Vec::new(),
+            later: Vec::new(),
+            is_used: false,
             effects: Vec::new(),
         }
     }
@@ -165,7 +180,10 @@ impl Model {
     /// Takes note of what has happened; what is to be done then.
     pub(super) fn update(&mut self, event: Event) -> Vec<Effect> {
         match event {
-            Event::Input(input) => self.input(input),
+            Event::Input(input) => {
+                self.is_used = true;
+                self.input(input);
+            }
             Event::Resize(size) => self.size = size,
             Event::Answer(answer) => self.answer(answer),
             Event::Progress(progress) => self.progress = progress,
@@ -192,9 +210,14 @@ impl Model {
         Some(View { subject, layer })
     }
 
+    /// Whether all of the images is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.subject.as_ref().is_some_and(|subject| subject.is_whole())
+    }
+
     /// Whether there is something to do once the user rests.
     pub(super) fn waits_for_rest(&self) -> bool {
-        matches!(self.file.reading, Reading::Wanted) && self.shows_content()
+        matches!(self.file.reading, Reading::Wanted) && self.shows_content() && self.is_open()
     }
 
     /// Whether a content would be seen: nothing is fetched that is not.
@@ -269,7 +292,7 @@ impl Model {
             }
             (Some(place), Tab::Preview) => match view.file_size(place) {
                 Some(_) => Vec::new(),
-                None => details::no_file(&view, place, self.tree.sums.as_ref()),
+                None => details::no_file(&view, place, &self.file.path, self.tree.sums.as_ref()),
             },
         };
         let is_unread = matches!(self.file.reading, Reading::Nothing);
@@ -293,6 +316,16 @@ impl Model {
         }
     }
 
+    /// Shows more of the images than before.
+    fn see(&mut self, subject: Arc<Subject>) {
+        self.subject = Some(subject);
+        if !self.is_used {
+            // What came first of what came first is nothing that the user has chosen.
+            self.file.path.clear();
+        }
+        self.look();
+    }
+
     /// Shows the tree of another layer, or of the same with another filter.
     fn look(&mut self) {
         let Some(view) = self.view() else { return };
@@ -304,6 +337,7 @@ impl Model {
             (true, _) => None,
             (false, Some(kept)) => Some(Arc::clone(kept)),
             // Nothing is shown before it is known what.
+            (false, None) if !self.is_open() => Some(Kept::default()),
             (false, None) => {
                 let generation = self.newest.next(Kind::Keep);
                 let (view, keep) = (view.clone(), self.keep);
@@ -313,7 +347,7 @@ impl Model {
         };
         let sums = self.sums.iter().find(|(layer, _)| *layer == view.layer);
         self.tree.sums = sums.map(|(_, sums)| Arc::clone(sums));
-        if self.tree.sums.is_none() {
+        if self.tree.sums.is_none() && self.is_open() {
             let generation = self.newest.next(Kind::Sums);
             self.work(Request::Sums { generation, view: view.clone() });
         }
@@ -333,11 +367,21 @@ impl Model {
                 self.layer.at = rows.len().saturating_sub(1);
                 self.layers = rows;
             }
+            Answer::Glimpse(subject) => {
+                if !self.is_open() {
+                    self.see(subject);
+                }
+            }
             Answer::Opened(Ok(subject)) => {
-                self.subject = Some(subject);
-                self.look();
+                self.see(subject);
                 if let Some(view) = self.view() {
                     self.work(Request::Count { view });
+                }
+                for later in std::mem::take(&mut self.later) {
+                    match later {
+                        Later::OpenAll => self.act(Action::ExpandAll),
+                        Later::Written(asking, text) => self.written(asking, text),
+                    }
                 }
             }
             Answer::Opened(Err(error)) => self.effects.push(Effect::Quit(Err(error))),

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
-use ocifs::image::{self, Diff, FileChange, ImageOptions, LayerStack, LayeredImage, instructions};
+use ocifs::image::{
+    self, Diff, FileChange, ImageOptions, LayerStack, LayeredImage, Onlooker, Wishes, instructions,
+};
 use ocifs::layer::Progress;
 use ocifs::oci::HistoryEntry;
 use ocifs::reference::ImageName;
@@ -71,7 +73,7 @@ pub(super) struct LayerRow {
 }
 
 impl Asked {
-    /// Opens what was asked for. `rows` hears of the layers before they are opened.
+    /// Opens what was asked for, and tells meanwhile what is known of it. `wishes` are the directories that are opened then.
     ///
     /// # Errors
     /// It can't be opened, or not be compared.
@@ -79,12 +81,12 @@ impl Asked {
         asked: &[Asked],
         cache: &Arc<Cache>,
         progress: &dyn Progress,
-        rows: &mut dyn FnMut(Vec<LayerRow>),
+        tell: &(dyn Fn(Sight) + Send + Sync),
+        wishes: &Wishes,
     ) -> Result<Subject, AnyError> {
         if let [one] = asked {
-            let mut resolved = |image: &ResolvedImage| rows(layer_rows(image));
             let Asked { name, options } = one;
-            let stack = LayerStack::open(name, cache, options, progress, &mut resolved);
+            let stack = LayerStack::open(name, cache, options, progress, &Looking(tell), wishes);
             let stack = stack.map_err(|error| About::new(name.clone(), error))?;
             return Ok(Subject::Image(Box::new(stack)));
         }
@@ -97,8 +99,30 @@ impl Asked {
         };
         let diff = image::diff(&old, &new)?;
         let pair = Pair::new(old, new, diff);
-        rows(pair.layer_rows());
+        tell(Sight::Rows(pair.layer_rows()));
         Ok(Subject::Pair(Box::new(pair)))
+    }
+}
+
+/// What is told of images while they are being opened.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// Their layers.
+    Rows(Vec<LayerRow>),
+    /// The image as far as it is known.
+    Glimpse(Subject),
+}
+
+/// Tells what is seen of an image.
+struct Looking<'a>(&'a (dyn Fn(Sight) + Send + Sync));
+
+impl Onlooker for Looking<'_> {
+    fn resolved(&self, image: &ResolvedImage) {
+        (self.0)(Sight::Rows(layer_rows(image)));
+    }
+
+    fn sees(&self, stack: LayerStack) {
+        (self.0)(Sight::Glimpse(Subject::Image(Box::new(stack))));
     }
 }
 
@@ -209,6 +233,14 @@ impl Subject {
             Subject::Pair(_) => 0,
         }
     }
+
+    /// Whether all of it is known.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Subject::Image(stack) => stack.is_whole(),
+            Subject::Pair(_) => true,
+        }
+    }
 }
 
 /// What is explored, as of a layer.
@@ -219,6 +251,22 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Whether the names of a directory are known.
+    pub(super) fn lists(&self, path: &[u8]) -> bool {
+        match &*self.subject {
+            Subject::Image(stack) => stack.lists(path),
+            Subject::Pair(_) => true,
+        }
+    }
+
+    /// How many of the layers that make the tree are not known yet.
+    pub(super) fn unknown_layers(&self) -> usize {
+        match &*self.subject {
+            Subject::Image(stack) => stack.unknown_layers(self.layer + 1),
+            Subject::Pair(_) => 0,
+        }
+    }
+
     /// Does something with the tree.
     pub(super) fn with<R>(&self, act: impl FnOnce(&dyn Places) -> R) -> R {
         match &*self.subject {

@@ -11,10 +11,10 @@ use ratatui_core::style::{Color, Modifier, Style};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// The alternate screen, no cursor, and reports of buttons and wheel in the form of SGR.
-const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?1000h\x1b[?1006h\x1b[2J";
+pub(super) const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?1000h\x1b[?1006h\x1b[2J";
 
 /// All of that back.
-const LEAVE: &str = "\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?25h\x1b[?1049l";
+pub(super) const LEAVE: &str = "\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?25h\x1b[?1049l";
 
 /// A terminal that does not say how large it is, and the largest that is drawn on.
 const USUAL: (u16, u16) = (80, 24);

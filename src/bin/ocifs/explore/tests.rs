@@ -2,6 +2,7 @@
 
 mod bounds;
 mod fixture;
+mod glimpse;
 mod journeys;
 mod keys;
 mod looks;

@@ -8,15 +8,18 @@ use super::paint::{behind, content, header, put, row};
 use crate::explore::layout::Pane;
 use crate::explore::look::{Look, sign};
 use crate::explore::state::{Model, Sort, TreeRow as Row};
+use crate::explore::subject::View;
 use crate::explore::work::{Filter, Keep};
 use crate::render::listing::{for_terminal, mode_text};
-use crate::render::text::size;
+use crate::render::text::{count, size};
 
 pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
     let Some(view) = model.view().filter(|_| !area.is_empty()) else { return };
-    header(model, look, Pane::Tree, area, "Tree", &what(model), buffer);
+    header(model, look, Pane::Tree, area, "Tree", &what(model, &view), buffer);
     let rows = content(area);
-    let has_columns = model.shows_columns();
+    // What a layer has done is known with all that lie below it.
+    let columns =
+        Columns { has_owners: model.shows_columns(), is_certain: view.unknown_layers() == 0 };
     let pane = &model.tree;
     if pane.rows.is_empty() {
         let is_waiting = pane.kept.as_ref().is_some_and(|kept| kept.is_empty());
@@ -27,7 +30,7 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
         let shown = pane.rows.iter().enumerate().skip(pane.cursor.top);
         for (line, (at, tree_row)) in shown.take(usize::from(rows.height)).enumerate() {
             let line = row(rows, line);
-            draw_row(model, look, places, *tree_row, has_columns, line, buffer);
+            draw_row(model, look, places, *tree_row, columns, line, buffer);
             if at == pane.cursor.at {
                 let is_focused = model.focus == Pane::Tree;
                 let style = if is_focused { look.selected() } else { look.selected_aside() };
@@ -37,20 +40,32 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
     });
 }
 
+/// What is shown of each name.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// Modes and owners.
+    has_owners: bool,
+    /// What the layer has done to it.
+    is_certain: bool,
+}
+
 fn draw_row(
     model: &Model,
     look: Look,
     places: &dyn Places,
     tree_row: Row,
-    has_columns: bool,
+    Columns { has_owners, is_certain }: Columns,
     line: Rect,
     buffer: &mut Buffer,
 ) {
     let Row { place, depth, is_dir, is_open } = tree_row;
-    let facts = places.facts(place);
+    let mut facts = places.facts(place);
+    if !is_certain {
+        facts.change = None;
+    }
     let marked = look.change(facts.change);
     let mut used = put(buffer, line, &format!("{} ", sign(facts.change)), marked);
-    if has_columns {
+    if has_owners {
         let owner = format!("{}:{}", facts.uid, facts.gid);
         let text = format!("{} {owner:>9} ", mode_text(facts.kind, facts.mode));
         used += put(buffer, behind(line, used), &text, look.aside());
@@ -90,7 +105,7 @@ fn draw_row(
 }
 
 /// What the tree is of, and how it is shown.
-fn what(model: &Model) -> String {
+fn what(model: &Model, view: &View) -> String {
     let mut parts = Vec::new();
     let layer = model.layer.at;
     let Keep { alone, filter } = model.keep;
@@ -111,6 +126,11 @@ fn what(model: &Model) -> String {
     }));
     if model.tree.sort == Sort::Size {
         parts.push("by size".to_owned());
+    }
+    match view.unknown_layers() {
+        _ if model.is_open() => {}
+        0 => parts.push("reading\u{2026}".to_owned()),
+        layers => parts.push(format!("without {} to be read", count(layers, "layer", "layers"))),
     }
     parts.join(", ")
 }

@@ -65,7 +65,7 @@ pub(super) fn attributes(view: &View, place: Place, path: &[u8]) -> Vec<Line> {
             lines.insert(1, line("layer", layer));
             let digest = stack.content_digest(origin).and_then(|digest| digest.sha256_hex());
             lines.extend(digest.map(|digest| line("sha256", digest)));
-            lines.push(line("proof", stack.proofs()[origin.layer].name()));
+            lines.push(line("proof", stack.indexes()[origin.layer].proof().name()));
             lines.extend(xattrs(stack.xattrs(origin).into_iter()));
         }
         (Subject::Pair(pair), _) => {
@@ -205,13 +205,13 @@ fn what(stack: &LayerStack, version: &Version) -> String {
 }
 
 /// What is shown in place of a content.
-pub(super) fn no_file(view: &View, place: Place, sums: Option<&Sums>) -> Vec<Line> {
+pub(super) fn no_file(view: &View, place: Place, path: &[u8], sums: Option<&Sums>) -> Vec<Line> {
     let facts = view.with(|places| places.facts(place));
     let mut lines = vec![Line::new(Tone::Aside, kind_word(facts.kind))];
     if let Some(target) = target(view, place) {
         lines = vec![Line::new(Tone::Plain, format!("symlink to {target}"))];
     }
-    if view.with(|places| places.is_directory(place)) {
+    if view.lists(path) && view.with(|places| places.is_directory(place)) {
         lines.push(Line::new(Tone::Plain, names(view, place)));
         if let Some(sums) = sums {
             let bytes = sums.get(&place).copied().unwrap_or(0);

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use super::prompt::Written;
-use super::{Asking, Cursor, Effect, Model, Names, Overlay, Prompt, Search, Sort, Step, Tab};
+use super::{
+    Asking, Cursor, Effect, Later, Model, Names, Overlay, Prompt, Search, Sort, Step, Tab,
+};
 use crate::explore::action::{Action, GROUPS, action};
 use crate::explore::command;
 use crate::explore::key::{Input, Key};
 use crate::explore::layout::{Pane, content_rows};
+use crate::explore::subject::View;
 use crate::explore::work::find::{contains, folds_case};
 use crate::explore::work::{Filter, Kind, Request};
 
@@ -140,6 +143,10 @@ impl Model {
                 self.tree.list(&view, &self.file.path);
             }
             (Action::CollapseAll, _) => self.tree.close_all(&view),
+            (Action::ExpandAll, _) if !self.is_open() => {
+                self.later.push(Later::OpenAll);
+                self.say("all are opened once the layers are read");
+            }
             (Action::ExpandAll, Some(row)) => {
                 let from = if row.is_dir { Some(at) } else { self.tree.above(at) };
                 if !self.tree.open_all(from, &view) {
@@ -150,11 +157,9 @@ impl Model {
                 self.focus = Pane::File;
                 self.tab(Tab::Preview);
             }
-            (Action::Space | Action::Enter, Some(row)) => {
-                self.tree.set_open(at, !row.is_open, &view);
-            }
+            (Action::Space | Action::Enter, Some(row)) => self.set_open(at, !row.is_open, &view),
             (Action::Right, Some(row)) if row.is_dir && !row.is_open => {
-                self.tree.set_open(at, true, &view);
+                self.set_open(at, true, &view);
             }
             (Action::Right, Some(row)) if row.is_dir => self.go_in(Pane::Tree, Step::Rows(1)),
             (Action::Left, Some(row)) if row.is_open => self.tree.set_open(at, false, &view),
@@ -165,6 +170,15 @@ impl Model {
             }
             _ => {}
         }
+    }
+
+    /// Opens or closes the directory of a row; of an image that is not open yet its names are asked for.
+    fn set_open(&mut self, at: usize, is_open: bool, view: &View) {
+        let path = self.tree.path(at, view);
+        if is_open && !view.lists(&path) {
+            self.effects.push(Effect::List(path));
+        }
+        self.tree.set_open(at, is_open, view);
     }
 
     fn go(&mut self, step: Step) {
@@ -299,6 +313,10 @@ impl Model {
     }
 
     fn ask_place(&mut self) {
+        if !self.is_open() {
+            self.say("files can be saved once the layers are read");
+            return;
+        }
         let is_file = self.view().zip(self.file.place);
         let is_file = is_file.is_some_and(|(view, place)| view.file_size(place).is_some());
         if !is_file {
@@ -311,9 +329,14 @@ impl Model {
     }
 
     /// Goes on with a line that the user has written.
-    fn written(&mut self, asking: Asking, text: String) {
+    pub(super) fn written(&mut self, asking: Asking, text: String) {
         let Some(view) = self.view() else { return };
         if text.is_empty() {
+            return;
+        }
+        if !self.is_open() {
+            self.later.push(Later::Written(asking, text));
+            self.say("that is looked for once the layers are read");
             return;
         }
         let kept = self.tree.kept.clone();

@@ -79,7 +79,7 @@ impl TreePane {
 
     /// Lists everything anew, and goes to the row of this path, or the nearest above it.
     pub(in crate::explore) fn list(&mut self, view: &View, path: &[u8]) {
-        self.rows = view.with(|places| self.below(places, places.root(), b"", 0));
+        self.rows = view.with(|places| self.below(view, places, places.root(), b"", 0));
         self.cursor.at = self.find(view, path).unwrap_or_else(|near| near);
     }
 
@@ -126,7 +126,8 @@ impl TreePane {
         self.rows[at].is_open = is_open;
         if is_open {
             self.open.insert(path.clone());
-            let below = view.with(|places| self.below(places, row.place, &path, row.depth + 1));
+            let below =
+                view.with(|places| self.below(view, places, row.place, &path, row.depth + 1));
             self.rows.splice(at + 1..at + 1, below);
         } else {
             self.open.remove(&path);
@@ -223,16 +224,26 @@ impl TreePane {
         children
     }
 
-    /// The rows below a directory.
-    fn below(&self, places: &dyn Places, dir: Place, path: &[u8], depth: u16) -> Vec<Row> {
+    /// The rows below a directory. Where its names are not known yet, there are none.
+    fn below(
+        &self,
+        view: &View,
+        places: &dyn Places,
+        dir: Place,
+        path: &[u8],
+        depth: u16,
+    ) -> Vec<Row> {
         let mut rows = Vec::new();
-        let listed = |dir| {
-            let mut children = self.children(places, dir);
+        let listed = |dir, path: &[u8]| {
+            let mut children = match view.lists(path) {
+                true => self.children(places, dir),
+                false => Vec::new(),
+            };
             children.reverse();
             children
         };
         let mut path = path.to_vec();
-        let mut stack = vec![(listed(dir), path.len())];
+        let mut stack = vec![(listed(dir, &path), path.len())];
         while let Some((children, length)) = stack.last_mut() {
             path.truncate(*length);
             let Some(place) = children.pop() else {
@@ -247,7 +258,7 @@ impl TreePane {
             let depth = depth.saturating_add(u16::try_from(stack.len() - 1).unwrap_or(u16::MAX));
             rows.push(Row { place, depth, is_dir, is_open });
             if is_open {
-                stack.push((listed(place), path.len()));
+                stack.push((listed(place, &path), path.len()));
             }
         }
         rows

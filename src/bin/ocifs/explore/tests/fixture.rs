@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ocifs::cache::Cache;
 use ocifs::digest::Digest;
-use ocifs::image::ImageOptions;
+use ocifs::image::{ImageOptions, Wishes};
 use ocifs::layer::Quiet;
 use ratatui_core::buffer::Buffer;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::explore::draw::draw;
 use crate::explore::input::Bytes;
 use crate::explore::look::Look;
 use crate::explore::state::{Effect, Event, Model};
-use crate::explore::subject::{Asked, Subject};
+use crate::explore::subject::{Asked, Sight, Subject};
 use crate::explore::terminal::frame;
 use crate::explore::work::{Answer, Generations, perform};
 use crate::render::errors::AnyError;
@@ -108,6 +108,8 @@ pub struct User {
     newest: Arc<Generations>,
     bytes: Bytes,
     pub copied: Vec<String>,
+    /// Directories that were asked for before the image was open.
+    pub listed: Vec<Vec<u8>>,
     pub ended: Option<Result<(), AnyError>>,
     /// How often other things were asked for.
     pub reads: usize,
@@ -121,31 +123,49 @@ impl User {
     pub fn new(size: (u16, u16), images: &[Vec<Layer>]) -> User {
         let folder = tempfile::tempdir().unwrap();
         layout(&folder.path().join("layout"), images);
+        let (mut user, events) = User::opening(size, folder, images.len());
+        events.into_iter().for_each(|event| user.happens(event));
+        user
+    }
+
+    /// One who looks at the images of a folder; and what happens while they are opened.
+    pub fn opening(size: (u16, u16), folder: TempDir, images: usize) -> (User, Vec<Event>) {
         let asked = |number| {
             let place = folder.path().join("layout");
             let name = format!("oci:{}:{number}", place.display()).parse().unwrap();
             Asked { name, options: ImageOptions { platform: None, ..ImageOptions::default() } }
         };
-        let asked: Vec<Asked> = (0..images.len()).map(asked).collect();
+        let asked: Vec<Asked> = (0..images).map(asked).collect();
         let newest = Arc::new(Generations::default());
         let model = Model::new(vec!["REF".to_owned()], size, Arc::clone(&newest));
         let cache = Arc::new(Cache::open(&folder.path().join("cache")));
-        let mut user = User {
+        let sights = Mutex::new(Vec::new());
+        let sees = |sight| sights.lock().unwrap().push(sight);
+        let opened = Asked::open(&asked, &cache, &Quiet, &sees, &Wishes::default());
+        let sights = sights.into_inner().unwrap().into_iter().map(|sight| match sight {
+            Sight::Rows(rows) => Answer::Rows(rows),
+            Sight::Glimpse(subject) => Answer::Glimpse(Arc::new(subject)),
+        });
+        let answers = sights.chain([Answer::Opened(opened.map(Arc::new))]);
+        let events = answers.map(Event::Answer).collect();
+        let user = User {
             model,
             newest,
             bytes: Bytes::default(),
             copied: Vec::new(),
+            listed: Vec::new(),
             ended: None,
             reads: 0,
             redraws: 0,
             suspended: 0,
             folder,
         };
-        let mut rows = Vec::new();
-        let opened = Asked::open(&asked, &cache, &Quiet, &mut |found| rows = found);
-        user.happens(Event::Answer(Answer::Rows(rows)));
-        user.happens(Event::Answer(Answer::Opened(opened.map(Arc::new))));
-        user
+        (user, events)
+    }
+
+    /// What it looked at, for another one.
+    pub fn into_folder(self) -> TempDir {
+        self.folder
     }
 
     /// One who looks at an image of these layers.
@@ -177,6 +197,7 @@ impl User {
                         let mut tell = |answer| events.push(Event::Answer(answer));
                         perform(request, &self.newest, &mut tell);
                     }
+                    Effect::List(directory) => self.listed.push(directory),
                     Effect::Copy(text) => self.copied.push(text),
                     Effect::Redraw => self.redraws += 1,
                     Effect::Suspend => self.suspended += 1,

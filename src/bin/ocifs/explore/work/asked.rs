@@ -119,6 +119,8 @@ pub(in crate::explore) type Patch = Vec<(char, Vec<u8>)>;
 #[derive(Debug)]
 pub(in crate::explore) enum Answer {
     Rows(Vec<LayerRow>),
+    /// What is known until it is open.
+    Glimpse(Arc<Subject>),
     Opened(Result<Arc<Subject>, AnyError>),
     Read {
         generation: u64,
