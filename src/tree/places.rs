@@ -91,6 +91,9 @@ pub trait Places: Send + Sync {
     /// What is in a directory of either side, in byte order of the names.
     fn children(&self, dir: Place) -> Vec<Place>;
 
+    /// A number that the names in a directory are at most, which costs nothing to know.
+    fn most_names(&self, dir: Place) -> usize;
+
     /// The last component of its path; empty for the root.
     fn name(&self, place: Place) -> &[u8];
 

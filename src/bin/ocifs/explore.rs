@@ -38,6 +38,7 @@ mod draw;
 mod input;
 mod key;
 mod layout;
+mod listing;
 mod look;
 mod preview;
 mod session;

@@ -115,6 +115,11 @@ impl Places for AsOf<'_> {
         paired(now, before, [&name, &name])
     }
 
+    fn most_names(&self, dir: Place) -> usize {
+        let rows = [dir.now(), dir.before().filter(|before| dir.now() != Some(*before))];
+        rows.into_iter().flatten().map(|row| self.provenance.rows_in(row).len()).sum()
+    }
+
     fn child(&self, dir: Place, name: &[u8]) -> Option<Place> {
         let row = |dir: Option<u32>, end| {
             let rows = dir.map_or(&[][..], |dir| self.provenance.children(dir, name));

@@ -80,6 +80,11 @@ impl Places for SideBySide<'_> {
         paired(now, before, [&|row| name(self.new, row), &|row| name(self.old, row)])
     }
 
+    fn most_names(&self, dir: Place) -> usize {
+        let now = self.new_ino(dir).map_or(0, |dir| self.new.child_count(dir));
+        now + self.old_ino(dir).map_or(0, |dir| self.old.child_count(dir))
+    }
+
     fn child(&self, dir: Place, name: &[u8]) -> Option<Place> {
         let (now, before) = (child(self.new, dir.now(), name), child(self.old, dir.before(), name));
         (now != NONE || before != NONE).then_some(Place { now, before })

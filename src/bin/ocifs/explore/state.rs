@@ -22,14 +22,15 @@ use ocifs::image::Wasted;
 pub(super) use cursor::{Cursor, Step};
 pub(super) use file::{FilePane, Reading, Tab};
 pub(super) use prompt::{Asking, Prompt};
-pub(super) use tree::{Row as TreeRow, Sort, TreePane};
+pub(super) use tree::TreePane;
 
 use super::action::Action;
 use super::key::Input;
 use super::layout::{Areas, Pane, content_rows};
+use super::listing::{Kept, Sort, Sums};
 use super::preview::Document;
 use super::subject::{LayerRow, Subject, View};
-use super::work::{Answer, Content, Generations, Hit, Keep, Kept, Kind, Request, Searched, Sums};
+use super::work::{Answer, Content, Generations, Hit, Keep, Kind, Request, Searched};
 use crate::render::errors::AnyError;
 
 /// Results of walks that are kept, so that going back to a layer shows them at once.
@@ -203,8 +204,13 @@ impl Model {
         self.columns.unwrap_or(self.areas().tree.width >= WIDE_TREE)
     }
 
-    /// What is looked at.
+    /// What the rows of the tree are of, and the file: while a long listing is made, what was looked at before.
     pub(super) fn view(&self) -> Option<View> {
+        self.tree.view.clone().or_else(|| self.current())
+    }
+
+    /// What is to be looked at.
+    fn current(&self) -> Option<View> {
         let subject = Arc::clone(self.subject.as_ref()?);
         let layer = self.layer.at.min(subject.layers().saturating_sub(1));
         Some(View { subject, layer })
@@ -250,6 +256,10 @@ impl Model {
         let (rows, _) = self.room(Pane::Tree);
         self.tree.cursor.settle(rows, self.tree.rows.len());
         self.select();
+        if let Some(wanted) = self.tree.take_wanted() {
+            let generation = self.newest.next(Kind::List);
+            self.work(Request::List { generation, wanted });
+        }
         let (rows, columns) = self.room(Pane::File);
         self.file.top = self.file.top.min(self.file.len(columns).saturating_sub(rows.max(1)));
         let has_come = matches!(self.file.reading, Reading::Read);
@@ -269,11 +279,10 @@ impl Model {
 
     /// Shows the file of the selected row, if it is another one.
     fn select(&mut self) {
-        let Some(view) = self.view() else { return };
         let place = self.tree.selected().map(|row| row.place);
         if self.file.place != place || place.is_none() {
             let at = self.tree.cursor.at;
-            let path = place.map(|_| self.tree.path(at, &view)).unwrap_or_default();
+            let path = place.map(|_| self.tree.path(at)).unwrap_or_default();
             // What was asked for of another file is not waited for.
             self.newest.next(Kind::Read);
             self.file.select(place, path);
@@ -292,7 +301,7 @@ impl Model {
             }
             (Some(place), Tab::Preview) => match view.file_size(place) {
                 Some(_) => Vec::new(),
-                None => details::no_file(&view, place, &self.file.path, self.tree.sums.as_ref()),
+                None => details::no_file(&view, place, self.tree.shape.sums.as_ref()),
             },
         };
         let is_unread = matches!(self.file.reading, Reading::Nothing);
@@ -328,12 +337,12 @@ impl Model {
 
     /// Shows the tree of another layer, or of the same with another filter.
     fn look(&mut self) {
-        let Some(view) = self.view() else { return };
+        let Some(view) = self.current() else { return };
         let path = self.file.path.clone();
         let is_all = self.keep == Keep::default();
         let key = (self.keep, view.layer);
         let kept = self.kept.iter().find(|(known, _)| *known == key).map(|(_, kept)| kept);
-        self.tree.kept = match (is_all, kept) {
+        self.tree.shape.kept = match (is_all, kept) {
             (true, _) => None,
             (false, Some(kept)) => Some(Arc::clone(kept)),
             // Nothing is shown before it is known what.
@@ -346,8 +355,8 @@ impl Model {
             }
         };
         let sums = self.sums.iter().find(|(layer, _)| *layer == view.layer);
-        self.tree.sums = sums.map(|(_, sums)| Arc::clone(sums));
-        if self.tree.sums.is_none() && self.is_open() {
+        self.tree.shape.sums = sums.map(|(_, sums)| Arc::clone(sums));
+        if self.tree.shape.sums.is_none() && self.is_open() {
             let generation = self.newest.next(Kind::Sums);
             self.work(Request::Sums { generation, view: view.clone() });
         }
@@ -387,6 +396,12 @@ impl Model {
             Answer::Opened(Err(error)) => self.effects.push(Effect::Quit(Err(error))),
             Answer::Read { generation, offset, content } => {
                 self.has_come(generation, offset, content)
+            }
+            Answer::Listed { generation, listed } => {
+                if self.newest.is_newest(Kind::List, generation) && self.tree.is_listing() {
+                    self.tree.show(listed);
+                    self.file.place = None;
+                }
             }
             Answer::Kept { generation, keep, layer, kept } => {
                 remember(&mut self.kept, (keep, layer), kept);
@@ -447,22 +462,22 @@ impl Model {
     fn shows_kept(&mut self) {
         let before = self.tree.rows.is_empty();
         self.look();
-        let is_few = self.tree.kept.as_ref().is_some_and(|kept| kept.len() <= FEW_KEPT);
-        if let Some(view) = self.view().filter(|_| before && is_few) {
+        let is_few = self.tree.shape.kept.as_ref().is_some_and(|kept| kept.len() <= FEW_KEPT);
+        if let Some(view) = self.current().filter(|_| before && is_few) {
             let path = self.file.path.clone();
             self.tree.open_kept(&view);
             self.tree.list(&view, &path);
         }
-        if self.tree.rows.is_empty() {
+        if self.tree.rows.is_empty() && !self.tree.is_listing() {
             self.say("nothing of that in this layer");
         }
     }
 
     fn shows_sums(&mut self) {
-        let Some(view) = self.view() else { return };
+        let Some(view) = self.current() else { return };
         let sums = self.sums.iter().find(|(layer, _)| *layer == view.layer);
-        self.tree.sums = sums.map(|(_, sums)| Arc::clone(sums));
-        if self.tree.sort == Sort::Size {
+        self.tree.shape.sums = sums.map(|(_, sums)| Arc::clone(sums));
+        if self.tree.shape.sort == Sort::Size {
             self.tree.list(&view, &self.file.path);
         }
         if self.file.tab == Tab::Preview {
@@ -485,7 +500,7 @@ impl Model {
     }
 
     fn show_found(&mut self, more: &str) {
-        let Some(view) = self.view() else { return };
+        let Some(view) = self.current() else { return };
         let Some(path) = self.names.paths.get(self.names.at).cloned() else { return };
         if !self.tree.reveal(&view, &path) {
             self.complain("it is not among what is shown");

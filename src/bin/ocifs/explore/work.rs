@@ -14,9 +14,9 @@ mod walk;
 
 use std::sync::Arc;
 
-pub(super) use asked::{
-    Answer, Content, Filter, Generations, Hit, Keep, Kept, Kind, Request, Searched, Sums,
-};
+pub(super) use asked::{Answer, Content, Filter, Generations, Hit, Keep, Kind, Request, Searched};
+
+use super::listing::list;
 
 /// Does what was asked for, and tells what comes of it.
 pub(super) fn perform(request: Request, newest: &Generations, tell: &mut dyn FnMut(Answer)) {
@@ -24,6 +24,9 @@ pub(super) fn perform(request: Request, newest: &Generations, tell: &mut dyn FnM
         Request::Read { generation, view, place, offset } => {
             let content = read::read(&view, place, offset).map_err(|e| read::words(&e));
             tell(Answer::Read { generation, offset, content });
+        }
+        Request::List { generation, wanted } => {
+            tell(Answer::Listed { generation, listed: list(wanted) });
         }
         Request::Keep { generation, view, keep } => {
             let is_wanted = || newest.is_newest(Kind::Keep, generation);

@@ -6,8 +6,9 @@ use ratatui_core::layout::Rect;
 
 use super::paint::{behind, content, header, put, row};
 use crate::explore::layout::Pane;
+use crate::explore::listing::{Row, Sort};
 use crate::explore::look::{Look, sign};
-use crate::explore::state::{Model, Sort, TreeRow as Row};
+use crate::explore::state::Model;
 use crate::explore::subject::View;
 use crate::explore::work::{Filter, Keep};
 use crate::render::listing::{for_terminal, mode_text};
@@ -22,7 +23,8 @@ pub(super) fn draw(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
         Columns { has_owners: model.shows_columns(), is_certain: view.unknown_layers() == 0 };
     let pane = &model.tree;
     if pane.rows.is_empty() {
-        let is_waiting = pane.kept.as_ref().is_some_and(|kept| kept.is_empty());
+        let is_waiting =
+            pane.is_listing() || pane.shape.kept.as_ref().is_some_and(|kept| kept.is_empty());
         let text = if is_waiting { "looking\u{2026}" } else { "nothing" };
         put(buffer, row(rows, 0), text, look.aside());
     }
@@ -71,7 +73,9 @@ fn draw_row(
         used += put(buffer, behind(line, used), &text, look.aside());
     }
     let bytes = match facts.kind {
-        FileKind::Regular | FileKind::Directory => model.tree.size(places, place, is_dir).map(size),
+        FileKind::Regular | FileKind::Directory => {
+            model.tree.shape.size(places, place, is_dir).map(size)
+        }
         _ => None,
     };
     let text = format!("{:>8} ", bytes.unwrap_or_default());
@@ -107,7 +111,7 @@ fn draw_row(
 /// What the tree is of, and how it is shown.
 fn what(model: &Model, view: &View) -> String {
     let mut parts = Vec::new();
-    let layer = model.layer.at;
+    let layer = view.layer;
     let Keep { alone, filter } = model.keep;
     match (model.subject.as_ref().is_some_and(|subject| subject.layers() > 0), alone) {
         (true, true) => parts.push(format!("layer {layer} alone")),
@@ -124,7 +128,7 @@ fn what(model: &Model, view: &View) -> String {
         }
         .to_owned()
     }));
-    if model.tree.sort == Sort::Size {
+    if model.tree.shape.sort == Sort::Size {
         parts.push("by size".to_owned());
     }
     match view.unknown_layers() {

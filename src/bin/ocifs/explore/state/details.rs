@@ -3,9 +3,9 @@
 use ocifs::image::{LayerStack, LayeredImage};
 use ocifs::tree::{Aspects, Cause, Change, End, FileKind, Ino, Place, Version};
 
+use crate::explore::listing::{Sum, Sums};
 use crate::explore::preview::{Line, Tone};
 use crate::explore::subject::{LayerRow, Pair, Subject, View};
-use crate::explore::work::Sums;
 use crate::render::listing::{for_terminal, mode_text};
 use crate::render::text::{count, size};
 use crate::render::time::rfc3339;
@@ -205,37 +205,29 @@ fn what(stack: &LayerStack, version: &Version) -> String {
 }
 
 /// What is shown in place of a content.
-pub(super) fn no_file(view: &View, place: Place, path: &[u8], sums: Option<&Sums>) -> Vec<Line> {
+pub(super) fn no_file(view: &View, place: Place, sums: Option<&Sums>) -> Vec<Line> {
     let facts = view.with(|places| places.facts(place));
     let mut lines = vec![Line::new(Tone::Aside, kind_word(facts.kind))];
     if let Some(target) = target(view, place) {
         lines = vec![Line::new(Tone::Plain, format!("symlink to {target}"))];
     }
-    if view.lists(path) && view.with(|places| places.is_directory(place)) {
-        lines.push(Line::new(Tone::Plain, names(view, place)));
-        if let Some(sums) = sums {
-            let bytes = sums.get(&place).copied().unwrap_or(0);
-            lines.push(Line::new(Tone::Plain, format!("{} in files", size(bytes))));
-        }
+    if let Some(sums) = sums
+        && view.with(|places| places.is_directory(place))
+    {
+        let sum = sums.get(&place).copied().unwrap_or_default();
+        lines.push(Line::new(Tone::Plain, names(sum)));
+        lines.push(Line::new(Tone::Plain, format!("{} in files", size(sum.bytes))));
     }
     lines
 }
 
 /// How many names a directory has, and how many of them changed.
-fn names(view: &View, dir: Place) -> String {
-    view.with(|places| {
-        let children = places.children(dir);
-        let mut text =
-            count(children.iter().filter(|child| child.is_there()).count(), "name", "names");
-        for (change, word) in
-            [(Change::Added, "added"), (Change::Changed, "changed"), (Change::Removed, "removed")]
-        {
-            let is_one = |child: &&Place| places.facts(**child).change == Some(change);
-            match children.iter().filter(is_one).count() {
-                0 => {}
-                number => text.push_str(&format!(", {number} {word}")),
-            }
+fn names(sum: Sum) -> String {
+    let mut text = count(usize::try_from(sum.names).unwrap_or(usize::MAX), "name", "names");
+    for (number, word) in sum.changes.iter().zip(["added", "changed", "removed"]) {
+        if *number > 0 {
+            text.push_str(&format!(", {number} {word}"));
         }
-        text
-    })
+    }
+    text
 }

@@ -3,14 +3,12 @@
 use std::path::PathBuf;
 
 use super::prompt::Written;
-use super::{
-    Asking, Cursor, Effect, Later, Model, Names, Overlay, Prompt, Search, Sort, Step, Tab,
-};
+use super::{Asking, Cursor, Effect, Later, Model, Names, Overlay, Prompt, Search, Step, Tab};
 use crate::explore::action::{Action, GROUPS, action};
 use crate::explore::command;
 use crate::explore::key::{Input, Key};
 use crate::explore::layout::{Pane, content_rows};
-use crate::explore::subject::View;
+use crate::explore::listing::Sort;
 use crate::explore::work::find::{contains, folds_case};
 use crate::explore::work::{Filter, Kind, Request};
 
@@ -131,12 +129,12 @@ impl Model {
     }
 
     fn act_in_tree(&mut self, action: Action) {
-        let Some(view) = self.view() else { return };
+        let Some(view) = self.current() else { return };
         let at = self.tree.cursor.at;
         let row = self.tree.selected();
         match (action, row) {
             (Action::Sort, _) => {
-                self.tree.sort = match self.tree.sort {
+                self.tree.shape.sort = match self.tree.shape.sort {
                     Sort::Name => Sort::Size,
                     Sort::Size => Sort::Name,
                 };
@@ -157,12 +155,10 @@ impl Model {
                 self.focus = Pane::File;
                 self.tab(Tab::Preview);
             }
-            (Action::Space | Action::Enter, Some(row)) => self.set_open(at, !row.is_open, &view),
-            (Action::Right, Some(row)) if row.is_dir && !row.is_open => {
-                self.set_open(at, true, &view);
-            }
+            (Action::Space | Action::Enter, Some(row)) => self.set_open(at, !row.is_open),
+            (Action::Right, Some(row)) if row.is_dir && !row.is_open => self.set_open(at, true),
             (Action::Right, Some(row)) if row.is_dir => self.go_in(Pane::Tree, Step::Rows(1)),
-            (Action::Left, Some(row)) if row.is_open => self.tree.set_open(at, false, &view),
+            (Action::Left, Some(row)) if row.is_open => self.set_open(at, false),
             (Action::Left, Some(_)) => {
                 if let Some(above) = self.tree.above(at) {
                     self.tree.cursor.at = above;
@@ -173,12 +169,12 @@ impl Model {
     }
 
     /// Opens or closes the directory of a row; of an image that is not open yet its names are asked for.
-    fn set_open(&mut self, at: usize, is_open: bool, view: &View) {
-        let path = self.tree.path(at, view);
-        if is_open && !view.lists(&path) {
+    fn set_open(&mut self, at: usize, is_open: bool) {
+        let path = self.tree.path(at);
+        if is_open && self.view().is_some_and(|view| !view.lists(&path)) {
             self.effects.push(Effect::List(path));
         }
-        self.tree.set_open(at, is_open, view);
+        self.tree.set_open(at, is_open);
     }
 
     fn go(&mut self, step: Step) {
@@ -330,7 +326,7 @@ impl Model {
 
     /// Goes on with a line that the user has written.
     pub(super) fn written(&mut self, asking: Asking, text: String) {
-        let Some(view) = self.view() else { return };
+        let Some(view) = self.current() else { return };
         if text.is_empty() {
             return;
         }
@@ -339,7 +335,7 @@ impl Model {
             self.say("that is looked for once the layers are read");
             return;
         }
-        let kept = self.tree.kept.clone();
+        let kept = self.tree.shape.kept.clone();
         match asking {
             Asking::Name => {
                 let generation = self.newest.next(Kind::Find);
@@ -358,7 +354,7 @@ impl Model {
                 self.work(Request::Grep { generation, view, needle: text, kept });
             }
             Asking::Place => {
-                let Some(place) = self.file.place else { return };
+                let (Some(view), Some(place)) = (self.view(), self.file.place) else { return };
                 self.say("saving\u{2026}");
                 self.work(Request::Save { view, place, to: PathBuf::from(text) });
             }
@@ -420,7 +416,7 @@ impl Model {
 
     /// Goes to what is selected in a list that lies over the panes.
     fn enter_overlay(&mut self) {
-        let Some(view) = self.view() else { return };
+        let Some(view) = self.current() else { return };
         let (path, line, layer) = match &self.overlay {
             Some(Overlay::Hits { cursor }) => {
                 let Some(hit) = self.search.hits.get(cursor.at) else { return };
@@ -443,7 +439,7 @@ impl Model {
             self.layer.at = layer;
         }
         self.look();
-        let view = self.view().unwrap_or(view);
+        let view = self.current().unwrap_or(view);
         if !self.tree.reveal(&view, &path) {
             self.complain("it is in no tree: the layer that brings it replaces it");
             return;

@@ -1,49 +1,32 @@
 //! The pane of the tree: rows of what is open, and nothing of what is not.
 //!
 //! A directory is listed when it is opened. Which directories are open is kept by their paths, so that it stays when the
-//! user goes to another layer, where the same path is another place.
+//! user goes to another layer, where the same path is another place. While a long listing is made, the rows of the one before
+//! stay, with the view that they are of.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use ocifs::tree::{Place, Places};
 
 use super::cursor::Cursor;
+use crate::explore::listing::{Listed, Row, Shape, Wanted, has_few_names, joined, list};
 use crate::explore::subject::View;
-use crate::explore::work::{Kept, Sums};
 
 /// Rows that are opened at once.
 const MAX_OPENED: usize = 100_000;
-
-/// A name that is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::explore) struct Row {
-    pub(in crate::explore) place: Place,
-    pub(in crate::explore) depth: u16,
-    pub(in crate::explore) is_dir: bool,
-    pub(in crate::explore) is_open: bool,
-}
-
-/// By what the names of a directory are in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::explore) enum Sort {
-    #[default]
-    Name,
-    /// The largest first.
-    Size,
-}
 
 /// The pane.
 #[derive(Debug, Default)]
 pub(in crate::explore) struct TreePane {
     pub(in crate::explore) rows: Vec<Row>,
+    /// What the rows are of.
+    pub(in crate::explore) view: Option<View>,
     pub(in crate::explore) cursor: Cursor,
-    pub(in crate::explore) sort: Sort,
-    /// What is shown, if not all is.
-    pub(in crate::explore) kept: Option<Kept>,
-    /// What directories hold, once that is known.
-    pub(in crate::explore) sums: Option<Sums>,
-    /// Paths of the directories that are open.
-    open: HashSet<Vec<u8>>,
+    pub(in crate::explore) shape: Shape,
+    /// A listing that is to be made by a thread.
+    wanted: Option<Wanted>,
+    /// Whether one is being made.
+    is_listing: bool,
 }
 
 impl TreePane {
@@ -52,8 +35,19 @@ impl TreePane {
         self.rows.get(self.cursor.at).copied()
     }
 
+    /// Whether other rows are to come.
+    pub(in crate::explore) fn is_listing(&self) -> bool {
+        self.is_listing
+    }
+
+    /// The listing that a thread is to make.
+    pub(in crate::explore) fn take_wanted(&mut self) -> Option<Wanted> {
+        self.wanted.take()
+    }
+
     /// The path of a row, without a slash before it.
-    pub(in crate::explore) fn path(&self, at: usize, view: &View) -> Vec<u8> {
+    pub(in crate::explore) fn path(&self, at: usize) -> Vec<u8> {
+        let Some(view) = &self.view else { return Vec::new() };
         view.with(|places| {
             let (mut names, mut wanted) = (Vec::new(), usize::MAX);
             for row in self.rows[..=at].iter().rev() {
@@ -77,61 +71,66 @@ impl TreePane {
         self.rows[..at].iter().rposition(|row| row.depth < depth)
     }
 
-    /// Lists everything anew, and goes to the row of this path, or the nearest above it.
-    pub(in crate::explore) fn list(&mut self, view: &View, path: &[u8]) {
-        self.rows = view.with(|places| self.below(view, places, places.root(), b"", 0));
-        self.cursor.at = self.find(view, path).unwrap_or_else(|near| near);
-    }
-
-    /// The row of a path; or of the nearest above it that is shown.
-    fn find(&self, view: &View, path: &[u8]) -> Result<usize, usize> {
-        view.with(|places| {
-            let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
-            let mut wanted = names.next();
-            let (mut depth, mut near) = (0, 0);
-            for (at, row) in self.rows.iter().enumerate() {
-                let row_depth = usize::from(row.depth);
-                if row_depth < depth {
-                    break;
-                }
-                if row_depth == depth && Some(places.name(row.place)) == wanted {
-                    near = at;
-                    wanted = names.next();
-                    if wanted.is_none() {
-                        return Ok(at);
-                    }
-                    depth += 1;
-                }
+    /// Lists everything anew, and goes to the row of this path, or the nearest above it; false if it is known that the path
+    /// itself is not shown.
+    pub(in crate::explore) fn list(&mut self, view: &View, path: &[u8]) -> bool {
+        let (view, shape) = (view.clone(), self.shape.clone());
+        let wanted = Wanted { view, shape, path: path.to_vec() };
+        self.is_listing = !wanted.is_small();
+        match self.is_listing {
+            true => {
+                self.wanted = Some(wanted);
+                true
             }
-            Err(near)
-        })
+            false => {
+                self.wanted = None;
+                self.show(list(wanted))
+            }
+        }
     }
 
-    /// Opens what is above a path and goes there; false if it is not shown.
+    /// Shows rows; whether the path that was wanted is among them.
+    pub(in crate::explore) fn show(&mut self, listed: Listed) -> bool {
+        let Listed { view, rows, at } = listed;
+        (self.view, self.rows, self.is_listing) = (Some(view), rows, false);
+        self.cursor.at = at.unwrap_or_else(|near| near);
+        at.is_ok()
+    }
+
+    /// Opens what is above a path and goes there; false if it is known that it is not shown.
     pub(in crate::explore) fn reveal(&mut self, view: &View, path: &[u8]) -> bool {
+        let open = Arc::make_mut(&mut self.shape.open);
         for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            self.open.insert(path[..at].to_vec());
+            open.insert(path[..at].to_vec());
         }
-        self.list(view, path);
-        self.find(view, path).is_ok()
+        self.list(view, path)
     }
 
     /// Opens or closes the directory of a row.
-    pub(in crate::explore) fn set_open(&mut self, at: usize, is_open: bool, view: &View) {
-        let Some(row) = self.rows.get(at).copied() else { return };
+    pub(in crate::explore) fn set_open(&mut self, at: usize, is_open: bool) {
+        let (Some(row), Some(view)) = (self.rows.get(at).copied(), self.view.clone()) else {
+            return;
+        };
         if !row.is_dir || row.is_open == is_open {
             return;
         }
-        let path = self.path(at, view);
+        let path = self.path(at);
         self.rows[at].is_open = is_open;
-        if is_open {
-            self.open.insert(path.clone());
-            let below =
-                view.with(|places| self.below(view, places, row.place, &path, row.depth + 1));
-            self.rows.splice(at + 1..at + 1, below);
-        } else {
-            self.open.remove(&path);
+        let open = Arc::make_mut(&mut self.shape.open);
+        if !is_open {
+            open.remove(&path);
             self.rows.drain(at + 1..self.end_of(at));
+            return;
+        }
+        open.insert(path.clone());
+        let below = open.iter().map(Vec::as_slice).filter(|other| other.starts_with(&path));
+        // It may be few names, whatever else is shown.
+        match has_few_names(&view, below) {
+            true => {
+                let below = self.shape.below(&view, Some(row.place), &path, row.depth + 1);
+                self.rows.splice(at + 1..at + 1, below);
+            }
+            false => drop(self.list(&view, &path)),
         }
     }
 
@@ -150,14 +149,14 @@ impl TreePane {
 
     /// Opens all directories below a row, or below the root; false if they are too many.
     pub(in crate::explore) fn open_all(&mut self, at: Option<usize>, view: &View) -> bool {
-        let path = at.map_or_else(Vec::new, |at| self.path(at, view));
+        let path = at.map_or_else(Vec::new, |at| self.path(at));
         let place = at.map(|at| self.rows[at].place);
-        self.open.insert(path.clone());
+        Arc::make_mut(&mut self.shape.open).insert(path.clone());
         let is_whole = view.with(|places| {
             let place = place.unwrap_or(places.root());
             self.open_below(places, place, path, &|_| true)
         });
-        let path = self.path(self.cursor.at, view);
+        let path = self.path(self.cursor.at);
         self.list(view, &path);
         is_whole
     }
@@ -173,16 +172,16 @@ impl TreePane {
         let mut left = vec![(dir, path)];
         let mut count = 0;
         while let Some((dir, path)) = left.pop() {
-            for child in self.children(places, dir) {
+            if count + places.most_names(dir) > MAX_OPENED {
+                return false;
+            }
+            for child in self.shape.children(places, dir) {
                 count += 1;
                 if places.is_directory(child) && is_wanted(child) {
                     let path = joined(&path, places.name(child));
-                    self.open.insert(path.clone());
+                    Arc::make_mut(&mut self.shape.open).insert(path.clone());
                     left.push((child, path));
                 }
-            }
-            if count > MAX_OPENED {
-                return false;
             }
         }
         true
@@ -190,81 +189,8 @@ impl TreePane {
 
     /// Closes all directories.
     pub(in crate::explore) fn close_all(&mut self, view: &View) {
-        let path = self.selected().map(|_| self.path(self.cursor.at, view)).unwrap_or_default();
-        self.open.clear();
+        let path = self.selected().map(|_| self.path(self.cursor.at)).unwrap_or_default();
+        self.shape.open = Arc::default();
         self.list(view, &path);
     }
-
-    /// The bytes that a row stands for.
-    pub(in crate::explore) fn size(
-        &self,
-        places: &dyn Places,
-        place: Place,
-        is_dir: bool,
-    ) -> Option<u64> {
-        match is_dir {
-            true => Some(self.sums.as_ref()?.get(&place).copied().unwrap_or(0)),
-            false => Some(places.facts(place).size),
-        }
-    }
-
-    /// What is shown of a directory, in order.
-    fn children(&self, places: &dyn Places, dir: Place) -> Vec<Place> {
-        let mut children = places.children(dir);
-        if let Some(kept) = &self.kept {
-            children.retain(|place| kept.contains(place));
-        }
-        if self.sort == Sort::Size {
-            let size = |place: &Place| {
-                let size = self.size(places, *place, places.is_directory(*place));
-                std::cmp::Reverse(size.unwrap_or(0))
-            };
-            children.sort_by_cached_key(size);
-        }
-        children
-    }
-
-    /// The rows below a directory. Where its names are not known yet, there are none.
-    fn below(
-        &self,
-        view: &View,
-        places: &dyn Places,
-        dir: Place,
-        path: &[u8],
-        depth: u16,
-    ) -> Vec<Row> {
-        let mut rows = Vec::new();
-        let listed = |dir, path: &[u8]| {
-            let mut children = match view.lists(path) {
-                true => self.children(places, dir),
-                false => Vec::new(),
-            };
-            children.reverse();
-            children
-        };
-        let mut path = path.to_vec();
-        let mut stack = vec![(listed(dir, &path), path.len())];
-        while let Some((children, length)) = stack.last_mut() {
-            path.truncate(*length);
-            let Some(place) = children.pop() else {
-                stack.pop();
-                continue;
-            };
-            let is_dir = places.is_directory(place);
-            let is_open = is_dir && !self.open.is_empty() && {
-                path = joined(&path, places.name(place));
-                self.open.contains(&path)
-            };
-            let depth = depth.saturating_add(u16::try_from(stack.len() - 1).unwrap_or(u16::MAX));
-            rows.push(Row { place, depth, is_dir, is_open });
-            if is_open {
-                stack.push((listed(place, &path), path.len()));
-            }
-        }
-        rows
-    }
-}
-
-fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, name].join(&b'/') }
 }

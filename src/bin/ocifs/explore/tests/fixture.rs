@@ -248,7 +248,7 @@ impl User {
             .map(|at| {
                 let facts = view.with(|places| places.facts(tree.rows[at].place));
                 let sign = crate::explore::look::sign(facts.change);
-                format!("{sign}{}", String::from_utf8_lossy(&tree.path(at, &view)))
+                format!("{sign}{}", String::from_utf8_lossy(&tree.path(at)))
             })
             .collect()
     }

@@ -84,7 +84,7 @@ fn check(action: Action, key: Key) {
         Action::OnlyLarge => assert_eq!(user.model.keep.filter, Some(Filter::Large)),
         Action::OnlySetuid => assert_eq!(user.model.keep.filter, Some(Filter::Setuid)),
         Action::Sort => {
-            assert_eq!((user.model.tree.sort, user.rows()[0].as_str()), (Sort::Size, " g00"));
+            assert_eq!((user.model.tree.shape.sort, user.rows()[0].as_str()), (Sort::Size, " g00"));
         }
         Action::Columns => told(&user, "-rw-r--r--"),
         Action::FindName => told(&user, "/"),

@@ -1,6 +1,5 @@
 //! What is asked of threads, and what they answer.
 
-use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ocifs::image::Wasted;
 use ocifs::tree::{Changes, Place};
 
+use crate::explore::listing::{Kept, Listed, Sums, Wanted};
 use crate::explore::subject::{LayerRow, Subject, View};
 use crate::render::errors::AnyError;
 
@@ -18,6 +18,7 @@ pub(in crate::explore) const READ_BYTES: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::explore) enum Kind {
     Read,
+    List,
     Keep,
     Sums,
     Find,
@@ -26,7 +27,7 @@ pub(in crate::explore) enum Kind {
 
 /// The newest of each kind.
 #[derive(Debug, Default)]
-pub(in crate::explore) struct Generations([AtomicU64; 5]);
+pub(in crate::explore) struct Generations([AtomicU64; 6]);
 
 impl Generations {
     /// Makes what was asked for before out of date; the number of what is asked for next.
@@ -56,17 +57,13 @@ pub(in crate::explore) enum Filter {
     Setuid,
 }
 
-/// Places that are shown, and those above them.
-pub(in crate::explore) type Kept = Arc<HashSet<Place>>;
-
-/// What directories hold, in bytes.
-pub(in crate::explore) type Sums = Arc<HashMap<Place, u64>>;
-
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(in crate::explore) enum Request {
     /// Read what follows in a file, or how it differs between two images.
     Read { generation: u64, view: View, place: Place, offset: u64 },
+    /// Make the rows of the tree.
+    List { generation: u64, wanted: Wanted },
     /// Find out what is shown.
     Keep { generation: u64, view: View, keep: Keep },
     /// Count what directories hold.
@@ -126,6 +123,10 @@ pub(in crate::explore) enum Answer {
         generation: u64,
         offset: u64,
         content: Result<Content, String>,
+    },
+    Listed {
+        generation: u64,
+        listed: Listed,
     },
     Kept {
         generation: u64,

@@ -3,7 +3,7 @@
 use ocifs::tree::PlaceWalk;
 
 use super::super::subject::View;
-use super::asked::Kept;
+use crate::explore::listing::Kept;
 
 /// Matches that are kept. Nobody goes through more of them one by one.
 const MAX_FOUND: usize = 10_000;

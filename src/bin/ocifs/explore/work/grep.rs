@@ -6,9 +6,10 @@
 use ocifs::tree::{FileKind, Place, PlaceWalk};
 
 use super::super::subject::{Subject, View};
-use super::asked::{Hit, Kept, Searched};
+use super::asked::{Hit, Searched};
 use super::find::{contains, folds_case, position};
 use super::walk::Seen;
+use crate::explore::listing::Kept;
 use crate::render::listing::for_terminal;
 
 /// Bytes read at a time.

@@ -6,6 +6,7 @@ use ocifs::tree::{Change, Facts, FileKind, Place, PlaceWalk};
 
 use super::super::subject::View;
 use super::asked::{Filter, Keep};
+use crate::explore::listing::Sum;
 
 /// Files that are listed of those that are for nothing.
 pub(super) const MAX_WASTED: usize = 1000;
@@ -58,11 +59,12 @@ pub(super) fn kept(
     })
 }
 
-/// Bytes of the regular files below each directory, of those that are there; of a directory that is there no more, of
-/// those that were. A file with several names counts where it is met first. `None` if it is wanted no more.
-pub(super) fn sums(view: &View, is_wanted: &dyn Fn() -> bool) -> Option<HashMap<Place, u64>> {
+/// What each directory holds: bytes of the regular files below it, of those that are there; of a directory that is there
+/// no more, of those that were. A file with several names counts where it is met first. And how many names are in it.
+/// `None` if it is wanted no more.
+pub(super) fn sums(view: &View, is_wanted: &dyn Fn() -> bool) -> Option<HashMap<Place, Sum>> {
     view.with(|places| {
-        let mut sums: HashMap<Place, u64> = HashMap::new();
+        let mut sums: HashMap<Place, Sum> = HashMap::new();
         let mut seen = Seen::default();
         let mut walk = PlaceWalk::new(places, places.root());
         let mut steps = 0;
@@ -72,6 +74,13 @@ pub(super) fn sums(view: &View, is_wanted: &dyn Fn() -> bool) -> Option<HashMap<
                 return None;
             }
             let facts = places.facts(place);
+            if let Some(dir) = above.last() {
+                let sum = sums.entry(*dir).or_default();
+                sum.names += u64::from(place.is_there());
+                if let Some(change) = facts.change {
+                    sum.changes[change as usize] += 1;
+                }
+            }
             let is_file = facts.kind == FileKind::Regular;
             if !is_file || place.is_there() && !seen.is_new(facts.file) {
                 continue;
@@ -82,7 +91,7 @@ pub(super) fn sums(view: &View, is_wanted: &dyn Fn() -> bool) -> Option<HashMap<
                     break;
                 }
                 let sum = sums.entry(*dir).or_default();
-                *sum = sum.saturating_add(facts.size);
+                sum.bytes = sum.bytes.saturating_add(facts.size);
             }
         }
         Some(sums)
