@@ -1,8 +1,9 @@
 //! What is in a file, as lines: text with numbers, or bytes; and in short what it is.
 //!
-//! A document is as much of a file as has come. It grows by what is read on while the user scrolls, up to a bound: who
-//! wants more saves the file. Lines are made when they are shown, so that a file costs its bytes and the places of its
-//! lines.
+//! A document is a *window* on a file: bytes of it that lie beside each other. It grows at both ends by what is read on
+//! while the user scrolls, and lets go of what is far from there, so that a file of any size can be gone through, and costs a
+//! bounded part of it. Lines are made when they are shown. Their numbers are known as long as the window was
+//! reached from the start, and not by a jump.
 
 mod archive;
 mod elf;
@@ -13,7 +14,7 @@ use crate::render::patch::is_text;
 use crate::render::text::size;
 
 /// Bytes of a file that are kept.
-pub(super) const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// Bytes of a line that are shown.
 const MAX_LINE: usize = 4096;
@@ -46,16 +47,20 @@ impl Line {
     }
 }
 
-/// As much of a file as has come.
+/// A window on a file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Document {
+    /// Where in the file it begins.
+    start: u64,
     bytes: Vec<u8>,
     /// Size of the file.
     size: u64,
-    /// Where lines begin.
+    /// Where lines begin in it; the first at its own beginning, though that may be in the middle of one.
     starts: Vec<usize>,
+    /// How many lines of the file end before it, if that is known.
+    lines_before: Option<usize>,
     is_text: bool,
-    /// What it is, if it is no text.
+    /// What it is, if it is no text; shown at the start of the file.
     summary: Vec<String>,
     /// How it differs, in place of its bytes.
     patch: Vec<(char, Vec<u8>)>,
@@ -66,9 +71,10 @@ impl Document {
     pub(super) fn new(bytes: Vec<u8>, size: u64) -> Document {
         let is_text = is_text(&bytes);
         let summary = if is_text { Vec::new() } else { summary(&bytes, size) };
-        let mut document =
-            Document { size, is_text, summary, starts: vec![0], ..Document::default() };
-        document.push(bytes);
+        let mut document = Document { size, is_text, summary, ..Document::default() };
+        document.lines_before = Some(0);
+        document.bytes = bytes;
+        document.list();
         document
     }
 
@@ -77,22 +83,79 @@ impl Document {
         Document { patch, is_text: true, ..Document::default() }
     }
 
-    /// Takes in what follows.
-    pub(super) fn push(&mut self, bytes: Vec<u8>) {
-        let start = self.bytes.len();
-        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-        self.starts.extend(ends.map(|(at, _)| start + at + 1));
-        match self.bytes.is_empty() {
-            true => self.bytes = bytes,
-            false => self.bytes.extend_from_slice(&bytes),
+    /// Takes in bytes of the file: those that come behind the window, those that come before it, or others, which are a
+    /// window of their own then.
+    pub(super) fn take(&mut self, offset: u64, mut bytes: Vec<u8>) {
+        let behind = offset + bytes.len() as u64;
+        if (self.start..=self.end()).contains(&offset) {
+            let known = (self.end() - offset) as usize;
+            self.push(bytes.get(known..).unwrap_or_default());
+        } else if offset < self.start && behind >= self.start {
+            bytes.truncate((self.start - offset) as usize);
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.lines_before = self.lines_before.map(|before| before.saturating_sub(lines));
+            self.start = offset;
+            self.bytes.splice(..0, bytes);
+            self.bytes.truncate(MAX_BYTES);
+            self.list();
+        } else {
+            (self.start, self.bytes, self.lines_before) = (offset, bytes, None);
+            self.list();
+        }
+        if self.start == 0 {
+            self.lines_before = Some(0);
         }
     }
 
-    /// From where to read on, if there is more that is shown.
-    pub(super) fn next(&self) -> Option<u64> {
-        let here = self.bytes.len();
-        let is_more = (here as u64) < self.size && here < MAX_BYTES && self.patch.is_empty();
-        is_more.then_some(here as u64)
+    /// Takes in what follows, and lets go of as much before.
+    fn push(&mut self, bytes: &[u8]) {
+        let length = self.bytes.len();
+        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        self.starts.extend(ends.map(|(at, _)| length + at + 1));
+        self.bytes.extend_from_slice(bytes);
+        let Some(more) = self.bytes.len().checked_sub(MAX_BYTES).filter(|more| *more > 0) else {
+            return;
+        };
+        // Where a line begins, if one does soon.
+        let at = self.starts.partition_point(|start| *start < more);
+        let (cut, lines) = match self.starts.get(at) {
+            Some(start) if *start - more <= MAX_LINE => (*start, at),
+            _ => (more, at - 1),
+        };
+        self.bytes.drain(..cut);
+        self.starts.drain(..lines);
+        self.starts.iter_mut().for_each(|start| *start = start.saturating_sub(cut));
+        self.start += cut as u64;
+        self.lines_before = self.lines_before.map(|before| before + lines);
+    }
+
+    /// Finds where lines begin.
+    fn list(&mut self) {
+        let ends = self.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        self.starts = [0].into_iter().chain(ends.map(|(at, _)| at + 1)).collect();
+    }
+
+    /// Where in the file the window begins.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether so many bytes more can be taken in without letting go of any.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.len() + bytes <= MAX_BYTES
+    }
+
+    /// Just past the last byte of the window.
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// Bytes of the file before the window, and behind it.
+    pub(super) fn left(&self) -> (u64, u64) {
+        match self.patch.is_empty() {
+            true => (self.start, self.size.saturating_sub(self.end())),
+            false => (0, 0),
+        }
     }
 
     /// Whether it is text by what it holds.
@@ -100,24 +163,64 @@ impl Document {
         self.is_text
     }
 
+    /// Lines of a summary, which stand at the start of the file alone.
+    fn summary(&self) -> &[String] {
+        if self.start == 0 { &self.summary } else { &[] }
+    }
+
     fn text_lines(&self) -> usize {
         // Nothing stands behind the last newline.
         self.starts.len() - usize::from(self.starts.last() == Some(&self.bytes.len()))
     }
 
-    /// How many lines there are so far; `as_bytes` shows them as bytes, so many in each.
+    /// How many lines there are in the window; `as_bytes` shows them as bytes, so many in each.
     pub(super) fn len(&self, as_bytes: Option<usize>) -> usize {
         let lines = match (self.patch.len(), as_bytes) {
             (0, None) => self.text_lines(),
-            (0, Some(width)) => self.bytes.len().div_ceil(width),
+            (0, Some(width)) => {
+                ((self.start % width as u64) as usize + self.bytes.len()).div_ceil(width)
+            }
             (lines, _) => return lines,
         };
-        self.summary.len() + lines + usize::from(self.is_cut())
+        self.summary().len() + lines
     }
 
-    /// Whether it is larger than what is shown of files.
-    fn is_cut(&self) -> bool {
-        self.bytes.len() >= MAX_BYTES && self.bytes.len() as u64 != self.size
+    /// Where in the file a line begins, counted from 0 in the window.
+    pub(super) fn offset_of(&self, line: usize, as_bytes: Option<usize>) -> u64 {
+        let line = line.saturating_sub(self.summary().len());
+        match as_bytes {
+            Some(width) => {
+                let width = width as u64;
+                ((self.start / width + line as u64) * width).max(self.start)
+            }
+            None => {
+                self.start + self.starts.get(line).map_or(self.bytes.len(), |start| *start) as u64
+            }
+        }
+    }
+
+    /// The line of the window that has a byte of the file.
+    pub(super) fn line_at(&self, offset: u64, as_bytes: Option<usize>) -> usize {
+        let offset = offset.clamp(self.start, self.end());
+        let line = match as_bytes {
+            Some(width) => (offset / width as u64 - self.start / width as u64) as usize,
+            None => {
+                let at = (offset - self.start) as usize;
+                self.starts.partition_point(|start| *start <= at).saturating_sub(1)
+            }
+        };
+        self.summary().len() + line
+    }
+
+    /// The number of a line of text in the file, from 1 on, if that is known.
+    pub(super) fn number(&self, line: usize) -> Option<usize> {
+        Some(self.lines_before? + line.checked_sub(self.summary().len())? + 1)
+    }
+
+    /// The line of the window with this number, if it is in it.
+    pub(super) fn numbered(&self, number: usize) -> Option<usize> {
+        let line = number.checked_sub(self.lines_before? + 1)?;
+        (line < self.text_lines()).then_some(line + self.summary().len())
     }
 
     /// A line, counted from 0.
@@ -131,20 +234,18 @@ impl Document {
             };
             return Line::new(tone, shown(text));
         }
-        if let Some(text) = self.summary.get(at) {
+        if let Some(text) = self.summary().get(at) {
             return Line::new(Tone::Strong, text.clone());
         }
-        if at + 1 == self.len(as_bytes) && self.is_cut() {
-            let shown = size(MAX_BYTES as u64);
-            return Line::new(Tone::Aside, format!("(the first {shown} are shown: e saves all)"));
-        }
-        let at = at - self.summary.len();
+        let place = at - self.summary().len();
         match as_bytes {
-            Some(width) => self.bytes_line(at, width),
+            Some(width) => self.bytes_line(place, width),
             None => {
-                let width = self.starts.len().max(999).to_string().len();
-                let text = shown(self.text_line(at));
-                Line { margin: format!("{:>width$} ", at + 1), text, tone: Tone::Plain }
+                let last = self.lines_before.unwrap_or(0) + self.starts.len();
+                let width = last.max(999).to_string().len();
+                let number = self.number(at).map_or("~".to_owned(), |number| number.to_string());
+                let text = shown(self.text_line(place));
+                Line { margin: format!("{number:>width$} "), text, tone: Tone::Plain }
             }
         }
     }
@@ -159,21 +260,28 @@ impl Document {
 
     /// `00000010  7f 45 4c 46 …  |.ELF…|`
     fn bytes_line(&self, at: usize, width: usize) -> Line {
-        let start = at * width;
-        let bytes = &self.bytes[start.min(self.bytes.len())..self.bytes.len().min(start + width)];
-        let mut digits = String::new();
+        let first = (self.start / width as u64 + at as u64) * width as u64;
+        let byte = |place: usize| {
+            let at = (first + place as u64).checked_sub(self.start)?;
+            self.bytes.get(usize::try_from(at).ok()?).copied()
+        };
+        let (mut digits, mut letters) = (String::new(), String::new());
         for place in 0..width {
             let gap = if place > 0 && place % 8 == 0 { " " } else { "" };
             digits.push_str(gap);
-            match bytes.get(place) {
-                Some(byte) => digits.push_str(&format!("{byte:02x} ")),
-                None => digits.push_str("   "),
+            match byte(place) {
+                Some(byte) => {
+                    digits.push_str(&format!("{byte:02x} "));
+                    letters.push(if matches!(byte, b' '..=b'~') { char::from(byte) } else { '.' });
+                }
+                None => {
+                    digits.push_str("   ");
+                    letters.push(' ');
+                }
             }
         }
-        let letter = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '.' };
-        let letters: String = bytes.iter().map(letter).collect();
-        let margin = format!("{start:08x}  ");
-        Line { margin, text: format!("{digits} {letters}"), tone: Tone::Plain }
+        let text = format!("{digits} {}", letters.trim_end_matches(' '));
+        Line { margin: format!("{first:08x}  "), text, tone: Tone::Plain }
     }
 
     /// The next line behind one, or before it, whose bytes satisfy something; without one, of all.
@@ -186,7 +294,7 @@ impl Document {
         let text = |at: usize| match self.patch.get(at) {
             Some((_, text)) => text.as_slice(),
             None => {
-                at.checked_sub(self.summary.len()).map_or(b"".as_slice(), |at| self.text_line(at))
+                at.checked_sub(self.summary().len()).map_or(b"".as_slice(), |at| self.text_line(at))
             }
         };
         let holds = |at: &usize| holds(text(*at));
@@ -237,9 +345,9 @@ mod tests {
         let text = b"one\r\n\x1b[2J\ttwo\n\xe2\x80\xaethree";
         for split in 0..text.len() {
             let mut document = Document::new(text[..split].to_vec(), text.len() as u64);
-            assert_eq!(document.next(), Some(split as u64));
-            document.push(text[split..].to_vec());
-            assert_eq!(document.next(), None);
+            assert_eq!(document.left(), (0, (text.len() - split) as u64));
+            document.take(split as u64, text[split..].to_vec());
+            assert_eq!(document.left(), (0, 0));
             let lines: Vec<String> =
                 all(&document, None).into_iter().map(|l| l.margin + &l.text).collect();
             assert_eq!(lines, ["  1 one", "  2 ?[2J    two", "  3 ?three"], "{split}");
@@ -264,13 +372,73 @@ mod tests {
         );
     }
 
+    /// A file of numbered lines, of which windows are taken.
+    fn numbered(lines: usize) -> Vec<u8> {
+        (1..=lines).flat_map(|line| format!("line {line}\n").into_bytes()).collect()
+    }
+
     #[test]
-    fn what_is_very_large_is_cut() {
-        let mut document = Document::new(vec![b'a'; MAX_BYTES / 2], u64::MAX);
-        document.push(vec![b'\n'; MAX_BYTES / 2]);
-        assert_eq!(document.next(), None);
+    fn a_window_moves_over_a_large_file() {
+        const PART: usize = 1 << 20;
+        let file = numbered(2_000_000);
+        let part = |at: usize| file[at..file.len().min(at + PART)].to_vec();
+        let mut document = Document::new(part(0), file.len() as u64);
+        // Down to the end, line by line as it stands in the file.
+        while document.left().1 > 0 {
+            document.take(document.end(), part(document.end() as usize));
+            assert!(document.bytes.len() <= MAX_BYTES);
+            for line in [0, document.len(None) - 2] {
+                let number = document.number(line).unwrap();
+                assert_eq!(document.line(line, None).text, format!("line {number}"));
+                assert_eq!(document.numbered(number), Some(line));
+            }
+        }
+        assert!(document.left().0 > 0);
         let last = document.line(document.len(None) - 1, None);
-        assert_eq!(last.text, "(the first 8.00 MiB are shown: e saves all)");
+        assert_eq!((last.margin.as_str(), last.text.as_str()), ("2000000 ", "line 2000000"));
+        // And up again.
+        while document.left().0 > 0 {
+            let at = (document.left().0 as usize).saturating_sub(PART);
+            document.take(at as u64, file[at..document.left().0 as usize].to_vec());
+            assert!(document.bytes.len() <= MAX_BYTES);
+            let number = document.number(1).unwrap();
+            assert_eq!(document.line(1, None).text, format!("line {number}"));
+        }
+        assert_eq!(document.line(0, None).text, "line 1");
+        // Somewhere else.
+        document.take(20_000_000, part(20_000_000));
+        assert_eq!(document.line(1, None).margin.trim(), "~");
+        assert_eq!(document.number(1), None);
+        let offset = document.offset_of(7, None);
+        assert!(file[offset as usize..].starts_with(b"line "));
+        assert_eq!(document.line_at(offset + 3, None), 7);
+    }
+
+    #[test]
+    fn bytes_stand_at_their_places_in_any_window() {
+        let file: Vec<u8> = (0..=255).cycle().take(4096).collect();
+        let mut document = Document::new(file[..100].to_vec(), 4096);
+        document.take(1005, file[1005..1100].to_vec());
+        for width in [8, 16, 32] {
+            let as_bytes = Some(width);
+            let first = document.line(0, as_bytes);
+            let start = 1005 / width * width;
+            assert_eq!(first.margin, format!("{start:08x}  "));
+            assert!(first.text.starts_with(&"   ".repeat(1005 - start)[..]), "{first:?}");
+            assert!(first.text.contains("ed ee ef"), "{first:?}");
+            for line in 1..document.len(as_bytes) {
+                let offset = document.offset_of(line, as_bytes);
+                assert_eq!(offset % width as u64, 0);
+                assert_eq!(document.line_at(offset + 1, as_bytes), line);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_moves_as_well() {
+        let mut document = Document::new(vec![b'a'; MAX_BYTES], u64::MAX);
+        document.take(document.end(), vec![b'b'; 1000]);
+        assert_eq!((document.left().0, document.len(None), document.number(0)), (1000, 1, Some(1)));
         assert!(document.line(0, None).text.len() <= MAX_LINE);
     }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use ocifs::image::Wasted;
 
 pub(super) use cursor::{Cursor, Step};
-pub(super) use file::{FilePane, Reading, Tab};
+pub(super) use file::{FilePane, Jump, Reading, Tab};
 pub(super) use prompt::{Asking, Prompt};
 pub(super) use tree::TreePane;
 
@@ -30,8 +30,9 @@ use super::layout::{Areas, Pane, content_rows};
 use super::listing::{Kept, Sort, Sums};
 use super::preview::Document;
 use super::subject::{LayerRow, Subject, View};
-use super::work::{Answer, Content, Generations, Hit, Keep, Kind, Request, Searched};
+use super::work::{Answer, Content, Generations, Hit, Keep, Kind, MOST_SOUGHT, Request, Searched};
 use crate::render::errors::AnyError;
+use crate::render::text::size;
 
 /// Results of walks that are kept, so that going back to a layer shows them at once.
 const MAX_KEPT: usize = 4;
@@ -262,14 +263,7 @@ impl Model {
         }
         let (rows, columns) = self.room(Pane::File);
         self.file.top = self.file.top.min(self.file.len(columns).saturating_sub(rows.max(1)));
-        let has_come = matches!(self.file.reading, Reading::Read);
-        if let Some(goal) = self.file.goal
-            && has_come
-            && (goal < self.file.len(columns) || self.file.document.next().is_none())
-        {
-            self.file.goal = None;
-            self.file.go_to(goal.min(self.file.len(columns).saturating_sub(1)), rows, columns);
-        }
+        self.file.arrive(rows, columns);
         if self.shows_content()
             && let Some(offset) = self.file.wanted(rows, columns)
         {
@@ -285,6 +279,7 @@ impl Model {
             let path = place.map(|_| self.tree.path(at)).unwrap_or_default();
             // What was asked for of another file is not waited for.
             self.newest.next(Kind::Read);
+            self.newest.next(Kind::Seek);
             self.file.select(place, path);
             self.describe();
         }
@@ -430,6 +425,11 @@ impl Model {
                     self.search.searched = searched;
                 }
             }
+            Answer::Sought { generation, found } => {
+                if self.newest.is_newest(Kind::Seek, generation) {
+                    self.sought(found);
+                }
+            }
             Answer::Saved(Ok(text)) => self.say(text),
             Answer::Saved(Err(text)) => self.complain(text),
             Answer::Counted { changes, wasted } => {
@@ -451,12 +451,38 @@ impl Model {
         let size = self.view().zip(self.file.place).and_then(|(view, place)| view.file_size(place));
         match content {
             Ok(Content::Patch(patch)) => self.file.document = Document::of_patch(patch),
-            Ok(Content::Bytes(bytes)) if offset == 0 => {
+            Ok(Content::Bytes(bytes)) if self.file.document.end() == 0 => {
                 self.file.document = Document::new(bytes, size.unwrap_or(0));
             }
-            Ok(Content::Bytes(bytes)) => self.file.document.push(bytes),
+            Ok(Content::Bytes(bytes)) => {
+                let (_, columns) = self.room(Pane::File);
+                self.file.take(offset, bytes, columns);
+            }
             Err(text) => self.file.reading = Reading::Failed(text),
         }
+    }
+
+    /// A line of the selected file was found in what has not come, or none.
+    fn sought(&mut self, found: Result<Option<u64>, String>) {
+        match found {
+            Ok(Some(offset)) => {
+                self.message = None;
+                self.file.jump = Some(Jump::Line(offset));
+            }
+            Ok(None) => self.no_line(),
+            Err(text) => self.complain(text),
+        }
+    }
+
+    fn no_line(&mut self) {
+        let needle = self.names.needle.clone();
+        let most = size(MOST_SOUGHT);
+        let far = if self.file.document.left() == (0, 0) {
+            String::new()
+        } else {
+            format!(" within {most}")
+        };
+        self.complain(format!("no line{far} has \u{201c}{needle}\u{201d} in it"));
     }
 
     fn shows_kept(&mut self) {

@@ -10,13 +10,17 @@ pub(super) mod find;
 mod grep;
 mod read;
 mod save;
+mod seek;
 mod walk;
 
 use std::sync::Arc;
 
+pub(super) use asked::READ_BYTES;
 pub(super) use asked::{Answer, Content, Filter, Generations, Hit, Keep, Kind, Request, Searched};
 
 use super::listing::list;
+
+pub(super) use seek::{MOST_SOUGHT, Sought};
 
 /// Does what was asked for, and tells what comes of it.
 pub(super) fn perform(request: Request, newest: &Generations, tell: &mut dyn FnMut(Answer)) {
@@ -54,6 +58,13 @@ pub(super) fn perform(request: Request, newest: &Generations, tell: &mut dyn FnM
                 grep::Found::Searched(searched) => tell(Answer::Searched { generation, searched }),
             };
             grep::grep(&view, &needle, kept.as_ref(), &is_wanted, &mut found);
+        }
+        Request::Seek { generation, view, place, sought } => {
+            let is_wanted = || newest.is_newest(Kind::Seek, generation);
+            if let Some(found) = seek::seek(&view, place, &sought, &is_wanted) {
+                let found = found.map_err(|e| read::words(&e));
+                tell(Answer::Sought { generation, found });
+            }
         }
         Request::Save { view, place, to } => {
             tell(Answer::Saved(save::save(&view, place, &to).map_err(|e| read::words(&e))));

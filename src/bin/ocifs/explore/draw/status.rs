@@ -10,7 +10,7 @@ use crate::explore::layout::Pane;
 use crate::explore::look::Look;
 use crate::explore::state::{Model, Overlay};
 use crate::explore::subject::Subject;
-use crate::render::text::{count, printable, size};
+use crate::render::text::{self, count, printable, size};
 
 pub(super) fn title(model: &Model, look: Look, area: Rect, buffer: &mut Buffer) {
     let (name, facts) = match model.subject.as_deref() {
@@ -107,9 +107,17 @@ fn place(model: &Model) -> String {
         Pane::Layers => of(model.layer.at, model.layers.len()),
         Pane::Tree => of(model.tree.cursor.at, model.tree.rows.len()),
         Pane::File => {
-            let more = if model.file.document.next().is_some() { "+" } else { "" };
-            let text = of(model.file.top, model.file.len(model.areas().file.width));
-            if text.is_empty() { text } else { text + more }
+            let file = &model.file;
+            let width = model.areas().file.width;
+            match file.shows_document().then(|| file.document.left()) {
+                // Only a part of it is here.
+                Some((before, behind)) if before + behind > 0 => {
+                    let place = file.document.offset_of(file.top, file.as_bytes(width));
+                    let size = file.document.end() + behind;
+                    format!("{} % of {}", place.saturating_mul(100) / size.max(1), text::size(size))
+                }
+                _ => of(file.top, file.len(width)),
+            }
         }
     }
 }

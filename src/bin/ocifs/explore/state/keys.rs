@@ -10,7 +10,7 @@ use crate::explore::key::{Input, Key};
 use crate::explore::layout::{Pane, content_rows};
 use crate::explore::listing::Sort;
 use crate::explore::work::find::{contains, folds_case};
-use crate::explore::work::{Filter, Kind, Request};
+use crate::explore::work::{Filter, Kind, Request, Sought};
 
 /// Rows that the wheel moves, and columns that the keys for left and right do.
 const WHEEL_ROWS: isize = 3;
@@ -276,8 +276,9 @@ impl Model {
             self.keep = Default::default();
             self.look();
         } else {
-            // A search for names, or a walk, that still goes on.
+            // A search for names, or in a file, that still goes on.
             self.newest.next(Kind::Find);
+            self.newest.next(Kind::Seek);
             self.names = Names::default();
             self.file.mark = None;
         }
@@ -393,13 +394,24 @@ impl Model {
                 }
             }
         };
-        match found {
-            Some(line) => self.file.go_to(line, rows, columns),
-            None => {
-                let more =
-                    if self.file.document.next().is_some() { " of what was read" } else { "" };
-                self.complain(format!("no line{more} has \u{201c}{needle}\u{201d} in it"));
+        let (before, behind) = self.file.document.left();
+        match (found, self.view(), self.file.place) {
+            (Some(line), ..) => self.file.go_to(line, rows, columns),
+            (None, Some(view), Some(place))
+                if self.file.shows_document() && if forward { behind > 0 } else { before > 0 } =>
+            {
+                let document = &self.file.document;
+                let from = match forward {
+                    // The last line may go on.
+                    true => document.offset_of(document.len(None).saturating_sub(1), None),
+                    false => document.start(),
+                };
+                let generation = self.newest.next(Kind::Seek);
+                self.say("searching\u{2026}");
+                let sought = Sought { needle, from, forward };
+                self.work(Request::Seek { generation, view, place, sought });
             }
+            _ => self.no_line(),
         }
     }
 
@@ -448,7 +460,7 @@ impl Model {
         if let Some(line) = line {
             self.focus = Pane::File;
             self.tab(Tab::Preview);
-            self.file.goal = line.checked_sub(1);
+            self.file.goal = Some(line);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ocifs::image::Wasted;
 use ocifs::tree::{Changes, Place};
 
+use super::seek::Sought;
 use crate::explore::listing::{Kept, Listed, Sums, Wanted};
 use crate::explore::subject::{LayerRow, Subject, View};
 use crate::render::errors::AnyError;
@@ -23,11 +24,12 @@ pub(in crate::explore) enum Kind {
     Sums,
     Find,
     Grep,
+    Seek,
 }
 
 /// The newest of each kind.
 #[derive(Debug, Default)]
-pub(in crate::explore) struct Generations([AtomicU64; 6]);
+pub(in crate::explore) struct Generations([AtomicU64; 7]);
 
 impl Generations {
     /// Makes what was asked for before out of date; the number of what is asked for next.
@@ -72,6 +74,8 @@ pub(in crate::explore) enum Request {
     Find { generation: u64, view: View, needle: String, kept: Option<Kept> },
     /// Find what is in files.
     Grep { generation: u64, view: View, needle: String, kept: Option<Kept> },
+    /// Find a line of a file.
+    Seek { generation: u64, view: View, place: Place, sought: Sought },
     /// Write a file to this machine.
     Save { view: View, place: Place, to: PathBuf },
     /// Count what layers changed, and what is for nothing.
@@ -151,6 +155,11 @@ pub(in crate::explore) enum Answer {
     Searched {
         generation: u64,
         searched: Searched,
+    },
+    /// Where a line begins that was found.
+    Sought {
+        generation: u64,
+        found: Result<Option<u64>, String>,
     },
     Saved(Result<String, String>),
     Counted {
