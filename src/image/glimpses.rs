@@ -180,7 +180,7 @@ fn survey(opening: &Opening<'_>) -> Option<Survey> {
             Some(before) => survey.layers[before],
             None => match layer::known(layer, cache, finder, options, left, &mut survey.names) {
                 Known::File(file) => {
-                    left = left.saturating_sub(file.index().metadata_bytes() / 4);
+                    left = left.saturating_sub(file.table_bytes());
                     survey.files.push(*file);
                     Some(survey.files.len() - 1)
                 }

@@ -48,6 +48,8 @@ pub struct IndexFile {
     blocks: Vec<u64>,
     /// All tables; of the entries, those that were selected.
     index: LayerIndex,
+    /// What the other tables take, in bytes.
+    table_bytes: u64,
 }
 
 impl IndexFile {
@@ -62,7 +64,9 @@ impl IndexFile {
         let Header { mut index, counts } = Header::parse(&header)?;
         let mut at = size_of::<FileHeader>() as u64;
         // What a file claims to have and is too short for, no memory is taken for.
-        let mut left = most.min(file.metadata().map_err(|_| DecodeError::Length)?.len());
+        let length = file.metadata().map_err(|_| DecodeError::Length)?.len();
+        let most = most.min(length);
+        let mut left = most;
         index.dirs = table(&file, &mut at, counts.dirs, &mut left)?;
         let start = at;
         let entry_bytes = counts.entries.checked_mul(size_of::<EntryRecord>() as u64);
@@ -109,7 +113,12 @@ impl IndexFile {
             return Err(DecodeError::Checksum);
         }
         (0..index.dir_count()).for_each(|dir| names.add(index.dir(dir as u32).name));
-        Ok(IndexFile { file, start, entries, blocks, index })
+        Ok(IndexFile { file, start, entries, blocks, index, table_bytes: most - left })
+    }
+
+    /// What its tables but that of the entries take, in bytes.
+    pub fn table_bytes(&self) -> u64 {
+        self.table_bytes
     }
 
     /// How many entries the file has.
@@ -141,7 +150,7 @@ impl IndexFile {
         &mut self,
         is_wanted: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<(), DecodeError> {
-        let IndexFile { file, start, entries, blocks, index } = self;
+        let IndexFile { file, start, entries, blocks, index, .. } = self;
         let mut selected = Vec::new();
         each_block(file, *start, *entries, &mut |number, block| {
             if blocks.get(number) != Some(&xxh3_64(block.as_bytes())) {

@@ -199,7 +199,7 @@ fn what_is_known_is_shown_while_layers_come() {
     registry.fault(("GET", &path, Times::Always), Fault::Hold(gate.clone()));
     let name = format!("{}/r:t", registry.addr());
     let mut screen = Screen::start(&mut explore(&home, &[&name]), (80, 24));
-    screen.shows("layers 0 to 1, without 1 layer to be read");
+    screen.shows("layers 0 to 1, 1 layer missing");
     screen.shows("motd");
     screen.shows("first use here");
     assert!(!screen.lines().join("\n").contains("noise"));
@@ -215,7 +215,7 @@ fn what_is_known_is_shown_while_layers_come() {
     gate.open();
     screen.shows("match 1 of 1");
     screen.shows("  1 127.0.0.1 localhost");
-    assert!(!screen.lines().join("\n").contains("to be read"));
+    assert!(!screen.lines().join("\n").contains("missing"));
     screen.press("q");
     assert_eq!(screen.ends(), 0);
 }

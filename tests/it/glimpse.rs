@@ -135,15 +135,16 @@ fn below(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
-/// Many files in few directories, which symlinks lead to.
-fn member() -> impl Strategy<Value = Entry> {
+/// Files of one directory, one behind the other, as tars have them; or something that decides where paths lead.
+fn members() -> impl Strategy<Value = Vec<Entry>> {
     let file = || select(&["f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9"][..]);
     let linked = || select(&["f0", "f1"][..]);
     let target = select(&["a", "b", "a/c", "/", "..", ".", "/b/m", "c", "missing"][..]);
     let attributes = (select(&[0o600, 0o644, 0o755][..]), 0..3u32);
-    let entry = prop_oneof![
-        12 => (directory(), file(), "[xy]{0,3}")
-            .prop_map(|(dir, name, text)| Entry::file(below(dir, name), text)),
+    let files = (directory(), vec((file(), "[xy]{0,3}"), 1..7)).prop_map(|(dir, files)| {
+        files.into_iter().map(|(name, text)| Entry::file(below(dir, name), text)).collect()
+    });
+    let other = prop_oneof![
         2 => (directory(), file()).prop_map(|(dir, name)| Entry::dir(below(dir, name))),
         3 => directory().prop_map(Entry::dir),
         3 => (select(&["l", "a/l", "m", "b/m"][..]), target)
@@ -161,12 +162,16 @@ fn member() -> impl Strategy<Value = Entry> {
         1 => (directory(), file(), linked())
             .prop_map(|(dir, name, to)| Entry::hardlink(below(dir, name), format!(".wh..wh.plnk/{to}"))),
     ];
-    (entry, attributes).prop_map(|(entry, (mode, uid))| Entry { mode, uid, ..entry })
+    let members = prop_oneof![1 => files, 1 => other.prop_map(|entry| vec![entry])];
+    (members, attributes).prop_map(|(members, (mode, uid)): (Vec<Entry>, _)| {
+        members.into_iter().map(|entry| Entry { mode, uid, ..entry }).collect()
+    })
 }
 
 #[test]
 fn directories_that_are_listed_are_those_of_the_whole() {
-    let stacks = vec(vec(member(), 1..24), 1..4).prop_map(generators::tamed);
+    let layer = vec(members(), 1..12).prop_map(|members| members.concat());
+    let stacks = vec(layer, 1..4).prop_map(generators::tamed);
     let opened = vec(directory().prop_map(|dir| dir.as_bytes().to_vec()), 0..3);
     let (taken, of) = (Cell::new(0), Cell::new(0));
     run((stacks, opened), |(stack, opened)| {

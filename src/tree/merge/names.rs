@@ -8,11 +8,10 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::nodes::{Node, NodeId};
-
+/// Numbers of nodes. Each is found again by what a caller says that it is: a directory, and a name.
 #[derive(Default)]
 pub(super) struct Names {
-    table: HashTable<NodeId>,
+    table: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
@@ -21,33 +20,50 @@ impl Names {
         Names { table: HashTable::with_capacity(capacity), hasher: DefaultHashBuilder::default() }
     }
 
-    fn hash(&self, dir: NodeId, name: &[u8]) -> u64 {
-        self.hasher.hash_one((dir, name))
-    }
-
     /// The node of a name.
-    pub(super) fn get(&self, nodes: &[Node<'_>], dir: NodeId, name: &[u8]) -> Option<NodeId> {
-        let is_it = |id: &NodeId| {
-            let node = &nodes[*id as usize];
-            node.parent == dir && node.name == name
-        };
-        self.table.find(self.hash(dir, name), is_it).copied()
+    pub(super) fn get<'n>(
+        &self,
+        wanted: (u32, &[u8]),
+        name_of: impl Fn(u32) -> (u32, &'n [u8]),
+    ) -> Option<u32> {
+        let hash = self.hasher.hash_one(wanted);
+        self.table.find(hash, |id| name_of(*id) == wanted).copied()
     }
 
     /// Adds a node whose name is not there.
-    pub(super) fn insert(&mut self, nodes: &[Node<'_>], id: NodeId) {
-        let hash_of = |id: &NodeId| {
-            let Node { parent, name, .. } = nodes[*id as usize];
-            self.hasher.hash_one((parent, name))
-        };
+    pub(super) fn insert<'n>(&mut self, id: u32, name_of: impl Fn(u32) -> (u32, &'n [u8])) {
+        let hash_of = |id: &u32| self.hasher.hash_one(name_of(*id));
         self.table.insert_unique(hash_of(&id), id, hash_of);
     }
 
     /// Takes a node out, if it is there.
-    pub(super) fn remove(&mut self, nodes: &[Node<'_>], id: NodeId) {
-        let Node { parent, name, .. } = nodes[id as usize];
-        if let Ok(entry) = self.table.find_entry(self.hash(parent, name), |other| *other == id) {
+    pub(super) fn remove(&mut self, id: u32, name: (u32, &[u8])) {
+        let hash = self.hasher.hash_one(name);
+        if let Ok(entry) = self.table.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_found_by_their_names() {
+        let texts: Vec<(u32, Vec<u8>)> =
+            (0..1000).map(|at| (at % 7, (at / 7).to_string().into_bytes())).collect();
+        let name_of = |id: u32| {
+            let (dir, name) = &texts[id as usize];
+            (*dir, &name[..])
+        };
+        let mut names = Names::with_capacity(3);
+        (0..1000).for_each(|id| names.insert(id, name_of));
+        assert!((0..1000).all(|id| names.get(name_of(id), name_of) == Some(id)));
+        assert_eq!(names.get((8, b"1"), name_of), None);
+        (0..1000).step_by(2).for_each(|id| names.remove(id, name_of(id)));
+        names.remove(0, name_of(0));
+        let expected = |id: u32| (id % 2 == 1).then_some(id);
+        assert!((0..1000).all(|id| names.get(name_of(id), name_of) == expected(id)));
     }
 }

@@ -105,7 +105,7 @@ impl<'a> Merge<'a> {
 
     /// The child of that name now, or as it was below this layer.
     pub(super) fn child(&self, dir: NodeId, name: &[u8], before: bool) -> Option<NodeId> {
-        let now = self.names.get(&self.nodes, dir, name);
+        let now = self.names.get((dir, name), named(&self.nodes));
         if !before {
             return now;
         }
@@ -157,7 +157,7 @@ impl<'a> Merge<'a> {
             self.node_mut(next).previous = id;
         }
         self.node_mut(parent).first_child = id;
-        self.names.insert(&self.nodes, id);
+        self.names.insert(id, named(&self.nodes));
         if let Some(witness) = &mut self.witness {
             // A directory that this layer has put in place of another one continues it, name by name.
             let lower = [Some(parent), witness.previous(parent)];
@@ -190,7 +190,7 @@ impl<'a> Merge<'a> {
         while let Some(id) = todo.pop() {
             let Node { parent, name, layer, first_child, .. } = *self.node(id);
             self.node_mut(id).alive = false;
-            self.names.remove(&self.nodes, id);
+            self.names.remove(id, (parent, name));
             if let Some(witness) = &mut self.witness {
                 witness.removed(id, self.layer, cause);
             }
@@ -222,6 +222,14 @@ impl<'a> Merge<'a> {
         }
         names.reverse();
         names.join("/")
+    }
+}
+
+/// Tells the directories and the names of nodes.
+fn named<'n, 'a>(nodes: &'n [Node<'a>]) -> impl Fn(NodeId) -> (NodeId, &'a [u8]) + use<'n, 'a> {
+    |id| {
+        let Node { parent, name, .. } = nodes[id as usize];
+        (parent, name)
     }
 }
 

@@ -134,7 +134,7 @@ fn what(model: &Model, view: &View) -> String {
     match view.unknown_layers() {
         _ if model.is_open() => {}
         0 => parts.push("reading\u{2026}".to_owned()),
-        layers => parts.push(format!("without {} to be read", count(layers, "layer", "layers"))),
+        layers => parts.push(format!("{} missing", count(layers, "layer", "layers"))),
     }
     parts.join(", ")
 }

@@ -18,7 +18,7 @@ use crate::explore::look::Look;
 use crate::explore::state::{Effect, Event, Model};
 use crate::explore::subject::{Asked, Sight, Subject};
 use crate::explore::terminal::frame;
-use crate::explore::work::{Answer, Generations, perform};
+use crate::explore::work::{Answer, Generations, Request, perform};
 use crate::render::errors::AnyError;
 
 /// A member of a layer.
@@ -190,10 +190,7 @@ impl User {
             for effect in effects {
                 match effect {
                     Effect::Work(request) => {
-                        self.reads += usize::from(matches!(
-                            request,
-                            crate::explore::work::Request::Read { .. }
-                        ));
+                        self.reads += usize::from(matches!(request, Request::Read { .. }));
                         let mut tell = |answer| events.push(Event::Answer(answer));
                         perform(request, &self.newest, &mut tell);
                     }
@@ -205,6 +202,13 @@ impl User {
                 }
             }
         }
+    }
+
+    /// Does some work, and all that comes of it.
+    pub fn works(&mut self, request: Request) {
+        let mut answers = Vec::new();
+        perform(request, &self.newest, &mut |answer| answers.push(Event::Answer(answer)));
+        answers.into_iter().for_each(|answer| self.happens(answer));
     }
 
     /// Presses keys, as a terminal sends them.

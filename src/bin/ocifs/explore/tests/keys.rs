@@ -4,7 +4,8 @@ use super::fixture::{Member, User, file};
 use crate::explore::action::{Action, GROUPS};
 use crate::explore::key::{Input, Key};
 use crate::explore::layout::Pane;
-use crate::explore::state::{Event, Overlay, Sort, Tab};
+use crate::explore::listing::Sort;
+use crate::explore::state::{Event, Overlay, Tab};
 use crate::explore::work::{Filter, Keep};
 
 /// An image with enough names to go through, and the sixth selected.
