@@ -28,6 +28,7 @@
 //! - No name leads out of the tree, and no two blobs have the same one.
 //! - Every blob of the manifest is planned, but for empty ones that stand for "no files".
 
+mod compose;
 mod kind;
 mod names;
 mod rules;
@@ -78,6 +79,8 @@ pub enum ShownAs {
     },
     /// It is a file.
     File(FileShape),
+    /// It is a file that was compressed.
+    Compressed(FileShape),
 }
 
 impl ShownAs {
@@ -96,6 +99,24 @@ pub struct FileShape {
     pub mtime_seconds: i64,
 }
 
+/// A file that is made of several blobs, one behind the other. They are small.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The file.
+    pub file: FileShape,
+    /// What it is made of.
+    pub pieces: Vec<Piece>,
+}
+
+/// A part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// What stands before the blob.
+    pub before: &'static [u8],
+    /// The blob.
+    pub blob: Descriptor,
+}
+
 /// A blob that is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
@@ -103,7 +124,7 @@ pub struct Planned {
     pub descriptor: Descriptor,
     /// How.
     pub shown: ShownAs,
-    /// What it is if it is to be unpacked, and is no tar.
+    /// What it is if it is to be unpacked or decompressed, and is not what it is said to be.
     pub otherwise: FileShape,
 }
 
@@ -114,6 +135,8 @@ pub struct Plan {
     pub kind: Kind,
     /// The blobs, in the order of the manifest.
     pub blobs: Vec<Planned>,
+    /// What is made of some of them.
+    pub joined: Option<Joined>,
     /// Names that were changed: as the artifact has them, and as they are shown. No more than a few.
     pub renamed: Vec<(String, String)>,
 }
@@ -131,13 +154,21 @@ pub fn is_artifact(manifest: &Manifest) -> bool {
 /// Plans what is shown of an artifact. `config` is the content of its config, as far as it is known.
 pub fn plan(manifest: &Manifest, config: &[u8], view: ArtifactView) -> Plan {
     let kind = Kind::of(manifest);
-    let rules = rules::of(kind, manifest, config);
+    let pieces = match (kind, view) {
+        (Kind::ComposeProject, ArtifactView::Usual) => compose::pieces(manifest),
+        _ => Vec::new(),
+    };
+    let rules = rules::of(kind, manifest, config, !pieces.is_empty());
     let mtime_seconds = names::created(manifest);
     let shape = |path: Vec<u8>, at: &Descriptor| {
         let (mode, own) = names::metadata(at);
         FileShape { path, mode, mtime_seconds: own.unwrap_or(mtime_seconds) }
     };
     let mut names = Names::default();
+    let joined = (!pieces.is_empty()).then(|| {
+        let path = names.take(compose::FILE, false);
+        Joined { file: FileShape { path, mode: names::MODE, mtime_seconds }, pieces }
+    });
     let mut blobs: Vec<Planned> = Vec::new();
     let mut seen = BTreeSet::new();
     let described = manifest.layers.iter().enumerate().filter(|(_, layer)| !is_nothing(layer));
@@ -153,20 +184,30 @@ pub fn plan(manifest: &Manifest, config: &[u8], view: ArtifactView) -> Plan {
         if !seen.insert((descriptor.digest.to_string(), wanted.clone(), rule.is_tree())) {
             continue;
         }
+        let is_compressed = rule.is_compressed() && view != ArtifactView::Raw;
         let may_be_tree = match view {
             ArtifactView::Raw | ArtifactView::Files => None,
             ArtifactView::Usual => rule.below(),
+            ArtifactView::Unpacked if is_compressed => None,
             ArtifactView::Unpacked => Some(rule.below().unwrap_or_default()),
+        };
+        // What stays compressed says so.
+        let wanted = match is_compressed && view == ArtifactView::Files {
+            true => format!("{wanted}{}", names::compressed_extension(&descriptor.media_type)),
+            false => wanted,
         };
         let path = names.take(&wanted, may_be_tree.is_some());
         let otherwise = shape(path, descriptor);
         let shown = match may_be_tree {
             Some(below) => ShownAs::Tree { below },
+            None if is_compressed && view != ArtifactView::Files => {
+                ShownAs::Compressed(otherwise.clone())
+            }
             None => ShownAs::File(otherwise.clone()),
         };
         blobs.push(Planned { descriptor: descriptor.clone(), shown, otherwise });
     }
-    Plan { kind, blobs, renamed: names.into_changed() }
+    Plan { kind, blobs, joined, renamed: names.into_changed() }
 }
 
 /// Whether a layer is the empty descriptor, which stands for "no layers" (image-spec 1.1, manifest.md,

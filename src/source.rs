@@ -9,7 +9,7 @@
 //! mount of an image cost a single request.
 //!
 //! A [`Repository`] is what has several images and artifacts under one name. [`Offline`] is a source that
-//! refuses whatever would go to the network.
+//! refuses whatever would go to the network, and [`Embedded`] one that is not asked for what descriptors hold.
 
 pub mod archive;
 mod connections;
@@ -18,6 +18,7 @@ pub mod containers_storage;
 pub mod directory;
 pub mod docker_archive;
 pub mod docker_daemon;
+mod embedded;
 mod error;
 mod floor;
 mod image;
@@ -41,6 +42,7 @@ mod tar_split;
 mod wide;
 
 pub use connections::{Connections, DEFAULT_CONNECTIONS, Slot};
+pub use embedded::Embedded;
 pub use error::{Error, hint_of};
 pub(crate) use floor::MIN_BYTES_PER_SECOND;
 pub use image::{Body, Opened, Source, Throughput};

@@ -22,7 +22,7 @@ const MAX_PATH_BYTES: usize = 4000;
 const MAX_TOLD: usize = 20;
 
 /// Permission bits of a file that nothing is said of.
-const MODE: u16 = 0o644;
+pub(super) const MODE: u16 = 0o644;
 
 /// The title of a blob, if it has one.
 pub(super) fn title(blob: &Descriptor) -> Option<&str> {
@@ -101,6 +101,14 @@ pub(super) fn extension(media_type: &str) -> &'static str {
     ];
     let essence = media_type::essence(media_type);
     ENDS.iter().find(|(end, _)| essence.ends_with(end)).map_or("", |(_, extension)| extension)
+}
+
+/// What the name of a file ends with that is compressed as its media type says.
+pub(super) fn compressed_extension(media_type: &str) -> &'static str {
+    match media_type::essence(media_type).ends_with("zstd") {
+        true => ".zst",
+        false => ".gz",
+    }
 }
 
 /// A path as it can be shown: relative, without `.` and `..`, and no longer than Linux takes.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use super::compose;
 use super::kind::{Kind, TEKTON_KIND, TEKTON_NAME};
 use super::names::{annotation, extension, filepath, title};
 use crate::json;
@@ -17,6 +18,8 @@ const UNPACK: &str = "io.deis.oras.content.unpack";
 pub(super) enum Rule {
     /// A file of this name; of none, if nothing says one.
     File(Option<String>),
+    /// A file of this name that was compressed.
+    Compressed(Option<String>),
     /// A tar, shown below a directory; and its name as a file.
     Tree { below: String, name: Option<String> },
 }
@@ -32,7 +35,7 @@ impl Rule {
 
     pub(super) fn name(&self) -> Option<String> {
         match self {
-            Rule::File(name) | Rule::Tree { name, .. } => name.clone(),
+            Rule::File(name) | Rule::Compressed(name) | Rule::Tree { name, .. } => name.clone(),
         }
     }
 
@@ -40,11 +43,15 @@ impl Rule {
         matches!(self, Rule::Tree { .. })
     }
 
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self, Rule::Compressed(_))
+    }
+
     /// The directory for what is in it.
     pub(super) fn below(&self) -> Option<Vec<u8>> {
         match self {
             Rule::Tree { below, .. } => Some(super::names::clean(below)),
-            Rule::File(_) => None,
+            Rule::File(_) | Rule::Compressed(_) => None,
         }
     }
 }
@@ -67,10 +74,17 @@ pub(super) struct Rules<'a> {
     chart: Option<String>,
     /// How many layers have a media type, and the place of each among them.
     places: HashMap<usize, (usize, usize)>,
+    /// Whether several of the blobs are shown as one file, too.
+    is_joined: bool,
 }
 
 /// The rules that a kind has for a manifest with this config.
-pub(super) fn of<'a>(kind: Kind, manifest: &'a Manifest, config: &[u8]) -> Rules<'a> {
+pub(super) fn of<'a>(
+    kind: Kind,
+    manifest: &'a Manifest,
+    config: &[u8],
+    is_joined: bool,
+) -> Rules<'a> {
     let chart = || {
         let Chart { name, version } = serde_json::from_slice(config).ok()?;
         (!name.is_empty()).then(|| format!("{name}-{version}"))
@@ -83,7 +97,7 @@ pub(super) fn of<'a>(kind: Kind, manifest: &'a Manifest, config: &[u8]) -> Rules
         row.iter().enumerate().map(|(place, at)| (*at, (place, row.len()))).collect::<Vec<_>>()
     });
     let chart = if kind == Kind::HelmChart { chart() } else { None };
-    Rules { kind, manifest, chart, places: places.collect() }
+    Rules { kind, manifest, chart, places: places.collect(), is_joined }
 }
 
 impl Rules<'_> {
@@ -94,17 +108,23 @@ impl Rules<'_> {
         let ends_as_tar =
             [".tar", "+tar", "tar+gzip", "tar.gz", "tar+zstd", "tar.gzip", "tar.zstd"];
         let is_tar = ends_as_tar.iter().any(|end| essence.ends_with(end));
+        let is_compressed = [".raw+gzip", ".raw+zstd"].iter().any(|end| essence.ends_with(end));
         if annotation(layer, UNPACK) == Some("true") {
             return Rule::root(name);
         }
         match self.kind {
             Kind::HelmChart => self.of_chart(&essence, name),
-            Kind::ComposeProject => of_compose(layer, name),
+            Kind::ComposeProject => Rule::File(compose::name(layer, self.is_joined).or(name)),
             Kind::DockerModel => self.of_docker_model(at, layer, &essence),
             Kind::ModelPack => {
                 let name = filepath(layer).map(str::to_owned).or(name);
-                if is_tar { Rule::root(name) } else { Rule::File(name) }
+                match is_tar {
+                    true => Rule::root(name),
+                    false if is_compressed => Rule::Compressed(name),
+                    false => Rule::File(name),
+                }
             }
+            Kind::KitOps if is_compressed => Rule::Compressed(name),
             Kind::Ollama => self.of_ollama(at, layer, &essence),
             Kind::Tekton => {
                 let word = |key| annotation(layer, key).unwrap_or("unknown").replace('/', "_");
@@ -225,13 +245,6 @@ impl Rules<'_> {
             _ => Rule::File(title(layer).map(str::to_owned)),
         }
     }
-}
-
-/// Compose gives the files of a project annotations of its own.
-fn of_compose(layer: &Descriptor, name: Option<String>) -> Rule {
-    let own = ["com.docker.compose.file", "com.docker.compose.envfile"];
-    let own = own.iter().find_map(|key| annotation(layer, key)).map(str::to_owned);
-    Rule::File(own.or(name))
 }
 
 /// Whether a file is called as an archive is.

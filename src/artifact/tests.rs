@@ -42,6 +42,7 @@ fn shown(manifest: &Manifest, config: &[u8], view: ArtifactView) -> Vec<String> 
     let row = |planned: &Planned| match &planned.shown {
         ShownAs::Tree { below } => format!("{}/", text(below)),
         ShownAs::File(file) => text(&file.path),
+        ShownAs::Compressed(file) => format!("{} decompressed", text(&file.path)),
     };
     plan.blobs.iter().map(row).collect()
 }
@@ -138,6 +139,26 @@ fn each_kind_as_its_tool_leaves_it() {
             vec!["compose.yaml", "compose.yaml~2", "web.env"],
         ),
         (
+            "compose: files that complement each other make one, and are there as well",
+            artifact(
+                "",
+                "application/vnd.docker.compose.config.empty.v1+json",
+                vec![
+                    compose_file(1, "compose.yaml", false),
+                    compose_file(2, "0a.yaml", true),
+                    compose_file(3, "compose.prod.yaml", false),
+                    blob(
+                        4,
+                        "application/vnd.docker.compose.envfile",
+                        json!({ "com.docker.compose.envfile": "0b.env" }),
+                    ),
+                ],
+            ),
+            b"{}",
+            Kind::ComposeProject,
+            vec!["parts/compose.yaml", "0a.yaml", "parts/compose.prod.yaml", "0b.env"],
+        ),
+        (
             "Docker's models: one file, several",
             artifact(
                 "",
@@ -172,11 +193,31 @@ fn each_kind_as_its_tool_leaves_it() {
                         json!({ MODEL: "weights/model.safetensors" }),
                     ),
                     blob(2, "application/vnd.cncf.model.doc.v1.tar", json!({ MODEL: "docs" })),
+                    blob(
+                        3,
+                        "application/vnd.cncf.model.weight.config.v1.raw+zstd",
+                        json!({ MODEL: "config.json" }),
+                    ),
                 ],
             ),
             b"{}",
             Kind::ModelPack,
-            vec!["weights/model.safetensors", "/"],
+            vec!["weights/model.safetensors", "/", "config.json decompressed"],
+        ),
+        (
+            "KitOps, a file that is compressed",
+            artifact(
+                "",
+                "application/vnd.kitops.modelkit.config.v1+json",
+                vec![blob(
+                    1,
+                    "application/vnd.kitops.modelkit.model.v1.raw+gzip",
+                    json!({ MODEL: "a/model.bin" }),
+                )],
+            ),
+            b"{}",
+            Kind::KitOps,
+            vec!["a/model.bin decompressed", "Kitfile"],
         ),
         (
             "KitOps: its config is the Kitfile",
@@ -296,6 +337,49 @@ fn each_kind_as_its_tool_leaves_it() {
         assert_eq!(plan(&manifest, config, ArtifactView::Usual).kind, kind, "{what}");
         assert_eq!(shown(&manifest, config, ArtifactView::Usual), expected, "{what}");
     }
+}
+
+fn compose_file(number: usize, name: &str, is_extended: bool) -> Value {
+    let mut annotations = json!({ "com.docker.compose.file": name });
+    if is_extended {
+        annotations["com.docker.compose.extends"] = json!("true");
+    }
+    blob(number, "application/vnd.docker.compose.file+yaml", annotations)
+}
+
+#[test]
+fn compose_files_make_one() {
+    let config = "application/vnd.oci.empty.v1+json";
+    let layers = vec![
+        compose_file(1, "compose.yaml", false),
+        compose_file(2, "0a.yaml", true),
+        compose_file(3, "compose.prod.yaml", false),
+    ];
+    let project = artifact("application/vnd.docker.compose.project", config, layers);
+    let joined = plan(&project, b"{}", ArtifactView::Usual).joined.unwrap();
+    assert_eq!((&joined.file.path[..], joined.file.mode), (&b"compose.yaml"[..], 0o644));
+    let blobs = [b"a: 1".to_vec(), b"b: 2\n".to_vec()];
+    assert_eq!(joined.bytes(&blobs), b"a: 1\n---\nb: 2\n");
+    for view in [ArtifactView::Files, ArtifactView::Raw, ArtifactView::Unpacked] {
+        assert_eq!(plan(&project, b"{}", view).joined, None);
+    }
+    let names = ["compose.yaml", "0a.yaml", "compose.prod.yaml"];
+    assert_eq!(shown(&project, b"{}", ArtifactView::Files), names);
+}
+
+#[test]
+fn what_stays_compressed_says_so() {
+    let layer = |number, end: &str, name: &str| {
+        let media_type = format!("application/vnd.cncf.model.weight.v1.raw+{end}");
+        blob(number, &media_type, json!({ MODEL: name }))
+    };
+    let layers = vec![layer(1, "gzip", "a"), layer(2, "zstd", "b/c.bin")];
+    let config = "application/vnd.cncf.model.config.v1+json";
+    let model = artifact("application/vnd.cncf.model.manifest.v1+json", config, layers);
+    assert_eq!(shown(&model, b"{}", ArtifactView::Files), ["a.gz", "b/c.bin.zst"]);
+    let unpacked = shown(&model, b"{}", ArtifactView::Unpacked);
+    assert_eq!(unpacked, ["a decompressed", "b/c.bin decompressed"]);
+    assert!(shown(&model, b"{}", ArtifactView::Raw)[0].starts_with("sha256-"));
 }
 
 #[test]

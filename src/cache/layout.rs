@@ -60,6 +60,8 @@ pub enum LayerName {
     DiffId(DiffId),
     /// By the blob that is not looked into: it is a file itself.
     File(Digest),
+    /// By the blob that is a file, compressed.
+    Inflated(Digest),
     /// By the blob it was made from, and the registry that has sent all of that.
     Sent {
         /// The blob.
@@ -126,6 +128,7 @@ pub(super) fn layer_name(name: &LayerName) -> PathBuf {
         LayerName::Blob(digest) => ("layers", text(digest)),
         LayerName::DiffId(DiffId(digest)) => ("diffs", text(digest)),
         LayerName::File(digest) => ("files", text(digest)),
+        LayerName::Inflated(digest) => ("inflated", text(digest)),
         LayerName::Sent { blob, registry } => ("sent", text(&of_both(blob, registry))),
         LayerName::Bound { blob, bound_by } => ("foreign", text(&of_both(blob, bound_by))),
         LayerName::Hint { blob, scope } => ("hints", text(&of_both(blob, scope))),

@@ -180,6 +180,9 @@ fn classify(path: &Path) -> Option<(FileKind, Content)> {
         ["files", name] => {
             (FileKind::LayerIndexes, Content::Layer(LayerName::File(one_word_digest(name)?)))
         }
+        ["inflated", name] => {
+            (FileKind::LayerIndexes, Content::Layer(LayerName::Inflated(one_word_digest(name)?)))
+        }
         ["diffs", name] => {
             let diff_id = DiffId(one_word_digest(name)?);
             (FileKind::LayerIndexes, Content::Layer(LayerName::DiffId(diff_id)))

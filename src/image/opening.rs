@@ -14,8 +14,8 @@ use crate::layer::{self, ImageLayers, OpenLayer, OpenedLayers, Progress};
 use crate::oci::Document;
 use crate::reference::ImageName;
 use crate::resolve::{self, Documents, ResolvedImage, ResolvedLayer, Verified};
-use crate::source::Source;
 use crate::source::registry::{Session, Traffic};
+use crate::source::{Embedded, Source};
 
 /// An image that is resolved, with all that opening its layers needs.
 pub(super) struct Opening<'a> {
@@ -64,6 +64,10 @@ impl<'a> Opening<'a> {
         options: &ImageOptions,
         session: &Session,
     ) -> Result<Opening<'a>, Error> {
+        let source = match resolved.layers.iter().any(|layer| !layer.descriptor.data.is_empty()) {
+            true => Arc::new(Embedded::new(source)) as Arc<dyn Source>,
+            false => source,
+        };
         let is_told = options.check_access
             && access::confirm(&resolved, source.as_ref(), options.parallel_layers)?;
         let only_sent_by = source.sender().filter(|_| is_told).map(str::to_owned);

@@ -19,6 +19,7 @@ pub(super) fn own_name(layer: &ResolvedLayer) -> LayerName {
     match &layer.shown {
         ShownAs::Tree { .. } => LayerName::Blob(layer.descriptor.digest),
         ShownAs::File(_) => LayerName::File(layer.descriptor.digest),
+        ShownAs::Compressed(_) => LayerName::Inflated(layer.descriptor.digest),
     }
 }
 
@@ -28,6 +29,7 @@ pub(super) fn sent_name(layer: &ResolvedLayer, registry: &str) -> LayerName {
     match &layer.shown {
         ShownAs::Tree { .. } => LayerName::sent(digest, registry),
         ShownAs::File(_) => LayerName::sent(digest, &format!("{registry}\0file")),
+        ShownAs::Compressed(_) => LayerName::sent(digest, &format!("{registry}\0inflated")),
     }
 }
 
@@ -144,7 +146,7 @@ fn by_any_name<T>(
 ) -> Option<T> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);
     let prove = options.prove;
-    let is_file = matches!(layer.shown, ShownAs::File(_));
+    let is_tar = matches!(layer.shown, ShownAs::Tree { .. });
     let has_diff_id = |index: &LayerIndex| diff_id.is_none_or(|id| index.diff_id() == id);
     let is_whole = |index: &LayerIndex| {
         has_diff_id(index) && index.blob() == digest && index.blob_size() == layer.descriptor.size
@@ -157,7 +159,7 @@ fn by_any_name<T>(
         let is_of_tar = index.blob() != digest && index.is_of_tar() && !prove;
         index.proof() == Proof::Full && has_diff_id(index) && (is_whole(index) || is_of_tar)
     };
-    let by_diff_id = diff_id.filter(|_| !is_file).map(LayerName::DiffId);
+    let by_diff_id = diff_id.filter(|_| is_tar).map(LayerName::DiffId);
     let own = [Some(own_name(layer)), by_diff_id];
     let own = own.into_iter().flatten().filter(|_| prove || !options.claimed.contains(&digest));
     let own = own.into_iter().find_map(|name| load(name, &is_proven));

@@ -39,7 +39,9 @@ impl OpenLayer {
         };
         let index = match &layer.shown {
             ShownAs::Tree { below } => index.shown_below(below),
-            ShownAs::File(file) => index.shown_as_file(&file.path, file.mode, file.mtime_seconds),
+            ShownAs::File(file) | ShownAs::Compressed(file) => {
+                index.shown_as_file(&file.path, file.mode, file.mtime_seconds)
+            }
         };
         let index = index.map_err(|e| Error { digest: layer.descriptor.digest, kind: e.into() })?;
         Ok(OpenLayer { index: Arc::new(index), name })

@@ -170,11 +170,15 @@ impl FirstPass<'_> {
             let keep = stage(scope, "keep", move || keeper.keep(&kept, &used_sender))?;
             let algorithm = layer.diff_id.map_or(Algorithm::Sha256, |id| id.0.algorithm());
             let read = Read { blob: descriptor.digest, budget, algorithm };
-            let parsed = if is_file {
-                parse::file(&pieces, kept_sender, &used_here, read, descriptor.size)
-            } else {
-                let has_table = toc::promise(descriptor).is_some();
-                parse::parse(&pieces, kept_sender, &used_here, read, has_table)
+            let parsed = match &layer.shown {
+                ShownAs::File(_) => {
+                    parse::file(&pieces, kept_sender, &used_here, read, descriptor.size)
+                }
+                ShownAs::Compressed(_) => parse::inflated(&pieces, kept_sender, &used_here, read),
+                ShownAs::Tree { .. } => {
+                    let has_table = toc::promise(descriptor).is_some();
+                    parse::parse(&pieces, kept_sender, &used_here, read, has_table)
+                }
             };
             // From here on no stage takes pieces: the inflating thread ends at its next one.
             drop(pieces);

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::io::Read;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::documents::Documents;
 use super::error::Error;
 use super::image::{ResolvedImage, ResolvedLayer};
 use super::verified::Verified;
-use crate::artifact::{self, ArtifactView, Plan, Planned, ShownAs};
+use crate::artifact::{self, ArtifactView, Joined, Plan, Planned, ShownAs};
 use crate::cache::{Cache, LayerName};
 use crate::codec::{Compression, Decoder, SNIFF_BYTES};
 use crate::digest::{DiffId, Digest};
@@ -19,6 +22,9 @@ use crate::tar::{BLOCK_BYTES, is_header};
 
 /// Bytes that are fetched to see whether a blob is a tar: a block of zstd has up to 128 KiB.
 const HEAD_BYTES: u64 = 160 << 10;
+
+/// Most bytes of all blobs that make a file.
+const MAX_JOINED_BYTES: u64 = 4 << 20;
 
 /// More than the index of a blob that is a file has, whatever its size.
 const MAX_FILE_INDEX_BYTES: u64 = 16 << 20;
@@ -36,7 +42,8 @@ pub(super) fn resolve(
     let view = documents.options.artifacts;
     let config = config(manifest.value(), documents)?;
     let layers = manifest.value().layers.len();
-    let Plan { kind, blobs, renamed } = artifact::plan(manifest.value(), config.bytes(), view);
+    let Plan { kind, blobs, joined, renamed } =
+        artifact::plan(manifest.value(), config.bytes(), view);
     if let Some(absurd) = blobs.iter().find(|blob| blob.descriptor.size > MAX_FILE_BYTES) {
         let Descriptor { digest, size, .. } = absurd.descriptor;
         let what = format!("manifest {}", manifest.digest());
@@ -55,7 +62,15 @@ pub(super) fn resolve(
         let diff_id = diff_id_of.get(&planned.descriptor.digest).copied();
         resolved(planned, diff_id, view, documents)
     });
-    let blobs = blobs.collect::<Result<Vec<_>, Error>>()?;
+    let mut blobs = blobs.collect::<Result<Vec<_>, Error>>()?;
+    if let Some(joined) = joined {
+        let path = String::from_utf8_lossy(&joined.file.path).into_owned();
+        match join(joined, documents) {
+            Ok(file) => blobs.push(file),
+            // What it would be made of is shown as it is.
+            Err(e) => log::warn!("`{path}` is not shown, which several files make: {e}"),
+        }
+    }
     let no_image = || ImageConfig {
         platform: Platform {
             os: "unknown".to_owned(),
@@ -67,6 +82,26 @@ pub(super) fn resolve(
     let config = config.read(|_| Ok::<_, Error>(as_image.unwrap_or_else(no_image)))?;
     let image = ResolvedImage::new(name, indexes, manifest, config);
     Ok(ResolvedImage::of_artifact(kind, blobs, image))
+}
+
+/// A file that is made of several blobs: it is a blob as others are, which its descriptor holds.
+fn join(joined: Joined, documents: &Documents<'_>) -> Result<ResolvedLayer, Error> {
+    let mut left = MAX_JOINED_BYTES;
+    let fetched = joined.pieces.iter().map(|piece| {
+        let blob = documents.blob(&piece.blob, left)?;
+        left -= piece.blob.size;
+        Ok(blob.bytes().to_vec())
+    });
+    let bytes = joined.bytes(&fetched.collect::<Result<Vec<_>, Error>>()?);
+    let digest = Digest::sha256(&bytes);
+    let descriptor = Descriptor {
+        media_type: String::new(),
+        size: bytes.len() as u64,
+        data: BASE64.encode(&bytes),
+        ..Descriptor::of_manifest(digest)
+    };
+    let (diff_id, shown) = (Some(DiffId(digest)), ShownAs::File(joined.file));
+    Ok(ResolvedLayer { descriptor, diff_id, shown })
 }
 
 /// The config, whatever is in it.
@@ -91,8 +126,16 @@ fn resolved(
         let shown = ShownAs::File(otherwise);
         Ok(ResolvedLayer { descriptor, diff_id: Some(own), shown })
     };
-    if let ShownAs::File(_) = shown {
-        return as_file(descriptor);
+    match shown {
+        ShownAs::File(_) => return as_file(descriptor),
+        ShownAs::Compressed(_) => {
+            return match is_compressed(&descriptor, documents)? {
+                // A config that has diff IDs has those of tars.
+                true => Ok(ResolvedLayer { descriptor, diff_id: None, shown }),
+                false => as_file(descriptor),
+            };
+        }
+        ShownAs::Tree { .. } => {}
     }
     // What an image's config vouches for is a tar, whether it is looked at or not.
     if diff_id.is_some() {
@@ -120,18 +163,31 @@ enum Content {
 }
 
 fn content(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Content, Error> {
-    let (source, cache) = (documents.source, documents.cache);
-    let name = LayerName::Blob(descriptor.digest);
     // What was passed over as a tar is one.
-    if cache.layer_index_time(&name).is_some() {
+    if documents.cache.layer_index_time(&LayerName::Blob(descriptor.digest)).is_some() {
         return Ok(Content::Tar(None));
     }
-    let head = match descriptor.embedded() {
+    let head = head(descriptor, documents)?;
+    let is_whole = |head: &[u8]| head.len() as u64 == descriptor.size;
+    Ok(head.map_or(Content::Tar(None), |head| of_head(&head, is_whole(&head))))
+}
+
+/// Whether a blob that is said to be a compressed file is compressed; also if that can't be told.
+fn is_compressed(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<bool, Error> {
+    if documents.cache.layer_index_time(&LayerName::Inflated(descriptor.digest)).is_some() {
+        return Ok(true);
+    }
+    let Some(head) = head(descriptor, documents)? else { return Ok(true) };
+    let found = Compression::sniff(&head[..head.len().min(SNIFF_BYTES)]);
+    Ok(found.is_ok_and(|found| found != Compression::None))
+}
+
+/// The beginning of a blob; none if it can't be had without a network, which is not to be used.
+fn head(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let (source, cache) = (documents.source, documents.cache);
+    Ok(Some(match descriptor.embedded() {
         Some(bytes) => bytes,
-        None if source.is_offline() => match cached_head(descriptor, cache) {
-            Some(bytes) => bytes,
-            None => return Ok(Content::Tar(None)),
-        },
+        None if source.is_offline() => return Ok(cached_head(descriptor, cache)),
         None => {
             let most = descriptor.size.min(HEAD_BYTES);
             let body = source.blob(descriptor, 0..most)?.body;
@@ -141,8 +197,7 @@ fn content(descriptor: &Descriptor, documents: &Documents<'_>) -> Result<Content
             read.map_err(|cause| Error::Read { what: what(), cause })?;
             bytes
         }
-    };
-    Ok(of_head(&head, head.len() as u64 == descriptor.size))
+    }))
 }
 
 /// The beginning of a blob that was read as a file before, from its first span: that has the digest of the blob, or

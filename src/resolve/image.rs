@@ -23,9 +23,16 @@ impl ResolvedLayer {
     /// Where in the tree it is shown: the path of a file, or of a directory with a slash behind it.
     pub fn shown_at(&self) -> String {
         match &self.shown {
-            ShownAs::File(file) => String::from_utf8_lossy(&file.path).into_owned(),
+            ShownAs::File(file) | ShownAs::Compressed(file) => {
+                String::from_utf8_lossy(&file.path).into_owned()
+            }
             ShownAs::Tree { below } => format!("{}/", String::from_utf8_lossy(below)),
         }
+    }
+
+    /// Whether it was made here of several blobs: the manifest does not have it.
+    pub fn is_made(&self) -> bool {
+        self.descriptor.media_type.is_empty() && !self.descriptor.data.is_empty()
     }
 
     /// What two layers with the same content have in common: the diff ID or, where it is not known, the digest of

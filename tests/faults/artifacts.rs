@@ -15,18 +15,18 @@ const TITLE: &str = "org.opencontainers.image.title";
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// An artifact in a registry, and a home for those who look at it.
-struct Setup {
-    registry: Registry,
-    home: Home,
+pub struct Setup {
+    pub registry: Registry,
+    pub home: Home,
     /// Digest of the config.
     config: String,
 }
 
 /// A blob and how it is described.
-struct Blob<'a> {
-    bytes: &'a [u8],
-    media_type: &'a str,
-    annotations: Value,
+pub struct Blob<'a> {
+    pub bytes: &'a [u8],
+    pub media_type: &'a str,
+    pub annotations: Value,
 }
 
 fn titled<'a>(bytes: &'a [u8], media_type: &'a str, title: &str) -> Blob<'a> {
@@ -34,7 +34,7 @@ fn titled<'a>(bytes: &'a [u8], media_type: &'a str, title: &str) -> Blob<'a> {
 }
 
 impl Setup {
-    fn new(artifact_type: &str, config: (&str, &[u8]), blobs: &[Blob<'_>]) -> Setup {
+    pub fn new(artifact_type: &str, config: (&str, &[u8]), blobs: &[Blob<'_>]) -> Setup {
         let setup =
             Setup { registry: Registry::start(), home: Home::new(), config: sha256(config.1) };
         setup.push("t", artifact_type, config, blobs);
@@ -69,24 +69,24 @@ impl Setup {
         self.registry.add_manifest("r", tag, OCI_MANIFEST, manifest.to_string().as_bytes());
     }
 
-    fn name(&self, tag: &str) -> String {
+    pub fn name(&self, tag: &str) -> String {
         format!("{}/r:{tag}", self.registry.addr())
     }
 
     /// A verb with flags on the artifact, and words behind it.
-    fn run(&self, verb: &[&str], words: &[&str]) -> Outcome {
+    pub fn run(&self, verb: &[&str], words: &[&str]) -> Outcome {
         let name = self.name("t");
         self.home.run(&[verb, &[&name], words].concat())
     }
 
-    fn listed(&self, flags: &[&str]) -> Vec<String> {
+    pub fn listed(&self, flags: &[&str]) -> Vec<String> {
         let outcome = self.run(&[&["find"], flags].concat(), &["-type", "f"]);
         assert_eq!(outcome.code, 0, "{outcome:?}");
         outcome.stdout.lines().map(|line| line.trim_start_matches('/').to_owned()).collect()
     }
 
     /// Requests for blobs but for the config, and bytes that they brought.
-    fn cost(&self) -> (usize, u64) {
+    pub fn cost(&self) -> (usize, u64) {
         let requests = self.registry.requests();
         let is_config = |path: &str| path.ends_with(&self.config);
         let blobs = requests
@@ -96,7 +96,7 @@ impl Setup {
     }
 }
 
-const EMPTY: (&str, &[u8]) = ("application/vnd.oci.empty.v1+json", b"{}");
+pub const EMPTY: (&str, &[u8]) = ("application/vnd.oci.empty.v1+json", b"{}");
 
 fn chart(values: &str) -> Vec<u8> {
     let entries = [

@@ -24,6 +24,7 @@ mod shell;
 mod access;
 mod archives;
 mod artifacts;
+mod artifacts_made;
 mod attest;
 mod blobs;
 mod bombs;

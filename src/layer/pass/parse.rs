@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::stopped::Stopped;
 use crate::codec::{self, Compression};
-use crate::digest::{Algorithm, DiffId, Digest, Hasher};
+use crate::digest::{Algorithm, ContentDigest, ContentHasher, DiffId, Digest, Hasher};
 use crate::extent::{Run, UncompressedOffset};
 use crate::index::{self, Budget, Builder};
 use crate::layer::cut::{Piece, give_back};
@@ -84,6 +84,32 @@ pub(super) fn file(
     }
     tar::Sink::end(&mut hashed);
     let Hashed { builder, diff_id } = hashed;
+    Ok((builder, diff_id, total))
+}
+
+/// Hashes what a blob that is a compressed file holds, whose size is known when all of it has gone by, and hands each
+/// piece on.
+pub(super) fn inflated(
+    pieces: &Receiver<Piece>,
+    kept: SyncSender<Piece>,
+    used: &SyncSender<Vec<u8>>,
+    Read { budget, algorithm, .. }: Read<'_>,
+) -> Result<(Builder, Hasher, u64), Stopped> {
+    let (mut content, mut diff_id) = (ContentHasher::sha256(), Hasher::new(algorithm));
+    let mut total = 0;
+    for piece in pieces {
+        let (buffer, length) = (Arc::clone(&piece.buffer), piece.length);
+        kept.send(piece).map_err(|_| Stopped::Receiver)?;
+        content.data_for_both(&mut diff_id, &buffer[..length]);
+        total += length as u64;
+        give_back(buffer, used);
+    }
+    let mut builder = Builder::within(Arc::clone(budget));
+    let hash = match content.finish() {
+        ContentDigest::Sha256(hash) => Some(hash),
+        ContentDigest::Blocks(_) => None,
+    };
+    builder.listed(entry_of_blob(total), hash).map_err(ErrorKind::from)?;
     Ok((builder, diff_id, total))
 }
 

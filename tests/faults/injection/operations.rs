@@ -283,7 +283,9 @@ pub fn damaged(cache: &Cache) -> Vec<String> {
 fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<Vec<SpanDigest>, String> {
     let index = LayerIndex::decode(bytes).map_err(|e| e.to_string())?;
     let right = match name {
-        LayerName::Blob(digest) | LayerName::File(digest) => index.blob() == *digest,
+        LayerName::Blob(digest) | LayerName::File(digest) | LayerName::Inflated(digest) => {
+            index.blob() == *digest
+        }
         LayerName::DiffId(diff_id) => index.diff_id() == *diff_id,
         LayerName::Sent { blob, .. }
         | LayerName::Hint { blob, .. }

@@ -197,7 +197,9 @@ fn print_verified(place: &CacheFolder, verified: &Verified) -> io::Result<()> {
 fn check_layer(name: &LayerName, bytes: &[u8]) -> Result<Vec<SpanDigest>, String> {
     let index = LayerIndex::decode(bytes).map_err(|e| e.to_string())?;
     let right = match name {
-        LayerName::Blob(digest) | LayerName::File(digest) => index.blob() == *digest,
+        LayerName::Blob(digest) | LayerName::File(digest) | LayerName::Inflated(digest) => {
+            index.blob() == *digest
+        }
         LayerName::Sent { blob, .. }
         | LayerName::Hint { blob, .. }
         | LayerName::Bound { blob, .. } => index.blob() == *blob,

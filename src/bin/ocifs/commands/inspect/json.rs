@@ -40,6 +40,7 @@ fn of_image(document: &mut Value, image: &InspectedImage) {
             "proof": inspected.proof.map(|proof| proof.name()),
             "shared": inspected.shared,
             "shown_at": layer.shown_at(),
+            "made": layer.is_made(),
         })
     });
     let facts = json!({

@@ -132,7 +132,11 @@ fn of_image(image: &InspectedImage) -> Vec<Row> {
             proof,
         ];
         let said = said.into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let what = if is_artifact { "blob" } else { "layer" };
+        let what = match is_artifact {
+            true if layer.is_made() => "made of blobs",
+            true => "blob",
+            false => "layer",
+        };
         rows.push(Row::new(what, &layer.descriptor, said));
     }
     rows

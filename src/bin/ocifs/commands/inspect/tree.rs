@@ -198,18 +198,22 @@ fn of_artifact(
     screen: Screen,
     notes: &[String],
 ) -> Branch {
-    let bytes = resolved.layers.iter().map(|layer| layer.descriptor.size);
+    let blobs: Vec<_> = resolved.layers.iter().filter(|layer| !layer.is_made()).collect();
+    let bytes = blobs.iter().map(|layer| layer.descriptor.size);
     let facts = [
         kind.name().to_owned(),
         format!("manifest {}", screen.digest(&resolved.digest)),
         resolved.manifest().value().kind().to_owned(),
-        count(resolved.layers.len(), "blob", "blobs"),
+        count(blobs.len(), "blob", "blobs"),
         size(bytes.fold(0, u64::saturating_add)),
     ];
     let mut branch = Branch::new(facts.into_iter().chain(notes.iter().cloned()));
     branch.below.extend(resolved.layers.iter().map(|layer| {
         Branch::new([
-            format!("blob {}", screen.digest(&layer.descriptor.digest)),
+            match layer.is_made() {
+                true => "made of several blobs".to_owned(),
+                false => format!("blob {}", screen.digest(&layer.descriptor.digest)),
+            },
             layer.descriptor.media_type.clone(),
             size(layer.descriptor.size),
             layer.shown_at(),
