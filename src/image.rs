@@ -76,6 +76,7 @@ mod probe;
 mod process;
 mod room;
 mod set;
+mod sharing;
 mod structure;
 mod tag;
 mod tag_order;
@@ -120,6 +121,7 @@ pub use probe::{Probe, probe};
 pub use process::{Process, ProcessError, ProcessOptions};
 pub use room::{Room, room_of_layer, room_of_tree};
 pub use set::ImageSet;
+pub use sharing::{LayerNumbers, Scope};
 pub use structure::{Part, Structure};
 pub use tags::{
     TagGroup, TagList, TagsRequest, remembered_tags, repositories_in, tag_names_in, tags,
@@ -130,4 +132,4 @@ pub use verify::{LayerVerification, ProvenBefore, Verification, verify};
 pub use view::{Shown, View};
 pub use waste::{WastedPath, wasted_paths};
 pub use which::{PathOrigin, PathOrigins, PathVersion, which};
-pub use whole::Image;
+pub use whole::{Common, Image};

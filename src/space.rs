@@ -19,7 +19,8 @@
 //! Where names are looked up when they are asked for (`ocifs browse`), the volume with the root is made of
 //! [`Directories`] instead of a tree, and each image is a volume of its own, numbered from 1. Its inodes wait for it to be
 //! opened. What an image's numbers are does not depend on when that was, so that an image can be closed
-//! while the kernel remembers files of it.
+//! while the kernel remembers files of it. Files that several of these volumes have are one inode all the same, with a number
+//! that is made from what the file is ([`volume`]).
 //!
 //! (Rejected: a volume for each image of a mount. Its numbers would need no joined tree, but `diff -r` of two versions
 //! would read every equal file twice, and the kernel would cache it twice.)
@@ -29,6 +30,7 @@
 //! - The root is 1. A number of a volume that the space does not have is not found.
 
 mod directories;
+mod holders;
 mod layout;
 mod local;
 mod names;
@@ -157,6 +159,27 @@ impl Space {
             }
         }
     }
+}
+
+/// A file by its number in those open volumes that have it, but for one that could not read it.
+pub fn others(
+    directories: &dyn Directories,
+    number: u64,
+    failed: &Arc<Filesystem>,
+) -> Vec<(Arc<Filesystem>, Ino)> {
+    let (volume, entry) = ((number >> VOLUME_SHIFT) as u32, number as u32);
+    let Some(Files { layer, .. }) = Files::of_volume(volume) else { return Vec::new() };
+    let all = directories.all_opened_with(layer, entry).into_iter();
+    let others = all.filter(|filesystem| !Arc::ptr_eq(filesystem, failed));
+    others
+        .filter_map(|other| Some((Arc::clone(&other), other.file_made_from(layer, entry)?)))
+        .collect()
+}
+
+/// Whether this is the root of a volume.
+pub fn is_root(volume: u32, number: u32) -> bool {
+    // The numbers of files that volumes share are entries of layers.
+    u64::from(number) == Ino::ROOT.number() && Files::of_volume(volume).is_none()
 }
 
 /// The inode that is [`Later::Closed`], of a volume that is opened for it.

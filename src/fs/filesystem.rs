@@ -54,14 +54,19 @@ impl Filesystem {
         Filesystem { labels, ..self }
     }
 
-    /// The same with regular files that other trees have as well.
-    pub fn with_shared_files(self, shared: SharedFiles) -> Filesystem {
-        Filesystem { shared: Some(shared), ..self }
+    /// The same with regular files that other trees have as well, if there are any.
+    pub fn with_shared_files(self, shared: Option<SharedFiles>) -> Filesystem {
+        Filesystem { shared, ..self }
     }
 
-    /// Whether a layer, by the number that trees have agreed upon, is one of the tree's.
-    pub fn has_shared_layer(&self, layer: u32) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.has_layer(layer))
+    /// The layers of the tree that trees have agreed upon numbers for, each once.
+    pub fn shared_layers(&self) -> Vec<u32> {
+        self.shared.as_ref().map_or_else(Vec::new, SharedFiles::layers)
+    }
+
+    /// All files that other trees may have, each as the number of its layer and the entry that it is made from.
+    pub fn shared_files(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.shared.iter().flat_map(|shared| shared.files(&self.tree))
     }
 
     /// What a file is in all trees that have it; `None` for what only this tree has.

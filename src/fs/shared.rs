@@ -16,9 +16,11 @@
 //! (Rejected: to compare trees when they are opened, as [`join`](crate::tree::join) does. What a number means would depend
 //! on which trees were opened before; here any tree that has the file can answer for it.)
 //!
+//! A layer without a number has nothing that other trees have.
+//!
 //! # Invariants
 //!
-//! - Layers have the same number in two trees only if both read the layer by way of the same index.
+//! - Layers have the same number in two trees only if both have the same entries at the same places of it.
 
 use crate::tree::{FileKind, Ino, Origins, Tree};
 
@@ -36,8 +38,8 @@ pub struct FileKey {
 /// The regular files of a tree.
 #[derive(Debug)]
 pub struct SharedFiles {
-    /// The number of each layer of the tree.
-    layers: Vec<u32>,
+    /// The number of each layer of the tree, if it has one.
+    layers: Vec<Option<u32>>,
     origins: Origins,
     /// Ordered by layer and entry.
     files: Vec<Ino>,
@@ -45,34 +47,47 @@ pub struct SharedFiles {
 
 impl SharedFiles {
     /// Of a tree whose inodes are made from these entries, and whose layers have these numbers.
-    pub fn new(tree: &Tree, origins: Origins, layers: Vec<u32>) -> SharedFiles {
-        let is_file =
-            |ino: &Ino| tree.kind(*ino) == FileKind::Regular && origins.entry(*ino).is_some();
-        let mut files: Vec<Ino> = tree.inos().filter(is_file).collect();
+    pub fn new(tree: &Tree, origins: Origins, layers: Vec<Option<u32>>) -> SharedFiles {
+        let mut files: Vec<Ino> = tree.inos().filter(|ino| is_file(tree, &origins, *ino)).collect();
         files.sort_unstable_by_key(|ino| (tree.layer(*ino), origins.entry(*ino)));
         SharedFiles { layers, origins, files }
     }
 
-    /// Whether the tree has this layer.
-    pub fn has_layer(&self, layer: u32) -> bool {
-        self.layers.contains(&layer)
+    /// The layers with numbers, each once.
+    pub(super) fn layers(&self) -> Vec<u32> {
+        let mut layers: Vec<u32> = self.layers.iter().copied().flatten().collect();
+        layers.sort_unstable();
+        layers.dedup();
+        layers
+    }
+
+    /// The files of layers with numbers, each as its layer and the entry of that.
+    pub(super) fn files(&self, tree: &Tree) -> impl Iterator<Item = (u32, u32)> {
+        let of =
+            |ino: &Ino| Some((self.layers[tree.layer(*ino)]?, self.origins.entry(*ino)? as u32));
+        self.files.iter().filter_map(of)
     }
 
     /// What an inode is, if it is a regular file.
     pub(super) fn key(&self, tree: &Tree, ino: Ino) -> Option<FileKey> {
-        let entry = self.origins.entry(ino).filter(|_| tree.kind(ino) == FileKind::Regular)?;
-        let layer = self.layers[tree.layer(ino)];
+        let entry = self.origins.entry(ino).filter(|_| is_file(tree, &self.origins, ino))?;
+        let layer = self.layers[tree.layer(ino)]?;
         Some(FileKey { layer, entry: entry as u32, names: tree.attributes(ino).nlink })
     }
 
     /// The file that is made from an entry, however many names it has in this tree.
     pub(super) fn find(&self, tree: &Tree, layer: u32, entry: u32) -> Option<Ino> {
         // A layer may stand in an image several times.
-        let places = self.layers.iter().enumerate().filter(|(_, number)| **number == layer);
+        let places = self.layers.iter().enumerate().filter(|(_, number)| **number == Some(layer));
         places.map(|(at, _)| (at, Some(entry as usize))).find_map(|wanted| {
             let key = |ino: &Ino| (tree.layer(*ino), self.origins.entry(*ino));
             let found = self.files.binary_search_by_key(&wanted, key);
             found.ok().map(|at| self.files[at])
         })
     }
+}
+
+/// Whether an inode is a regular file that an entry of a layer has brought, and stands for nothing else.
+fn is_file(tree: &Tree, origins: &Origins, ino: Ino) -> bool {
+    tree.kind(ino) == FileKind::Regular && origins.entry(ino).is_some() && tree.mark(ino).is_none()
 }

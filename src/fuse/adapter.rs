@@ -304,11 +304,20 @@ impl FuseFilesystem for Adapter {
                 // Waiting for a free thread counts too.
                 let give_up = filesystem.deadline();
                 let waiting = requests.wait(&filesystem, file, offset);
+                let browsed = self.browsed.clone();
                 self.pool.run(move || {
                     let _waiting = waiting;
                     let mut buf = vec![0; length];
                     let read = filesystem.file(file);
-                    match read.and_then(|file| file.read(offset, &mut buf, give_up)) {
+                    let read = read.and_then(|file| file.read(offset, &mut buf, give_up));
+                    let read = read.or_else(|e| {
+                        let others = browsed.iter().flat_map(|b| b.others(ino, &filesystem));
+                        let mut others = others.filter_map(|(other, file)| {
+                            other.file(file).and_then(|f| f.read(offset, &mut buf, give_up)).ok()
+                        });
+                        others.next().ok_or(e)
+                    });
+                    match read {
                         Ok(()) => {
                             guide.inspect(|guide| guide.read(pid, file));
                             reply.data(&buf);

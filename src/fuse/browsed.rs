@@ -17,7 +17,7 @@ use super::answers;
 use super::options::Ownership;
 use super::pool::Pool;
 use super::requests::Requests;
-use crate::fs;
+use crate::fs::{self, Filesystem};
 use crate::space::{self, Directories, Later, Named, Node, Volume};
 use crate::tree::{BLOCK_BYTES, Ino};
 
@@ -123,9 +123,20 @@ impl Browsed {
         Ok(named)
     }
 
+    /// A file in other open volumes that have it than the one that could not read it.
+    pub(super) fn others(
+        &self,
+        number: INodeNo,
+        failed: &Arc<Filesystem>,
+    ) -> Vec<(Arc<Filesystem>, Ino)> {
+        space::others(self.directories.as_ref(), number.0, failed)
+    }
+
     /// Whether it is the root of an image that was not entered yet, which is shown as a directory of no image.
     pub(super) fn is_unseen_root(&self, of: Later) -> bool {
-        matches!(of, Later::Closed { number: 1, .. }) && !self.directories.shows_roots()
+        let is_root =
+            matches!(of, Later::Closed { volume, number } if space::is_root(volume, number));
+        is_root && !self.directories.shows_roots()
     }
 
     pub(super) fn getattr(&self, of: Later, reply: ReplyAttr) {

@@ -97,7 +97,8 @@ impl Excerpt {
     ) -> Result<Excerpt, Error> {
         let opening = Opening::new(name, cache, options)?;
         let at = choice.find(&opening.resolved)?;
-        let Alone { open: OpenLayer { index, name }, tree } = alone::open(&opening, at, progress)?;
+        let Alone { open, tree, .. } = alone::open(&opening, at, progress)?;
+        let OpenLayer { index, name } = open;
         let layer = &opening.resolved.layers[at];
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
         let contents = Contents::new(vec![opening.reader(layer, &index, name, &spans)]);

@@ -175,10 +175,12 @@ impl Prefixes {
         let indexes: Vec<&LayerIndex> = open.iter().map(|open| open.index.as_ref()).collect();
         let (mut tree, origins) = tree::merge_with_origins(&indexes, opening.finder.budget())?;
         tree.number(&origins, &indexes);
-        let (numbers, readers) = self.readers(&opening, &open).into_iter().unzip();
+        let with_numbers = self.readers(&opening, &open).into_iter();
+        let (numbers, readers) =
+            with_numbers.map(|(number, reader)| (Some(number), reader)).unzip();
         let files = SharedFiles::new(&tree, origins, numbers);
         let filesystem = Filesystem::new(tree, Contents::new(readers), image.read_deadline());
-        Ok(filesystem.with_shared_files(files))
+        Ok(filesystem.with_shared_files(Some(files)))
     }
 
     /// Some layers of an image, open.

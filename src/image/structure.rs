@@ -11,7 +11,8 @@
 //! The documents that lead to the image are fetched, as for any image. Every other part is opened by a call of its
 //! own: the merged tree, one layer alone, the images for other platforms (each a [`Structure`] again), what is attested,
 //! what refers to it. So who shows them decides when that is, and pays for nothing that is not looked at. All parts
-//! share connections, tokens, and the spans that are on their way.
+//! share connections, tokens, and the spans that are on their way; trees and layers alone the files that they have in
+//! common ([`LayerNumbers`]).
 //!
 //! A layer alone is what its tar has ([`crate::tree::layer_alone`]); its whiteouts are also listed in a text beside its
 //! files, which comes from memory through the same reader, checks and cache as all other bytes.
@@ -36,11 +37,12 @@ use std::sync::Arc;
 use super::graph;
 use super::locate::open_source;
 use super::opening::Opening;
+use super::sharing::{LayerNumbers, Scope};
 use super::{Error, Image, ImageOptions, Shown, alone};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
-use crate::fs::Filesystem;
+use crate::fs::{Filesystem, SharedFiles};
 use crate::layer::{Quiet, Turns};
 use crate::oci::{Descriptor, Document};
 use crate::reference::{ImageName, Reference};
@@ -62,6 +64,7 @@ pub struct Structure {
     session: Arc<Session>,
     source: Arc<dyn Source>,
     spans: Arc<Spans>,
+    numbers: Arc<LayerNumbers>,
     /// What the name means that was given.
     root: Verified<Document>,
     image: Option<ResolvedImage>,
@@ -112,7 +115,8 @@ impl Structure {
         // Its images and layers are entered one by one.
         options.turns.get_or_insert_with(|| Turns::new(MAX_PASSES));
         let spans = Arc::new(Spans::new(Arc::clone(&cache), options.open_files));
-        Ok(Structure { name, cache, options, session, source, spans, root, image: None })
+        let numbers = Arc::new(LayerNumbers::default());
+        Ok(Structure { name, cache, options, session, source, spans, numbers, root, image: None })
     }
 
     /// The image that is meant; `None` if all platforms are.
@@ -219,6 +223,7 @@ impl Structure {
             session: Arc::clone(&self.session),
             source: Arc::clone(&self.source),
             spans: Arc::clone(&self.spans),
+            numbers: Arc::clone(&self.numbers),
             root: self.root.clone(),
             image: Some(image),
         })
@@ -229,7 +234,8 @@ impl Structure {
     /// # Errors
     /// See [`Error`].
     pub fn merged(&self) -> Result<Image, Error> {
-        Image::of_opening(self.opening()?, Arc::clone(&self.spans), &self.options, &Quiet)
+        let (spans, scope) = (Arc::clone(&self.spans), Some(self.scope()));
+        Image::of_opening(self.opening()?, spans, scope, &self.options, &Quiet)
     }
 
     /// One of [`Structure::layers`] alone.
@@ -238,8 +244,9 @@ impl Structure {
     /// See [`Error`].
     pub fn layer(&self, at: usize) -> Result<Filesystem, Error> {
         let opening = self.opening()?;
-        let alone::Alone { open, mut tree } = alone::open(&opening, at, &Quiet)?;
+        let alone::Alone { open, mut tree, mut origins } = alone::open(&opening, at, &Quiet)?;
         let layer = &opening.resolved.layers[at];
+        let mut numbers = vec![self.scope().number(layer, &open)];
         let mut readers = vec![opening.reader(layer, &open.index, open.name, &self.spans)];
         if let Some(list) = texts::whiteouts(&open.index) {
             let mut name = WHITEOUTS.to_owned();
@@ -250,10 +257,13 @@ impl Structure {
                 name = format!("whiteouts-{number}.txt");
             }
             let (index, reader) = files::of_text(&name, list.into_bytes(), &self.spans)?;
-            tree = alone::tree_of(&opening, at, &open, Some(&index))?;
+            (tree, origins) = alone::tree_of(&opening, at, &open, Some(&index))?;
             readers.push(reader);
+            numbers.push(None);
         }
-        Ok(Filesystem::new(tree, Contents::new(readers), self.options.read_deadline))
+        let shared = SharedFiles::new(&tree, origins, numbers);
+        let filesystem = Filesystem::new(tree, Contents::new(readers), self.options.read_deadline);
+        Ok(filesystem.with_shared_files(Some(shared)))
     }
 
     /// The image in the form in which mounts tell of theirs; its layers, if `merged` has opened them.
@@ -270,6 +280,11 @@ impl Structure {
             })
         };
         merged.cloned().or_else(of_documents)
+    }
+
+    /// Parts share the files that several of them have.
+    fn scope(&self) -> Scope<'_> {
+        Scope { numbers: &self.numbers, name: "" }
     }
 
     fn opening(&self) -> Result<Opening<'_>, Error> {

@@ -7,19 +7,31 @@ use std::time::Duration;
 
 use super::opening::Opening;
 use super::options::Selection;
+use super::sharing::Scope;
 use super::tag::Tag;
 use super::{Error, ImageOptions, exclude, labels};
 use crate::blob::{self, Spans};
 use crate::cache::Cache;
 use crate::content::Contents;
 use crate::digest::Digest;
-use crate::fs::{Filesystem, Labels};
+use crate::fs::{Filesystem, Labels, SharedFiles};
 use crate::index::{LayerIndex, Proof};
 use crate::layer::{OpenedLayers, Progress};
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
 use crate::source::Source;
 use crate::source::registry::{Session, Traffic};
+
+/// What images that are opened one by one have in common.
+#[derive(Clone, Debug)]
+pub struct Common<'a> {
+    /// What is known of registries.
+    pub session: &'a Session,
+    /// What they are read from.
+    pub spans: Arc<Spans>,
+    /// Numbers of the layers whose files they share; none, if each has files of its own.
+    pub scope: Option<Scope<'a>>,
+}
 
 /// An image, open: all layers indexed and merged.
 #[derive(Debug)]
@@ -48,10 +60,11 @@ impl Image {
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let spans = Arc::new(Spans::new(Arc::clone(cache), options.open_files));
-        Image::open_in(name, cache, options, (&Session::default(), spans), progress)
+        let common = Common { session: &Session::default(), spans, scope: None };
+        Image::open_in(name, cache, options, common, progress)
     }
 
-    /// The same, sharing with other images what is known of registries, and the spans.
+    /// The same, with what it has in common with other images.
     ///
     /// # Errors
     /// See [`Error`].
@@ -59,17 +72,18 @@ impl Image {
         name: &ImageName,
         cache: &Arc<Cache>,
         options: &ImageOptions,
-        (session, spans): (&Session, Arc<Spans>),
+        Common { session, spans, scope }: Common<'_>,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
         let opening = Opening::in_session(name, cache, options, session)?;
-        Image::of_opening(opening, spans, options, progress)
+        Image::of_opening(opening, spans, scope, options, progress)
     }
 
     /// The same of an image that is resolved.
     pub(super) fn of_opening(
         opening: Opening<'_>,
         spans: Arc<Spans>,
+        scope: Option<Scope<'_>>,
         options: &ImageOptions,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
@@ -80,14 +94,23 @@ impl Image {
         tree.number(&origins, &indexes);
         let proofs = layers.iter().map(|open| open.index.proof()).collect();
         let contents = Contents::new(opening.readers(&layers, &spans));
-        // Otherwise the indexes go: the tree has taken what it needs, and they are as large as it is.
-        let labels = options.provenance.then(|| {
-            let labels = labels::of_layers(&opening.resolved, &layers);
-            Labels::new(origins, labels)
-        });
+        // Labels need the indexes. Otherwise these go: the tree has taken what it needs, and they are as large as it is.
+        let (mut labels, mut shared) = (None, None);
+        match (options.provenance, scope) {
+            (true, _) => {
+                let of_layers = labels::of_layers(&opening.resolved, &layers);
+                labels = Some(Labels::new(origins, of_layers));
+            }
+            (false, Some(scope)) => {
+                let numbers = opening.resolved.layers.iter().zip(&layers);
+                let numbers = numbers.map(|(layer, open)| scope.number(layer, open)).collect();
+                shared = Some(SharedFiles::new(&tree, origins, numbers));
+            }
+            (false, None) => {}
+        }
         drop(layers);
         let filesystem = Filesystem::new(tree, contents, options.read_deadline);
-        let filesystem = Arc::new(filesystem.with_labels(labels));
+        let filesystem = Arc::new(filesystem.with_labels(labels).with_shared_files(shared));
         let Opening { resolved, source, tag, traffic, .. } = opening;
         let (selection, base) = (options.selection(), options.base());
         Ok(Image { resolved, selection, base, source, tag, proofs, filesystem, spans, traffic })

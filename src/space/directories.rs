@@ -90,7 +90,12 @@ pub trait Directories: fmt::Debug + Send + Sync {
         Err(Error::NotFound)
     }
 
-    /// The same; if none is open, one is opened.
+    /// All open volumes that have it, in the order in which they are to be asked.
+    fn all_opened_with(&self, _layer: u32, _entry: u32) -> Vec<Arc<Filesystem>> {
+        Vec::new()
+    }
+
+    /// One that has it; if none is open, one is opened.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].

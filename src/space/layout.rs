@@ -20,6 +20,9 @@
 //! [`Structure`] of its image. Both are [slots](super::slot): made once, on a thread of their own, with a deadline for who
 //! waits.
 //!
+//! Files that several volumes have are one inode, in the tree and in the layer that brought it: as all volumes stay open, any
+//! that has a file can answer for it ([`Holders`]).
+//!
 //! The image that is shown stands in `platforms` once more, like the others. It is no link to the directories above:
 //! the kernel knows a directory by one name, and walks that follow symlinks would never end.
 //!
@@ -31,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::directories::{Directories, Named, Node};
+use super::holders::Holders;
 use super::slot::Slot;
 use crate::blob::Spans;
 use crate::fs::{Error, Filesystem};
@@ -54,6 +58,7 @@ pub struct Layout {
 struct State {
     nodes: Vec<LayoutNode>,
     volumes: Vec<LayoutVolume>,
+    holders: Holders,
 }
 
 #[derive(Clone, Debug)]
@@ -253,6 +258,11 @@ fn sorted(mut rows: Vec<(String, Named)>) -> Rows {
     Arc::new(rows)
 }
 
+/// The file system of a volume, if it is open.
+fn opened_of(volumes: &[LayoutVolume], volume: u32) -> Option<Arc<Filesystem>> {
+    Some(volumes.get((volume as usize).wrapping_sub(1))?.opened.get()?.filesystem)
+}
+
 impl Directories for Layout {
     fn node(&self, id: u32) -> Option<Node> {
         self.node_of(id).ok().map(|node| match node {
@@ -280,14 +290,36 @@ impl Directories for Layout {
         Ok(self.volume_of(volume)?.opened.get().map(|open| open.filesystem))
     }
 
-    fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
-        let volume = self.volume_of(volume)?;
+    fn open(&self, id: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
+        let (own, volume) = (self.own.upgrade().ok_or(Error::NotFound)?, self.volume_of(id)?);
         let (slot, path) = (Arc::clone(&volume.opened), volume.path.clone());
         let open = slot.wait(&path, give_up, move || {
             let opened = volume.open().map_err(|error| error.to_string());
-            opened.inspect_err(|why| log::warn!("{}: {why}", volume.path))
+            let opened = opened.inspect_err(|why| log::warn!("{}: {why}", volume.path))?;
+            own.state().holders.opened(id, &opened.filesystem);
+            Ok(opened)
         })?;
         Ok(open.filesystem)
+    }
+
+    fn opened_with(&self, layer: u32, entry: u32) -> Result<Option<Arc<Filesystem>>, Error> {
+        let mut state = self.state();
+        let State { volumes, holders, .. } = &mut *state;
+        let found = holders.open(layer, entry, |volume| opened_of(volumes, volume));
+        match found {
+            Some((_, filesystem)) => Ok(Some(filesystem)),
+            None => holders.holder(layer, entry).map(|_| None).ok_or(Error::NotFound),
+        }
+    }
+
+    fn open_with(
+        &self,
+        layer: u32,
+        entry: u32,
+        give_up: Instant,
+    ) -> Result<Arc<Filesystem>, Error> {
+        let holder = self.state().holders.holder(layer, entry);
+        self.open(holder.ok_or(Error::NotFound)?, give_up)
     }
 
     fn timeout(&self) -> Duration {

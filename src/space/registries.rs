@@ -22,9 +22,17 @@
 //! moved, it is another volume. Images that were not used for longest are closed when there are too many; a volume keeps its number
 //! and its digest, and is opened again when one of its files is asked for.
 //!
+//! Files that images of one registry have in common are one inode, so that the kernel has their pages once and `diff -r`
+//! reads none of them ([`LayerNumbers`] says what is in common). An open image that has the file answers for it; if it can't read
+//! it, as it may where a repository has lost a blob that another one has, the others that have the file are asked. If all are
+//! closed, one that has it is opened ([`Holders`]).
+//!
 //! Images are opened at the same time. The first passes over layers of one host take turns ([`Turns`]), so that a layer
 //! that images share is streamed once, and many images are no more work at a time than a few. Hosts do not wait for
 //! each other.
+//!
+//! (Rejected: sharing between registries too. A read would wait for one that is dead though the image that was named is in
+//! another.)
 //!
 //! Rejected: counting what the kernel remembers of an image (FORGET) to know when it may be closed. The kernel
 //! remembers for as long as it has memory, and a closed image costs nothing but a moment.
@@ -33,12 +41,15 @@
 //!
 //! - Nothing here waits longer than it was told, but for what one request to a registry may take.
 //! - No lock is held while a registry is asked, but for the one of that list.
+//! - A number leads to one file for as long as the process runs: an image that is opened again is that of its digest, by way of the
+//!   tables of contents by which it was known before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::directories::{Directories, Named, Node};
+use super::holders::Holders;
 use super::local::{Child, LOCAL, children, is_local, stored_name};
 use super::names::{Meaning, meaning};
 use super::slot::{FAILURE_STAYS, Slot};
@@ -46,7 +57,8 @@ use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::fs::{Error, Filesystem};
-use crate::image::{self, Image, ImageOptions, Shown, View};
+use crate::image::{self, Common, Image, ImageOptions, LayerNumbers, Opened, Scope, Shown, View};
+use crate::index::Proof;
 use crate::layer::{Quiet, Turns};
 use crate::reference::ImageName;
 use crate::source::ListedStore;
@@ -88,6 +100,8 @@ pub struct Registries {
     session: Session,
     /// All images read from them.
     spans: Arc<Spans>,
+    /// Of layers that they have in common.
+    numbers: LayerNumbers,
     timeout: Duration,
     state: Mutex<State>,
     /// Held while something is listed, by its path.
@@ -105,6 +119,8 @@ struct State {
     image_ids: HashMap<String, u32>,
     /// Images in stores, by the word of the store, and when they were listed.
     stored: HashMap<&'static str, (Instant, Arc<Vec<String>>)>,
+    /// Which images have which files in common.
+    holders: Holders,
 }
 
 #[derive(Debug)]
@@ -136,10 +152,19 @@ struct Entry {
     name: String,
     /// What the name means, once that is known.
     digest: Option<Digest>,
+    /// Layers that were known by a table of contents when it was opened.
+    claimed: HashSet<Digest>,
     used: Instant,
     /// When it was last seen what the name means.
     checked: Instant,
     opened: Arc<Slot<Open>>,
+}
+
+/// What is known of an image that is to be opened.
+#[derive(Clone, Debug)]
+struct Before {
+    digest: Option<Digest>,
+    claimed: HashSet<Digest>,
 }
 
 /// An image that is open.
@@ -158,6 +183,7 @@ impl Registries {
             cache: Arc::clone(cache),
             session: Session::default(),
             spans: Arc::new(Spans::new(Arc::clone(cache), ImageOptions::default().open_files)),
+            numbers: LayerNumbers::default(),
             timeout,
             state: Mutex::new(State {
                 directories: vec![root],
@@ -165,6 +191,7 @@ impl Registries {
                 images: Vec::new(),
                 image_ids: HashMap::new(),
                 stored: HashMap::new(),
+                holders: Holders::default(),
             }),
             busy: Mutex::default(),
             turns: Mutex::default(),
@@ -371,17 +398,19 @@ impl Registries {
     }
 
     /// Opens an image, which takes what it takes.
-    fn open_volume(&self, id: u32, name: &str, digest: Option<Digest>) -> Result<Open, String> {
-        let opened = self.open_now(name, digest).inspect_err(|why| log::warn!("{name}: {why}"))?;
+    fn open_volume(&self, id: u32, name: &str, before: Before) -> Result<Open, String> {
+        let opened = self.open_now(name, before).inspect_err(|why| log::warn!("{name}: {why}"))?;
         let mut state = self.state();
         let entry = &mut state.images[id as usize - 1];
         entry.digest = Some(opened.shown.image.root);
+        entry.claimed = opened.claimed();
         (entry.used, entry.checked) = (Instant::now(), Instant::now());
         state.make_room(id, opened.filesystem.tree().len());
+        state.holders.opened(id, &opened.filesystem);
         Ok(opened)
     }
 
-    fn open_now(&self, name: &str, digest: Option<Digest>) -> Result<Open, String> {
+    fn open_now(&self, name: &str, Before { digest, claimed }: Before) -> Result<Open, String> {
         // What it meant when it was first looked at.
         let is_tag = !name.contains('@') && stored_name(name).is_none();
         let pinned = match digest.filter(|_| is_tag) {
@@ -391,14 +420,27 @@ impl Registries {
         let host = name.split('/').next().unwrap_or_default();
         let (image, mut options) = self.options(&pinned)?;
         options.turns = Some(self.turns(host));
-        let shared = (&self.session, Arc::clone(&self.spans));
-        let opened = Image::open_in(&image, &self.cache, &options, shared, &Quiet);
+        if let Some(root) = digest.filter(|_| !claimed.is_empty()) {
+            options.before = Some(Opened { root, claimed, base: None, words: None });
+        }
+        let scope = Some(Scope { numbers: &self.numbers, name: host });
+        let common = Common { session: &self.session, spans: Arc::clone(&self.spans), scope };
+        let opened = Image::open_in(&image, &self.cache, &options, common, &Quiet);
         let mut view = View::from(opened.map_err(|error| error.to_string())?);
         let shown = view.images.pop().ok_or("it has nothing to show")?;
         if digest.is_some_and(|digest| digest != shown.image.root) {
             return Err("it is another image by now, which a new lookup shows".to_owned());
         }
         Ok(Open { filesystem: view.filesystem, shown: Arc::new(shown) })
+    }
+}
+
+impl Open {
+    /// Layers that are known by a table of contents.
+    fn claimed(&self) -> HashSet<Digest> {
+        let layers = self.shown.image.layers.iter().zip(&self.shown.proofs);
+        let claimed = layers.filter(|(_, proof)| **proof == Proof::Toc);
+        claimed.map(|(layer, _)| layer.descriptor.digest).collect()
     }
 }
 
@@ -471,7 +513,8 @@ impl State {
             return Err(Error::NotFound);
         }
         let (now, opened) = (Instant::now(), Arc::default());
-        self.images.push(Entry { name: name.clone(), digest, used: now, checked: now, opened });
+        let (name_of, claimed) = (name.clone(), HashSet::new());
+        self.images.push(Entry { name: name_of, digest, claimed, used: now, checked: now, opened });
         let id = self.images.len() as u32;
         self.image_ids.insert(name, id);
         Ok(id)
@@ -481,20 +524,24 @@ impl State {
     fn make_room(&mut self, id: u32, inodes: usize) {
         loop {
             let others = self.images.iter().enumerate().filter(|(at, _)| *at + 1 != id as usize);
-            let open = others.filter_map(|(at, entry)| {
-                let Open { filesystem, .. } = entry.opened.get()?;
-                Some((at, entry.used, filesystem.tree().len()))
-            });
+            let open = others
+                .filter_map(|(at, entry)| Some((at, entry.used, entry.opened.get()?.filesystem)));
             let open: Vec<_> = open.collect();
-            let all: usize = open.iter().map(|(_, _, inodes)| inodes).sum();
+            let all: usize = open.iter().map(|(_, _, filesystem)| filesystem.tree().len()).sum();
             if open.len() < MAX_OPEN && all + inodes <= MAX_INODES {
                 return;
             }
             let longest = open.iter().min_by_key(|(_, used, _)| *used);
-            let Some((at, ..)) = longest else { return };
+            let Some((at, _, filesystem)) = longest else { return };
             self.images[*at].opened.clear();
+            self.holders.closed(*at as u32 + 1, filesystem);
         }
     }
+}
+
+/// The file system of an image, if it is open.
+fn opened_of(images: &[Entry], volume: u32) -> Option<Arc<Filesystem>> {
+    Some(images.get((volume as usize).wrapping_sub(1))?.opened.get()?.filesystem)
 }
 
 impl Directories for Registries {
@@ -578,15 +625,44 @@ impl Directories for Registries {
 
     fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
         let own = self.own.upgrade().ok_or(Error::NotFound)?;
-        let (name, digest, slot) = {
+        let (name, before, slot) = {
             let state = self.state();
             let entry = state.images.get((volume as usize).wrapping_sub(1));
             let entry = entry.ok_or(Error::NotFound)?;
-            (entry.name.clone(), entry.digest, Arc::clone(&entry.opened))
+            let before = Before { digest: entry.digest, claimed: entry.claimed.clone() };
+            (entry.name.clone(), before, Arc::clone(&entry.opened))
         };
         let wanted = name.clone();
-        let open = slot.wait(&name, give_up, move || own.open_volume(volume, &wanted, digest))?;
+        let open = slot.wait(&name, give_up, move || own.open_volume(volume, &wanted, before))?;
         Ok(open.filesystem)
+    }
+
+    fn opened_with(&self, layer: u32, entry: u32) -> Result<Option<Arc<Filesystem>>, Error> {
+        let mut state = self.state();
+        let State { images, holders, .. } = &mut *state;
+        let found = holders.open(layer, entry, |volume| opened_of(images, volume));
+        if let Some((volume, filesystem)) = found {
+            images[volume as usize - 1].used = Instant::now();
+            return Ok(Some(filesystem));
+        }
+        holders.holder(layer, entry).map(|_| None).ok_or(Error::NotFound)
+    }
+
+    fn all_opened_with(&self, layer: u32, entry: u32) -> Vec<Arc<Filesystem>> {
+        let state = self.state();
+        state.holders.all_open(layer, entry, |volume| opened_of(&state.images, volume))
+    }
+
+    fn open_with(
+        &self,
+        layer: u32,
+        entry: u32,
+        give_up: Instant,
+    ) -> Result<Arc<Filesystem>, Error> {
+        let holder = self.state().holders.holder(layer, entry);
+        let filesystem = self.open(holder.ok_or(Error::NotFound)?, give_up)?;
+        let has_it = filesystem.file_made_from(layer, entry).is_some();
+        has_it.then_some(filesystem).ok_or(Error::NotFound)
     }
 
     fn timeout(&self) -> Duration {

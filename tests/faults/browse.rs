@@ -23,23 +23,24 @@ fn image(word: &str) -> Built {
         .build()
 }
 
-struct Setup {
-    registry: Registry,
-    home: Home,
+/// A registry, and a directory in which it is browsed.
+pub struct Setup {
+    pub registry: Registry,
+    pub home: Home,
 }
 
 impl Setup {
-    fn new(words: &[&str]) -> Setup {
+    pub fn new(words: &[&str]) -> Setup {
         let setup = Setup { registry: Registry::start(), home: Home::new() };
         setup.home.run(&[&["browse"], words, &["M"]].concat()).succeeded();
         setup
     }
 
-    fn add(&self, repository: &str, tag: &str, word: &str) {
+    pub fn add(&self, repository: &str, tag: &str, word: &str) {
         self.registry.add_image(repository, tag, &image(word));
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub fn at(&self, path: &str) -> PathBuf {
         self.home.mount_point().join(self.registry.addr().to_string()).join(path)
     }
 
@@ -51,7 +52,7 @@ impl Setup {
         (others - blobs, blobs)
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.home.run(&["umount", "M"]).succeeded();
         self.home.is_quiet();
     }
@@ -126,7 +127,7 @@ fn hosts_list_their_repositories() {
     }
 }
 
-/// Images of a Docker engine; stores that are not there, or that do not answer, are no directories.
+/// Images of a Docker engine. The machine's own stores may have images as well.
 #[test]
 fn stores_of_this_machine_are_below_local() {
     let home = Home::new();
@@ -136,15 +137,14 @@ fn stores_of_this_machine_are_below_local() {
         _ => answer("500 Broken", br#"{"message":"on purpose"}"#),
     };
     let engine = Engine::start(&home.path(), Box::new(answers));
-    let host = format!("unix://{}", engine.socket.display());
-    let conf = home.path().join("storage.conf");
-    fs::write(&conf, "[storage]\ngraphroot = '/nowhere'\n").unwrap();
-    let mut browse = home.ocifs(&["browse", "M"]);
-    browse.env("DOCKER_HOST", host).env("CONTAINERS_STORAGE_CONF", conf);
-    crate::shell::run(&mut browse).succeeded();
+    let browse = |socket: &std::path::Path| {
+        let mut browse = home.ocifs(&["browse", "M"]);
+        browse.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+        crate::shell::run(&mut browse).succeeded();
+    };
+    browse(&engine.socket);
     let at = |path: &str| home.mount_point().join(path);
     assert!(names(&at("local")).contains(&"docker-daemon".to_owned()));
-    assert!(!names(&at("local")).contains(&"containers-storage".to_owned()));
     assert_eq!(names(&at("local/docker-daemon")), ["team", "x:2"]);
     assert_eq!(names(&at("local/docker-daemon/team")), ["app:1"]);
     assert!(fs::metadata(at("local/docker-daemon/team/app:1")).unwrap().is_dir());
@@ -154,6 +154,11 @@ fn stores_of_this_machine_are_below_local() {
     // What can't be had is an error of that image.
     let error = fs::read_dir(at("local/docker-daemon/x:2")).map(|mut rows| rows.next().unwrap());
     assert_eq!(error.unwrap().unwrap_err().raw_os_error(), Some(5));
+    home.run(&["umount", "M"]).succeeded();
+    // A store that is not there is no directory.
+    browse(&home.path().join("no.sock"));
+    assert!(!names(&at("local")).contains(&"docker-daemon".to_owned()));
+    assert_eq!(fs::metadata(at("local/docker-daemon")).unwrap_err().raw_os_error(), Some(2));
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }

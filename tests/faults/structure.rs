@@ -179,6 +179,18 @@ fn roots_and_layers_are_those_of_each_platform() {
         .map(|row| row["directory"].as_str().unwrap_or("/"))
         .collect();
     assert_eq!(images_of, ["/", "platforms/linux-amd64", "platforms/linux-arm64"]);
+    // What is the same file is one inode, wherever it is shown.
+    let base = format!("layers/0-{}", hex(&images[0].layer_digests()[0]));
+    let inode = |path: &str| fs::metadata(mounted.at(path)).unwrap().ino();
+    for path in [&base, "platforms/linux-amd64/rootfs"] {
+        let file = format!("{path}/etc/os-release");
+        assert_eq!(inode(&file), inode("rootfs/etc/os-release"), "{path}");
+    }
+    assert_eq!(inode(&format!("{upper}/etc/architecture")), inode("rootfs/etc/architecture"));
+    assert_ne!(
+        inode("platforms/linux-arm64/rootfs/etc/architecture"),
+        inode("rootfs/etc/architecture")
+    );
     // A file may be looked up in what was opened meanwhile, and has holes and attributes as in a mount.
     let file = fs::File::open(mounted.at("rootfs/etc/os-release")).unwrap();
     assert_eq!(rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)).unwrap(), 0);
@@ -215,6 +227,14 @@ fn layers_show_their_whiteouts() {
     assert_eq!(mark("var/.wh..wh..opq").unwrap(), "opaque");
     assert!(mark("etc/a").is_err());
     assert_eq!(names(&mounted.at("rootfs/etc")), ["a"]);
+    let inode = |path: &str| fs::metadata(mounted.at(path)).unwrap().ino();
+    assert_eq!(inode(&format!("{upper}/etc/a")), inode("rootfs/etc/a"));
+    assert_ne!(inode(&format!("{base}/etc/a")), inode("rootfs/etc/a"));
+    let whiteouts = ["etc/.wh.b", "etc/.wh.odd\nname", "var/.wh..wh..opq", "whiteouts.txt"];
+    let mut whiteouts = whiteouts.map(|path| inode(&format!("{upper}/{path}"))).to_vec();
+    whiteouts.sort_unstable();
+    whiteouts.dedup();
+    assert_eq!(whiteouts.len(), 4, "what is no file of the layer is shared with nothing");
     // A line an instruction; what an image wrote does not command the terminal.
     let history = mounted.text("history.txt");
     let sizes = built.layer_sizes();

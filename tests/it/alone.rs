@@ -17,7 +17,7 @@ fn alone(layer: &[Entry]) -> Result<(Tree, Vec<u8>), String> {
     let tar = tar(layer);
     let index = index(&tar)?;
     let tree = tree::layer_alone(&index, None, &Arc::new(Budget::of(u64::MAX)));
-    tree.map(|tree| (tree, tar)).map_err(|e| e.to_string())
+    tree.map(|(tree, _)| (tree, tar)).map_err(|e| e.to_string())
 }
 
 /// All paths that are marked, with what they stand for.

@@ -13,12 +13,12 @@ use super::paths::{Layer, Lower};
 use crate::index::{Budget, Drawn, EntryKind, LayerIndex, NODE_BYTES, Whiteout};
 use crate::tree::error::Error;
 use crate::tree::inode::{Ino, MarkKind, MarkRow, NONE};
-use crate::tree::origins::{MARK, Source};
+use crate::tree::origins::{MARK, Origins, Source};
 use crate::tree::table::Tree;
 
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 
-/// What a layer brings, without those below and above it. The entries of `beside`, which are no part of the
+/// What a layer brings, without those below and above it, and what each inode is made from. The entries of `beside`, which are no part of the
 /// layer and have names that it does not have, are shown with it as those of a second one.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn layer_alone(
     index: &LayerIndex,
     beside: Option<&LayerIndex>,
     budget: &Arc<Budget>,
-) -> Result<Tree, Error> {
+) -> Result<(Tree, Origins), Error> {
     let names: Vec<Vec<u8>> = index.whiteouts().map(|whiteout| name(&whiteout)).collect();
     let mut drawn = Drawn::new(Arc::clone(budget));
     let text: usize = names.iter().map(Vec::len).sum();
@@ -43,7 +43,7 @@ pub fn layer_alone(
     let mut origins = Vec::new();
     let (mut tree, _) = merge.flatten(Some(&mut origins))?;
     mark(&mut tree, index, &origins)?;
-    Ok(tree)
+    Ok((tree, Origins(origins)))
 }
 
 fn name(whiteout: &Whiteout<'_>) -> Vec<u8> {

@@ -1,0 +1,108 @@
+//! The numbers of layers that images which are opened one by one have in common, so that their files can be told to be
+//! the same ([`SharedFiles`](crate::fs::SharedFiles)).
+//!
+//! # Problem
+//!
+//! Images of a registry are opened when they are looked at, and closed when others need the room. The kernel knows their
+//! files by numbers for longer than that. If a file of two images is to have one number, this has to mean the same
+//! file whichever of them is open, and whatever became of the cache meanwhile.
+//!
+//! # What may be shared
+//!
+//! Two files of the same content differ in what `stat(2)` tells: mode, owner, times, attributes. So equal content is
+//! not enough, and is not looked at. All of that is said by one entry of one layer, so a file is the same if layer and entry
+//! are. What makes two layers the same depends on where their entries come from:
+//!
+//! - An index of our own has the entries of the tar in their order. It follows from the blob and the diff ID,
+//!   whichever first pass has made it.
+//! - One out of a table that the manifest binds follows from its name in the cache, which has the digest of the table.
+//! - A blob that is a file has one entry, whose mode and time the *manifest* says: they belong to it. Its name does not.
+//! - What nothing binds, as an index among the referrers, may be another one tomorrow. It is shared with nothing; nor is a
+//!   tar of which only the headers are known.
+//!
+//! # Design
+//!
+//! A layer has a number from when it is first opened, for as long as the process runs. Numbers are given *within a scope*, the
+//! registry of the image: a file that two images have is read through whichever is open, and images of one
+//! registry must not wait for another that is dead.
+//!
+//! Rejected: numbers by the digest of contents and attributes, which would find more files to be the same. What a number leads to
+//! would have to be remembered for each file.
+//!
+//! # Invariants
+//!
+//! - Layers of one number have the same entries at the same places, with the same attributes and bytes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::artifact::ShownAs;
+use crate::cache::LayerName;
+use crate::digest::{DiffId, Digest};
+use crate::index::Proof;
+use crate::layer::OpenLayer;
+use crate::resolve::ResolvedLayer;
+
+/// The most layers that have numbers: the number of a file has room for as many.
+const MAX_SHARED_LAYERS: u32 = 1 << 16;
+
+/// Numbers of layers, by what they are.
+#[derive(Debug, Default)]
+pub struct LayerNumbers(Mutex<HashMap<(String, SharedLayer), u32>>);
+
+/// The numbers of one scope.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// All numbers.
+    pub numbers: &'a LayerNumbers,
+    /// Where the image is: within it layers are shared.
+    pub name: &'a str,
+}
+
+/// What the entries of a layer follow from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum SharedLayer {
+    /// A tar that was streamed.
+    Tar { blob: Digest, diff_id: DiffId, below: Vec<u8> },
+    /// A table that the manifest binds.
+    Table { name: LayerName, below: Vec<u8> },
+    /// A blob that is a file.
+    File { name: LayerName, mode: u16, mtime_seconds: i64 },
+}
+
+impl Scope<'_> {
+    /// The number of an open layer; none if it is shared with nothing.
+    pub(super) fn number(self, layer: &ResolvedLayer, open: &OpenLayer) -> Option<u32> {
+        let shared = SharedLayer::of(layer, open)?;
+        // A thread that panicked left nothing half done in there.
+        let mut numbers = self.numbers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (self.name.to_owned(), shared);
+        if let Some(number) = numbers.get(&key) {
+            return Some(*number);
+        }
+        let next = u32::try_from(numbers.len()).ok().filter(|next| *next < MAX_SHARED_LAYERS)?;
+        numbers.insert(key, next);
+        Some(next)
+    }
+}
+
+impl SharedLayer {
+    fn of(layer: &ResolvedLayer, open: &OpenLayer) -> Option<SharedLayer> {
+        let (blob, proof) = (layer.descriptor.digest, open.index.proof());
+        let below = match &layer.shown {
+            ShownAs::File(shape) | ShownAs::Compressed(shape) => {
+                // Compressed or not, the name has the blob's digest.
+                let (name, mode, mtime_seconds) = (open.name, shape.mode, shape.mtime_seconds);
+                return Some(SharedLayer::File { name, mode, mtime_seconds });
+            }
+            ShownAs::Tree { below } => below.clone(),
+        };
+        match proof {
+            Proof::Tar | Proof::Full => {
+                Some(SharedLayer::Tar { blob, diff_id: open.index.diff_id(), below })
+            }
+            Proof::Toc => Some(SharedLayer::Table { name: open.name, below }),
+            Proof::Hint | Proof::Transport => None,
+        }
+    }
+}
