@@ -14,7 +14,7 @@
 //! - `tools`: what copies, packs and changes a mount is held against the same over a plain folder.
 //! - `forms`: the other forms of an image, `ocifs export` and `ocifs ls`.
 //! - `inside`: `ocifs ls`, `find` and the others that look inside, against GNU tools.
-//! - `stores`: what registries and engines keep on disk, written by themselves.
+//! - `stores`: what registries and engines keep on disk, written by themselves. `artifacts`: what is no image, there.
 //! - `credentials`, `tokens`, `tls`: registries that want to know who asks, and say who they are.
 //!   `networks`: where the names that they name lead. `fronts`: what stands between registries and their users.
 //! - `packages`: what rpm, dpkg and Python list is what is read of their databases.
@@ -69,6 +69,7 @@ mod servers;
 mod snapshot;
 mod unpacked;
 
+mod artifacts;
 mod attest;
 mod attributes;
 mod backups;
