@@ -29,6 +29,7 @@
 //!
 //! - The root is 1. A number of a volume that the space does not have is not found.
 
+mod archives;
 mod directories;
 mod holders;
 mod layout;
@@ -43,6 +44,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use archives::Archives;
 use directories::VOLUME_SHIFT;
 pub use directories::{Directories, Named, Node};
 pub use layout::Layout;

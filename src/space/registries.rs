@@ -16,7 +16,8 @@
 //! - an image that is *entered*, for everything: only then is it opened, on a thread of its own, for as long as that
 //!   takes. Who waits for it gives up at their deadline, and finds it open later.
 //!
-//! Images in the stores of other programs are below `local`, by the names that these list ([`super::local`]).
+//! Images in the stores of other programs are below `local`, by the names that these list ([`super::local`]), and so are those in
+//! folders that were named, by their paths ([`super::archives`]).
 //!
 //! A tag means one image as long as it is used, and is looked up again when it was not for a while ([`IDLE`]); if it has
 //! moved, it is another volume. Images that were not used for longest are closed when there are too many; a volume keeps its number
@@ -48,6 +49,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::archives::{ARCHIVES, Archives};
 use super::directories::{Directories, Named, Node};
 use super::holders::Holders;
 use super::local::{Child, LOCAL, children, is_local, stored_name};
@@ -96,6 +98,7 @@ pub trait Opener: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Registries {
     opener: Box<dyn Opener>,
+    archives: Archives,
     cache: Arc<Cache>,
     session: Session,
     /// All images read from them.
@@ -175,11 +178,17 @@ struct Open {
 }
 
 impl Registries {
-    /// None that was named yet. No answer takes longer than `timeout`.
-    pub fn new(opener: Box<dyn Opener>, cache: &Arc<Cache>, timeout: Duration) -> Arc<Registries> {
+    /// None that was named yet, and what lies in folders of this machine. No answer takes longer than `timeout`.
+    pub fn new(
+        opener: Box<dyn Opener>,
+        archives: Archives,
+        cache: &Arc<Cache>,
+        timeout: Duration,
+    ) -> Arc<Registries> {
         let root = Directory::new(String::new());
         Arc::new_cyclic(|own| Registries {
             opener,
+            archives,
             cache: Arc::clone(cache),
             session: Session::default(),
             spans: Arc::new(Spans::new(Arc::clone(cache), ImageOptions::default().open_files)),
@@ -225,7 +234,8 @@ impl Registries {
 
     /// How an image is opened that is known by this name.
     fn options(&self, name: &str) -> Result<(ImageName, ImageOptions), String> {
-        let stored = stored_name(name).map(|stored| stored.parse::<ImageName>());
+        let stored = self.archives.image(name).or_else(|| stored_name(name));
+        let stored = stored.map(|stored| stored.parse::<ImageName>());
         let parsed = stored.unwrap_or_else(|| name.parse().map(ImageName::Registry));
         self.opener.options(&parsed.map_err(|e| format!("{name}: {e}"))?)
     }
@@ -253,6 +263,9 @@ impl Registries {
 
     /// What a directory of stores of this machine has.
     fn local(&self, path: &str) -> Result<BTreeMap<String, Child>, Error> {
+        if let Some(directory) = self.archives.directory(path) {
+            return Ok(directory.children());
+        }
         let of_store = |store: &ListedStore| {
             let rest = path.strip_prefix(LOCAL)?.strip_prefix('/')?.strip_prefix(store.word())?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
@@ -263,10 +276,22 @@ impl Registries {
             None if path == LOCAL => {
                 let stores = ListedStore::ALL.into_iter();
                 let stores = stores.filter(|store| !self.stored(*store).is_empty());
-                stores.map(|store| (store.word().to_owned(), Child::Directory)).collect()
+                let stores = stores.map(|store| store.word());
+                let archives = (!self.archives.is_empty()).then_some(ARCHIVES);
+                let names = stores.chain(archives);
+                names.map(|name| (name.to_owned(), Child::Directory)).collect()
             }
             None => return Err(Error::NotFound),
         })
+    }
+
+    /// What a name in a directory of this machine leads to.
+    fn local_child(&self, path: &str, name: &str) -> Result<Child, Error> {
+        let child = match self.archives.directory(path) {
+            Some(directory) => directory.child(name),
+            None => self.local(path)?.remove(name),
+        };
+        child.ok_or(Error::NotFound)
     }
 
     /// Whether something of this name is there, and what it means now.
@@ -284,7 +309,7 @@ impl Registries {
         let mut state = self.state();
         if let Some(&id) = state.image_ids.get(&name) {
             let entry = &mut state.images[id as usize - 1];
-            let (is_pinned, now) = (name.contains('@'), Instant::now());
+            let (is_pinned, now) = (name.contains('@') && !is_local(&name), Instant::now());
             let is_idle = |since: Instant| now.saturating_duration_since(since) > IDLE;
             // By a digest it means one image for ever, and what was never looked up is when it is opened.
             let is_settled = is_pinned || entry.digest.is_none();
@@ -412,7 +437,7 @@ impl Registries {
 
     fn open_now(&self, name: &str, Before { digest, claimed }: Before) -> Result<Open, String> {
         // What it meant when it was first looked at.
-        let is_tag = !name.contains('@') && stored_name(name).is_none();
+        let is_tag = !name.contains('@') && !is_local(name);
         let pinned = match digest.filter(|_| is_tag) {
             Some(digest) => format!("{name}@{digest}"),
             None => name.to_owned(),
@@ -559,7 +584,7 @@ impl Directories for Registries {
         let path = self.path_of(id)?;
         if is_local(&path) {
             let name = std::str::from_utf8(name).map_err(|_| Error::NotFound)?;
-            let child = self.local(&path)?.remove(name).ok_or(Error::NotFound)?;
+            let child = self.local_child(&path, name)?;
             let named = self.state().add_local(id, &path, name, child)?;
             return match named {
                 Named::Volume(_) => self.image(format!("{path}/{name}")),

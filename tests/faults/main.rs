@@ -30,6 +30,7 @@ mod blobs;
 mod bombs;
 mod bounded;
 mod browse;
+mod browse_archives;
 mod browse_shared;
 mod cache_commands;
 mod cache_damage;

@@ -14,6 +14,12 @@ pub(crate) struct Browse {
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 
+    /// Show the archives and layouts in this folder and below it, too: DIR/local/archives/NAME/...; can be given several times
+    ///
+    /// NAME is the folder's own. What an image lies in is a directory with its files; `app.tar:1.0` is one of several in it.
+    #[arg(long, value_name = "FOLDER", help_heading = "Browse")]
+    pub(crate) archives: Vec<PathBuf>,
+
     #[command(flatten)]
     pub(crate) image_args: ImageArgs,
 

@@ -179,8 +179,11 @@ pub(crate) enum ShownImages {
     Directories(Vec<(DirectoryName, ImageName)>),
     /// What one consists of.
     Layout(ImageName, LayoutPlatforms),
-    /// Those of all registries that are named.
-    Registries,
+    /// Those of all registries that are named, and what lies in folders of this machine.
+    Registries {
+        /// The folders.
+        archives: Vec<PathBuf>,
+    },
     /// As a store of engines.
     Store(EngineImages),
 }
@@ -191,7 +194,7 @@ impl ShownImages {
             ShownImages::Single(image) | ShownImages::Layout(image, _) => vec![image],
             ShownImages::Directories(images) => images.iter().map(|(_, image)| image).collect(),
             ShownImages::Store(store) => store.images.iter().map(|named| &named.image).collect(),
-            ShownImages::Registries => Vec::new(),
+            ShownImages::Registries { .. } => Vec::new(),
         }
     }
 }
@@ -379,7 +382,7 @@ mod tests {
             shown_images(images).map(|shown| match shown {
                 ShownImages::Single(_)
                 | ShownImages::Layout(..)
-                | ShownImages::Registries
+                | ShownImages::Registries { .. }
                 | ShownImages::Store(_) => None,
                 ShownImages::Directories(all) => {
                     Some(all.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())

@@ -8,6 +8,7 @@ use crate::render::errors::AnyError;
 
 pub(crate) fn run(all: &args::Args, args: &args::Browse) -> Result<ExitCode, AnyError> {
     let mount_point = args.directory.clone();
-    let request = MountRequest { shown: ShownImages::Registries, mount_point, program: None };
+    let shown = ShownImages::Registries { archives: args.archives.clone() };
+    let request = MountRequest { shown, mount_point, program: None };
     mount::run_request(all, &args::Mount::of_registries(args), &request)
 }

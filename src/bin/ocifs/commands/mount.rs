@@ -305,7 +305,8 @@ fn stay(
     request: &MountRequest,
     mount_point: MountPoint,
 ) -> Result<ExitCode, AnyError> {
-    let is_whole = !matches!(request.shown, ShownImages::Layout(..) | ShownImages::Registries);
+    let is_whole =
+        !matches!(request.shown, ShownImages::Layout(..) | ShownImages::Registries { .. });
     let is_supervised = is_whole
         && !shown::is_read_from_input(request)
         && args.prefetch != args::Prefetch::Push

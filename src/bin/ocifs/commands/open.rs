@@ -1,7 +1,7 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
@@ -11,7 +11,7 @@ use ocifs::image::{
 };
 use ocifs::mount::{Lookups, REGISTRIES};
 use ocifs::reference::{DirectoryName, ImageName};
-use ocifs::space::{Layout, Opener, Registries};
+use ocifs::space::{Archives, Layout, Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
 use super::contained;
@@ -168,13 +168,14 @@ pub(super) fn open_excerpt(
 }
 
 /// Registries that are reached as the flags and the environment say.
-pub(super) fn open_registries(args: &ImageArgs) -> Result<Lookups, AnyError> {
+pub(super) fn open_registries(args: &ImageArgs, archives: &[PathBuf]) -> Result<Lookups, AnyError> {
+    let archives = Archives::new(archives).map_err(|e| format!("--archives: {e}"))?;
     let cache = environment::cache(&args.cache_args);
     let settings = Settings::read()?;
     let proves_later = settings.required_proof(args)? == RequiredProof::Transport;
     let opener = FlagsAndSettings { args: args.clone(), settings };
     Ok(Lookups {
-        directories: Registries::new(Box::new(opener), &cache, args.timeout),
+        directories: Registries::new(Box::new(opener), archives, &cache, args.timeout),
         source: REGISTRIES.to_owned(),
         selection: Selection::default(),
         proves_later,

@@ -43,7 +43,7 @@ pub(super) fn is_shown(
     request: &MountRequest,
     there: &Mounted,
 ) -> Result<bool, AnyError> {
-    if let ShownImages::Registries = request.shown {
+    if let ShownImages::Registries { .. } = request.shown {
         if there.source == ocifs::mount::REGISTRIES {
             let place = there.mount_point.display();
             let text = format!("registries are shown already at {place}");
@@ -119,7 +119,7 @@ fn are_same(
         ShownImages::Directories(images) => {
             images.iter().map(|(directory, image)| (Some(directory), image)).collect()
         }
-        ShownImages::Registries | ShownImages::Store(_) => Vec::new(),
+        ShownImages::Registries { .. } | ShownImages::Store(_) => Vec::new(),
     };
     if wanted.len() != shown.len() {
         return Ok(false);

@@ -39,7 +39,9 @@ pub(super) fn serve(
         ShownImages::Layout(image, platforms) => {
             Served::Directories(open_layout(image, *platforms, image_args)?)
         }
-        ShownImages::Registries => Served::Directories(open_registries(image_args)?),
+        ShownImages::Registries { archives } => {
+            Served::Directories(open_registries(image_args, archives)?)
+        }
         _ => {
             let opened = shown::open(args, image_args, request, None, None)?;
             opened.ok_or("there is no image")?.served

@@ -45,7 +45,7 @@ pub(super) fn open(
             let additions = Some(additions).filter(|additions| !additions.is_empty());
             Some(ToServe { served: lookups.into(), additions })
         }
-        ShownImages::Layout(..) | ShownImages::Registries => None,
+        ShownImages::Layout(..) | ShownImages::Registries { .. } => None,
     })
 }
 
