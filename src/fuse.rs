@@ -8,6 +8,7 @@
 //! adapter       requests -> space, fs         pool       reads that have to be fetched
 //! guide         tells of what readers ask:       prefetcher (a process) | pusher (a thread)
 //! reads         which of them wait            panics     ends one request, and not a thread
+//! guarded       what fuser calls, guarded     suspects   what ends one worker after the other is refused
 //! erofs_mount   names and attributes as an image that the kernel reads; devices serves its contents
 //! ```
 //!
@@ -90,6 +91,7 @@ mod devices;
 pub mod erofs_mount;
 mod failures;
 mod gate;
+mod guarded;
 mod guide;
 pub mod kernel;
 mod notify;
@@ -104,6 +106,7 @@ mod reply;
 mod requests;
 mod serve;
 mod session;
+mod suspects;
 
 pub use connection::Connection;
 pub use options::{Ownership, Prefetch, ServeOptions};
@@ -112,3 +115,4 @@ pub use reads::{FailedPath, ReadReport, SlowRead};
 pub use requests::Requests;
 pub use serve::serve;
 pub use session::{Link, Server};
+pub use suspects::{Death, Suspects};

@@ -36,7 +36,7 @@ pub use attached::{Attached, check_free, found};
 pub use error::Error;
 pub use kept::Kept;
 pub use options::{MountOptions, Prefetch};
-pub use status::{FailedFile, PanicStatus, ReadStatus, WaitingRead};
+pub use status::{FailedFile, PanicStatus, ReadStatus, RefusedStatus, WaitingRead};
 pub use status::{
     ImageStatus, LayerStatus, Manner, NetworkStatus, ShownStatus, SpanStatus, Status, StatusError,
     StatusSocket, StatusSource, Supervision, TagStatus, query_status, status_sockets,
@@ -162,7 +162,7 @@ impl Mount {
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let served = served.into();
-        if !served.kept().is_some_and(|(_, checksum)| kept.is_of(checksum)) {
+        if !kept.is_of(served.kept().1) {
             return Err(Error::Different);
         }
         let Kept { connection, mounted, .. } = kept;
@@ -249,14 +249,13 @@ impl Mount {
         Unmounter { mounted: self.mounted.clone() }
     }
 
-    /// What another process needs to go on with it; there is nothing where numbers depend on what was looked up.
+    /// What another process needs to go on with it, beside what names were [written down](crate::space::Journal).
     ///
     /// # Errors
     /// There are too many descriptors.
-    pub fn kept(&self) -> io::Result<Option<Kept>> {
-        let Some(kept) = self.served.kept() else { return Ok(None) };
+    pub fn kept(&self) -> io::Result<Kept> {
         let connection = self.server.connection().duplicate()?;
-        Ok(Some(Kept::new(connection, self.mounted.clone(), kept)))
+        Ok(Kept::new(connection, self.mounted.clone(), self.served.kept()))
     }
 
     /// A view on the mount's state for [`StatusSocket`].
@@ -333,6 +332,7 @@ fn serve_options(options: &MountOptions, mounted: &Mounted) -> fuse::ServeOption
     fuse::ServeOptions {
         ownership: options.ownership,
         default_permissions: options.checks_modes(),
+        suspects: options.suspects.clone(),
         prefetch: match &options.prefetch {
             Prefetch::Off => fuse::Prefetch::Off,
             Prefetch::Push => fuse::Prefetch::Push,
@@ -358,16 +358,17 @@ fn erofs_options(view: &View, options: &MountOptions) -> erofs_mount::ErofsMount
         },
         no_exec: options.no_exec,
         max_bytes: options.max_kernel_metadata_bytes,
+        suspects: options.suspects.clone(),
     }
 }
 
 impl Served {
-    /// What outlives the process, if something does.
-    fn kept(&self) -> Option<(Vec<Opened>, u64)> {
+    /// What outlives the process.
+    fn kept(&self) -> (Vec<Opened>, u64) {
         match self {
             Served::View(view) => {
                 let images = view.images.iter().map(Shown::opened).collect();
-                Some((images, view.filesystem.tree().checksum()))
+                (images, view.filesystem.tree().checksum())
             }
             Served::Directories(lookups) => lookups.directories.kept(),
         }

@@ -20,6 +20,7 @@ use super::answers;
 use super::browsed::{self, Browsed};
 use super::caller::{self, Callers};
 use super::gate::Gate;
+use super::guarded::Watched;
 use super::guide::Guide;
 use super::kernel;
 use super::options::{Ownership, ServeOptions};
@@ -113,6 +114,21 @@ impl Adapter {
     fn count(&self, request: &Request, counter: &AtomicU64) {
         let is_ahead = self.guide.as_ref().is_some_and(|guide| guide.asks(request.pid()));
         count(if is_ahead { &self.requests.ahead } else { counter });
+    }
+}
+
+impl Watched for Adapter {
+    fn place(&self, ino: INodeNo) -> String {
+        match self.find(ino) {
+            Ok(Found::File(volume, file)) => {
+                format!("/{}", String::from_utf8_lossy(&volume.filesystem().tree().path(file)))
+            }
+            _ => format!("inode {}", ino.0),
+        }
+    }
+
+    fn requests(&self) -> &Requests {
+        &self.requests
     }
 }
 
@@ -401,7 +417,7 @@ impl FuseFilesystem for Adapter {
                 | Found::Symlink(..)
                 | Found::Later(Later::Directory(_) | Later::Document(_)),
             ) => reply.error(Errno::ENODATA),
-            Ok(Found::Later(later)) if self.browsed().is_unseen_root(later) => {
+            Ok(Found::Later(later)) if self.browsed().is_plain_root(later) => {
                 reply.error(Errno::ENODATA);
             }
             Ok(Found::Later(Later::Closed { volume, number })) => {
@@ -431,7 +447,7 @@ impl FuseFilesystem for Adapter {
                 | Found::Symlink(..)
                 | Found::Later(Later::Directory(_) | Later::Document(_)),
             ) => xattr_answer(reply, size, &[]),
-            Ok(Found::Later(later)) if self.browsed().is_unseen_root(later) => {
+            Ok(Found::Later(later)) if self.browsed().is_plain_root(later) => {
                 xattr_answer(reply, size, &[]);
             }
             Ok(Found::Later(Later::Closed { volume, number })) => {

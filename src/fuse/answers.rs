@@ -13,15 +13,15 @@ use crate::fs;
 use crate::space::Volume;
 use crate::tree::{Attributes, BLOCK_BYTES, FileKind, Ino};
 
-/// Attributes as the kernel is told them.
-fn attr(ownership: Ownership, volume: &Volume, a: &Attributes) -> FileAttr {
+/// Attributes as the kernel is told them, with the number that it knows the inode by.
+pub(super) fn attr(ownership: Ownership, number: u64, a: &Attributes) -> FileAttr {
     let mtime = system_time(a.mtime_seconds, a.mtime_nanoseconds);
     let (uid, gid) = match ownership {
         Ownership::Image => (a.uid, a.gid),
         Ownership::Squash { uid, gid } => (uid, gid),
     };
     FileAttr {
-        ino: INodeNo(volume.shown(a.ino).number),
+        ino: INodeNo(number),
         size: a.size,
         blocks: a.blocks,
         atime: mtime,
@@ -48,7 +48,7 @@ fn attr(ownership: Ownership, volume: &Volume, a: &Attributes) -> FileAttr {
 
 /// The attributes of an inode, as they are found by its number.
 pub(super) fn attr_of(ownership: Ownership, volume: &Volume, ino: Ino) -> FileAttr {
-    attr(ownership, volume, &volume.attributes(ino))
+    attr(ownership, volume.shown(ino).number, &volume.attributes(ino))
 }
 
 pub(super) fn generation(volume: &Volume, ino: Ino) -> Generation {

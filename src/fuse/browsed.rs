@@ -132,11 +132,13 @@ impl Browsed {
         space::others(self.directories.as_ref(), number.0, failed)
     }
 
-    /// Whether it is the root of an image that was not entered yet, which is shown as a directory of no image.
-    pub(super) fn is_unseen_root(&self, of: Later) -> bool {
-        let is_root =
-            matches!(of, Later::Closed { volume, number } if space::is_root(volume, number));
-        is_root && !self.directories.shows_roots()
+    /// Whether it is the root of an image that is known to have no extended attributes, or was not entered yet and is
+    /// shown as a directory of no image.
+    pub(super) fn is_plain_root(&self, of: Later) -> bool {
+        let Later::Closed { volume, number } = of else { return false };
+        let seen = self.directories.seen_root(volume);
+        let is_plain = !self.directories.shows_roots() && seen.is_none_or(|root| !root.has_xattrs);
+        space::is_root(volume, number) && is_plain
     }
 
     pub(super) fn getattr(&self, of: Later, reply: ReplyAttr) {
@@ -149,7 +151,8 @@ impl Browsed {
                     Err(e) => reply.error(own.failed(&e)),
                 })
             }
-            Later::Closed { volume, .. } if self.is_unseen_root(of) => {
+            // Its attributes are those of no image, or known from when it was open.
+            Later::Closed { volume, number: 1 } if !self.directories.shows_roots() => {
                 let root = Named::Volume(volume);
                 reply.attr(&self.stay(root), &self.attr_of(root));
             }
@@ -228,7 +231,10 @@ impl Browsed {
     /// How long the kernel may keep what a name leads to: an image that is entered has other attributes then.
     fn stay(&self, named: Named) -> Duration {
         match named {
-            Named::Volume(volume) if !matches!(self.directories.opened(volume), Ok(Some(_))) => {
+            Named::Volume(volume)
+                if !matches!(self.directories.opened(volume), Ok(Some(_)))
+                    && self.directories.seen_root(volume).is_none() =>
+            {
                 Duration::ZERO
             }
             Named::Document(id) if matches!(self.directories.node(id), Some(Node::Unmade)) => {
@@ -318,6 +324,11 @@ impl Browsed {
             && let Ok(Some(filesystem)) = self.directories.opened(volume)
         {
             return answers::attr_of(self.ownership, &Volume::new(volume, filesystem), Ino::ROOT);
+        }
+        if let Named::Volume(volume) = named
+            && let Some(root) = self.directories.seen_root(volume)
+        {
+            return answers::attr(self.ownership, named.number(), &root.attributes);
         }
         self.attr(named)
     }

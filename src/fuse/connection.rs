@@ -110,6 +110,14 @@ impl Connection {
         Ok(self.state(PollFlags::empty())?.contains(PollFlags::ERR))
     }
 
+    /// Whether requests wait that no process has read.
+    ///
+    /// # Errors
+    /// It can't be asked.
+    pub fn has_requests(&self) -> io::Result<bool> {
+        Ok(self.state(PollFlags::IN)?.contains(PollFlags::IN))
+    }
+
     fn state(&self, events: PollFlags) -> io::Result<PollFlags> {
         let mut device = [PollFd::new(&self.device, events)];
         poll(&mut device, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;

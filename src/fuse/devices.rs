@@ -58,6 +58,7 @@ use fuser::{
 };
 
 use super::gate::Gate;
+use super::guarded::Watched;
 use super::pool::Pool;
 use super::prefetcher::{DeviceRange, Prefetcher};
 use super::reply::{self, FOREVER, refused};
@@ -330,6 +331,23 @@ impl Shared {
     /// Whether the process with this number is the prefetcher.
     fn is_ahead(&self, pid: u32) -> bool {
         self.prefetching.prefetcher.get().is_some_and(|prefetcher| prefetcher.asks(pid))
+    }
+}
+
+/// What of a device is one matter, as a power of two of bytes: a device has many files.
+const PART_BITS: u32 = 22;
+
+impl Watched for DeviceServer {
+    fn part(&self, offset: u64) -> u64 {
+        offset >> PART_BITS
+    }
+
+    fn place(&self, ino: INodeNo) -> String {
+        format!("some bytes of device {}", ino.0)
+    }
+
+    fn requests(&self) -> &Requests {
+        &self.0.requests
     }
 }
 

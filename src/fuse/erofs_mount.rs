@@ -52,6 +52,7 @@ use super::options::Ownership;
 use super::prefetcher::{self, DeviceFolder, Prefetcher, Target};
 use super::requests::Requests;
 use super::session::{LOOP_THREADS, Link, Server, start};
+use super::suspects::Suspects;
 use crate::erofs::{Devices, Image, Uuid};
 use crate::fs::Filesystem;
 use detached::{device_minor as device_minor_of, shown_to_others, write_image};
@@ -77,6 +78,8 @@ pub struct ErofsMountOptions {
     pub no_exec: bool,
     /// Most bytes of memory for names and attributes, if not a share of the machine's.
     pub max_bytes: Option<u64>,
+    /// What has ended other processes that served the mount.
+    pub suspects: Option<Arc<Suspects>>,
 }
 
 /// Serves the contents of a mount that is to be, after it has written names and attributes.
@@ -98,7 +101,8 @@ pub fn begin(
     let contents = Contents { devices: devices.len(), is_cached: is_cached(filesystem) };
     let prefetching = Arc::new(Prefetching::default());
     let link = Link::New(parts.device);
-    let server = serve(link, filesystem, devices, requests, &prefetching)?;
+    let suspects = options.suspects.clone();
+    let server = serve(link, filesystem, devices, requests, (&prefetching, suspects))?;
     Ok(Begun { server, prefetching, folder: parts.folder, contents })
 }
 
@@ -152,7 +156,8 @@ pub fn resume(
     // Where files lie on the devices is known when the image has been written.
     let image = Image::of(filesystem.tree())?;
     let devices = image.write(owner(options), options.uuid, &mut io::sink())?;
-    serve(Link::Begun(connection), filesystem, devices, requests, &Arc::default())
+    let begun = Link::Begun(connection);
+    serve(begun, filesystem, devices, requests, (&Arc::default(), options.suspects.clone()))
 }
 
 fn owner(options: &ErofsMountOptions) -> Option<(u32, u32)> {
@@ -172,7 +177,7 @@ fn serve(
     filesystem: &Arc<Filesystem>,
     devices: Devices,
     requests: &Arc<Requests>,
-    prefetching: &Arc<Prefetching>,
+    (prefetching, suspects): (&Arc<Prefetching>, Option<Arc<Suspects>>),
 ) -> Result<Server, Error> {
     let threads = if is_cached(filesystem) { LOOP_THREADS } else { devices::LOOP_THREADS };
     let gate = Arc::new(Gate::default());
@@ -183,5 +188,5 @@ fn serve(
         Arc::clone(prefetching),
         &gate,
     );
-    start(blob_files, &gate, link, threads).map_err(step("serving"))
+    start(blob_files, suspects, &gate, link, threads).map_err(step("serving"))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::prefetcher;
+use super::suspects::Suspects;
 
 /// Owner and group that files are shown with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct ServeOptions {
     pub default_permissions: bool,
     /// What is done ahead of walks.
     pub prefetch: Prefetch,
+    /// What has ended other processes that served the mount.
+    pub suspects: Option<Arc<Suspects>>,
 }
 
 /// How what a walk will ask for is given to the kernel before it asks.

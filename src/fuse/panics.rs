@@ -8,7 +8,7 @@
 //! # Design
 //!
 //! Panics unwind ([`caught`] stops them) where a request is answered and where a thread serves more than one thing: the
-//! loops of a connection (`Guarded`), the pool, the status socket. What was to be answered is dropped
+//! loops of a connection (`fuse::guarded`), the pool, the status socket. What was to be answered is dropped
 //! on the way, and dropping a reply of `fuser` answers EIO. Threads that fetch hand the end of theirs on as an error of their own
 //! (`blob::fetch`). The hook of [`watch`] runs before that, for every thread, and knows the place.
 //!
@@ -18,21 +18,9 @@
 //! where a thread may panic, so locks are taken whether they are poisoned or not.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::ffi::OsStr;
-use std::io;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
-
-use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem as FuseFilesystem,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
-    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
-};
 
 /// Panics of this process since [`watch`].
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -75,109 +63,6 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
 /// is for what answers one request and hands on nothing else.
 pub fn caught<T>(act: impl FnOnce() -> T) -> Option<T> {
     panic::catch_unwind(AssertUnwindSafe(act)).ok()
-}
-
-/// A file system of `fuser` whose panics end one request, with EIO, and not the thread that answers.
-#[derive(Debug)]
-pub(super) struct Guarded<F>(pub(super) F);
-
-/// Methods of [`FuseFilesystem`] by their arguments between the request and the reply: all that there are, so that none
-/// which the inner file system has is missed.
-macro_rules! guard {
-    ($($method:ident($($argument:ident: $type:ty),*) -> $reply:ty;)*) => {$(
-        fn $method(&self, request: &Request, $($argument: $type,)* reply: $reply) {
-            caught(|| self.0.$method(request, $($argument,)* reply));
-        }
-    )*};
-}
-
-impl<F: FuseFilesystem> FuseFilesystem for Guarded<F> {
-    fn init(&mut self, request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let Guarded(inner) = self;
-        let started = caught(|| inner.init(request, config));
-        started.unwrap_or_else(|| Err(io::Error::other("a panic at the kernel's first request")))
-    }
-
-    fn destroy(&mut self) {
-        let Guarded(inner) = self;
-        caught(|| inner.destroy());
-    }
-
-    // Several at once come one by one: what fuser hands over otherwise has a private type.
-    fn forget(&self, request: &Request, ino: INodeNo, lookups: u64) {
-        caught(|| self.0.forget(request, ino, lookups));
-    }
-
-    guard! {
-        lookup(parent: INodeNo, name: &OsStr) -> ReplyEntry;
-        getattr(ino: INodeNo, file: Option<FileHandle>) -> ReplyAttr;
-        setattr(
-            ino: INodeNo, mode: Option<u32>, uid: Option<u32>, gid: Option<u32>, size: Option<u64>,
-            atime: Option<TimeOrNow>, mtime: Option<TimeOrNow>, ctime: Option<SystemTime>,
-            file: Option<FileHandle>, crtime: Option<SystemTime>, chgtime: Option<SystemTime>,
-            bkuptime: Option<SystemTime>, flags: Option<BsdFileFlags>
-        ) -> ReplyAttr;
-        readlink(ino: INodeNo) -> ReplyData;
-        mknod(parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32) -> ReplyEntry;
-        mkdir(parent: INodeNo, name: &OsStr, mode: u32, umask: u32) -> ReplyEntry;
-        unlink(parent: INodeNo, name: &OsStr) -> ReplyEmpty;
-        rmdir(parent: INodeNo, name: &OsStr) -> ReplyEmpty;
-        symlink(parent: INodeNo, name: &OsStr, target: &Path) -> ReplyEntry;
-        rename(
-            parent: INodeNo, name: &OsStr, to: INodeNo, new_name: &OsStr, flags: RenameFlags
-        ) -> ReplyEmpty;
-        link(ino: INodeNo, parent: INodeNo, name: &OsStr) -> ReplyEntry;
-        open(ino: INodeNo, flags: OpenFlags) -> ReplyOpen;
-        read(
-            ino: INodeNo, file: FileHandle, offset: u64, size: u32, flags: OpenFlags,
-            owner: Option<LockOwner>
-        ) -> ReplyData;
-        write(
-            ino: INodeNo, file: FileHandle, offset: u64, data: &[u8], how: WriteFlags,
-            flags: OpenFlags, owner: Option<LockOwner>
-        ) -> ReplyWrite;
-        flush(ino: INodeNo, file: FileHandle, owner: LockOwner) -> ReplyEmpty;
-        release(
-            ino: INodeNo, file: FileHandle, flags: OpenFlags, owner: Option<LockOwner>, flush: bool
-        ) -> ReplyEmpty;
-        fsync(ino: INodeNo, file: FileHandle, data_only: bool) -> ReplyEmpty;
-        opendir(ino: INodeNo, flags: OpenFlags) -> ReplyOpen;
-        readdir(ino: INodeNo, file: FileHandle, offset: u64) -> ReplyDirectory;
-        readdirplus(ino: INodeNo, file: FileHandle, offset: u64) -> ReplyDirectoryPlus;
-        releasedir(ino: INodeNo, file: FileHandle, flags: OpenFlags) -> ReplyEmpty;
-        fsyncdir(ino: INodeNo, file: FileHandle, data_only: bool) -> ReplyEmpty;
-        statfs(ino: INodeNo) -> ReplyStatfs;
-        setxattr(ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, position: u32) -> ReplyEmpty;
-        getxattr(ino: INodeNo, name: &OsStr, size: u32) -> ReplyXattr;
-        listxattr(ino: INodeNo, size: u32) -> ReplyXattr;
-        removexattr(ino: INodeNo, name: &OsStr) -> ReplyEmpty;
-        access(ino: INodeNo, mask: AccessFlags) -> ReplyEmpty;
-        create(parent: INodeNo, name: &OsStr, mode: u32, umask: u32, flags: i32) -> ReplyCreate;
-        getlk(
-            ino: INodeNo, file: FileHandle, owner: LockOwner, start: u64, end: u64, kind: i32,
-            pid: u32
-        ) -> ReplyLock;
-        setlk(
-            ino: INodeNo, file: FileHandle, owner: LockOwner, start: u64, end: u64, kind: i32,
-            pid: u32, sleep: bool
-        ) -> ReplyEmpty;
-        bmap(ino: INodeNo, block_bytes: u32, block: u64) -> ReplyBmap;
-        ioctl(
-            ino: INodeNo, file: FileHandle, flags: IoctlFlags, command: u32, data: &[u8], size: u32
-        ) -> ReplyIoctl;
-        poll(
-            ino: INodeNo, file: FileHandle, notifier: PollNotifier, events: PollEvents,
-            flags: PollFlags
-        ) -> ReplyPoll;
-        fallocate(
-            ino: INodeNo, file: FileHandle, offset: u64, length: u64, mode: i32
-        ) -> ReplyEmpty;
-        lseek(ino: INodeNo, file: FileHandle, offset: i64, whence: i32) -> ReplyLseek;
-        copy_file_range(
-            ino: INodeNo, file: FileHandle, offset: u64, to: INodeNo, to_file: FileHandle,
-            to_offset: u64, length: u64, flags: CopyFileRangeFlags
-        ) -> ReplyWrite;
-    }
 }
 
 #[cfg(test)]

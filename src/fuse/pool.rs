@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::panics::caught;
+use super::suspects::part_of_answer;
 
 /// Most threads at a time; reads beyond that wait in a queue. The kernel itself has at most
 /// `max_background` and the number of reading processes under way.
@@ -46,7 +47,7 @@ impl Pool {
     /// Runs a job as soon as a thread is free. Never blocks.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
-        state.queue.push_back(Box::new(job));
+        state.queue.push_back(part_of_answer(job));
         if state.idle >= state.queue.len() || state.threads >= MAX_THREADS {
             drop(state);
             self.0.work.notify_one();

@@ -40,6 +40,8 @@ pub struct Requests {
     recent_errors: Mutex<VecDeque<String>>,
     failures: Failures,
     reads: Reads,
+    refused: Mutex<Option<String>>,
+    refusals: AtomicU64,
 }
 
 /// A read that has to wait, until it is dropped.
@@ -104,6 +106,20 @@ impl Requests {
         }
         errors.push_back(error.to_string());
         Errno::from_i32(error.errno().raw_os_error())
+    }
+
+    /// Logs and remembers that a request was refused, as it has ended other processes.
+    pub(super) fn refuse(&self, text: String) {
+        count(&self.errors);
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+        log::error!("{text}");
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// How many requests were refused, as they had ended other processes, and the last of them.
+    pub fn refused(&self) -> (u64, Option<String>) {
+        let last = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.refusals.load(Ordering::Relaxed), last)
     }
 
     /// Whether this is only the kernel that asks [again](super::failures) for what has just failed.

@@ -46,7 +46,7 @@ pub fn serve(
     let gate = Arc::new(Gate::default());
     let adapter = Adapter::new(space, options, &requests, guide, &gate);
     let notifier = queue.is_some().then(|| Notifier::new(link.as_fd())).transpose()?;
-    let server = start(adapter, &gate, link, LOOP_THREADS)?;
+    let server = start(adapter, options.suspects.clone(), &gate, link, LOOP_THREADS)?;
     if let Some(((queue, notifier), root)) = queue.zip(notifier).zip(root) {
         // It ends with the session, which owns the other end of its queue.
         queue.serve(root, notifier, move || count(&requests.pushed))?;

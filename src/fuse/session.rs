@@ -21,8 +21,9 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
-use fuser::{Config, Filesystem as FuseFilesystem, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
 use rustix::io::DupFlags;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
@@ -30,7 +31,8 @@ use rustix::net::{
 
 use super::connection::Connection;
 use super::gate::Gate;
-use super::panics::Guarded;
+use super::guarded::{Guarded, Watched};
+use super::suspects::Suspects;
 
 /// Threads that read requests from the kernel.
 pub(super) const LOOP_THREADS: usize = 2;
@@ -59,9 +61,11 @@ impl AsFd for Link {
     }
 }
 
-/// Accepts a connection and answers its requests, on so many threads. The adapter has each FORGET pass the gate.
+/// Accepts a connection and answers its requests, on so many threads, but for those that are refused. The adapter has each
+/// FORGET pass the gate.
 pub(super) fn start(
-    adapter: impl FuseFilesystem,
+    inner: impl Watched,
+    suspects: Option<Arc<Suspects>>,
     gate: &Gate,
     link: Link,
     threads: usize,
@@ -77,7 +81,7 @@ pub(super) fn start(
     let mut config = Config::default();
     config.n_threads = Some(threads);
     // The kernel decides who may come in (`allow_other`); fuser need not check again.
-    let session = Session::from_fd(Guarded(adapter), theirs, SessionACL::All, config)?;
+    let session = Session::from_fd(Guarded { inner, suspects }, theirs, SessionACL::All, config)?;
     let mut answer = [0; MAX_ANSWER_BYTES];
     let (length, _) = recv(&ours, &mut answer[..], RecvFlags::DONTWAIT)?;
     if is_new {

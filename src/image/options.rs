@@ -161,6 +161,21 @@ impl ImageOptions {
         Selection { exclude, artifacts: self.artifacts, layout: None, lowest_layers }
     }
 
+    /// Has what was opened before be opened again.
+    pub fn open_again(&mut self, before: Opened) {
+        // Its registry has let us read it. What it had to send then is proven.
+        self.prove |= self.check_access;
+        self.check_access = false;
+        if let Some((exclusion, root)) = self.exclude.as_ref().zip(before.base) {
+            let mut exclusion = Exclusion::clone(exclusion);
+            exclusion.options.before =
+                Some(Opened { root, claimed: HashSet::new(), base: None, words: None });
+            exclusion.options.check_access = false;
+            self.exclude = Some(Arc::new(exclusion));
+        }
+        self.before = Some(before);
+    }
+
     /// What the name of the image whose files are left out was found to mean.
     pub(super) fn base(&self) -> Option<Digest> {
         self.exclude.as_ref().and_then(|exclusion| exclusion.root.get().copied())

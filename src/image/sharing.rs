@@ -22,7 +22,7 @@
 //!
 //! # Design
 //!
-//! A layer has a number from when it is first opened, for as long as the process runs. Numbers are given *within a scope*, the
+//! A layer has a number from when it is first opened, for as long as the mount lasts ([`LayerNumbers`]). Numbers are given *within a scope*, the
 //! registry of the image: a file that two images have is read through whichever is open, and images of one
 //! registry must not wait for another that is dead.
 //!
@@ -33,8 +33,7 @@
 //!
 //! - Layers of one number have the same entries at the same places, with the same attributes and bytes.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
 
 use crate::artifact::ShownAs;
 use crate::cache::LayerName;
@@ -43,24 +42,24 @@ use crate::index::Proof;
 use crate::layer::OpenLayer;
 use crate::resolve::ResolvedLayer;
 
-/// The most layers that have numbers: the number of a file has room for as many.
-const MAX_SHARED_LAYERS: u32 = 1 << 16;
-
 /// Numbers of layers, by what they are.
-#[derive(Debug, Default)]
-pub struct LayerNumbers(Mutex<HashMap<(String, SharedLayer), u32>>);
+pub trait LayerNumbers: fmt::Debug + Send + Sync {
+    /// The number of a layer of which this is a digest of all that its entries follow from, and of its scope: the same
+    /// whenever it is asked for; `None` if it is to be shared with nothing.
+    fn number(&self, layer: Digest) -> Option<u32>;
+}
 
 /// The numbers of one scope.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
     /// All numbers.
-    pub numbers: &'a LayerNumbers,
+    pub numbers: &'a dyn LayerNumbers,
     /// Where the image is: within it layers are shared.
     pub name: &'a str,
 }
 
 /// What the entries of a layer follow from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum SharedLayer {
     /// A tar that was streamed.
     Tar { blob: Digest, diff_id: DiffId, below: Vec<u8> },
@@ -73,16 +72,7 @@ enum SharedLayer {
 impl Scope<'_> {
     /// The number of an open layer; none if it is shared with nothing.
     pub(super) fn number(self, layer: &ResolvedLayer, open: &OpenLayer) -> Option<u32> {
-        let shared = SharedLayer::of(layer, open)?;
-        // A thread that panicked left nothing half done in there.
-        let mut numbers = self.numbers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (self.name.to_owned(), shared);
-        if let Some(number) = numbers.get(&key) {
-            return Some(*number);
-        }
-        let next = u32::try_from(numbers.len()).ok().filter(|next| *next < MAX_SHARED_LAYERS)?;
-        numbers.insert(key, next);
-        Some(next)
+        self.numbers.number(SharedLayer::of(layer, open)?.digest(self.name))
     }
 }
 
@@ -104,5 +94,25 @@ impl SharedLayer {
             Proof::Toc => Some(SharedLayer::Table { name: open.name, below }),
             Proof::Hint | Proof::Transport => None,
         }
+    }
+    /// A digest of it within a scope. It is the same in another version of the program, which may take over a mount.
+    fn digest(&self, scope: &str) -> Digest {
+        let of_name = |name: &LayerName| match name {
+            LayerName::Blob(blob) => format!("blob {blob}"),
+            LayerName::DiffId(diff_id) => format!("diff {diff_id}"),
+            LayerName::File(blob) => format!("file {blob}"),
+            LayerName::Inflated(blob) => format!("inflated {blob}"),
+            LayerName::Sent { blob, registry } => format!("sent {blob} {registry}"),
+            LayerName::Bound { blob, bound_by } => format!("bound {blob} {bound_by}"),
+            LayerName::Hint { blob, scope } => format!("hint {blob} {scope}"),
+        };
+        let (words, below): (String, &[u8]) = match self {
+            SharedLayer::Tar { blob, diff_id, below } => (format!("tar {blob} {diff_id}"), below),
+            SharedLayer::Table { name, below } => (format!("table {}", of_name(name)), below),
+            SharedLayer::File { name, mode, mtime_seconds } => {
+                (format!("file {} {mode} {mtime_seconds}", of_name(name)), &[])
+            }
+        };
+        Digest::sha256(&[scope.as_bytes(), b"\0", words.as_bytes(), b"\0", below].concat())
     }
 }

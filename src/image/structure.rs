@@ -32,6 +32,7 @@ mod files;
 mod names;
 mod texts;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::graph;
@@ -42,6 +43,7 @@ use super::{Error, Image, ImageOptions, Shown, alone};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::content::Contents;
+use crate::digest::Digest;
 use crate::fs::{Filesystem, SharedFiles};
 use crate::layer::{Quiet, Turns};
 use crate::oci::{Descriptor, Document};
@@ -64,7 +66,8 @@ pub struct Structure {
     session: Arc<Session>,
     source: Arc<dyn Source>,
     spans: Arc<Spans>,
-    numbers: Arc<LayerNumbers>,
+    /// Of layers that its parts have in common, if they share files.
+    numbers: Option<Arc<dyn LayerNumbers>>,
     /// What the name means that was given.
     root: Verified<Document>,
     image: Option<ResolvedImage>,
@@ -115,8 +118,27 @@ impl Structure {
         // Its images and layers are entered one by one.
         options.turns.get_or_insert_with(|| Turns::new(MAX_PASSES));
         let spans = Arc::new(Spans::new(Arc::clone(&cache), options.open_files));
-        let numbers = Arc::new(LayerNumbers::default());
-        Ok(Structure { name, cache, options, session, source, spans, numbers, root, image: None })
+        Ok(Structure {
+            name,
+            cache,
+            options,
+            session,
+            source,
+            spans,
+            numbers: None,
+            root,
+            image: None,
+        })
+    }
+
+    /// Has files that several parts have be known as one.
+    pub fn share(&mut self, numbers: Arc<dyn LayerNumbers>) {
+        self.numbers = Some(numbers);
+    }
+
+    /// The document that the name means.
+    pub fn root(&self) -> Digest {
+        self.root.digest()
     }
 
     /// The image that is meant; `None` if all platforms are.
@@ -223,30 +245,42 @@ impl Structure {
             session: Arc::clone(&self.session),
             source: Arc::clone(&self.source),
             spans: Arc::clone(&self.spans),
-            numbers: Arc::clone(&self.numbers),
+            numbers: self.numbers.clone(),
             root: self.root.clone(),
             image: Some(image),
         })
     }
 
-    /// The image as a mount of it shows it: all layers merged, or the files of an artifact.
+    /// The image as a mount of it shows it: all layers merged, or the files of an artifact. Layers that were `claimed` to be
+    /// what they are shown as are shown so again.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn merged(&self) -> Result<Image, Error> {
-        let (spans, scope) = (Arc::clone(&self.spans), Some(self.scope()));
-        Image::of_opening(self.opening()?, spans, scope, &self.options, &Quiet)
+    pub fn merged(&self, claimed: &HashSet<Digest>) -> Result<Image, Error> {
+        let mut opening = self.opening()?;
+        opening.options.claimed = claimed.clone().into();
+        let (spans, scope) = (Arc::clone(&self.spans), self.scope());
+        Image::of_opening(opening, spans, scope, &self.options, &Quiet)
     }
 
-    /// One of [`Structure::layers`] alone.
+    /// One of [`Structure::layers`] alone, and whether it is what its author claims; if it was `claimed` before, it is
+    /// shown so again.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn layer(&self, at: usize) -> Result<Filesystem, Error> {
-        let opening = self.opening()?;
+    pub fn layer(
+        &self,
+        at: usize,
+        claimed: &HashSet<Digest>,
+    ) -> Result<(Filesystem, HashSet<Digest>), Error> {
+        let mut opening = self.opening()?;
+        opening.options.claimed = claimed.clone().into();
         let alone::Alone { open, mut tree, mut origins } = alone::open(&opening, at, &Quiet)?;
         let layer = &opening.resolved.layers[at];
-        let mut numbers = vec![self.scope().number(layer, &open)];
+        let is_claimed = !open.index.proof().is_own();
+        let claimed = is_claimed.then_some(layer.descriptor.digest).into_iter().collect();
+        let number = self.scope().and_then(|scope| scope.number(layer, &open));
+        let mut numbers = vec![number];
         let mut readers = vec![opening.reader(layer, &open.index, open.name, &self.spans)];
         if let Some(list) = texts::whiteouts(&open.index) {
             let mut name = WHITEOUTS.to_owned();
@@ -263,7 +297,7 @@ impl Structure {
         }
         let shared = SharedFiles::new(&tree, origins, numbers);
         let filesystem = Filesystem::new(tree, Contents::new(readers), self.options.read_deadline);
-        Ok(filesystem.with_shared_files(Some(shared)))
+        Ok((filesystem.with_shared_files(Some(shared)), claimed))
     }
 
     /// The image in the form in which mounts tell of theirs; its layers, if `merged` has opened them.
@@ -283,8 +317,8 @@ impl Structure {
     }
 
     /// Parts share the files that several of them have.
-    fn scope(&self) -> Scope<'_> {
-        Scope { numbers: &self.numbers, name: "" }
+    fn scope(&self) -> Option<Scope<'_>> {
+        self.numbers.as_deref().map(|numbers| Scope { numbers, name: "" })
     }
 
     fn opening(&self) -> Result<Opening<'_>, Error> {

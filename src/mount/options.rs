@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::fuse::{Ownership, kernel, prefetcher};
+use crate::fuse::{Ownership, Suspects, kernel, prefetcher};
 
 /// How the kernel is given what a walk will read next.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,8 @@ pub struct MountOptions {
     pub kernel_metadata: bool,
     /// Most bytes of memory for that image, if not a share of the machine's.
     pub max_kernel_metadata_bytes: Option<u64>,
+    /// What has ended other processes that served the mount.
+    pub suspects: Option<Arc<Suspects>>,
 }
 
 impl MountOptions {

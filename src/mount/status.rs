@@ -96,6 +96,9 @@ pub struct Status {
     /// Panics in the process that serves it.
     #[serde(default)]
     pub panics: PanicStatus,
+    /// Requests that were refused, as they have ended other processes.
+    #[serde(default)]
+    pub refused: RefusedStatus,
 }
 
 /// Reads of a mount that had to wait for what is not on this machine.
@@ -152,6 +155,15 @@ impl FailedFile {
         let FailedPath { path, count, last, cause } = failed;
         FailedFile { path, count, last: since_epoch(last), cause }
     }
+}
+
+/// Requests that were refused, as they have ended several processes that served the mount.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct RefusedStatus {
+    /// How many there were.
+    pub count: u64,
+    /// The last of them, with its path.
+    pub last: Option<String>,
 }
 
 /// Panics in a process, which are defects of it.
@@ -483,6 +495,7 @@ impl StatusSource {
         let counts = self.requests.counts().into_iter();
         let ReadReport { waiting, under_way, slowest, failed } = self.requests.reads();
         let (panics, last_panic) = panics::seen();
+        let (refusals, last_refused) = self.requests.refused();
         Status {
             shown: match (images.pop(), images.is_empty()) {
                 (Some(only), true) if only.directory.is_none() => ShownStatus::Single(only),
@@ -512,6 +525,7 @@ impl StatusSource {
             },
             failed_files: failed.into_iter().map(FailedFile::of).collect(),
             panics: PanicStatus { count: panics, last: last_panic },
+            refused: RefusedStatus { count: refusals, last: last_refused },
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::blob::Spans;
 use crate::fs::{Error, Filesystem};
 use crate::image::{Opened, Shown};
 use crate::source::registry::Traffic;
+use crate::tree::Attributes;
 
 /// Lower bits of a number: the number in the volume.
 pub(super) const VOLUME_SHIFT: u32 = 32;
@@ -47,6 +48,15 @@ pub enum Node {
     Unmade,
     /// A symbolic link to this.
     Symlink(Arc<[u8]>),
+}
+
+/// The root of a volume that was open once.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenRoot {
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Whether it has extended attributes.
+    pub has_xattrs: bool,
 }
 
 /// Directories whose names are looked up, and the documents and volumes that they lead to. The root is directory 1.
@@ -122,6 +132,11 @@ pub trait Directories: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What the root of a volume was like when it was open, in this process or another.
+    fn seen_root(&self, _volume: u32) -> Option<SeenRoot> {
+        None
+    }
+
     /// How long an answer may take.
     fn timeout(&self) -> Duration;
 
@@ -133,11 +148,9 @@ pub trait Directories: fmt::Debug + Send + Sync {
         None
     }
 
-    /// What another process needs to show the same under the same numbers, and a checksum of what is shown; `None` where
-    /// numbers depend on what was looked up.
-    fn kept(&self) -> Option<(Vec<Opened>, u64)> {
-        None
-    }
+    /// What another process needs to show the same under the same numbers, beside what was
+    /// [written down](super::Journal); and a checksum of what is shown from the beginning.
+    fn kept(&self) -> (Vec<Opened>, u64);
 
     /// What goes over the network.
     fn traffic(&self) -> &Arc<Traffic>;

@@ -13,11 +13,14 @@
 //! first volume that had it: a volume that is opened becomes the holder of those files that have none, as a bitmap of
 //! entries. Most volumes bring no new file of an old layer, and cost nothing here.
 //!
+//! A process that takes over knows which volumes had files of a layer ([`Entered`](super::entered::Entered)), and not which
+//! files: those are opened one after the other until one has the file that is asked for.
+//!
 //! Rejected: asking all volumes that have the layer, one after the other, as is done where there are a few.
 //!
 //! # Invariants
 //!
-//! - Each file that an open volume has, or that a closed one had, has a holder.
+//! - Each file that an open volume has, or that a closed one had, has a holder, or a volume that had it is *unknown*.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ struct Layer {
     /// Volumes that are open, or will be in a moment.
     open: Vec<u32>,
     held: Vec<Held>,
+    /// Volumes that had files of it before this process ran.
+    unknown: Vec<u32>,
 }
 
 /// The entries whose holder a volume is.
@@ -68,10 +73,18 @@ impl Layer {
 }
 
 impl Holders {
+    /// Notes that another process had a volume open, with files of these layers.
+    pub(super) fn were_opened(&mut self, volume: u32, layers: &[u32]) {
+        for layer in layers {
+            self.0.entry(*layer).or_default().unknown.push(volume);
+        }
+    }
+
     /// Notes that a volume is open, with these files.
     pub(super) fn opened(&mut self, volume: u32, filesystem: &Filesystem) {
         for layer in filesystem.shared_layers() {
-            let open = &mut self.0.entry(layer).or_default().open;
+            let Layer { open, unknown, .. } = self.0.entry(layer).or_default();
+            unknown.retain(|other| *other != volume);
             if !open.contains(&volume) {
                 open.push(volume);
             }
@@ -126,9 +139,13 @@ impl Holders {
         open.filter(|filesystem| filesystem.file_made_from(layer, entry).is_some()).collect()
     }
 
-    /// The volume that is to be opened for a file.
-    pub(super) fn holder(&self, layer: u32, entry: u32) -> Option<u32> {
-        self.0.get(&layer)?.holder(entry)
+    /// The volumes that are to be opened for a file, one after the other until one has it.
+    pub(super) fn candidates(&self, layer: u32, entry: u32) -> Vec<u32> {
+        let Some(layer) = self.0.get(&layer) else { return Vec::new() };
+        match layer.holder(entry) {
+            Some(holder) => vec![holder],
+            None => layer.unknown.clone(),
+        }
     }
 }
 

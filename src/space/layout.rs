@@ -26,19 +26,29 @@
 //! The image that is shown stands in `platforms` once more, like the others. It is no link to the directories above:
 //! the kernel knows a directory by one name, and walks that follow symlinks would never end.
 //!
+//! Which directories were listed, and how volumes were opened, is [written down](super::journal). A process that takes over
+//! lists the same in the same order, for which it needs the documents of the images that were entered: they are in the
+//! cache.
+//!
 //! # Invariants
 //!
 //! - Nodes and volumes are never removed, so their numbers lead to what they led to.
 
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::directories::{Directories, Named, Node};
+use super::directories::{Directories, Named, Node, SeenRoot};
+use super::entered::Entered;
 use super::holders::Holders;
+use super::journal::{Journal, PlatformRecord, Record};
+use super::numbers::Numbers;
 use super::slot::Slot;
 use crate::blob::Spans;
+use crate::digest::Digest;
 use crate::fs::{Error, Filesystem};
-use crate::image::{self, Part, Shown, Structure, View};
+use crate::image::{self, Opened, Part, Shown, Structure, View};
 use crate::oci::Descriptor;
 use crate::source::registry::Traffic;
 
@@ -50,6 +60,9 @@ const PLATFORMS: &str = "platforms";
 pub struct Layout {
     root: Arc<Structure>,
     timeout: Duration,
+    journal: Arc<Journal>,
+    /// Of layers that volumes have in common.
+    numbers: Arc<Numbers>,
     state: Mutex<State>,
     own: Weak<Layout>,
 }
@@ -87,6 +100,8 @@ struct LayoutVolume {
     path: String,
     structure: Arc<Structure>,
     part: VolumePart,
+    /// What it was, if it was open once.
+    entered: Option<Entered>,
     opened: Arc<Slot<Open>>,
 }
 
@@ -105,14 +120,97 @@ struct Open {
     shown: Option<Arc<Shown>>,
 }
 
+/// Why something is not listed.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// It can't be had.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// What another process has written down says what can't be.
+    #[error("what is known of the mount: {0}")]
+    Journal(#[from] io::Error),
+    /// It can't be shown as it was.
+    #[error("{0}")]
+    Different(String),
+    /// There is no room for its numbers.
+    #[error("so many directories were listed that no more are")]
+    Full,
+}
+
 impl Layout {
-    /// Of an image or, if the structure is that of all platforms, of each image of its index. No answer takes longer
-    /// than `timeout`.
-    pub fn new(structure: Structure, timeout: Duration) -> Arc<Layout> {
+    /// Of an image or, if the structure is that of all platforms, of each image of its index. What the journal says was
+    /// listed is listed. No answer takes longer than `timeout`.
+    ///
+    /// # Errors
+    /// What was listed can't be had; or the journal says what can't be.
+    pub fn new(
+        mut structure: Structure,
+        timeout: Duration,
+        journal: Journal,
+    ) -> Result<Arc<Layout>, LayoutError> {
+        let journal = Arc::new(journal);
+        let numbers = Arc::new(Numbers::new(&journal));
+        structure.share(Arc::clone(&numbers) as _);
         let (root, mut state) = (Arc::new(structure), State::default());
         state.directory(String::new(), Some(Origin::Root));
         let state = Mutex::new(state);
-        Arc::new_cyclic(|own| Layout { root, timeout, state, own: Weak::clone(own) })
+        let layout = Arc::new_cyclic(|own: &Weak<Layout>| {
+            let own = Weak::clone(own);
+            Layout { root, timeout, journal, numbers, state, own }
+        });
+        layout.journal.replay(|record| layout.list_again(record))?;
+        Ok(layout)
+    }
+
+    /// Lists again what another process has listed, or remembers what it has opened.
+    fn list_again(&self, record: Record) -> Result<(), LayoutError> {
+        let wrong = || LayoutError::Journal(ErrorKind::InvalidData.into());
+        let (directory, made) = match record {
+            Record::Opened { volume, entered } => {
+                let mut state = self.state();
+                let State { volumes, holders, .. } = &mut *state;
+                let known = volumes.get_mut((volume as usize).wrapping_sub(1)).ok_or_else(wrong)?;
+                holders.were_opened(volume, &entered.layers);
+                known.entered = Some(entered);
+                return Ok(());
+            }
+            Record::Layer { layer } => {
+                self.numbers.give_again(layer);
+                return Ok(());
+            }
+            Record::Platforms { directory, images } => {
+                let LayoutNode::Directory { path, from, .. } =
+                    self.node_of(directory).map_err(|_| wrong())?
+                else {
+                    return Err(wrong());
+                };
+                let is_root = matches!(from, Some(Origin::Root));
+                (directory, self.state().platforms(&path, &images, is_root.then_some(&self.root)))
+            }
+            Record::Parts { directory } => {
+                let LayoutNode::Directory { path, from, .. } =
+                    self.node_of(directory).map_err(|_| wrong())?
+                else {
+                    return Err(wrong());
+                };
+                let made = match from {
+                    Some(Origin::Root) => self.state().whole(&self.root),
+                    Some(Origin::Image(descriptor)) => {
+                        let structure = Arc::new(self.root.of_platform(&descriptor)?);
+                        sorted(self.state().image(&path, &structure))
+                    }
+                    _ => return Err(wrong()),
+                };
+                (directory, made)
+            }
+            _ => return Err(wrong()),
+        };
+        let mut state = self.state();
+        match state.nodes.get_mut((directory as usize).wrapping_sub(1)) {
+            Some(LayoutNode::Directory { rows, .. }) => *rows = Arc::new(Slot::of(made)),
+            _ => return Err(wrong()),
+        }
+        Ok(())
     }
 
     /// A thread that panicked left nothing half done in there.
@@ -140,57 +238,78 @@ impl Layout {
         rows.wait(&name, give_up, move || {
             let made = match from {
                 None => Ok(Rows::default()),
-                Some(Origin::Root) => own.root(),
-                Some(Origin::Platforms) => own.platforms(&path).map(sorted),
-                Some(Origin::Image(descriptor)) => own.image(&path, &descriptor),
+                Some(Origin::Root) if own.root.image().is_some() => own.parts(id, &path, None),
+                Some(Origin::Root | Origin::Platforms) => own.platforms(id, &path),
+                Some(Origin::Image(descriptor)) => own.parts(id, &path, Some(&descriptor)),
             };
             made.map_err(|error| error.to_string()).inspect_err(|why| log::warn!("{path}: {why}"))
         })
     }
 
-    /// What the root has: an image's parts, or a directory for each platform.
-    fn root(&self) -> Result<Rows, image::Error> {
-        if self.root.image().is_none() {
-            let mut rows = self.platforms("")?;
-            rows.extend(self.state().documents(&self.root));
-            return Ok(sorted(rows));
-        }
+    /// The parts of an image of the index, or of the one that is meant.
+    fn parts(&self, id: u32, path: &str, of: Option<&Descriptor>) -> Result<Rows, LayoutError> {
+        let structure = of.map(|of| self.root.of_platform(of)).transpose()?.map(Arc::new);
         let mut state = self.state();
-        let mut rows = state.image("", &self.root);
-        if self.root.has_platforms() {
-            let id = state.directory(PLATFORMS.to_owned(), Some(Origin::Platforms));
-            rows.push((PLATFORMS.to_owned(), id));
-        }
-        Ok(sorted(rows))
+        self.write_down(&Record::Parts { directory: id })?;
+        Ok(match structure {
+            Some(structure) => sorted(state.image(path, &structure)),
+            None => state.whole(&self.root),
+        })
     }
 
     /// A directory for each image of the index, below the one of this path.
-    fn platforms(&self, path: &str) -> Result<Vec<(String, Named)>, image::Error> {
-        let platforms = self.root.platforms()?;
-        let mut state = self.state();
-        let rows = platforms.into_iter().map(|Part { name, part }| {
-            let id = state.directory(below(path, &name), Some(Origin::Image(part)));
-            (name, id)
+    fn platforms(&self, id: u32, path: &str) -> Result<Rows, LayoutError> {
+        let images = self.root.platforms()?.into_iter().map(|Part { name, part }| {
+            let Descriptor { digest, media_type, size: bytes, .. } = part;
+            PlatformRecord { name, digest, media_type, bytes }
         });
-        Ok(rows.collect())
+        let images: Vec<_> = images.collect();
+        let mut state = self.state();
+        self.write_down(&Record::Platforms { directory: id, images: images.clone() })?;
+        Ok(state.platforms(path, &images, path.is_empty().then_some(&self.root)))
     }
 
-    fn image(&self, path: &str, descriptor: &Descriptor) -> Result<Rows, image::Error> {
-        let structure = Arc::new(self.root.of_platform(descriptor)?);
-        Ok(sorted(self.state().image(path, &structure)))
+    /// Writes down what is about to get numbers. The state is locked.
+    fn write_down(&self, record: &Record) -> Result<(), LayoutError> {
+        if self.journal.add(record) { Ok(()) } else { Err(LayoutError::Full) }
+    }
+
+    /// Opens a volume, as it was opened before.
+    fn open_now(&self, id: u32, volume: &LayoutVolume) -> Result<Open, LayoutError> {
+        let before = volume.entered.as_ref();
+        let (open, claimed) = volume.open(before)?;
+        match before {
+            Some(before) => before.check(&open.filesystem).map_err(LayoutError::Different)?,
+            None => {
+                let opened = Opened { root: self.root.root(), claimed, base: None, words: None };
+                let entered = Entered::new(opened, &open.filesystem);
+                let mut state = self.state();
+                self.write_down(&Record::Opened { volume: id, entered: entered.clone() })?;
+                state.volumes[id as usize - 1].entered = Some(entered);
+            }
+        }
+        self.state().holders.opened(id, &open.filesystem);
+        Ok(open)
     }
 }
 
 impl LayoutVolume {
-    fn open(&self) -> Result<Open, image::Error> {
-        let alone = |filesystem| Open { filesystem: Arc::new(filesystem), shown: None };
+    /// Opens it, as it was before, and says what of it is as others claim.
+    fn open(&self, before: Option<&Entered>) -> Result<(Open, HashSet<Digest>), image::Error> {
+        let claimed = before.map(|before| before.opened.claimed.clone()).unwrap_or_default();
+        let open = |filesystem, shown| Open { filesystem, shown };
+        let alone = |filesystem| (open(Arc::new(filesystem), None), HashSet::new());
         match self.part {
             VolumePart::Merged => {
-                let mut view = View::from(self.structure.merged()?);
+                let mut view = View::from(self.structure.merged(&claimed)?);
                 let shown = view.images.pop().map(Arc::new);
-                Ok(Open { filesystem: view.filesystem, shown })
+                let claimed = shown.as_ref().map(|shown| shown.opened().claimed);
+                Ok((open(view.filesystem, shown), claimed.unwrap_or_default()))
             }
-            VolumePart::Layer(at) => self.structure.layer(at).map(alone),
+            VolumePart::Layer(at) => {
+                let (filesystem, claimed) = self.structure.layer(at, &claimed)?;
+                Ok((open(Arc::new(filesystem), None), claimed))
+            }
             VolumePart::Attestations => self.structure.attestations().map(alone),
             VolumePart::Referrers => self.structure.referrers().map(alone),
         }
@@ -209,7 +328,7 @@ impl State {
 
     fn volume(&mut self, path: String, structure: &Arc<Structure>, part: VolumePart) -> Named {
         let (structure, opened) = (Arc::clone(structure), Arc::default());
-        self.volumes.push(LayoutVolume { path, structure, part, opened });
+        self.volumes.push(LayoutVolume { path, structure, part, entered: None, opened });
         Named::Volume(self.volumes.len() as u32)
     }
 
@@ -219,6 +338,43 @@ impl State {
             (name, Named::Document(self.node(LayoutNode::Document(part.into()))))
         });
         rows.collect()
+    }
+
+    /// What the root has, of an image.
+    fn whole(&mut self, root: &Arc<Structure>) -> Rows {
+        let mut rows = self.image("", root);
+        if root.has_platforms() {
+            let id = self.directory(PLATFORMS.to_owned(), Some(Origin::Platforms));
+            rows.push((PLATFORMS.to_owned(), id));
+        }
+        sorted(rows)
+    }
+
+    /// What a directory of images has; if it is the root, with documents.
+    fn platforms(
+        &mut self,
+        path: &str,
+        images: &[PlatformRecord],
+        root: Option<&Arc<Structure>>,
+    ) -> Rows {
+        let rows = images.iter().map(|PlatformRecord { name, digest, media_type, bytes }| {
+            let part = Descriptor {
+                media_type: media_type.clone(),
+                digest: *digest,
+                size: *bytes,
+                platform: None,
+                artifact_type: None,
+                annotations: BTreeMap::new(),
+                urls: Vec::new(),
+                data: String::new(),
+                name: String::new(),
+            };
+            let id = self.directory(below(path, name), Some(Origin::Image(part)));
+            (name.clone(), id)
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.extend(root.into_iter().flat_map(|root| self.documents(root)));
+        sorted(rows)
     }
 
     /// What the directory of an image has.
@@ -290,14 +446,13 @@ impl Directories for Layout {
         Ok(self.volume_of(volume)?.opened.get().map(|open| open.filesystem))
     }
 
-    fn open(&self, id: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
-        let (own, volume) = (self.own.upgrade().ok_or(Error::NotFound)?, self.volume_of(id)?);
+    fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
+        let (id, volume) = (volume, self.volume_of(volume)?);
+        let own = self.own.upgrade().ok_or(Error::NotFound)?;
         let (slot, path) = (Arc::clone(&volume.opened), volume.path.clone());
         let open = slot.wait(&path, give_up, move || {
-            let opened = volume.open().map_err(|error| error.to_string());
-            let opened = opened.inspect_err(|why| log::warn!("{}: {why}", volume.path))?;
-            own.state().holders.opened(id, &opened.filesystem);
-            Ok(opened)
+            let opened = own.open_now(id, &volume).map_err(|error| error.to_string());
+            opened.inspect_err(|why| log::warn!("{}: {why}", volume.path))
         })?;
         Ok(open.filesystem)
     }
@@ -308,7 +463,8 @@ impl Directories for Layout {
         let found = holders.open(layer, entry, |volume| opened_of(volumes, volume));
         match found {
             Some((_, filesystem)) => Ok(Some(filesystem)),
-            None => holders.holder(layer, entry).map(|_| None).ok_or(Error::NotFound),
+            None if holders.candidates(layer, entry).is_empty() => Err(Error::NotFound),
+            None => Ok(None),
         }
     }
 
@@ -318,12 +474,31 @@ impl Directories for Layout {
         entry: u32,
         give_up: Instant,
     ) -> Result<Arc<Filesystem>, Error> {
-        let holder = self.state().holders.holder(layer, entry);
-        self.open(holder.ok_or(Error::NotFound)?, give_up)
+        let candidates = self.state().holders.candidates(layer, entry);
+        let mut failed = Error::NotFound;
+        for volume in candidates {
+            match self.open(volume, give_up) {
+                Ok(found) if found.file_made_from(layer, entry).is_some() => return Ok(found),
+                Ok(_) => {}
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn seen_root(&self, volume: u32) -> Option<SeenRoot> {
+        self.volume_of(volume).ok()?.entered.as_ref().map(Entered::root)
     }
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn kept(&self) -> (Vec<Opened>, u64) {
+        let root = self.root.root();
+        let words = root.hash().first_chunk().copied().unwrap_or_default();
+        let opened = Opened { root, claimed: HashSet::new(), base: None, words: None };
+        (vec![opened], u64::from_le_bytes(words))
     }
 
     fn shown(&self) -> Vec<(String, Shown)> {

@@ -24,7 +24,7 @@
 //! and its digest, and is opened again when one of its files is asked for.
 //!
 //! Files that images of one registry have in common are one inode, so that the kernel has their pages once and `diff -r`
-//! reads none of them ([`LayerNumbers`] says what is in common). An open image that has the file answers for it; if it can't read
+//! reads none of them ([`LayerNumbers`](crate::image::LayerNumbers) says what is in common). An open image that has the file answers for it; if it can't read
 //! it, as it may where a repository has lost a blob that another one has, the others that have the file are asked. If all are
 //! closed, one that has it is opened ([`Holders`]).
 //!
@@ -38,29 +38,39 @@
 //! Rejected: counting what the kernel remembers of an image (FORGET) to know when it may be closed. The kernel
 //! remembers for as long as it has memory, and a closed image costs nothing but a moment.
 //!
+//! What is named is [written down](super::journal), so that a process that takes over gives the same numbers. It opens an
+//! image again as it was opened, and shows nothing of one that has become another.
+//!
 //! # Invariants
 //!
 //! - Nothing here waits longer than it was told, but for what one request to a registry may take.
 //! - No lock is held while a registry is asked, but for the one of that list.
-//! - A number leads to one file for as long as the process runs: an image that is opened again is that of its digest, by way of the
+//! - A number leads to one file for as long as the mount lasts: an image that is opened again is that of its digest, by way of the
 //!   tables of contents by which it was known before.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod again;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use xxhash_rust::xxh3::Xxh3Default;
+
 use super::archives::{ARCHIVES, Archives};
-use super::directories::{Directories, Named, Node};
+use super::directories::{Directories, Named, Node, SeenRoot};
+use super::entered::Entered;
 use super::holders::Holders;
+use super::journal::{Journal, Record};
 use super::local::{Child, LOCAL, children, is_local, stored_name};
 use super::names::{Meaning, meaning};
+use super::numbers::Numbers;
 use super::slot::{FAILURE_STAYS, Slot};
 use crate::blob::Spans;
 use crate::cache::Cache;
 use crate::digest::Digest;
 use crate::fs::{Error, Filesystem};
-use crate::image::{self, Common, Image, ImageOptions, LayerNumbers, Opened, Scope, Shown, View};
-use crate::index::Proof;
+use crate::image::{self, Common, Image, ImageOptions, Opened, Scope, Shown, View};
 use crate::layer::{Quiet, Turns};
 use crate::reference::ImageName;
 use crate::source::ListedStore;
@@ -104,7 +114,7 @@ pub struct Registries {
     /// All images read from them.
     spans: Arc<Spans>,
     /// Of layers that they have in common.
-    numbers: LayerNumbers,
+    numbers: Numbers,
     timeout: Duration,
     state: Mutex<State>,
     /// Held while something is listed, by its path.
@@ -116,6 +126,7 @@ pub struct Registries {
 
 #[derive(Debug)]
 struct State {
+    journal: Arc<Journal>,
     directories: Vec<Directory>,
     directory_ids: HashMap<String, u32>,
     images: Vec<Entry>,
@@ -133,6 +144,8 @@ struct Directory {
     children: BTreeMap<String, u32>,
     /// Its tags, if it is a repository, and when they were listed.
     tags: Option<(Instant, Tags)>,
+    /// A checksum of the tags that were listed last, here or by another process.
+    tags_sum: Option<u64>,
     /// When its repositories were asked for, if it is a host.
     catalog: Option<Instant>,
     changed: SystemTime,
@@ -155,19 +168,12 @@ struct Entry {
     name: String,
     /// What the name means, once that is known.
     digest: Option<Digest>,
-    /// Layers that were known by a table of contents when it was opened.
-    claimed: HashSet<Digest>,
+    /// What it was, if it was open once.
+    entered: Option<Entered>,
     used: Instant,
     /// When it was last seen what the name means.
     checked: Instant,
     opened: Arc<Slot<Open>>,
-}
-
-/// What is known of an image that is to be opened.
-#[derive(Clone, Debug)]
-struct Before {
-    digest: Option<Digest>,
-    claimed: HashSet<Digest>,
 }
 
 /// An image that is open.
@@ -178,34 +184,34 @@ struct Open {
 }
 
 impl Registries {
-    /// None that was named yet, and what lies in folders of this machine. No answer takes longer than `timeout`.
+    /// Those that the journal says were named, none with a new one, and what lies in folders of this machine. No answer takes
+    /// longer than `timeout`.
+    ///
+    /// # Errors
+    /// The journal says what can't be.
     pub fn new(
         opener: Box<dyn Opener>,
         archives: Archives,
         cache: &Arc<Cache>,
         timeout: Duration,
-    ) -> Arc<Registries> {
-        let root = Directory::new(String::new());
-        Arc::new_cyclic(|own| Registries {
+        journal: Journal,
+    ) -> io::Result<Arc<Registries>> {
+        let journal = Arc::new(journal);
+        let numbers = Numbers::new(&journal);
+        let state = Mutex::new(State::of(journal, &numbers)?);
+        Ok(Arc::new_cyclic(|own| Registries {
             opener,
             archives,
             cache: Arc::clone(cache),
             session: Session::default(),
             spans: Arc::new(Spans::new(Arc::clone(cache), ImageOptions::default().open_files)),
-            numbers: LayerNumbers::default(),
+            numbers,
             timeout,
-            state: Mutex::new(State {
-                directories: vec![root],
-                directory_ids: HashMap::from([(String::new(), 1)]),
-                images: Vec::new(),
-                image_ids: HashMap::new(),
-                stored: HashMap::new(),
-                holders: Holders::default(),
-            }),
+            state,
             busy: Mutex::default(),
             turns: Mutex::default(),
             own: Weak::clone(own),
-        })
+        }))
     }
 
     /// A thread that panicked left nothing half done in there.
@@ -336,11 +342,11 @@ impl Registries {
         match now {
             Ok(now) if Some(now) != digest => {
                 log::info!("{name} has moved to {now}");
-                state.image_ids.remove(name);
+                state.forget_image(name);
                 state.add_image(name.to_owned(), Some(now))
             }
             Err(Absent::Missing) => {
-                state.image_ids.remove(name);
+                state.forget_image(name);
                 Err(Error::NotFound)
             }
             // What was there is shown as long as it can't be told that it is gone.
@@ -412,30 +418,35 @@ impl Registries {
                 before.map(|record| Arc::new(record.names)).ok_or_else(failed)
             })
         });
-        let mut state = self.state();
-        let directory = &mut state.directories[id as usize - 1];
-        let before = directory.tags.take().and_then(|(_, tags)| tags.ok());
-        if before.as_ref() != asked.as_ref().ok() {
-            directory.changed = SystemTime::now();
-        }
-        directory.tags = Some((Instant::now(), asked.clone()));
+        self.state().set_tags(id, &asked);
         asked
     }
 
     /// Opens an image, which takes what it takes.
-    fn open_volume(&self, id: u32, name: &str, before: Before) -> Result<Open, String> {
-        let opened = self.open_now(name, before).inspect_err(|why| log::warn!("{name}: {why}"))?;
+    fn open_volume(&self, id: u32, name: &str, digest: Option<Digest>) -> Result<Open, String> {
+        let before = self.state().images[id as usize - 1].entered.clone();
+        let opened = self.open_now(name, digest, before.as_ref());
+        let opened = opened.inspect_err(|why| log::warn!("{name}: {why}"))?;
+        let entered = match before {
+            Some(_) => None,
+            None => Some(Entered::new(opened.shown.opened(), &opened.filesystem)),
+        };
         let mut state = self.state();
+        state.enter(id, entered)?;
         let entry = &mut state.images[id as usize - 1];
         entry.digest = Some(opened.shown.image.root);
-        entry.claimed = opened.claimed();
         (entry.used, entry.checked) = (Instant::now(), Instant::now());
         state.make_room(id, opened.filesystem.tree().len());
         state.holders.opened(id, &opened.filesystem);
         Ok(opened)
     }
 
-    fn open_now(&self, name: &str, Before { digest, claimed }: Before) -> Result<Open, String> {
+    fn open_now(
+        &self,
+        name: &str,
+        digest: Option<Digest>,
+        before: Option<&Entered>,
+    ) -> Result<Open, String> {
         // What it meant when it was first looked at.
         let is_tag = !name.contains('@') && !is_local(name);
         let pinned = match digest.filter(|_| is_tag) {
@@ -444,10 +455,10 @@ impl Registries {
         };
         let host = name.split('/').next().unwrap_or_default();
         let (image, mut options) = self.options(&pinned)?;
-        options.turns = Some(self.turns(host));
-        if let Some(root) = digest.filter(|_| !claimed.is_empty()) {
-            options.before = Some(Opened { root, claimed, base: None, words: None });
+        if let Some(before) = before {
+            options.open_again(before.opened.clone());
         }
+        options.turns = Some(self.turns(host));
         let scope = Some(Scope { numbers: &self.numbers, name: host });
         let common = Common { session: &self.session, spans: Arc::clone(&self.spans), scope };
         let opened = Image::open_in(&image, &self.cache, &options, common, &Quiet);
@@ -456,16 +467,8 @@ impl Registries {
         if digest.is_some_and(|digest| digest != shown.image.root) {
             return Err("it is another image by now, which a new lookup shows".to_owned());
         }
+        before.map_or(Ok(()), |before| before.check(&view.filesystem))?;
         Ok(Open { filesystem: view.filesystem, shown: Arc::new(shown) })
-    }
-}
-
-impl Open {
-    /// Layers that are known by a table of contents.
-    fn claimed(&self) -> HashSet<Digest> {
-        let layers = self.shown.image.layers.iter().zip(&self.shown.proofs);
-        let claimed = layers.filter(|(_, proof)| **proof == Proof::Toc);
-        claimed.map(|(layer, _)| layer.descriptor.digest).collect()
     }
 }
 
@@ -482,9 +485,9 @@ impl Entry {
 }
 
 impl Directory {
-    fn new(path: String) -> Directory {
-        let changed = SystemTime::now();
-        Directory { path, children: BTreeMap::new(), tags: None, catalog: None, changed }
+    fn new(path: String, changed: SystemTime) -> Directory {
+        let children = BTreeMap::new();
+        Directory { path, children, tags: None, tags_sum: None, catalog: None, changed }
     }
 }
 
@@ -497,17 +500,34 @@ impl State {
         if let Some(&id) = self.directory_ids.get(&path) {
             return Ok(id);
         }
-        if !self.has_room() {
-            log::warn!("{path}: {MAX_NAMES} names were looked up, and no more are");
-            return Err(Error::NotFound);
-        }
-        self.directories.push(Directory::new(path.clone()));
+        let (name, changed) = (name.to_owned(), SystemTime::now());
+        self.write_down(&path, &Record::Directory { above, name: name.clone(), changed })?;
+        Ok(self.put_directory(above, name, path, changed))
+    }
+
+    fn put_directory(
+        &mut self,
+        above: u32,
+        name: String,
+        path: String,
+        changed: SystemTime,
+    ) -> u32 {
+        self.directories.push(Directory::new(path.clone(), changed));
         let id = self.directories.len() as u32;
         self.directory_ids.insert(path, id);
         let above = &mut self.directories[above as usize - 1];
-        above.children.insert(name.to_owned(), id);
-        above.changed = SystemTime::now();
-        Ok(id)
+        above.children.insert(name, id);
+        above.changed = changed;
+        id
+    }
+
+    /// Writes down what is about to be named.
+    fn write_down(&self, name: &str, record: &Record) -> Result<(), Error> {
+        if !self.has_room() || !self.journal.add(record) {
+            log::warn!("{name}: so many names were looked up that no more are");
+            return Err(Error::NotFound);
+        }
+        Ok(())
     }
 
     /// What a name in a directory of stores leads to.
@@ -533,16 +553,52 @@ impl State {
         if let Some(&id) = self.image_ids.get(&name) {
             return Ok(id);
         }
-        if !self.has_room() {
-            log::warn!("{name}: {MAX_NAMES} names were looked up, and no more are");
-            return Err(Error::NotFound);
-        }
+        self.write_down(&name, &Record::Image { name: name.clone(), digest })?;
+        Ok(self.put_image(name, digest))
+    }
+
+    fn put_image(&mut self, name: String, digest: Option<Digest>) -> u32 {
         let (now, opened) = (Instant::now(), Arc::default());
-        let (name_of, claimed) = (name.clone(), HashSet::new());
-        self.images.push(Entry { name: name_of, digest, claimed, used: now, checked: now, opened });
+        let (used, checked, entered) = (now, now, None);
+        self.images.push(Entry { name: name.clone(), digest, entered, used, checked, opened });
         let id = self.images.len() as u32;
         self.image_ids.insert(name, id);
-        Ok(id)
+        id
+    }
+
+    /// What a name has meant it means no more.
+    fn forget_image(&mut self, name: &str) {
+        if let Some(volume) = self.image_ids.remove(name) {
+            // If there is no room for that, another process finds it out again.
+            self.journal.add(&Record::Gone { volume });
+        }
+    }
+
+    /// Remembers what an image is that was opened for the first time.
+    fn enter(&mut self, volume: u32, entered: Option<Entered>) -> Result<(), String> {
+        let Some(entered) = entered else { return Ok(()) };
+        if !self.journal.add(&Record::Opened { volume, entered: entered.clone() }) {
+            return Err("so many images were opened that no more are".to_owned());
+        }
+        self.images[volume as usize - 1].entered = Some(entered);
+        Ok(())
+    }
+
+    /// Remembers the tags of a repository.
+    fn set_tags(&mut self, id: u32, tags: &Tags) {
+        let directory = &mut self.directories[id as usize - 1];
+        directory.tags = Some((Instant::now(), tags.clone()));
+        let Some(sum) = tags.as_ref().ok().map(|names| sum_of(names)) else { return };
+        if directory.tags_sum != Some(sum) {
+            (directory.changed, directory.tags_sum) = (SystemTime::now(), Some(sum));
+            self.write_change(id);
+        }
+    }
+
+    /// Writes down when a directory has changed. If there is no room for that, another process says that it changes then.
+    fn write_change(&self, id: u32) {
+        let Directory { tags_sum: tags, changed, .. } = self.directories[id as usize - 1];
+        self.journal.add(&Record::Changed { directory: id, tags, changed });
     }
 
     /// Closes the images that were not used for longest, until there is room for this one with so many inodes.
@@ -567,6 +623,16 @@ impl State {
 /// The file system of an image, if it is open.
 fn opened_of(images: &[Entry], volume: u32) -> Option<Arc<Filesystem>> {
     Some(images.get((volume as usize).wrapping_sub(1))?.opened.get()?.filesystem)
+}
+
+/// A checksum of names.
+fn sum_of(names: &[String]) -> u64 {
+    let mut sum = Xxh3Default::new();
+    for name in names {
+        sum.update(name.as_bytes());
+        sum.update(b"\n");
+    }
+    sum.digest()
 }
 
 impl Directories for Registries {
@@ -650,15 +716,14 @@ impl Directories for Registries {
 
     fn open(&self, volume: u32, give_up: Instant) -> Result<Arc<Filesystem>, Error> {
         let own = self.own.upgrade().ok_or(Error::NotFound)?;
-        let (name, before, slot) = {
+        let (name, digest, slot) = {
             let state = self.state();
             let entry = state.images.get((volume as usize).wrapping_sub(1));
             let entry = entry.ok_or(Error::NotFound)?;
-            let before = Before { digest: entry.digest, claimed: entry.claimed.clone() };
-            (entry.name.clone(), before, Arc::clone(&entry.opened))
+            (entry.name.clone(), entry.digest, Arc::clone(&entry.opened))
         };
         let wanted = name.clone();
-        let open = slot.wait(&name, give_up, move || own.open_volume(volume, &wanted, before))?;
+        let open = slot.wait(&name, give_up, move || own.open_volume(volume, &wanted, digest))?;
         Ok(open.filesystem)
     }
 
@@ -670,7 +735,10 @@ impl Directories for Registries {
             images[volume as usize - 1].used = Instant::now();
             return Ok(Some(filesystem));
         }
-        holders.holder(layer, entry).map(|_| None).ok_or(Error::NotFound)
+        match holders.candidates(layer, entry).is_empty() {
+            true => Err(Error::NotFound),
+            false => Ok(None),
+        }
     }
 
     fn all_opened_with(&self, layer: u32, entry: u32) -> Vec<Arc<Filesystem>> {
@@ -684,14 +752,31 @@ impl Directories for Registries {
         entry: u32,
         give_up: Instant,
     ) -> Result<Arc<Filesystem>, Error> {
-        let holder = self.state().holders.holder(layer, entry);
-        let filesystem = self.open(holder.ok_or(Error::NotFound)?, give_up)?;
-        let has_it = filesystem.file_made_from(layer, entry).is_some();
-        has_it.then_some(filesystem).ok_or(Error::NotFound)
+        let candidates = self.state().holders.candidates(layer, entry);
+        let mut failed = Error::NotFound;
+        for volume in candidates {
+            match self.open(volume, give_up) {
+                Ok(found) if found.file_made_from(layer, entry).is_some() => return Ok(found),
+                Ok(_) => {}
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn seen_root(&self, volume: u32) -> Option<SeenRoot> {
+        let state = self.state();
+        let entry = state.images.get((volume as usize).wrapping_sub(1))?;
+        entry.entered.as_ref().map(Entered::root)
     }
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// All of it is written down.
+    fn kept(&self) -> (Vec<Opened>, u64) {
+        (Vec::new(), 0)
     }
 
     fn shown(&self) -> Vec<(String, Shown)> {

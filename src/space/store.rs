@@ -562,9 +562,9 @@ impl Directories for Store {
         images.collect()
     }
 
-    fn kept(&self) -> Option<(Vec<Opened>, u64)> {
+    fn kept(&self) -> (Vec<Opened>, u64) {
         let state = self.state();
-        Some((state.given.clone(), state.checksum()))
+        (state.given.clone(), state.checksum())
     }
 
     fn spans(&self) -> Option<&Arc<Spans>> {

@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::fixture::{GOOD, good, image_of, name_in, noise};
 use crate::shell::{Home, eventually_within, run};
-use crate::support::image::Compression;
+use crate::support::image::{Compression, write_oci_layout};
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 use crate::users::home_of_nobody;
@@ -58,14 +60,93 @@ fn is_contained(home: &Home) {
 fn workers_are_contained() {
     let home = Home::new();
     let image = home.layout(&good());
-    for words in [&["mount"][..], &["mount", "--kernel-metadata"], &["mount", "--prefetch=off"]] {
+    for (words, file) in [
+        (&["mount"][..], "f"),
+        (&["mount", "--kernel-metadata"], "f"),
+        (&["mount", "--prefetch=off"], "f"),
+        (&["mount", "--prefetch=push"], "f"),
+        (&["mount", "--layout"], "rootfs/f"),
+    ] {
         let words = [words, &[&image, "M"]].concat();
         home.run(&words).succeeded();
         is_contained(&home);
-        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+        assert_eq!(fs::read(home.mount_point().join(file)).unwrap(), GOOD);
         home.run(&["umount", "M"]).succeeded();
     }
     home.is_quiet();
+}
+
+#[test]
+fn workers_of_archives_on_standard_input_are_contained() {
+    let home = Home::new();
+    write_oci_layout(&home.path().join("layout"), &[(None, &good())]).unwrap();
+    let script = format!(
+        "tar -C {layout} -c . | {ocifs} mount - {place}",
+        layout = home.path().join("layout").display(),
+        ocifs = env!("CARGO_BIN_EXE_ocifs"),
+        place = home.mount_point().display(),
+    );
+    run(home.command("sh").args(["-ec", &script])).succeeded();
+    is_contained(&home);
+    assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), GOOD);
+    // What came there is gone: no other process can show it, and the mount ends with this one.
+    kill_process(Pid::from_raw(worker_of(&home) as i32).unwrap(), Signal::KILL).unwrap();
+    assert!(eventually_within(Duration::from_secs(20), || home.serving().is_empty()));
+    let told = home.run(&["status", "M"]);
+    assert!(told.code == 1 && told.stdout.contains("dead"), "{told:?}");
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}
+
+/// The same with a process that gives the kernel what it has not asked for yet.
+#[test]
+fn what_is_not_replaced_ends_in_time() {
+    let files = (0..600).map(|n| Entry::file(format!("{}/{n}", n / 40), noise(3000, n)));
+    let home = Home::new();
+    let image = home.layout(&image_of(&tar(&files.collect::<Vec<_>>()), Compression::Gzip));
+    for moment in [0, 5, 20, 50] {
+        home.run(&["mount", "--prefetch=push", &image, "M"]).succeeded();
+        let worker = Pid::from_raw(worker_of(&home) as i32).unwrap();
+        let walk = [run_on(&home, "grep"), run_on(&home, "tar")];
+        thread::sleep(Duration::from_millis(moment));
+        kill_process(worker, Signal::KILL).unwrap();
+        // A thread of it may wait for what it would have answered itself.
+        let soon = Duration::from_secs(60);
+        assert!(eventually_within(soon, || home.serving().is_empty()), "{moment}");
+        for walk in walk {
+            assert!(eventually_within(soon, || walk.is_finished()), "{moment}");
+        }
+        home.run(&["umount", "M"]).succeeded();
+    }
+    home.is_quiet();
+}
+
+/// A walk over the mount, whatever comes of it.
+fn run_on(home: &Home, tool: &str) -> thread::JoinHandle<()> {
+    let mut command = home.command(tool);
+    match tool {
+        "grep" => command.args(["-r", "nobody has this"]),
+        _ => command.args(["-cf", "/dev/null"]),
+    };
+    command.arg(home.mount_point());
+    thread::spawn(move || drop(command.output().unwrap()))
+}
+
+/// What is browsed is read by a process that is contained before any image has a name.
+#[test]
+fn workers_of_browsed_registries_are_contained() {
+    for home in [Home::new(), home_of_nobody()] {
+        let registry = Registry::start();
+        registry.add_image("r", "t", &good());
+        home.run(&["browse", "M"]).succeeded();
+        is_contained(&home);
+        let file = home.mount_point().join(name_in(&registry).replace(":t", "/:t")).join("f");
+        let read = run(home.command("cat").arg(&file));
+        assert_eq!(read.stdout.as_bytes(), GOOD, "{read:?}");
+        is_contained(&home);
+        home.run(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
 }
 
 #[test]
@@ -131,7 +212,9 @@ fn workers_in_user_namespaces_are_contained() {
 #[test]
 fn workers_do_not_read_files_of_credentials() {
     let large = noise(3 << 20, 1);
-    for by_helper in [false, true] {
+    for (by_helper, verb) in
+        [(false, "mount"), (true, "mount"), (false, "browse"), (true, "browse")]
+    {
         let (home, registry) = (Home::new(), Registry::start());
         registry.add_image(
             "r",
@@ -162,13 +245,22 @@ fn workers_do_not_read_files_of_credentials() {
         set("first");
         let mut command = home.command(env!("CARGO_BIN_EXE_ocifs"));
         let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
-        let words = ["mount", "--cache-size=0", &name_in(&registry), "M"];
-        let words = words.map(|word| {
-            if word == "M" { home.mount_point().display().to_string() } else { word.to_owned() }
-        });
-        run(command.env("PATH", path).args(words)).succeeded();
+        let (name, place) = (name_in(&registry), home.mount_point());
+        command.env("PATH", path).args([verb, "--cache-size=0"]);
+        let file = match verb {
+            "mount" => {
+                command.arg(&name);
+                place.join("f")
+            }
+            _ => place.join(name.replace(":t", "/:t")).join("f"),
+        };
+        run(command.arg(&place)).succeeded();
+        if verb == "browse" {
+            // With the first login.
+            assert!(fs::metadata(&file).unwrap().is_file());
+        }
         set("second");
-        assert_eq!(fs::read(home.mount_point().join("f")).unwrap(), large, "{by_helper}");
+        assert_eq!(fs::read(&file).unwrap(), large, "{by_helper}");
         let worker = worker_of(&home).to_string();
         if by_helper {
             let asked = fs::read_to_string(home.path().join("asked")).unwrap();
@@ -199,7 +291,7 @@ fn a_cache_that_was_removed_is_made_again() {
     home.is_quiet();
 }
 
-/// Verbs that read and print are contained, and print what they print otherwise: where a helper is named, they are not.
+/// Verbs that read and print are contained, and print what they print otherwise.
 #[test]
 fn verbs_that_print_are_contained() {
     let home = Home::new();
@@ -231,22 +323,71 @@ fn verbs_that_print_are_contained() {
         let contained = home.run(&[&["-vv"], words].concat());
         assert!(contained.stderr.contains("contained: Landlock yes, seccomp yes"), "{contained:?}");
         fs::write(&config, r#"{"credsStore":"none"}"#).unwrap();
-        let free = home.run(&[&["-vv"], words].concat());
-        // The image is none of a registry: no credential could be asked for.
-        let is_contained = free.stderr.contains("contained: Landlock yes");
-        assert!(is_contained, "{free:?}");
-        assert_eq!((contained.code, &contained.stdout), (0, &free.stdout), "{words:?}");
+        let with_helper = home.run(&[&["-vv"], words].concat());
+        let is_contained = with_helper.stderr.contains("contained: Landlock yes");
+        assert!(is_contained, "{with_helper:?}");
+        assert_eq!((contained.code, &contained.stdout), (0, &with_helper.stdout), "{words:?}");
     }
-    // Of a registry one may be asked for, by a program that a contained process could not run.
-    let registry = Registry::start();
+}
+
+/// A registry's login comes from a helper, which is run by another process.
+#[test]
+fn verbs_with_credential_helpers_are_contained() {
+    let (home, registry) = (Home::new(), Registry::start());
     registry.add_image("r", "t", &good());
+    registry.require_basic("me", "secret");
+    let docker = home.path().join("home/.docker");
+    fs::create_dir_all(&docker).unwrap();
+    fs::write(docker.join("config.json"), r#"{"credsStore":"test"}"#).unwrap();
+    let helper = home.path().join("docker-credential-test");
+    let script = "#!/bin/sh\necho '{\"Username\":\"me\",\"Secret\":\"secret\"}'\n";
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
     let name = name_in(&registry);
-    let free = home.run(&["-vv", "cat", &name, "f"]);
-    assert!(
-        free.stdout.as_bytes() == GOOD && !free.stderr.contains("contained: Landlock"),
-        "{free:?}"
+    for words in [
+        &["cat", &name, "f"][..],
+        &["export", &name],
+        &["diff", &name, &name],
+        &["pull", &name],
+        &["tags", name.strip_suffix(":t").unwrap()],
+        &["cp", &name, "/f", "OUT"],
+    ] {
+        let out = home.path().join("out");
+        let out = out.to_str().unwrap();
+        let words = words.iter().map(|word| if *word == "OUT" { out } else { *word });
+        let words: Vec<&str> = ["-vv"].into_iter().chain(words).collect();
+        let outcome = run(home.ocifs(&words).env("PATH", &path));
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert!(outcome.stderr.contains("contained: Landlock yes, seccomp yes"), "{outcome:?}");
+        assert!(outcome.stderr.contains("docker-credential-test"), "where it is from: {outcome:?}");
+        fs::remove_dir_all(home.path().join("cache")).unwrap();
+    }
+    // What goes wrong there is told as ever.
+    fs::write(&helper, "#!/bin/sh\necho no keyring >&2\nexit 1\n").unwrap();
+    let outcome = run(home.ocifs(&["ls", &name]).env("PATH", &path));
+    assert!(outcome.code == 1 && outcome.stderr.contains("no keyring"), "{outcome:?}");
+    home.is_quiet();
+}
+
+/// Files are made in the place that was named, with all that they have, and nowhere else.
+#[test]
+fn copying_is_contained() {
+    let mut fifo = Entry::fifo("d/pipe");
+    fifo.mode = 0o640;
+    let built = image_of(
+        &tar(&[Entry::dir("d"), Entry::file("d/f", GOOD), Entry::symlink("d/link", "f"), fifo]),
+        Compression::Gzip,
     );
-    fs::write(docker.join("config.json"), "{}").unwrap();
-    let contained = home.run(&["-vv", "ls", &name]);
-    assert!(contained.stderr.contains("contained: Landlock yes, seccomp yes"), "{contained:?}");
+    for home in [Home::new(), home_of_nobody()] {
+        let image = home.layout(&built);
+        let to = home.path().join("home");
+        let outcome = home.run(&["-vv", "cp", &image, "/d", to.to_str().unwrap()]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        assert!(outcome.stderr.contains("contained: Landlock yes, seccomp yes"), "{outcome:?}");
+        assert_eq!(fs::read(to.join("d/f")).unwrap(), GOOD);
+        assert_eq!(fs::read_link(to.join("d/link")).unwrap().to_str(), Some("f"));
+        let mode = fs::symlink_metadata(to.join("d/pipe")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+    }
 }

@@ -220,6 +220,52 @@ fn what_is_known_is_shown_while_layers_come() {
     assert_eq!(screen.ends(), 0);
 }
 
+/// Files are saved below the directory where it was started, by another process, and the images are read by one that may
+/// write nowhere.
+#[test]
+fn it_is_contained_and_saves_all_the_same() {
+    let home = Home::new();
+    let name = home.layout(&image());
+    let (folder, log) = (home.path().join("home"), home.path().join("log"));
+    fs::create_dir(folder.join("sub")).unwrap();
+    std::os::unix::fs::symlink(home.path(), folder.join("link")).unwrap();
+    let mut command = explore(&home, &["-vv", "--log-file", log.to_str().unwrap(), &name]);
+    let mut screen = Screen::start(command.current_dir(&folder), (120, 24));
+    screen.shows("layers 0 to 1");
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("contained: Landlock yes, seccomp yes"), "{told}");
+    screen.press("/motd\r");
+    screen.shows("  1 welcome");
+    screen.press("e");
+    screen.shows("save as: motd");
+    screen.press("\r");
+    screen.shows("saved motd");
+    screen.press("e\x15sub/of the day\r");
+    screen.shows("saved sub/of the day");
+    for saved in ["motd", "sub/of the day"] {
+        assert_eq!(fs::read(folder.join(saved)).unwrap(), b"welcome\n", "{saved}");
+    }
+    for (to, why) in [
+        ("motd", "File exists"),
+        ("../motd", "or below it"),
+        ("/tmp/motd", "or below it"),
+        (".profile", "or below it"),
+        ("sub/.x", "or below it"),
+        ("link/motd", "symbolic links"),
+    ] {
+        screen.press(&format!("e\x15{to}\r"));
+        screen.shows(why);
+        // Any key takes the message away.
+        screen.press("r");
+    }
+    let left: Vec<_> =
+        fs::read_dir(home.path()).unwrap().map(|row| row.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name == "motd"), "{left:?}");
+    assert!(!folder.join(".profile").exists());
+    screen.press("q");
+    assert_eq!(screen.ends(), 0);
+}
+
 #[test]
 fn without_a_terminal_it_names_what_tells_the_same() {
     let home = Home::new();

@@ -120,6 +120,8 @@ mod status;
 mod store;
 mod structure;
 mod survival;
+mod survival_lookups;
+mod suspects;
 mod tags;
 mod transport;
 mod users;

@@ -144,6 +144,9 @@ impl Screen {
         session.arg("--ctty").arg(command.get_program()).args(command.get_args());
         session.env_clear().envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))));
         session.env("TERM", "xterm");
+        if let Some(folder) = command.get_current_dir() {
+            session.current_dir(folder);
+        }
         let end = || program.try_clone().unwrap();
         let child = session.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let terminal = File::from(ours);

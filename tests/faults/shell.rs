@@ -182,7 +182,7 @@ impl Home {
 
     /// The processes of this home that a mount, or a program of an image, lives as long as.
     pub fn serving(&self) -> Vec<Pid> {
-        let is_verb = |word: &&str| matches!(*word, "mount" | "run" | "store");
+        let is_verb = |word: &&str| matches!(*word, "mount" | "run" | "store" | "browse");
         self.processes(|words| words[0] != WORKER && words.iter().any(is_verb))
     }
 

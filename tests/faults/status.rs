@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ocifs::fs::{Error, Filesystem};
 use ocifs::fuse::kernel::{self, FuseMountOptions};
 use ocifs::fuse::{Link, Ownership, Prefetch, Requests, ServeOptions, serve};
-use ocifs::image::Shown;
+use ocifs::image::{Opened, Shown};
 use ocifs::source::registry::Traffic;
 use ocifs::space::{Directories, Named, Node, Space};
 use serde_json::Value;
@@ -229,6 +229,10 @@ impl Directories for Defect {
         panic!("a volume that the test made a defect of")
     }
 
+    fn kept(&self) -> (Vec<Opened>, u64) {
+        (Vec::new(), 0)
+    }
+
     fn timeout(&self) -> Duration {
         HANG
     }
@@ -257,6 +261,7 @@ fn a_panic_ends_a_request_and_nothing_else() {
     let device = kernel::mount(&mount_point, &options).unwrap();
     drop(mount_point);
     let options = ServeOptions {
+        suspects: None,
         ownership: Ownership::Image,
         default_permissions: true,
         prefetch: Prefetch::Off,

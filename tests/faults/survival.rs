@@ -38,8 +38,13 @@ const MAX_PRIVATE_KIB: u64 = 2048;
 
 const EIO: i32 = 5;
 
+/// How many kills a storm has.
+pub fn kills() -> u32 {
+    std::env::var("OCIFS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
+}
+
 /// What the status says of the mount, once a worker answers.
-fn status(home: &Home) -> Value {
+pub fn status(home: &Home) -> Value {
     let row = || -> Option<Value> {
         let rows: Value =
             serde_json::from_str(&home.run(&["status", "--json", "M"]).stdout).ok()?;
@@ -54,19 +59,19 @@ fn status(home: &Home) -> Value {
     found.unwrap()
 }
 
-fn worker(home: &Home) -> Pid {
+pub fn worker(home: &Home) -> Pid {
     Pid::from_raw(status(home)["worker"].as_i64().unwrap() as i32).unwrap()
 }
 
 /// Kills the worker, and waits until it is gone.
-fn kill_worker(home: &Home) {
+pub fn kill_worker(home: &Home) {
     let worker = worker(home);
     kill_process(worker, Signal::KILL).unwrap();
     assert!(eventually(|| !home.workers().contains(&worker)));
 }
 
 /// Small files and some of several spans, in two layers; 24 MB.
-fn layers() -> Vec<Vec<u8>> {
+pub fn layers() -> Vec<Vec<u8>> {
     let layer = |number: u64| {
         let file = |n: u64| {
             let length = if n.is_multiple_of(50) { 3_000_000 } else { 500 * (n % 40) as usize };
@@ -78,7 +83,7 @@ fn layers() -> Vec<Vec<u8>> {
 }
 
 /// The content and the number of every file below a folder.
-fn files(top: &Path) -> BTreeMap<PathBuf, (u64, String)> {
+pub fn files(top: &Path) -> BTreeMap<PathBuf, (u64, String)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![top.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -103,9 +108,13 @@ fn read_anew(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// What tools and readers meet while `kill` is called again and again.
-fn storm(home: &Home, kills: u32, mut kill: impl FnMut(u32)) {
-    let top = home.mount_point();
-    let expected = files(&top);
+pub fn storm(home: &Home, kills: u32, kill: impl FnMut(u32)) {
+    storm_below(home, &home.mount_point(), kills, kill);
+}
+
+/// The same below a directory of the mount.
+pub fn storm_below(home: &Home, top: &Path, kills: u32, mut kill: impl FnMut(u32)) {
+    let expected = files(top);
     let names: Vec<&PathBuf> =
         expected.iter().filter(|(_, (_, sum))| !sum.is_empty()).map(|(path, _)| path).collect();
     let is_over = AtomicBool::new(false);
@@ -131,7 +140,7 @@ fn storm(home: &Home, kills: u32, mut kill: impl FnMut(u32)) {
     };
     thread::scope(|scope| {
         let end = Ended(&is_over);
-        let top = text(&top);
+        let top = text(top);
         scope.spawn(|| run_tool(&["grep", "-r", "nobody has this", top], 1));
         scope.spawn(|| run_tool(&["tar", "-C", top, "-cf", "/dev/null", "."], 0));
         scope.spawn(|| run_tool(&["sh", "-c", "tar -C \"$0\" -c . | cat > /dev/null", top], 0));
@@ -151,7 +160,7 @@ fn storm(home: &Home, kills: u32, mut kill: impl FnMut(u32)) {
     });
     assert!(rounds.into_inner() > 0);
     assert_eq!(status(home)["restarts"], kills);
-    assert!(files(&home.mount_point()) == expected, "other numbers or bytes after {kills} kills");
+    assert!(files(top) == expected, "other numbers or bytes after {kills} kills");
 }
 
 /// Ends loops even if a test fails.
@@ -177,8 +186,7 @@ fn readers_do_not_notice_that_workers_are_killed() {
         let image = home.layout(&builder.build());
         home.run(&["pull", &image]).succeeded();
         home.run(&[&["mount"], *flags, &[&image, "M"]].concat()).succeeded();
-        let kills = std::env::var("OCIFS_KILLS").ok().and_then(|n| n.parse().ok());
-        storm(&home, kills.unwrap_or(KILLS), |_| kill_worker(&home));
+        storm(&home, kills(), |_| kill_worker(&home));
         home.run(&["umount", "M"]).succeeded();
         home.is_quiet();
     }

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub(crate) mod attendant;
 mod attest;
 mod blob;
 mod browse;

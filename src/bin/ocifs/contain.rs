@@ -63,8 +63,8 @@ pub(crate) fn contain(needs: &Needs) -> Contained {
     let has_all_threads = threads() == Some(1);
     // The filter is last: it refuses what the others do.
     let paths = paths::restrict(needs);
-    let capabilities = capabilities::drop_all();
-    let syscalls = syscalls::restrict(needs.engine);
+    let capabilities = capabilities::drop_all(!needs.make.is_empty());
+    let syscalls = syscalls::restrict(needs);
     let contained = Contained { has_all_threads, paths, syscalls, capabilities };
     match contained.is_whole() {
         true => log::debug!("contained: {contained}"),

@@ -21,13 +21,14 @@ use ocifs::source::registry::{self, Aliased};
 use crate::args::{ArtifactForm, ImageArgs, RequiredProof};
 use crate::render::errors::AnyError;
 pub(crate) use cache::{cache, cache_folder};
-pub(crate) use credentials::credentials;
+pub(crate) use credentials::{Logins, credentials, is_read_once};
 use limits::open_files;
 pub(crate) use namespace::enter_mount_namespace;
 use registries::registry_options;
 pub(crate) use registry_files::{alias, registry_folders};
 pub(crate) use settings::Settings;
 pub(crate) use sockets::{query_status, runtime_folder, status_sockets};
+pub(crate) use stores::storage_files;
 pub(crate) use users::user_name;
 
 /// An image by the name that the user's aliases give it, and everything that opening it needs.

@@ -51,3 +51,4 @@ mod work;
 
 pub(crate) use session::{Ended, run};
 pub(crate) use subject::Asked;
+pub(crate) use work::Saver;

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
     if let Some(place) = commands::prefetch::place() {
         return commands::prefetch::run(&place).unwrap_or_else(|error| errors::failure(&error));
     }
+    if commands::attendant::is_asked() {
+        return commands::attendant::run().unwrap_or_else(|error| errors::failure(&error));
+    }
     if let Some(folder) = commands::probe::folder() {
         return commands::probe::run(&folder).unwrap_or_else(|error| errors::failure(&error));
     }

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
-    futimens, lsetxattr, utimensat,
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, futimens, lsetxattr, openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -36,7 +36,20 @@ pub(super) fn set(
     Ok(lost)
 }
 
-/// The same of what can't be opened: a symlink, device or pipe at a name in a directory.
+/// The same of a pipe at a name in a directory.
+pub(super) fn set_pipe(
+    dir: &OwnedFd,
+    name: &OsStr,
+    tree: &Tree,
+    ino: Ino,
+    options: CopyOptions,
+) -> Result<u64, Errno> {
+    // Without a writer it does not wait for one.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    set(openat(dir, name, flags, Mode::empty())?, tree, ino, options)
+}
+
+/// The same of what can't be opened: a symlink or device at a name in a directory.
 pub(super) fn set_at(
     dir: &OwnedFd,
     name: &OsStr,

@@ -153,7 +153,10 @@ fn make(
             let target = tree.symlink(ino).unwrap_or_default();
             symlinkat(OsStr::from_bytes(target), dir, name)?;
         }
-        FileKind::Fifo => node(FileType::Fifo, 0)?,
+        FileKind::Fifo => {
+            node(FileType::Fifo, 0)?;
+            return Ok(attributes::set_pipe(dir, name, tree, ino, options)?);
+        }
         FileKind::CharDevice | FileKind::BlockDevice if !options.as_root => {
             return Err(io::Error::other("only root can make a device").into());
         }

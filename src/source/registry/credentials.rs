@@ -152,10 +152,15 @@ impl Credentials {
         self.helpers = Helpers { folders, limit };
     }
 
+    /// Those that another process searches.
+    pub fn kept_by(keeper: Arc<dyn CredentialKeeper>) -> Credentials {
+        Credentials { keeper: Some(keeper), ..Credentials::default() }
+    }
+
     /// Forgets the places, if there are any: they are searched by another from here on.
     pub fn be_kept_by(&mut self, keeper: Arc<dyn CredentialKeeper>) {
         if !self.places.is_empty() {
-            *self = Credentials { keeper: Some(keeper), ..Credentials::default() };
+            *self = Credentials::kept_by(keeper);
         }
     }
 

@@ -114,6 +114,10 @@ pub(crate) struct ImageArgs {
     #[arg(skip)]
     pub(crate) lowest_layers: Option<usize>,
 
+    /// Whether another process knows the credentials, and none are read here.
+    #[arg(skip)]
+    pub(crate) has_keeper: bool,
+
     /// The text of a file of credentials, which a process in the background does not have in its environment.
     #[arg(skip)]
     pub(crate) auth_config: Option<Vec<u8>>,

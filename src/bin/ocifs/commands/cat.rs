@@ -9,7 +9,8 @@ use ocifs::fs::{File, Filesystem};
 use ocifs::tree::{Ino, Mark, Question, Symlinks, Want};
 
 use crate::args::{self, RequiredProof};
-use crate::commands::open::{Outlet, open_excerpt};
+use crate::commands::contained::Outlet;
+use crate::commands::open::open_excerpt;
 use crate::render::errors::{About, AnyError};
 use crate::render::output;
 

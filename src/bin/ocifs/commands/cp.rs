@@ -7,7 +7,8 @@ use ocifs::image::{Copy, CopyOptions, Destination};
 
 use super::selected::{questions, select};
 use crate::args::{self, RequiredProof, WrongUsage};
-use crate::commands::open::{Outlet, open_excerpt};
+use crate::commands::contained::Outlet;
+use crate::commands::open::open_excerpt;
 use crate::render::errors::{self, About, AnyError, FAILED};
 use crate::render::text::count;
 
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &args::Cp) -> Result<ExitCode, AnyError> {
         layer,
         &args.image_args,
         required,
-        Outlet::Files,
+        Outlet::Files(&to),
     )?;
     let (name, filesystem) = (&image.resolved().name, image.filesystem());
     let selected = select(filesystem.tree(), words).map_err(|e| format!("{name}: {e}"))?;

@@ -18,7 +18,7 @@ use self::documents::Documents;
 use self::files::Files;
 use self::packages::Packages;
 use crate::args;
-use crate::commands::contained;
+use crate::commands::contained::{self, Outlet};
 use crate::commands::open::failed;
 use crate::commands::proof;
 use crate::commands::registries::refused_for_several;
@@ -69,7 +69,7 @@ fn compare(args: &args::Diff) -> Result<bool, AnyError> {
     let named = |name| environment::image(name, &image_args, &settings);
     let mut images = [named(&args.old)?, named(&args.new)?];
     let cache = environment::cache(&image_args.cache_args);
-    contained::reader(&mut images, &cache, &image_args.cache_args, args.html.as_deref());
+    contained::reader(&mut images, &cache, &image_args, Outlet::One(args.html.as_deref()))?;
     let [old, new] = images.map(|(name, options)| Named { name, options });
     if args.layers || args.config {
         let resolve = |image: &Named| -> Result<ResolvedImage, AnyError> {

@@ -91,7 +91,7 @@ pub(super) fn open_store(
         wanted.apply(at, options);
     }
     if let Some(confine) = wanted.confine {
-        confine(&mut named, &cache);
+        confine(&mut named, &cache)?;
     }
     let options = named.first().map(|(_, options)| options.clone()).unwrap_or_default();
     let prefixes = Arc::new(Prefixes::new(&cache, &options));

@@ -1,13 +1,18 @@
 //! `ocifs explore`: images in a terminal.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::args::{self, Args};
+use crate::commands::attendant::Attendant;
+use crate::commands::contained::{self, Outlet};
 use crate::commands::registries::refused_for_several;
 use crate::environment::{self, Settings};
-use crate::explore::{self, Asked, Ended};
+use crate::explore::{self, Asked, Ended, Saver};
 use crate::render::errors::{self, AnyError};
 use crate::variables;
 
@@ -30,19 +35,37 @@ pub(crate) fn run(all: &Args, args: &args::Explore) -> Result<ExitCode, AnyError
         return Ok(errors::wrong_usage(&args::usage_error("explore", error)));
     }
     let settings = Settings::read()?;
-    let asked = images.map(|image| {
-        let (name, options) = environment::image(image, &args.image_args, &settings)?;
-        Ok(Asked { name, options })
-    });
-    let asked = asked.collect::<Result<Vec<Asked>, AnyError>>()?;
+    let named = images.map(|image| environment::image(image, &args.image_args, &settings));
+    let mut named = named.collect::<Result<Vec<_>, AnyError>>()?;
     let cache = environment::cache(&args.image_args.cache_args);
+    let attendant = Attendant::start(&args.image_args);
+    let attendant = attendant.map_err(|e| format!("starting what saves files: {e}"))?;
+    let outlet = Outlet::One(None);
+    contained::reader_with(Some(&attendant), &mut named, &cache, &args.image_args, outlet);
+    let asked = named.into_iter().map(|(name, options)| Asked { name, options }).collect();
     if all.log_file.is_none() {
         // It would be written over the screen.
         log::set_max_level(log::LevelFilter::Off);
     }
-    match explore::run(asked, words(&all.words), cache, variables::wants_colours())? {
+    match explore::run(
+        asked,
+        words(&all.words),
+        cache,
+        variables::wants_colours(),
+        Arc::new(attendant),
+    )? {
         Ended::ByUser => Ok(ExitCode::SUCCESS),
         Ended::BySignal(signal) => Ok(ExitCode::from(u8::try_from(BY_SIGNAL + signal)?)),
+    }
+}
+
+impl Saver for Attendant {
+    fn make(&self, path: &Path, mode: u32) -> io::Result<File> {
+        self.make(path, mode)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.remove(path)
     }
 }
 

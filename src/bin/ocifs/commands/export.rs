@@ -18,8 +18,8 @@ use tar::{Builder, EntryType, Header};
 
 use crate::args::{self, RequiredProof};
 use crate::commands::cat::CHUNK_BYTES;
-use crate::commands::contained;
-use crate::commands::open::{Confine, Outlet, Wanted, open_excerpt, open_image};
+use crate::commands::contained::{self, Outlet};
+use crate::commands::open::{Confine, Wanted, open_excerpt, open_image};
 use crate::commands::selected::{Selected, questions, select};
 use crate::render::errors::AnyError;
 use crate::render::target::Target;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &args::Export) -> Result<ExitCode, AnyError> {
     let image_args = args.base.with(&args.image_args);
     if layer.is_none() && args.paths.is_empty() {
         let confine = |images: &mut [_], cache: &_| {
-            contained::reader(images, cache, &image_args.cache_args, args.output.as_deref());
+            contained::reader(images, cache, &image_args, Outlet::One(args.output.as_deref()))
         };
         let confine: Option<Confine<'_>> = Some(&confine);
         let wanted = Wanted { proof: required, provenance: false, before: None, confine };

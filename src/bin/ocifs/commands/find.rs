@@ -10,7 +10,8 @@ use ocifs::tree::find::{Accounts, Flow, Output};
 use ocifs::tree::{Question, Symlinks, Want};
 
 use crate::args::{self, RequiredProof, WrongUsage};
-use crate::commands::open::{Outlet, open_excerpt};
+use crate::commands::contained::Outlet;
+use crate::commands::open::open_excerpt;
 use crate::render::errors::{self, About, AnyError, FAILED};
 use crate::render::listing::{Listing, Style};
 use crate::render::output;

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use ocifs::tree::{FileKind, Ino, Order, Question, Symlinks, Tree, Want};
 
 use crate::args::{self, RequiredProof};
-use crate::commands::open::{Outlet, open_excerpt};
+use crate::commands::contained::Outlet;
+use crate::commands::open::open_excerpt;
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::render::listing::{Listing, Style};
 use crate::render::output;

@@ -25,6 +25,7 @@ pub(super) mod signals;
 mod start;
 mod supervisor;
 pub(super) mod upper;
+mod watch;
 mod worker;
 mod workers;
 
@@ -37,9 +38,10 @@ use std::time::Instant;
 
 use clap::error::ErrorKind;
 use ocifs::fuse::kernel::{MountPoint, Mounted, is_in_user_namespace};
-use ocifs::fuse::{erofs_mount, kernel};
+use ocifs::fuse::{Suspects, erofs_mount, kernel};
 use ocifs::reference::{ImageName, Reference};
 use ocifs::source::on_disk;
+use ocifs::space::Journal;
 
 use self::background::{READY, end_with_the_waiting, show_name};
 use self::handover::{Handed, Secrets};
@@ -292,7 +294,7 @@ pub(super) fn serve_program(
     args: &args::Mount,
     guest: Guest,
 ) -> Result<ExitCode, AnyError> {
-    let mut workers = workers_of(all, args, Secrets::of(args)?);
+    let mut workers = workers_of(all, args, Secrets::of(args)?)?;
     workers.has_one_id = guest.has_one_id();
     supervisor::run_program(workers, guest)
 }
@@ -305,13 +307,11 @@ fn stay(
     request: &MountRequest,
     mount_point: MountPoint,
 ) -> Result<ExitCode, AnyError> {
-    let is_whole =
-        !matches!(request.shown, ShownImages::Layout(..) | ShownImages::Registries { .. });
-    let is_supervised = is_whole
-        && !shown::is_read_from_input(request)
-        && args.prefetch != args::Prefetch::Push
-        && workers::is_possible();
-    if args.is_writable() && !is_supervised {
+    let is_supervised = workers::is_possible();
+    let have_input = shown::is_read_from_input(request);
+    // What came on the standard input is gone; for the other see `supervisor`.
+    let are_replaced = !have_input && args.prefetch != args::Prefetch::Push;
+    if args.is_writable() && !(is_supervised && are_replaced) {
         let text = "--scratch and --upper are not for an image from standard input, nor for --prefetch=push";
         return Err(text.into());
     }
@@ -325,7 +325,11 @@ fn stay(
         }
         false => None,
     };
-    let mut workers = workers_of(all, args, secrets);
+    let mut workers = workers_of(all, args, secrets)?;
+    (workers.have_input, workers.are_replaced) = (have_input, are_replaced);
+    if shown::is_looked_up(request) {
+        workers.journal = Some(Journal::new()?);
+    }
     if let ShownImages::Store(store) = &request.shown {
         // This process leaves the folder that the words begin at.
         workers.list = store.list.as_ref().map(std::path::absolute).transpose()?;
@@ -333,8 +337,8 @@ fn stay(
     supervisor::run(workers, mount_point, &options(args), overlay)
 }
 
-fn workers_of(all: &args::Args, args: &args::Mount, secrets: Secrets) -> Workers {
-    Workers {
+fn workers_of(all: &args::Args, args: &args::Mount, secrets: Secrets) -> io::Result<Workers> {
+    Ok(Workers {
         program: Program::new(&all.words),
         secrets,
         patience: args.image_args.timeout,
@@ -342,5 +346,9 @@ fn workers_of(all: &args::Args, args: &args::Mount, secrets: Secrets) -> Workers
         cache: environment::cache_folder(&args.image_args.cache_args),
         has_one_id: false,
         list: None,
-    }
+        journal: None,
+        suspects: Suspects::new()?,
+        are_replaced: true,
+        have_input: false,
+    })
 }

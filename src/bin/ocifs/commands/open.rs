@@ -1,20 +1,22 @@
 //! Opening images as the flags and the environment say, with progress, warnings and errors that name the image.
 
-use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocifs::cache::Cache;
 use ocifs::image::{
-    Excerpt, Exclusion, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Opened,
-    Selection, Structure, View,
+    Excerpt, Image, ImageOptions, ImageSet, LayerChoice, LayoutPlatforms, Opened, Selection,
+    Structure, View,
 };
 use ocifs::mount::{Lookups, REGISTRIES};
-use ocifs::reference::{DirectoryName, ImageName};
-use ocifs::space::{Archives, Layout, Opener, Registries};
+use ocifs::reference::{DirectoryName, ImageName, StoredImage};
+use ocifs::source::ListedStore;
+use ocifs::source::registry::{CredentialKeeper, Credentials};
+use ocifs::space::{Archives, Journal, Layout, Opener, Registries};
 use ocifs::tree::{Question, Sharing};
 
-use super::contained;
+use super::contained::{self, Outlet};
 use super::proof;
 use crate::args::{ImageArgs, RequiredProof};
 use crate::environment::{self, Settings};
@@ -22,7 +24,8 @@ use crate::render::errors::{About, AnyError};
 use crate::render::progress::Bar;
 
 /// What is done with the images that are about to be opened.
-pub(super) type Confine<'a> = &'a dyn Fn(&mut [(ImageName, ImageOptions)], &Cache);
+pub(super) type Confine<'a> =
+    &'a dyn Fn(&mut [(ImageName, ImageOptions)], &Cache) -> Result<(), AnyError>;
 
 /// What a verb wants of the images that it opens.
 #[derive(Clone, Copy)]
@@ -42,17 +45,7 @@ impl Wanted<'_> {
     pub(super) fn apply(&self, at: usize, options: &mut ImageOptions) {
         options.provenance = self.provenance;
         if let Some(before) = self.before.and_then(|before| before.get(at)) {
-            options.before = Some(before.clone());
-            // Its registry has let us read it. What it had to send then is proven.
-            options.prove |= options.check_access;
-            options.check_access = false;
-            if let Some((exclusion, root)) = options.exclude.as_ref().zip(before.base) {
-                let mut exclusion = Exclusion::clone(exclusion);
-                exclusion.options.before =
-                    Some(Opened { root, claimed: HashSet::new(), base: None, words: None });
-                exclusion.options.check_access = false;
-                options.exclude = Some(Arc::new(exclusion));
-            }
+            options.open_again(before.clone());
         }
     }
 }
@@ -72,7 +65,7 @@ pub(super) fn open_images(
         wanted.apply(at, options);
     }
     if let Some(confine) = wanted.confine {
-        confine(&mut named, &cache);
+        confine(&mut named, &cache)?;
     }
     let Some((_, first)) = named.first() else { return Err("there is no image".into()) };
     let mut set = ImageSet::new(&cache, first);
@@ -103,7 +96,7 @@ pub(super) fn open_image(
     let cache = environment::cache(&args.cache_args);
     let mut named = [(name, options)];
     if let Some(confine) = wanted.confine {
-        confine(&mut named, &cache);
+        confine(&mut named, &cache)?;
     }
     let [(name, options)] = named;
     let bar = Bar::first_use(&name);
@@ -123,18 +116,9 @@ pub(super) fn to_print(
 ) -> Result<(ImageName, ImageOptions, Arc<Cache>), AnyError> {
     let mut named = [environment::image(name, args, settings)?];
     let cache = environment::cache(&args.cache_args);
-    contained::reader(&mut named, &cache, &args.cache_args, file);
+    contained::reader(&mut named, &cache, args, Outlet::One(file))?;
     let [(name, options)] = named;
     Ok((name, options, cache))
-}
-
-/// What becomes of the content of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outlet<'a> {
-    /// It is printed, or written to one file, which is begun.
-    One(Option<&'a Path>),
-    /// Files are written.
-    Files,
 }
 
 /// Opens as much of an image as some questions need, or one layer alone, as the flags and the environment say.
@@ -148,13 +132,10 @@ pub(super) fn open_excerpt(
 ) -> Result<Excerpt, AnyError> {
     let settings = Settings::read()?;
     let required = settings.required_proof(args)?.or(default);
-    let (name, mut options, cache) = match outlet {
-        Outlet::One(file) => to_print(name, args, &settings, file)?,
-        Outlet::Files => {
-            let (name, options) = environment::image(name, args, &settings)?;
-            (name, options, environment::cache(&args.cache_args))
-        }
-    };
+    let mut named = [environment::image(name, args, &settings)?];
+    let cache = environment::cache(&args.cache_args);
+    contained::reader(&mut named, &cache, args, outlet)?;
+    let [(name, mut options)] = named;
     options.prove = required == RequiredProof::Full;
     let bar = Bar::first_use(&name);
     let excerpt = match layer {
@@ -167,29 +148,72 @@ pub(super) fn open_excerpt(
     Ok(excerpt)
 }
 
-/// Registries that are reached as the flags and the environment say.
-pub(super) fn open_registries(args: &ImageArgs, archives: &[PathBuf]) -> Result<Lookups, AnyError> {
+/// What knows the credentials of images, in the place of this process.
+pub(super) trait Keeper: fmt::Debug + Send + Sync {
+    /// What knows those of an image.
+    fn of(&self, image: &ImageName) -> Arc<dyn CredentialKeeper>;
+}
+
+/// Registries that are reached as the flags and the environment say, with the names that a journal has. If another process
+/// is the `keeper` of credentials, this one is confined.
+pub(super) fn open_registries(
+    args: &ImageArgs,
+    archives: &[PathBuf],
+    journal: Journal,
+    keeper: Option<Box<dyn Keeper>>,
+    confine: Option<Confine<'_>>,
+) -> Result<Lookups, AnyError> {
     let archives = Archives::new(archives).map_err(|e| format!("--archives: {e}"))?;
     let cache = environment::cache(&args.cache_args);
     let settings = Settings::read()?;
     let proves_later = settings.required_proof(args)? == RequiredProof::Transport;
-    let opener = FlagsAndSettings { args: args.clone(), settings };
+    if let Some(confine) = confine {
+        confine(&mut any_image(args, &settings), &cache)?;
+    }
+    let args = ImageArgs { has_keeper: keeper.is_some(), ..args.clone() };
+    let timeout = args.timeout;
+    let opener = FlagsAndSettings { args, settings, keeper };
     Ok(Lookups {
-        directories: Registries::new(Box::new(opener), archives, &cache, args.timeout),
+        directories: Registries::new(Box::new(opener), archives, &cache, timeout, journal)?,
         source: REGISTRIES.to_owned(),
         selection: Selection::default(),
         proves_later,
     })
 }
 
-/// What an image consists of.
+/// An image of a registry and one of each store of this machine, for what opening such a one needs. Engines that do not
+/// run now do not count: to ask one is to have the rights that it has.
+fn any_image(args: &ImageArgs, settings: &Settings) -> Vec<(ImageName, ImageOptions)> {
+    let stores = ListedStore::ALL.iter().map(|store| format!("{}:x", store.word()));
+    let names = stores.chain(["registry.example/x".to_owned()]);
+    let images = names.filter_map(|name| {
+        // What is wrong with the settings of a store is told when it is looked at.
+        environment::image(&name.parse().ok()?, args, settings).ok()
+    });
+    let is_there = |(name, options): &(ImageName, ImageOptions)| match name {
+        ImageName::Stored(StoredImage::DockerDaemon { .. }) => {
+            options.stores.docker_sockets.iter().any(|socket| socket.exists())
+        }
+        _ => true,
+    };
+    images.filter(is_there).collect()
+}
+
+/// What an image consists of, with the directories that a journal has.
 pub(super) fn open_layout(
     name: &ImageName,
     platforms: LayoutPlatforms,
     args: &ImageArgs,
+    journal: Journal,
+    wanted: Wanted<'_>,
 ) -> Result<Lookups, AnyError> {
-    let (name, mut options) = environment::image(name, args, &Settings::read()?)?;
+    let mut named = [environment::image(name, args, &Settings::read()?)?];
     let cache = environment::cache(&args.cache_args);
+    wanted.apply(0, &mut named[0].1);
+    if let Some(confine) = wanted.confine {
+        confine(&mut named, &cache)?;
+    }
+    let [(name, mut options)] = named;
     let structure = match platforms {
         LayoutPlatforms::One => Structure::open(&name, &cache, &options),
         LayoutPlatforms::All => {
@@ -200,7 +224,7 @@ pub(super) fn open_layout(
     let structure = structure.map_err(failed(&name))?;
     let proves_later = options.headers;
     let selection = Selection { layout: Some(platforms), ..options.selection() };
-    let directories = Layout::new(structure, args.timeout);
+    let directories = Layout::new(structure, args.timeout, journal)?;
     Ok(Lookups { directories, source: name.to_string(), selection, proves_later })
 }
 
@@ -209,11 +233,17 @@ pub(super) fn open_layout(
 struct FlagsAndSettings {
     args: ImageArgs,
     settings: Settings,
+    keeper: Option<Box<dyn Keeper>>,
 }
 
 impl Opener for FlagsAndSettings {
     fn options(&self, name: &ImageName) -> Result<(ImageName, ImageOptions), String> {
-        environment::image(name, &self.args, &self.settings).map_err(|error| error.to_string())
+        let opened = environment::image(name, &self.args, &self.settings);
+        let (name, mut options) = opened.map_err(|error| error.to_string())?;
+        if let (Some(keeper), ImageName::Registry(_)) = (&self.keeper, &name) {
+            options.registry.credentials = Credentials::kept_by(keeper.of(&name));
+        }
+        Ok((name, options))
     }
 }
 

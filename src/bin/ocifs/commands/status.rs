@@ -294,6 +294,11 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     for error in &status.recent_errors {
         writeln!(out, "  error     {}", printable(error))?;
     }
+    if let Some(last) = &status.refused.last {
+        let refused = usize::try_from(status.refused.count).unwrap_or(usize::MAX);
+        let refused = text::count(refused, "request", "requests");
+        writeln!(out, "  refused   {refused}, the last: {}", printable(last))?;
+    }
     if let Some(last) = &status.panics.last {
         let panics = usize::try_from(status.panics.count).unwrap_or(usize::MAX);
         let panics = text::count(panics, "panic", "panics");

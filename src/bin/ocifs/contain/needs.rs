@@ -9,6 +9,8 @@ pub(crate) struct Needs {
     pub(crate) read: Vec<PathBuf>,
     /// Folders to write to, with all below them.
     pub(crate) write: Vec<PathBuf>,
+    /// Folders to make files of any kind in, with all attributes that the user may give them.
+    pub(crate) make: Vec<PathBuf>,
     /// Whether an engine is asked through its socket.
     pub(crate) engine: bool,
 }

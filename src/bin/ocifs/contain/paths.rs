@@ -87,6 +87,11 @@ fn restricted(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
     for path in &needs.write {
         rules = allow(rules, path, writing)?;
     }
+    let making =
+        writing | AccessFs::MakeSym | AccessFs::MakeFifo | AccessFs::MakeChar | AccessFs::MakeBlock;
+    for path in &needs.make {
+        rules = allow(rules, path, making)?;
+    }
     Ok(rules.restrict_self()?.ruleset)
 }
 

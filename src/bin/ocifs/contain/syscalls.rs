@@ -10,6 +10,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
 };
 
+use super::needs::Needs;
 use super::part::Part;
 
 /// Refused whatever its arguments are.
@@ -91,6 +92,11 @@ const REFUSED: &[i64] = &[
     libc::SYS_semget,
 ];
 
+/// What making files takes besides. Landlock says where that is possible; modes, owners and attributes by path it does not know,
+/// so that these are for root alone, whose files have owners: other users change those of open files.
+const MAKING: [i64; 1] = [libc::SYS_mknodat];
+const MAKING_AS_ROOT: [i64; 4] = [libc::SYS_fchmodat, 452, libc::SYS_fchownat, libc::SYS_lsetxattr];
+
 /// Later calls, with one number on all processors: `fchmodat2`, `setxattrat`, `removexattrat`, `open_tree_attr`.
 const REFUSED_LATER: [i64; 4] = [452, 463, 466, 467];
 
@@ -134,7 +140,7 @@ const X32_OWN: std::ops::RangeInclusive<i64> = 512..=547;
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Installs the filters in all threads.
-pub(super) fn restrict(engine: bool) -> Part {
+pub(super) fn restrict(needs: &Needs) -> Part {
     let installed = || -> Result<(), Box<dyn std::error::Error>> {
         let target = TargetArch::try_from(std::env::consts::ARCH)?;
         let filter = |rules, action| -> Result<BpfProgram, seccompiler::BackendError> {
@@ -142,7 +148,7 @@ pub(super) fn restrict(engine: bool) -> Part {
         };
         let missing = Rules::from([(libc::SYS_clone3, Vec::new())]);
         let missing = filter(missing, SeccompAction::Errno(libc::ENOSYS as u32))?;
-        let refused = filter(refused(engine)?, SeccompAction::Errno(libc::EPERM as u32))?;
+        let refused = filter(refused(needs)?, SeccompAction::Errno(libc::EPERM as u32))?;
         apply_filter_all_threads(&missing)?;
         Ok(apply_filter_all_threads(&refused)?)
     };
@@ -152,8 +158,15 @@ pub(super) fn restrict(engine: bool) -> Part {
     }
 }
 
-fn refused(engine: bool) -> Result<Rules, seccompiler::BackendError> {
+fn refused(needs: &Needs) -> Result<Rules, seccompiler::BackendError> {
+    let engine = needs.engine;
     let numbers = REFUSED.iter().chain(&REFUSED_LATER).chain(REFUSED_HERE).copied();
+    let makes = !needs.make.is_empty();
+    let as_root = makes && rustix::process::geteuid().is_root();
+    let is_needed = |number: &i64| {
+        makes && MAKING.contains(number) || as_root && MAKING_AS_ROOT.contains(number)
+    };
+    let numbers = numbers.filter(|number| !is_needed(number));
     let mut rules: Rules = numbers.map(|number| (number, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     {
@@ -165,9 +178,10 @@ fn refused(engine: bool) -> Result<Rules, seccompiler::BackendError> {
     let families = FAMILIES.into_iter().chain(engine.then_some(AF_UNIX));
     let families = families.map(|family| argument(0, Op::Ne, family)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_socket, vec![rule(families)?]);
-    // Whether a process is alive may be asked.
-    rules.insert(libc::SYS_kill, vec![rule(vec![argument(1, Op::Ne, 0)?])?]);
     let own = u64::from(std::process::id());
+    // Whether a process is alive may be asked, and this one may stop itself.
+    let others = vec![argument(0, Op::Ne, own)?, argument(1, Op::Ne, 0)?];
+    rules.insert(libc::SYS_kill, vec![rule(others)?]);
     rules.insert(libc::SYS_tgkill, vec![rule(vec![argument(0, Op::Ne, own)?])?]);
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![argument(0, Op::Ne, 0)?])?]);
     let is_process = argument(0, Op::MaskedEq(CLONE_THREAD), 0)?;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ocifs::reference::Reference;
 use ocifs::source::registry::{AuthFileError, Credentials, LoginPlace};
@@ -14,12 +15,37 @@ use crate::args::{ImageArgs, Login};
 use crate::render::errors::AnyError;
 use crate::variables::{auth_config, config_home, home, variable};
 
+/// What flags say of logins.
+pub(crate) struct Logins {
+    pub(crate) creds: Option<Login>,
+    pub(crate) authfile: Vec<PathBuf>,
+    /// The text of a file of credentials that can be read once, if it was handed over.
+    pub(crate) auth_read: Option<Vec<u8>>,
+    /// The text of `$DOCKER_AUTH_CONFIG`, if it was handed over.
+    pub(crate) auth_config: Option<Vec<u8>>,
+    /// Longest that a helper may take.
+    pub(crate) timeout: Duration,
+}
+
+impl Logins {
+    /// Those of the flags of an image.
+    pub(crate) fn of(args: &ImageArgs) -> Logins {
+        Logins {
+            creds: args.creds.clone(),
+            authfile: args.authfile.clone(),
+            auth_read: args.auth_read.clone(),
+            auth_config: args.auth_config.clone(),
+            timeout: args.timeout,
+        }
+    }
+}
+
 /// All places where engines keep credentials, after those that the user names here: in the order of the
 /// `credential-helpers` of `registries.conf`. The first that has something for a registry counts.
 ///
 /// # Errors
 /// A file can't be read or is none; one that the user names does not exist.
-pub(crate) fn credentials(name: &Reference, args: &ImageArgs) -> Result<Credentials, AnyError> {
+pub(crate) fn credentials(name: &Reference, args: &Logins) -> Result<Credentials, AnyError> {
     let mut credentials = Credentials::default();
     let path = env::var_os("PATH").unwrap_or_default();
     credentials.set_helpers(env::split_paths(&path).collect(), Some(args.timeout));
@@ -91,6 +117,11 @@ fn refuse_unreachable(path: &Path) -> Result<(), AnyError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a file of credentials is a pipe or the like, which only the first process can read.
+pub(crate) fn is_read_once(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 fn unusable(place: &dyn fmt::Display, error: AuthFileError) -> AnyError {

@@ -1,9 +1,9 @@
 //! Everything that asking a registry needs.
 
 use ocifs::reference::Reference;
-use ocifs::source::registry::{self, Proxies};
+use ocifs::source::registry::{self, Credentials, Proxies};
 
-use super::credentials::credentials;
+use super::credentials::{Logins, credentials};
 use super::registry_files::{hosts_config, roots};
 use crate::args::ImageArgs;
 use crate::render::errors::AnyError;
@@ -17,7 +17,10 @@ pub(super) fn registry_options(
     Ok(registry::RegistryOptions {
         plain_http: args.plain_http,
         tls_verify: args.tls_verify,
-        credentials: credentials(name, args)?,
+        credentials: match args.has_keeper {
+            true => Credentials::default(),
+            false => credentials(name, &Logins::of(args))?,
+        },
         hosts: hosts_config(),
         roots: roots(),
         proxies: proxies()?,

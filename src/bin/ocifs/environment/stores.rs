@@ -111,16 +111,21 @@ fn absolute(roots: &[PathBuf]) -> Result<Vec<PathBuf>, AnyError> {
     }
 }
 
-fn containers_storage(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
+/// The files that say where the stores of podman are, the first of which counts. There are no secrets in them.
+pub(crate) fn storage_files() -> Vec<PathBuf> {
     let user = || config_home().map(|folder| folder.join("containers/storage.conf"));
     let files = [
         variable("CONTAINERS_STORAGE_CONF"),
-        if is_root { None } else { user() },
+        if is_root() { None } else { user() },
         Some(PathBuf::from("/etc/containers/storage.conf")),
         Some(PathBuf::from("/usr/share/containers/storage.conf")),
     ];
+    files.into_iter().flatten().collect()
+}
+
+fn containers_storage(is_root: bool) -> Result<Vec<PathBuf>, AnyError> {
     let mut roots = Vec::new();
-    for path in files.into_iter().flatten() {
+    for path in storage_files() {
         let Some(StorageConf { storage }) = storage_conf(&path)? else { continue };
         // The system's own setting is for root.
         let is_ours = is_root || !path.starts_with("/etc") && !path.starts_with("/usr");

@@ -23,7 +23,7 @@ use super::look::Look;
 use super::state::{Effect, Event, Model, Progress};
 use super::subject::{Asked, Sight};
 use super::terminal::{self, Terminal};
-use super::work::{Answer, Generations, Request, perform};
+use super::work::{Answer, Generations, Request, Saver, perform};
 use crate::render::errors::AnyError;
 
 /// How long after the byte ESC no other one comes if it was the key.
@@ -70,8 +70,9 @@ pub(crate) fn run(
     words: Vec<String>,
     cache: Arc<Cache>,
     has_colours: bool,
+    saver: Arc<dyn Saver>,
 ) -> Result<Ended, AnyError> {
-    let session = Session::begin(words, has_colours)?;
+    let session = Session::begin(words, has_colours, saver)?;
     session.open(asked, cache);
     run_to_end(session)
 }
@@ -93,7 +94,11 @@ struct Session {
 
 impl Session {
     /// Takes the terminal.
-    fn begin(words: Vec<String>, has_colours: bool) -> Result<Session, AnyError> {
+    fn begin(
+        words: Vec<String>,
+        has_colours: bool,
+        saver: Arc<dyn Saver>,
+    ) -> Result<Session, AnyError> {
         let (sender, receiver) = mpsc::channel();
         // Before the terminal is taken: a signal that comes then is heard.
         let signals = Signals::new([SIGWINCH, SIGTERM, SIGHUP, SIGINT, SIGCONT])?;
@@ -102,7 +107,7 @@ impl Session {
         let model = Model::new(words, terminal::size(), Arc::clone(&newest));
         take_signals(signals, sender.clone());
         take_input(sender.clone());
-        let workers = Workers { sender, newest, reading: 0, waiting: None };
+        let workers = Workers { sender, newest, saver, reading: 0, waiting: None };
         let (opening, wishes) = (Arc::new(Counter::new()), Arc::new(Wishes::default()));
         let look = Look { has_colours };
         Ok(Session { terminal, model, workers, look, opening, wishes, receiver })
@@ -214,6 +219,7 @@ impl Session {
 struct Workers {
     sender: Sender<Message>,
     newest: Arc<Generations>,
+    saver: Arc<dyn Saver>,
     reading: usize,
     waiting: Option<Request>,
 }
@@ -227,13 +233,14 @@ impl Workers {
         }
         self.reading += usize::from(is_read);
         let (sender, newest) = (self.sender.clone(), Arc::clone(&self.newest));
+        let saver = Arc::clone(&self.saver);
         let work = move || {
             let tell = |message| {
                 // The loop is over, and nobody listens.
                 let _ = sender.send(message);
             };
             let mut answer = |answer| tell(Message::Event(Event::Answer(answer)));
-            if panics::caught(|| perform(request, &newest, &mut answer)).is_none() {
+            if panics::caught(|| perform(request, &newest, &*saver, &mut answer)).is_none() {
                 answer(Answer::Defect(defect()));
             }
             if is_read {

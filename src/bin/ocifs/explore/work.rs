@@ -15,6 +15,8 @@ mod walk;
 
 use std::sync::Arc;
 
+pub(crate) use save::Saver;
+
 pub(super) use asked::READ_BYTES;
 pub(super) use asked::{Answer, Content, Filter, Generations, Hit, Keep, Kind, Request, Searched};
 
@@ -23,7 +25,12 @@ use super::listing::list;
 pub(super) use seek::{MOST_SOUGHT, Sought};
 
 /// Does what was asked for, and tells what comes of it.
-pub(super) fn perform(request: Request, newest: &Generations, tell: &mut dyn FnMut(Answer)) {
+pub(super) fn perform(
+    request: Request,
+    newest: &Generations,
+    saver: &dyn Saver,
+    tell: &mut dyn FnMut(Answer),
+) {
     match request {
         Request::Read { generation, view, place, offset } => {
             let content = read::read(&view, place, offset).map_err(|e| read::words(&e));
@@ -67,7 +74,7 @@ pub(super) fn perform(request: Request, newest: &Generations, tell: &mut dyn FnM
             }
         }
         Request::Save { view, place, to } => {
-            tell(Answer::Saved(save::save(&view, place, &to).map_err(|e| read::words(&e))));
+            tell(Answer::Saved(save::save(&view, place, &to, saver).map_err(|e| read::words(&e))));
         }
         Request::Count { view } => {
             if let Some((stack, _)) = view.as_of() {

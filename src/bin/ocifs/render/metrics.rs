@@ -34,7 +34,7 @@ type Values = Vec<(Vec<(&'static str, String)>, f64)>;
 /// A metric: its name, its type, what it is, and what a mount has of it.
 type Metric = (&'static str, Kind, &'static str, fn(&Status) -> Values);
 
-const METRICS: [Metric; 17] = [
+const METRICS: [Metric; 18] = [
     ("ocifs_image_info", Kind::Gauge, "Images that are shown, each with the value 1.", |status| {
         let images = status.shown.images().iter().map(|image| {
             let labels = vec![
@@ -117,6 +117,12 @@ const METRICS: [Metric; 17] = [
         Kind::Counter,
         "Times that what serves it died and was replaced.",
         |status| one(status.restarts.into()),
+    ),
+    (
+        "ocifs_refused_requests_total",
+        Kind::Counter,
+        "Requests refused as they have ended several processes.",
+        |status| one(status.refused.count),
     ),
     ("ocifs_panics_total", Kind::Counter, "Panics, which are defects of ocifs.", |status| {
         one(status.panics.count)

@@ -10,7 +10,7 @@ use rustix::net::{
 };
 
 /// Most descriptors that go at once.
-const MOST: usize = 3;
+const MOST: usize = 4;
 
 /// Sends bytes that descriptors go with. To an end that is closed it is an error and no signal.
 pub(super) fn send(

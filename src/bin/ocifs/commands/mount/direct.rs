@@ -1,4 +1,5 @@
-//! A mount that is served by the process which has made it, and dies with it.
+//! A mount that is served by the process which has made it, and dies with it: where the kernel does not tell of the end of a
+//! worker (before Linux 5.3).
 
 use std::io;
 use std::process::ExitCode;
@@ -11,9 +12,9 @@ use ocifs::mount::{Mount, Served, StatusSocket};
 use super::background::{detach, hide_secrets};
 use super::desertion::Desertion;
 use super::options::options;
-use super::{shown, signals};
-use crate::args::{self, MountRequest, ShownImages};
-use crate::commands::open::{open_layout, open_registries};
+use super::shown::{self, Known};
+use super::signals;
+use crate::args::{self, MountRequest};
 use crate::environment;
 use crate::notify;
 use crate::render::errors::AnyError;
@@ -35,18 +36,7 @@ pub(super) fn serve(
     mount_point: MountPoint,
 ) -> Result<ExitCode, AnyError> {
     hide_secrets()?;
-    let shown = match &request.shown {
-        ShownImages::Layout(image, platforms) => {
-            Served::Directories(open_layout(image, *platforms, image_args)?)
-        }
-        ShownImages::Registries { archives } => {
-            Served::Directories(open_registries(image_args, archives)?)
-        }
-        _ => {
-            let opened = shown::open(args, image_args, request, None, None)?;
-            opened.ok_or("there is no image")?.served
-        }
-    };
+    let shown = shown::open(args, image_args, request, Known::default())?.served;
     // From here on a signal means: unmount and end. Before the mount exists it ends the program.
     let mut signals = signals::ending()?;
     let mount = match shown {

@@ -9,17 +9,18 @@
 //! days, and its words and its environment can be read all the time. So does what a pipe of `--authfile` has brought, as
 //! it can be read once.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use rustix::net::SendFlags;
 
 use super::descriptor;
 use crate::args;
+use crate::environment::is_read_once;
 use crate::render::errors::AnyError;
 use crate::variables;
 
@@ -68,11 +69,6 @@ impl Secrets {
     }
 }
 
-/// Whether a file of credentials is a pipe or the like, which only the first process can read.
-pub(super) fn is_read_once(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
-}
-
 /// The text of the file that can be read once, if one of these is.
 fn read_once(paths: &[PathBuf]) -> Result<Vec<u8>, AnyError> {
     let mut text = Vec::new();
@@ -89,8 +85,8 @@ fn read_once(paths: &[PathBuf]) -> Result<Vec<u8>, AnyError> {
 
 /// What is handed over.
 pub(super) struct Handed<'a> {
-    /// The mount point; or where errands are asked for, and the connection of a mount if there is one; or where an answer
-    /// is waited for.
+    /// The mount point; or where errands are asked for, what has ended workers, the connection of a mount if there is one,
+    /// and the journal of what was looked up if that counts; or where an answer is waited for.
     pub(super) descriptors: &'a [BorrowedFd<'a>],
     pub(super) secrets: &'a Secrets,
     /// What is known of the mount, nothing if it is still to be made; or a question.
@@ -127,6 +123,14 @@ pub(super) struct Received {
 }
 
 impl Received {
+    /// Takes the last of the descriptors.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn last_descriptor(&mut self) -> io::Result<OwnedFd> {
+        self.descriptors.pop().ok_or_else(|| ErrorKind::InvalidData.into())
+    }
+
     /// The descriptors, if there are so many.
     ///
     /// # Errors

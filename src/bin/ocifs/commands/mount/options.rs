@@ -37,6 +37,8 @@ pub(super) fn options(args: &args::Mount) -> MountOptions {
         over: args.over,
         kernel_metadata: args.kernel_metadata,
         max_kernel_metadata_bytes: args.max_kernel_metadata,
+        // Those are for workers.
+        suspects: None,
     }
 }
 

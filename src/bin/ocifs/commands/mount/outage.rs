@@ -4,6 +4,7 @@
 //! do so again: then there are pauses, which become longer. And requests must not wait for ever: after a time they are
 //! answered with EIO until a worker serves. That also ends what kills every worker that reads it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A worker that has served for so long has answered what was resent to it: no death of the next one is its fault.
@@ -11,6 +12,11 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// How often a worker is started again without a pause, the first pause after that, and the longest.
 const AT_ONCE: u32 = 2;
+
+/// So many deaths within such a time, however long each worker has lived, are no chance.
+const MANY: usize = 3;
+const IN_SHORT: Duration = Duration::from_secs(120);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -26,12 +32,15 @@ pub(super) struct Outage {
     serving: Option<Instant>,
     /// When the next one is to be started.
     next: Option<Instant>,
+    /// The last deaths, of workers that have lived long as well.
+    last: VecDeque<Instant>,
 }
 
 impl Outage {
     /// None, with a worker that serves from now on.
     pub(super) fn none(patience: Duration, now: Instant) -> Outage {
-        Outage { patience, since: None, deaths: 0, serving: Some(now), next: None }
+        let last = VecDeque::new();
+        Outage { patience, since: None, deaths: 0, serving: Some(now), next: None, last }
     }
 
     /// A worker serves.
@@ -45,6 +54,11 @@ impl Outage {
             (self.since, self.deaths) = (None, 0);
         }
         self.since.get_or_insert(now);
+        self.last.retain(|died| now.duration_since(*died) < IN_SHORT);
+        self.last.push_back(now);
+        if self.last.len() > MANY {
+            self.last.pop_front();
+        }
         let pause = match self.deaths.checked_sub(AT_ONCE) {
             None => Duration::ZERO,
             Some(doublings) => {
@@ -53,6 +67,11 @@ impl Outage {
         };
         self.deaths = self.deaths.saturating_add(1);
         self.next = Some(now + pause);
+    }
+
+    /// Whether workers die one after the other, so that the next one should see to what kills it.
+    pub(super) fn goes_on(&self) -> bool {
+        self.deaths >= AT_ONCE || self.last.len() >= MANY
     }
 
     /// Whether another worker is to be started now; it is said once.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handover;
 use crate::args;
-use crate::environment;
+use crate::environment::{self, Logins};
 use crate::render::errors::AnyError;
 
 /// Whose credential is searched for.
@@ -29,7 +29,8 @@ pub(super) fn answer(args: &args::Mount) -> Result<ExitCode, AnyError> {
     let [answer] = received.descriptors()?;
     let Question { image, registry, repository } = serde_json::from_slice(&received.kept)?;
     let image: Reference = image.parse()?;
-    let credentials = environment::credentials(&image, &received.secrets.in_args(args))?;
+    let credentials =
+        environment::credentials(&image, &Logins::of(&received.secrets.in_args(args)))?;
     let found = credentials.for_repository(&registry, &repository);
     UnixStream::from(answer).write_all(&serde_json::to_vec(&found)?)?;
     Ok(ExitCode::SUCCESS)

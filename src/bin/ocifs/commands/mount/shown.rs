@@ -3,11 +3,14 @@
 use ocifs::image::{Opened, View};
 use ocifs::mount::Served;
 use ocifs::reference::ImageName;
+use ocifs::space::Journal;
 
 use super::options::sharing;
 use crate::args::{self, MountRequest, RequiredProof, ShownImages};
 use crate::commands::engine_store::{Additions, open_store};
-use crate::commands::open::{Confine, Wanted, open_image, open_images};
+use crate::commands::open::{
+    Confine, Keeper, Wanted, open_image, open_images, open_layout, open_registries,
+};
 use crate::render::errors::AnyError;
 
 /// What is served, and what is opened when it is.
@@ -16,36 +19,57 @@ pub(super) struct ToServe {
     pub(super) additions: Option<Additions>,
 }
 
-impl ToServe {
-    fn of(view: View) -> ToServe {
-        ToServe { served: view.into(), additions: None }
+impl<T: Into<Served>> From<T> for ToServe {
+    fn from(shown: T) -> ToServe {
+        ToServe { served: shown.into(), additions: None }
     }
 }
 
-/// Opens the images; none where that depends on what is looked up. `before` is what the names were found to be, if that is to be shown
-/// again, and `confine` is called before they are opened.
+/// What another process has to say of it.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    /// What the names of images were found to be, if that is to be shown again.
+    pub(super) before: Option<&'a [Opened]>,
+    /// What was looked up. Without it nothing was.
+    pub(super) journal: Option<Journal>,
+    /// What knows the credentials of images that are opened later.
+    pub(super) keeper: Option<Box<dyn Keeper>>,
+    /// It is called before images are opened.
+    pub(super) confine: Option<Confine<'a>>,
+}
+
+/// Whether what is shown depends on what is looked up.
+pub(super) fn is_looked_up(request: &MountRequest) -> bool {
+    matches!(request.shown, ShownImages::Layout(..) | ShownImages::Registries { .. })
+}
+
+/// Opens the images, or what leads to them.
 pub(super) fn open(
     args: &args::Mount,
     image_args: &args::ImageArgs,
     request: &MountRequest,
-    before: Option<&[Opened]>,
-    confine: Option<Confine<'_>>,
-) -> Result<Option<ToServe>, AnyError> {
+    known: Known<'_>,
+) -> Result<ToServe, AnyError> {
     let provenance = args.provenance;
+    let Known { before, journal, keeper, confine } = known;
+    let journal = || journal.map_or_else(Journal::new, Ok);
     let wanted = Wanted { proof: RequiredProof::Unsaid, provenance, before, confine };
     Ok(match &request.shown {
-        ShownImages::Single(image) => {
-            Some(ToServe::of(View::from(open_image(image, image_args, wanted)?)))
-        }
+        ShownImages::Single(image) => View::from(open_image(image, image_args, wanted)?).into(),
         ShownImages::Directories(images) => {
-            Some(ToServe::of(open_images(images, sharing(args), image_args, wanted)?))
+            open_images(images, sharing(args), image_args, wanted)?.into()
         }
         ShownImages::Store(images) => {
             let (lookups, additions) = open_store(images, image_args, wanted)?;
             let additions = Some(additions).filter(|additions| !additions.is_empty());
-            Some(ToServe { served: lookups.into(), additions })
+            ToServe { served: lookups.into(), additions }
         }
-        ShownImages::Layout(..) | ShownImages::Registries { .. } => None,
+        ShownImages::Layout(image, platforms) => {
+            open_layout(image, *platforms, image_args, journal()?, wanted)?.into()
+        }
+        ShownImages::Registries { archives } => {
+            open_registries(image_args, archives, journal()?, keeper, confine)?.into()
+        }
     })
 }
 

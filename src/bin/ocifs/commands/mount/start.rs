@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-use super::handover::is_read_once;
+use crate::environment::is_read_once;
 use crate::render::errors::AnyError;
 use crate::variables;
 

@@ -19,19 +19,24 @@
 //! `status` names this process, and SIGTERM to it unmounts. For want of memory the kernel kills workers first, as this
 //! process is the smallest there is.
 //!
+//! What ends one worker after the other is refused in the end (`ocifs::fuse::Suspects`), and one that hangs is killed
+//! ([`watch`](super::watch)).
+//!
 //! The first worker is started as the next ones are, so that what is needed rarely is tested all the time.
 //!
 //! (Rejected: to keep the descriptor in the service manager (`FDSTORE`), which most machines' users can't use. To fork
 //! workers from a process that has the image open: there would be no gap, and its parsers would be where the
 //! connection is.)
 //!
-//! # What is not supervised
+//! # What is not replaced, and what is looked up
 //!
-//! An archive from standard input can't be read twice. (What `ocifs store` shows follows from its images alone, and is
-//! supervised.) What `ocifs browse` and `--layout` have looked up is known to that
-//! process alone, and has its inode numbers from then. With `--prefetch=push` a thread of a dead worker may wait in the
+//! An archive from standard input can't be read twice. With `--prefetch=push` a thread of a dead worker may wait in the
 //! kernel for a page that another request has locked, so that its death would be noticed after that request only, which
-//! waits for the next worker. These mounts are served as if there were no supervisors ([`direct`](super::direct)).
+//! waits for the next worker. These mounts have one worker, which is contained as all are, and die with it: the connection of
+//! one that does not come to its end is aborted.
+//!
+//! What `ocifs browse` and `--layout` have looked up has numbers in that order. Workers write it down where the next one finds
+//! it (`ocifs::space::Journal`); this process keeps the descriptor and reads nothing of it.
 //!
 //! # An overlay
 //!
@@ -53,15 +58,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ocifs::fuse::Death;
 use ocifs::fuse::erofs_mount::Stage;
 use ocifs::fuse::kernel::MountPoint;
 use ocifs::mount::{
     self, Attached, Kept, MountOptions, StatusSocket, Supervision, Unmounter, check_free, found,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
 use super::background::{detach, hide_secrets};
 use super::control::{OpenedImage, Word};
@@ -69,8 +77,10 @@ use super::desertion::Desertion;
 use super::errands::Helpers;
 use super::outage::Outage;
 use super::signals;
+use super::watch::Watch;
 use super::worker::DIFFERENT;
 use super::workers::{FolderId, ListId, Worker, Workers};
+use crate::commands::process::{self, ProcessStage};
 use crate::commands::run::{FAILED_BEFORE, Guest, Signals};
 use crate::environment;
 use crate::notify;
@@ -149,6 +159,7 @@ pub(super) fn run(
     let outage = Outage::none(workers.patience, Instant::now());
     let has_log_file = workers.has_log_file;
     let cache = workers.cache_folder();
+    let watch = Watch::new(connection, workers.patience);
     let supervisor = Supervisor {
         workers,
         kept,
@@ -160,6 +171,8 @@ pub(super) fn run(
         desertion: variables::is_background_child().then(Desertion::new).flatten(),
         cache,
         list,
+        watch,
+        looked: Instant::now(),
         restarts: 0,
     };
     if variables::is_background_child() {
@@ -201,6 +214,8 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
     };
     guest.go(&process)?;
     let supervisor = Supervisor {
+        watch: Watch::new(kept.mounted().connection, workers.patience),
+        looked: Instant::now(),
         outage: Outage::none(workers.patience, Instant::now()),
         cache: workers.cache_folder(),
         workers,
@@ -289,6 +304,9 @@ struct Supervisor {
     cache: Option<FolderId>,
     /// What was known of the list when the worker was started.
     list: Option<ListId>,
+    watch: Watch,
+    /// When it was looked at the worker last.
+    looked: Instant,
     restarts: u32,
 }
 
@@ -333,8 +351,11 @@ impl Supervisor {
             if news.is_dead {
                 continue;
             }
-            if news.is_quiet {
+            if news.is_quiet || self.looked.elapsed() >= GLANCE {
+                self.looked = Instant::now();
                 self.look_at_cache()?;
+                self.look_at_the_dying();
+                self.look_at_the_silent()?;
             }
             if news.is_asked {
                 self.help()?;
@@ -428,6 +449,12 @@ impl Supervisor {
             return Ok(None);
         }
         let pid = worker.child.id();
+        if !self.workers.are_replaced {
+            let text = format!(
+                "process {pid}, which served the mount, has ended ({status}), and no other one can: the mount is dead"
+            );
+            return Ok(Some(text.into()));
+        }
         if status.code() == Some(DIFFERENT.into()) {
             return Ok(Some(
                 "the image can't be shown as it was mounted: the mount is dead".into(),
@@ -446,6 +473,11 @@ impl Supervisor {
         }
         log::warn!("process {pid}, which served the mount, has ended ({status}): starting another");
         self.outage.died(Instant::now());
+        let how = match status.signal() == Some(Signal::KILL.as_raw()) {
+            true => Death::Kill,
+            false => Death::Crash,
+        };
+        self.workers.suspects.died(how, self.outage.goes_on())?;
         Ok(None)
     }
 
@@ -482,8 +514,38 @@ impl Supervisor {
         }
     }
 
-    /// Ends a worker that may not write to the cache any more, as its folder was removed.
+    /// Ends a worker that answers nothing any more and never will.
+    fn look_at_the_silent(&mut self) -> io::Result<()> {
+        let Some(worker) = self.worker.as_mut().filter(|_| self.outage.is_over()) else {
+            return Ok(());
+        };
+        let pid = worker.child.id();
+        if self.watch.hangs(pid, self.kept.connection().has_requests()?, Instant::now()) {
+            log::error!(
+                "process {pid}, which serves the mount, hangs: requests wait, and none of its threads runs; killing it"
+            );
+            worker.child.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the connection if its worker can't end for it.
+    fn look_at_the_dying(&self) {
+        let worker = self.worker.as_ref().filter(|_| !self.workers.are_replaced);
+        if worker.is_some_and(|worker| process::stage(worker.child.id()) != ProcessStage::Runs) {
+            log::warn!(
+                "the serving process has been killed and does not end: aborting the connection"
+            );
+            Unmounter::new(self.kept.mounted().clone()).abort();
+        }
+    }
+
+    /// Ends a worker that may not write to the cache any more, as its folder was removed, where another one can take
+    /// its place.
     fn look_at_cache(&mut self) -> io::Result<()> {
+        if !self.workers.are_replaced || !resends() {
+            return Ok(());
+        }
         let Some(worker) = self.worker.as_mut().filter(|_| self.outage.is_over()) else {
             return Ok(());
         };

@@ -13,17 +13,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use ocifs::fuse::Suspects;
 use ocifs::image::{Process, ProcessOptions};
 use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch, Served};
-use ocifs::space::Directories;
+use ocifs::space::{Directories, Journal};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::background::{hide_secrets, let_go_of_errors, let_go_of_input, show_name};
+use super::confined::{self, Supervisor};
 use super::control::{OpenedImage, SupervisorSocket, Told};
 use super::errands::{Errands, FarPrefetcher};
+use super::handover;
 use super::options::options;
-use super::shown::ToServe;
-use super::{confined, handover, shown};
+use super::shown::{self, Known, ToServe};
 use crate::args::{self, MountRequest};
 use crate::render::errors::{self, AnyError};
 use crate::variables;
@@ -42,27 +44,34 @@ pub(super) fn run(
     hide_secrets()?;
     let mut received = handover::receive()?;
     let supervisor = SupervisorSocket::of_stdout()?;
+    let journal = match shown::is_looked_up(request) {
+        true => Some(Journal::of(received.last_descriptor()?)),
+        false => None,
+    };
     let (errands, kept) = match &received.kept[..] {
         [] => {
-            let [errands] = received.descriptors()?;
-            (errands, None)
+            let [errands, suspects] = received.descriptors()?;
+            ((errands, suspects), None)
         }
         _ => {
-            let [errands, device] = received.descriptors()?;
-            (errands, Some(Kept::from_parts(device, &received.kept)?))
+            let [errands, suspects, device] = received.descriptors()?;
+            ((errands, suspects), Some(Kept::from_parts(device, &received.kept)?))
         }
     };
-    let errands = Errands::new(errands);
+    let (errands, suspects) = (Errands::new(errands.0), Suspects::of(errands.1)?);
     let image_args = received.secrets.in_args(args);
     let before = kept.as_ref().map(Kept::images);
     let confine = |images: &mut [_], cache: &_| {
         confined::begin(images, &errands, &image_args.cache_args, cache);
+        Ok(())
     };
-    let opened = shown::open(args, &image_args, request, before, Some(&confine))?;
-    let ToServe { served, additions } = opened.ok_or("there is no image")?;
+    let keeper = Some(Box::new(Supervisor(Arc::clone(&errands))) as _);
+    let known = Known { before, journal, keeper, confine: Some(&confine) };
+    let ToServe { served, additions } = shown::open(args, &image_args, request, known)?;
     // From here on the terminal's signals are for the supervisor alone.
     rustix::process::setsid()?;
     let mut options = options(args);
+    options.suspects = Some(Arc::new(suspects));
     if let Prefetch::Process(launcher) = &mut options.prefetch {
         *launcher = Arc::new(FarPrefetcher(errands));
     }
@@ -78,20 +87,16 @@ pub(super) fn run(
     };
     let told = let_go(all.log_file.is_some()).and_then(|()| match is_first {
         false => supervisor.serves(),
-        true => match mount.kept()? {
-            Some(kept) => supervisor.give(&kept),
-            None => Err(io::ErrorKind::Unsupported.into()),
-        },
+        true => supervisor.give(&mount.kept()?),
     });
     told.map_err(|e| format!("leaving the mount to its supervisor: {e}"))?;
-    if let Some((additions, mut kept)) = additions.zip(mount.kept()?) {
+    if let Some(additions) = additions {
         let (supervisor, store) = (supervisor.duplicate()?, Arc::clone(additions.store()));
+        let mut kept = mount.kept()?;
         // What is added has numbers that the next worker has to give it too.
         let added = move || {
             additions.open(|| {
-                if let Some(now) = store.kept() {
-                    kept.renew(now);
-                }
+                kept.renew(store.kept());
                 if let Err(e) = supervisor.give(&kept) {
                     log::warn!("telling the supervisor of an image: {e}");
                 }

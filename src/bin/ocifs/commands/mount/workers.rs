@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, ExitCode, ExitStatus};
+use std::process::{Child, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
+use ocifs::fuse::Suspects;
 use ocifs::mount::Kept;
+use ocifs::space::Journal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -47,6 +49,14 @@ pub(super) struct Workers {
     pub(super) has_one_id: bool,
     /// A file that is looked at now and then, too: what is shown depends on it.
     pub(super) list: Option<PathBuf>,
+    /// What was looked up, where that counts: workers write there, and this process reads nothing of it.
+    pub(super) journal: Option<Journal>,
+    /// What has ended workers: they write there, and this process only how each of them has ended.
+    pub(super) suspects: Suspects,
+    /// Whether a worker that has died is replaced.
+    pub(super) are_replaced: bool,
+    /// Whether the image comes on the standard input.
+    pub(super) have_input: bool,
 }
 
 /// A worker that was started and not yet waited for.
@@ -68,8 +78,9 @@ impl Workers {
         let starting = |e| format!("starting the serving process: {e}");
         let (errands, asked) = UnixStream::pair().map_err(starting)?;
         let text = kept.map(Kept::to_bytes).transpose().map_err(starting)?.unwrap_or_default();
-        let mut descriptors = vec![asked.as_fd()];
+        let mut descriptors = vec![asked.as_fd(), self.suspects.as_fd()];
         descriptors.extend(kept.map(Kept::as_fd));
+        descriptors.extend(self.journal.as_ref().map(Journal::as_fd));
         let handed = Handed { descriptors: &descriptors, secrets: &self.secrets, kept: &text };
         let (child, ours) = self.spawn(NAME, variables::WORKER, &handed).map_err(starting)?;
         let pid = Pid::from_child(&child);
@@ -110,6 +121,9 @@ impl Workers {
         let mut command = self.program.command(name);
         if self.has_one_id {
             command.env(variables::ONE_ID, "1");
+        }
+        if self.have_input && variable == variables::WORKER {
+            command.stdin(Stdio::inherit());
         }
         let child = command.env(variable, "1").stdout(theirs).spawn()?;
         // It has the other end, too.

@@ -1,6 +1,8 @@
 //! Images in layouts, and a model whose work is done at once.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -18,8 +20,22 @@ use crate::explore::look::Look;
 use crate::explore::state::{Effect, Event, Model};
 use crate::explore::subject::{Asked, Sight, Subject};
 use crate::explore::terminal::frame;
-use crate::explore::work::{Answer, Generations, Request, perform};
+use crate::explore::work::{Answer, Generations, Request, Saver, perform};
 use crate::render::errors::AnyError;
+
+/// Makes files as any process does.
+#[derive(Debug)]
+struct Directly;
+
+impl Saver for Directly {
+    fn make(&self, path: &Path, mode: u32) -> io::Result<File> {
+        File::options().write(true).create_new(true).mode(mode).open(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
 
 /// A member of a layer.
 #[derive(Clone, Debug)]
@@ -192,7 +208,7 @@ impl User {
                     Effect::Work(request) => {
                         self.reads += usize::from(matches!(request, Request::Read { .. }));
                         let mut tell = |answer| events.push(Event::Answer(answer));
-                        perform(request, &self.newest, &mut tell);
+                        perform(request, &self.newest, &Directly, &mut tell);
                     }
                     Effect::List(directory) => self.listed.push(directory),
                     Effect::Copy(text) => self.copied.push(text),
