@@ -162,8 +162,11 @@ impl Mount {
         options: &MountOptions,
     ) -> Result<Mount, Error> {
         let served = served.into();
-        if !kept.is_of(served.kept().1) {
+        if !kept.is_of(served.checksum()) {
             return Err(Error::Different);
+        }
+        if let Served::Directories(lookups) = &served {
+            lookups.directories.catch_up().map_err(Error::Serve)?;
         }
         let Kept { connection, mounted, .. } = kept;
         let requests = Arc::new(Requests::default());
@@ -372,6 +375,11 @@ impl Served {
             }
             Served::Directories(lookups) => lookups.directories.kept(),
         }
+    }
+
+    /// A checksum of what is shown from the beginning, for [`Kept::is_of`].
+    pub fn checksum(&self) -> u64 {
+        self.kept().1
     }
 
     /// What `/proc/mounts` shows as the source.

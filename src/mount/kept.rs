@@ -102,7 +102,7 @@ impl Kept {
     }
 
     /// Whether something with this checksum is what is mounted.
-    pub(super) fn is_of(&self, checksum: u64) -> bool {
+    pub fn is_of(&self, checksum: u64) -> bool {
         checksum == self.checksum
     }
 }

@@ -1,6 +1,7 @@
 //! Directories whose names are looked up when they are asked for.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -151,6 +152,14 @@ pub trait Directories: fmt::Debug + Send + Sync {
     /// What another process needs to show the same under the same numbers, beside what was
     /// [written down](super::Journal); and a checksum of what is shown from the beginning.
     fn kept(&self) -> (Vec<Opened>, u64);
+
+    /// Hears of what another process, which served the same until now, has looked up in the meantime.
+    ///
+    /// # Errors
+    /// It can't be done again.
+    fn catch_up(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// What goes over the network.
     fn traffic(&self) -> &Arc<Traffic>;

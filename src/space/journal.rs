@@ -96,8 +96,15 @@ pub(super) struct PlatformRecord {
 #[derive(Debug)]
 pub struct Journal {
     file: File,
-    /// Where the next record goes.
-    end: Mutex<u64>,
+    end: Mutex<End>,
+}
+
+/// Where the next record goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    at: u64,
+    /// Whether nothing of another record is there.
+    is_clean: bool,
 }
 
 impl Journal {
@@ -115,10 +122,11 @@ impl Journal {
 
     /// One that another process hands over.
     pub fn of(file: OwnedFd) -> Journal {
-        Journal { file: file.into(), end: Mutex::new(0) }
+        Journal { file: file.into(), end: Mutex::default() }
     }
 
-    /// Does with all records, in order, what is to be done with them. What is added from now on goes behind them.
+    /// Does with all records, in order, what is to be done with them, from where it was called last. What is added from now
+    /// on goes behind them.
     ///
     /// # Errors
     /// One says nothing that can be done.
@@ -127,15 +135,18 @@ impl Journal {
         mut each: impl FnMut(Record) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        *end = 0;
-        while let Some(bytes) = self.record_at(*end)? {
+        while let Some(bytes) = self.record_at(end.at)? {
             each(serde_json::from_slice(&bytes).map_err(io::Error::from)?)?;
-            *end += (HEAD_BYTES + bytes.len()) as u64;
+            end.at += (HEAD_BYTES + bytes.len()) as u64;
         }
-        // What is left of a record that was not written whole must not be taken for one that follows the next.
-        let torn = HEAD_BYTES + self.head_at(*end)?.map_or(0, |(length, _)| length);
-        let torn = (MAX_BYTES - *end).min(torn as u64) as usize;
-        Ok(self.file.write_all_at(&vec![0; torn], *end)?)
+        Ok(())
+    }
+
+    /// Removes what is left of a record that was not written whole, which must not be taken for one that follows the next.
+    fn clean(&self, end: End) -> io::Result<()> {
+        let torn = HEAD_BYTES + self.head_at(end.at)?.map_or(0, |(length, _)| length);
+        let torn = (MAX_BYTES - end.at).min(torn as u64) as usize;
+        self.file.write_all_at(&vec![0; torn], end.at)
     }
 
     /// The length and the checksum of a record, if one begins there.
@@ -173,12 +184,16 @@ impl Journal {
     fn append(&self, bytes: &[u8]) -> io::Result<bool> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let length = (HEAD_BYTES + bytes.len()) as u64;
-        if bytes.len() > MAX_RECORD_BYTES || *end + length > MAX_BYTES {
+        if bytes.len() > MAX_RECORD_BYTES || end.at + length > MAX_BYTES {
             return Ok(false);
         }
+        if !end.is_clean {
+            self.clean(*end)?;
+            end.is_clean = true;
+        }
         let head = [(bytes.len() as u32).to_le_bytes(), checksum(bytes).to_le_bytes()];
-        self.file.write_all_at(&[&head.concat(), bytes].concat(), *end)?;
-        *end += length;
+        self.file.write_all_at(&[&head.concat(), bytes].concat(), end.at)?;
+        end.at += length;
         Ok(true)
     }
 }
@@ -229,6 +244,11 @@ mod tests {
         assert_eq!(volumes(&next), [1, 2]);
         assert!(next.add(&gone(3)));
         assert_eq!(volumes(&again(&journal)), [1, 2, 3]);
+        // One that has read before goes on where it was.
+        let first = again(&journal);
+        assert_eq!(volumes(&first), [1, 2, 3]);
+        assert!(next.add(&gone(4)));
+        assert_eq!(volumes(&first), [4]);
     }
 
     #[test]
@@ -239,7 +259,7 @@ mod tests {
         for written in 0..whole.len() {
             let journal = Journal::new().unwrap();
             assert!(journal.add(&gone(1)));
-            let end = *journal.end.lock().unwrap();
+            let end = journal.end.lock().unwrap().at;
             journal.file.write_all_at(&whole[..written], end).unwrap();
             let next = again(&journal);
             assert_eq!(volumes(&next), [1], "{written}");
@@ -251,11 +271,11 @@ mod tests {
     #[test]
     fn it_does_not_grow() {
         let journal = Journal::new().unwrap();
-        *journal.end.lock().unwrap() = MAX_BYTES - 4;
+        journal.end.lock().unwrap().at = MAX_BYTES - 4;
         assert!(!journal.add(&gone(1)));
         assert!(rustix::fs::ftruncate(&journal.file, MAX_BYTES + 1).is_err());
         let name = "x".repeat(MAX_RECORD_BYTES);
-        *journal.end.lock().unwrap() = 0;
+        journal.end.lock().unwrap().at = 0;
         assert!(!journal.add(&Record::Image { name, digest: None }));
         // Nor is what stands there believed.
         journal.file.write_all_at(&[255; 64], 0).unwrap();

@@ -494,6 +494,10 @@ impl Directories for Layout {
         self.timeout
     }
 
+    fn catch_up(&self) -> io::Result<()> {
+        self.journal.replay(|record| self.list_again(record)).map_err(io::Error::other)
+    }
+
     fn kept(&self) -> (Vec<Opened>, u64) {
         let root = self.root.root();
         let words = root.hash().first_chunk().copied().unwrap_or_default();

@@ -50,6 +50,8 @@ impl LayerNumbers for Numbers {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -61,8 +63,9 @@ mod tests {
             assert_eq!(numbers.number(*layer), Some(at as u32));
             assert_eq!(numbers.number(*layer), Some(at as u32));
         }
-        let next = Numbers::new(&journal);
-        journal
+        let handed_over = Journal::of(journal.as_fd().try_clone_to_owned().unwrap());
+        let next = Numbers::new(&Arc::new(handed_over));
+        next.journal
             .replay(|record| {
                 let Record::Layer { layer } = record else { panic!("{record:?}") };
                 next.give_again(layer);

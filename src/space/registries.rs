@@ -774,6 +774,12 @@ impl Directories for Registries {
         self.timeout
     }
 
+    fn catch_up(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let journal = Arc::clone(&state.journal);
+        journal.replay(|record| state.name_again(record, &self.numbers))
+    }
+
     /// All of it is written down.
     fn kept(&self) -> (Vec<Opened>, u64) {
         (Vec::new(), 0)

@@ -14,6 +14,7 @@ use crate::lazy_walks::forget_spans;
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
+use crate::survival;
 
 /// Of the layer that all images here have. Its first file is the entry with the number 1.
 const SIZE: usize = 300_000;
@@ -115,6 +116,35 @@ fn a_file_that_two_images_have_is_one_inode_and_read_once() {
     assert!(said.contains("etc/changed differ"), "{said}");
     // Both of `changed`, and of `one` and `two` once with two names and once with three.
     assert!(setup.reads() - reads <= 4, "{} reads", setup.reads() - reads);
+    setup.end();
+}
+
+/// A process that takes over gives layers the same numbers, and finds an image that has the file behind a number.
+#[test]
+fn shared_files_are_what_they_were_when_workers_die() {
+    let setup = Setup::new(&[]);
+    // Has the layer, and not the file.
+    setup.registry.add_image("app", "0", &image(&[Entry::file("etc/.wh.base", "")]));
+    setup.registry.add_image("app", "1", &image(&[Entry::file("own", "1")]));
+    setup.registry.add_image("app", "2", &image(&[Entry::file("own", "2")]));
+    let paths = ["app/:0/etc/one", "app/:1/etc/base", "app/:1/etc/two", "app/:1/own"];
+    let paths = paths.map(|path| setup.at(path));
+    let before = paths.each_ref().map(|path| asked(path));
+    let held = fs::File::open(&paths[1]).unwrap();
+    for round in 0..2 {
+        survival::kill_worker(&setup.home);
+        // By its number alone, before any image is entered again.
+        fadvise(held.as_fd(), 0, None, Advice::DontNeed).unwrap();
+        let mut bytes = vec![0; SIZE];
+        std::os::unix::fs::FileExt::read_exact_at(&held, &mut bytes, 0).unwrap();
+        assert!(bytes == noise(SIZE, 1), "round {round}");
+        assert_eq!(paths.each_ref().map(|path| asked(path)), before, "round {round}");
+        // One that the kernel has never heard of.
+        assert_eq!(inode(&setup.at("app/:2/etc/base")), before[1].0, "round {round}");
+        assert_eq!(fs::read(setup.at("app/:2/own")).unwrap(), b"2");
+        assert!(read_anew(&paths[1]) == noise(SIZE, 1), "round {round}");
+    }
+    drop(held);
     setup.end();
 }
 

@@ -124,5 +124,6 @@ mod survival_lookups;
 mod suspects;
 mod tags;
 mod transport;
+mod upgrade;
 mod users;
 mod wide_reads;

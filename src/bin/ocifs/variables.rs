@@ -46,8 +46,11 @@ pub(crate) const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 /// Set by ourselves for the process that serves a mount in the background.
 pub(crate) const BACKGROUND_CHILD: &str = "OCIFS_BACKGROUND_CHILD";
 
-/// Set by ourselves for the process that serves a mount for its supervisor.
+/// Set by ourselves for the process that serves a mount for its supervisor, to the version of what they say to each other.
 pub(crate) const WORKER: &str = "OCIFS_WORKER";
+
+/// That version. It changes with `commands::mount::control`, `errands` and `handover`, and with what is kept of a mount.
+pub(crate) const WORKER_VERSION: &str = "1";
 
 /// Set by ourselves for the process that serves a mount whose user namespace has one ID: all files are root's there.
 pub(crate) const ONE_ID: &str = "OCIFS_ONE_ID";
@@ -82,6 +85,11 @@ pub(crate) fn is_background_child() -> bool {
 /// Whether we are the process that serves a mount for its supervisor.
 pub(crate) fn is_worker() -> bool {
     env::var_os(WORKER).is_some()
+}
+
+/// Whether that is by a supervisor who speaks as we do: it may be of another version of this program.
+pub(crate) fn is_worker_of_this_version() -> bool {
+    env::var_os(WORKER).is_some_and(|version| version == WORKER_VERSION)
 }
 
 /// Whether we are the process that searches for a credential in the place of one that may not.

@@ -36,7 +36,7 @@ impl State {
         Ok(state)
     }
 
-    fn name_again(&mut self, record: Record, numbers: &Numbers) -> io::Result<()> {
+    pub(super) fn name_again(&mut self, record: Record, numbers: &Numbers) -> io::Result<()> {
         let wrong = || io::Error::from(ErrorKind::InvalidData);
         let at = |number: u32| (number as usize).wrapping_sub(1);
         if !self.has_room() {

@@ -24,6 +24,7 @@ mod shown;
 pub(super) mod signals;
 mod start;
 mod supervisor;
+mod upgrade;
 pub(super) mod upper;
 mod watch;
 mod worker;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::pipe;
 
@@ -23,6 +23,14 @@ pub(super) fn ending_by_pipe() -> io::Result<UnixStream> {
     for signal in taken(&ENDING) {
         pipe::register(signal, theirs.try_clone()?)?;
     }
+    Ok(ours)
+}
+
+/// There is something to read when a newer version of this program is to serve the mount.
+pub(super) fn upgrades_by_pipe() -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    pipe::register(SIGUSR2, theirs)?;
+    ours.set_nonblocking(true)?;
     Ok(ours)
 }
 

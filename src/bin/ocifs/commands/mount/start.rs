@@ -2,9 +2,14 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
 
 use crate::environment::is_read_once;
 use crate::render::errors::AnyError;
@@ -16,6 +21,8 @@ pub(super) struct Program {
     words: Vec<OsString>,
     /// The directory that paths among them start from.
     directory: Option<PathBuf>,
+    /// The file of another version.
+    file: Option<Arc<File>>,
 }
 
 impl Program {
@@ -23,14 +30,38 @@ impl Program {
     pub(super) fn new(words: &[OsString]) -> Program {
         // It runs for days, and all users can read its command line.
         let words = without_secrets(words.iter().skip(1).cloned(), is_read_once);
-        Program { words, directory: env::current_dir().ok() }
+        Program { words, directory: env::current_dir().ok(), file: None }
+    }
+
+    /// The same of the version that lies where this program was started from, if that is another file by now.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub(super) fn installed(&self) -> io::Result<Option<Program>> {
+        const OWN: &str = "/proc/self/exe";
+        let path = fs::read_link(OWN)?.into_os_string().into_encoded_bytes();
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
+        let file = File::open(OsStr::from_bytes(path))?;
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let own = match &self.file {
+            Some(file) => file.metadata()?,
+            None => fs::metadata(OWN)?,
+        };
+        if id(file.metadata()?) == id(own) {
+            return Ok(None);
+        }
+        let (words, directory) = (self.words.clone(), self.directory.clone());
+        Ok(Some(Program { words, directory, file: Some(Arc::new(file)) }))
     }
 
     /// A command under the name `name`.
     pub(super) fn command(&self, name: &str) -> Command {
         use std::os::unix::process::CommandExt;
         // The file that is running, whatever its path leads to by now.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = match &self.file {
+            None => Command::new("/proc/self/exe"),
+            Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        };
         command.args(&self.words);
         // The file may have the name of a helper of mount(8).
         command.arg0(name);

@@ -47,7 +47,8 @@
 //!
 //! # Invariants
 //!
-//! - There is one worker at a time, and none that this process has not waited for.
+//! - One worker at a time reads requests, and there is none that this process has not waited for. Another one is there
+//!   only while it takes over with another version ([`upgrade`](super::upgrade)).
 //! - A worker may write to the folder of the cache that was there when it was started, and to no other one at its
 //!   place. If that folder is removed, another worker is started, which makes it again.
 //! - If this process dies, its worker does, and the mount is dead.
@@ -77,6 +78,7 @@ use super::desertion::Desertion;
 use super::errands::Helpers;
 use super::outage::Outage;
 use super::signals;
+use super::upgrade::{Ready, Upgrade};
 use super::watch::Watch;
 use super::worker::DIFFERENT;
 use super::workers::{FolderId, ListId, Worker, Workers};
@@ -160,6 +162,10 @@ pub(super) fn run(
     let has_log_file = workers.has_log_file;
     let cache = workers.cache_folder();
     let watch = Watch::new(connection, workers.patience);
+    let upgrade = match workers.are_replaced && resends() {
+        true => Upgrade::by_signal()?,
+        false => Upgrade::default(),
+    };
     let supervisor = Supervisor {
         workers,
         kept,
@@ -172,6 +178,7 @@ pub(super) fn run(
         cache,
         list,
         watch,
+        upgrade,
         looked: Instant::now(),
         restarts: 0,
     };
@@ -215,6 +222,7 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
     guest.go(&process)?;
     let supervisor = Supervisor {
         watch: Watch::new(kept.mounted().connection, workers.patience),
+        upgrade: Upgrade::default(),
         looked: Instant::now(),
         outage: Outage::none(workers.patience, Instant::now()),
         cache: workers.cache_folder(),
@@ -282,6 +290,8 @@ struct News {
     has_word: bool,
     is_asked: bool,
     is_dead: bool,
+    /// Another version is wanted.
+    is_upgraded: bool,
 }
 
 /// Tells the service manager of a mount in the foreground.
@@ -305,6 +315,7 @@ struct Supervisor {
     /// What was known of the list when the worker was started.
     list: Option<ListId>,
     watch: Watch,
+    upgrade: Upgrade,
     /// When it was looked at the worker last.
     looked: Instant,
     restarts: u32,
@@ -357,6 +368,10 @@ impl Supervisor {
                 self.look_at_the_dying();
                 self.look_at_the_silent()?;
             }
+            if news.is_upgraded {
+                self.upgrade.begin(&self.workers, &self.kept);
+            }
+            self.take_upgrade()?;
             if news.is_asked {
                 self.help()?;
             }
@@ -391,6 +406,14 @@ impl Supervisor {
         let errands = self.worker.as_ref().and_then(|worker| worker.errands.as_ref());
         waits.extend(errands.map(|errands| PollFd::new(errands, PollFlags::IN)));
         let asked_for = waits.len();
+        let wanted = self.upgrade.wanted.as_ref().filter(|_| self.outage.is_over());
+        waits.extend(wanted.map(|wanted| PollFd::new(wanted, PollFlags::IN)));
+        let upgrade = waits.len();
+        if let Some(worker) = self.upgrade.worker() {
+            waits.extend(worker.socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
+            waits.extend(worker.errands.as_ref().map(|asks| PollFd::new(asks, PollFlags::IN)));
+        }
+        let candidate = waits.len();
         // The kernel wakes who waits with the connection for each request, whatever is waited for; so what reads the
         // requests hears of the end first, and ends.
         let connection = self.kept.connection();
@@ -400,7 +423,8 @@ impl Supervisor {
             None => GLANCE,
         });
         let look = self.desertion.as_ref().map(|desertion| desertion.wait(now));
-        let limit = self.outage.wait(now).into_iter().chain(glance).chain(look).min();
+        let limit = self.outage.wait(now).into_iter().chain(glance).chain(look);
+        let limit = limit.chain(self.upgrade.wait(now)).min();
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let ready = match poll(&mut waits, limit.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(News::default()),
@@ -411,7 +435,7 @@ impl Supervisor {
                 .get(range)
                 .is_some_and(|waits| waits.iter().any(|wait| !wait.revents().is_empty()))
         };
-        let state = waits.get(asked_for).map_or(PollFlags::empty(), PollFd::revents);
+        let state = waits.get(candidate).map_or(PollFlags::empty(), PollFd::revents);
         Ok(News {
             has_signal: is(0..1),
             has_ended: state.contains(PollFlags::ERR) || ready == 0 && connection.has_ended()?,
@@ -422,6 +446,7 @@ impl Supervisor {
             is_dead: is(client..end),
             has_word: is(end..word),
             is_asked: is(word..asked_for),
+            is_upgraded: is(asked_for..upgrade),
         })
     }
 
@@ -479,6 +504,32 @@ impl Supervisor {
         };
         self.workers.suspects.died(how, self.outage.goes_on())?;
         Ok(None)
+    }
+
+    /// Has a worker of another version take over, if one is ready.
+    fn take_upgrade(&mut self) -> io::Result<()> {
+        let Some(Ready { mut worker, program }) =
+            self.upgrade.look(&self.workers, &mut self.helpers)
+        else {
+            return Ok(());
+        };
+        let old = self.worker.take();
+        let pid = old.as_ref().map(|old| old.child.id()).unwrap_or_default();
+        log::info!("process {} takes over from process {pid}", worker.child.id());
+        if let Some(mut old) = old {
+            old.child.kill()?;
+            old.child.wait()?;
+        }
+        self.helpers.end_prefetcher();
+        // If the connection has ended, that is seen next.
+        if let Err(e) = self.kept.connection().resend() {
+            log::debug!("{e}");
+        }
+        worker.go()?;
+        self.worker = Some(worker);
+        self.restarts = self.restarts.saturating_add(1);
+        self.workers.program = program;
+        Ok(())
     }
 
     /// Hears what the worker says.

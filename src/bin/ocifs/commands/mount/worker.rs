@@ -39,6 +39,9 @@ pub(super) fn run(
     request: &MountRequest,
 ) -> Result<ExitCode, AnyError> {
     show_name()?;
+    if !variables::is_worker_of_this_version() {
+        return Err("this version of ocifs can't serve for the supervisor of that one: unmount, and mount again".into());
+    }
     // Before the first word is waited for: if the supervisor is dead already, none comes.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     hide_secrets()?;
@@ -133,6 +136,10 @@ fn mounted(
     (supervisor, opened): (&SupervisorSocket, &OpenedImage),
     options: &MountOptions,
 ) -> Result<Mount, Error> {
+    // Before another worker makes room for this one.
+    if kept.as_ref().is_some_and(|kept| !kept.is_of(served.checksum())) {
+        return Err(Error::Different);
+    }
     let told = supervisor.opened(opened).map_err(Error::Serve)?;
     match (told, kept) {
         (Told::Go, Some(kept)) => Mount::resume(served, kept, options),

@@ -75,6 +75,15 @@ pub(super) struct Worker {
 impl Workers {
     /// Starts the first worker, or another for a mount.
     pub(super) fn start(&self, kept: Option<&Kept>) -> Result<Worker, AnyError> {
+        self.start_with(&self.program, kept)
+    }
+
+    /// The same with another version of this program.
+    pub(super) fn start_with(
+        &self,
+        program: &Program,
+        kept: Option<&Kept>,
+    ) -> Result<Worker, AnyError> {
         let starting = |e| format!("starting the serving process: {e}");
         let (errands, asked) = UnixStream::pair().map_err(starting)?;
         let text = kept.map(Kept::to_bytes).transpose().map_err(starting)?.unwrap_or_default();
@@ -82,7 +91,8 @@ impl Workers {
         descriptors.extend(kept.map(Kept::as_fd));
         descriptors.extend(self.journal.as_ref().map(Journal::as_fd));
         let handed = Handed { descriptors: &descriptors, secrets: &self.secrets, kept: &text };
-        let (child, ours) = self.spawn(NAME, variables::WORKER, &handed).map_err(starting)?;
+        let (child, ours) =
+            self.spawn(program, NAME, variables::WORKER, &handed).map_err(starting)?;
         let pid = Pid::from_child(&child);
         let end = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| starting(e.into()))?;
         let socket = Some(WorkerSocket::new(ours));
@@ -106,26 +116,28 @@ impl Workers {
         let (ours, theirs) = UnixStream::pair()?;
         let descriptors = &[theirs.as_fd()];
         let handed = Handed { descriptors, secrets: &self.secrets, kept: question };
-        let (child, _) = self.spawn(env!("CARGO_BIN_NAME"), variables::SEARCH, &handed)?;
+        let name = env!("CARGO_BIN_NAME");
+        let (child, _) = self.spawn(&self.program, name, variables::SEARCH, &handed)?;
         Ok((child, ours))
     }
 
     /// Starts this program with the variable that says what as, and hands something over.
     fn spawn(
         &self,
+        program: &Program,
         name: &str,
         variable: &str,
         handed: &Handed<'_>,
     ) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = handover::send(handed)?;
-        let mut command = self.program.command(name);
+        let mut command = program.command(name);
         if self.has_one_id {
             command.env(variables::ONE_ID, "1");
         }
         if self.have_input && variable == variables::WORKER {
             command.stdin(Stdio::inherit());
         }
-        let child = command.env(variable, "1").stdout(theirs).spawn()?;
+        let child = command.env(variable, variables::WORKER_VERSION).stdout(theirs).spawn()?;
         // It has the other end, too.
         drop(command);
         // If it ends before it has read them, that is seen later.
@@ -167,6 +179,24 @@ impl Worker {
             }
         }
         Ok(None)
+    }
+
+    /// What it says now, doing what it asks for: nothing yet, a word, or that there will be none.
+    pub(super) fn next_word(
+        &mut self,
+        workers: &Workers,
+        helpers: &mut Helpers,
+    ) -> io::Result<Option<Option<Word>>> {
+        let Some(socket) = &self.socket else { return Ok(Some(None)) };
+        let mut waits = vec![PollFd::new(socket, PollFlags::IN)];
+        waits.extend(self.errands.as_ref().map(|errands| PollFd::new(errands, PollFlags::IN)));
+        poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let is_asked = waits.get(1).is_some_and(|wait| !wait.revents().is_empty());
+        let has_word = !waits[0].revents().is_empty();
+        if is_asked {
+            self.help(workers, helpers)?;
+        }
+        if has_word { self.word().map(Some) } else { Ok(None) }
     }
 
     /// Does what it asks for next.

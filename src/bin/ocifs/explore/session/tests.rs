@@ -1,9 +1,11 @@
 //! What a defect in the loop leaves behind on a real terminal.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
 use ocifs::fuse::panics;
@@ -13,14 +15,29 @@ use rustix::termios::tcgetattr;
 
 use super::{Message, Session, run_to_end};
 use crate::explore::terminal::{ENTER, LEAVE};
+use crate::explore::work::Saver;
 use crate::render::errors;
+
+/// Nothing is saved here.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Saver for Nowhere {
+    fn make(&self, _: &Path, _: u32) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 /// The other test runs this one, on a terminal of its own.
 #[test]
 #[ignore = "it is a part of a_defect_gives_the_terminal_back"]
 fn a_defect_on_this_terminal() {
     panics::watch();
-    let session = Session::begin(vec!["REF".to_owned()], true);
+    let session = Session::begin(vec!["REF".to_owned()], true, Arc::new(Nowhere));
     let session = session.map_err(|error| error.to_string()).unwrap();
     session.workers.sender.send(Message::Defect).map_err(|_| "nobody listens").unwrap();
     let error = run_to_end(session).map_err(|error| error.to_string()).unwrap_err();

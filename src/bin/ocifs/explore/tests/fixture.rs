@@ -223,7 +223,8 @@ impl User {
     /// Does some work, and all that comes of it.
     pub fn works(&mut self, request: Request) {
         let mut answers = Vec::new();
-        perform(request, &self.newest, &mut |answer| answers.push(Event::Answer(answer)));
+        let mut tell = |answer| answers.push(Event::Answer(answer));
+        perform(request, &self.newest, &Directly, &mut tell);
         answers.into_iter().for_each(|answer| self.happens(answer));
     }
 
