@@ -164,12 +164,15 @@ impl IndexFile {
     }
 }
 
+/// What is done with a block of entries, by its number.
+type WithBlock<'a> = &'a mut dyn FnMut(usize, &[EntryRecord]) -> Result<(), DecodeError>;
+
 /// Reads entries, some at a time.
 fn each_block(
     file: &File,
     start: u64,
     entries: usize,
-    act: &mut dyn FnMut(usize, &[EntryRecord]) -> Result<(), DecodeError>,
+    act: WithBlock<'_>,
 ) -> Result<(), DecodeError> {
     let mut block = vec![EntryRecord::new_zeroed(); BLOCK_ENTRIES.min(entries)];
     let (mut at, mut left) = (start, entries);

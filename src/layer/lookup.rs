@@ -136,12 +136,15 @@ fn is_seen(layer: &ResolvedLayer, index: &LayerIndex) -> bool {
     index.blob() == digest || layer.diff_id.is_some_and(|id| id.0 == digest)
 }
 
+/// Takes an index from under a name, if it is right.
+type Load<'a, T> = &'a dyn Fn(LayerName, &dyn Fn(&LayerIndex) -> bool) -> Option<T>;
+
 /// Tries the names under which the cache may have the index of a layer, each with what it has to prove.
 fn by_any_name<T>(
     layer: &ResolvedLayer,
     finder: &IndexFinder,
     options: &LayerOptions,
-    load: &dyn Fn(LayerName, &dyn Fn(&LayerIndex) -> bool) -> Option<T>,
+    load: Load<'_, T>,
     of_file: &dyn Fn() -> Option<T>,
 ) -> Option<T> {
     let (digest, diff_id) = (layer.descriptor.digest, layer.diff_id);

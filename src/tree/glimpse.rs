@@ -123,12 +123,12 @@ impl Survey {
             drawn.more(file.index().metadata_bytes()).map_err(Error::from)?;
         }
         let nothing = LayerIndex::nothing();
-        let indexes = |files: &[IndexFile]| -> Result<Provenance, Error> {
+        let merged = |files: &[IndexFile]| -> Result<Provenance, Error> {
             let of = |layer: &Option<usize>| layer.map_or(&nothing, |at| files[at].index());
             let layers: Vec<&LayerIndex> = layers.iter().map(of).collect();
             provenance_of_known(&layers, budget)
         };
-        let mut provenance = indexes(files)?;
+        let mut provenance = merged(files)?;
         let wanted = wanted_runs(&provenance, opened, files, layers, &runs);
         if wanted.iter().flatten().any(|is_wanted| *is_wanted) {
             for (file, wanted) in files.iter_mut().zip(&wanted) {
@@ -137,7 +137,7 @@ impl Survey {
                 let more = file.index().metadata_bytes().saturating_sub(before);
                 drawn.more(more).map_err(Error::from)?;
             }
-            provenance = indexes(files)?;
+            provenance = merged(files)?;
         }
         let files: Vec<Arc<LayerIndex>> =
             self.files.into_iter().map(|file| Arc::new(file.into_index())).collect();
@@ -162,7 +162,9 @@ fn take_paths(file: &mut IndexFile, names: &NameSet) -> Result<Vec<Run>, DecodeE
             Part::Follows if entry.dir == ROOT_DIR => true,
             Part::Follows => {
                 // Something hidden may come before any run.
-                runs.iter_mut().last().into_iter().for_each(|run| run.is_cut = true);
+                if let Some(run) = runs.last_mut() {
+                    run.is_cut = true;
+                }
                 false
             }
         };
