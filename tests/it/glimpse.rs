@@ -258,9 +258,9 @@ fn damage_is_found() {
     let sample = sample();
     let bytes = sample.encode();
     let head = sample.encode_head().len();
-    for at in 0..head {
+    for (at, byte) in bytes.iter().enumerate().take(head) {
         let file = file_of(&sample);
-        file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+        file.write_all_at(&[byte ^ 1], at as u64).unwrap();
         let opened = IndexFile::open(file, u64::MAX, &mut NameSet::default());
         assert!(opened.is_err(), "byte {at}");
     }
