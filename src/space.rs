@@ -20,8 +20,8 @@
 //! [`Directories`] instead of a tree, and each image is a volume of its own, numbered from 1. Its inodes wait for it to be
 //! opened. What an image's numbers are does not depend on when that was, so that an image can be closed
 //! while the kernel remembers files of it. Files that several of these volumes have are one inode all the same, with a number
-//! that is made from what the file is ([`volume`]). Numbers of volumes, directories and layers are given in the order in which they
-//! are named, and written down for the process that may take over ([`Journal`]).
+//! that is made from what the file is (`space::volume`). Numbers of volumes, directories and layers are given in the order in
+//! which they are named, and written down for the process that may take over ([`Journal`]).
 //!
 //! (Rejected: a volume for each image of a mount. Its numbers would need no joined tree, but `diff -r` of two versions
 //! would read every equal file twice, and the kernel would cache it twice.)

@@ -116,3 +116,96 @@ impl SharedLayer {
         Digest::sha256(&[scope.as_bytes(), b"\0", words.as_bytes(), b"\0", below].concat())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::artifact::FileShape;
+    use crate::codec::Compression;
+    use crate::index::{Builder, Identity, LayerIndex};
+    use crate::oci::Descriptor;
+
+    /// In the order in which they are asked for.
+    #[derive(Debug, Default)]
+    struct InOrder(Mutex<Vec<Digest>>);
+
+    impl LayerNumbers for InOrder {
+        fn number(&self, layer: Digest) -> Option<u32> {
+            let mut known = self.0.lock().unwrap();
+            let at = known.iter().position(|other| *other == layer).unwrap_or(known.len());
+            known.resize(known.len().max(at + 1), layer);
+            Some(at as u32)
+        }
+    }
+
+    fn blob(word: &str) -> Digest {
+        Digest::sha256(word.as_bytes())
+    }
+
+    fn layer(word: &str, shown: ShownAs) -> ResolvedLayer {
+        ResolvedLayer { descriptor: Descriptor::of_manifest(blob(word)), diff_id: None, shown }
+    }
+
+    fn tar(word: &str, proof: Proof, name: LayerName) -> OpenLayer {
+        let identity = Identity {
+            blob: blob(word),
+            blob_size: 0,
+            diff_id: DiffId(blob("tar")),
+            uncompressed_size: 0,
+            compression: Compression::None,
+            proof,
+        };
+        OpenLayer { index: Arc::new(Builder::new().finish(identity).unwrap()), name }
+    }
+
+    fn file(path: &str, mode: u16) -> ShownAs {
+        ShownAs::File(FileShape { path: path.as_bytes().to_vec(), mode, mtime_seconds: 0 })
+    }
+
+    #[test]
+    fn layers_are_the_same_if_their_entries_are() {
+        let numbers = InOrder::default();
+        let of = |name| Scope { numbers: &numbers, name };
+        let own = LayerName::Blob(blob("a"));
+        let root = layer("a", ShownAs::ROOT);
+        let first = of("r.example").number(&root, &tar("a", Proof::Full, own));
+        assert_eq!(first, Some(0));
+        // However the index was found that is of the tar.
+        let by_tar = LayerName::DiffId(DiffId(blob("tar")));
+        assert_eq!(of("r.example").number(&root, &tar("b", Proof::Tar, by_tar)), first);
+        assert_ne!(of("other.example").number(&root, &tar("a", Proof::Full, own)), first);
+        let below = layer("a", ShownAs::Tree { below: b"x".to_vec() });
+        assert_ne!(of("r.example").number(&below, &tar("a", Proof::Full, own)), first);
+        // What a table says has an order of its own, and what nothing binds may be another tomorrow.
+        let bound = |by| LayerName::Bound { blob: blob("a"), bound_by: blob(by) };
+        let table = |by| of("r.example").number(&root, &tar("a", Proof::Toc, bound(by)));
+        assert!(table("t") != first && table("t") == table("t") && table("t") != table("u"));
+        let hint = LayerName::Hint { blob: blob("a"), scope: blob("s") };
+        assert_eq!(of("r.example").number(&root, &tar("a", Proof::Hint, hint)), None);
+        assert_eq!(of("r.example").number(&root, &tar("a", Proof::Transport, own)), None);
+    }
+
+    #[test]
+    fn blobs_that_are_files_are_the_same_if_their_manifests_say_so() {
+        let numbers = InOrder::default();
+        let scope = Scope { numbers: &numbers, name: "r.example" };
+        let number = |word: &str, shown: ShownAs, name: fn(Digest) -> LayerName| {
+            let index = LayerIndex::of_file(blob(word), 1).unwrap();
+            let open = OpenLayer { index: Arc::new(index), name: name(blob(word)) };
+            scope.number(&layer(word, shown), &open)
+        };
+        let first = number("a", file("one", 0o644), LayerName::File);
+        assert_eq!(
+            number("a", file("d/two", 0o644), LayerName::File),
+            first,
+            "a name is no matter"
+        );
+        assert_ne!(number("a", file("one", 0o755), LayerName::File), first);
+        assert_ne!(number("b", file("one", 0o644), LayerName::File), first);
+        let ShownAs::File(shape) = file("one", 0o644) else { panic!() };
+        assert_ne!(number("a", ShownAs::Compressed(shape), LayerName::Inflated), first);
+    }
+}
