@@ -128,13 +128,19 @@ pub enum LayoutError {
     Image(#[from] image::Error),
     /// What another process has written down says what can't be.
     #[error("what is known of the mount: {0}")]
-    Journal(#[from] io::Error),
+    Journal(io::Error),
     /// It can't be shown as it was.
     #[error("{0}")]
     Different(String),
     /// There is no room for its numbers.
     #[error("so many directories were listed that no more are")]
     Full,
+}
+
+impl From<io::Error> for LayoutError {
+    fn from(error: io::Error) -> LayoutError {
+        LayoutError::Journal(error)
+    }
 }
 
 impl Layout {
