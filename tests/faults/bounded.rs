@@ -12,6 +12,7 @@ use rustix::process::{Signal, kill_process};
 use crate::fixture::{Sandbox, image_of, name_in, noise, open, options, read, within};
 use crate::shell::{Home, eventually_within, text};
 use crate::support::image::{Built, Compression};
+use crate::support::kernel::note;
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
@@ -50,6 +51,42 @@ fn mounted(flags: &[&str]) -> (Home, Registry, Built) {
 fn unmount(home: &Home) {
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
+}
+
+/// The most memory of its own that serving [`MANY_FILES`] takes, in KiB. What opening them takes for a moment is given back.
+const MAX_OWN_KIB: u64 = 8 << 10;
+const MANY_FILES: usize = 30_000;
+
+/// Beside that a process has those parts of the program in memory that it has run, which all mounts share.
+#[test]
+fn a_cached_mount_of_many_files_is_small() {
+    let file = |n: usize| {
+        let path = format!("usr/lib/python3/dist-packages/package-{}/module_{n}.py", n / 50);
+        Entry::file(path, format!("# module {n}\n"))
+    };
+    let home = Home::new();
+    let entries: Vec<Entry> = (0..MANY_FILES).map(file).collect();
+    let image = home.layout(&image_of(&tar(&entries), Compression::Gzip));
+    // The first use takes more for a while.
+    assert_eq!(home.run(&["pull", &image]).code, 0);
+    home.run(&["mount", "--prefetch=off", &image, "M"]).succeeded();
+    let own = || -> u64 {
+        let pid = home.workers()[0].as_raw_nonzero();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let before = own();
+    assert_eq!(
+        home.command("du").arg("-s").arg(home.mount_point()).output().unwrap().status.code(),
+        Some(0)
+    );
+    let after = own();
+    note(&format!(
+        "memory of a cached mount of {MANY_FILES} files: {before} KiB, {after} KiB after a walk"
+    ));
+    assert!(before.max(after) <= MAX_OWN_KIB, "{before} KiB, {after} KiB after a walk");
+    unmount(&home);
 }
 
 /// Descriptors and threads of the worker.

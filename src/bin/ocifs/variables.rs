@@ -70,11 +70,20 @@ pub(crate) fn journal_stream() -> Option<(u64, u64)> {
 
 /// How many heaps glibc's allocator may make for threads, and how many we want: by default there are eight
 /// for each processor, of which every one keeps what its threads have freed. Ours allocate little.
-pub(crate) const ARENAS: &str = "MALLOC_ARENA_MAX";
+const ARENAS: &str = "MALLOC_ARENA_MAX";
 
-/// The user's number of heaps, or ours.
-pub(crate) fn arenas() -> OsString {
-    env::var_os(ARENAS).unwrap_or_else(|| "1".into())
+/// From how many bytes on glibc's allocator takes memory from the kernel for one thing, and gives it back with that; and how
+/// much of the end of its heap it keeps (mallopt(3)). By default both become larger with what is freed, so that what opening
+/// an image takes for a moment stays with a process that serves it for days: 4 MiB of 10, for an image of 27,000 files.
+const MMAP_THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
+const TRIM_THRESHOLD: &str = "MALLOC_TRIM_THRESHOLD_";
+const THRESHOLD_BYTES: &str = "131072";
+
+/// How a process that goes on serving allocates, where the user does not say something else.
+pub(crate) fn of_allocator() -> impl Iterator<Item = (&'static str, OsString)> {
+    let ours =
+        [(ARENAS, "1"), (MMAP_THRESHOLD, THRESHOLD_BYTES), (TRIM_THRESHOLD, THRESHOLD_BYTES)];
+    ours.into_iter().map(|(name, value)| (name, env::var_os(name).unwrap_or_else(|| value.into())))
 }
 
 /// Whether we are the process that serves a mount in the background.

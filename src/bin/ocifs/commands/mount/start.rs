@@ -67,7 +67,7 @@ impl Program {
         command.arg0(name);
         // So is its environment for programs of the same user.
         command.env_remove(variables::CREDS).env_remove(variables::AUTH_CONFIG);
-        command.env(variables::ARENAS, variables::arenas()).stdin(Stdio::null());
+        command.envs(variables::of_allocator()).stdin(Stdio::null());
         // This process may have left it.
         if let Some(directory) = self.directory.as_ref().filter(|directory| directory.is_dir()) {
             command.current_dir(directory);
