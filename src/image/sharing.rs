@@ -136,7 +136,8 @@ mod tests {
         fn number(&self, layer: Digest) -> Option<u32> {
             let mut known = self.0.lock().unwrap();
             let at = known.iter().position(|other| *other == layer).unwrap_or(known.len());
-            known.resize(known.len().max(at + 1), layer);
+            let length = known.len().max(at + 1);
+            known.resize(length, layer);
             Some(at as u32)
         }
     }
