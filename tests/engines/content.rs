@@ -121,8 +121,9 @@ fn images_can_be_exported_and_pushed_once_their_layers_are_there() {
     let content = told(&containerd, &["content", "list", "--quiet"]);
     assert!(image.layer_digests().iter().all(|layer| !content.contains(layer)), "{content}");
 
-    // And come again with it.
-    block_on(async { Kubelet::new(&containerd).await.pull(&name).await });
+    // And come again with it. containerd calls a plugin that was away after a while of its own.
+    let pull = || async { Kubelet::new(&containerd).await.try_pull(&name, None).await.is_ok() };
+    assert!(eventually_within(START, || block_on(pull())), "{}", containerd.log());
     comes(&containerd, &image);
     containerd.stop();
     plugin.stop();
@@ -144,10 +145,12 @@ fn a_fetch_goes_on_where_it_was() {
     registry.clear_log();
     registry.fault(("GET", &layer, Times::First(1)), Fault::StallHalf);
     let mut plugin = fetching(&home);
+    // In decimal megabytes: most of the half that comes.
     let written = || {
         let active = told(&containerd, &["content", "active"]);
         let row = active.lines().find(|line| line.contains("ocifs-layer-"));
-        row.is_some_and(|row| row.contains("MB"))
+        let size = row.and_then(|row| row.split_whitespace().find_map(|w| w.strip_suffix("MB")));
+        size.is_some_and(|size| size.parse::<f64>().unwrap() > 5.0)
     };
     assert!(eventually_within(START, written), "{}", containerd.log());
     plugin.kill();
@@ -156,7 +159,7 @@ fn a_fetch_goes_on_where_it_was() {
     plugin = fetching(&home);
     comes(&containerd, &image);
     let (bytes, starts) = sent(&registry, &layer);
-    assert!(starts.iter().any(|start| *start > 1 << 20), "{starts:?}");
+    assert!(starts.iter().any(|start| *start > 4 << 20), "{starts:?}");
     // What was under way when it ended comes twice.
     assert!(bytes < size + (3 << 20), "{bytes} of {size}");
     containerd.stop();
