@@ -1,5 +1,6 @@
 //! `--metrics`: what a scraper sees.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -8,6 +9,7 @@ use crate::containerd::Containerd;
 use crate::kubelet::Kubelet;
 use crate::plugin::{Plugin, START, block_on, image, log_of, need_root_and_fuse};
 use crate::shell::{Home, eventually, eventually_within, text};
+use crate::support::markdown::page as document;
 use crate::support::registry::Registry;
 
 fn page(socket: &Path) -> String {
@@ -69,6 +71,12 @@ fn what_happens_is_counted() {
         assert_eq!(value(&page, begin), expected, "{begin}: {page}");
     }
     assert!(value(&page, "ocifs_snapshotter_request_seconds_sum{method=\"Prepare\"") > 0.0);
+    // Exactly these are described.
+    let document = document("docs/metrics.md").text;
+    let described = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let printed = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let [described, printed] = [described.collect::<BTreeSet<&str>>(), printed.collect()];
+    assert_eq!(described, printed);
     containerd.stop();
     plugin.stop();
 
