@@ -174,7 +174,7 @@ fn the_rest_of_the_image_service_is_containerds() {
             let answers = [list(&socket, service).await, list(&to, service).await];
             let [ours, theirs] = answers.map(|answer| answer.unwrap());
             assert!(ours == theirs && ours.images.len() == 1, "{ours:?} {theirs:?}");
-            assert_eq!(ours.images[0].repo_tags, [name.clone()]);
+            assert_eq!(ours.images[0].repo_tags, std::slice::from_ref(&name));
         }
         kubelet.remove_image(&name).await;
         for service in ["runtime.v1.RuntimeService", "containerd.services.images.v1.Images"] {
