@@ -15,8 +15,8 @@
 //!
 //! # Invariants
 //!
-//! - The head of a request has [`PATIENCE`] and [`MAX_HEAD_BYTES`], each write of an answer [`PATIENCE`], and there are as many
-//!   connections at a time as the program says.
+//! - The head of a request has 5 seconds and 8 KiB, each write of an answer 5 seconds, and there are as many connections at a
+//!   time as the program says.
 
 mod address;
 mod message;

@@ -152,7 +152,9 @@ impl Browsed {
                 })
             }
             // Its attributes are those of no image, or known from when it was open.
-            Later::Closed { volume, number: 1 } if !self.directories.shows_roots() => {
+            Later::Closed { volume, number }
+                if space::is_root(volume, number) && !self.directories.shows_roots() =>
+            {
                 let root = Named::Volume(volume);
                 reply.attr(&self.stay(root), &self.attr_of(root));
             }

@@ -63,6 +63,11 @@ impl Archives {
         Ok(Archives { folders })
     }
 
+    /// The folders, without symlinks.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.folders.iter().map(|(_, folder)| folder.as_path())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.folders.is_empty()
     }

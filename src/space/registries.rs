@@ -49,6 +49,7 @@
 //!   tables of contents by which it was known before.
 
 mod again;
+mod of_this_machine;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -57,12 +58,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::archives::{ARCHIVES, Archives};
+use super::archives::Archives;
 use super::directories::{Directories, Named, Node, SeenRoot};
 use super::entered::Entered;
 use super::holders::Holders;
 use super::journal::{Journal, Record};
-use super::local::{Child, LOCAL, children, is_local, stored_name};
+use super::local::{Child, is_local, stored_name};
 use super::names::{Meaning, meaning};
 use super::numbers::Numbers;
 use super::slot::{FAILURE_STAYS, Slot};
@@ -73,14 +74,10 @@ use crate::fs::{Error, Filesystem};
 use crate::image::{self, Common, Image, ImageOptions, Opened, Scope, Shown, View};
 use crate::layer::{Quiet, Turns};
 use crate::reference::ImageName;
-use crate::source::ListedStore;
 use crate::source::registry::{Session, Traffic};
 
 /// How long a list of repositories or of tags counts.
 const LISTS_STAY: Duration = Duration::from_secs(60);
-
-/// How long a list of the images in a store of this machine counts.
-const STORED_STAY: Duration = Duration::from_secs(5);
 
 /// A tag that was not used for so long is looked up again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -244,60 +241,6 @@ impl Registries {
         let stored = stored.map(|stored| stored.parse::<ImageName>());
         let parsed = stored.unwrap_or_else(|| name.parse().map(ImageName::Registry));
         self.opener.options(&parsed.map_err(|e| format!("{name}: {e}"))?)
-    }
-
-    /// The images in a store of this machine, asked for once in a while.
-    fn stored(&self, store: ListedStore) -> Arc<Vec<String>> {
-        let key = format!("{LOCAL}/{}", store.word());
-        let busy = self.busy(&key);
-        let _busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((when, names)) = self.state().stored.get(store.word())
-            && when.elapsed() < STORED_STAY
-        {
-            return Arc::clone(names);
-        }
-        let asked = self.options(&format!("{key}/x"));
-        let names = asked.map(|(_, options)| store.names(&options.stores, options.read_deadline));
-        let names = names.unwrap_or_else(|why| {
-            log::info!("{key}: {why}");
-            Vec::new()
-        });
-        let names = Arc::new(names);
-        self.state().stored.insert(store.word(), (Instant::now(), Arc::clone(&names)));
-        names
-    }
-
-    /// What a directory of stores of this machine has.
-    fn local(&self, path: &str) -> Result<BTreeMap<String, Child>, Error> {
-        if let Some(directory) = self.archives.directory(path) {
-            return Ok(directory.children());
-        }
-        let of_store = |store: &ListedStore| {
-            let rest = path.strip_prefix(LOCAL)?.strip_prefix('/')?.strip_prefix(store.word())?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
-        };
-        let found = ListedStore::ALL.iter().find_map(|store| Some((*store, of_store(store)?)));
-        Ok(match found {
-            Some((store, rest)) => children(&self.stored(store), rest),
-            None if path == LOCAL => {
-                let stores = ListedStore::ALL.into_iter();
-                let stores = stores.filter(|store| !self.stored(*store).is_empty());
-                let stores = stores.map(|store| store.word());
-                let archives = (!self.archives.is_empty()).then_some(ARCHIVES);
-                let names = stores.chain(archives);
-                names.map(|name| (name.to_owned(), Child::Directory)).collect()
-            }
-            None => return Err(Error::NotFound),
-        })
-    }
-
-    /// What a name in a directory of this machine leads to.
-    fn local_child(&self, path: &str, name: &str) -> Result<Child, Error> {
-        let child = match self.archives.directory(path) {
-            Some(directory) => directory.child(name),
-            None => self.local(path)?.remove(name),
-        };
-        child.ok_or(Error::NotFound)
     }
 
     /// Whether something of this name is there, and what it means now.

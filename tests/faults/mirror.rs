@@ -115,7 +115,7 @@ fn an_image_is_shown_before_it_is_answered() {
     assert_eq!(head.header("Content-Length"), Some(first.manifest.len().to_string().as_str()));
     assert_eq!(fixture.listed(), [""; 0]);
     let answer = fixture.get("r/manifests/one");
-    assert_eq!(fixture.listed(), [first.manifest_digest.clone()]);
+    assert_eq!(fixture.listed(), [first.manifest_digest.as_str()]);
     assert_eq!((answer.status(), &answer.body), ("200", &first.manifest));
     assert_eq!(answer.header("Content-Type"), Some(first.manifest_media_type.as_str()));
     // By its digest, and again, it adds nothing.
@@ -149,7 +149,7 @@ fn of_an_index_only_what_is_asked_for_is_shown() {
     assert_eq!(fixture.lines(), [""; 0]);
     let answer = fixture.get(&format!("r/manifests/{}", other.manifest_digest));
     assert_eq!((answer.status(), &answer.body), ("200", &other.manifest));
-    assert_eq!(fixture.listed(), [other.manifest_digest.clone()]);
+    assert_eq!(fixture.listed(), [other.manifest_digest.as_str()]);
 }
 
 #[test]

@@ -251,7 +251,7 @@ impl Mirror {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let address = lines.find_map(|line| Some(line.rsplit_once(" at ")?.1.to_owned())).unwrap();
-        thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
+        thread::spawn(move || lines.for_each(drop));
         (Mirror(child), address)
     }
 }

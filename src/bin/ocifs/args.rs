@@ -146,7 +146,7 @@ pub(crate) enum Command {
     /// --list FILE DIR`: what is asked for is added to FILE, and answered once the store shows it. What can't be shown is
     /// pulled as ever. A repository has its registry before it, with `_` before a port:
     /// `location = "127.0.0.1:5001/docker.io"`. Whoever reaches the address can have images streamed and shown.
-    #[command(override_usage = "ocifs mirror [OPTIONS] --store DIR --list FILE ADDRESS")]
+    #[command(override_usage = "ocifs mirror [OPTIONS] ADDRESS")]
     Mirror(Mirror),
     /// Unmount images
     #[command(alias = "unmount")]

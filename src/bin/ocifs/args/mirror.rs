@@ -15,11 +15,11 @@ pub(crate) struct Mirror {
     /// Where to answer, over plain HTTP: HOST:PORT, such as 127.0.0.1:5001, or unix:PATH
     pub(crate) address: Address,
 
-    /// The directory of `ocifs store`
+    /// The directory of `ocifs store`; needed
     #[arg(long, value_name = "DIR", help_heading = "Mirror")]
     pub(crate) store: PathBuf,
 
-    /// The list of that store (`ocifs store --list`), to which images are added
+    /// The list of that store (`ocifs store --list`), to which images are added; needed
     #[arg(long, value_name = "FILE", help_heading = "Mirror")]
     pub(crate) list: PathBuf,
 

@@ -10,7 +10,7 @@ use ocifs::image::{
     Structure, View,
 };
 use ocifs::mount::{Lookups, REGISTRIES};
-use ocifs::reference::{DirectoryName, ImageName, StoredImage};
+use ocifs::reference::{DirectoryName, ImageName, LocalLayout, LocalSource, StoredImage};
 use ocifs::source::ListedStore;
 use ocifs::source::registry::{CredentialKeeper, Credentials};
 use ocifs::space::{Archives, Journal, Layout, Opener, Registries};
@@ -168,7 +168,13 @@ pub(super) fn open_registries(
     let settings = Settings::read()?;
     let proves_later = settings.required_proof(args)? == RequiredProof::Transport;
     if let Some(confine) = confine {
-        confine(&mut any_image(args, &settings), &cache)?;
+        let mut images = any_image(args, &settings);
+        images.extend(archives.folders().map(|folder| {
+            let (layout, path) = (LocalLayout::ByContent, folder.to_owned());
+            let local = LocalSource { layout, path, selector: None };
+            (ImageName::Local(local), ImageOptions::default())
+        }));
+        confine(&mut images, &cache)?;
     }
     let args = ImageArgs { has_keeper: keeper.is_some(), ..args.clone() };
     let timeout = args.timeout;
