@@ -131,7 +131,7 @@ impl<'a> Engines<'a> {
         fs::write(folder.path().join("storage.conf"), storage).unwrap();
         // Those of podman itself are more than a container of tests may have.
         let limits = "[containers]\ndefault_ulimits = ['nofile=1024:1024', 'nproc=1024:1024']\n\
-                      [engine]\nevents_logger = 'none'\n";
+                      [engine]\nevents_logger = 'none'\nruntime = 'runc'\n";
         fs::write(folder.path().join("containers.conf"), limits).unwrap();
         Engines { folder, store }
     }
