@@ -157,23 +157,29 @@ impl Walks {
 
     /// Brings the beginnings of the next layers, as far as the bounds allow.
     fn bring(&self, state: &mut WalkState, contents: &Contents) {
-        let Some(walk) = state.walk.clone().filter(Walk::is_on) else { return };
+        let Some(walk) = state.walk.clone().filter(Walk::is_on) else {
+            self.is_followed.store(false, Ordering::Relaxed);
+            return;
+        };
         let mut at = 0;
         while state.layers_ahead() < MAX_LAYERS
             && let Some(leg) = state.itinerary.get(at)
         {
+            if state.is_done[leg.layer] {
+                state.itinerary.remove(at);
+                continue;
+            }
             let reader = &contents.layers()[leg.layer];
-            let is_done = state.is_done[leg.layer];
-            if !is_done && reader.is_busy() {
+            if reader.is_busy() {
                 // Some reader is in it; later, perhaps.
                 at += 1;
                 continue;
             }
             let piece_bytes = state.piece_bytes(reader);
-            if !is_done && piece_bytes == 0 {
+            if piece_bytes == 0 {
                 return;
             }
-            let Some(leg) = state.itinerary.remove(at).filter(|_| !is_done) else { continue };
+            let Some(leg) = state.itinerary.remove(at) else { return };
             state.is_done[leg.layer] = true;
             let ahead_bytes = reader.bring(&leg.ranges, piece_bytes, &walk);
             if ahead_bytes > 0 {

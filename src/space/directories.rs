@@ -106,17 +106,30 @@ pub trait Directories: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// One that has it; if none is open, one is opened.
+    /// The volumes that may have it, in the order in which they are to be opened until one does.
+    fn candidates(&self, _layer: u32, _entry: u32) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// One that has it; if none is open, one is opened. If one can't be, another may have it too.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Name`], [`Error::Late`].
     fn open_with(
         &self,
-        _layer: u32,
-        _entry: u32,
-        _give_up: Instant,
+        layer: u32,
+        entry: u32,
+        give_up: Instant,
     ) -> Result<Arc<Filesystem>, Error> {
-        Err(Error::NotFound)
+        let mut failed = Error::NotFound;
+        for volume in self.candidates(layer, entry) {
+            match self.open(volume, give_up) {
+                Ok(found) if found.file_made_from(layer, entry).is_some() => return Ok(found),
+                Ok(_) => {}
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     /// The bytes of a document that have to be made.

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::journal::{Journal, Record};
+use super::volume::MAX_LAYERS;
 use crate::digest::Digest;
 use crate::image::LayerNumbers;
-
-/// The most layers that have numbers: the number of a file has room for as many.
-const MAX_LAYERS: u32 = 1 << 16;
 
 /// Numbers in the order in which layers were first opened, each [written down](super::journal) before it is used.
 #[derive(Debug)]

@@ -689,22 +689,8 @@ impl Directories for Registries {
         state.holders.all_open(layer, entry, |volume| opened_of(&state.images, volume))
     }
 
-    fn open_with(
-        &self,
-        layer: u32,
-        entry: u32,
-        give_up: Instant,
-    ) -> Result<Arc<Filesystem>, Error> {
-        let candidates = self.state().holders.candidates(layer, entry);
-        let mut failed = Error::NotFound;
-        for volume in candidates {
-            match self.open(volume, give_up) {
-                Ok(found) if found.file_made_from(layer, entry).is_some() => return Ok(found),
-                Ok(_) => {}
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+    fn candidates(&self, layer: u32, entry: u32) -> Vec<u32> {
+        self.state().holders.candidates(layer, entry)
     }
 
     fn seen_root(&self, volume: u32) -> Option<SeenRoot> {

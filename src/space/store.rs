@@ -501,20 +501,8 @@ impl Directories for Store {
         self.state().opened_with(layer, entry)
     }
 
-    fn open_with(
-        &self,
-        layer: u32,
-        entry: u32,
-        give_up: Instant,
-    ) -> Result<Arc<Filesystem>, Error> {
-        let volumes = self.state().with_layer.get(&layer).cloned().ok_or(Error::NotFound)?;
-        for volume in volumes {
-            let filesystem = self.open(volume, give_up)?;
-            if filesystem.file_made_from(layer, entry).is_some() {
-                return Ok(filesystem);
-            }
-        }
-        Err(Error::NotFound)
+    fn candidates(&self, layer: u32, _entry: u32) -> Vec<u32> {
+        self.state().with_layer.get(&layer).cloned().unwrap_or_default()
     }
 
     fn make(&self, id: u32, give_up: Instant) -> Result<Arc<[u8]>, Error> {

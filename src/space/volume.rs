@@ -18,7 +18,7 @@ const FILES: u32 = 1 << 27;
 /// Layers and names of a file that have room there.
 const NAME_BITS: u32 = 11;
 const MAX_NAMES: u32 = 1 << NAME_BITS;
-const MAX_LAYERS: u32 = FILES >> NAME_BITS;
+pub(super) const MAX_LAYERS: u32 = FILES >> NAME_BITS;
 
 /// A file system in a [`Space`](super::Space).
 #[derive(Clone, Debug)]

@@ -32,13 +32,14 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ocifs::cache::Cache;
 use ocifs::digest::Digest;
 use ocifs::httpd::{Body, Listener, Request, Response};
-use ocifs::image::{self, BlobName};
+use ocifs::image::{self, BlobName, ImageOptions};
 use ocifs::oci::Document;
 use ocifs::reference::{ImageName, Reference};
 use serde_json::Value;
@@ -68,7 +69,8 @@ pub(crate) fn run(args: &args::Mirror) -> Result<ExitCode, AnyError> {
         Some(at) => log::info!("a mirror for engines at {at}"),
         None => log::info!("a mirror for engines at {}", args.address),
     }
-    let mirror = Mirror { args, known: Mutex::default(), adding: Mutex::default() };
+    let cache = environment::cache(&args.image_args.cache_args);
+    let mirror = Mirror { args, cache, known: Mutex::default(), adding: Mutex::default() };
     listener.serve(MAX_REQUESTS, |request| mirror.answer(request));
     Ok(ExitCode::SUCCESS)
 }
@@ -79,6 +81,7 @@ fn of(path: &Path, error: std::io::Error) -> About {
 
 struct Mirror<'a> {
     args: &'a args::Mirror,
+    cache: Arc<Cache>,
     /// Manifests that were answered, and the blobs that they name; the latest last.
     known: Mutex<VecDeque<Known>>,
     /// Held while the list is changed.
@@ -86,8 +89,8 @@ struct Mirror<'a> {
 }
 
 struct Known {
-    name: ImageName,
-    digest: Digest,
+    /// By its digest.
+    image: Reference,
     blobs: Vec<Digest>,
 }
 
@@ -123,12 +126,9 @@ impl Mirror<'_> {
     }
 
     fn manifest(&self, reference: Reference, is_head: bool) -> Result<Response, AnyError> {
-        let settings = Settings::read()?;
-        let name = ImageName::Registry(reference.clone());
-        let (name, options) = environment::image(&name, &self.args.image_args, &settings)?;
-        let cache = environment::cache(&self.args.image_args.cache_args);
-        let document =
-            image::named_document(&name, &cache, &options).map_err(|e| About::new(&name, e))?;
+        let (name, options) = self.options(&reference)?;
+        let document = image::named_document(&name, &self.cache, &options)
+            .map_err(|e| About::new(&name, e))?;
         let digest = document.digest();
         if let Document::Manifest(manifest) = document.value() {
             let exact = pinned(&reference, digest)?;
@@ -137,7 +137,7 @@ impl Mirror<'_> {
             }
             let blobs = [&manifest.config].into_iter().chain(&manifest.layers);
             let blobs = blobs.map(|descriptor| descriptor.digest).collect();
-            self.know(Known { name: ImageName::Registry(exact), digest, blobs });
+            self.know(Known { image: exact, blobs });
         }
         let mut response = registry();
         response.headers.push(("Content-Type", document.value().media_type().to_owned()));
@@ -147,22 +147,25 @@ impl Mirror<'_> {
     }
 
     fn blob(&self, repository: &str, digest: Digest) -> Result<Response, AnyError> {
-        let of_repository = |known: &&Known| {
-            let is_of = matches!(&known.name, ImageName::Registry(reference)
-                if format!("{}/{}", reference.registry(), reference.repository()) == repository);
-            is_of && known.blobs.contains(&digest)
+        let names_it = |known: &&Known| {
+            repository_of(&known.image) == repository && known.blobs.contains(&digest)
         };
-        let name = self.known().iter().rev().find(of_repository).map(|known| known.name.clone());
-        let name = name.ok_or("no manifest that names it was asked for here")?;
-        let (name, options) = environment::image(&name, &self.args.image_args, &Settings::read()?)?;
-        let cache = environment::cache(&self.args.image_args.cache_args);
-        let blob = image::find_blob(&name, &BlobName::Whole(digest), &cache, &options)
+        let image = self.known().iter().rev().find(names_it).map(|known| known.image.clone());
+        let image = image.ok_or("no manifest that names it was asked for here")?;
+        let (name, options) = self.options(&image)?;
+        let blob = image::find_blob(&name, &BlobName::Whole(digest), &self.cache, &options)
             .map_err(|e| About::new(&name, e))?;
         let mut response = registry();
         response.headers.push(("Content-Type", "application/octet-stream".to_owned()));
         response.headers.push(("Docker-Content-Digest", digest.to_string()));
         response.body = Body::Stream { length: blob.descriptor.size, reader: Box::new(blob) };
         Ok(response)
+    }
+
+    /// How an image is reached. Logins are read anew each time, as they change.
+    fn options(&self, image: &Reference) -> Result<(ImageName, ImageOptions), AnyError> {
+        let name = ImageName::Registry(image.clone());
+        environment::image(&name, &self.args.image_args, &Settings::read()?)
     }
 
     /// Has the store show an image, and waits for that.
@@ -202,7 +205,7 @@ impl Mirror<'_> {
 
     fn know(&self, image: Known) {
         let mut known = self.known();
-        known.retain(|other| other.digest != image.digest || other.name != image.name);
+        known.retain(|other| other.image != image.image);
         if known.len() == MAX_KNOWN {
             known.pop_front();
         }
@@ -215,9 +218,14 @@ impl Mirror<'_> {
     }
 }
 
+/// The registry and the repository of an image.
+fn repository_of(image: &Reference) -> String {
+    format!("{}/{}", image.registry(), image.repository())
+}
+
 /// The manifest of this digest in the repository of a reference.
 fn pinned(reference: &Reference, digest: Digest) -> Result<Reference, AnyError> {
-    Ok(format!("{}/{}@{digest}", reference.registry(), reference.repository()).parse()?)
+    Ok(format!("{}@{digest}", repository_of(reference)).parse()?)
 }
 
 /// Whether a store lists an image by the digest of its manifest.
