@@ -93,7 +93,10 @@ fn runs(pid: u32) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -115,11 +118,19 @@ mod tests {
         assert!(watch.is_silent(8, Some(6), at(380)));
     }
 
+    /// Of another process: threads of other tests end, and their counts with them.
     #[test]
-    fn threads_of_this_process_run() {
-        let pid = std::process::id();
-        let before = runs(pid);
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(before.is_some() && runs(pid) > before);
+    fn threads_of_a_process_run() {
+        let script = ["-c", "while :; do sleep 0.01; done"];
+        let mut child = Command::new("sh").args(script).spawn().unwrap();
+        let before = runs(child.id());
+        let begin = Instant::now();
+        while runs(child.id()) <= before && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let after = runs(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(before.is_some() && after > before, "{before:?} {after:?}");
     }
 }
