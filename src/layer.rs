@@ -22,6 +22,6 @@ pub use error::{Error, ErrorKind};
 pub use images::{Failure, ImageLayers, open_all, open_images};
 pub use lookup::{Known, cached, known};
 pub use opened::{OpenLayer, OpenedLayers};
-pub use options::LayerOptions;
+pub use options::{LayerOptions, PassOrder};
 pub use progress::{Progress, Quiet};
 pub use turns::Turns;

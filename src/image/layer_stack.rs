@@ -32,7 +32,7 @@ use crate::digest::ContentDigest;
 use crate::extent::{Pieces, Run};
 use crate::fs;
 use crate::index::{Entry, EntryKind, LayerIndex, Proof, Runs};
-use crate::layer::{OpenedLayers, Progress};
+use crate::layer::{OpenedLayers, PassOrder, Progress};
 use crate::oci::HistoryEntry;
 use crate::reference::ImageName;
 use crate::resolve::ResolvedImage;
@@ -110,7 +110,8 @@ impl LayerStack {
         onlooker: &dyn Onlooker,
         wishes: &Wishes,
     ) -> Result<LayerStack, Error> {
-        let opening = Opening::new(name, cache, options)?;
+        let mut opening = Opening::new(name, cache, options)?;
+        opening.options.order = PassOrder::TopmostFirst;
         onlooker.resolved(&opening.resolved);
         let read_timeout = options.read_deadline;
         let see = |seen: Seen| {

@@ -103,6 +103,7 @@ impl<'a> Opening<'a> {
             max_uncompressed_bytes: options.max_layer_bytes,
             codec: options.codec,
             parallel: options.parallel_layers,
+            order: layer::PassOrder::default(),
             keep_spans: true,
             turns: options.turns.clone(),
         };

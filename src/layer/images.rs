@@ -13,7 +13,7 @@ use super::error::{Error, ErrorKind};
 use super::headers::HeaderWalk;
 use super::lookup::{cached, find, own_name};
 use super::opened::{LayerKey, OpenLayer, OpenedLayers, layer_key};
-use super::options::LayerOptions;
+use super::options::{LayerOptions, PassOrder};
 use super::pass::FirstPass;
 use super::progress::{Hearing, Progress, Uncounted};
 use crate::cache::Cache;
@@ -180,8 +180,10 @@ impl<'a> OpeningImages<'a> {
         let bytes = sizes.fold(0, u64::saturating_add);
         let layers = images.iter().map(|image| image.layers.len()).sum();
         progress.start(layers, missing.len(), bytes);
-        // Large layers first, so that none of them is left to run alone at the end.
-        missing.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.descriptor.size));
+        match images.iter().all(|image| image.options.order == PassOrder::TopmostFirst) {
+            true => missing.reverse(),
+            false => missing.sort_by_key(|(_, layer)| std::cmp::Reverse(layer.descriptor.size)),
+        }
         let pass = |at: usize, layer: &ResolvedLayer| pass(at, layer, progress);
         for ((at, layer), open) in in_parallel(&missing, parallel, &stop, &pass)? {
             self.opened(at, layer, open);

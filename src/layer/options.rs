@@ -28,10 +28,22 @@ pub struct LayerOptions {
     pub codec: codec::Limits,
     /// Layers passed over at the same time.
     pub parallel: usize,
+    /// Which of them come first.
+    pub order: PassOrder,
     /// Keep the bytes that a first pass has seen, for those who will read them.
     pub keep_spans: bool,
     /// Shared with the first passes of images that are opened independently of this one.
     pub turns: Option<Arc<Turns>>,
+}
+
+/// In which order the layers of an image are passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PassOrder {
+    /// All are there as soon as can be: large ones first, so that none of them is left to run alone at the end.
+    #[default]
+    SoonestDone,
+    /// The topmost first, for users who look at what has come: what an image adds to its base is in its upper layers.
+    TopmostFirst,
 }
 
 impl LayerOptions {
@@ -55,6 +67,7 @@ impl Default for LayerOptions {
             max_uncompressed_bytes: None,
             codec: codec::Limits::default(),
             parallel: 4,
+            order: PassOrder::default(),
             keep_spans: true,
             turns: None,
         }

@@ -220,6 +220,33 @@ fn what_is_known_is_shown_while_layers_come() {
     assert_eq!(screen.ends(), 0);
 }
 
+/// What an image adds to its base comes first, however many layers the base has.
+#[test]
+fn the_topmost_layer_comes_first() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let mut builder = ImageBuilder::new();
+    for number in 0..6 {
+        let base = [Entry::file(&format!("base{number}"), noise(600_000, number))];
+        builder = builder.layer(&tar(&base), Compression::Gzip);
+    }
+    let top = [Entry::file("top", noise(300_000, 9))];
+    let built = builder.layer(&tar(&top), Compression::Gzip).build();
+    registry.add_image("r", "t", &built);
+    let gate = Gate::default();
+    for digest in &built.layer_digests()[..6] {
+        registry
+            .fault(("GET", &format!("/blobs/{digest}"), Times::Always), Fault::Hold(gate.clone()));
+    }
+    let name = format!("{}/r:t", registry.addr());
+    let mut screen = Screen::start(&mut explore(&home, &[&name]), (80, 24));
+    screen.shows("layers 0 to 6, 6 layers missing");
+    screen.shows("top");
+    gate.open();
+    screen.shows("base0");
+    screen.press("q");
+    assert_eq!(screen.ends(), 0);
+}
+
 /// Files are saved below the directory where it was started, by another process, and the images are read by one that may
 /// write nowhere.
 #[test]
@@ -257,6 +284,7 @@ fn it_is_contained_and_saves_all_the_same() {
         screen.shows(why);
         // Any key takes the message away.
         screen.press("r");
+        screen.hides(why);
     }
     let left: Vec<_> =
         fs::read_dir(home.path()).unwrap().map(|row| row.unwrap().file_name()).collect();

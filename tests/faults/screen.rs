@@ -189,6 +189,13 @@ impl Screen {
         assert!(is_shown, "`{text}` is not on\n{}", self.lines().join("\n"));
     }
 
+    /// Waits until a text is shown no more.
+    #[track_caller]
+    pub fn hides(&self, text: &str) {
+        let is_hidden = eventually(|| !self.lines().join("\n").contains(text));
+        assert!(is_hidden, "`{text}` is on\n{}", self.lines().join("\n"));
+    }
+
     /// What was put on the clipboard.
     pub fn copied(&self) -> Vec<String> {
         self.shown.lock().unwrap().copied.clone()
