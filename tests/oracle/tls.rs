@@ -133,17 +133,26 @@ fn whom_we_trust() {
         let nginx = Nginx::with_tls(registry.address(), pair, "ssl_protocols TLSv1.3;", &[]);
         let host = format!("{host}:{}", nginx.port());
         let trusted = if trusted.is_empty() { &pair.certificate } else { *trusted };
-        let (_folder, place) = certs_d(&host, &[("ca.crt", trusted)]);
+        let (folder, place) = certs_d(&host, &[("ca.crt", trusted)]);
         let name = format!("{host}/tls/trust");
-        let result = reads(&name, &with_certificates(&[&place]));
-        match (result, words) {
-            (Ok(()), []) => {}
-            (Err(error), [_, ..]) => {
-                for word in *words {
-                    assert!(error.contains(word), "{what}: `{word}` is not in: {error}");
+        let bundle = folder.path().join("bundle.pem");
+        std::fs::write(&bundle, trusted).unwrap();
+        let of_host = with_certificates(&[&place]);
+        let roots = Arc::new(Roots::only(Some(bundle), Vec::new()));
+        let of_all = RegistryOptions { roots, ..RegistryOptions::default() };
+        for (whose, options) in [("of the host", of_host), ("of all hosts", of_all)] {
+            match (reads(&name, &options), words) {
+                (Ok(()), []) => {}
+                (Err(error), [_, ..]) => {
+                    for word in *words {
+                        assert!(
+                            error.contains(word),
+                            "{what}, {whose}: `{word}` is not in: {error}"
+                        );
+                    }
                 }
+                (result, _) => panic!("{what}, {whose}: {result:?}"),
             }
-            (result, _) => panic!("{what}: {result:?}"),
         }
         // It may be reached all the same by who wants to, and only then.
         let unchecked = RegistryOptions { tls_verify: false, ..RegistryOptions::default() };

@@ -4,10 +4,11 @@
 //! This, `pace.rs` and `resolver.rs` are the only files that use what `ureq` calls unversioned, and why `Cargo.toml` holds it to
 //! one minor version. Its public settings can't express two things. The classic certificate of a
 //! registry at home (`openssl req -x509`) says of itself that it is an authority, which `rustls`
-//! refuses for a server: here such a certificate is accepted if it is, byte for byte, one that the user
-//! has put down for this host, after its dates and names were checked like any other's. And errors of
+//! refuses for a server: here such a certificate is accepted if it is, byte for byte, one that is trusted, by the system,
+//! by the user, or for this host, after its dates and names were checked like any other's. And errors of
 //! `rustls` have to come out typed, to be told in words.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ use ureq::{Agent, config::Config, http::uri::Scheme};
 use super::certs::{self, Certificates, ClientPair};
 use super::pace::PaceConnector;
 use super::resolver::Addresses;
+use crate::digest::Digest;
 use crate::hint::Hint;
 use crate::source::registry::url::without_brackets;
 
@@ -52,65 +54,86 @@ const BUNDLES: [&str; 6] = [
 pub struct Roots {
     /// The user's choice, instead of the system's.
     chosen: Option<(Option<PathBuf>, Vec<PathBuf>)>,
-    store: OnceLock<RootCertStore>,
+    trusted: OnceLock<Trusted>,
+}
+
+/// Authorities, as what they sign is checked by, and the digests of their certificates.
+#[derive(Clone, Debug)]
+struct Trusted {
+    store: RootCertStore,
+    certificates: HashSet<Digest>,
+}
+
+impl Trusted {
+    fn none() -> Trusted {
+        Trusted { store: RootCertStore::empty(), certificates: HashSet::new() }
+    }
+
+    /// Adds what can be understood.
+    fn add(&mut self, certificates: Vec<CertificateDer<'static>>) {
+        self.certificates
+            .extend(certificates.iter().map(|certificate| Digest::sha256(certificate)));
+        self.store.add_parsable_certificates(certificates);
+    }
 }
 
 impl Roots {
     /// Those in a file and in the files of folders, in PEM, instead of the system's.
     pub fn only(file: Option<PathBuf>, folders: Vec<PathBuf>) -> Roots {
-        Roots { chosen: Some((file, folders)), store: OnceLock::new() }
+        Roots { chosen: Some((file, folders)), trusted: OnceLock::new() }
     }
 
-    fn store(&self) -> io::Result<&RootCertStore> {
-        if let Some(store) = self.store.get() {
-            return Ok(store);
+    fn trusted(&self) -> io::Result<&Trusted> {
+        if let Some(trusted) = self.trusted.get() {
+            return Ok(trusted);
         }
-        let store = match &self.chosen {
+        let trusted = match &self.chosen {
             Some((file, folders)) => chosen(file.as_deref(), folders)?,
             None => system(),
         };
-        Ok(self.store.get_or_init(|| store))
+        Ok(self.trusted.get_or_init(|| trusted))
     }
 }
 
 /// What the user chose, which must be something: the system's would be more than was asked for.
-fn chosen(file: Option<&Path>, folders: &[PathBuf]) -> io::Result<RootCertStore> {
-    let mut store = RootCertStore::empty();
+fn chosen(file: Option<&Path>, folders: &[PathBuf]) -> io::Result<Trusted> {
+    let mut trusted = Trusted::none();
     let named = |path: &Path, e: io::Error| {
         io::Error::new(e.kind(), format!("trusted certificates in {}: {e}", path.display()))
     };
     if let Some(file) = file {
-        store.add_parsable_certificates(certs::lenient(file).map_err(|e| named(file, e))?);
+        trusted.add(certs::lenient(file).map_err(|e| named(file, e))?);
     }
     for folder in folders {
         let entries = std::fs::read_dir(folder).map_err(|e| named(folder, e))?;
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             if path.is_file() {
-                store.add_parsable_certificates(certs::lenient(&path).unwrap_or_default());
+                trusted.add(certs::lenient(&path).unwrap_or_default());
             }
         }
     }
-    if store.is_empty() {
+    if trusted.store.is_empty() {
         let places = file.into_iter().chain(folders.iter().map(PathBuf::as_path));
         let places: Vec<String> = places.map(|path| path.display().to_string()).collect();
         let places = places.join(", ");
         return Err(io::Error::other(format!("there is no trusted certificate in {places}")));
     }
-    Ok(store)
+    Ok(trusted)
 }
 
 /// The system's; where it has none, Mozilla's as of when this program was built.
-fn system() -> RootCertStore {
+fn system() -> Trusted {
     for bundle in BUNDLES {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(certs::lenient(Path::new(bundle)).unwrap_or_default());
-        if !store.is_empty() {
-            log::debug!("{} authorities are trusted, by {bundle}", store.len());
-            return store;
+        let mut trusted = Trusted::none();
+        trusted.add(certs::lenient(Path::new(bundle)).unwrap_or_default());
+        if !trusted.store.is_empty() {
+            log::debug!("{} authorities are trusted, by {bundle}", trusted.store.len());
+            return trusted;
         }
     }
     log::info!("the system has no list of authorities: the built-in one is used");
-    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+    let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    Trusted { store, certificates: HashSet::new() }
 }
 
 /// Whom we trust and who we are, for one host.
@@ -168,16 +191,15 @@ impl Settings {
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> io::Result<Verifier> {
         let provider = Arc::clone(provider);
-        let given = self.identity.authorities.clone();
         if self.identity.unverified {
-            return Ok(Verifier { provider, usual: None, given });
+            return Ok(Verifier { provider, usual: None, trusted: HashSet::new() });
         }
-        let mut store = self.roots.store()?.clone();
-        store.add_parsable_certificates(given.iter().cloned());
-        let builder =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider));
+        let mut trusted = self.roots.trusted()?.clone();
+        trusted.add(self.identity.authorities.clone());
+        let store = Arc::new(trusted.store);
+        let builder = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(&provider));
         let usual = Some(builder.build().map_err(io::Error::other)?);
-        Ok(Verifier { provider, usual, given })
+        Ok(Verifier { provider, usual, trusted: trusted.certificates })
     }
 }
 
@@ -188,8 +210,14 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
     /// The usual checks; `None` if nothing is to be checked.
     usual: Option<Arc<WebPkiServerVerifier>>,
-    /// What the user put down for this host besides.
-    given: Vec<CertificateDer<'static>>,
+    /// The digests of all certificates that are trusted.
+    trusted: HashSet<Digest>,
+}
+
+impl Verifier {
+    fn is_trusted(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.trusted.contains(&Digest::sha256(certificate))
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -206,7 +234,7 @@ impl ServerCertVerifier for Verifier {
             usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match checked {
             // Dates are checked before this: an expired one ends in another error.
-            Err(error) if is_authority(&error) && self.given.contains(end_entity) => {
+            Err(error) if is_authority(&error) && self.is_trusted(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
