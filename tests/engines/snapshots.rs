@@ -20,9 +20,10 @@ use crate::proto::snapshots::{
 };
 use crate::proto::types::Mount;
 use crate::shell::{Home, eventually};
-use crate::support::image::Built;
+use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::kernel;
 use crate::support::registry::{Fault, Gate, Registry, Times};
+use crate::support::tarball::{Entry, tar};
 
 type Client = SnapshotsClient<Channel>;
 type Labels = HashMap<String, String>;
@@ -612,25 +613,39 @@ fn a_full_disk_is_told_of_and_passes() {
     unmount(&root, UnmountFlags::DETACH).unwrap();
 }
 
-/// Names and attributes are the kernel's.
-#[test]
-fn trees_with_kernel_metadata() {
+/// Whether names and attributes can be the kernel's here.
+fn has_kernel_metadata() -> bool {
     use ocifs::fuse::erofs_mount::{self, Error};
     let checked = erofs_mount::check();
     let is_lack = matches!(
         checked,
         Err(Error::NoErofs | Error::NotFromFile | Error::ShortReads | Error::NotPermitted)
     );
-    if !kernel::has_kernel_metadata(checked.map_err(|e| e.to_string()), is_lack) {
+    kernel::has_kernel_metadata(checked.map_err(|e| e.to_string()), is_lack)
+}
+
+/// Whether the trees below a mount of one layer or of several are the kernel's.
+fn is_in_the_kernel(mounts: &[Mount]) -> bool {
+    const EROFS_SUPER_MAGIC: i64 = 0xe0f5_e1e2;
+    let options = &mounts[0].options;
+    let lower = options.iter().find_map(|option| option.strip_prefix("lowerdir=")).unwrap();
+    rustix::fs::statfs(lower).unwrap().f_type == EROFS_SUPER_MAGIC
+}
+
+/// Names and attributes are the kernel's, unless that is not wanted.
+#[test]
+fn trees_with_kernel_metadata() {
+    if !has_kernel_metadata() {
         return;
     }
     let (home, registry, image) = with_image("kernel");
-    let mut plugin = Plugin::start_with(&home, &["--kernel-metadata"]);
+    let mut plugin = Plugin::start(&home);
     block_on(async {
         let client = &mut client(&plugin).await;
         let top = pull(client, &registry, &image).await;
         let base = stat(client, &top).await.unwrap().parent;
         let mounts = prepare(client, "c", &top, &Labels::new()).await.unwrap();
+        assert!(is_in_the_kernel(&mounts));
         let container = Mounted::new(&home, "c", &mounts);
         assert_eq!(container.read("d/layer"), "second of kernel");
         let below = Mounted::new(&home, "b", &view(client, "b", &base).await.unwrap());
@@ -638,13 +653,53 @@ fn trees_with_kernel_metadata() {
         drop((container, below));
         // Mounted in another way than is asked for now, and the same all the same.
         plugin.stop();
-        plugin = Plugin::start(&home);
+        plugin = Plugin::start_with(&home, &["--kernel-metadata=never"]);
         let client = &mut crate::plugin::client(&plugin).await;
-        prepare(client, "d", &top, &Labels::new()).await.unwrap();
+        assert!(is_in_the_kernel(&prepare(client, "d", &top, &Labels::new()).await.unwrap()));
         for key in ["b", "c", "d", &top, &base] {
+            remove(client, key).await.unwrap();
+        }
+        let top = pull(client, &registry, &image).await;
+        let mounts = prepare(client, "c", &top, &Labels::new()).await.unwrap();
+        assert!(!is_in_the_kernel(&mounts));
+        let container = Mounted::new(&home, "c", &mounts);
+        assert_eq!(container.read("d/layer"), "second of kernel");
+        drop(container);
+        let base = stat(client, &top).await.unwrap().parent;
+        for key in ["c", &top, &base] {
             remove(client, key).await.unwrap();
         }
     });
     plugin.stop();
     assert_eq!(home.mounts(), Vec::<PathBuf>::new(), "{}", log_of(&home));
+}
+
+/// What EROFS has no room for is mounted without it.
+#[test]
+fn images_that_the_kernel_can_not_have() {
+    if !has_kernel_metadata() {
+        return;
+    }
+    need_root_and_fuse();
+    let (home, registry) = (Home::new(), Registry::start());
+    let large = Entry::file("f", "content").xattr("user.large", "v".repeat(1 << 16));
+    let image = ImageBuilder::new().layer(&tar(&[large]), Compression::Gzip).build();
+    registry.add_image("app", "1", &image);
+    let mut plugin = Plugin::start(&home);
+    block_on(async {
+        let client = &mut client(&plugin).await;
+        let top = pull(client, &registry, &image).await;
+        let mounts = prepare(client, "c", &top, &Labels::new()).await.unwrap();
+        assert!(!is_in_the_kernel(&mounts));
+        assert_eq!(Mounted::new(&home, "c", &mounts).read("f"), "content");
+        assert!(
+            log_of(&home).contains("is mounted without --kernel-metadata"),
+            "{}",
+            log_of(&home)
+        );
+        for key in ["c", &top] {
+            remove(client, key).await.unwrap();
+        }
+    });
+    plugin.stop();
 }

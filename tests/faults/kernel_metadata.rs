@@ -420,7 +420,7 @@ fn memory_that_cannot_be_swapped_out_is_limited() {
     let flags = ["--max-metadata-size", "1G", "--max-kernel-metadata"];
     let mount =
         |limit: &str| home.run(&[&["mount", FLAG], &flags[..], &[limit, &image, "M"]].concat());
-    mount("100K").failed(1, &["memory", "--max-kernel-metadata", "mount without it"]);
+    mount("100K").failed(3, &["memory", "--max-kernel-metadata", "mount without it"]);
     home.is_quiet();
     mount("1M").succeeded();
     let attribute = format!("--only-values --name=user.label {}", name(1999));

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
+use ocifs::fuse::erofs_mount;
 use ocifs::httpd::Address;
 
 use crate::program::Program;
 use crate::remote::Images;
 use crate::snapshots::Snapshots;
 use crate::snapshotter::Snapshotter;
-use crate::trees::Trees;
+use crate::trees::{KernelMetadata, Trees};
 
 /// Lets containerd, Docker and Kubernetes run containers of unmodified images without pulling or unpacking them
 ///
@@ -33,9 +34,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROGRAM")]
     ocifs: Option<PathBuf>,
 
-    /// Give names and attributes of images to the kernel, as `ocifs mount --kernel-metadata` does
-    #[arg(long)]
-    kernel_metadata: bool,
+    /// Whose names and attributes are given to the kernel, as `ocifs mount --kernel-metadata` does; without a value: always
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        default_missing_value = "always",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    kernel_metadata: KernelMetadata,
 
     /// Fetch whole layers into containerd's store in the background, so that images can be exported, pushed and saved
     #[arg(long)]
@@ -82,9 +90,19 @@ impl Args {
     /// A folder that can't be used.
     pub(crate) fn snapshotter(&self, program: &Program) -> Result<Arc<Snapshotter>, String> {
         let root = folder(&self.root)?;
-        let trees = Trees::new(root.join("trees"), program.clone(), self.kernel_metadata);
+        let trees = Trees::new(root.join("trees"), program.clone(), self.kernel_metadata());
         let (snapshots, images) = (Snapshots::new(&root), Images::new(program.clone()));
         Ok(Arc::new(Snapshotter::new(&root, snapshots, images, trees)))
+    }
+
+    fn kernel_metadata(&self) -> KernelMetadata {
+        if self.kernel_metadata == KernelMetadata::Auto
+            && let Err(why) = erofs_mount::check()
+        {
+            log::info!("images are mounted without --kernel-metadata: {why}");
+            return KernelMetadata::Never;
+        }
+        self.kernel_metadata
     }
 
     /// The program `ocifs`.

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -16,12 +16,23 @@ use crate::credentials::Credentials;
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
 pub(crate) const MAX_ERROR_BYTES: u64 = 16 << 10;
 
+/// The exit code of `ocifs mount` that says so.
+const NOT_IN_THE_KERNEL: i32 = 3;
+
 /// It, with flags of images, and credentials of pods for some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     path: PathBuf,
     image_flags: Vec<String>,
     credentials: Arc<Credentials>,
+}
+
+/// Why nothing was mounted.
+#[derive(Debug)]
+pub(crate) enum MountError {
+    /// The image can't be given to the kernel, and could be mounted without that.
+    NotInTheKernel(String),
+    Failed(String),
 }
 
 /// A run of it on an image.
@@ -68,6 +79,20 @@ impl Program {
         Run { command, input }
     }
 
+    /// Mounts an image in the background.
+    pub(crate) fn mount(&self, flags: &[&str], image: &str, place: &str) -> Result<(), MountError> {
+        let ended = self.end_of(self.prepare("mount", flags, image, &[place]));
+        let ended = ended.map_err(MountError::Failed)?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let words = words(&ended.error, ended.status);
+        Err(match ended.status.code() {
+            Some(NOT_IN_THE_KERNEL) => MountError::NotInTheKernel(words),
+            _ => MountError::Failed(words),
+        })
+    }
+
     /// Unmounts a directory.
     pub(crate) fn unmount(&self, directory: &Path) -> Result<(), String> {
         let mut command = Command::new(&self.path);
@@ -88,6 +113,15 @@ impl Program {
 
     /// Runs it. Some output counts even if it says that something is wrong.
     fn run_as(&self, run: Run, counts: impl FnOnce(&[u8]) -> bool) -> Result<Vec<u8>, String> {
+        let Ended { status, output, error } = self.end_of(run)?;
+        match status.success() || counts(&output) {
+            true => Ok(output),
+            false => Err(words(&error, status)),
+        }
+    }
+
+    /// Runs it to its end.
+    fn end_of(&self, run: Run) -> Result<Ended, String> {
         let Run { mut command, input } = run;
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| self.failed(&e))?;
@@ -97,17 +131,21 @@ impl Program {
         }
         let (child, output, error) = read(child);
         let status = wait(child).map_err(|e| self.failed(&e))?;
-        match output {
-            Ok(output) if status.success() || counts(&output) => Ok(output),
-            Ok(_) => Err(words(&error, status)),
-            Err(e) => Err(self.failed(&e)),
-        }
+        let output = output.map_err(|e| self.failed(&e))?;
+        Ok(Ended { status, output, error })
     }
 
     /// It could not be run.
     pub(crate) fn failed(&self, error: &std::io::Error) -> String {
         format!("the program {} can't be run: {error}", self.path.display())
     }
+}
+
+/// A run that has ended.
+struct Ended {
+    status: ExitStatus,
+    output: Vec<u8>,
+    error: Vec<u8>,
 }
 
 type Bytes = std::io::Result<Vec<u8>>;
@@ -132,12 +170,12 @@ fn read(mut child: Child) -> (Child, Bytes, Vec<u8>) {
     (child, output, error.join().unwrap_or_default())
 }
 
-fn wait(mut child: Child) -> std::io::Result<std::process::ExitStatus> {
+fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
     child.wait()
 }
 
 /// The error in the words of the program.
-pub(crate) fn words(error: &[u8], status: std::process::ExitStatus) -> String {
+pub(crate) fn words(error: &[u8], status: ExitStatus) -> String {
     let text = String::from_utf8_lossy(error);
     let text = text.lines().rfind(|line| line.contains("error")).or(text.lines().last());
     match text.map(|line| line.trim_start_matches("ocifs: ").trim_start_matches("error: ").trim()) {

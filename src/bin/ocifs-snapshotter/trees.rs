@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use ocifs::digest::Digest;
 use serde_json::Value;
 
-use crate::program::Program;
+use crate::program::{MountError, Program};
 use crate::snapshots::Remote;
 
 /// How long a tree may be mounted without a snapshot: that of the whole image comes before its layers do.
@@ -25,9 +26,20 @@ const GRACE: Duration = Duration::from_secs(600);
 pub(crate) struct Trees {
     folder: PathBuf,
     program: Program,
-    kernel_metadata: bool,
+    kernel_metadata: KernelMetadata,
     /// By the names of directories: when each was asked for last. Who mounts or unmounts one holds its lock.
     asked: Mutex<HashMap<String, Arc<Mutex<Option<Instant>>>>>,
+}
+
+/// Whether names and attributes of images are given to the kernel (`ocifs mount --kernel-metadata`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KernelMetadata {
+    /// Those of images for which it is possible, where the kernel can
+    Auto,
+    /// Those of all images: others are not shown
+    Always,
+    /// Those of none
+    Never,
 }
 
 /// What is going on between mounts and registries.
@@ -40,7 +52,7 @@ pub(crate) struct Traffic {
 }
 
 impl Trees {
-    pub(crate) fn new(folder: PathBuf, program: Program, kernel_metadata: bool) -> Trees {
+    pub(crate) fn new(folder: PathBuf, program: Program, kernel_metadata: KernelMetadata) -> Trees {
         Trees { folder, program, kernel_metadata, asked: Mutex::default() }
     }
 
@@ -58,18 +70,38 @@ impl Trees {
         };
         let count = remote.count.to_string();
         let mut flags = vec!["--allow-other"];
-        if self.kernel_metadata {
-            flags.push("--kernel-metadata");
-        }
         if remote.count < remote.layers {
             flags.extend(["--lowest-layers", &count]);
         }
-        match self.program.on_image("mount", &flags, &remote.image, &[place]) {
-            Ok(_) => Ok(directory),
-            // It may be mounted with other flags, from the time before this program was started with these.
+        match self.mount(&flags, &remote.image, place) {
+            Ok(()) => Ok(directory),
+            // It may be mounted with other flags, from the time before this program was started with these, or as it could
+            // not be given to the kernel.
             Err(_) if self.is_mounted(remote, place) => Ok(directory),
             Err(why) => Err(why),
         }
+    }
+
+    fn mount(&self, flags: &[&str], image: &str, place: &str) -> Result<(), String> {
+        let plain = || self.program.mount(flags, image, place);
+        let in_the_kernel = || {
+            let flags = [flags, &["--kernel-metadata"]].concat();
+            self.program.mount(&flags, image, place)
+        };
+        let mounted = match self.kernel_metadata {
+            KernelMetadata::Never => plain(),
+            KernelMetadata::Always => in_the_kernel(),
+            KernelMetadata::Auto => in_the_kernel().or_else(|error| match error {
+                MountError::NotInTheKernel(why) => {
+                    log::info!("{image} is mounted without --kernel-metadata: {why}");
+                    plain()
+                }
+                failed @ MountError::Failed(_) => Err(failed),
+            }),
+        };
+        mounted.map_err(|error| match error {
+            MountError::NotInTheKernel(why) | MountError::Failed(why) => why,
+        })
     }
 
     /// Unmounts a tree, unless it is in use.

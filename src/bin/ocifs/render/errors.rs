@@ -5,12 +5,17 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use ocifs::hint::Hint;
+
 use crate::render::hints;
 use crate::render::output::{ignore_closed_pipe, stdout_error, write_stderr};
 use crate::render::text::printable;
 
 /// Exit code of a command that was understood and failed.
 pub(crate) const FAILED: u8 = 1;
+
+/// Exit code of a mount that would be one without `--kernel-metadata`.
+pub(crate) const NOT_IN_THE_KERNEL: u8 = 3;
 
 /// Exit code of a command that makes no sense.
 pub(crate) const WRONG_USAGE: u8 = 2;
@@ -28,30 +33,33 @@ pub(crate) fn failure(error: &AnyError) -> ExitCode {
     }
     let text = format!("error: {}\n", printable(&chain(error.as_ref())));
     write_stderr(&text);
-    ExitCode::from(FAILED)
+    ExitCode::from(match hint(error.as_ref()) {
+        Some(Hint::MountWithoutKernelMetadata | Hint::AllowMoreKernelMetadata) => NOT_IN_THE_KERNEL,
+        _ => FAILED,
+    })
 }
 
 /// An error with its causes and what helps, in a line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut hint = hint(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(&format!(": {error}"));
-        hint = hint.or_else(|| self::hint(error));
         cause = error.source();
     }
-    if let Some(hint) = hint {
-        text.push_str(&format!("; {hint}"));
+    if let Some(hint) = hint(error) {
+        text.push_str(&format!("; {}", hints::words(hint)));
     }
     text
 }
 
-fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    match error.downcast_ref::<About>() {
+/// What helps, by the outermost of the causes of which it is known.
+fn hint(error: &(dyn Error + 'static)) -> Option<Hint> {
+    let own = match error.downcast_ref::<About>() {
         Some(About { error, .. }) => hint(error.as_ref()),
         None => hints::of(error),
-    }
+    };
+    own.or_else(|| error.source().and_then(hint))
 }
 
 /// An error, and what it is about.

@@ -7,12 +7,8 @@ use ocifs::fuse::{erofs_mount, kernel};
 use ocifs::hint::Hint;
 use ocifs::{fs, image, mount, source};
 
-/// What helps, in words for the end of a message, if anything is known to.
-pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    hint(error).map(words)
-}
-
-fn hint(error: &(dyn Error + 'static)) -> Option<Hint> {
+/// What helps, if anything is known to.
+pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Hint> {
     if let Some(error) = error.downcast_ref::<image::Error>() {
         return error.hint();
     }
@@ -30,12 +26,12 @@ fn hint(error: &(dyn Error + 'static)) -> Option<Hint> {
     }
     let error = error.downcast_ref::<io::Error>()?;
     match error.get_ref() {
-        Some(inner) if inner.is::<fs::Error>() => hint(inner),
+        Some(inner) if inner.is::<fs::Error>() => of(inner),
         _ => source::hint_of(error),
     }
 }
 
-/// The words for a hint.
+/// The words for a hint, for the end of a message.
 pub(crate) fn words(hint: Hint) -> &'static str {
     match hint {
         Hint::AllowMoreTime => "try again later, or raise --timeout",

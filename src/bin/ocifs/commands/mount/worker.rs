@@ -31,7 +31,7 @@ use crate::render::errors::{self, AnyError};
 use crate::variables;
 
 /// The exit code that says that no other worker would do better: what is mounted is not to be had as it was.
-pub(super) const DIFFERENT: u8 = 3;
+pub(super) const DIFFERENT: u8 = 4;
 
 pub(super) fn run(
     all: &args::Args,
