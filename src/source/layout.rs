@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use self::images::REF_NAME;
 use super::archive::Files;
 use super::{Error, Opened, RawDocument, Repository, Source};
 use crate::digest::Digest;
@@ -23,8 +24,6 @@ use crate::json;
 use crate::oci::{Descriptor, Entry, ImageIndex, MAX_MANIFEST_BYTES, Unusable, media_type};
 use crate::reference::Reference;
 
-/// What a user's reference is called in an index.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full name that containerd and Docker >= 25 add.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// containerd's mark of a referrer, which is no image of its own.

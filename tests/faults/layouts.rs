@@ -131,6 +131,42 @@ fn one_image_and_what_belongs_to_it() {
     assert!(error.contains("no such file"), "{error}");
 }
 
+/// What `oras cp -r` and `oras backup --include-referrers` write of an artifact, and of an index of it.
+#[test]
+fn one_artifact_and_what_belongs_to_it() {
+    let artifact = artifact();
+    let about = |kind: &str| {
+        let mut about = artifact.clone();
+        let mut manifest: Value = serde_json::from_slice(&about.manifest).unwrap();
+        manifest["subject"] = artifact.descriptor();
+        manifest["artifactType"] = json!(kind);
+        about.manifest = manifest.to_string().into_bytes();
+        about.manifest_digest = crate::support::image::sha256(&about.manifest);
+        about
+    };
+    let (signature, sbom) = (about("application/vnd.a"), about("application/vnd.b"));
+    let index = index_of(vec![artifact.descriptor()]);
+    let referrers = index_of(vec![signature.descriptor(), sbom.descriptor()]);
+    let built = [&artifact, &signature, &sbom];
+    let mut files: Vec<&[u8]> = built.into_iter().flat_map(files_of).collect();
+    files.extend([&index[..], &referrers]);
+    let tag = artifact.manifest_digest.replace(':', "-");
+    let of = Built::descriptor;
+    let mut entries = vec![of(&signature), named(of(&artifact), "v1"), of(&sbom)];
+    let opened = |entries: &[Value]| {
+        let error = shown(entries, &files, "").unwrap_err();
+        assert!(error.contains("no such file"), "{error}");
+    };
+    opened(&entries);
+    entries.push(named(index_entry(&referrers), &tag));
+    opened(&entries);
+    entries.push(named(index_entry(&index), "latest"));
+    opened(&entries);
+    // Of what is about the artifact alone there may be a choice.
+    let error = shown(&[of(&signature), of(&sbom)], &files, "").unwrap_err();
+    assert!(error.contains("several images"), "{error}");
+}
+
 /// Of two images of one name some engines take the first and some the last.
 #[test]
 fn several_images() {
