@@ -74,8 +74,11 @@ pub enum Failure {
     NotLoopback,
     /// A file about this host can't be used.
     Hosts(Arc<hosts::Error>),
-    /// The server has asked for no more requests, for so long yet.
-    Limited(Duration),
+    /// The server has asked for no more requests, with this status, for so long yet.
+    Limited {
+        status: u16,
+        left: Duration,
+    },
     /// The server wants authentication of a kind that we do not speak.
     Challenge(String),
     /// The token server's answer is of no use.
@@ -167,7 +170,9 @@ impl Error {
 
     /// Whether the server could not be reached or does not work at all, or limits requests.
     pub(super) fn is_outage(&self) -> bool {
-        self.is_down() || matches!(self.failure, Failure::Limited(_)) || self.status() == Some(429)
+        self.is_down()
+            || matches!(self.failure, Failure::Limited { .. })
+            || self.status() == Some(429)
     }
 
     /// Whether the server could not be reached or does not work at all.

@@ -204,9 +204,9 @@ impl User {
     }
 }
 
-/// An error that only says that there was not enough time.
+/// An error that only says that there was not enough time: for an answer, or until the registry may be asked again.
 fn is_late(text: &str) -> bool {
-    text.contains("AllowMoreTime") || text.contains("no answer in time")
+    ["AllowMoreTime", "no answer in time", "retry in 1 s"].iter().any(|words| text.contains(words))
 }
 
 /// What there is, by its names and sizes.

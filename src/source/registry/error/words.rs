@@ -51,9 +51,14 @@ impl Error {
                     _ => Ok(()),
                 }
             }
-            Failure::Limited(left) => write!(
+            Failure::Limited { status: 503, left } => write!(
                 f,
-                "rate limited (429): retry in {} s, or log in",
+                "the registry has asked for a pause (503): retry in {} s",
+                left.as_secs() + 1
+            ),
+            Failure::Limited { status, left } => write!(
+                f,
+                "rate limited ({status}): retry in {} s, or log in",
                 left.as_secs() + 1
             ),
             Failure::Challenge(kind) => {

@@ -7,7 +7,7 @@ use ureq::{AsSendBody, Body as HttpBody};
 
 use super::deadline;
 use super::http::{Http, Waits};
-use super::rate_limits::RateLimits;
+use super::rate_limits::{HeldBack, RateLimits};
 use super::response::header_text;
 use crate::source::registry::error::{Error, Failure};
 use crate::source::registry::retry_after;
@@ -40,16 +40,18 @@ impl RateLimited {
         let host = url.authority().map_or("", |authority| authority.as_str());
         let until = deadline::deadline(self.http.options().deadline);
         let pass = self.limits.enter(host, until);
-        let pass = pass.map_err(|left| self.http.failed(what, &url, Failure::Limited(left)))?;
+        let pass = pass.map_err(|HeldBack { status, left }| {
+            self.http.failed(what, &url, Failure::Limited { status, left })
+        })?;
         let response = self.http.round_trip(what, message, waits)?;
         let pause = header_text(&response, header::RETRY_AFTER.as_str());
-        if matches!(response.status().as_u16(), 429 | 503) {
+        let status = response.status().as_u16();
+        if matches!(status, 429 | 503) {
             self.http.observed().connections.refused();
         }
-        match response.status().as_u16() {
-            429 => pass.limit(pause.and_then(|text| retry_after::parse(&text))),
-            503 if pause.is_some() => pass.limit(pause.and_then(|text| retry_after::parse(&text))),
-            _ => drop(pass),
+        match status == 429 || (status == 503 && pause.is_some()) {
+            true => pass.limit(status, pause.and_then(|text| retry_after::parse(&text))),
+            false => drop(pass),
         }
         Ok(response)
     }

@@ -24,9 +24,20 @@ pub(in crate::source::registry) struct RateLimits {
 
 #[derive(Debug)]
 struct RateLimit {
+    /// What the host has answered.
+    status: u16,
     ends: Instant,
     /// A thread is asking the host, to learn whether it holds.
     is_tried: bool,
+}
+
+/// Why a host may not be asked before a deadline.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::source::registry) struct HeldBack {
+    /// What the host has answered last.
+    pub(in crate::source::registry) status: u16,
+    /// How much longer it is to be left alone.
+    pub(in crate::source::registry) left: Duration,
 }
 
 /// The right to ask a host once.
@@ -43,13 +54,12 @@ impl RateLimits {
         self.lock().contains_key(host)
     }
 
-    /// Waits until the host may be asked; for how much longer it may not, if that is beyond the
-    /// deadline.
+    /// Waits until the host may be asked, unless that is beyond the deadline.
     pub(in crate::source::registry) fn enter<'a>(
         &'a self,
         host: &'a str,
         deadline: Instant,
-    ) -> Result<Pass<'a>, Duration> {
+    ) -> Result<Pass<'a>, HeldBack> {
         let mut limited = self.lock();
         loop {
             let Some(limit) = limited.get_mut(host) else {
@@ -62,7 +72,7 @@ impl RateLimits {
                 return Ok(Pass { rate_limits: self, host, is_first: true });
             }
             if limit.ends > deadline || now >= deadline {
-                return Err(left);
+                return Err(HeldBack { status: limit.status, left });
             }
             let wait = if limit.is_tried { deadline - now } else { left };
             let waited = self.changed.wait_timeout(limited, wait);
@@ -76,13 +86,16 @@ impl RateLimits {
 }
 
 impl Pass<'_> {
-    /// The host limits the rate: holds back all requests to it, for so long if it says.
-    pub(in crate::source::registry) fn limit(mut self, pause: Option<Duration>) {
+    /// The host limits the rate, by this answer: holds back all requests to it, for so long if it says.
+    pub(in crate::source::registry) fn limit(mut self, status: u16, pause: Option<Duration>) {
         let ends = Instant::now() + pause.unwrap_or(DEFAULT_PAUSE).min(MAX_PAUSE);
         let mut limited = self.rate_limits.lock();
-        let limit =
-            limited.entry(self.host.to_owned()).or_insert(RateLimit { ends, is_tried: false });
-        limit.ends = limit.ends.max(ends);
+        let limit = limited.entry(self.host.to_owned()).or_insert(RateLimit {
+            status,
+            ends,
+            is_tried: false,
+        });
+        (limit.status, limit.ends) = (status, limit.ends.max(ends));
         if self.is_first {
             limit.is_tried = false;
         }
@@ -117,12 +130,12 @@ mod tests {
         let rate_limits = RateLimits::default();
         let (first, second) =
             (rate_limits.enter("a", soon()).unwrap(), rate_limits.enter("a", soon()).unwrap());
-        first.limit(Some(Duration::ZERO));
+        first.limit(429, Some(Duration::ZERO));
         drop(second);
         let trying = rate_limits.enter("a", soon()).unwrap();
         assert!(rate_limits.enter("a", Instant::now()).is_err(), "the second waits for the first");
         assert!(rate_limits.enter("b", Instant::now()).is_ok(), "other hosts are not concerned");
-        trying.limit(Some(Duration::ZERO));
+        trying.limit(429, Some(Duration::ZERO));
         drop(rate_limits.enter("a", soon()).unwrap());
         let open =
             [rate_limits.enter("a", soon()).unwrap(), rate_limits.enter("a", soon()).unwrap()];
@@ -132,15 +145,16 @@ mod tests {
     #[test]
     fn a_limit_beyond_the_deadline_is_told_at_once() {
         let rate_limits = RateLimits::default();
-        rate_limits.enter("a", soon()).unwrap().limit(Some(LONG));
-        let left = rate_limits.enter("a", soon()).unwrap_err();
-        assert!(left > Duration::from_secs(50) && left <= MAX_PAUSE, "{left:?}");
+        rate_limits.enter("a", soon()).unwrap().limit(503, Some(LONG));
+        let held = rate_limits.enter("a", soon()).unwrap_err();
+        assert_eq!(held.status, 503);
+        assert!(held.left > Duration::from_secs(50) && held.left <= MAX_PAUSE, "{held:?}");
     }
 
     #[test]
     fn those_who_wait_follow_the_first() {
         let rate_limits = RateLimits::default();
-        rate_limits.enter("a", soon()).unwrap().limit(Some(Duration::ZERO));
+        rate_limits.enter("a", soon()).unwrap().limit(429, Some(Duration::ZERO));
         let first = rate_limits.enter("a", soon()).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| rate_limits.enter("a", soon()).map(|pass| pass.is_first));
