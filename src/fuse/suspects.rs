@@ -12,8 +12,10 @@
 //! that, or nothing of the kind, if the worker dies. What several workers in a row were doing when they died is refused
 //! with EIO from then on, by what it is about and not by its number: a program that has got an error asks again.
 //!
-//! A death by a signal of the processor or an abort is the worker's own; `SIGKILL` may be the kernel's, for want of memory, or
-//! any other process's, and counts for less. Whatever is answered is suspected no more.
+//! A death by a signal of the processor or an abort is the worker's own. `SIGKILL` may be the kernel's, for want of memory, which
+//! the worker or another process may have taken, and counts for less; and where the kernel has killed nobody it was some other
+//! process, which knows nothing of requests, and counts for little: something that watches over memory in its place may be it.
+//! Whatever is answered is suspected no more.
 //!
 //! For most of its life a worker is not careful, and all of this costs one look at a flag.
 //!
@@ -44,7 +46,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// What one death counts, and how much makes a request refused.
 const CRASH: u32 = 8;
-const KILL: u32 = 3;
+const NO_MEMORY: u32 = 3;
+const KILL: u32 = 1;
 const LIMIT: u32 = 24;
 
 /// How long a worker is careful.
@@ -67,7 +70,9 @@ const ROW_BYTES: u64 = 16;
 pub enum Death {
     /// By a fault of its own.
     Crash,
-    /// By `SIGKILL`.
+    /// By `SIGKILL`, which may be for want of memory.
+    NoMemory,
+    /// By `SIGKILL` from another process.
     Kill,
 }
 
@@ -149,6 +154,7 @@ impl Suspects {
         let counts = match how & 0xff {
             0 => 0,
             1 => KILL,
+            2 => NO_MEMORY,
             _ => CRASH,
         };
         for at in DOING_AT {
@@ -189,7 +195,8 @@ impl Suspects {
     pub fn died(&self, how: Death, next_is_careful: bool) -> io::Result<()> {
         let how = match how {
             Death::Kill => 1,
-            Death::Crash => 2,
+            Death::NoMemory => 2,
+            Death::Crash => 3,
         };
         self.write(0, how | u64::from(next_is_careful) << 8)
     }
@@ -394,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_ends_several_workers_is_refused() {
-        for (how, deaths) in [(Death::Crash, 3), (Death::Kill, 8)] {
+        for (how, deaths) in [(Death::Crash, 3), (Death::NoMemory, 8), (Death::Kill, 24)] {
             let (bad, good) = (Subject::new("read", 7, 0), Subject::new("read", 8, 0));
             let mut suspects = careful();
             for _ in 0..deaths {

@@ -16,6 +16,7 @@ mod desertion;
 mod direct;
 mod errands;
 mod handover;
+mod memory_kills;
 mod options;
 mod outage;
 pub(super) mod parcel;

@@ -76,6 +76,7 @@ use super::background::{detach, hide_secrets};
 use super::control::{OpenedImage, Word};
 use super::desertion::Desertion;
 use super::errands::Helpers;
+use super::memory_kills::MemoryKills;
 use super::outage::Outage;
 use super::signals;
 use super::upgrade::{Ready, Upgrade};
@@ -180,6 +181,7 @@ pub(super) fn run(
         watch,
         upgrade,
         looked: Instant::now(),
+        memory_kills: MemoryKills::until_now(),
         restarts: 0,
     };
     if variables::is_background_child() {
@@ -233,6 +235,7 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
         worker: Some(worker),
         helpers,
         desertion: None,
+        memory_kills: MemoryKills::until_now(),
         restarts: 0,
         list: None,
     };
@@ -318,6 +321,7 @@ struct Supervisor {
     upgrade: Upgrade,
     /// When it was looked at the worker last.
     looked: Instant,
+    memory_kills: MemoryKills,
     restarts: u32,
 }
 
@@ -499,6 +503,7 @@ impl Supervisor {
         log::warn!("process {pid}, which served the mount, has ended ({status}): starting another");
         self.outage.died(Instant::now());
         let how = match status.signal() == Some(Signal::KILL.as_raw()) {
+            true if self.memory_kills.may_be_more() => Death::NoMemory,
             true => Death::Kill,
             false => Death::Crash,
         };
