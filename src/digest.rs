@@ -42,6 +42,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
     /// The name in front of the colon.
     pub fn name(self) -> &'static str {
         match self {

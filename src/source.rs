@@ -12,6 +12,7 @@
 //! refuses whatever would go to the network, and [`Embedded`] one that is not asked for what descriptors hold.
 
 pub mod archive;
+mod blob_links;
 mod connections;
 pub mod containerd;
 pub mod containers_storage;
@@ -41,6 +42,7 @@ mod stream;
 mod tar_split;
 mod wide;
 
+pub use blob_links::{blob_links, store_links};
 pub use connections::{Connections, DEFAULT_CONNECTIONS, Slot};
 pub use embedded::Embedded;
 pub use error::{Error, hint_of};

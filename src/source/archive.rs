@@ -216,7 +216,12 @@ fn section_of(place: Result<File, Errno>, path: PathBuf) -> Result<Option<Sectio
     if !metadata.is_file() {
         return Err(Error::invalid(path, "not a regular file"));
     }
-    let file = open_place(&place).map_err(failed)?;
+    let file = open_place(&place).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied if path.is_symlink() => {
+            Error::invalid(&path, "a link to a file that may not be read, or is not this blob")
+        }
+        _ => failed(e),
+    })?;
     Ok(Some(Section::new(Arc::new(file), SectionPlace::From(0), metadata.len())))
 }
 

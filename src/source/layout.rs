@@ -275,6 +275,7 @@ impl Source for Layout {
     }
 
     fn has(&self, descriptor: &Descriptor) -> bool {
-        matches!(self.files.open(&blob_path(&descriptor.digest)), Ok(Some(_)))
+        // What is there and can't be opened is not left out: to say that there is no image would hide why.
+        !matches!(self.files.open(&blob_path(&descriptor.digest)), Ok(None))
     }
 }

@@ -40,6 +40,7 @@ mod cache_trust;
 mod checks;
 mod completions;
 mod containment;
+mod containment_elsewhere;
 mod credential_helpers;
 mod diff;
 mod doctor;

@@ -36,6 +36,7 @@
 //! - It is done while there is one thread: Landlock holds for threads that are started afterwards.
 
 mod capabilities;
+mod names;
 mod needs;
 mod part;
 mod paths;
@@ -44,6 +45,7 @@ mod syscalls;
 
 use std::fmt;
 
+pub(crate) use names::NameFiles;
 pub(crate) use needs::Needs;
 use part::Part;
 pub(crate) use program::contain_program;

@@ -20,6 +20,7 @@ mod choice;
 mod config;
 mod containerd;
 mod docker;
+mod elsewhere;
 mod files;
 mod network;
 mod pace;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ocifs::cache::Cache;
 use ocifs::image::ImageOptions;
 use ocifs::reference::{ImageName, StoredImage};
+use ocifs::source::{blob_links, store_links};
 
 use super::attendant::Attendant;
 use crate::args::{CacheArgs, ImageArgs};
@@ -131,13 +132,21 @@ fn with_base(options: &ImageOptions) -> impl Iterator<Item = &ImageOptions> {
 fn add(needs: &mut Needs, name: &ImageName, options: &ImageOptions) {
     let stores = &options.stores;
     needs.read.extend(stores.content_stores.iter().cloned());
+    needs.read.extend(stores.content_stores.iter().flat_map(|root| store_links(root)));
     match name {
         ImageName::Registry(_) => {}
-        ImageName::Local(local) => needs.read.push(local.path.clone()),
+        ImageName::Local(local) => {
+            needs.read.push(local.path.clone());
+            needs.read.extend(blob_links(&local.path));
+        }
         ImageName::Stored(stored) => {
+            needs.read.extend(stored.path().into_iter().flat_map(store_links));
             needs.read.extend(stored.path().map(PathBuf::from));
             match stored {
-                StoredImage::Containerd { .. } => needs.read.extend(stores.containerd.clone()),
+                StoredImage::Containerd { .. } => {
+                    needs.read.extend(stores.containerd.iter().flat_map(|root| store_links(root)));
+                    needs.read.extend(stores.containerd.clone());
+                }
                 StoredImage::ContainersStorage { additional, .. } => {
                     needs.read.extend(environment::storage_files());
                     needs.read.extend(stores.containers_storage.iter().chain(additional).cloned());

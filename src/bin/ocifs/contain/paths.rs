@@ -13,15 +13,17 @@ use super::part::Part;
 /// The newest rights that are asked for (Linux 6.12); older kernels know some of them.
 const RIGHTS: ABI = ABI::V6;
 
-/// What every process goes on to read: what the C library looks names of hosts up with, authorities and certificates,
+/// What the C library looks names of hosts up with. They lie in folders that hold secrets, too, so that a process may read
+/// the files that were there when it was contained ([`NameFiles`](super::NameFiles)).
+pub(super) const NAMES: [&str; 5] =
+    ["/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"];
+
+/// What every process goes on to read: where `/etc/resolv.conf` leads to and is written anew, authorities and certificates,
 /// what it may know of the machine and itself. What `/proc` has of other processes and is not for everybody
 /// takes rights to trace them, which Landlock refuses.
-const READ: [&str; 24] = [
-    "/etc/resolv.conf",
-    "/etc/hosts",
-    "/etc/host.conf",
-    "/etc/nsswitch.conf",
-    "/etc/gai.conf",
+pub(super) const READ: [&str; 22] = [
+    "/run/systemd/resolve",
+    "/run/resolvconf",
     "/etc/services",
     "/etc/protocols",
     "/etc/ld.so.cache",
@@ -29,6 +31,7 @@ const READ: [&str; 24] = [
     "/etc/ssl",
     "/etc/pki",
     "/etc/ca-certificates",
+    "/var/lib/ca-certificates",
     "/etc/containers/certs.d",
     "/etc/docker/certs.d",
     "/etc/containerd/certs.d",
@@ -77,7 +80,7 @@ fn restricted(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::AbstractUnixSocket)?
         .create()?;
-    let usual = READ.iter().chain(&MACHINE).map(PathBuf::from);
+    let usual = NAMES.iter().chain(&READ).chain(&MACHINE).map(PathBuf::from);
     for path in usual.chain(needs.read.iter().cloned()) {
         rules = allow(rules, &path, reading)?;
     }

@@ -76,13 +76,15 @@ fn config_files() -> ConfigFiles {
     }
 }
 
-/// Files and folders about registries that are read when one is asked. There are no secrets of users in them.
+/// Files and folders about registries that are read when one is asked, and what they lead to. There are no secrets of users
+/// in them but keys of TLS.
 pub(crate) fn registry_folders() -> Vec<PathBuf> {
+    let files = config_files();
+    let elsewhere = files.elsewhere();
     let ConfigFiles { certificates, registries, registries_drop_ins, containerd, docker, .. } =
-        config_files();
-    let named = path_in("SSL_CERT_FILE").into_iter().chain(trusted_folders());
+        files;
     let lists = [certificates, registries, registries_drop_ins, containerd, docker];
-    lists.into_iter().flatten().chain(named).collect()
+    lists.into_iter().flatten().chain(elsewhere).chain(roots().places()).collect()
 }
 
 /// The folders of `$SSL_CERT_DIR`.

@@ -114,6 +114,23 @@ pub(super) fn of_registry(folders: &[PathBuf], registry: &str) -> Result<Option<
     Ok(Some(Found::Rows(rows?)))
 }
 
+/// The files that the `hosts.toml` of a folder names, if it can be read and understood.
+pub(super) fn named_files(folder: &Path) -> Vec<PathBuf> {
+    let text = bounded::read_file(&folder.join("hosts.toml"), MAX_FILE_BYTES).ok();
+    let text = text.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let rows = parse(&text, "localhost").unwrap_or_default();
+    let files = rows.iter().flat_map(|Unread { settings, .. }| {
+        let authorities = settings.ca.iter().flat_map(OneOrMore::all);
+        let ours = settings.client.iter().flat_map(OneOrMore::all);
+        let ours = ours.flat_map(|files| match files {
+            ClientFiles::Both(path) => std::slice::from_ref(path),
+            ClientFiles::Pair(pair) => pair,
+        });
+        authorities.chain(ours)
+    });
+    files.map(|path| folder.join(path)).collect()
+}
+
 /// What there is for a registry.
 #[derive(Clone, Debug)]
 pub(super) enum Found {

@@ -32,6 +32,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, config::Config, http::uri::Scheme};
 
 use super::certs::{self, Certificates, ClientPair};
+use super::elsewhere::links_in;
 use super::pace::PaceConnector;
 use super::resolver::Addresses;
 use crate::digest::Digest;
@@ -81,6 +82,17 @@ impl Roots {
     /// Those in a file and in the files of folders, in PEM, instead of the system's.
     pub fn only(file: Option<PathBuf>, folders: Vec<PathBuf>) -> Roots {
         Roots { chosen: Some((file, folders)), trusted: OnceLock::new() }
+    }
+
+    /// Where they may be: files, folders of files, and links in these.
+    pub fn places(&self) -> Vec<PathBuf> {
+        match &self.chosen {
+            Some((file, folders)) => {
+                let links = folders.iter().flat_map(|folder| links_in(folder));
+                file.iter().chain(folders).cloned().chain(links).collect()
+            }
+            None => BUNDLES.iter().map(PathBuf::from).collect(),
+        }
     }
 
     fn trusted(&self) -> io::Result<&Trusted> {

@@ -16,6 +16,7 @@ use crate::render::errors::AnyError;
 use crate::variables;
 
 /// How this program is started once more.
+#[derive(Clone)]
 pub(super) struct Program {
     /// Its words, its own name first, without credentials.
     words: Vec<OsString>,

@@ -51,6 +51,7 @@
 //!   only while it takes over with another version ([`upgrade`](super::upgrade)).
 //! - A worker may write to the folder of the cache that was there when it was started, and to no other one at its
 //!   place. If that folder is removed, another worker is started, which makes it again.
+//! - The same holds for the files that names of hosts are looked up with: if one is replaced, another worker takes over.
 //! - If this process dies, its worker does, and the mount is dead.
 //! - This process reads requests only while no worker does.
 //! - Where requests can't be resent (before Linux 6.9), those that a dead worker has read would wait for ever: the mount
@@ -85,6 +86,7 @@ use super::worker::DIFFERENT;
 use super::workers::{FolderId, ListId, Worker, Workers};
 use crate::commands::process::{self, ProcessStage};
 use crate::commands::run::{FAILED_BEFORE, Guest, Signals};
+use crate::contain::NameFiles;
 use crate::environment;
 use crate::notify;
 use crate::render::errors::AnyError;
@@ -104,6 +106,7 @@ pub(super) fn run(
     check_free(&mount_point, options)?;
     let mut helpers = Helpers::default();
     let list = workers.list_now();
+    let names = NameFiles::now();
     let mut worker = workers.start(None)?;
     let Some(Word::Opened(OpenedImage { source, digest, .. })) =
         worker.word_while(&workers, &mut helpers)?
@@ -178,6 +181,7 @@ pub(super) fn run(
         desertion: variables::is_background_child().then(Desertion::new).flatten(),
         cache,
         list,
+        names,
         watch,
         upgrade,
         looked: Instant::now(),
@@ -201,6 +205,7 @@ pub(super) fn run(
 pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode, AnyError> {
     hide_secrets()?;
     let mut helpers = Helpers::default();
+    let names = NameFiles::now();
     let mut worker = workers.start(None)?;
     let failed_before = |worker: Worker| {
         // It has said why.
@@ -238,6 +243,7 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
         memory_kills: MemoryKills::until_now(),
         restarts: 0,
         list: None,
+        names,
     };
     supervisor.serve()
 }
@@ -317,6 +323,8 @@ struct Supervisor {
     cache: Option<FolderId>,
     /// What was known of the list when the worker was started.
     list: Option<ListId>,
+    /// What the worker looks names of hosts up with.
+    names: NameFiles,
     watch: Watch,
     upgrade: Upgrade,
     /// When it was looked at the worker last.
@@ -369,6 +377,7 @@ impl Supervisor {
             if news.is_quiet || self.looked.elapsed() >= GLANCE {
                 self.looked = Instant::now();
                 self.look_at_cache()?;
+                self.look_at_names();
                 self.look_at_the_dying();
                 self.look_at_the_silent()?;
             }
@@ -456,6 +465,7 @@ impl Supervisor {
 
     /// Starts the next worker.
     fn start(&mut self) {
+        self.names = NameFiles::now();
         match self.workers.start(Some(&self.kept)) {
             Ok(worker) => {
                 self.restarts = self.restarts.saturating_add(1);
@@ -513,7 +523,7 @@ impl Supervisor {
 
     /// Has a worker of another version take over, if one is ready.
     fn take_upgrade(&mut self) -> io::Result<()> {
-        let Some(Ready { mut worker, program }) =
+        let Some(Ready { mut worker, program, names }) =
             self.upgrade.look(&self.workers, &mut self.helpers)
         else {
             return Ok(());
@@ -534,6 +544,7 @@ impl Supervisor {
         self.worker = Some(worker);
         self.restarts = self.restarts.saturating_add(1);
         self.workers.program = program;
+        self.names = names;
         Ok(())
     }
 
@@ -611,6 +622,26 @@ impl Supervisor {
             worker.child.kill()?;
         }
         Ok(())
+    }
+
+    /// Has another worker take over from one that may not read any more what names of hosts are looked up with.
+    fn look_at_names(&mut self) {
+        let now = NameFiles::now();
+        if !self.outage.is_over() || !self.names.are_replaced(&now) {
+            return;
+        }
+        if !self.workers.are_replaced || !resends() {
+            self.names = now;
+            log::warn!(
+                "the files that host names are looked up with (/etc/resolv.conf, /etc/hosts) were replaced: if registries \
+                 are not found any more, mount the image again, as no other process can take over here (Linux 6.9)"
+            );
+            return;
+        }
+        log::info!(
+            "the files that host names are looked up with were replaced: starting another process"
+        );
+        self.upgrade.begin_anew(&self.workers, &self.kept);
     }
 
     /// Ends a worker that was started with another list, where another one can take its place.

@@ -1,10 +1,11 @@
-//! A worker of another version of this program, which is to take over from the one that serves.
+//! A worker of another version of this program, or another one of the same, which is to take over from the one that serves.
 //!
 //! After `SIGUSR2` the file that lies where the supervisor was started from is started beside the worker, with what any worker is
 //! started with. When it has opened the images, and found that they are what is mounted, the old one is killed, the
 //! kernel sends again what that had read, and the new one goes on: as after any death, but for the time that opening
 //! takes. Until then the old one serves; if the new one does not come so far, it goes on doing so. If it dies later, the
-//! next one is of the old version again, which the supervisor is and stays.
+//! next one is of the old version again, which the supervisor is and stays. Where the one that serves may not read what it
+//! needs by now ([`NameFiles`]), another one of its own version takes over in the same way.
 //!
 //! (Rejected: to replace the supervisor as well, by execve(2) of itself. It would have to hand over all it knows, for a
 //! program that does next to nothing.)
@@ -20,7 +21,7 @@ use super::errands::Helpers;
 use super::signals::upgrades_by_pipe;
 use super::start::Program;
 use super::workers::{Worker, Workers};
-use crate::render::errors::AnyError;
+use crate::contain::NameFiles;
 
 /// What is added to the time that requests wait, for opening the images.
 const GRACE: Duration = Duration::from_secs(60);
@@ -36,6 +37,8 @@ pub(super) struct Upgrade {
 struct Candidate {
     worker: Worker,
     program: Program,
+    /// What it may look names up with.
+    names: NameFiles,
     until: Instant,
 }
 
@@ -43,6 +46,7 @@ struct Candidate {
 pub(super) struct Ready {
     pub(super) worker: Worker,
     pub(super) program: Program,
+    pub(super) names: NameFiles,
 }
 
 impl Upgrade {
@@ -66,19 +70,28 @@ impl Upgrade {
         if self.candidate.is_some() {
             return;
         }
-        let begun = || -> Result<Option<Candidate>, AnyError> {
-            let Some(program) = workers.program.installed()? else { return Ok(None) };
-            let worker = workers.start_with(&program, Some(kept))?;
-            Ok(Some(Candidate {
-                worker,
-                program,
-                until: Instant::now() + workers.patience + GRACE,
-            }))
-        };
-        match begun() {
+        match workers.program.installed() {
             Ok(None) => log::info!("the program that is installed is the one that runs"),
-            Ok(candidate) => self.candidate = candidate,
+            Ok(Some(program)) => self.begin_with(program, workers, kept),
             Err(error) => log::warn!("the program that is installed can't be started: {error}"),
+        }
+    }
+
+    /// Begins with another worker of the same version, if none is being started.
+    pub(super) fn begin_anew(&mut self, workers: &Workers, kept: &Kept) {
+        if self.candidate.is_none() {
+            self.begin_with(workers.program.clone(), workers, kept);
+        }
+    }
+
+    fn begin_with(&mut self, program: Program, workers: &Workers, kept: &Kept) {
+        let names = NameFiles::now();
+        match workers.start_with(&program, Some(kept)) {
+            Ok(worker) => {
+                let until = Instant::now() + workers.patience + GRACE;
+                self.candidate = Some(Candidate { worker, program, names, until });
+            }
+            Err(error) => log::warn!("another process for the mount can't be started: {error}"),
         }
     }
 
@@ -100,16 +113,16 @@ impl Upgrade {
         };
         match word {
             Ok(Some(Some(Word::Opened(_)))) => {
-                let Candidate { worker, program, .. } = candidate;
-                return Some(Ready { worker, program });
+                let Candidate { worker, program, names, .. } = candidate;
+                return Some(Ready { worker, program, names });
             }
             Ok(Some(_)) => {
-                log::warn!("the program that is installed did not come to serve the mount")
+                log::warn!("the process that was to take over did not come to serve the mount")
             }
             Ok(None) => log::warn!(
-                "the program that is installed takes too long to come to serve the mount"
+                "the process that was to take over takes too long to come to serve the mount"
             ),
-            Err(e) => log::warn!("the program that is installed: {e}"),
+            Err(e) => log::warn!("the process that was to take over: {e}"),
         }
         // It has ended, or does so now.
         let _ = candidate.worker.child.kill().and_then(|()| candidate.worker.child.wait());
