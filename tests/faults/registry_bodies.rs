@@ -105,6 +105,24 @@ fn odd_framing_is_accepted() {
     verdict.end();
 }
 
+/// What servers and proxies say before an answer (RFC 9110, 15.2) is no part of it, however much comes at once.
+#[test]
+fn preliminary_answers_are_passed_over() {
+    let mut verdict = Verdict::default();
+    for before in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n",
+    ] {
+        let (registry, digest) = serving();
+        registry.fault(("", "", Times::Always), Fault::Preliminary(before));
+        for _ in 0..5 {
+            verdict.row(before, fetch(&registry, &digest).map(drop));
+        }
+    }
+    verdict.end();
+}
+
 /// A server that labels a blob gzip, as some do with layers that are gzip themselves.
 #[test]
 fn gzip_labels_do_not_decode() {

@@ -39,7 +39,14 @@ const PLACES: [&str; 2] = ["/manifests/", "/blobs/"];
 fn what_passes_is_tried_again() {
     let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
     let past = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(1000));
+    let ahead = |seconds: u64| {
+        let time = SystemTime::now() + Duration::from_secs(3600 + seconds);
+        httpdate::fmt_http_date(time)
+    };
+    let headers = [("Date", ahead(0)), ("Retry-After", ahead(1))];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
     let rows = [
+        ("429 at a date by a clock that is fast", Fault::Status(429, headers, Vec::new()), 1),
         ("429 without a time", status(429), 2),
         ("429 after 0 s", with_header(429, "Retry-After", "0"), 3),
         ("429 after 1 s", with_header(429, "Retry-After", "1"), 2),

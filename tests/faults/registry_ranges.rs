@@ -130,9 +130,14 @@ fn wrong_answers_are_refused() {
             &[WANTED, "got `bytes 100000-199999/300000`"],
         ),
         (
-            "shorter",
-            answer(&[range("bytes 100000-149998/300000")], 100_000..149_999),
-            &[WANTED, "-149998"],
+            "shorter than its length",
+            answer(&[range("bytes 100000-149998/300000")], RANGE),
+            &[WANTED, "-149998", "50000 bytes"],
+        ),
+        (
+            "nothing",
+            answer(&[range("bytes 100000-99999/300000")], 0..0),
+            &[WANTED, "got `bytes 100000-99999/300000`"],
         ),
         ("another total", answer(&[range("bytes 100000-149999/300001")], RANGE), &["/300001"]),
         ("two headers", answer(&[right, right], RANGE), &[WANTED, "several ranges"]),
@@ -144,7 +149,6 @@ fn wrong_answers_are_refused() {
         ),
         ("a length that contradicts", answer(&[right], 0..49_999), &[WANTED, "49999 bytes"]),
         ("extra bytes announced", Fault::ExtraBytes(3), &[WANTED, "50003 bytes"]),
-        ("416", Fault::Status(416, Vec::new(), Vec::new()), &["416"]),
         ("a short whole", Fault::Status(200, Vec::new(), part(RANGE)), &["its descriptor says"]),
         (
             "a page",
@@ -185,6 +189,30 @@ fn answers_without_a_total_or_length_are_accepted() {
     assert_eq!((asked(&registry).len(), registry.connections()), (3, 1));
 }
 
+/// A server that sends a part of what it is asked for, and says which, is asked for the rest.
+#[test]
+fn shorter_parts_are_accepted() {
+    let range = |request: &Logged| request.range.clone().unwrap_or_default();
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::ShortRange(20_000));
+    fetches(&client(&registry), RANGE).unwrap();
+    let ranges: Vec<String> = asked(&registry).iter().map(range).collect();
+    assert_eq!(ranges, ["bytes=100000-149999", "bytes=120000-149999", "bytes=140000-149999"]);
+    assert_eq!(registry.connections(), 1);
+    // Also of a blob whose transfer broke off.
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::First(1)), Fault::Truncate(20_000));
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::ShortRange(150_000));
+    fetches(&client(&registry), 0..LENGTH as u64).unwrap();
+    assert_eq!(asked(&registry).len(), 3);
+    // One that sends next to nothing at a time is not asked for each byte.
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::ShortRange(10));
+    let error = fetch(&client(&registry), RANGE).unwrap_err();
+    has_words(&error, &["next to nothing at a time"]).unwrap();
+    assert!(asked(&registry).len() < 20, "{}", asked(&registry).len());
+}
+
 /// A server that sends everything is taken at its word, and asked with a range the next time.
 #[test]
 fn a_whole_answer_is_adopted() {
@@ -199,6 +227,31 @@ fn a_whole_answer_is_adopted() {
         let statuses: Vec<u16> = asked(&registry).iter().map(|request| request.status).collect();
         assert_eq!((statuses, registry.connections()), (vec![200, 206], 1));
     }
+}
+
+/// A server that refuses a range of what it has is asked for everything.
+#[test]
+fn a_refused_range_is_part_of_the_whole() {
+    let refusal = || Fault::Status(416, Vec::new(), Vec::new());
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::First(1)), refusal());
+    let (told, bytes) = fetch(&client(&registry), RANGE).unwrap();
+    assert!(told == (0..LENGTH as u64) && bytes == content());
+    // In the middle of a blob as well.
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::First(1)), Fault::Truncate(20_000));
+    registry.fault(("GET", "/blobs/", Times::Nth(2)), refusal());
+    fetches(&client(&registry), 0..LENGTH as u64).unwrap();
+    let ranges: Vec<Option<String>> = asked(&registry).into_iter().map(|r| r.range).collect();
+    assert_eq!(ranges, [None, Some("bytes=20000-299999".to_owned()), None]);
+    // What is refused altogether, and what is shorter than it should be.
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::Always), refusal());
+    has_words(&fetch(&client(&registry), RANGE).unwrap_err(), &["416"]).unwrap();
+    let registry = serving();
+    registry.fault(("GET", "/blobs/", Times::First(1)), refusal());
+    registry.fault(("GET", "/blobs/", Times::Always), Fault::Status(200, Vec::new(), part(RANGE)));
+    has_words(&fetch(&client(&registry), RANGE).unwrap_err(), &["its descriptor says"]).unwrap();
 }
 
 /// What breaks is asked for from where it broke, to the same end.

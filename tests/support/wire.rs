@@ -30,6 +30,10 @@ pub enum Fault {
     Other(Arc<Vec<u8>>),
     /// The `Content-Range` is for a range that starts one byte further on.
     WrongContentRange,
+    /// So many bytes of a range at most, with a `Content-Range` that says so.
+    ShortRange(usize),
+    /// This comes before the response.
+    Preliminary(&'static str),
     /// So many bytes too much, which the `Content-Length` includes.
     ExtraBytes(usize),
     /// The connection is reset after so many bytes of the body.
@@ -209,6 +213,13 @@ pub fn spoil(mut response: Response, fault: Option<&Fault>) -> Response {
                 response = response.with("Content-Range", value);
             }
         }
+        Some(Fault::ShortRange(most)) => {
+            if let Some((start, _, total)) = content_range(&response) {
+                response.body.truncate(*most);
+                let end = start + response.body.len() as u64 - 1;
+                response = response.with("Content-Range", format!("bytes {start}-{end}/{total}"));
+            }
+        }
         Some(Fault::ContentEncoding(encoding)) => {
             if encoding == "gzip" {
                 response.body = compress(&response.body, Compression::Gzip);
@@ -272,6 +283,9 @@ impl Wire<'_> {
             head += &format!("{name}: {value}\r\n");
         }
         let head = [head.as_bytes(), b"\r\n"].concat();
+        if let Some(Fault::Preliminary(before)) = fault {
+            self.write(before.as_bytes())?;
+        }
         match fault {
             Some(Fault::StallHead(after)) => {
                 self.write(&head[..*after])?;

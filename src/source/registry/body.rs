@@ -2,9 +2,11 @@
 //!
 //! A layer may take minutes to come; a connection that breaks in the middle must not cost what is
 //! already there. The reader asks again for the rest with a range. Every answer is checked: a 206
-//! must be for exactly the bytes asked for. A server that answers a first request for a range with
-//! the whole blob (200), as caches do that are just fetching it, is taken at its word: what it sends
-//! is the body, from byte 0. Only when something broke is it read past what is known.
+//! must be for the bytes asked for, or for the first of them: a server may have its reasons to send
+//! a part only (RFC 9110, 15.3.7), and is asked for the rest. A server that answers a first request
+//! for a range with the whole blob (200), as caches do that are just fetching it, is taken at its
+//! word: what it sends is the body, from byte 0. Only when something broke is it read past what is
+//! known.
 //!
 //! Resuming must not go on for ever: a transfer that brings too little new in a while is given up
 //! ([`Floor`]), however it does so.
@@ -44,6 +46,10 @@ const SKIPPED_BYTES: usize = 64 << 10;
 /// Bytes that make up for broken connections.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
+/// A server that sends less than this of what it is asked for, and says so, is taken for one that breaks off: there would
+/// be a request for each byte otherwise.
+const MIN_PART_BYTES: u64 = 16 << 10;
+
 /// What is done about requests that are refused and connections that break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effort {
@@ -61,6 +67,7 @@ pub(super) fn open(
     effort: Effort,
 ) -> Result<Opened, Error> {
     let Range { start, end } = range;
+    let wanted = end;
     let Descriptor { digest, size, .. } = *descriptor;
     if start == end && size > 0 {
         return Ok(Opened { body: Box::new(io::empty()), start, end });
@@ -76,7 +83,9 @@ pub(super) fn open(
             (false, answer)
         }
     };
-    let Range { start, end } = answer.range;
+    let Range { start, end: body_end } = answer.range;
+    // Of a part that is shorter the rest is asked for later.
+    let end = body_end.max(wanted);
     let observed = &answer.client.observed;
     let limit = observed.patience.limit(answer.client.options.deadline);
     let floor = Floor::new(limit, observed.brought.load(Ordering::Relaxed));
@@ -94,6 +103,7 @@ pub(super) fn open(
         at: start,
         taken_over_at: start,
         body: Some(answer.body),
+        body_end,
         ending: answer.ending,
         oddity: answer.oddity,
         last_read: Instant::now(),
@@ -137,6 +147,8 @@ struct BlobReader {
     taken_over_at: u64,
     /// Gone when all has been read.
     body: Option<BodyReader<'static>>,
+    /// Just past the last byte that it is said to bring.
+    body_end: u64,
     ending: Ending,
     /// What it may be instead of the blob, by its header.
     oddity: Option<String>,
@@ -148,11 +160,15 @@ struct BlobReader {
 }
 
 impl BlobReader {
-    /// Asks again for what is missing, if it can be of use until there is an answer.
-    fn resume(&mut self, mut error: io::Error) -> io::Result<()> {
+    /// Asks again for what is missing, if it can be of use until there is an answer. Without an error the server has sent a
+    /// part of what was asked for, as it said.
+    fn resume(&mut self, mut error: Option<io::Error>) -> io::Result<()> {
         loop {
             let since = Instant::now();
-            self.pause_after(error)?;
+            match error {
+                Some(error) => self.pause_after(error)?,
+                None => self.finish(),
+            }
             let rest = self.at..self.end;
             let (client, digest, size) = (&self.client, self.digest, self.size);
             let answer = deadline::until(since + self.floor.left(), || match self.is_for_one {
@@ -172,7 +188,7 @@ impl BlobReader {
             match self.take_over(answer) {
                 // What comes again is no progress, and no standstill either.
                 Ok(()) => return Ok(()),
-                Err(again) => error = again,
+                Err(again) => error = Some(again),
             }
             self.note_wait(since, 0)?;
         }
@@ -255,6 +271,7 @@ impl BlobReader {
         self.from = answer.from;
         self.taken_over_at = self.at;
         self.oddity = answer.oddity;
+        self.body_end = answer.range.end;
         self.ending = if answer.range.end > self.end { Ending::More } else { answer.ending };
         self.body = Some(body);
         self.last_read = Instant::now();
@@ -293,12 +310,22 @@ impl Read for BlobReader {
         if buf.is_empty() {
             return Ok(0);
         }
-        let left = self.end - self.at.min(self.end);
-        let room = match self.is_whole {
-            true => buf.len(),
-            false => buf.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
-        };
         loop {
+            // Of what comes now, or of all if nothing does.
+            let end = self.body.as_ref().map_or(self.end, |_| self.end.min(self.body_end));
+            if self.at >= end && self.at < self.end {
+                let is_little = self.at - self.taken_over_at < MIN_PART_BYTES;
+                self.resume(
+                    is_little
+                        .then(|| io::Error::other("the server sends next to nothing at a time")),
+                )?;
+                continue;
+            }
+            let left = end - self.at.min(end);
+            let room = match self.is_whole && end == self.end {
+                true => buf.len(),
+                false => buf.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+            };
             if room == 0 {
                 self.finish();
                 return Ok(0);
@@ -344,7 +371,7 @@ impl Read for BlobReader {
                 Err(e) => e,
             };
             self.note_wait(asked, 0)?;
-            self.resume(broken)?;
+            self.resume(Some(broken))?;
         }
     }
 }
@@ -414,7 +441,14 @@ fn fetch_from(
         range: Some(range.clone()).filter(|_| !is_whole),
         ..Request::new(Method::GET, &url, &what)
     };
-    let Answer { mut response, url: mut from, .. } = client.send(&request)?;
+    let Answer { mut response, url: mut from, .. } = match client.send(&request) {
+        // There are such bytes: the server can't send parts, or what it has is shorter, which its length then tells.
+        Err(refusal) if request.range.is_some() && refusal.status() == Some(416) => {
+            log::info!("{}: it refuses a range: asking for all of {digest}", client.name());
+            client.send(&Request { range: None, ..request.clone() }).map_err(|_| refusal)?
+        }
+        answer => answer?,
+    };
     if request.range.is_some()
         && response.status() == StatusCode::OK
         && client.past_cache().may_help(&response)
@@ -493,29 +527,27 @@ fn check(
         };
         return Err(format!("{wanted}, got {got}"));
     };
-    if !is_range(value, size, asked) {
+    let Some(end) = range_end(value, size, asked) else {
         return Err(format!("{wanted}, got `{}`", printable(value)));
-    }
+    };
     match length {
         Some(length) if length != end - start => {
-            Err(format!("{wanted}, got that range, said to have {length} bytes"))
+            Err(format!("{wanted}, got `{}`, said to have {length} bytes", printable(value)))
         }
         _ => Ok(start..end),
     }
 }
 
-/// Whether a `Content-Range` is for exactly these bytes of a blob of that size.
-fn is_range(value: &str, size: u64, asked: &Range<u64>) -> bool {
-    let parse = || {
-        let (unit, rest) = value.trim().split_once(' ')?;
-        let (range, total) = rest.trim().split_once('/')?;
-        let (first, last) = range.split_once('-')?;
-        let total_fits = total == "*" || total.parse() == Ok(size);
-        let number = |text: &str| text.parse::<u64>().ok();
-        let is_same = number(first)? == asked.start && number(last)?.checked_add(1)? == asked.end;
-        Some(unit.eq_ignore_ascii_case("bytes") && total_fits && is_same)
-    };
-    parse().unwrap_or(false)
+/// Where a `Content-Range` ends, if it is for these bytes of a blob of that size, or for the first of them.
+fn range_end(value: &str, size: u64, asked: &Range<u64>) -> Option<u64> {
+    let (unit, rest) = value.trim().split_once(' ')?;
+    let (range, total) = rest.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let total_fits = total == "*" || total.parse() == Ok(size);
+    let number = |text: &str| text.parse::<u64>().ok();
+    let (first, end) = (number(first)?, number(last)?.checked_add(1)?);
+    let is_part = first == asked.start && first < end && end <= asked.end;
+    (unit.eq_ignore_ascii_case("bytes") && total_fits && is_part).then_some(end)
 }
 
 /// Server text for a message: bounded, and without control characters.
@@ -529,8 +561,14 @@ mod tests {
 
     #[test]
     fn content_ranges() {
-        for right in ["bytes 10-19/100", "bytes 10-19/*", "Bytes  10-19/100"] {
-            assert!(is_range(right, 100, &(10..20)), "{right}");
+        for (right, end) in [
+            ("bytes 10-19/100", 20),
+            ("bytes 10-19/*", 20),
+            ("Bytes  10-19/100", 20),
+            ("bytes 10-18/100", 19),
+            ("bytes 10-10/100", 11),
+        ] {
+            assert_eq!(range_end(right, 100, &(10..20)), Some(end), "{right}");
         }
         for wrong in [
             "",
@@ -541,14 +579,14 @@ mod tests {
             "bytes 10-19",
             "bytes 10-20/100",
             "bytes 9-18/100",
-            "bytes 10-18/100",
+            "bytes 10-9/100",
             "bytes 10-19/101",
             "bytes 10-19/",
             "bytes 10-18446744073709551615/100",
             "items 10-19/100",
             "bytes 10-19/100, bytes 10-19/100",
         ] {
-            assert!(!is_range(wrong, 100, &(10..20)), "{wrong}");
+            assert_eq!(range_end(wrong, 100, &(10..20)), None, "{wrong}");
         }
     }
 }

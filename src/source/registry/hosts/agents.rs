@@ -148,9 +148,15 @@ impl Agents {
     }
 }
 
+/// Bytes that are taken in at a time, and the longest header of an answer. They are equal because `ureq` compares with that
+/// all that has come, body and all, where a preliminary answer (1xx) comes before the real one.
+const INPUT_BYTES: usize = 128 << 10;
+
 fn config(options: &RegistryOptions, proxy: Option<Proxy>) -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
+        .input_buffer_size(INPUT_BYTES)
+        .max_response_header_size(INPUT_BYTES)
         // Redirects are followed by us, so that Authorization does not travel.
         .max_redirects(0)
         .max_redirects_will_error(false)

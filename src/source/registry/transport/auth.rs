@@ -17,13 +17,13 @@ mod token_server;
 use std::sync::Arc;
 
 use ureq::Body as HttpBody;
-use ureq::http::{Response, Uri, header};
+use ureq::http::{Response, Uri};
 
 use super::encoding;
 use super::error_body::server_words;
 use super::redirect::Redirects;
 use super::request::{Answer, MAX_REDIRECTS, Request};
-use super::response::{MAX_ERROR_BODY_BYTES, content_encoding, error_body, header_text};
+use super::response::{MAX_ERROR_BODY_BYTES, asked_to_wait, content_encoding, error_body};
 use crate::reference::Reference;
 use crate::source::registry::error::{Error, Failure};
 use crate::source::registry::hosts;
@@ -160,7 +160,7 @@ impl Authorized {
     /// Turns an answer that is no success into an error with the server's own words.
     fn error(&self, request: &Request<'_>, response: Response<HttpBody>, url: &Uri) -> Error {
         let status = response.status();
-        let retry_after = header_text(&response, header::RETRY_AFTER.as_str());
+        let retry_after = asked_to_wait(&response);
         let encoding = content_encoding(&response);
         let text = error_body(&mut response.into_body());
         let text = encoding::decoded(text, encoding.as_deref(), MAX_ERROR_BODY_BYTES);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ureq::http::{Request as Message, Response, Uri, header};
+use ureq::http::{Request as Message, Response, Uri};
 use ureq::{AsSendBody, Body as HttpBody};
 
 use super::deadline;
 use super::http::{Http, Waits};
 use super::rate_limits::{HeldBack, RateLimits};
-use super::response::header_text;
+use super::response::asked_to_wait;
 use crate::source::registry::error::{Error, Failure};
 use crate::source::registry::retry_after;
 
@@ -44,7 +44,7 @@ impl RateLimited {
             self.http.failed(what, &url, Failure::Limited { status, left })
         })?;
         let response = self.http.round_trip(what, message, waits)?;
-        let pause = header_text(&response, header::RETRY_AFTER.as_str());
+        let pause = asked_to_wait(&response);
         let status = response.status().as_u16();
         if matches!(status, 429 | 503) {
             self.http.observed().connections.refused();

@@ -72,6 +72,20 @@ pub(in crate::source::registry) fn date(response: &Response<HttpBody>) -> Option
     date.checked_add(Duration::from_secs(age.into()))
 }
 
+/// What an answer asks to wait: a date is counted from the server's own clock, if it says what time it is there, as ours may be
+/// another.
+pub(in crate::source::registry) fn asked_to_wait(response: &Response<HttpBody>) -> Option<String> {
+    let text = header_text(response, header::RETRY_AFTER.as_str())?;
+    let until = httpdate::parse_http_date(text.trim()).ok();
+    Some(match until.zip(date(response)) {
+        Some((until, now)) => {
+            let left = until.duration_since(now).unwrap_or_default();
+            left.as_secs().to_string()
+        }
+        None => text,
+    })
+}
+
 /// How a body is said to be encoded, if it is.
 pub(in crate::source::registry) fn content_encoding(
     response: &Response<HttpBody>,
@@ -93,5 +107,34 @@ pub(in crate::source::registry) fn drain(response: Response<HttpBody>) {
     if body.content_length().is_some_and(|length| length <= MAX_DRAINED_BYTES) {
         // What fails here fails for the next request on this connection, if there is one.
         read_soon(&mut body, MAX_DRAINED_BYTES + 1);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_by_the_clock_of_the_server() {
+        let asked = |headers: &[(&str, &str)]| {
+            let mut response = Response::builder();
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            asked_to_wait(&response.body(HttpBody::builder().data("")).unwrap())
+        };
+        let (date, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:07 GMT");
+        for (headers, expected) in [
+            (&[][..], None),
+            (&[("retry-after", "7"), ("date", date)], Some("7")),
+            (&[("retry-after", later), ("date", date)], Some("30")),
+            (&[("retry-after", date), ("date", later)], Some("0")),
+            (&[("retry-after", later), ("date", date), ("age", "10")], Some("20")),
+            (&[("retry-after", later)], Some(later)),
+            (&[("retry-after", later), ("date", "now")], Some(later)),
+        ] {
+            assert_eq!(asked(headers).as_deref(), expected, "{headers:?}");
+        }
     }
 }

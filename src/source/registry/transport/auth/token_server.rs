@@ -24,7 +24,7 @@ use crate::source::registry::transport::jitter::jittered;
 use crate::source::registry::transport::rate_limit::RateLimited;
 use crate::source::registry::transport::request::{Access, MAX_REDIRECTS};
 use crate::source::registry::transport::response::{
-    content_encoding, drain, error_body, header_text, location,
+    asked_to_wait, content_encoding, drain, error_body, location,
 };
 use crate::source::registry::url::{
     encoded, has_scheme, may_lead_to, redirect_target, same_server, without_query,
@@ -260,7 +260,7 @@ impl TokenServer {
     pub(super) fn token(&self, answer: Response<HttpBody>) -> Result<Authorization, Error> {
         let failed = |failure| self.failed(&self.realm, failure);
         let status = answer.status();
-        let retry_after = header_text(&answer, header::RETRY_AFTER.as_str());
+        let retry_after = asked_to_wait(&answer);
         let encoding = content_encoding(&answer);
         let mut body = answer.into_body();
         if !status.is_success() {
