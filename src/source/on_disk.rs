@@ -8,7 +8,9 @@
 //! What begins like a path (`./`, `../`, `/`, `~/`, `-`) is one. A word that could be an image of Docker
 //! Hub is a path where an image lies there (`x.tar`, `build/layout`), and no registry is asked for it
 //! then; where something else lies, such as the folder `debian` of a project, it is a
-//! reference, unless it is called like an archive.
+//! reference, unless it is called like an archive. So is one whose registry has neither dot nor port, and is a host by its
+//! capitals alone (`Downloads/x.tar`). One that names a registry in full (`v1.2/x.tar`) is a path where a file is
+//! that is called like an archive.
 //!
 //! # What lies there
 //!
@@ -40,23 +42,29 @@ const MARK_BYTES: u64 = 1 << 20;
 /// It is no name, and no image lies there.
 pub fn named(text: &str) -> Result<ImageName, ParseError> {
     let parsed = text.parse::<ImageName>();
-    let may_be_bare = match &parsed {
+    let names_registry = match &parsed {
         Ok(ImageName::Local(local)) => return Ok(ImageName::Local(located(local))),
-        Ok(ImageName::Stored(_)) => false,
-        Ok(ImageName::Registry(reference)) => reference.short_name().is_some(),
-        Err(_) => true,
+        Ok(ImageName::Stored(_)) => return parsed,
+        Ok(ImageName::Registry(reference)) => {
+            let registry = reference.registry();
+            let is_host = registry.contains(['.', ':']) || registry == "localhost";
+            reference.short_name().is_none() && is_host
+        }
+        Err(_) => false,
     };
-    if !may_be_bare || text.is_empty() || text.contains("://") {
+    if text.is_empty() || text.contains("://") {
         return parsed;
     }
     let bare = LocalSource::bare(text);
     let is_image = |reading: &LocalSource| {
         let is_file = || fs::metadata(&reading.path).is_ok_and(|m| m.is_file());
-        (reading.has_archive_name() && is_file()) || is_image(&reading.path)
+        (reading.has_archive_name() && is_file()) || !names_registry && is_image(&reading.path)
     };
     match bare.readings().into_iter().find(is_image) {
         Some(found) => Ok(ImageName::Local(found)),
-        None if bare.has_archive_name() && parsed.is_ok() => Ok(ImageName::Local(bare)),
+        None if bare.has_archive_name() && parsed.is_ok() && !names_registry => {
+            Ok(ImageName::Local(bare))
+        }
         None => parsed,
     }
 }
@@ -250,6 +258,8 @@ fn missing(local: &LocalSource, path: &Path, error: io::Error) -> Error {
         true => local.path.to_str().and_then(|path| path.parse::<Reference>().ok()),
         false => None,
     };
+    // The message calls it one of Docker Hub.
+    let registry = registry.filter(|r| r.short_name().is_some());
     let registry = registry.map(|r| format!("{}/{}", r.registry(), r.repository()));
     Error::Nowhere { tried: tried.collect(), registry }
 }

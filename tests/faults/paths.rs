@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::thread;
@@ -159,6 +160,18 @@ fn words_that_could_be_both() {
     ls("notes.tar").failed(1, &["notes.tar", "not a tar archive"]);
     ls("gone.tar").failed(1, &["no file or folder `gone.tar`", "`docker.io/library/gone.tar`"]);
     ls("org/gone.tar.gz").failed(1, &["`docker.io/org/gone.tar.gz`"]);
+    // Folders are called as hosts may be.
+    for folder in ["Downloads", "v1.2"] {
+        fs::create_dir(home.path().join(folder)).unwrap();
+        fs::copy(home.path().join("saved.tar"), home.path().join(folder).join("app.tar")).unwrap();
+        ls(&format!("{folder}/app.tar")).succeeded();
+    }
+    symlink("../layout", home.path().join("Downloads/layout")).unwrap();
+    let outcome = ls("Downloads/layout");
+    let words = "`Downloads/layout` is read as the path `./Downloads/layout`";
+    assert!(outcome.code == 0 && outcome.stderr.contains(words), "{outcome:?}");
+    ls("Downloads/gone.tar").failed(1, &["no file or folder `Downloads/gone.tar`"]);
+    ls("v1.2/gone.tar").failed(1, &["v1.2/gone.tar:latest is not in the cache"]);
     // In full it is always the registry's.
     ls("docker.io/library/layout")
         .failed(1, &["docker.io/library/layout:latest is not in the cache"]);
