@@ -51,15 +51,13 @@ impl Extensions {
     ) -> Result<(Entry, PaxRecords), Error> {
         let extensions = self;
         let pax = extensions.pax.unwrap_or_default();
-        let number = |field: &'static str, value: Option<i64>, own: Result<i64, Error>| {
-            let value = match value {
-                Some(value) => value,
-                None => or_nothing(of_names, own)?,
-            };
-            or_nothing(
-                of_names,
-                u32::try_from(value).map_err(|_| Error::Range { at, field, value }),
-            )
+        // An ID has 32 bits: of a longer number, or a negative one (-2 for nobody), chown(2) takes the lowest, for every
+        // engine.
+        let id = |value: Option<i64>, own: Result<i64, Error>| -> Result<u32, Error> {
+            match value {
+                Some(value) => Ok(value as u32),
+                None => Ok(or_nothing(of_names, own)? as u32),
+            }
         };
         let (seconds, nanoseconds) = match pax.mtime {
             Some(time) => time,
@@ -75,8 +73,8 @@ impl Extensions {
             path: pax.path.clone().unwrap_or_else(|| header.path.clone()),
             kind,
             mode: or_nothing(of_names, header.mode(at))? & 0o7777,
-            uid: number("uid", pax.uid, header.uid(at))?,
-            gid: number("gid", pax.gid, header.gid(at))?,
+            uid: id(pax.uid, header.uid(at))?,
+            gid: id(pax.gid, header.gid(at))?,
             mtime_seconds: seconds,
             mtime_nanoseconds: nanoseconds,
             size: 0,

@@ -54,10 +54,8 @@ fn headers() {
         ("uid is no number", one(|h| put(&mut h.uid, "root")), &["`uid` is not a number"]),
         ("time is no number", one(|h| put(&mut h.mtime, "today")), &["`mtime` is not a number"]),
         ("negative size", one(|h| base256(&mut h.size, -1)), &["size is -1"]),
-        ("negative uid", one(|h| base256(&mut h.uid, -5)), &["uid is -5"]),
         ("size 2^63 - 1", one(|h| base256(&mut h.size, i64::MAX)), &["past any possible archive"]),
         ("size 2^70", one(|h| h.size.copy_from_slice(&[0xbf; 12])), &["`size` is not a number"]),
-        ("uid 2^32", one(|h| base256(&mut h.uid, 1 << 32)), &["uid is 4294967296"]),
     ]);
 }
 
@@ -117,9 +115,7 @@ fn absurd_pax_values() {
         ("size 10^30", pax(&[("size", thirty)], GOOD), &["PAX", "number is malformed"]),
         ("size in hexadecimal", pax(&[("size", "0x10")], GOOD), &["number is malformed"]),
         ("size beyond the end", pax(&[("size", "100000")], GOOD), &["ends inside an entry"]),
-        ("uid -1", pax(&[("uid", "-1")], GOOD), &["uid is -1"]),
         ("uid 10^30", pax(&[("uid", thirty)], GOOD), &["number is malformed"]),
-        ("gid 2^32", pax(&[("gid", "4294967296")], GOOD), &["gid is 4294967296"]),
         ("time 10^30", pax(&[("mtime", thirty)], GOOD), &["time is malformed"]),
         ("time 1e9", pax(&[("mtime", "1e9")], GOOD), &["time is malformed"]),
         ("NUL in a path", pax(&[("path", "a\0b")], GOOD), &["PAX", "NUL"]),
@@ -163,6 +159,7 @@ fn harmless_oddities_are_accepted() {
         ("empty PAX header", raw_pax(b"")),
         ("empty values", pax(&[("path", ""), ("size", ""), ("mtime", "")], GOOD)),
         ("unknown keys", pax(&[("comment", "x"), ("VENDOR.y", "\0")], GOOD)),
+        ("owners of more than 32 bits", pax(&[("uid", "-2"), ("gid", "4294967296")], GOOD)),
         ("time before 1970", pax(&[("mtime", "-1.5")], GOOD)),
         ("time of many digits", pax(&[("mtime", "1.00000000000000000001")], GOOD)),
         ("size said again", pax(&[("size", &GOOD.len().to_string())], GOOD)),

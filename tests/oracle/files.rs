@@ -90,6 +90,22 @@ fn owners() {
     Case::layers(&[&entries]).check("owners");
 }
 
+/// chown(2) takes the lowest 32 bits, also of what stands for nobody (-2).
+#[test]
+fn owners_of_more_than_32_bits() {
+    let mut writer = TarWriter::new();
+    for (name, uid, gid) in
+        [("nobody", "-2", "-2"), ("nothing", "4294967296", "-1"), ("large", "12345678901", "5")]
+    {
+        writer.pax(&[("uid", uid), ("gid", gid)]).raw_header(|header| put(&mut header.name, name));
+    }
+    writer.raw_header(|header| {
+        put(&mut header.name, "base-256");
+        header.uid = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe];
+    });
+    Case::tars(&[writer.finish()]).check("owners_of_more_than_32_bits");
+}
+
 /// A POSIX ACL as the kernel has it: version 2, then tag, permissions and id of each entry.
 fn acl(group: u16) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
