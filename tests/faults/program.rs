@@ -603,6 +603,16 @@ fn a_warning_is_told_once() {
     home.run(&["umount", "M"]).succeeded();
 }
 
+/// As people type it.
+#[test]
+fn a_long_listing_of_everything() {
+    let home = Home::new();
+    let image = home.layout(&good());
+    let listed = home.run(&["ls", "-laR", &image]);
+    listed.succeeded();
+    assert_eq!(listed.stdout, home.run(&["ls", "-lR", &image]).stdout);
+}
+
 /// Whatever an image calls its files, `ls --json` says it exactly, and says what it is.
 #[test]
 fn listings_in_json_lose_nothing() {

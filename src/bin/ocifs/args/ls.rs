@@ -36,8 +36,8 @@ pub(crate) struct Ls {
     #[arg(short, long, help_heading = "Listing")]
     pub(crate) long: bool,
 
-    /// List `.` and `..` too; names that begin with a dot are always listed
-    #[arg(short, long, help_heading = "Listing", conflicts_with = "recursive")]
+    /// List `.` and `..` too, but not with -R; names that begin with a dot are always listed
+    #[arg(short, long, help_heading = "Listing")]
     pub(crate) all: bool,
 
     /// List directories themselves, not what is in them
