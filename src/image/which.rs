@@ -137,7 +137,9 @@ fn of_all(
                 ..described(indexes[layer], layer, entry.as_ref())
             }
         };
-        PathOrigin { path, versions: versions.iter().map(version).collect() }
+        // An image without layers has a root, which none of them brought.
+        let versions = versions.iter().filter(|version| version.layer < indexes.len());
+        PathOrigin { path, versions: versions.map(version).collect() }
     };
     let image = opening.resolved;
     Ok(PathOrigins {

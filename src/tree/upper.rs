@@ -59,8 +59,12 @@ use facts::{Node, Upper, What};
 pub use answers::{Question, Want};
 
 /// The tree of the upper layers of an image, base first, and where its inodes come from, if it answers the
-/// questions as the tree of all layers would; `None` if lower layers are needed for that.
+/// questions as the tree of all layers would; `None` if lower layers are needed for that. No layers decide nothing: also what
+/// the root is, is known of one of them.
 pub fn merge_upper(layers: &[&LayerIndex], questions: &[Question]) -> Option<(Tree, Origins)> {
+    if layers.is_empty() {
+        return None;
+    }
     // What a layer costs that is applied once more, only a whole merge draws on a budget.
     let mut seen = HashSet::new();
     let mut with_rows = layers.iter().filter(|layer| !layer.is_empty());

@@ -108,6 +108,9 @@ fn layers_are_asked_for_from_the_top_down() {
         (&["cat", "IMAGE", "/etc/top/x"], 1, "not a directory", &[3]),
         (&["cat", "IMAGE", "/etc"], 1, "is a directory", &[3]),
         (&["cat", "IMAGE", "/cut/old"], 1, "no such file", &[3, 2]),
+        (&["cat", "IMAGE", "/"], 1, "is a directory", &[3]),
+        (&["cat", "IMAGE", "./.."], 1, "is a directory", &[3]),
+        (&["which", "IMAGE", "/"], 0, "/\t3\tdirectory", &[3]),
         (&["cat", "IMAGE", "/none"], 1, "no such file", &[3, 2, 1, 0]),
         (&["ls", "IMAGE", "/etc/top"], 0, "/etc/top\n", &[3]),
         (&["ls", "IMAGE", "/etc/gone"], 1, "no such file", &[3]),
@@ -130,6 +133,18 @@ fn layers_are_asked_for_from_the_top_down() {
             "cat" if code == 0 => assert_eq!(said, expected, "{words:?}"),
             _ => assert!(said.contains(expected), "{words:?}: {said}"),
         }
+    }
+}
+
+#[test]
+fn an_image_without_layers_has_an_empty_root() {
+    let (image, home) = (ImageBuilder::new().build(), Home::new());
+    let name = home.layout(&image);
+    home.run(&["cat", &name, "/"]).failed(1, &["is a directory"]);
+    let which = home.run(&["which", &name, "/"]);
+    assert!(which.code == 1 && which.stderr.ends_with(": /: no layer has it\n"), "{which:?}");
+    for words in [&["ls", &name][..], &["ls", "-ld", &name], &["find", &name], &["du", &name]] {
+        home.run(words).succeeded();
     }
 }
 

@@ -125,6 +125,7 @@ fn check(stack: &[Vec<Entry>], count: &mut Count) -> Result<(), String> {
             [Symlinks::Follow, Symlinks::Keep].into_iter().map(move |last| (want, last))
         }) {
             let question = Question { path: path.clone(), last, want };
+            assert!(tree::merge_upper(&[], std::slice::from_ref(&question)).is_none());
             for first in 1..layers.len() {
                 let questions = std::slice::from_ref(&question);
                 let Some((upper, _)) = tree::merge_upper(&layers[first..], questions) else {
