@@ -11,7 +11,7 @@
 //! Below the place that the user named, every directory is opened without following any symlink ([`beneath`]), and
 //! everything is made under a temporary name in its directory and then renamed ([`place`]): files appear whole, and what
 //! was there is replaced and not written to. Existing directories are merged into; a directory never replaces
-//! something else, or the other way around. Directories get their attributes last, the deepest first, so that those
+//! something else, or the other way around, and nothing but the like a device, a pipe or a socket. Directories get their attributes last, the deepest first, so that those
 //! without permission to write can be filled.
 //!
 //! Modes, times, extended attributes, hard links and holes are kept. Owners are kept by root; for other users files
@@ -90,6 +90,10 @@ impl Destination {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOTDIR.raw_os_error()) => {
                 if must_be_directory {
                     return refused("not a directory");
+                }
+                // By way of a symlink too, as `/dev/stdout` is one.
+                if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+                    return refused("a device, pipe or socket, which is not replaced");
                 }
             }
             Err(cause) => return Err(CopyError::Write { path: path.to_owned(), cause }),

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::shell::{Home, text};
 use crate::support::image::{Built, Compression, ImageBuilder};
 use crate::support::registry::Registry;
@@ -84,6 +86,39 @@ fn what_is_in_the_way() {
     let names: Vec<_> =
         fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
+}
+
+/// As root, `ocifs cp IMAGE FILE /dev/null` would otherwise leave the machine without it.
+#[test]
+fn devices_and_pipes_in_the_place_are_not_replaced() {
+    let home = Home::new();
+    let name = home.layout(&hostile());
+    let to = place(&home, "to", None);
+    let pipe = to.join("kept");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    symlink(&pipe, to.join("link")).unwrap();
+    let is_pipe = |path: &Path| fs::metadata(path).unwrap().mode() & 0o170_000 == 0o010_000;
+    for (what, to) in [("kept", &to), ("d/other", &pipe), ("d/other", &to.join("link"))] {
+        home.run(&["cp", &name, what, text(to)]).failed(1, &["a device, pipe or socket"]);
+    }
+    assert!(is_pipe(&pipe) && to.join("link").is_symlink());
+    // The like is replaced, so that a copy can be made again.
+    for _ in 0..2 {
+        home.run(&["cp", &name, "fifo", text(&to)]).succeeded();
+    }
+    home.run(&["cp", &name, "fifo", text(&pipe)]).failed(1, &["a device, pipe or socket"]);
+    let mut left: Vec<_> = fs::read_dir(&to).unwrap().map(|row| row.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["fifo", "kept", "link"]);
+    // A link to a file stays, as `/dev/stdout` may be one.
+    fs::write(to.join("file"), "old").unwrap();
+    symlink(to.join("file"), to.join("to-file")).unwrap();
+    home.run(&["cp", &name, "d/other", text(&to.join("to-file"))]).succeeded();
+    assert!(to.join("to-file").is_symlink());
+    assert_eq!(fs::read(to.join("file")).unwrap(), b"of the image");
+    // What a shell makes of a variable that is not set is not the image's root.
+    let outcome = home.run(&["cp", &name, "", text(&to)]);
+    outcome.failed(2, &["it is empty"]);
 }
 
 /// Files that an ordinary user copies belong to that user, without setuid and setgid bits; what can be made is made.

@@ -23,6 +23,7 @@ mod mirror;
 mod mount;
 mod mount_flags;
 mod name;
+mod path;
 mod proof;
 mod run;
 mod store;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, renameat,
+    AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, renameat, statat,
     symlinkat, unlinkat,
 };
 use rustix::io::Errno;
@@ -100,6 +100,7 @@ impl<'a> Places<'a> {
             None => None,
         };
         let dir = self.directory(above)?;
+        spare(dir, name, filesystem.tree().kind(ino))?;
         let made = match first {
             Some((first_dir, first_name)) => link(&first_dir, first_name, dir, &temporary)
                 .map_or_else(|_| make(filesystem, dir, &temporary, ino, options), |()| Ok(0)),
@@ -123,6 +124,26 @@ fn make_directory(dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => beneath::open(dir, name).map(drop),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// Refuses to replace a device, a pipe or a socket but by the like: it is no file of which there would be a newer version, and
+/// other programs use it.
+fn spare(dir: &OwnedFd, name: &[u8], kind: FileKind) -> Result<(), Problem> {
+    let found = match statat(dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        found => FileType::from_raw_mode(found?.st_mode),
+    };
+    let may_go = match found {
+        FileType::RegularFile | FileType::Symlink | FileType::Directory => true,
+        FileType::Fifo => kind == FileKind::Fifo,
+        FileType::CharacterDevice => kind == FileKind::CharDevice,
+        FileType::BlockDevice => kind == FileKind::BlockDevice,
+        _ => false,
+    };
+    match may_go {
+        true => Ok(()),
+        false => Err(io::Error::other("a device, pipe or socket, which is not replaced").into()),
     }
 }
 

@@ -9,6 +9,7 @@ use ocifs::reference::ImageName;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
+use super::path::path;
 
 /// `ocifs cp`
 #[derive(Debug, ClapArgs)]
@@ -21,7 +22,7 @@ pub(crate) struct Cp {
     ///
     /// Copies go into DEST if that is a directory; otherwise it is the name of the one copy. Of a PATH that ends
     /// with `/.` the contents are copied.
-    #[arg(value_name = "PATH|DEST", required = true, num_args = 2..)]
+    #[arg(value_name = "PATH|DEST", required = true, num_args = 2.., value_parser = path())]
     words: Vec<OsString>,
 
     #[command(flatten)]

@@ -9,6 +9,7 @@ use ocifs::reference::ImageName;
 use super::check::{Check, check};
 use super::image::ImageArgs;
 use super::name::image_name;
+use super::path::path;
 
 /// `ocifs du`
 #[derive(Debug, ClapArgs)]
@@ -19,7 +20,7 @@ pub(crate) struct Du {
     pub(crate) image: ImageName,
 
     /// Files and directories in the image
-    #[arg(value_name = "PATH", default_value = "/")]
+    #[arg(value_name = "PATH", default_value = "/", value_parser = path())]
     pub(crate) paths: Vec<OsString>,
 
     /// Show what each layer takes, and how much of that later layers hide

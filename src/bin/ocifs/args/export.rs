@@ -10,6 +10,7 @@ use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
+use super::path::path;
 
 /// `ocifs export`
 #[derive(Debug, ClapArgs)]
@@ -20,7 +21,7 @@ pub(crate) struct Export {
     pub(crate) image: ImageName,
 
     /// Files and directories in the image, or quoted patterns of them, instead of everything
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", value_parser = path())]
     pub(crate) paths: Vec<OsString>,
 
     /// Write to this file, which is there when it is complete, instead of stdout

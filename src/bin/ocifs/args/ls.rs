@@ -9,6 +9,7 @@ use super::base::BaseArg;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
+use super::path::path;
 
 /// `ocifs ls`
 #[derive(Debug, ClapArgs)]
@@ -20,7 +21,7 @@ pub(crate) struct Ls {
     pub(crate) image: ImageName,
 
     /// Files and directories in the image
-    #[arg(value_name = "PATH", default_value = "/")]
+    #[arg(value_name = "PATH", default_value = "/", value_parser = path())]
     pub(crate) paths: Vec<OsString>,
 
     #[command(flatten)]

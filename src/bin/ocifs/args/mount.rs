@@ -294,6 +294,9 @@ impl Mount {
                 return Err(WrongUsage::new(ErrorKind::MissingRequiredArgument, text));
             }
         };
+        if mount_point.is_empty() {
+            return Err(WrongUsage::new(ErrorKind::ValueValidation, "DIR is empty"));
+        }
         if self.kernel_metadata && self.prefetch == Prefetch::Push {
             let text = "the argument '--prefetch=push' cannot be used with '--kernel-metadata'";
             return Err(WrongUsage::new(ErrorKind::ArgumentConflict, text));

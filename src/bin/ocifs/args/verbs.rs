@@ -11,6 +11,7 @@ use super::cache::CacheArgs;
 use super::image::ImageArgs;
 use super::layer::LayerArg;
 use super::name::image_name;
+use super::path::path;
 use super::units::bytes;
 
 /// `ocifs umount`
@@ -64,7 +65,7 @@ pub(crate) struct Cat {
     pub(crate) image: ImageName,
 
     /// Files in the image
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required = true, value_parser = path())]
     pub(crate) paths: Vec<OsString>,
 
     #[command(flatten)]

@@ -7,6 +7,7 @@ use ocifs::reference::ImageName;
 
 use super::image::ImageArgs;
 use super::name::image_name;
+use super::path::path;
 
 /// `ocifs which`
 #[derive(Debug, ClapArgs)]
@@ -16,7 +17,7 @@ pub(crate) struct Which {
     pub(crate) image: ImageName,
 
     /// Files or directories, of the image or deleted in it
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required = true, value_parser = path())]
     pub(crate) paths: Vec<OsString>,
 
     /// Tell all versions of the paths also if that means to download layers

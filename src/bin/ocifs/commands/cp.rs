@@ -20,6 +20,9 @@ pub(crate) fn run(args: &args::Cp) -> Result<ExitCode, AnyError> {
         let wrong = WrongUsage::new(clap::error::ErrorKind::ValueValidation, text);
         return Ok(errors::wrong_usage(&args::usage_error("cp", wrong)));
     }
+    // A symlink that was named stays, and the file that it leads to is replaced, as with `export -o`.
+    let is_link_to_file = to.is_symlink() && to.metadata().is_ok_and(|found| !found.is_dir());
+    let to = if is_link_to_file { to.canonicalize().unwrap_or(to) } else { to };
     let (layer, required) = (args.layer.layer.as_ref(), RequiredProof::Unsaid);
     let image = open_excerpt(
         &args.image,

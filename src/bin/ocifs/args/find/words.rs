@@ -35,6 +35,9 @@ pub(super) fn read(words: &[OsString]) -> Result<FindRequest, String> {
     };
     let start = words.iter().position(is_expression).unwrap_or(words.len());
     let (paths, words) = words.split_at(start);
+    if paths.iter().any(|path| path.is_empty()) {
+        return Err("a PATH is empty; `/` is the root of the image".to_owned());
+    }
     let mut parser = Parser {
         words: words.iter().map(|word| word.as_bytes()).collect(),
         at: 0,
