@@ -124,6 +124,22 @@ impl Connection for UnixStream {
     }
 }
 
+/// One of the connections that may be open, given back however it ends: an answer may panic.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Place<'_> {
+    fn take(open: &AtomicUsize, most: usize) -> Option<Place<'_>> {
+        let place = Place(open);
+        (open.fetch_add(1, Ordering::SeqCst) < most).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 fn accept<C: Connection>(
     next: impl Fn() -> io::Result<C>,
     most: usize,
@@ -141,20 +157,15 @@ fn accept<C: Connection>(
                     continue;
                 }
             };
-            if open.fetch_add(1, Ordering::SeqCst) >= most {
-                open.fetch_sub(1, Ordering::SeqCst);
-                continue;
-            }
-            let open = &open;
+            let Some(place) = Place::take(&open, most) else { continue };
             let talk = move || {
+                let _place = place;
                 if let Err(e) = talk(&mut connection, answer) {
                     log::info!("a request over HTTP: {e}");
                 }
-                open.fetch_sub(1, Ordering::SeqCst);
             };
             if let Err(e) = thread::Builder::new().name("http".into()).spawn_scoped(scope, talk) {
                 log::warn!("no thread for a request: {e}");
-                open.fetch_sub(1, Ordering::SeqCst);
             }
         }
     })
@@ -203,4 +214,32 @@ fn read_head(connection: &mut impl Connection) -> io::Result<Vec<u8>> {
         }
     }
     Ok(head)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_panics_takes_no_place() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = listener.tcp_address().unwrap();
+        let answer = |request: &Request| match &request.path[..] {
+            "/panic" => panic!("as the test wants it"),
+            _ => Response::text("200 OK", "fine\n"),
+        };
+        thread::spawn(move || listener.serve(1, answer));
+        let ask = |path: &str| {
+            let mut connection = TcpStream::connect(&at).unwrap();
+            connection.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+            let mut said = String::new();
+            connection.read_to_string(&mut said).unwrap();
+            said
+        };
+        for _ in 0..3 {
+            assert_eq!(ask("/panic"), "");
+        }
+        assert!(ask("/").ends_with("fine\n"));
+    }
 }

@@ -8,10 +8,10 @@ pub const MAX_CLIENTS: usize = 8;
 /// The media type of the text format of Prometheus (prometheus.io/docs/instrumenting/exposition_formats).
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers `GET /metrics` with what `text` returns, or the words of its error, and nothing else.
+/// Answers `GET` and `HEAD` of `/metrics` with what `text` returns, or the words of its error, and nothing else.
 pub fn answer(request: &Request, text: impl Fn() -> Result<String, String>) -> Response {
-    match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/metrics" | "/") => match text() {
+    match (request.is_reading(), request.path.as_str()) {
+        (true, "/metrics" | "/") => match text() {
             Ok(text) => Response {
                 status: "200 OK",
                 headers: vec![("Content-Type", MEDIA_TYPE.to_owned())],
@@ -19,7 +19,7 @@ pub fn answer(request: &Request, text: impl Fn() -> Result<String, String>) -> R
             },
             Err(e) => Response::text("500 Internal Server Error", format!("{e}\n")),
         },
-        ("GET", _) => Response::text("404 Not Found", "metrics are at /metrics\n"),
-        _ => Response::text("405 Method Not Allowed", "GET /metrics\n"),
+        (true, _) => Response::text("404 Not Found", "metrics are at /metrics\n"),
+        (false, _) => Response::text("405 Method Not Allowed", "GET /metrics\n"),
     }
 }

@@ -34,6 +34,7 @@
 use std::env;
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -142,18 +143,38 @@ impl Attendant {
 
     fn ask(&self, kind: u8, content: &impl Serialize, answer: u8) -> io::Result<Parcel> {
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tell(&socket, kind, content, &[])?;
-        loop {
-            let parcel = take(&socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            match parcel.kind {
-                LOG => {
-                    let (level, text) = parcel.read::<(String, String)>()?;
-                    log::log!(level.parse().unwrap_or(log::Level::Warn), "{text}");
-                }
-                FAILED => return Err(io::Error::other(parcel.read::<String>()?)),
-                kind if kind == answer => return Ok(parcel),
-                _ => return Err(io::ErrorKind::InvalidData.into()),
+        let answered = exchange(&socket, kind, content, answer).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::TimedOut, "no answer came in time")
             }
+            _ => e,
+        });
+        if answered.is_err() {
+            // What came later would be taken for the answer to the next question: the credential of another registry.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        answered?.map_err(io::Error::other)
+    }
+}
+
+/// Asks over a socket; the answer, or why the attendant has none.
+fn exchange(
+    socket: &UnixStream,
+    kind: u8,
+    content: &impl Serialize,
+    answer: u8,
+) -> io::Result<Result<Parcel, String>> {
+    tell(socket, kind, content, &[])?;
+    loop {
+        let parcel = take(socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match parcel.kind {
+            LOG => {
+                let (level, text) = parcel.read::<(String, String)>()?;
+                log::log!(level.parse().unwrap_or(log::Level::Warn), "{text}");
+            }
+            FAILED => return Ok(Err(parcel.read()?)),
+            kind if kind == answer => return Ok(Ok(parcel)),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
@@ -296,5 +317,52 @@ fn is_plain(part: Component<'_>) -> bool {
         Component::Normal(name) => !name.as_encoded_bytes().starts_with(b"."),
         Component::CurDir => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_late_answer_is_not_one_to_the_next_question() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let attendant = Attendant(Arc::new(Mutex::new(ours)));
+        let (too_late, wait) = mpsc::channel::<()>();
+        let answers = thread::spawn(move || {
+            let question = take(&theirs).unwrap().unwrap();
+            wait.recv().unwrap();
+            // By then it may be over.
+            assert_eq!(question.kind, SEARCH);
+            let _ = tell(&theirs, FOUND, &"of the first", &[]);
+            theirs
+        });
+        let late = attendant.ask(SEARCH, &"first", FOUND).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut, "{late}");
+        too_late.send(()).unwrap();
+        let _theirs = answers.join().unwrap();
+        let next = attendant.ask(SEARCH, &"second", FOUND).map(|parcel| parcel.read::<String>());
+        assert!(next.is_err(), "{next:?}");
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let attendant = Attendant(Arc::new(Mutex::new(ours)));
+        let answers = thread::spawn(move || {
+            for kind in [FAILED, FOUND] {
+                take(&theirs).unwrap().unwrap();
+                tell(&theirs, kind, &"text", &[]).unwrap();
+            }
+        });
+        let refused = attendant.ask(SEARCH, &"first", FOUND).unwrap_err();
+        assert_eq!(refused.to_string(), "text");
+        assert!(attendant.ask(SEARCH, &"second", FOUND).is_ok());
+        answers.join().unwrap();
     }
 }
