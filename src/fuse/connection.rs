@@ -120,7 +120,8 @@ impl Connection {
 
     fn state(&self, events: PollFlags) -> io::Result<PollFlags> {
         let mut device = [PollFd::new(&self.device, events)];
-        poll(&mut device, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        // A signal that comes just then counts although nothing is waited for.
+        rustix::io::retry_on_intr(|| poll(&mut device, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })))?;
         Ok(device[0].revents())
     }
 

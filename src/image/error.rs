@@ -77,6 +77,11 @@ impl Error {
         }
     }
 
+    /// Whether what the name leads to was read, and has no image that is wanted: for another platform, as a rule.
+    pub fn is_no_image(&self) -> bool {
+        matches!(self, Error::Resolve(error) if error.is_no_image())
+    }
+
     /// What helps, if anything is known to.
     pub fn hint(&self) -> Option<Hint> {
         match self {

@@ -173,6 +173,9 @@ fn the_same_place_twice() {
         is_refused(&home, &[&["mount"], flags, &["--owner-me", &image, "M"]].concat());
         is_refused(&home, &[&["mount"], flags, &["--noexec", &image, "M"]].concat());
         is_refused(&home, &[&["mount"], flags, &[&format!("x={image}"), "M"]].concat());
+        // One that the name does not lead to is not the one that is shown.
+        home.run(&[&["mount"], flags, &["--platform", "linux/none", &image, "M"]].concat())
+            .failed(1, &["no image for linux/none"]);
 
         home.run(&[&["mount", "--over"], flags, &[&other, "M"]].concat()).succeeded();
         assert_eq!(fs::read(home.mount_point().join("g")).unwrap(), GOOD);
@@ -235,6 +238,20 @@ fn a_place_that_is_a_mount_of_others() {
     home.run(&["umount", "M"]).succeeded();
     run(home.command("umount").arg(home.mount_point())).succeeded();
     assert!(eventually(|| home.mounts().is_empty()));
+    home.is_quiet();
+}
+
+/// Nothing is known where its socket lies then.
+#[test]
+fn mounts_of_another_runtime_folder() {
+    let home = Home::new();
+    home.run(&["mount", &home.layout(&good()), "M"]).succeeded();
+    let other = folder(&home, "other");
+    let mut asked = home.ocifs(&["status", "M"]);
+    let outcome = run(asked.env("XDG_RUNTIME_DIR", &other).env("TMPDIR", &other));
+    let is_told = outcome.stdout.contains("the XDG_RUNTIME_DIR that it was mounted");
+    assert!(is_told, "{outcome:?}");
+    home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }
 

@@ -59,6 +59,7 @@ mod external_verify;
 mod external_walks;
 mod held;
 mod history;
+mod hung_disk;
 mod image_set;
 mod indexes;
 mod injection;

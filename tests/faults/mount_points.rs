@@ -53,6 +53,21 @@ fn mount_while(home: &Home, flags: &[&str], place: &Path, change: impl FnOnce())
     }
 }
 
+/// Two processes end then, and one of them knows why. What of it is seen depends on which ends first.
+#[test]
+fn a_mount_that_fails_says_so_once() {
+    let home = home_of_nobody();
+    let image = home.layout(&good());
+    for flags in [&[][..], &["--foreground"]] {
+        for _ in 0..10 {
+            let outcome = home.run(&[&["mount"], flags, &[&*image, "/etc"]].concat());
+            outcome.failed(1, &["/etc"]);
+            assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+        }
+    }
+    home.is_quiet();
+}
+
 /// The ways to mount, each with a home.
 fn ways() -> Vec<(Home, Vec<&'static str>)> {
     let mut ways = vec![

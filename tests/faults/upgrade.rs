@@ -121,3 +121,36 @@ fn a_version_that_does_not_come_up_is_not_used() {
     home.run(&["umount", "M"]).succeeded();
     home.is_quiet();
 }
+
+/// Where the old worker has just died, the next one of its version is not started any more.
+#[test]
+fn one_that_takes_over_from_none_stays_the_only_one() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let add = |builder: ImageBuilder, layer: &Vec<u8>| builder.layer(layer, Compression::Gzip);
+    registry.add_image("r", "t", &layers().iter().fold(ImageBuilder::new(), add).build());
+    let (program, log) = (copy(&home), home.path().join("log"));
+    let log_file = log.to_str().unwrap();
+    mount(&home, &program, &["mount", "-v", "--log-file", log_file, &name_in(&registry)]);
+    let told = |text: &str| fs::read_to_string(&log).unwrap().matches(text).count();
+    // Until the death comes between the start of the other version and its word that it is ready.
+    for _ in 0..50 {
+        // The more of them die, the longer the next one waits to be started.
+        (0..5).for_each(|_| kill_worker(&home));
+        let (old, before) = (worker(&home), told("takes over"));
+        replace_by_copy(&program);
+        signal(&home);
+        assert!(eventually_within(SOON, || home.workers() != [old]));
+        // It may be gone.
+        let _ = kill_process(old, Signal::KILL);
+        assert!(eventually_within(SOON, || told("takes over") > before || told("did not come") > 0));
+        if told("takes over from process 0") > 0 {
+            break;
+        }
+    }
+    assert!(told("takes over from process 0") > 0);
+    // By then the next one would be there.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(home.workers().len(), 1);
+    home.run(&["umount", "M"]).succeeded();
+    home.is_quiet();
+}

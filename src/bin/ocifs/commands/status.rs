@@ -251,6 +251,11 @@ impl Row {
                 let user = self.user.map_or_else(String::new, environment::user_name);
                 format!("mounted by user {user}, who alone can ask its process")
             }
+            MountState::Unasked(error) if error.kind() == io::ErrorKind::NotFound => {
+                "it is served, but its process has no socket here: ask with the XDG_RUNTIME_DIR that it was mounted \
+                 with"
+                .to_owned()
+            }
             MountState::Unasked(error) => {
                 format!("it is served, but its process can't be asked: {error}")
             }
@@ -266,7 +271,10 @@ fn print(out: &mut impl Write, status: &Status) -> io::Result<()> {
     for image in status.shown.images() {
         print_image(out, image)?;
     }
-    writeln!(out, "  inodes    {}", status.inodes)?;
+    // Where names are looked up, none are counted.
+    if status.inodes > 0 {
+        writeln!(out, "  inodes    {}", status.inodes)?;
+    }
     writeln!(
         out,
         "  network   {} in {}",

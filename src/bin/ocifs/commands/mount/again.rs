@@ -134,8 +134,8 @@ fn are_same(
         match ocifs::image::resolve(&name, &cache, &options) {
             Ok(resolved) if resolved.digest.to_string() == there.digest => {}
             Ok(_) => return Ok(false),
-            // `mount -a` is said again where there is no network, too.
-            Err(e) if there.image == name.to_string() => {
+            // `mount -a` is said again where there is no network, too. But another platform is another image.
+            Err(e) if there.image == name.to_string() && !e.is_no_image() => {
                 log::warn!("{name}: which image the name means now is not known: {e}");
             }
             Err(e) => return Err(failed(&name)(e).into()),

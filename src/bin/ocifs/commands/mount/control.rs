@@ -150,30 +150,36 @@ impl SupervisorSocket {
         self.0.try_clone().map(SupervisorSocket)
     }
 
-    /// Says that the image is open, and what to show as its source; and waits until it is to be served.
-    pub(super) fn opened(&self, opened: &OpenedImage) -> io::Result<Told> {
-        tell(&self.0, OPENED, opened, &[])?;
-        let parcel = self.next()?;
-        match parcel.kind {
-            GO => Ok(Told::Go),
+    /// Says that the image is open, and what to show as its source; and waits until it is to be served. `None` if the
+    /// supervisor has given up, which says why.
+    pub(super) fn opened(&self, opened: &OpenedImage) -> io::Result<Option<Told>> {
+        let Some(parcel) = self.ask(OPENED, opened)? else { return Ok(None) };
+        let told = match parcel.kind {
+            GO => Told::Go,
             MOUNTED => {
                 let bytes = parcel.bytes().to_owned();
                 let [device] = parcel.descriptors()?;
-                Ok(Told::Mounted(Attached::from_parts(device, &bytes)?))
+                Told::Mounted(Attached::from_parts(device, &bytes)?)
             }
             STAGE => {
                 let [device, image, folder] = parcel.descriptors()?;
-                Ok(Told::Stage(Parts { device, image: image.into(), folder }))
+                Told::Stage(Parts { device, image: image.into(), folder })
             }
-            _ => Err(ErrorKind::InvalidData.into()),
-        }
+            _ => return Err(ErrorKind::InvalidData.into()),
+        };
+        Ok(Some(told))
     }
 
-    /// Says that contents are served, and waits until that is mounted.
-    pub(super) fn begun(&self, contents: Contents) -> io::Result<(Mounted, erofs_mount::Attached)> {
-        tell(&self.0, BEGUN, &contents, &[])?;
-        let parcel = self.next()?;
-        if parcel.kind == PLACED { parcel.read() } else { Err(ErrorKind::InvalidData.into()) }
+    /// Says that contents are served, and waits until that is mounted; `None` as above.
+    pub(super) fn begun(
+        &self,
+        contents: Contents,
+    ) -> io::Result<Option<(Mounted, erofs_mount::Attached)>> {
+        let Some(parcel) = self.ask(BEGUN, &contents)? else { return Ok(None) };
+        match parcel.kind {
+            PLACED => parcel.read().map(Some),
+            _ => Err(ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Gives what outlives this process.
@@ -186,8 +192,12 @@ impl SupervisorSocket {
         give(&self.0, SERVES, &[], &[])
     }
 
-    fn next(&self) -> io::Result<Parcel> {
-        take(&self.0)?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    /// Says something and waits for what comes next; `None` if the supervisor is there no more.
+    fn ask(&self, kind: u8, content: &impl Serialize) -> io::Result<Option<Parcel>> {
+        match tell(&self.0, kind, content, &[]) {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(None),
+            told => told.and_then(|()| take(&self.0)),
+        }
     }
 
     /// Answers clients of the status socket on a thread of its own.
@@ -210,4 +220,25 @@ fn answer(parcel: Parcel, source: &StatusSource) -> io::Result<()> {
     let supervision = Supervision { pid: parent_id(), restarts: u32::from_le_bytes(restarts) };
     let [client] = parcel.descriptors()?;
     source.answer(client.into(), Some(supervision))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// It says why, and no worker does beside it.
+    #[test]
+    fn a_supervisor_that_gives_up_is_no_error_of_the_worker() {
+        let opened = OpenedImage { source: "x".to_owned(), digest: None, process: None };
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let supervisor = SupervisorSocket(ours);
+        let worker = WorkerSocket::new(theirs);
+        let gives_up =
+            thread::spawn(move || assert!(matches!(worker.word(), Ok(Some(Word::Opened(_))))));
+        assert!(supervisor.opened(&opened).unwrap().is_none());
+        gives_up.join().unwrap();
+        // It has ended before it was told.
+        assert!(supervisor.opened(&opened).unwrap().is_none());
+    }
 }

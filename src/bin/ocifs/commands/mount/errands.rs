@@ -173,6 +173,11 @@ impl Helpers {
         self.reap();
     }
 
+    /// Takes a process that was killed, to wait for it when it has ended.
+    pub(super) fn await_end(&mut self, child: Child) {
+        self.ending.push(child);
+    }
+
     /// Waits for those that have ended.
     pub(super) fn reap(&mut self) {
         self.ending.retain_mut(|child| matches!(child.try_wait(), Ok(None)));

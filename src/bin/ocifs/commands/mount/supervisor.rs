@@ -47,8 +47,8 @@
 //!
 //! # Invariants
 //!
-//! - One worker at a time reads requests, and there is none that this process has not waited for. Another one is there
-//!   only while it takes over with another version ([`upgrade`](super::upgrade)).
+//! - One worker at a time reads requests, and there is none that this process has not waited for, but for those that were
+//!   killed and can't end. Another one is there only while it takes over with another version ([`upgrade`](super::upgrade)).
 //! - A worker may write to the folder of the cache that was there when it was started, and to no other one at its
 //!   place. If that folder is removed, another worker is started, which makes it again.
 //! - The same holds for the files that names of hosts are looked up with: if one is replaced, another worker takes over.
@@ -61,7 +61,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use ocifs::fuse::Death;
@@ -186,6 +186,7 @@ pub(super) fn run(
         upgrade,
         looked: Instant::now(),
         memory_kills: MemoryKills::until_now(),
+        dying: None,
         restarts: 0,
     };
     if variables::is_background_child() {
@@ -231,6 +232,7 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
         watch: Watch::new(kept.mounted().connection, workers.patience),
         upgrade: Upgrade::default(),
         looked: Instant::now(),
+        dying: None,
         outage: Outage::none(workers.patience, Instant::now()),
         cache: workers.cache_folder(),
         workers,
@@ -330,6 +332,8 @@ struct Supervisor {
     /// When it was looked at the worker last.
     looked: Instant,
     memory_kills: MemoryKills,
+    /// Since when the worker has been seen to be killed, and has not ended.
+    dying: Option<Instant>,
     restarts: u32,
 }
 
@@ -337,7 +341,8 @@ impl Supervisor {
     /// Until the mount has ended, or is to be ended.
     fn serve(mut self) -> Result<ExitCode, AnyError> {
         loop {
-            if self.outage.starts(Instant::now()) {
+            // One of another version may have taken its place by now.
+            if self.outage.starts(Instant::now()) && self.worker.is_none() {
                 self.start();
             }
             let news = self.wait()?;
@@ -378,7 +383,9 @@ impl Supervisor {
                 self.looked = Instant::now();
                 self.look_at_cache()?;
                 self.look_at_names();
-                self.look_at_the_dying();
+                if let Some(error) = self.look_at_the_dying()? {
+                    return Err(error);
+                }
                 self.look_at_the_silent()?;
             }
             if news.is_upgraded {
@@ -469,7 +476,7 @@ impl Supervisor {
         match self.workers.start(Some(&self.kept)) {
             Ok(worker) => {
                 self.restarts = self.restarts.saturating_add(1);
-                self.worker = Some(worker);
+                self.set(worker);
             }
             Err(e) => {
                 log::warn!("{e}");
@@ -478,23 +485,44 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a worker that is dead, and has the kernel send its requests again; why the mount can't go on, if so.
+    /// Has a worker be the one that serves.
+    fn set(&mut self, worker: Worker) {
+        self.worker = Some(worker);
+        self.dying = None;
+    }
+
+    /// Waits for a worker that is dead, and has another one take its place; why the mount can't go on, if so.
     fn bury(&mut self) -> Result<Option<AnyError>, AnyError> {
         let Some(mut worker) = self.worker.take() else { return Ok(None) };
         let status = worker.child.wait()?;
+        self.go_on_without(worker.child.id(), Some(status))
+    }
+
+    /// Has the kernel send again what a worker has read that has ended, or never answers again; why the mount can't go on, if
+    /// so.
+    fn go_on_without(
+        &mut self,
+        pid: u32,
+        status: Option<ExitStatus>,
+    ) -> Result<Option<AnyError>, AnyError> {
+        let ended = match status {
+            Some(status) => format!("has ended ({status})"),
+            None => {
+                "has been killed, and waits for a disk or the like that does not answer".to_owned()
+            }
+        };
         self.helpers.end_prefetcher();
         if self.kept.connection().has_ended()? {
             // That is seen next.
             return Ok(None);
         }
-        let pid = worker.child.id();
         if !self.workers.are_replaced {
             let text = format!(
-                "process {pid}, which served the mount, has ended ({status}), and no other one can: the mount is dead"
+                "process {pid}, which served the mount, {ended}, and no other one can: the mount is dead"
             );
             return Ok(Some(text.into()));
         }
-        if status.code() == Some(DIFFERENT.into()) {
+        if status.and_then(|status| status.code()) == Some(DIFFERENT.into()) {
             return Ok(Some(
                 "the image can't be shown as it was mounted: the mount is dead".into(),
             ));
@@ -505,14 +533,16 @@ impl Supervisor {
         }
         if !resent? {
             let text = format!(
-                "process {pid}, which served the mount, has ended ({status}), and this kernel can't send requests \
-                 again (Linux 6.9 can): the mount is dead"
+                "process {pid}, which served the mount, {ended}, and this kernel can't send requests again (Linux 6.9 \
+                 can): the mount is dead"
             );
             return Ok(Some(text.into()));
         }
-        log::warn!("process {pid}, which served the mount, has ended ({status}): starting another");
+        log::warn!("process {pid}, which served the mount, {ended}: starting another");
         self.outage.died(Instant::now());
-        let how = match status.signal() == Some(Signal::KILL.as_raw()) {
+        let is_killed =
+            status.is_none_or(|status| status.signal() == Some(Signal::KILL.as_raw()));
+        let how = match is_killed {
             true if self.memory_kills.may_be_more() => Death::NoMemory,
             true => Death::Kill,
             false => Death::Crash,
@@ -533,7 +563,11 @@ impl Supervisor {
         log::info!("process {} takes over from process {pid}", worker.child.id());
         if let Some(mut old) = old {
             old.child.kill()?;
-            old.child.wait()?;
+            match old.has_ended(process::GRACE) {
+                true => drop(old.child.wait()?),
+                // As in `look_at_the_dying`.
+                false => self.helpers.await_end(old.child),
+            }
         }
         self.helpers.end_prefetcher();
         // If the connection has ended, that is seen next.
@@ -541,7 +575,7 @@ impl Supervisor {
             log::debug!("{e}");
         }
         worker.go()?;
-        self.worker = Some(worker);
+        self.set(worker);
         self.restarts = self.restarts.saturating_add(1);
         self.workers.program = program;
         self.names = names;
@@ -596,15 +630,34 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends the connection if its worker can't end for it.
-    fn look_at_the_dying(&self) {
-        let worker = self.worker.as_ref().filter(|_| !self.workers.are_replaced);
-        if worker.is_some_and(|worker| process::stage(worker.child.id()) != ProcessStage::Runs) {
+    /// Goes on without a worker that has been killed and does not end; why the mount can't go on, if so.
+    ///
+    /// A thread of it waits in the kernel, for a disk of the cache that does not answer, and may do so for ever. None of them
+    /// runs again, so that nothing of what it has read is answered twice. Where no other worker can take its place it may wait
+    /// for its own connection, which is aborted.
+    fn look_at_the_dying(&mut self) -> Result<Option<AnyError>, AnyError> {
+        let Some(worker) = &self.worker else { return Ok(None) };
+        let pid = worker.child.id();
+        if process::stage(pid) == ProcessStage::Runs {
+            self.dying = None;
+            return Ok(None);
+        }
+        if !self.workers.are_replaced {
             log::warn!(
                 "the serving process has been killed and does not end: aborting the connection"
             );
             Unmounter::new(self.kept.mounted().clone()).abort();
+            return Ok(None);
         }
+        // All of its threads have heard of it by then.
+        if self.dying.get_or_insert_with(Instant::now).elapsed() < process::GRACE {
+            return Ok(None);
+        }
+        if let Some(worker) = self.worker.take() {
+            self.helpers.await_end(worker.child);
+        }
+        self.dying = None;
+        self.go_on_without(pid, None)
     }
 
     /// Ends a worker that may not write to the cache any more, as its folder was removed, where another one can take

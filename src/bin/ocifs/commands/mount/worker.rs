@@ -27,7 +27,7 @@ use super::handover;
 use super::options::options;
 use super::shown::{self, Known, ToServe};
 use crate::args::{self, MountRequest};
-use crate::render::errors::{self, AnyError};
+use crate::render::errors::{self, AnyError, FAILED};
 use crate::variables;
 
 /// The exit code that says that no other worker would do better: what is mounted is not to be had as it was.
@@ -88,6 +88,8 @@ pub(super) fn run(
         }
         result => result?,
     };
+    // What has failed is for the supervisor to say.
+    let Some(mount) = mount else { return Ok(ExitCode::from(FAILED)) };
     let told = let_go(all.log_file.is_some()).and_then(|()| match is_first {
         false => supervisor.serves(),
         true => supervisor.give(&mount.kept()?),
@@ -129,31 +131,33 @@ fn opened_image(
     Ok(OpenedImage { source, digest, process })
 }
 
-/// Serves what the supervisor has mounted, or goes on with what is known of a mount.
+/// Serves what the supervisor has mounted, or goes on with what is known of a mount; `None` if the supervisor has given up.
 fn mounted(
     served: Served,
     kept: Option<Kept>,
     (supervisor, opened): (&SupervisorSocket, &OpenedImage),
     options: &MountOptions,
-) -> Result<Mount, Error> {
+) -> Result<Option<Mount>, Error> {
     // Before another worker makes room for this one.
     if kept.as_ref().is_some_and(|kept| !kept.is_of(served.checksum())) {
         return Err(Error::Different);
     }
-    let told = supervisor.opened(opened).map_err(Error::Serve)?;
-    match (told, kept) {
-        (Told::Go, Some(kept)) => Mount::resume(served, kept, options),
-        (Told::Mounted(attached), _) => Mount::serve(served, attached, options),
+    let Some(told) = supervisor.opened(opened).map_err(Error::Serve)? else { return Ok(None) };
+    let mount = match (told, kept) {
+        (Told::Go, Some(kept)) => Mount::resume(served, kept, options)?,
+        (Told::Mounted(attached), _) => Mount::serve(served, attached, options)?,
         (Told::Stage(parts), _) => {
             let Served::View(view) = served else {
                 return Err(Error::Serve(io::ErrorKind::InvalidData.into()));
             };
             let begun = Mount::begin(view, parts, options)?;
-            let (mounted, attached) = supervisor.begun(begun.contents()).map_err(Error::Serve)?;
-            Ok(begun.finish(mounted, attached))
+            let placed = supervisor.begun(begun.contents()).map_err(Error::Serve)?;
+            let Some((mounted, attached)) = placed else { return Ok(None) };
+            begun.finish(mounted, attached)
         }
-        (Told::Go, None) => Err(Error::Serve(io::ErrorKind::InvalidData.into())),
-    }
+        (Told::Go, None) => return Err(Error::Serve(io::ErrorKind::InvalidData.into())),
+    };
+    Ok(Some(mount))
 }
 
 /// Lets go of what belongs to the caller of the program. In the foreground that is not its output for errors.

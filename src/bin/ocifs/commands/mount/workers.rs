@@ -6,12 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocifs::fuse::Suspects;
 use ocifs::mount::Kept;
 use ocifs::space::Journal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::control::{Word, WorkerSocket};
@@ -27,6 +28,9 @@ pub(super) type FolderId = (u64, u64);
 
 /// A version of a file: its time in seconds and nanoseconds, size and inode.
 pub(super) type ListId = (i64, i64, u64, u64);
+
+/// How long the rest of a word may take that has begun. The longest is written at once.
+const WITHIN_A_WORD: Duration = Duration::from_secs(10);
 
 /// The name under which workers are shown.
 const NAME: &str = "ocifs-worker";
@@ -86,6 +90,7 @@ impl Workers {
     ) -> Result<Worker, AnyError> {
         let starting = |e| format!("starting the serving process: {e}");
         let (errands, asked) = UnixStream::pair().map_err(starting)?;
+        bound(&errands).map_err(starting)?;
         let text = kept.map(Kept::to_bytes).transpose().map_err(starting)?.unwrap_or_default();
         let mut descriptors = vec![asked.as_fd(), self.suspects.as_fd()];
         descriptors.extend(kept.map(Kept::as_fd));
@@ -130,6 +135,7 @@ impl Workers {
         handed: &Handed<'_>,
     ) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = handover::send(handed)?;
+        bound(&ours)?;
         let mut command = program.command(name);
         if self.has_one_id {
             command.env(variables::ONE_ID, "1");
@@ -137,13 +143,21 @@ impl Workers {
         if self.have_input && variable == variables::WORKER {
             command.stdin(Stdio::inherit());
         }
-        let child = command.env(variable, variables::WORKER_VERSION).stdout(theirs).spawn()?;
+        let mut child = command.env(variable, variables::WORKER_VERSION).stdout(theirs).spawn()?;
         // It has the other end, too.
         drop(command);
-        // If it ends before it has read them, that is seen later.
-        let _ = handover::send_texts(&ours, handed);
+        // If it ends before it has read them, that is seen later; if it does not read them, it is to end.
+        if handover::send_texts(&ours, handed).is_err() {
+            let _ = child.kill();
+        }
         Ok((child, ours))
     }
+}
+
+/// Bounds how long this process waits within a word, of a worker that is stopped or taken over by strangers.
+fn bound(socket: &UnixStream) -> io::Result<()> {
+    socket.set_read_timeout(Some(WITHIN_A_WORD))?;
+    socket.set_write_timeout(Some(WITHIN_A_WORD))
 }
 
 impl Worker {
@@ -190,7 +204,7 @@ impl Worker {
         let Some(socket) = &self.socket else { return Ok(Some(None)) };
         let mut waits = vec![PollFd::new(socket, PollFlags::IN)];
         waits.extend(self.errands.as_ref().map(|errands| PollFd::new(errands, PollFlags::IN)));
-        poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        retry_on_intr(|| poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })))?;
         let is_asked = waits.get(1).is_some_and(|wait| !wait.revents().is_empty());
         let has_word = !waits[0].revents().is_empty();
         if is_asked {
@@ -218,8 +232,13 @@ impl Worker {
 
     /// Whether it ends within a time.
     pub(super) fn has_ended(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
         let mut end = [PollFd::new(&self.end, PollFlags::IN)];
-        poll(&mut end, Timespec::try_from(limit).ok().as_ref()).is_ok_and(|ready| ready > 0)
+        let ended = retry_on_intr(|| {
+            let left = until.saturating_duration_since(Instant::now());
+            poll(&mut end, Timespec::try_from(left).ok().as_ref())
+        });
+        ended.is_ok_and(|ready| ready > 0)
     }
 
     pub(super) fn go(&mut self) -> io::Result<()> {

@@ -4,12 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitCode, ExitStatus};
-use std::time::Duration;
+use std::time::Instant;
 
 use ocifs::fuse::kernel::{MountPoint, Mounted, overlay_source};
 use ocifs::image::Process;
 use ocifs::mount::{Attached, found};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::ids::Ids;
@@ -139,8 +140,11 @@ impl Guest {
     /// Waits for its end, which is to come by itself; the exit code for it.
     pub(in crate::commands) fn finish(mut self) -> io::Result<ExitCode> {
         let mut end = [PollFd::new(&self.end, PollFlags::IN)];
-        let limit: Duration = GRACE;
-        let ended = poll(&mut end, Timespec::try_from(limit).ok().as_ref())?;
+        let until = Instant::now() + GRACE;
+        let ended = retry_on_intr(|| {
+            let left = until.saturating_duration_since(Instant::now());
+            poll(&mut end, Timespec::try_from(left).ok().as_ref())
+        })?;
         if ended == 0 {
             self.child.kill()?;
         }
