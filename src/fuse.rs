@@ -94,6 +94,7 @@ mod gate;
 mod guarded;
 mod guide;
 pub mod kernel;
+mod listings;
 mod notify;
 mod options;
 mod page_cache;

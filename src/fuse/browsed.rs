@@ -14,6 +14,7 @@ use fuser::{
 };
 
 use super::answers;
+use super::listings::Listings;
 use super::options::Ownership;
 use super::pool::Pool;
 use super::requests::Requests;
@@ -42,7 +43,11 @@ pub(super) struct Browsed {
     ownership: Ownership,
     requests: Arc<Requests>,
     pool: Arc<Pool>,
+    listings: Arc<Listings<Row>>,
 }
+
+/// A name, and what it leads to.
+type Row = (Vec<u8>, Named);
 
 impl Browsed {
     pub(super) fn new(
@@ -55,6 +60,7 @@ impl Browsed {
             ownership,
             requests: Arc::clone(requests),
             pool: Arc::default(),
+            listings: Arc::default(),
         }
     }
 
@@ -183,18 +189,20 @@ impl Browsed {
                 },
                 ReplyDirectory::error,
             ),
-            Later::Directory(id) => self.later(move |own, give_up| match own.rows(id, give_up) {
-                Ok(rows) => {
-                    for (at, (name, named)) in from(&rows, offset) {
-                        let (number, name) = (INodeNo(named.number()), OsStr::from_bytes(name));
-                        if reply.add(number, at, kind(*named), name) {
-                            break;
+            Later::Directory(id) => {
+                self.later(move |own, give_up| match own.rows(id, offset, give_up) {
+                    Ok(rows) => {
+                        for (at, (name, named)) in from(&rows, offset) {
+                            let (number, name) = (INodeNo(named.number()), OsStr::from_bytes(name));
+                            if reply.add(number, at, kind(*named), name) {
+                                break;
+                            }
                         }
+                        reply.ok();
                     }
-                    reply.ok();
-                }
-                Err(e) => reply.error(own.failed(&e)),
-            }),
+                    Err(e) => reply.error(own.failed(&e)),
+                })
+            }
         }
     }
 
@@ -214,19 +222,21 @@ impl Browsed {
                 },
                 ReplyDirectoryPlus::error,
             ),
-            Later::Directory(id) => self.later(move |own, give_up| match own.rows(id, give_up) {
-                Ok(rows) => {
-                    for (at, (name, named)) in from(&rows, offset) {
-                        let (name, attr) = (OsStr::from_bytes(name), own.attr_of(*named));
-                        let stay = own.stay(*named);
-                        if reply.add(attr.ino, at, name, &stay, &attr, Generation(0)) {
-                            break;
+            Later::Directory(id) => {
+                self.later(move |own, give_up| match own.rows(id, offset, give_up) {
+                    Ok(rows) => {
+                        for (at, (name, named)) in from(&rows, offset) {
+                            let (name, attr) = (OsStr::from_bytes(name), own.attr_of(*named));
+                            let stay = own.stay(*named);
+                            if reply.add(attr.ino, at, name, &stay, &attr, Generation(0)) {
+                                break;
+                            }
                         }
+                        reply.ok();
                     }
-                    reply.ok();
-                }
-                Err(e) => reply.error(own.failed(&e)),
-            }),
+                    Err(e) => reply.error(own.failed(&e)),
+                })
+            }
         }
     }
 
@@ -264,12 +274,14 @@ impl Browsed {
         });
     }
 
-    /// What a directory has, with the two that each has.
-    fn rows(&self, id: u32, give_up: Instant) -> Result<Vec<(Vec<u8>, Named)>, fs::Error> {
-        let rows = self.directories.list(id, give_up)?;
-        let dots = [(b".".to_vec(), id), (b"..".to_vec(), 1)];
-        let dots = dots.into_iter().map(|(name, id)| (name, Named::Directory(id)));
-        Ok(dots.chain(rows).collect())
+    /// What a directory has, with the two that each has, for a reader that goes on at an offset.
+    fn rows(&self, id: u32, offset: u64, give_up: Instant) -> Result<Arc<Vec<Row>>, fs::Error> {
+        self.listings.rows(id, offset, || {
+            let rows = self.directories.list(id, give_up)?;
+            let dots = [(b".".to_vec(), id), (b"..".to_vec(), 1)];
+            let dots = dots.into_iter().map(|(name, id)| (name, Named::Directory(id)));
+            Ok(dots.chain(rows).collect())
+        })
     }
 
     /// The attributes of what is none of an image's, or of an image that is not open.

@@ -94,6 +94,28 @@ fn images_are_directories() {
     setup.end();
 }
 
+/// A listing comes in parts: what is named meanwhile moves none of the names that have yet to come.
+#[test]
+fn names_that_come_while_others_are_listed() {
+    let setup = Setup::new(&[]);
+    let named: Vec<String> = (0..1500).map(|at| format!("{}{at:04}", "n".repeat(60))).collect();
+    for name in &named {
+        assert!(fs::metadata(setup.at("team").join(name)).unwrap().is_dir());
+    }
+    let mut rows = fs::read_dir(setup.at("team")).unwrap();
+    let mut listed = vec![rows.next().unwrap().unwrap().file_name()];
+    for at in 0..40 {
+        assert!(fs::metadata(setup.at(&format!("team/a{at}"))).unwrap().is_dir());
+    }
+    listed.extend(rows.map(|row| row.unwrap().file_name()));
+    let mut listed: Vec<String> =
+        listed.into_iter().map(|name| name.into_string().unwrap()).collect();
+    listed.sort();
+    assert_eq!(listed, named);
+    assert_eq!(names(&setup.at("team")).len(), 1540);
+    setup.end();
+}
+
 /// A host that lists its repositories has them as directories, asked for once in a while; others have what was named.
 #[test]
 fn hosts_list_their_repositories() {

@@ -39,10 +39,11 @@ impl State {
     pub(super) fn name_again(&mut self, record: Record, numbers: &Numbers) -> io::Result<()> {
         let wrong = || io::Error::from(ErrorKind::InvalidData);
         let at = |number: u32| (number as usize).wrapping_sub(1);
-        if !self.has_room() {
-            return Err(wrong());
-        }
         match record {
+            // What is not named takes no room, and may have been written down when there was no more.
+            Record::Directory { .. } | Record::Image { .. } if !self.has_room() => {
+                return Err(wrong());
+            }
             Record::Directory { above, name, changed } => {
                 let parent = self.directories.get(at(above)).ok_or_else(wrong)?;
                 let path = match parent.path.is_empty() {
@@ -76,5 +77,32 @@ impl State {
             Record::Parts { .. } | Record::Platforms { .. } => return Err(wrong()),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::space::registries::MAX_NAMES;
+
+    /// When no more names are remembered, what is remembered of them still changes.
+    #[test]
+    fn what_is_full_can_be_done_again() {
+        let journal = Arc::new(Journal::new().unwrap());
+        let numbers = Numbers::new(&journal);
+        let mut state = State::of(journal, &numbers).unwrap();
+        let empty = || Directory::new(String::new(), SystemTime::UNIX_EPOCH);
+        state.directories.resize_with(MAX_NAMES - 1, empty);
+        let image = || Record::Image { name: "r.example/a:1".to_owned(), digest: None };
+        state.name_again(image(), &numbers).unwrap();
+        let changed = SystemTime::UNIX_EPOCH;
+        for record in
+            [Record::Changed { directory: 1, tags: Some(7), changed }, Record::Gone { volume: 1 }]
+        {
+            state.name_again(record, &numbers).unwrap();
+        }
+        assert!(state.image_ids.is_empty());
+        assert!(state.name_again(image(), &numbers).is_err());
     }
 }
