@@ -17,6 +17,9 @@ use crate::oci::{self, ConfigDetails, RunConfig};
 /// Where programs are looked for unless the image says something else.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Volumes that count. Images have one or two.
+const MAX_VOLUMES: usize = 256;
+
 /// What a caller says of the process.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessOptions {
@@ -43,6 +46,8 @@ pub struct Process {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// The working directory, absolute.
     pub cwd: Vec<u8>,
+    /// Directories for volumes, absolute: what the program expects to be there.
+    pub volumes: Vec<Vec<u8>>,
     /// Who it runs as.
     pub user: User,
     /// The architecture that the image is for, as Go calls it.
@@ -102,8 +107,10 @@ impl Process {
             let cwd = String::from_utf8_lossy(&cwd).into_owned();
             return Err(ProcessError::WorkingDirectory(cwd));
         }
+        let volumes = config.volumes.into_iter().map(String::into_bytes);
+        let volumes = volumes.filter(|path| path.starts_with(b"/")).take(MAX_VOLUMES).collect();
         let architecture = image.config().value().platform.architecture.clone();
-        Ok(Process { args, env, cwd, user, architecture })
+        Ok(Process { args, env, cwd, volumes, user, architecture })
     }
 }
 

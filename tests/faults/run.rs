@@ -236,6 +236,7 @@ fn what_is_run_is_what_image_and_flags_say() {
     let config = json!({
         "Entrypoint": ["echo", "entry"], "Cmd": ["cmd"], "Env": ["A=image", "B=image"],
         "WorkingDir": "/made/by/us", "User": "app",
+        "Volumes": { "/made/for/data": {}, "/bin/sh": {}, "none": {} },
     });
     for (who, home) in homes() {
         let image = home.layout(&image(config.clone()));
@@ -246,6 +247,9 @@ fn what_is_run_is_what_image_and_flags_say() {
             (&[][..], &[][..], "entry cmd"),
             (&[], &["a", "-b", "--", "--c"], "entry a -b -- --c"),
             (&["--entrypoint", "pwd"], &[], "/made/by/us"),
+            (&["--entrypoint", "ls"], &["-d", "/made/for/data"], "/made/for/data"),
+            // What is typed with container engines, and is so anyway.
+            (&["-it", "--rm"], &["a"], "entry a"),
             (&["--entrypoint", "pwd", "-w", "/other/../new"], &[], "/new"),
             (&["--entrypoint", "[\"echo\",\"list\"]"], &["x"], "list x"),
             (&["--entrypoint", ""], &["echo", "none"], "none"),
@@ -273,6 +277,22 @@ fn what_is_run_is_what_image_and_flags_say() {
             assert!(outcome.code == 0 && is_right, "{who}: {words:?}: {outcome:?}, not {expected}");
         }
     }
+}
+
+/// `unshare -Urm`: a root that can become no other user of its namespace.
+#[test]
+fn root_of_a_namespace_with_one_id_runs_programs() {
+    let home = Home::new().with_prefix(&["unshare", "--user", "--map-root-user", "--mount"]);
+    let image = home.layout(&image(json!({ "Cmd": ["id"], "User": "app" })));
+    for (flags, expected) in
+        [(&[][..], "uid=1000(app) gid=100(users)"), (&["-u", "0"], "uid=0(root) gid=0(root)")]
+    {
+        let outcome = home.run(&[&["run"], flags, &[&*image]].concat());
+        assert!(outcome.code == 0 && outcome.stdout.starts_with(expected), "{outcome:?}");
+    }
+    let checked = home.run(&["doctor"]).stdout;
+    assert!(checked.contains("a user namespace with one user ID"), "{checked}");
+    home.is_quiet();
 }
 
 /// What a program has of its caller: its input and outputs, and TERM.

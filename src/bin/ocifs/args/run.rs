@@ -1,7 +1,7 @@
 //! The words and flags of `ocifs run`.
 //!
 //! As in container engines, everything behind REF is the program's, and `-v` is a volume: the log's flag has its long
-//! form only here.
+//! form only here. Flags that people type with them, and that say what is so anyway, are taken.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -39,6 +39,18 @@ pub(crate) struct Run {
     /// Who the program runs as, by names of the image or numbers
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Program")]
     user: Option<String>,
+
+    /// Let the program read the input of this process, which is always so
+    #[arg(short, long, help_heading = "Program")]
+    interactive: bool,
+
+    /// Give the program the terminal, which is always so if there is one
+    #[arg(short, long, help_heading = "Program")]
+    tty: bool,
+
+    /// Remove what the program has written when it ends, which is always so without --upper
+    #[arg(long, conflicts_with = "upper", help_heading = "Files")]
+    rm: bool,
 
     /// Show a file or directory of this machine at DIR; `:ro` read-only
     ///

@@ -47,7 +47,8 @@ impl Ids {
             capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         if may_mount && uid == 0 {
-            return Ids::Here;
+            // Root of a namespace that a user has made (`unshare -r`) is no other user or group there.
+            return if may_set_groups() { Ids::Here } else { Ids::own() };
         }
         let name = environment::user_name(uid);
         let ranges = |file: &str| {
@@ -96,6 +97,11 @@ impl Ids {
         Kind::User.give(pid, uids)?;
         Kind::Group.give(pid, gids)
     }
+}
+
+/// Whether groups can be given up in this user namespace. A kernel without them has no such file.
+fn may_set_groups() -> bool {
+    fs::read_to_string("/proc/self/setgroups").map_or(true, |text| text.trim() != "deny")
 }
 
 /// Makes one ID of a new user namespace, which this process is in, that of a user and a group outside.

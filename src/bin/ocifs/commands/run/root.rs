@@ -244,6 +244,12 @@ impl Prepared {
                 place(root, &volume.target, kind).map_err(failed(format!("-v: {target}")))?;
             attach(tree.as_fd(), place.as_fd()).map_err(failed(format!("-v: {target}")))?;
         }
+        for volume in &process.volumes {
+            // An engine would mount something there. Where something else is, that is what the image says, too.
+            if let Err(e) = place(root, volume, Kind::Directory) {
+                log::info!("the volume {}: {e}", String::from_utf8_lossy(volume));
+            }
+        }
         let cwd = String::from_utf8_lossy(&process.cwd).into_owned();
         place(root, &process.cwd, Kind::Directory)
             .map_err(failed(format!("the working directory {cwd}")))?;
