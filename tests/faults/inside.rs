@@ -96,6 +96,8 @@ fn a_layer_alone_has_what_is_deleted_later() {
     let names = |layer| setup.run(&["ls", "-R", "--layer", layer], &[]);
     assert_eq!(names("1"), "cut\ncut/.wh..wh..opq\ncut/new\netc\netc/.wh.key\netc/key\netc/tool\n");
     assert_eq!(names("2"), ".wh.none\netc\netc/.wh.key\n");
+    let all = setup.run(&["ls", "-aR", "--layer", "2"], &[]);
+    assert_eq!(all, format!(".\n{}", names("2")));
     let long = setup.run(&["ls", "-l", "--layer", "1"], &["etc"]);
     assert_eq!(
         long,

@@ -134,6 +134,10 @@ fn raw_documents_are_those_of_the_registry_to_the_byte() {
         let outcome = repository.run("inspect", ":1.4", flags);
         outcome.succeeded();
         assert_eq!(sha256(outcome.stdout.as_bytes()), digest, "{flags:?}");
+        if let Some((&"--raw", flags)) = flags.split_first() {
+            let outcome = repository.run("inspect", ":1.4", &[&["--digest"], flags].concat());
+            assert_eq!((outcome.code, outcome.stdout), (0, format!("{digest}\n")), "{flags:?}");
+        }
     }
     // One that lies is not printed.
     for (path, flags) in [

@@ -23,6 +23,7 @@ mod mirror;
 mod mount;
 mod mount_flags;
 mod name;
+mod other_verbs;
 mod path;
 mod proof;
 mod run;
@@ -299,7 +300,8 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Args, clap::Error> {
     {
         return Args::try_parse_from(["ocifs", "find", "--help"]);
     }
-    parsed.map_err(|error| {
+    parsed.map_err(|mut error| {
+        other_verbs::explain(&mut error);
         if let Some(help) = short_help(words) {
             return help;
         }

@@ -17,8 +17,14 @@ pub(crate) struct Inspect {
     pub(crate) image: ImageName,
 
     /// Open every document: manifests of all platforms, nested indexes, referrers of every image
-    #[arg(short, long, conflicts_with_all = ["raw", "config"])]
+    #[arg(short, long, conflicts_with_all = ["digest", "raw", "config"])]
     pub(crate) all: bool,
+
+    /// Print the digest of the document that REF means, which names the image for ever
+    ///
+    /// With --platform, of the manifest of that platform.
+    #[arg(long, group = "form")]
+    pub(crate) digest: bool,
 
     /// Print the document that REF means, byte for byte: a manifest or an image index
     ///

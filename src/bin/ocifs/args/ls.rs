@@ -37,7 +37,7 @@ pub(crate) struct Ls {
     #[arg(short, long, help_heading = "Listing")]
     pub(crate) long: bool,
 
-    /// List `.` and `..` too, but not with -R; names that begin with a dot are always listed
+    /// List `.` and `..` too, with -R `.` alone; names that begin with a dot are always listed
     #[arg(short, long, help_heading = "Listing")]
     pub(crate) all: bool,
 

@@ -30,14 +30,17 @@ pub(crate) fn run(args: &args::Inspect) -> Result<ExitCode, AnyError> {
     let (name, options, cache) =
         to_print(&args.image, &args.image_args, &Settings::read()?, args.html.as_deref())?;
     let mut out = output::stdout();
-    if args.raw || args.config {
-        let wanted = match (args.raw, options.platform.is_some()) {
-            (true, false) => image::Wanted::Root,
-            (true, true) => image::Wanted::Manifest,
-            (false, _) => image::Wanted::Config,
+    if args.digest || args.raw || args.config {
+        let wanted = match (args.config, options.platform.is_some()) {
+            (true, _) => image::Wanted::Config,
+            (false, false) => image::Wanted::Root,
+            (false, true) => image::Wanted::Manifest,
         };
         let document = image::document(&name, wanted, &cache, &options).map_err(failed(&name))?;
-        out.write_all(document.bytes())?;
+        match args.digest {
+            true => writeln!(out, "{}", document.digest())?,
+            false => out.write_all(document.bytes())?,
+        }
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -2,7 +2,7 @@
 //!
 //! The flags mean what they mean to ls(1), with one difference: names that begin with a dot are listed without `-a`.
 //! People look into an image for what they do not know is there, and `.aws/credentials` is no less in it than `app.py`.
-//! So `-a` adds `.` and `..` only.
+//! So `-a` adds `.` and `..` only; with `-R`, whose rows are paths, `.` alone, as find(1) has it.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -87,6 +87,9 @@ fn list(
     dir: Ino,
 ) -> io::Result<()> {
     if args.recursive {
+        if args.all {
+            listing.row(out, Some(path), b".", dir)?;
+        }
         // Paths relative to the directory, as `find` prints them.
         let mut walk = tree.walk(dir, Order::Name);
         while let Some((name, ino)) = walk.next() {

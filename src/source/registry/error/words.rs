@@ -140,7 +140,7 @@ impl Error {
                 None => {
                     write!(
                         f,
-                        "not found: {repository} does not exist there, or the name or tag is misspelt"
+                        "not found: {repository} does not exist there, or the name, tag or digest is misspelt"
                     )?;
                     self.hiding_words(f)
                 }
