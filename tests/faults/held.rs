@@ -241,6 +241,25 @@ fn a_place_that_is_a_mount_of_others() {
     home.is_quiet();
 }
 
+/// As `su` leaves it in the environment, and `sudo -E`.
+#[test]
+fn a_runtime_folder_that_can_not_be_used() {
+    let home = Home::new();
+    let (image, apart) = (home.layout(&good()), folder(&home, "apart"));
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    for unusable in [file.join("run"), PathBuf::from("run")] {
+        let with = |words: &[&str]| {
+            run(home.ocifs(words).env("XDG_RUNTIME_DIR", &unusable).env("TMPDIR", &apart))
+        };
+        with(&["mount", &image, "M"]).succeeded();
+        let status = with(&["status", "M"]);
+        assert!(status.code == 0 && status.stdout.contains("proof full"), "{status:?}");
+        with(&["umount", "M"]).succeeded();
+        home.is_quiet();
+    }
+}
+
 /// Nothing is known where its socket lies then.
 #[test]
 fn mounts_of_another_runtime_folder() {

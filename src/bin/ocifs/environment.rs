@@ -27,7 +27,7 @@ pub(crate) use namespace::enter_mount_namespace;
 use registries::registry_options;
 pub(crate) use registry_files::{alias, registry_folders};
 pub(crate) use settings::Settings;
-pub(crate) use sockets::{query_status, runtime_folder, status_sockets};
+pub(crate) use sockets::{query_status, status_socket, status_sockets};
 pub(crate) use stores::storage_files;
 pub(crate) use users::user_name;
 

@@ -5,14 +5,19 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 
-use ocifs::mount::{self, Status, StatusError};
+use ocifs::mount::{self, Status, StatusError, StatusSocket};
 
 use super::users::user_outside;
 use crate::variables::variable;
 
-/// Where a mount has its status socket.
-pub(crate) fn runtime_folder() -> PathBuf {
-    runtime_folders().swap_remove(0)
+/// Makes the status socket of a connection, in the first folder that can be used: who has become another user keeps the session's
+/// folder in the environment.
+pub(crate) fn status_socket(connection: u32) -> Option<StatusSocket> {
+    runtime_folders().into_iter().find_map(|folder| {
+        StatusSocket::listen(&folder, connection)
+            .inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()))
+            .ok()
+    })
 }
 
 /// Where mounts of this user may have their status sockets, the own place first: what is mounted at boot, or by
@@ -20,7 +25,9 @@ pub(crate) fn runtime_folder() -> PathBuf {
 fn runtime_folders() -> Vec<PathBuf> {
     let user = user_outside();
     let name = format!("ocifs-{user}");
-    let session = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("ocifs"));
+    // A path that depends on where one is, is to be ignored (XDG Base Directory Specification).
+    let session = variable("XDG_RUNTIME_DIR").filter(|folder| folder.is_absolute());
+    let session = session.map(|folder| folder.join("ocifs"));
     let others = [
         env::temp_dir().join(&name),
         PathBuf::from("/tmp").join(&name),

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use ocifs::fuse::kernel::MountPoint;
-use ocifs::mount::{Mount, Served, StatusSocket};
+use ocifs::mount::{Mount, Served};
 
 use super::background::{detach, hide_secrets};
 use super::desertion::Desertion;
@@ -46,11 +46,10 @@ pub(super) fn serve(
         }
     };
     let unmounter = mount.unmounter();
-    let folder = environment::runtime_folder();
-    let socket = StatusSocket::listen(&folder, mount.connection());
-    let socket = socket.and_then(|socket| socket.serve(mount.status_source()).map(|()| socket));
-    let socket =
-        socket.inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()));
+    let socket = environment::status_socket(mount.connection()).filter(|socket| {
+        let serves = socket.serve(mount.status_source());
+        serves.inspect_err(|e| log::info!("nothing answers `ocifs status`: {e}")).is_ok()
+    });
 
     let (sender, ended) = mpsc::channel();
     let by_signal = sender.clone();

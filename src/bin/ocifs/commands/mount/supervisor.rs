@@ -158,10 +158,7 @@ pub(super) fn run(
         _ => *kept,
     };
     let connection = kept.mounted().connection;
-    let folder = environment::runtime_folder();
-    let socket = StatusSocket::listen(&folder, connection)
-        .inspect_err(|e| log::info!("no status socket in {}: {e}", folder.display()))
-        .ok();
+    let socket = environment::status_socket(connection);
     let outage = Outage::none(workers.patience, Instant::now());
     let has_log_file = workers.has_log_file;
     let cache = workers.cache_folder();
