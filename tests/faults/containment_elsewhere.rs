@@ -123,6 +123,8 @@ fn names_are_looked_up_as_they_are_by_now() {
     registry.add_image("r", "t", &image_of(&files, Compression::Gzip));
     let script = format!(
         r#"
+        # Mount namespaces are copies; those of other tests' mounts would keep these alive.
+        umount --all --lazy --types fuse.ocifs,erofs || true
         cp -a /etc "$H/etc"; mount --bind "$H/etc" /etc
         replace() {{ (cat /etc/hosts; echo "127.0.0.1 $1") > /etc/hosts.new; mv /etc/hosts.new /etc/hosts; }}
         worker() {{ $O status --json "$M" | sed -n 's/.*"worker": *\([0-9]*\).*/\1/p'; }}
