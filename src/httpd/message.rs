@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct Request {
     pub method: String,
     /// The path, without what follows a `?`; as it was sent, with its escapes.
     pub path: String,
+    /// Whom the client means, as it was told of this address; empty if it does not say.
+    pub host: String,
     /// What the client calls itself; empty if it does not say.
     pub user_agent: String,
 }
@@ -25,16 +28,33 @@ impl Request {
             return None;
         }
         let path = target.split('?').next().unwrap_or_default().to_owned();
-        let agent = lines.find_map(|line| {
-            let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
-            name.eq_ignore_ascii_case("user-agent").then(|| value.trim().to_owned())
-        });
-        Some(Request { method: method.to_owned(), path, user_agent: agent.unwrap_or_default() })
+        let headers: Vec<(&str, &str)> = lines
+            .filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'))
+            .map(|(name, value)| (name, value.trim()))
+            .collect();
+        let header = |wanted: &str| {
+            let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| (*value).to_owned()).unwrap_or_default()
+        };
+        let (host, user_agent) = (header("host"), header("user-agent"));
+        Some(Request { method: method.to_owned(), path, host, user_agent })
     }
 
     /// Whether only the head of the answer is wanted.
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
+    }
+
+    /// Whether the client means an address, or `localhost`, and no name that a stranger may have given to this machine: a browser
+    /// lets a web page read what is answered under the page's own name.
+    pub fn means_an_address(&self) -> bool {
+        let host = self.host.as_str();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        host.is_empty()
+            || host.parse::<SocketAddr>().is_ok()
+            || bare.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
     }
 
     /// Whether something is to be read.
@@ -129,6 +149,28 @@ mod tests {
         let agent = |head: &str| Request::parse(head.as_bytes()).unwrap().user_agent;
         assert_eq!(agent("GET / HTTP/1.1\r\nHost: x\r\nuser-agent:  a/1 b\r\n\r\n"), "a/1 b");
         assert_eq!(agent("GET / HTTP/1.1\r\n\r\n"), "");
+    }
+
+    #[test]
+    fn hosts_that_are_addresses() {
+        for (host, expected) in [
+            ("127.0.0.1:5001", true),
+            ("127.0.0.1", true),
+            ("[::1]:5001", true),
+            ("[::1]", true),
+            ("localhost:5001", true),
+            ("LOCALHOST", true),
+            ("", true),
+            ("evil.example:5001", false),
+            ("evil.example", false),
+            ("127.0.0.1.evil.example:5001", false),
+            ("localhost.evil.example", false),
+            ("[::1].evil.example", false),
+        ] {
+            let head = format!("GET /v2/ HTTP/1.1\r\nhost: {host}\r\n\r\n");
+            let request = Request::parse(head.as_bytes()).unwrap();
+            assert_eq!(request.means_an_address(), expected, "{host}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! `ocifs mirror`: an engine that asks it finds the image in the store, or is left to pull it itself.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Child;
+use std::process::{Child, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::fixture::{good, image_of, noise};
-use crate::shell::{Home, eventually, text};
+use crate::shell::{Home, eventually, run, text};
 use crate::support::image::{Built, Compression, OCI_INDEX, image_index};
 use crate::support::registry::{Fault, Registry, Times};
 use crate::support::tarball::{Entry, tar};
@@ -26,7 +28,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(flags: &[&str]) -> Fixture {
-        let (home, registry) = (Home::new(), Registry::start());
+        Fixture::at(Home::new(), flags)
+    }
+
+    fn at(home: Home, flags: &[&str]) -> Fixture {
+        let registry = Registry::start();
         let list = home.path().join("list");
         fs::write(&list, "# images that engines asked for").unwrap();
         home.run(&["store", "M", "--list", text(&list)]).succeeded();
@@ -205,6 +211,68 @@ fn many_ask_at_the_same_time() {
     let mut expected: Vec<String> = images.iter().map(|image| fixture.name_of(image)).collect();
     expected.sort();
     assert_eq!(lines, expected);
+}
+
+/// How a mirror answers a client that means a host: the first line.
+fn asked_for(host: &str, address: &str, path: &str) -> String {
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut all = String::new();
+    connection.read_to_string(&mut all).unwrap();
+    all.lines().next().unwrap().to_owned()
+}
+
+/// A browser lets a page read what its own name leads to, which may be this machine.
+#[test]
+fn a_web_page_is_not_answered() {
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.add_image("r", "t", &good());
+    let list = home.path().join("list");
+    let mut command =
+        home.ocifs(&["-v", "mirror", "127.0.0.1:0", "--store", "M", "--list", text(&list)]);
+    let mut mirror = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(mirror.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines.find_map(|line| Some(line.rsplit_once(" at ")?.1.to_owned())).unwrap();
+    let port = address.rsplit_once(':').unwrap().1;
+    let path = format!("/v2/{}/r/manifests/t", registry.addr().to_string().replace(':', "_"));
+    for host in ["rebound.example", &format!("rebound.example:{port}"), "127.0.0.1.example"] {
+        let said = asked_for(host, &address, &path);
+        assert!(said.contains("421"), "{host}: {said}");
+    }
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    for host in [&address, "localhost", &format!("[::1]:{port}")] {
+        let said = asked_for(host, &address, "/v2/");
+        assert!(said.contains("200"), "{host}: {said}");
+    }
+    mirror.kill().unwrap();
+    mirror.wait().unwrap();
+}
+
+/// What a login is for is answered with it, to whichever process asks; the login itself is told to none of them, and root without
+/// CAP_SYS_PTRACE, as in a container, does not look into the mirror.
+#[test]
+fn logins_of_a_mirror_are_its_own() {
+    const PASSWORD: &str = "s3cret-of-the-mirror";
+    const CONTAINED: [&str; 3] = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"];
+    let home = Home::new().with_prefix(&CONTAINED);
+    let fixture = Fixture::at(home, &[]);
+    fixture.registry.add_image("r", "t", &good());
+    fixture.registry.require_basic("me", PASSWORD);
+    let docker = fixture.home.path().join("home/.docker");
+    fs::create_dir(&docker).unwrap();
+    let auth = STANDARD.encode(format!("me:{PASSWORD}"));
+    let config = json!({ "auths": { fixture.registry.addr().to_string(): { "auth": auth } } });
+    fs::write(docker.join("config.json"), config.to_string()).unwrap();
+    let head = fixture.ask("HEAD", "r/manifests/t", "");
+    assert_eq!(head.status(), "200");
+    let answer = fixture.get("r/manifests/t");
+    assert_eq!(answer.status(), "200", "{answer:?}");
+    let list = fs::read_to_string(fixture.home.path().join("list")).unwrap();
+    let told = format!("{head:?} {answer:?} {} {list}", String::from_utf8_lossy(&answer.body));
+    assert!(!told.contains(PASSWORD) && !told.contains(&auth), "{told}");
+    let exe = format!("/proc/{}/exe", fixture.mirror.id());
+    let outcome = run(fixture.home.command("readlink").arg("-v").arg(exe));
+    assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
 }
 
 #[test]

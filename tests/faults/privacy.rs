@@ -157,6 +157,36 @@ fn flags_of_one_registry_do_not_spread() {
     home.is_quiet();
 }
 
+/// Nor of all that others may name later: by a path, by a line of a list, by what an engine pulls.
+#[test]
+fn flags_of_one_registry_are_refused_where_any_may_be_asked() {
+    let login = format!("me:{PASSWORD}");
+    let home = Home::new();
+    let list = home.path().join("list");
+    fs::write(&list, "").unwrap();
+    let list = text(&list);
+    let verbs: [&[&str]; 3] = [
+        &["browse", "M"],
+        &["store", "M", "--list", list],
+        &["mirror", "127.0.0.1:0", "--store", "M", "--list", list],
+    ];
+    for verb in verbs {
+        for way in ["--creds", "OCIFS_CREDS", "--plain-http", "--tls-verify=false"] {
+            let mut command = home.ocifs(verb);
+            let (command, named, helps) = match way {
+                "--creds" => (command.args([way, &login]), way, "podman login"),
+                "OCIFS_CREDS" => (command.env(way, &login), way, "podman login"),
+                "--plain-http" => (command.arg(way), way, "registries.conf"),
+                _ => (command.arg(way), way, "certs.d"),
+            };
+            let outcome = run(command);
+            outcome.failed(2, &[named, helps, "is for one registry"]);
+            assert!(!outcome.stderr.contains(PASSWORD), "{outcome:?}");
+            home.is_quiet();
+        }
+    }
+}
+
 /// Root without CAP_SYS_PTRACE, as in a container, does not look into what root serves there.
 #[test]
 fn what_root_serves_is_not_dumped() {

@@ -31,6 +31,7 @@ mod pull;
 mod registries;
 mod report;
 pub(crate) mod run;
+mod secrets;
 mod selected;
 mod status;
 mod store;

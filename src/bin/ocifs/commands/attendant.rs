@@ -49,6 +49,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::mount::parcel::{Parcel, give, take, tell};
+use super::secrets::hide_secrets;
 use crate::args::{ImageArgs, Login};
 use crate::environment::{self, Logins};
 use crate::render::errors::AnyError;
@@ -235,6 +236,7 @@ pub(crate) fn is_asked() -> bool {
 
 /// Does what the verb asks for, until it has ended.
 pub(crate) fn run() -> Result<ExitCode, AnyError> {
+    hide_secrets()?;
     rustix::thread::set_name(c"ocifs")?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let wire = Arc::new(Wire(Mutex::new(socket.try_clone()?)));

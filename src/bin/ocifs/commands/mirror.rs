@@ -19,6 +19,10 @@
 //! `ocifs` reads `registries.conf` as well. The process that serves the store would ask this one, which waits for it: so it has
 //! nothing for clients that are `ocifs`.
 //!
+//! What it answers is fetched with the logins of the user who runs it, for whatever process of this machine connects. A web page may
+//! not: on a loopback address, a request has to be for an address, as those of engines are, and not for a name that a page
+//! gives to this machine.
+//!
 //! Rejected: a registry in the process that serves the store. That one has given up reading credentials before it reads what
 //! strangers have made, so it can't reach a registry that it did not know when it was started.
 //!
@@ -30,6 +34,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,9 +49,11 @@ use ocifs::oci::Document;
 use ocifs::reference::{ImageName, Reference};
 use serde_json::Value;
 
+use super::registries::refused_for_any;
+use super::secrets::hide_secrets;
 use crate::args;
 use crate::environment::{self, Settings};
-use crate::render::errors::{About, AnyError};
+use crate::render::errors::{self, About, AnyError};
 
 /// Requests at the same time. Each may wait for a first pass.
 const MAX_REQUESTS: usize = 64;
@@ -61,16 +68,23 @@ const GLANCE: Duration = Duration::from_millis(50);
 const OWN_AGENT: &str = "ocifs/";
 
 pub(crate) fn run(args: &args::Mirror) -> Result<ExitCode, AnyError> {
+    hide_secrets()?;
+    if let Some(error) = refused_for_any(&args.image_args, "whichever an engine names is asked") {
+        return Ok(errors::wrong_usage(&args::usage_error("mirror", error)));
+    }
     // What is wrong with the settings is said now, and not to the first engine.
     Settings::read()?;
     File::options().create(true).append(true).open(&args.list).map_err(|e| of(&args.list, e))?;
     let listener = Listener::bind(&args.address)?;
+    let at = listener.tcp_address().and_then(|at| at.parse::<SocketAddr>().ok());
+    let is_loopback = at.is_some_and(|at| at.ip().is_loopback());
     match listener.tcp_address() {
         Some(at) => log::info!("a mirror for engines at {at}"),
         None => log::info!("a mirror for engines at {}", args.address),
     }
     let cache = environment::cache(&args.image_args.cache_args);
-    let mirror = Mirror { args, cache, known: Mutex::default(), adding: Mutex::default() };
+    let (known, adding) = (Mutex::default(), Mutex::default());
+    let mirror = Mirror { args, is_loopback, cache, known, adding };
     listener.serve(MAX_REQUESTS, |request| mirror.answer(request));
     Ok(ExitCode::SUCCESS)
 }
@@ -81,6 +95,8 @@ fn of(path: &Path, error: std::io::Error) -> About {
 
 struct Mirror<'a> {
     args: &'a args::Mirror,
+    /// Whether it is for programs of this machine, at an address that others have too.
+    is_loopback: bool,
     cache: Arc<Cache>,
     /// Manifests that were answered, and the blobs that they name; the latest last.
     known: Mutex<VecDeque<Known>>,
@@ -107,6 +123,13 @@ enum Wanted {
 
 impl Mirror<'_> {
     fn answer(&self, request: &Request) -> Response {
+        if self.is_loopback && !request.means_an_address() {
+            log::warn!(
+                "refused: a request for {:?}, which is no address of this mirror",
+                request.host
+            );
+            return Response::text("421 Misdirected Request", "this mirror has no name\n");
+        }
         if !request.is_reading() {
             return Response::text("405 Method Not Allowed", "this mirror is read-only\n");
         }

@@ -53,7 +53,7 @@ use self::upper::Upper;
 use self::workers::Workers;
 use crate::args::{self, MountRequest, NamedImage, ShownImages, WrongUsage};
 use crate::commands::process::is_dead_behind;
-use crate::commands::registries::refused_for_several;
+use crate::commands::registries::{refused_for_any, refused_for_several};
 use crate::commands::run::Guest;
 use crate::environment;
 use crate::render::errors::{self, AnyError};
@@ -84,6 +84,18 @@ pub(super) fn run_request(
     let refused = refused_for_several(request.shown.images(), &args.image_args, instead)?;
     if let Some(error) = refused {
         return Ok(errors::wrong_usage(&args::usage_error("mount", error)));
+    }
+    let asks_any = match &request.shown {
+        ShownImages::Registries { .. } => Some(("browse", "whichever a path names is asked")),
+        ShownImages::Store(store) if store.list.is_some() => {
+            Some(("store", "a list may name images of any"))
+        }
+        _ => None,
+    };
+    if let Some((verb, asks)) = asks_any
+        && let Some(error) = refused_for_any(&args.image_args, asks)
+    {
+        return Ok(errors::wrong_usage(&args::usage_error(verb, error)));
     }
     if variables::is_search() {
         return search::answer(args);

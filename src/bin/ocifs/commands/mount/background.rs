@@ -1,13 +1,10 @@
-//! Leaving for the background, and what may be seen of a process there.
+//! Leaving for the background, and what is seen of a process there.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
-use ocifs::fuse::kernel;
-use rustix::process::{
-    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
-};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::variables;
 
@@ -46,17 +43,6 @@ pub(super) fn let_go_of_errors(null: &File, has_log_file: bool) -> io::Result<()
     rustix::stdio::dup2_stderr(null.as_fd())?;
     if !has_log_file {
         log::set_max_level(log::LevelFilter::Off);
-    }
-    Ok(())
-}
-
-/// Keeps logins and tokens from core dumps, and from processes without CAP_SYS_PTRACE.
-///
-/// Not for ordinary users: what they can read of this process they can read in their files, and its `/proc` would be
-/// root's, so that neither they nor their other mounts could look at it (`watch`).
-pub(super) fn hide_secrets() -> io::Result<()> {
-    if kernel::is_root() && !kernel::is_in_user_namespace() {
-        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     Ok(())
 }

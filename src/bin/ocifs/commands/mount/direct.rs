@@ -9,12 +9,13 @@ use std::thread;
 use ocifs::fuse::kernel::MountPoint;
 use ocifs::mount::{Mount, Served};
 
-use super::background::{detach, hide_secrets};
+use super::background::detach;
 use super::desertion::Desertion;
 use super::options::options;
 use super::shown::{self, Known};
 use super::signals;
 use crate::args::{self, MountRequest};
+use crate::commands::secrets::hide_secrets;
 use crate::environment;
 use crate::notify;
 use crate::render::errors::AnyError;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handover;
 use crate::args;
+use crate::commands::secrets::hide_secrets;
 use crate::environment::{self, Logins};
 use crate::render::errors::AnyError;
 
@@ -25,6 +26,7 @@ pub(super) struct Question {
 
 /// Answers the question that was handed over.
 pub(super) fn answer(args: &args::Mount) -> Result<ExitCode, AnyError> {
+    hide_secrets()?;
     let mut received = handover::receive()?;
     let [answer] = received.descriptors()?;
     let Question { image, registry, repository } = serde_json::from_slice(&received.kept)?;

@@ -73,7 +73,7 @@ use ocifs::mount::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::background::{detach, hide_secrets};
+use super::background::detach;
 use super::control::{OpenedImage, Word};
 use super::desertion::Desertion;
 use super::errands::Helpers;
@@ -86,6 +86,7 @@ use super::worker::DIFFERENT;
 use super::workers::{FolderId, ListId, Worker, Workers};
 use crate::commands::process::{self, ProcessStage};
 use crate::commands::run::{FAILED_BEFORE, Guest, Signals};
+use crate::commands::secrets::hide_secrets;
 use crate::contain::NameFiles;
 use crate::environment;
 use crate::notify;
@@ -537,8 +538,7 @@ impl Supervisor {
         }
         log::warn!("process {pid}, which served the mount, {ended}: starting another");
         self.outage.died(Instant::now());
-        let is_killed =
-            status.is_none_or(|status| status.signal() == Some(Signal::KILL.as_raw()));
+        let is_killed = status.is_none_or(|status| status.signal() == Some(Signal::KILL.as_raw()));
         let how = match is_killed {
             true if self.memory_kills.may_be_more() => Death::NoMemory,
             true => Death::Kill,

@@ -19,7 +19,7 @@ use ocifs::mount::{Error, Kept, Mount, MountOptions, Prefetch, Served};
 use ocifs::space::{Directories, Journal};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::background::{hide_secrets, let_go_of_errors, let_go_of_input, show_name};
+use super::background::{let_go_of_errors, let_go_of_input, show_name};
 use super::confined::{self, Supervisor};
 use super::control::{OpenedImage, SupervisorSocket, Told};
 use super::errands::{Errands, FarPrefetcher};
@@ -27,6 +27,7 @@ use super::handover;
 use super::options::options;
 use super::shown::{self, Known, ToServe};
 use crate::args::{self, MountRequest};
+use crate::commands::secrets::hide_secrets;
 use crate::render::errors::{self, AnyError, FAILED};
 use crate::variables;
 
