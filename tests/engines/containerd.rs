@@ -43,7 +43,8 @@ impl<'a> Containerd<'a> {
         let (folder, registry) = (home.path().display().to_string(), registry.addr());
         let config = home.path().join("containerd.toml");
         // What users are told to write.
-        let example = include_str!("../../packaging/debian/examples/containerd-1.toml");
+        let example =
+            include_str!("../../packaging/debian/ocifs-snapshotter/examples/containerd-1.toml");
         let socket = "/run/ocifs-snapshotter/snapshotter.sock";
         assert!(example.contains(socket));
         let example = example.replace(socket, &format!("{folder}/s.sock"));
@@ -132,7 +133,7 @@ fn end_shims(home: &Home) {
 }
 
 /// The name of a container that no other test has: runc keeps them all in one folder, whichever containerd it is run by.
-fn container_id(home: &Home) -> String {
+pub fn container_id(home: &Home) -> String {
     let name = home.path().file_name().unwrap().to_str().unwrap().replace('.', "");
     format!("ocifs-{name}")
 }

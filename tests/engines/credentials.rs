@@ -1,16 +1,21 @@
 //! Credentials of pods: the kubelet's image service, by way of the snapshotter.
 
 use std::fs;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::containerd::Containerd;
 use crate::kubelet::{Kubelet, pause, secret};
-use crate::plugin::{Plugin, block_on, channel, image, log_of, need_root_and_fuse};
+use crate::plugin::{Plugin, START, block_on, channel, image, log_of, need_root_and_fuse};
 use crate::proto::cri::{ListImagesRequest, ListImagesResponse};
-use crate::shell::{Home, eventually, text};
+use crate::shell::{Home, eventually, eventually_within, run, text};
 use crate::support::image::Built;
 use crate::support::registry::Registry;
 
@@ -141,6 +146,155 @@ fn empty_cache(home: &Home) {
     for span in spans {
         fs::remove_file(span).unwrap();
     }
+}
+
+/// A service manager's side: what it is told, and files that come with that.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(home: &Home) -> Manager {
+        let path = home.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(START)).unwrap();
+        Manager { socket, path }
+    }
+
+    fn told(&self) -> (String, Option<fs::File>) {
+        let (mut bytes, mut space) =
+            ([0; 256], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let buffers = &mut [IoSliceMut::new(&mut bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&self.socket, buffers, &mut control, flags).unwrap();
+        let files = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(files) => Some(files),
+            _ => None,
+        });
+        let file = files.flatten().next().map(fs::File::from);
+        (String::from_utf8(bytes[..received.bytes].to_vec()).unwrap(), file)
+    }
+}
+
+/// Whether any process of a home but the snapshotter holds the file with the secrets.
+fn is_shared(home: &Home) -> bool {
+    let processes = [home.serving(), home.workers()].concat();
+    assert!(!processes.is_empty());
+    processes.iter().any(|pid| {
+        let open = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|target| text(&target).contains("credentials"))
+    })
+}
+
+/// The next process of a service has them, whichever way the last one has ended.
+#[test]
+fn secrets_outlive_a_restart_where_a_manager_keeps_them() {
+    need_root_and_fuse();
+    let (home, pauses, registry) = (Home::new(), Registry::start(), Registry::start());
+    let image = image("kept");
+    registry.add_image("app", "1", &image);
+    registry.require_basic("pod", PASSWORDS[0]);
+    pauses.add_image("pause", "1", &pause());
+    let manager = Manager::new(&home);
+    let (socket, to) = (home.path().join("i.sock"), home.path().join("c.sock"));
+    let flags = ["--image-service", text(&socket), "--containerd", text(&to)];
+    let start = |kept| Plugin::start_as_service(&home, &flags, &manager.path, kept);
+    let mut plugin = start(None);
+    let (told, kept) = manager.told();
+    assert_eq!(told, "FDSTORE=1\nFDNAME=credentials-1");
+    let kept = kept.expect("a file to keep");
+    assert_eq!(manager.told().0, "READY=1");
+    let mut containerd = Containerd::start_with(&home, &pauses, &[&registry]);
+    let name = format!("{}/app:1", registry.addr());
+    block_on(async {
+        let mut kubelet = Kubelet::with_images_at(&containerd, &socket).await;
+        kubelet.try_pull(&name, Some(secret("pod", PASSWORDS[0]))).await.unwrap();
+        assert!(!is_shared(&home));
+        plugin.kill();
+        // As if the trees had never been mounted, and nothing of them read.
+        let nothing_left = |home: &Home| {
+            for place in home.mounts() {
+                unmount(&place, UnmountFlags::DETACH).unwrap();
+            }
+            home.is_quiet();
+            for folder in ["spans", "streams"] {
+                let _ = fs::remove_dir_all(home.path().join("cache/v1").join(folder));
+            }
+        };
+        nothing_left(&home);
+        registry.clear_log();
+        plugin = start(Some(&kept));
+        assert_eq!(manager.told().0, "READY=1", "it is not kept twice");
+        // containerd tries again after a while of its own.
+        let list = ["--namespace", "k8s.io", "snapshots", "--snapshotter", "ocifs", "list"];
+        assert!(
+            eventually_within(START, || containerd.ctr(&list).code == 0),
+            "{}",
+            containerd.log()
+        );
+        let mut kubelet = Kubelet::with_images_at(&containerd, &socket).await;
+        let sandbox = kubelet.run_sandbox("first").await;
+        let container = kubelet.run("first", &sandbox, &name).await;
+        let read = ["/bin/tool", "cat", "/d/layer"];
+        assert_eq!(kubelet.exec(&container, &read).await, "second of kept");
+        assert!(layers_sent(&registry, &image) > 0, "it has been fetched with them");
+        assert!(!is_shared(&home));
+        is_hidden(&home);
+        kubelet.remove(&container).await;
+        kubelet.remove_sandbox(&sandbox).await;
+    });
+    containerd.stop();
+    plugin.stop();
+    assert_eq!(manager.told().0, "STOPPING=1");
+}
+
+/// A login for all images would be offered to whatever registry a pod names.
+#[test]
+fn logins_for_one_registry_are_refused() {
+    let home = Home::new();
+    let snapshotter = || {
+        let mut command = home.command(env!("CARGO_BIN_EXE_ocifs-snapshotter"));
+        command.arg("--root").arg(home.path().join("r")).arg("--socket").arg(home.path().join("s"));
+        command
+    };
+    for (flag, named) in [
+        ("--creds=me:s3cret", "--creds"),
+        ("--plain-http", "--plain-http"),
+        ("--tls-verify=false", "--tls-verify"),
+    ] {
+        let outcome = run(snapshotter().args(["--", flag]));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        let told = format!("{named} is for one registry");
+        assert!(
+            outcome.stderr.contains(&told) && !outcome.stderr.contains("s3cret"),
+            "{outcome:?}"
+        );
+    }
+    let outcome = run(snapshotter().args(["--", "--creds", "me:s3cret"]));
+    assert!(outcome.stderr.contains("--creds is for one registry"), "{outcome:?}");
+    let outcome = run(snapshotter().env("OCIFS_CREDS", "me:s3cret"));
+    assert!(outcome.stderr.contains("OCIFS_CREDS is for one registry"), "{outcome:?}");
+}
+
+/// Root without CAP_SYS_PTRACE, as in a container, does not look into a process with secrets of pods.
+#[test]
+fn what_it_holds_is_not_dumped() {
+    need_root_and_fuse();
+    const CONTAINED: [&str; 3] = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"];
+    let home = Home::new().with_prefix(&CONTAINED);
+    let mut plugin = Plugin::start(&home);
+    let look = |pid: u32| run(home.command("readlink").arg("-v").arg(format!("/proc/{pid}/exe")));
+    let outcome = look(plugin.id());
+    assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
+    let mut other = home.command("sleep").arg("60").spawn().unwrap();
+    let is_shown = eventually(|| look(other.id()).stdout.contains("sleep"));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(is_shown, "what is dumpable is shown");
+    plugin.stop();
 }
 
 /// Everything else of the image service is as containerd answers it, in both versions, and nothing else is answered.

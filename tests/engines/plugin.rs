@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::future::Future;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::support::image::{Built, Compression, ImageBuilder, sha256};
 use crate::support::registry::Registry;
 use crate::support::tarball::{Entry, tar};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ocifs-snapshotter");
+
 /// How long a server may take until it answers.
 pub const START: Duration = Duration::from_secs(30);
 
@@ -22,6 +25,7 @@ pub const START: Duration = Duration::from_secs(30);
 const TOOL: &str = r#"
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int main(int count, char **words) {
@@ -35,6 +39,12 @@ int main(int count, char **words) {
         FILE *file = fopen(words[2], "w");
         if (!file) { perror(words[2]); return 1; }
         return fputs(words[3], file) < 0 || fclose(file);
+    }
+    if (count == 3 && !strcmp(words[1], "owner")) {
+        struct stat stat;
+        if (lstat(words[2], &stat)) { perror(words[2]); return 1; }
+        printf("%d:%d", stat.st_uid, stat.st_gid);
+        return 0;
     }
     if (count == 3 && !strcmp(words[1], "rm")) return unlink(words[2]) != 0;
     if (count == 2 && !strcmp(words[1], "sleep")) { pause(); return 0; }
@@ -128,10 +138,31 @@ impl Plugin {
     }
 
     pub fn start_with(home: &Home, flags: &[&str]) -> Plugin {
+        Plugin::start_by(home, home.command(PROGRAM), flags)
+    }
+
+    /// Starts it as a service manager does, with a socket to be told on, and what it has kept of an earlier process.
+    pub fn start_as_service(
+        home: &Home,
+        flags: &[&str],
+        socket: &Path,
+        kept: Option<&fs::File>,
+    ) -> Plugin {
+        let mut command = home.command(PROGRAM);
+        if let Some(file) = kept {
+            let script = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=credentials-1; exec \"$@\" 3<>\"$0\"";
+            let file = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            command = home.command("sh");
+            command.args(["-c", script, &file, PROGRAM]);
+        }
+        command.env("NOTIFY_SOCKET", socket);
+        Plugin::start_by(home, command, flags)
+    }
+
+    fn start_by(home: &Home, mut command: Command, flags: &[&str]) -> Plugin {
         let (root, socket) = (home.path().join("snapshotter"), home.path().join("s.sock"));
         let log =
             fs::File::options().create(true).append(true).open(home.path().join("plugin.log"));
-        let mut command = home.command(env!("CARGO_BIN_EXE_ocifs-snapshotter"));
         command.arg("-v").arg("--root").arg(&root).arg("--socket").arg(&socket);
         command.args(["--ocifs", env!("CARGO_BIN_EXE_ocifs")]).args(flags);
         let child = command.stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap();
@@ -140,6 +171,10 @@ impl Plugin {
         assert!(eventually_within(START, answers), "{}", log_of(home));
         assert!(plugin.child.try_wait().unwrap().is_none(), "{}", log_of(home));
         plugin
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn root(&self) -> &Path {

@@ -25,15 +25,15 @@ use crate::support::kernel;
 use crate::support::registry::{Fault, Gate, Registry, Times};
 use crate::support::tarball::{Entry, tar};
 
-type Client = SnapshotsClient<Channel>;
-type Labels = HashMap<String, String>;
+pub type Client = SnapshotsClient<Channel>;
+pub type Labels = HashMap<String, String>;
 
 const REF: &str = "containerd.io/snapshot.ref";
 const IMAGE: &str = "containerd.io/snapshot/cri.image-ref";
 const MANIFEST: &str = "containerd.io/snapshot/cri.manifest-digest";
 const LAYER: &str = "containerd.io/snapshot/cri.layer-digest";
 
-async fn prepare(
+pub async fn prepare(
     client: &mut Client,
     key: &str,
     parent: &str,
@@ -44,29 +44,29 @@ async fn prepare(
     Ok(client.prepare(request).await?.into_inner().mounts)
 }
 
-async fn view(client: &mut Client, key: &str, parent: &str) -> Result<Vec<Mount>, Status> {
+pub async fn view(client: &mut Client, key: &str, parent: &str) -> Result<Vec<Mount>, Status> {
     let (key, parent) = (key.to_owned(), parent.to_owned());
     let request = ViewSnapshotRequest { key, parent, ..Default::default() };
     Ok(client.view(request).await?.into_inner().mounts)
 }
 
-async fn commit(client: &mut Client, name: &str, key: &str) -> Result<(), Status> {
+pub async fn commit(client: &mut Client, name: &str, key: &str) -> Result<(), Status> {
     let (name, key) = (name.to_owned(), key.to_owned());
     let request = CommitSnapshotRequest { name, key, ..Default::default() };
     client.commit(request).await.map(drop)
 }
 
-async fn remove(client: &mut Client, key: &str) -> Result<(), Status> {
+pub async fn remove(client: &mut Client, key: &str) -> Result<(), Status> {
     let request = RemoveSnapshotRequest { key: key.to_owned(), ..Default::default() };
     client.remove(request).await.map(drop)
 }
 
-async fn stat(client: &mut Client, key: &str) -> Result<Info, Status> {
+pub async fn stat(client: &mut Client, key: &str) -> Result<Info, Status> {
     let request = StatSnapshotRequest { key: key.to_owned(), ..Default::default() };
     Ok(client.stat(request).await?.into_inner().info.unwrap())
 }
 
-async fn list(client: &mut Client, filters: &[&str]) -> Result<Vec<Info>, Status> {
+pub async fn list(client: &mut Client, filters: &[&str]) -> Result<Vec<Info>, Status> {
     let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
     let request = ListSnapshotsRequest { filters, ..Default::default() };
     let mut stream = client.list(request).await?.into_inner();
@@ -77,7 +77,7 @@ async fn list(client: &mut Client, filters: &[&str]) -> Result<Vec<Info>, Status
     Ok(found)
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> String {
+pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> String {
     let status = result.unwrap_err();
     assert_eq!(status.code(), code, "{status:?}");
     status.message().to_owned()
@@ -95,7 +95,7 @@ fn labels(registry: &Registry, image: &Built, layer: usize) -> Labels {
 }
 
 /// Prepares all layers of an image, all of which have to be there; the name of the uppermost.
-async fn pull(client: &mut Client, registry: &Registry, image: &Built) -> String {
+pub async fn pull(client: &mut Client, registry: &Registry, image: &Built) -> String {
     let mut parent = String::new();
     for (at, chain_id) in chain_ids(image).iter().enumerate() {
         let labels = labels(registry, image, at);
@@ -114,10 +114,14 @@ async fn pull(client: &mut Client, registry: &Registry, image: &Built) -> String
 }
 
 /// Mounts, as containerd does, for as long as this is there.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(home: &Home, name: &str, mounts: &[Mount]) -> Mounted {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn new(home: &Home, name: &str, mounts: &[Mount]) -> Mounted {
         let place = home.path().join(name);
         fs::create_dir_all(&place).unwrap();
         let [only] = mounts else { panic!("{mounts:?}") };
@@ -144,10 +148,17 @@ impl Drop for Mounted {
     }
 }
 
-fn with_image(name: &str) -> (Home, Registry, Built) {
+/// An image in a registry, and a home.
+pub fn fixture(image: &Built) -> (Home, Registry) {
     need_root_and_fuse();
-    let (home, registry, image) = (Home::new(), Registry::start(), image(name));
-    registry.add_image("app", "1", &image);
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.add_image("app", "1", image);
+    (home, registry)
+}
+
+fn with_image(name: &str) -> (Home, Registry, Built) {
+    let image = image(name);
+    let (home, registry) = fixture(&image);
     (home, registry, image)
 }
 
@@ -233,6 +244,9 @@ fn remote_snapshots_are_trees_of_their_layers() {
         let top = pull(client, &registry, &image).await;
         // Each layer was streamed once.
         assert_eq!(layer_requests(&registry, &image), 2, "{}", log_of(&home));
+        // Other users see nothing of it: an image may have set-user-ID programs that are known to be wrong.
+        let trees = fs::metadata(plugin.root().join("trees")).unwrap();
+        assert_eq!(trees.mode() & 0o777, 0o700);
         let base = stat(client, &top).await.unwrap().parent;
         {
             let mounts = prepare(client, "c", &top, &Labels::new()).await.unwrap();

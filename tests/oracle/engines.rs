@@ -15,6 +15,7 @@ use crate::mounted::{Home, Mounted};
 use crate::oracle::{gzip_image, prefixes, unpack};
 use crate::servers::{Registry, need_root_and_fuse, program, run};
 use crate::snapshot::Snapshot;
+use crate::support::environment;
 use crate::support::image::{Built, push};
 use crate::support::tarball::{Entry, tar};
 
@@ -402,6 +403,57 @@ fn saved_and_pushed_it_is_the_image() {
     run(&mut ours.buildah(&["commit", "--quiet", &container, "localhost/derived:1"]));
     run(&mut ours.buildah(&["rm", &container]));
     ours.pushed("localhost/derived:1", &format!("{}/engines-derived:v1", registry.address()));
+}
+
+/// An ordinary user, with the IDs of /etc/subuid: the store is mounted in the user namespace of podman, where containers run.
+#[test]
+fn ordinary_users_run_containers_too() {
+    let registry = Registry::shared();
+    let reference = pushed(&registry, &gzip_image(&stack()), "engines-rootless");
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    for name in ["home", "run", "store", "root", "cache"] {
+        fs::create_dir(place.join(name)).unwrap();
+    }
+    let storage = format!(
+        "[storage]\ndriver = 'overlay'\ngraphroot = '{0}/root'\nrunroot = '{0}/run/storage'\n\
+         [storage.options]\nadditionalimagestores = ['{0}/store']\n",
+        place.display()
+    );
+    fs::write(place.join("storage.conf"), storage).unwrap();
+    let limits =
+        "[engine]\nevents_logger = 'none'\ncgroup_manager = 'cgroupfs'\nruntime = 'runc'\n";
+    fs::write(place.join("containers.conf"), limits).unwrap();
+    fs::write(place.join("ids"), "nobody:100000:65536\n").unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_ocifs"), place.join("ocifs")).unwrap();
+    run(Command::new("chown").args(["-R", "nobody:nogroup"]).arg(&place));
+    run(Command::new("chmod").arg("0700").arg(place.join("run")));
+    // All of it ends with this shell, podman's own process for the namespace too.
+    let prepare = "mount --bind ids /etc/subuid; mount --bind ids /etc/subgid; \
+                   mknod -m 666 fuse c 10 229; mount --bind fuse /dev/fuse; \
+                   setpriv --reuid=nobody --regid=nogroup --clear-groups \
+                   podman unshare sh -ec \"$0\"";
+    let script = "./ocifs store store $I; \
+                  podman images --format '{{.Repository}}:{{.Tag}} {{.ReadOnly}}'; \
+                  run() { podman run --rm --network=none --pull=never $I /bin/tool \"$@\"; echo; }; \
+                  run cat /opaque/new; run id /d/text; run id /d; run write /d/text mine; \
+                  ./ocifs umount store";
+    let mut unshare = program("unshare", "util-linux");
+    unshare.args([
+        "--mount",
+        "--propagation=private",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
+    unshare.args(["sh", "-ec", prepare, script]).current_dir(&place);
+    environment::only(&mut unshare, &place).env("I", &reference);
+    unshare.env("CONTAINERS_STORAGE_CONF", place.join("storage.conf"));
+    unshare.env("CONTAINERS_CONF", place.join("containers.conf"));
+    let said = text(&mut unshare);
+    let expected = format!("{reference} true\nnew\n640 1000:1001 1\n1777 3:4 2\n");
+    assert_eq!(said.trim_end(), expected.trim_end());
 }
 
 /// A container that starts, with all layer indexes known and none of the contents, fetches what it reads.

@@ -2,10 +2,12 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_mangen::Man;
 use ocifs::fuse::erofs_mount;
 use ocifs::httpd::Address;
 
@@ -45,6 +47,13 @@ pub(crate) struct Args {
     )]
     kernel_metadata: KernelMetadata,
 
+    /// Show files to containers in user namespaces with the owners that they have there, without a copy
+    ///
+    /// For pods with `hostUsers: false`. The configuration of containerd 2 has to say of this plugin that it can:
+    /// `capabilities = ["remap-ids"]`. Otherwise containerd copies the images of such containers.
+    #[arg(long)]
+    remap_ids: bool,
+
     /// Fetch whole layers into containerd's store in the background, so that images can be exported, pushed and saved
     #[arg(long)]
     pub(crate) fetch_content: bool,
@@ -66,6 +75,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT|unix:PATH")]
     pub(crate) metrics: Option<Address>,
 
+    /// Write the manual page to standard output
+    #[arg(long, hide = true, exclusive = true)]
+    pub(crate) man_page: bool,
+
     /// Tell more: -v what is done, -vv everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -76,6 +89,46 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The manual page, for packages: of the grammar that makes the help text.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(crate) fn write_man_page(out: &mut impl io::Write) -> io::Result<()> {
+        let source = concat!("ocifs ", env!("CARGO_PKG_VERSION"));
+        Man::new(Args::command()).section("8").source(source).render(out)
+    }
+
+    /// Whether flags of images are for images of any registry, as they come from whoever has one pulled.
+    ///
+    /// # Errors
+    /// One is for one registry: a login would be offered to all.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let is_given = |flag: &str| {
+            let (name, with_value) = (flag.to_owned(), format!("{flag}="));
+            self.image_flags.iter().any(|word| *word == name || word.starts_with(&with_value))
+        };
+        let found = [
+            (is_given("--creds"), "--creds", "give the login by `docker login`"),
+            (
+                env::var_os("OCIFS_CREDS").is_some_and(|login| !login.is_empty()),
+                "the variable OCIFS_CREDS",
+                "give the login by `docker login`",
+            ),
+            (
+                is_given("--plain-http"),
+                "--plain-http",
+                "mark the registry `insecure` in registries.conf, or name it with http:// in hosts.toml",
+            ),
+            (is_given("--tls-verify"), "--tls-verify", "put the certificate into certs.d"),
+        ];
+        match found.into_iter().find(|(is_given, ..)| *is_given) {
+            Some((_, what, remedy)) => {
+                Err(format!("{what} is for one registry, and images are of any: {remedy}"))
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn level(&self) -> log::LevelFilter {
         match self.verbose {
             0 => log::LevelFilter::Warn,
@@ -92,7 +145,7 @@ impl Args {
         let root = folder(&self.root)?;
         let trees = Trees::new(root.join("trees"), program.clone(), self.kernel_metadata());
         let (snapshots, images) = (Snapshots::new(&root), Images::new(program.clone()));
-        Ok(Arc::new(Snapshotter::new(&root, snapshots, images, trees)))
+        Ok(Arc::new(Snapshotter::new(&root, snapshots, images, trees, self.remap_ids)))
     }
 
     fn kernel_metadata(&self) -> KernelMetadata {

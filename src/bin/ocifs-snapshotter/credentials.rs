@@ -14,6 +14,8 @@
 //! Who may pull is for containerd to decide, which asks the registry for the manifest with the credentials of each
 //! pull. An image that no pull has got through to is not shown, whatever is kept here.
 //!
+//! Where a service manager keeps them over a restart ([`Keepsake`]), what is kept here is written there at each change.
+//!
 //! # Invariants
 //!
 //! - At most [`MAX_REPOSITORIES`] are kept, each of at most [`MAX_BYTES`], and none longer than [`KEPT`].
@@ -21,11 +23,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ocifs::reference::ImageName;
 use serde_json::{Map, Value};
+
+use crate::keepsake::{Keepsake, Row};
 
 /// Repositories whose credentials are kept. The oldest go.
 const MAX_REPOSITORIES: usize = 1024;
@@ -91,7 +95,33 @@ struct Kept {
 
 /// All that are kept.
 #[derive(Default)]
-pub(crate) struct Credentials(Mutex<HashMap<String, Kept>>);
+pub(crate) struct Credentials(Mutex<All>);
+
+/// By repository.
+#[derive(Default)]
+struct All {
+    kept: HashMap<String, Kept>,
+    /// Where they are for the next process.
+    keepsake: Option<Keepsake>,
+}
+
+impl All {
+    /// Leaves out what was kept long enough, and writes the rest down for the next process.
+    fn have_changed(&mut self) {
+        self.kept.retain(|_, kept| kept.since.elapsed() < KEPT);
+        let Some(keepsake) = &self.keepsake else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let row = |(repository, kept): (&String, &Kept)| Row {
+            repository: repository.clone(),
+            file: String::from_utf8_lossy(&kept.file).into_owned(),
+            since: now.saturating_sub(kept.since.elapsed()).as_secs(),
+        };
+        let rows: Vec<Row> = self.kept.iter().map(row).collect();
+        if let Err(e) = keepsake.write(&rows) {
+            log::warn!("credentials are not kept over a restart: {e}");
+        }
+    }
+}
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,47 +137,69 @@ pub(crate) struct Given {
 }
 
 impl Credentials {
+    /// Takes those that an earlier process has left, and leaves all from now on to the next one.
+    pub(crate) fn inherit(&self, keepsake: Keepsake) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut all = self.lock();
+        for Row { repository, file, since } in keepsake.read().unwrap_or_default() {
+            // A clock that was set back makes them no older than they are.
+            let age = now.saturating_sub(Duration::from_secs(since));
+            let since = Instant::now().checked_sub(age);
+            if let Some(since) = since.filter(|_| all.kept.len() < MAX_REPOSITORIES) {
+                all.kept.insert(repository, Kept { file: file.into_bytes(), since });
+            }
+        }
+        all.keepsake = Some(keepsake);
+        all.have_changed();
+    }
+
     /// Keeps those of a pull.
     pub(crate) fn give(&self, image: &str, auth: &Auth) -> Option<Given> {
         let repository = repository(image)?;
         let file = auth.file(&repository)?;
         let since = Instant::now();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, kept| kept.since.elapsed() < KEPT);
-        if all.len() >= MAX_REPOSITORIES
-            && !all.contains_key(&repository)
+        let mut all = self.lock();
+        let kept = &mut all.kept;
+        if kept.len() >= MAX_REPOSITORIES
+            && !kept.contains_key(&repository)
             && let Some(oldest) =
-                all.iter().min_by_key(|(_, kept)| kept.since).map(|(name, _)| name.clone())
+                kept.iter().min_by_key(|(_, kept)| kept.since).map(|(name, _)| name.clone())
         {
-            all.remove(&oldest);
+            kept.remove(&oldest);
         }
-        let before = all.insert(repository.clone(), Kept { file, since });
+        let before = kept.insert(repository.clone(), Kept { file, since });
+        all.have_changed();
         Some(Given { repository, since, before })
     }
 
     /// Takes back those of a pull that has failed.
     pub(crate) fn take_back(&self, given: Given) {
         let Given { repository, since, before } = given;
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.get(&repository).is_some_and(|kept| kept.since == since) {
+        let mut all = self.lock();
+        if all.kept.get(&repository).is_some_and(|kept| kept.since == since) {
             match before {
-                Some(before) => all.insert(repository, before),
-                None => all.remove(&repository),
+                Some(before) => all.kept.insert(repository, before),
+                None => all.kept.remove(&repository),
             };
+            all.have_changed();
         }
     }
 
     /// A file of credentials for an image, if there are any.
     pub(crate) fn file(&self, image: &str) -> Option<Vec<u8>> {
         let repository = repository(image)?;
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = all.get(&repository).filter(|kept| kept.since.elapsed() < KEPT)?;
+        let all = self.lock();
+        let kept = all.kept.get(&repository).filter(|kept| kept.since.elapsed() < KEPT)?;
         Some(kept.file.clone())
     }
 
     /// For how many repositories there are some.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().kept.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -222,6 +274,46 @@ mod tests {
         assert_eq!(file(&Auth::default()), None);
         assert_eq!(file(&Auth { server: "r.example".to_owned(), ..Auth::default() }), None);
         assert_eq!(file(&auth(&"x".repeat(MAX_BYTES))), None);
+    }
+
+    #[test]
+    fn the_next_process_has_them() {
+        let keepsake = Keepsake::new().unwrap();
+        let file = || Keepsake::from(keepsake.file().try_clone().unwrap());
+        let first = Credentials::default();
+        first.give("r.example/before", &auth("early")).unwrap();
+        first.inherit(file());
+        first.give("r.example/a", &auth("me")).unwrap();
+        let wrong = first.give("r.example/a", &auth("wrong")).unwrap();
+        first.take_back(wrong);
+        let refused = first.give("r.example/b", &auth("wrong")).unwrap();
+        first.take_back(refused);
+        drop(first);
+        let next = Credentials::default();
+        next.inherit(file());
+        for (image, expected) in [
+            ("r.example/before", Some("early")),
+            ("r.example/a", Some("me")),
+            ("r.example/b", None),
+        ] {
+            assert_eq!(user(&next, image).as_deref(), expected, "{image}");
+        }
+        // What is too old is left out, there and in the keepsake.
+        let mut rows = keepsake.read().unwrap();
+        assert_eq!(rows.len(), 2);
+        for row in &mut rows {
+            row.since -= KEPT.as_secs();
+        }
+        rows[0].since += 60;
+        keepsake.write(&rows).unwrap();
+        let last = Credentials::default();
+        last.inherit(file());
+        assert_eq!((last.count(), keepsake.read().unwrap().len()), (1, 1));
+        // One that can't be read is begun anew.
+        keepsake.file().set_len(5).unwrap();
+        let last = Credentials::default();
+        last.inherit(file());
+        assert_eq!((last.count(), keepsake.read().unwrap().len()), (0, 0));
     }
 
     #[test]

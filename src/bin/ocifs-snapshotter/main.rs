@@ -39,6 +39,9 @@
 //! containerd   its services, as far as they are called                   news: images as they come
 //! metrics      what is counted
 //! image_service   the kubelet's calls on their way to containerd         credentials: what pods have brought
+//! idmap        users of a container in a user namespace                  mapped: what is below it, with its owners
+//!                                                                        namespace: one with such a map
+//! manager      the service manager                                       keepsake: what it keeps over a restart
 //! ```
 //!
 //! # Rejected
@@ -63,8 +66,13 @@ mod content;
 mod credentials;
 mod database;
 mod filter;
+mod idmap;
 mod image_service;
+mod keepsake;
+mod manager;
+mod mapped;
 mod metrics;
+mod namespace;
 mod news;
 mod overlay;
 mod program;
@@ -74,34 +82,47 @@ mod service;
 mod snapshots;
 mod snapshotter;
 mod socket;
+// Of the other program: releases of both are static.
+#[path = "../ocifs/static_names.rs"]
+mod static_names;
 mod trees;
 
+use std::fs::File;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
 use clap::Parser;
+use ocifs::fuse::kernel;
 use ocifs::httpd::{Address, Listener};
 use ocifs::metrics::{MAX_CLIENTS, answer};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::task::JoinSet;
 
 use args::Args;
 use containerd::Containerd;
 use content::Fetcher;
 use image_service::ImageService;
+use keepsake::Keepsake;
 use metrics::Present;
 use program::Program;
 use snapshotter::Snapshotter;
 
 #[allow(clippy::print_stderr, reason = "the one place that tells why the program does not run")]
 fn main() -> ExitCode {
+    if namespace::is_asked() {
+        return namespace::stay();
+    }
+    static_names::use_built_in_services();
+    let kept = manager::kept();
     let args = Args::parse();
     env_logger::Builder::new()
         .filter_level(args.level())
         .format_timestamp(None)
         .target(env_logger::Target::Stderr)
         .init();
-    match run(&args) {
+    match run(&args, kept) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ocifs-snapshotter: {error}");
@@ -110,8 +131,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<(), String> {
+fn run(args: &Args, kept: Vec<(String, File)>) -> Result<(), String> {
+    if args.man_page {
+        let written = Args::write_man_page(&mut io::stdout());
+        return written.map_err(|e| format!("standard output: {e}"));
+    }
+    hide_secrets()?;
+    args.check()?;
     let program = args.program();
+    if args.image_service.is_some() {
+        program.credentials().inherit(keepsake(kept)?);
+    }
     let snapshotter = args.snapshotter(&program)?;
     snapshotter.begin();
     if let Some(address) = &args.metrics {
@@ -140,6 +170,26 @@ fn run(args: &Args) -> Result<(), String> {
     // A pull that is under way is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// Keeps credentials of pods from core dumps, and from root of a container without CAP_SYS_PTRACE that sees this process; others
+/// are refused by the kernel anyway.
+fn hide_secrets() -> Result<(), String> {
+    if kernel::is_root() && !kernel::is_in_user_namespace() {
+        let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        hidden.map_err(|e| format!("the memory of this process can't be hidden: {e}"))?;
+    }
+    Ok(())
+}
+
+/// What an earlier process has left with the service manager, or else a new one, which that is to keep.
+fn keepsake(kept: Vec<(String, File)>) -> Result<Keepsake, String> {
+    if let Some((_, file)) = kept.into_iter().find(|(name, _)| name == keepsake::NAME) {
+        return Ok(Keepsake::from(file));
+    }
+    let new = Keepsake::new().map_err(|e| format!("no file in memory can be made: {e}"))?;
+    manager::keep(keepsake::NAME, new.file());
+    Ok(new)
 }
 
 /// Answers who asks for metrics, for as long as this program runs.

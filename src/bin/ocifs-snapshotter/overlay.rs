@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use crate::idmap::IdMap;
 use crate::snapshots::{Kind, Usage};
 
 /// `st_blocks` counts these.
@@ -64,10 +65,27 @@ impl Directories {
         Ok(())
     }
 
-    /// Gives the root of one to who owns the root below it: overlayfs shows that of the upper directory.
-    pub(crate) fn own_as(&self, number: u64, below: &Path) -> io::Result<()> {
-        let below = fs::metadata(below)?;
-        chown(self.upper(number), Some(below.uid()), Some(below.gid()))
+    /// Gives the root of one to who owns the root below it, as that one is called outside of the container: overlayfs shows
+    /// the root of the upper directory.
+    pub(crate) fn own_as(
+        &self,
+        number: u64,
+        below: Option<&PathBuf>,
+        map: Option<&IdMap>,
+    ) -> io::Result<()> {
+        let (user, group) = match below {
+            Some(below) => {
+                let below = fs::metadata(below)?;
+                (below.uid(), below.gid())
+            }
+            None if map.is_none() => return Ok(()),
+            None => (0, 0),
+        };
+        let (user, group) = match map {
+            Some(map) => map.outside(user, group).map_err(io::Error::other)?,
+            None => (user, group),
+        };
+        chown(self.upper(number), Some(user), Some(group))
     }
 
     pub(crate) fn remove(&self, number: u64) -> io::Result<()> {

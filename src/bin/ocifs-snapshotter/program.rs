@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::credentials::Credentials;
+use crate::manager;
 
 /// Longest output, in bytes, that is read: what `inspect` says of an image has a line for each layer, and documents of which
 /// one has at most 4 MiB.
@@ -66,7 +67,7 @@ impl Program {
 
     /// How that is run.
     pub(crate) fn prepare(&self, verb: &str, flags: &[&str], image: &str, rest: &[&str]) -> Run {
-        let mut command = Command::new(&self.path);
+        let mut command = self.command();
         command.arg(verb).args(&self.image_flags);
         let input = self.credentials.file(image).unwrap_or_default();
         if !input.is_empty() {
@@ -95,16 +96,22 @@ impl Program {
 
     /// Unmounts a directory.
     pub(crate) fn unmount(&self, directory: &Path) -> Result<(), String> {
-        let mut command = Command::new(&self.path);
+        let mut command = self.command();
         command.arg("umount").arg(directory).stdin(Stdio::null());
         self.run(Run { command, input: Vec::new() }).map(drop)
     }
 
     /// What is mounted, at a place or everywhere, in a form.
     pub(crate) fn status(&self, form: &str, place: Option<&str>) -> Result<Vec<u8>, String> {
-        let mut command = Command::new(&self.path);
+        let mut command = self.command();
         command.args(["status", form]).args(place).stdin(Stdio::null());
         self.run_as(Run { command, input: Vec::new() }, |output| !output.is_empty())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        manager::hide_from(&mut command);
+        command
     }
 
     fn run(&self, run: Run) -> Result<Vec<u8>, String> {

@@ -14,6 +14,7 @@ use tokio_stream::{Stream, iter};
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
+use crate::manager;
 use crate::overlay::Mount;
 use crate::proto::snapshots as api;
 use crate::proto::snapshots::snapshots_server::{Snapshots, SnapshotsServer};
@@ -35,6 +36,7 @@ pub(crate) async fn serve(snapshotter: Arc<Snapshotter>, path: &Path) -> Result<
     let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
     log::info!("answering on {}", path.display());
+    manager::tell(manager::READY);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = SnapshotsServer::new(Service(snapshotter));
     let stopped = async {
@@ -48,6 +50,7 @@ pub(crate) async fn serve(snapshotter: Arc<Snapshotter>, path: &Path) -> Result<
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
+        manager::tell(manager::STOPPING);
         drop(stop);
         tokio::time::sleep(END).await;
     };

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::filter::Filters;
+use crate::idmap::IdMap;
+use crate::mapped::MappedMounts;
 use crate::metrics::{Metrics, Present};
 use crate::news::News;
 use crate::overlay::{self, Directories, Mount};
@@ -20,8 +22,11 @@ pub(crate) struct Snapshotter {
     directories: Directories,
     images: Images,
     trees: Trees,
+    mapped: MappedMounts,
     news: Arc<News>,
     metrics: Arc<Metrics>,
+    /// Whether containers in user namespaces are shown their owners; otherwise containerd sees to that.
+    remap_ids: bool,
 }
 
 impl Snapshotter {
@@ -30,10 +35,11 @@ impl Snapshotter {
         snapshots: Snapshots,
         images: Images,
         trees: Trees,
+        remap_ids: bool,
     ) -> Snapshotter {
         let (news, metrics) = (Arc::default(), Arc::default());
-        let directories = Directories::new(root);
-        Snapshotter { snapshots, directories, images, trees, news, metrics }
+        let (directories, mapped) = (Directories::new(root), MappedMounts::new(root));
+        Snapshotter { snapshots, directories, images, trees, mapped, news, metrics, remap_ids }
     }
 
     /// Looks whether the database can be used, and says so if not; and removes what a process that died has left.
@@ -151,6 +157,8 @@ impl Snapshotter {
         parent: &str,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
+        // Before there is anything of it.
+        self.id_map(&labels)?;
         let make = |number| {
             let made = self.directories.make(number, kind);
             made.map_err(|e| Error::Io(format!("no directory can be made for a snapshot: {e}")))
@@ -181,11 +189,29 @@ impl Snapshotter {
             }),
         });
         let below = below.collect::<Result<Vec<PathBuf>, Error>>()?;
-        if let (Some(new), Some(below)) = (new, below.first()) {
-            let owned = self.directories.own_as(new.number, below);
+        let map = self.id_map(&snapshot.labels)?;
+        if let Some(new) = new {
+            let owned = self.directories.own_as(new.number, below.first(), map.as_ref());
             owned.map_err(|e| Error::Io(format!("the root of snapshot {key}: {e}")))?;
         }
+        let below = match &map {
+            Some(map) => self.mapped.make(snapshot.number, &below, map).map_err(|e| {
+                Error::Io(format!("the owners that snapshot {key} has in its user namespace: {e}"))
+            })?,
+            None => below,
+        };
         Ok(self.directories.mounts(snapshot.number, snapshot.kind, &below))
+    }
+
+    /// Who owns files in the container of a snapshot, if these are others than outside.
+    fn id_map(&self, labels: &Labels) -> Result<Option<IdMap>, Error> {
+        if !self.remap_ids {
+            return Ok(None);
+        }
+        let map = IdMap::of(labels).map_err(Error::Invalid)?;
+        // One without root is refused here, and not when a container starts.
+        map.iter().try_for_each(|map| map.outside(0, 0).map(drop)).map_err(Error::Invalid)?;
+        Ok(map)
     }
 
     pub(crate) fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<(), Error> {
@@ -206,9 +232,7 @@ impl Snapshotter {
                 }
             }
             None => {
-                if let Err(e) = self.directories.remove(removed.number) {
-                    log::warn!("the directory of snapshot {key} can't be removed: {e}");
-                }
+                self.remove_directory(removed.number);
             }
         }
         Ok(())
@@ -251,14 +275,21 @@ impl Snapshotter {
     fn clean_directories(&self) -> Result<(), Error> {
         let failed = |e: io::Error| Error::Io(format!("the directories of snapshots: {e}"));
         // A directory that is made after they were listed has its row before it is looked for.
-        let there = self.directories.numbers().map_err(failed)?;
+        let mut there = self.directories.numbers().map_err(failed)?;
+        there.extend(self.mapped.numbers().map_err(failed)?);
         let (numbers, _) = self.snapshots.in_use()?;
         for number in there.into_iter().filter(|number| !numbers.contains(number)) {
-            if let Err(e) = self.directories.remove(number) {
-                log::warn!("the directory of a snapshot can't be removed: {e}");
-            }
+            self.remove_directory(number);
         }
         Ok(())
+    }
+
+    /// Removes what a snapshot had on this disk, after its row.
+    fn remove_directory(&self, number: u64) {
+        let removed = self.mapped.remove(number).and_then(|()| self.directories.remove(number));
+        if let Err(e) = removed {
+            log::warn!("the directory of a snapshot can't be removed: {e}");
+        }
     }
 
     fn measure(&self, number: u64) -> Result<Usage, Error> {
