@@ -14,6 +14,7 @@ mod control;
 mod descriptor;
 mod desertion;
 mod direct;
+mod ending;
 mod errands;
 mod handover;
 mod memory_kills;

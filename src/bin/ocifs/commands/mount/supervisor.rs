@@ -58,8 +58,6 @@
 //!   dies with its worker then.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
@@ -76,6 +74,7 @@ use rustix::process::Signal;
 use super::background::detach;
 use super::control::{OpenedImage, Word};
 use super::desertion::Desertion;
+use super::ending::Ending;
 use super::errands::Helpers;
 use super::memory_kills::MemoryKills;
 use super::outage::Outage;
@@ -246,32 +245,6 @@ pub(super) fn run_program(workers: Workers, mut guest: Guest) -> Result<ExitCode
         names,
     };
     supervisor.serve()
-}
-
-/// What the mount ends by.
-enum Ending {
-    /// There is something to read when a signal has come.
-    Mount(UnixStream),
-    /// The end of the program, which signals are for.
-    Program(Guest, Signals),
-}
-
-impl Ending {
-    /// What becomes readable when a signal has come.
-    fn signals(&self) -> BorrowedFd<'_> {
-        match self {
-            Ending::Mount(signals) => signals.as_fd(),
-            Ending::Program(_, signals) => signals.as_fd(),
-        }
-    }
-
-    /// The same when the program has ended.
-    fn program(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Ending::Mount(_) => None,
-            Ending::Program(guest, _) => Some(guest.end.as_fd()),
-        }
-    }
 }
 
 /// How often that is where a list is looked at as well.
