@@ -287,6 +287,34 @@ fn wide_frame(log: u32) -> Vec<u8> {
 }
 
 #[test]
+fn zstd_frames_hold_what_they_say() {
+    // A single segment that says its size in a byte: a raw block of some bytes, and an empty one that is the last.
+    let frame = |said: u8, content: &[u8]| {
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, said];
+        frame.extend([(content.len() as u8) << 3, 0, 0]);
+        frame.extend_from_slice(content);
+        frame.extend([1, 0, 0]);
+        frame
+    };
+    let before = zstd::bulk::compress(b"small", 1).unwrap();
+    for step in [1, 3, 5, 100] {
+        for said in [3, 4, 5] {
+            let stream = [&before[..], &frame(said, b"four")].concat();
+            let mut decoder = Decoder::new(Compression::Zstd).unwrap();
+            let mut buffer = [0; 64];
+            let decoded = stream.chunks(step).try_for_each(|mut piece| {
+                while !piece.is_empty() {
+                    let progress = decoder.decode(piece, &mut buffer)?;
+                    piece = &piece[progress.consumed..];
+                }
+                Ok::<_, Error>(())
+            });
+            assert_eq!(decoded.is_ok(), said == 4, "{said} by {step}: {decoded:?}");
+        }
+    }
+}
+
+#[test]
 fn windows_are_named_and_limited() {
     let small = zstd::bulk::compress(b"small", 1).unwrap();
     for step in [1, 5, 100, 10_000] {

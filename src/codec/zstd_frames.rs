@@ -1,4 +1,7 @@
 //! Zstd: frames one after the other, within a limit of memory.
+//!
+//! A frame whose content is not as large as it says is corrupt (RFC 8878, 3.1.1.1.4). The library says so or does not, by the sizes
+//! of the pieces that it is given, so that what can be read would depend on who reads it: it is checked here.
 
 use zstd::stream::raw::{self, Operation};
 
@@ -14,6 +17,8 @@ pub(super) struct Zstd {
     inside_frame: bool,
     /// The first bytes of the frame, as far as they have been taken.
     start: Vec<u8>,
+    /// What has come out of the frame, in bytes.
+    produced: u64,
 }
 
 impl Zstd {
@@ -23,12 +28,23 @@ impl Zstd {
         let mut decoder = raw::Decoder::new().map_err(error)?;
         let log = limits.zstd_window_log.min(MAX_ZSTD_WINDOW_LOG);
         decoder.set_parameter(raw::DParameter::WindowLogMax(log)).map_err(error)?;
-        Ok(Zstd { decoder, limits, inside_frame: false, start: Vec::new() })
+        Ok(Zstd { decoder, limits, inside_frame: false, start: Vec::new(), produced: 0 })
     }
 
     /// Whether the frame that was begun has not ended.
     pub(super) fn is_inside_frame(&self) -> bool {
         self.inside_frame
+    }
+
+    /// Whether a frame that has ended holds what it has said.
+    fn check_size(&self) -> Result<(), Error> {
+        match zstd_header::content_bytes(&self.start) {
+            Some(said) if !self.inside_frame && said != self.produced => Err(Error::Zstd(format!(
+                "a frame says that it has {said} bytes, and has {}",
+                self.produced
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
@@ -37,6 +53,7 @@ impl Zstd {
         }
         if !self.inside_frame {
             self.start.clear();
+            self.produced = 0;
         }
         let seen = self.start.len();
         let missing = zstd_header::MAX_BYTES.saturating_sub(seen);
@@ -49,8 +66,10 @@ impl Zstd {
             }
         })?;
         self.start.truncate(seen + status.bytes_read);
+        self.produced += status.bytes_written as u64;
         if status.bytes_read > 0 || status.bytes_written > 0 {
             self.inside_frame = status.remaining != 0;
+            self.check_size()?;
         }
         Ok(Progress { consumed: status.bytes_read, produced: status.bytes_written })
     }

@@ -232,7 +232,9 @@ fn check_zstd(input: &[u8]) -> Verdict {
     let result = decoder.take(LIMIT as u64 + 1).read_to_end(&mut theirs);
     // Nothing at all is no frame there, but the end of a row of frames here.
     let theirs = ((result.is_ok() || input.is_empty()) && theirs.len() <= LIMIT).then_some(theirs);
-    assert!(ours == theirs, "not what zstd's own reader unpacks");
+    // A frame with less content than it says that it has is accepted there if its last block is empty.
+    let is_short = ours.is_none() && zstd::bulk::decompress(input, LIMIT + 1).is_err();
+    assert!(ours == theirs || is_short, "not what zstd's own reader unpacks");
     if let Ok(window) = window::unpack(input) {
         assert!(window.len() <= WINDOW_BYTES);
     }
