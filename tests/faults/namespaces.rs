@@ -155,7 +155,7 @@ fn what_a_user_namespace_does_not_allow_is_told() {
     let image = home.layout(&good());
     let outcome = script(&home, &IN_USER_NAMESPACE, &image, "$O mount --kernel-metadata $I $M");
     outcome.failed(
-        1,
+        3,
         &["root of the machine", "user namespace", "--kernel-metadata", "mount without it"],
     );
     let doctor = script(&home, &IN_USER_NAMESPACE, &image, "$O doctor");
