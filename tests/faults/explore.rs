@@ -226,7 +226,7 @@ fn the_topmost_layer_comes_first() {
     let (home, registry) = (Home::new(), Registry::start());
     let mut builder = ImageBuilder::new();
     for number in 0..6 {
-        let base = [Entry::file(&format!("base{number}"), noise(600_000, number))];
+        let base = [Entry::file(format!("base{number}"), noise(600_000, number))];
         builder = builder.layer(&tar(&base), Compression::Gzip);
     }
     let top = [Entry::file("top", noise(300_000, 9))];
