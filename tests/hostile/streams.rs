@@ -225,6 +225,16 @@ fn raw_inflate(window: &[u8], input: &[u8]) -> (Vec<u8>, bool) {
     (out.split_off(window.len().min(out.len())), ended)
 }
 
+/// What zstd's own reader unpacks, which is given pieces of `step` bytes.
+fn read_zstd(input: &[u8], step: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let pieces = std::io::BufReader::with_capacity(step, input);
+    let decoder = zstd::Decoder::with_buffer(pieces).expect("there is memory");
+    let result = decoder.take(LIMIT as u64 + 1).read_to_end(&mut out);
+    // Nothing at all is no frame there, but the end of a row of frames here.
+    ((result.is_ok() || input.is_empty()) && out.len() <= LIMIT).then_some(out)
+}
+
 fn check_zstd(input: &[u8]) -> Verdict {
     let decoder = Decoder::new(Compression::Zstd).expect("there is memory");
     let (out, result) = unpack(decoder, input, step_for(input));
@@ -233,21 +243,18 @@ fn check_zstd(input: &[u8]) -> Verdict {
         Ok(Compression::Zstd) => decompress(input, LIMIT).ok(),
         _ => ours.clone(),
     };
-    let mut theirs = Vec::new();
-    let decoder = zstd::Decoder::with_buffer(input).expect("there is memory");
-    let result = decoder.take(LIMIT as u64 + 1).read_to_end(&mut theirs);
-    // Nothing at all is no frame there, but the end of a row of frames here.
-    let theirs = ((result.is_ok() || input.is_empty()) && theirs.len() <= LIMIT).then_some(theirs);
+    // Frames that are not quite right are taken by the library or refused, by the sizes of the pieces that it is given.
+    let [theirs, pieces] = [input.len().max(1), step_for(input)].map(|step| read_zstd(input, step));
     let at_once = zstd::bulk::decompress(input, LIMIT).ok();
-    let mut readings = [&ours, &whole, &theirs, &at_once].into_iter().flatten();
+    let mut readings = [&ours, &whole, &theirs, &pieces, &at_once].into_iter().flatten();
     if let Some(first) = readings.next() {
         assert!(readings.all(|other| other == first), "two contents of one stream");
     }
-    // Frames that are not quite right are taken by the library or refused, by the sizes of the pieces that it is given.
-    let is_taken = ours.is_some() && whole.is_some();
-    assert!(is_taken || theirs.is_none() || at_once.is_none(), "what zstd takes is refused");
+    assert!(whole.is_some() || theirs.is_none() || at_once.is_none(), "what zstd takes is refused");
+    assert!(ours.is_some() || pieces.is_none() || at_once.is_none(), "its pieces are refused");
     let is_refused = ours.is_none() && whole.is_none();
-    assert!(is_refused || theirs.is_some() || at_once.is_some(), "what zstd refuses is taken");
+    let is_taken = theirs.is_some() || pieces.is_some() || at_once.is_some();
+    assert!(is_refused || is_taken, "what zstd refuses is taken");
     if let Ok(window) = window::unpack(input) {
         assert!(window.len() <= WINDOW_BYTES);
     }
