@@ -78,6 +78,9 @@ mod overlay;
 mod program;
 mod proto;
 mod remote;
+// Of the other program.
+#[path = "../ocifs/commands/secrets.rs"]
+mod secrets;
 mod service;
 mod snapshots;
 mod snapshotter;
@@ -94,10 +97,8 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::Parser;
-use ocifs::fuse::kernel;
 use ocifs::httpd::{Address, Listener};
 use ocifs::metrics::{MAX_CLIENTS, answer};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::task::JoinSet;
 
 use args::Args;
@@ -136,7 +137,8 @@ fn run(args: &Args, kept: Vec<(String, File)>) -> Result<(), String> {
         let written = Args::write_man_page(&mut io::stdout());
         return written.map_err(|e| format!("standard output: {e}"));
     }
-    hide_secrets()?;
+    secrets::hide_secrets()
+        .map_err(|e| format!("the memory of this process can't be hidden: {e}"))?;
     args.check()?;
     let program = args.program();
     if args.image_service.is_some() {
@@ -170,16 +172,6 @@ fn run(args: &Args, kept: Vec<(String, File)>) -> Result<(), String> {
     // A pull that is under way is not waited for.
     runtime.shutdown_background();
     served
-}
-
-/// Keeps credentials of pods from core dumps, and from root of a container without CAP_SYS_PTRACE that sees this process; others
-/// are refused by the kernel anyway.
-fn hide_secrets() -> Result<(), String> {
-    if kernel::is_root() && !kernel::is_in_user_namespace() {
-        let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        hidden.map_err(|e| format!("the memory of this process can't be hidden: {e}"))?;
-    }
-    Ok(())
 }
 
 /// What an earlier process has left with the service manager, or else a new one, which that is to keep.

@@ -28,6 +28,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, ope
 
 use crate::idmap::IdMap;
 use crate::namespace;
+use crate::overlay::numbers_in;
 
 /// The mounts, by the numbers of snapshots.
 #[derive(Clone, Debug)]
@@ -86,15 +87,7 @@ impl MappedMounts {
 
     /// The numbers of the snapshots that have some.
     pub(crate) fn numbers(&self) -> io::Result<Vec<u64>> {
-        let entries = match fs::read_dir(&self.folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut numbers = Vec::new();
-        for entry in entries {
-            numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
-        }
-        Ok(numbers)
+        numbers_in(&self.folder)
     }
 
     fn of(&self, number: u64) -> PathBuf {

@@ -97,16 +97,7 @@ impl Directories {
 
     /// The numbers of those that are there.
     pub(crate) fn numbers(&self) -> io::Result<Vec<u64>> {
-        let entries = match fs::read_dir(&self.root) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut numbers = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
-        }
-        Ok(numbers)
+        numbers_in(&self.root)
     }
 
     /// The mounts of a snapshot on top of these directories, the nearest first.
@@ -130,6 +121,20 @@ impl Directories {
         options.push(format!("lowerdir={}", below.join(":")));
         vec![Mount { kind: "overlay", source: "overlay".to_owned(), options }]
     }
+}
+
+/// The numbers of the snapshots that have something in a folder.
+pub(crate) fn numbers_in(folder: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(numbers)
 }
 
 /// The root has been found to be UTF-8, and all paths are below it.
