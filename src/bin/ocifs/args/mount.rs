@@ -60,7 +60,7 @@ pub(crate) struct Mount {
     /// Older kernels with this version's fix of EROFS backported work as well. The kernel then asks for contents
     /// only, in large pieces: a first `find` costs nothing, a first `grep -r`
     /// few requests. Any user can read it, as with --allow-other. The mount is of type `erofs`; its
-    /// files do not have `user.ocifs.proof`.
+    /// files do not have `user.ocifs.proof`. The exit code is 3 where only this is impossible.
     #[arg(long, help_heading = "Mount")]
     pub(crate) kernel_metadata: bool,
 
